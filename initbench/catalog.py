@@ -1,0 +1,233 @@
+"""Name -> file -> function, read from the source text: nothing is imported until `load`.
+
+A file of the folder `schemes`, `models`, `datasets` or `engines` *is* the thing of that name. Its catalogue entry is its
+docstring (first line: what `list` shows; last line: `Source: ...`), the module constants `FAMILY` and `ALIASES`, and the
+keyword-only arguments of its function (`build`, `load` or `execute`).
+Users bring their own as `./mine.py`, `./mine.py:Name`, `package.module:name` or an entry point `initbench.schemes` (...).
+"""
+
+import ast
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+from initbench.config import Ref
+from initbench.errors import ConfigError, suggestion, unknown_name
+
+Kind = Literal["scheme", "model", "dataset", "engine"]
+
+FOLDERS: dict[Kind, str] = {"scheme": "schemes", "model": "models", "dataset": "datasets", "engine": "engines"}
+FUNCTIONS: dict[Kind, str] = {"scheme": "build", "model": "build", "dataset": "load", "engine": "execute"}
+NOT_ENTRIES = {"__init__", "sampling"}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a scheme, model, dataset or engine, as its source says."""
+
+    name: str
+    annotation: str
+    default: Any
+    required: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the catalogue knows of one name without importing it."""
+
+    kind: Kind
+    name: str
+    path: Path
+    function: str
+    doc: str
+    family: str
+    aliases: dict[str, dict[str, Any]]
+    parameters: tuple[Parameter, ...]
+    module: str | None
+    open_parameters: bool = False
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring."""
+        return self.doc.strip().splitlines()[0] if self.doc.strip() else ""
+
+    @property
+    def source(self) -> str:
+        """The `Source:` paragraph of the docstring, without its label; empty when there is none."""
+        _, label, text = self.doc.rpartition("Source:")
+        return " ".join(text.split()) if label else ""
+
+
+@cache
+def entries(kind: Kind) -> tuple[Entry, ...]:
+    """All shipped and plugged-in entries of a kind, sorted by name."""
+    folder = Path(__file__).parent / FOLDERS[kind]
+    shipped = {
+        path.stem: _read(kind, path.stem, path, FUNCTIONS[kind], f"initbench.{FOLDERS[kind]}.{path.stem}")
+        for path in sorted(folder.glob("*.py"))
+        if path.stem not in NOT_ENTRIES
+    }
+    for point in entry_points(group=f"initbench.{FOLDERS[kind]}"):
+        if point.name not in shipped:
+            module, _, function = point.value.partition(":")
+            shipped[point.name] = _read_module(kind, point.name, module, function or FUNCTIONS[kind])
+    return tuple(shipped[name] for name in sorted(shipped))
+
+
+def find(kind: Kind, name: str) -> tuple[Entry, dict[str, Any]]:
+    """The entry for a name, alias or user file, and the parameters that the alias implies.
+
+    Raises: ConfigError for an unknown name (with the nearest known one) or a file that is not there.
+    """
+    by_name = {entry.name: entry for entry in entries(kind)}
+    if name in by_name:
+        return by_name[name], {}
+    for entry in by_name.values():
+        if name in entry.aliases:
+            return entry, entry.aliases[name]
+    head, _, tail = name.partition(":")
+    if head in by_name and by_name[head].open_parameters and tail:
+        return by_name[head], {"name": tail}
+    if ".py" in name or "/" in name:
+        return _user_file(kind, name), {}
+    if ":" in name:
+        module, _, function = name.partition(":")
+        return _read_module(kind, name, module, function), {}
+    allowed = [*by_name, *(alias for entry in by_name.values() for alias in entry.aliases)]
+    raise unknown_name(kind, name, allowed, f"See: initbench list {FOLDERS[kind]}")
+
+
+def resolve(kind: Kind, ref: Ref) -> Ref:
+    """The canonical reference: alias replaced by its name and parameters, parameter names checked.
+
+    Raises: ConfigError for unknown names and parameters.
+    """
+    entry, implied = find(kind, ref.name)
+    params = {**implied, **ref.params}
+    known = {parameter.name: parameter for parameter in entry.parameters}
+    for key in params:
+        if key not in known and not entry.open_parameters:
+            allowed = ", ".join(known) or "none"
+            raise ConfigError(f"The {kind} '{entry.name}' has no parameter '{key}'.{suggestion(key, known)} It has: {allowed}.")
+    missing = [parameter.name for parameter in entry.parameters if parameter.required and parameter.name not in params]
+    if missing:
+        raise ConfigError(f"The {kind} '{entry.name}' needs {', '.join(missing)}: write {entry.name}:{missing[0]}=VALUE.")
+    params = {
+        key: value
+        for key, value in params.items()
+        if key not in known or known[key].required or known[key].default != value or type(known[key].default) is not type(value)
+    }
+    return Ref(name=entry.name, params=params)
+
+
+def load(kind: Kind, name: str) -> Callable[..., Any]:
+    """Imports the function behind a name: `build`, `load`, `execute` or the user's own.
+
+    Raises: ConfigError when the file or module cannot be imported or lacks the function.
+    """
+    entry, _ = find(kind, name)
+    try:
+        if entry.module is not None:
+            module = importlib.import_module(entry.module)
+        else:
+            spec = importlib.util.spec_from_file_location(f"initbench_user_{entry.path.stem}", entry.path)
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+    except (ImportError, SyntaxError) as error:
+        raise ConfigError(f"Cannot import the {kind} '{name}' from {entry.path}: {error}.") from error
+    function: Callable[..., Any] | None = getattr(module, entry.function, None)
+    if function is None:
+        raise ConfigError(f"{entry.path} has no '{entry.function}'. A {kind} file defines {entry.function}(...).")
+    return function
+
+
+def user_file(kind: Kind, name: str) -> Path | None:
+    """The user's own file behind a name, or None for a shipped one; its digest belongs to the job's identity."""
+    entry, _ = find(kind, name)
+    shipped = Path(__file__).parent in entry.path.parents
+    return None if shipped else entry.path
+
+
+def _user_file(kind: Kind, name: str) -> Entry:
+    file, _, function = name.partition(".py")
+    path = Path(file + ".py").expanduser()
+    if not path.is_file():
+        raise ConfigError(f"There is no file '{path}' for the {kind} '{name}'. Write ./mine.py or ./mine.py:NAME.")
+    return _read(kind, name, path.resolve(), function.lstrip(":") or FUNCTIONS[kind], None)
+
+
+def _read_module(kind: Kind, name: str, module: str, function: str) -> Entry:
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise ConfigError(f"There is no module '{module}' for the {kind} '{name}'. Is its package installed here?")
+    return _read(kind, name, Path(spec.origin), function, module)
+
+
+@cache
+def _read(kind: Kind, name: str, path: Path, function: str, module: str | None) -> Entry:
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise ConfigError(f"{path}:{error.lineno}: {error.msg}.") from error
+    constants: dict[str, Any] = {}
+    found: ast.FunctionDef | ast.ClassDef | None = None
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in {"FAMILY", "ALIASES"}:
+            constants[node.targets[0].id] = ast.literal_eval(node.value)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == function:
+            found = node
+    parameters, open_parameters = _parameters(kind, found)
+    return Entry(
+        kind=kind,
+        name=name,
+        path=path,
+        function=function,
+        doc=(found and ast.get_docstring(found)) or ast.get_docstring(tree) or "",
+        family=constants.get("FAMILY", "own" if module is None else ""),
+        aliases=constants.get("ALIASES", {}),
+        parameters=parameters,
+        module=module,
+        open_parameters=open_parameters or found is None,
+    )
+
+
+def _parameters(kind: Kind, node: ast.FunctionDef | ast.ClassDef | None) -> tuple[tuple[Parameter, ...], bool]:
+    """The keyword arguments of a function, or of a class's `__init__`; and whether it takes any others (`**kwargs`)."""
+    if isinstance(node, ast.ClassDef):
+        node = next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
+    if node is None:
+        return (), False
+    arguments = node.args
+    positional = [] if kind in {"scheme", "dataset"} else arguments.args
+    defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
+    pairs = [*zip(positional, defaults, strict=False), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    given_by_us = {"self", "shape", "classes", "jobs", "root"}
+    found = [
+        Parameter(
+            name=argument.arg,
+            annotation=ast.unparse(argument.annotation) if argument.annotation else "",
+            default=_literal(default),
+            required=default is None,
+        )
+        for argument, default in pairs
+        if argument.arg not in given_by_us
+    ]
+    return tuple(found), arguments.kwarg is not None
+
+
+def _literal(node: ast.expr | None) -> Any:
+    if node is None:
+        return None
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)

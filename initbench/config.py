@@ -1,0 +1,183 @@
+"""The typed configuration: what is asked (`ExperimentConfig`) and how it is carried out (`Execution`)."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from initbench.errors import ConfigError
+
+Value = bool | int | float | str | None | list["Value"]
+
+
+class Frozen(BaseModel):
+    """A value object: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Ref(Frozen):
+    """A name and its parameters: `kaiming:mode=fan_out`, `mlp:depth=30,width=128`, `./mine.py:Net:scale=2`."""
+
+    name: str = Field(min_length=1)
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Gives the text that `parse_ref` reads back; parameters are sorted by name."""
+        if not self.params:
+            return self.name
+        return self.name + ":" + ",".join(f"{key}={_value_text(value)}" for key, value in sorted(self.params.items()))
+
+    def __hash__(self) -> int:
+        """Equal references have equal texts."""
+        return hash(str(self))
+
+
+def parse_ref(text: str) -> Ref:
+    """Reads `name:key=value,key=value`; lists are written `[1,2]`.
+
+    Raises: ConfigError when a parameter is not `key=value`.
+    """
+    name, _, tail = text.strip().rpartition(":")
+    if not name or "=" not in tail:
+        return Ref(name=text.strip())
+    params: dict[str, Any] = {}
+    for part in re.split(r",(?![^\[]*\])", tail):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"Cannot read '{part}' in '{text}'. Write parameters as name:key=value,key=value.")
+        params[key.strip()] = parse_value(value.strip())
+    return Ref(name=name, params=params)
+
+
+def parse_value(text: str) -> Any:
+    """Reads a number, true, false, null or a list `[1,2]` as YAML 1.2 would; anything else is a string."""
+    if text.startswith("[") and text.endswith("]"):
+        inner = text[1:-1].strip()
+        return [parse_value(part.strip()) for part in inner.split(",")] if inner else []
+    if text in {"true", "false"}:
+        return text == "true"
+    if text in {"null", "~", ""}:
+        return None
+    if re.fullmatch(r"[-+]?\d+", text):
+        return int(text)
+    if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
+        return float(text)
+    return text
+
+
+def _value_text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(_value_text(item) for item in value) + "]"
+    return str(value)
+
+
+def _ref_from_any(value: Any) -> Any:
+    """Accepts `"mlp:depth=3"` and `{name: mlp, depth: 3}` wherever a reference is expected."""
+    if isinstance(value, str):
+        return parse_ref(value)
+    if isinstance(value, dict) and "name" in value and "params" not in value:
+        return {"name": value["name"], "params": {key: item for key, item in value.items() if key != "name"}}
+    return value
+
+
+RefField = Annotated[Ref, BeforeValidator(_ref_from_any)]
+
+
+class InitRules(Frozen):
+    """What holds for every scheme: biases, exclusions, per-layer patterns."""
+
+    bias: float | Literal["scheme"] = Field("scheme", description="a constant for every bias, or `scheme`: what the scheme says, else zero")
+    exclude: tuple[str, ...] = Field(("embedding",), description="parameters whose name contains one of these are left alone")
+    layers: dict[str, RefField] = Field(default_factory=dict, description="glob on parameter or layer names -> scheme; the first match wins")
+    in_out: tuple[str, ...] = Field((), description="globs of weights that are stored (in, out) instead of (out, in)")
+    strict: bool = Field(False, description="a parameter that nothing initializes is an error")
+
+
+class TrainConfig(Frozen):
+    """How each run is trained; either `epochs` or `steps`."""
+
+    epochs: int | None = Field(None, ge=1, description="passes over the training data; the last incomplete batch of each is dropped")
+    steps: int | None = Field(None, ge=0, description="optimizer steps, instead of epochs")
+    batch_size: int = Field(128, ge=1)
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = Field(0.05, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
+    nesterov: bool = Field(False, description="sgd only")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="adam and adamw only")
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up before the schedule")
+    clip_norm: float | None = Field(None, gt=0, description="largest global gradient norm")
+    precision: Literal["float32", "bfloat16"] = "float32"
+    augment: bool = Field(False, description="random crop with 4 pixels of padding and horizontal flip")
+    evaluate_every_steps: int | None = Field(None, ge=1, description="default: once an epoch; always at the end")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_length(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("epochs") is None and data.get("steps") is None:
+            return {**data, "epochs": 5}
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainConfig":
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("give epochs or steps, not both")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs momentum > 0")
+        return self
+
+
+class ProbeConfig(Frozen):
+    """When and on how many images the signal is measured; step 0 and the last step are always measured."""
+
+    every_steps: int | None = Field(None, ge=1, description="also every so many steps; default: once an epoch")
+    batch_size: int = Field(256, ge=2, description="training images in the fixed probe batch")
+
+
+class ExperimentConfig(Frozen):
+    """The question: everything that changes a result, and nothing else."""
+
+    schemes: tuple[RefField, ...] = Field(min_length=1)
+    model: RefField = Ref(name="mlp")
+    dataset: RefField = Ref(name="mnist5k")
+    init: InitRules = InitRules()
+    train: TrainConfig = TrainConfig()
+    probe: ProbeConfig = ProbeConfig()
+    seeds: tuple[int, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> "ExperimentConfig":
+        for what, items in (("scheme", [str(ref) for ref in self.schemes]), ("seed", [str(seed) for seed in self.seeds])):
+            twice = sorted({item for item in items if items.count(item) > 1})
+            if twice:
+                raise ValueError(f"the same {what} is named twice: {', '.join(twice)}")
+        if any(seed < 0 for seed in self.seeds):
+            raise ValueError("seeds are whole numbers from 0")
+        return self
+
+
+class Job(Frozen):
+    """One scheme and one seed, all else fixed."""
+
+    scheme: Ref
+    seed: int
+    model: Ref
+    dataset: Ref
+    init: InitRules
+    train: TrainConfig
+    probe: ProbeConfig
+
+
+class Execution(Frozen):
+    """The means: where and how jobs run. Never part of a job's identity."""
+
+    engine: str = "auto"
+    device: str = "auto"
+    jobs: int | None = Field(None, ge=1)
+    output: str | None = None
+    data_dir: str | None = None
+    fresh: bool = False
