@@ -1,0 +1,55 @@
+"""The floor (d): only the matrix products or convolutions of the same steps: forward, input gradient, weight gradient.
+
+One single-threaded process a core, as many steps in all as the job has; nothing else: no data, no loss, no update, no files.
+"""
+
+import os
+import subprocess
+import sys
+
+import torch
+from job import BATCH, SCHEMES, arguments, build, weight_layers
+
+TRAINING_IMAGES = 60_000
+
+
+def products(model: str, steps: int) -> None:
+    torch.set_num_threads(1)
+    network = build(model)
+    sizes: list[torch.Size] = []
+    for layer in weight_layers(network):
+        layer.register_forward_hook(lambda _layer, inputs, _output: sizes.append(inputs[0].shape))
+    with torch.no_grad():
+        network(torch.randn(BATCH, 1, 28, 28))
+        work = []
+        for number, (layer, size) in enumerate(zip(weight_layers(network), sizes, strict=True)):
+            x = torch.randn(size)
+            if x.dim() == 4:
+                x = x.contiguous(memory_format=torch.channels_last)
+                layer.to(memory_format=torch.channels_last)
+            work.append((layer.weight.detach(), x, torch.randn_like(layer(x)), number > 0))
+        for _ in range(steps):
+            for weight, x, gradient, needs_input_gradient in work:
+                if x.dim() == 2:
+                    x @ weight.t()
+                    gradient.t() @ x
+                    if needs_input_gradient:
+                        gradient @ weight
+                else:
+                    torch.conv2d(x, weight, padding=1)
+                    torch.ops.aten.convolution_backward(
+                        gradient, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, (needs_input_gradient, True, False)
+                    )
+
+
+if __name__ == "__main__":
+    asked = arguments()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    total = len(SCHEMES) * asked.seeds * asked.epochs * (TRAINING_IMAGES // BATCH)
+    if asked.steps is not None:
+        products(asked.model, asked.steps)
+    else:
+        shares = [total // cores + (number < total % cores) for number in range(cores)]
+        command = [sys.executable, __file__, *sys.argv[1:], "--steps"]
+        children = [subprocess.Popen([*command, str(share)]) for share in shares]
+        sys.exit(max(child.wait() for child in children))

@@ -1,0 +1,197 @@
+"""initbench against what people would use instead, in turn, on the same job; prints medians and ratios.
+
+    python benchmarks/speed.py --data DATA_FOLDER                    # MLP with 2 seeds, CNN with 1 seed, 1 epoch, 3 repeats
+    python benchmarks/speed.py --data DATA_FOLDER --models mlp --only initbench plain_loop floor
+
+DATA_FOLDER holds mnist.npz. Whole processes are timed, from start to the last file; every round runs all sides once, so that
+a slow minute of the machine hits all of them. Peak memory is the largest sum over a side's processes of their
+proportional set sizes (Linux only). Lightning is left out, and named, where it is not installed.
+"""
+
+import argparse
+import csv
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+MODELS = {"mlp": "mlp", "cnn": "cnn:channels=[16,32],kernel=3,pooling=max,head=flatten"}
+SEEDS = {"mlp": 2, "cnn": 1}
+SIDES = ("initbench", "floor", "plain_loop", "dataloader", "dataloader_2_workers", "lightning_trainer")
+TITLES = {
+    "initbench": "initbench",
+    "dataloader": "(a) torchvision + DataLoader",
+    "dataloader_2_workers": "(a) with two loader workers",
+    "lightning_trainer": "(b) Lightning",
+    "plain_loop": "(c) loop over tensors, all cores",
+    "floor": "(d) floor: products only",
+}
+
+
+@dataclass
+class Measured:
+    side: str
+    model: str
+    seconds: list[float] = field(default_factory=list)
+    peak_mib: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder with mnist.npz")
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--only", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--seeds", type=int, help="default: 2 for the MLP, 1 for the CNN")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path, help="also write every figure there")
+    return parser.parse_args()
+
+
+def write_idx(data: Path, scratch: Path) -> Path:
+    """MNIST's own files, as torchvision wants them, beside a link to the npz."""
+    raw = scratch / "idx" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    with np.load(data / "mnist.npz") as arrays:
+        for ours, theirs in (("train", "train"), ("test", "t10k")):
+            images, labels = arrays[f"x_{ours}"], arrays[f"y_{ours}"].astype(np.uint8)
+            for values, name in ((images, f"{theirs}-images-idx3-ubyte"), (labels, f"{theirs}-labels-idx1-ubyte")):
+                head = bytes([0, 0, 8, values.ndim]) + b"".join(size.to_bytes(4, "big") for size in values.shape)
+                (raw / name).write_bytes(head + values.tobytes())
+    (scratch / "mnist.npz").symlink_to((data / "mnist.npz").resolve())
+    return scratch / "mnist.npz"
+
+
+def command(side: str, model: str, seeds: int, asked: argparse.Namespace, npz: Path, out: Path) -> list[str]:
+    if side == "initbench":
+        question = ["xavier", "kaiming", "normal", "--dataset", "mnist", "--model", MODELS[model], "--set", "probe.every_steps=50"]
+        length = ["--seeds", str(seeds), "--epochs", str(asked.epochs)]
+        means = ["--data-dir", str(asked.data), "--device", asked.device, "--out", str(out), "--fresh", "--quiet"]
+        return [sys.executable, "-m", "initbench", "compare", *question, *length, *means]
+    script = "dataloader" if side == "dataloader_2_workers" else side
+    return [
+        sys.executable, str(HERE / "opponents" / f"{script}.py"), "--model", model, "--seeds", str(seeds), "--epochs", str(asked.epochs),
+        "--data", str(npz), "--out", str(out), "--device", asked.device, "--workers", "2" if side.endswith("_2_workers") else "0",
+    ]  # fmt: skip
+
+
+def family_mib(root: int) -> float:
+    """Proportional set sizes of a process and its descendants, in MiB; 0 where /proc does not tell."""
+    total, waiting = 0, [root]
+    while waiting:
+        pid = waiting.pop()
+        try:
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            children = [Path(task, "children").read_text().split() for task in Path(f"/proc/{pid}/task").iterdir()]
+        except OSError:
+            continue
+        total += next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+        waiting += [int(child) for group in children for child in group]
+    return total / 1024
+
+
+def run(words: list[str], cwd: Path) -> tuple[float, float]:
+    """Wall seconds and peak memory of one command; its output is shown when it fails."""
+    with (cwd / "output").open("w+") as output:
+        start = time.perf_counter()
+        process = subprocess.Popen(words, cwd=cwd, stdout=output, stderr=subprocess.STDOUT)
+        peak = 0.0
+        while process.poll() is None:
+            peak = max(peak, family_mib(process.pid))
+            try:
+                process.wait(0.25)
+            except subprocess.TimeoutExpired:
+                continue
+        seconds = time.perf_counter() - start
+        if process.returncode not in {0, 3}:
+            output.seek(0)
+            raise SystemExit(f"{' '.join(words)} left with {process.returncode}:\n{output.read()[-2000:]}")
+    return seconds, peak
+
+
+def check_losses(model: str, asked: argparse.Namespace, npz: Path, scratch: Path, steps: int = 50) -> float:
+    """Largest relative difference between our losses and the hand-written loop's, same initial values, same data order."""
+    ours, theirs = scratch / "check_ours", scratch / "check_theirs"
+    words = command("initbench", model, 1, asked, npz, ours)
+    words[words.index("--epochs") : words.index("--epochs") + 2] = ["--steps", str(steps)]
+    run(words, scratch)
+    run([*command("plain_loop", model, 1, asked, npz, theirs), "--ours", "--steps", str(steps)], scratch)
+    with (ours / "tables" / "curves.csv").open() as file:
+        own = {(row["scheme"], int(row["step"])): float(row["train_loss"]) for row in csv.DictReader(file) if row["train_loss"]}
+    with (theirs / "losses.csv").open() as file:
+        other = {(row["scheme"], int(row["step"])): float(row["loss"]) for row in csv.DictReader(file)}
+    shared = sorted(own.keys() & other.keys())
+    if len(shared) < steps:
+        raise SystemExit(f"only {len(shared)} losses to compare for {model}")
+    return max(abs(own[key] - other[key]) / max(1e-8, abs(other[key])) for key in shared if key[0] != "normal")
+
+
+def table(measured: list[Measured]) -> str:
+    lines = ["| model | side | seconds, median (all) | peak MiB | against initbench |", "|---|---|---|---|---|"]
+    ours = {item.model: item.median for item in measured if item.side == "initbench"}
+    for item in measured:
+        every = ", ".join(f"{second:.1f}" for second in item.seconds)
+        ratio = f"{item.median / ours[item.model]:.2f} x" if item.model in ours else ""
+        lines.append(
+            f"| {item.model} | {TITLES[item.side]} | {item.median:.1f} ({every}) | {statistics.median(item.peak_mib):.0f} | {ratio} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    asked = options()
+    asked.data = asked.data.resolve()
+    sides = [side for side in SIDES if side in asked.only]
+    if "lightning_trainer" in sides and importlib.util.find_spec("lightning") is None:
+        print("Lightning is not installed: its row is left out (pip install lightning).")
+        sides.remove("lightning_trainer")
+    measured = [Measured(side, model) for model in asked.models for side in sides]
+    differences = {}
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        npz = write_idx(asked.data, scratch)
+        if "initbench" in sides:
+            differences = {model: check_losses(model, asked, npz, scratch) for model in asked.models}
+        for repeat in range(asked.repeats):
+            for item in measured:
+                words = command(
+                    item.side, item.model, asked.seeds or SEEDS[item.model], asked, npz, scratch / f"{item.model}-{item.side}-{repeat}"
+                )
+                seconds, peak = run(words, scratch)
+                item.seconds.append(seconds)
+                item.peak_mib.append(peak)
+                print(f"{item.model} {item.side}: {seconds:.1f} s, {peak:.0f} MiB", file=sys.stderr)
+    print(table(measured))
+    for model, difference in differences.items():
+        print(f"{model}: largest relative difference of the first 50 losses to (c), same start and order: {difference:.1e}")
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg(),
+        "python": platform.python_version(),
+    }
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}
+    print(f"{machine['cores']} cores, load {machine['load'][0]:.1f}, torch {versions['torch']}, Python {machine['python']}")
+    if asked.json:
+        document = {"machine": machine, "versions": versions, "loss_difference": differences, "sides": [asdict(item) for item in measured]}
+        asked.json.write_text(json.dumps(document, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
