@@ -17,10 +17,11 @@ def products(model: str, steps: int) -> None:
     torch.set_num_threads(1)
     network = build(model)
     sizes: list[torch.Size] = []
-    for layer in weight_layers(network):
-        layer.register_forward_hook(lambda _layer, inputs, _output: sizes.append(inputs[0].shape))
+    hooks = [layer.register_forward_hook(lambda _layer, inputs, _output: sizes.append(inputs[0].shape)) for layer in weight_layers(network)]
     with torch.no_grad():
         network(torch.randn(BATCH, 1, 28, 28))
+        for hook in hooks:
+            hook.remove()
         work = []
         for number, (layer, size) in enumerate(zip(weight_layers(network), sizes, strict=True)):
             x = torch.randn(size)
