@@ -1,0 +1,84 @@
+"""Measures every weight layer of a model on a fixed batch; training goes on as if nothing had been measured.
+
+Norms use batch statistics and dropout is off; gradients never touch `.grad`; nothing waits for the device until `to_stats`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from initbench.nn.capture import SIGNAL_COLUMNS, captured, moments
+from initbench.nn.layers import WeightLayer
+from initbench.results import LayerStats
+
+COLUMNS = (*SIGNAL_COLUMNS, "weight_variance", "weight_gradient_norm")
+"""The columns of what `measure` gives; each is a field of `LayerStats`."""
+
+
+@dataclass(frozen=True)
+class ProbeRecord:
+    """One probe after `step` optimizer steps: `values` (layers, columns), `update_ratios` (layers,) of the next step; on the device."""
+
+    step: int
+    values: Tensor
+    update_ratios: Tensor | None = None
+
+
+def measure(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, labels: Tensor | None) -> Tensor:
+    """One row a layer, one column a quantity (`COLUMNS`), float64 on the model's device (float32 on MPS); NaN where there is none.
+
+    `inputs` (N, ...), `labels` int64 (N,); without labels there is no loss and the gradient columns are NaN. Signal
+    gradients are of the summed cross entropy, `weight_gradient_norm` of the mean.
+    """
+    weights = [layer.weight for layer in layers]
+    gradients: list[Tensor | None] = [None] * len(layers)
+    with torch.enable_grad(), captured(model, layers) as values:
+        logits = model(inputs)
+        if labels is not None and logits.requires_grad:
+            loss = functional.cross_entropy(logits.float(), labels, reduction="sum")
+            wanted = [index for index, weight in enumerate(weights) if weight.requires_grad]
+            found = torch.autograd.grad(loss, [weights[index] for index in wanted], allow_unused=True)
+            for index, gradient in zip(wanted, found, strict=True):
+                gradients[index] = gradient
+    for row, weight, gradient in zip(values, weights, gradients, strict=True):
+        row["weight_variance"] = moments(weight)[1]
+        if gradient is not None:
+            row["weight_gradient_norm"] = _norm(gradient) / len(inputs)
+    return _table(values, inputs)
+
+
+def copy_weights(layers: tuple[WeightLayer, ...]) -> list[Tensor]:
+    """The weights as they are now, for `update_ratios`."""
+    return [layer.weight.detach().clone() for layer in layers]
+
+
+def update_ratios(layers: tuple[WeightLayer, ...], before: Sequence[Tensor]) -> Tensor:
+    """Norm of what changed since `copy_weights` over the norm of the weight before, (layers,) on the device."""
+    pairs = zip(layers, before, strict=True)
+    return torch.stack([_norm(layer.weight.detach() - old) / _norm(old) for layer, old in pairs])
+
+
+def to_stats(layers: tuple[WeightLayer, ...], records: Sequence[ProbeRecord]) -> tuple[LayerStats, ...]:
+    """Brings the records to the host, in one transfer a record; numbers that do not exist become None."""
+    stats: list[LayerStats] = []
+    for record in records:
+        ratios = torch.full_like(record.values[:, 0], torch.nan) if record.update_ratios is None else record.update_ratios
+        for layer, row in zip(layers, torch.column_stack([record.values, ratios]).tolist(), strict=True):
+            named = dict(zip((*COLUMNS, "update_ratio"), row, strict=True))
+            stats.append(LayerStats(step=record.step, layer=layer.name, position=layer.position, **named))
+    return tuple(stats)
+
+
+def _norm(values: Tensor) -> Tensor:
+    wide = torch.float32 if values.device.type == "mps" else torch.float64
+    return torch.linalg.vector_norm(values.detach(), dtype=wide)
+
+
+def _table(values: list[dict[str, Tensor]], inputs: Tensor) -> Tensor:
+    wide = torch.float32 if inputs.device.type == "mps" else torch.float64
+    missing = torch.full((), torch.nan, dtype=wide, device=inputs.device)
+    cells = [row.get(column, missing).to(wide) for row in values for column in COLUMNS]
+    return torch.stack(cells).view(len(values), len(COLUMNS))
