@@ -1,8 +1,9 @@
 """Name -> file -> function, read from the source text: nothing is imported until `load`.
 
-A file of the folder `schemes`, `models`, `datasets` or `engines` *is* the thing of that name. Its catalogue entry is its
+A file of the folder `schemes`, `models`, `datasets` or `engines` that defines the function of its kind (`build`, `load` or
+`execute`) *is* the thing of that name; other files there are none. Its catalogue entry is that function's or the file's
 docstring (first line: what `list` shows; last line: `Source: ...`), the module constants `FAMILY` and `ALIASES`, and the
-keyword-only arguments of its function (`build`, `load` or `execute`).
+keyword-only arguments of the function.
 Users bring their own as `./mine.py`, `./mine.py:Name`, `package.module:name` or an entry point `initbench.schemes` (...).
 """
 
@@ -23,7 +24,6 @@ Kind = Literal["scheme", "model", "dataset", "engine"]
 
 FOLDERS: dict[Kind, str] = {"scheme": "schemes", "model": "models", "dataset": "datasets", "engine": "engines"}
 FUNCTIONS: dict[Kind, str] = {"scheme": "build", "model": "build", "dataset": "load", "engine": "execute"}
-NOT_ENTRIES = {"__init__", "sampling"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Entry:
     parameters: tuple[Parameter, ...]
     module: str | None
     open_parameters: bool = False
+    defined: bool = True
 
     @property
     def summary(self) -> str:
@@ -67,11 +68,9 @@ class Entry:
 def entries(kind: Kind) -> tuple[Entry, ...]:
     """All shipped and plugged-in entries of a kind, sorted by name."""
     folder = Path(__file__).parent / FOLDERS[kind]
-    shipped = {
-        path.stem: _read(kind, path.stem, path, FUNCTIONS[kind], f"initbench.{FOLDERS[kind]}.{path.stem}")
-        for path in sorted(folder.glob("*.py"))
-        if path.stem not in NOT_ENTRIES
-    }
+    files = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    read = (_read(kind, name, path, FUNCTIONS[kind], f"initbench.{FOLDERS[kind]}.{name}") for name, path in files.items())
+    shipped = {entry.name: entry for entry in read if entry.defined}
     for point in entry_points(group=f"initbench.{FOLDERS[kind]}"):
         if point.name not in shipped:
             module, _, function = point.value.partition(":")
@@ -114,6 +113,7 @@ def resolve(kind: Kind, ref: Ref) -> Ref:
         if key not in known and not entry.open_parameters:
             allowed = ", ".join(known) or "none"
             raise ConfigError(f"The {kind} '{entry.name}' has no parameter '{key}'.{suggestion(key, known)} It has: {allowed}.")
+    params = {key: _fitting(kind, entry, known[key], value) if key in known else value for key, value in params.items()}
     missing = [parameter.name for parameter in entry.parameters if parameter.required and parameter.name not in params]
     if missing:
         raise ConfigError(f"The {kind} '{entry.name}' needs {', '.join(missing)}: write {entry.name}:{missing[0]}=VALUE.")
@@ -123,6 +123,24 @@ def resolve(kind: Kind, ref: Ref) -> Ref:
         if key not in known or known[key].required or known[key].default != value or type(known[key].default) is not type(value)
     }
     return Ref(name=entry.name, params=params)
+
+
+WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "None": "null"}
+"""Python's plain types in the words of a config file."""
+
+
+def _fitting(kind: Kind, entry: Entry, parameter: Parameter, value: Any) -> Any:
+    """The value as its parameter's annotation wants it (1 as 1.0 for a float); annotations that are not plain take anything."""
+    names = [part.strip() for part in parameter.annotation.split("|")]
+    if not parameter.annotation or any(name not in WORDS for name in names):
+        return value
+    if type(value) is int and "int" not in names and "float" in names:
+        return float(value)
+    given = "None" if value is None else type(value).__name__
+    if given in names:
+        return value
+    allowed = " or ".join(WORDS[name] for name in names)
+    raise ConfigError(f"The parameter '{parameter.name}' of the {kind} '{entry.name}' is {value!r}; it must be {allowed}.")
 
 
 def load(kind: Kind, name: str) -> Callable[..., Any]:
@@ -136,7 +154,8 @@ def load(kind: Kind, name: str) -> Callable[..., Any]:
             module = importlib.import_module(entry.module)
         else:
             spec = importlib.util.spec_from_file_location(f"initbench_user_{entry.path.stem}", entry.path)
-            assert spec is not None and spec.loader is not None
+            assert spec is not None
+            assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
     except (ImportError, SyntaxError) as error:
@@ -181,8 +200,9 @@ def _read(kind: Kind, name: str, path: Path, function: str, module: str | None) 
     constants: dict[str, Any] = {}
     found: ast.FunctionDef | ast.ClassDef | None = None
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in {"FAMILY", "ALIASES"}:
-            constants[node.targets[0].id] = ast.literal_eval(node.value)
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name) and target.id in {"FAMILY", "ALIASES"}:
+            constants[target.id] = ast.literal_eval(node.value) if node.value else None
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == function:
             found = node
     parameters, open_parameters = _parameters(kind, found)
@@ -197,6 +217,7 @@ def _read(kind: Kind, name: str, path: Path, function: str, module: str | None) 
         parameters=parameters,
         module=module,
         open_parameters=open_parameters or found is None,
+        defined=found is not None,
     )
 
 

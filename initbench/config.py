@@ -1,11 +1,12 @@
 """The typed configuration: what is asked (`ExperimentConfig`) and how it is carried out (`Execution`)."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
-from initbench.errors import ConfigError
+from initbench.errors import ConfigError, suggestion
 
 Value = bool | int | float | str | None | list["Value"]
 
@@ -74,10 +75,21 @@ def _value_text(value: Any) -> str:
     return str(value)
 
 
+def as_ref(value: Any) -> Ref:
+    """The reference that a string, a mapping or a reference means.
+
+    Raises: ValidationError for anything else.
+    """
+    return Ref.model_validate(_ref_from_any(value))
+
+
 def _ref_from_any(value: Any) -> Any:
     """Accepts `"mlp:depth=3"` and `{name: mlp, depth: 3}` wherever a reference is expected."""
     if isinstance(value, str):
-        return parse_ref(value)
+        try:
+            return parse_ref(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
     if isinstance(value, dict) and "name" in value and "params" not in value:
         return {"name": value["name"], "params": {key: item for key, item in value.items() if key != "name"}}
     return value
@@ -89,31 +101,37 @@ RefField = Annotated[Ref, BeforeValidator(_ref_from_any)]
 class InitRules(Frozen):
     """What holds for every scheme: biases, exclusions, per-layer patterns."""
 
-    bias: float | Literal["scheme"] = Field("scheme", description="a constant for every bias, or `scheme`: what the scheme says, else zero")
-    exclude: tuple[str, ...] = Field(("embedding",), description="parameters whose name contains one of these are left alone")
-    layers: dict[str, RefField] = Field(default_factory=dict, description="glob on parameter or layer names -> scheme; the first match wins")
-    in_out: tuple[str, ...] = Field((), description="globs of weights that are stored (in, out) instead of (out, in)")
-    strict: bool = Field(False, description="a parameter that nothing initializes is an error")
+    bias: float | Literal["scheme"] = Field(
+        default="scheme", description="a constant for every bias, or `scheme`: what the scheme says, else zero"
+    )
+    exclude: tuple[str, ...] = Field(default=("embedding",), description="parameters whose name contains one of these are left alone")
+    layers: dict[str, RefField] = Field(
+        default_factory=dict, description="glob on parameter or layer names -> scheme; the first match wins"
+    )
+    in_out: tuple[str, ...] = Field(default=(), description="globs of weights that are stored (in, out) instead of (out, in)")
+    strict: bool = Field(default=False, description="a parameter that nothing initializes is an error")
 
 
 class TrainConfig(Frozen):
     """How each run is trained; either `epochs` or `steps`."""
 
-    epochs: int | None = Field(None, ge=1, description="passes over the training data; the last incomplete batch of each is dropped")
-    steps: int | None = Field(None, ge=0, description="optimizer steps, instead of epochs")
-    batch_size: int = Field(128, ge=1)
+    epochs: int | None = Field(
+        default=None, ge=1, description="passes over the training data; the last incomplete batch of each is dropped"
+    )
+    steps: int | None = Field(default=None, ge=0, description="optimizer steps, instead of epochs")
+    batch_size: int = Field(default=128, ge=1)
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: float = Field(0.05, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
-    nesterov: bool = Field(False, description="sgd only")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="adam and adamw only")
-    weight_decay: float = Field(0.0, ge=0)
+    lr: float = Field(default=0.05, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
+    nesterov: bool = Field(default=False, description="sgd only")
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="adam and adamw only")
+    weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["constant", "cosine", "linear"] = "constant"
-    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up before the schedule")
-    clip_norm: float | None = Field(None, gt=0, description="largest global gradient norm")
+    warmup_steps: int = Field(default=0, ge=0, description="steps of linear warm-up before the schedule")
+    clip_norm: float | None = Field(default=None, gt=0, description="largest global gradient norm")
     precision: Literal["float32", "bfloat16"] = "float32"
-    augment: bool = Field(False, description="random crop with 4 pixels of padding and horizontal flip")
-    evaluate_every_steps: int | None = Field(None, ge=1, description="default: once an epoch; always at the end")
+    augment: bool = Field(default=False, description="random crop with 4 pixels of padding and horizontal flip")
+    evaluate_every_steps: int | None = Field(default=None, ge=1, description="default: once an epoch; always at the end")
 
     @model_validator(mode="before")
     @classmethod
@@ -134,8 +152,8 @@ class TrainConfig(Frozen):
 class ProbeConfig(Frozen):
     """When and on how many images the signal is measured; step 0 and the last step are always measured."""
 
-    every_steps: int | None = Field(None, ge=1, description="also every so many steps; default: once an epoch")
-    batch_size: int = Field(256, ge=2, description="training images in the fixed probe batch")
+    every_steps: int | None = Field(default=None, ge=1, description="also every so many steps; default: once an epoch")
+    batch_size: int = Field(default=256, ge=2, description="training images in the fixed probe batch")
 
 
 class ExperimentConfig(Frozen):
@@ -177,7 +195,91 @@ class Execution(Frozen):
 
     engine: str = "auto"
     device: str = "auto"
-    jobs: int | None = Field(None, ge=1)
+    jobs: int | None = Field(default=None, ge=1)
     output: str | None = None
     data_dir: str | None = None
     fresh: bool = False
+
+
+Place = tuple[str | int, ...]
+"""Where a value stands in a configuration: `("train", "lr")`, `("schemes", 0)`."""
+
+EXPECTED = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of key: value",
+    "model_type": "a mapping of key: value",
+    "greater_than": "greater than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "{expected}",
+    "string_too_short": "a name",
+}
+"""What is allowed, by the kind of pydantic's complaint."""
+SECTIONS: dict[str, type[Frozen]] = {"init": InitRules, "train": TrainConfig, "probe": ProbeConfig}
+
+
+class Problem(NamedTuple):
+    """What is wrong with one value of a configuration, in words."""
+
+    place: Place
+    sentence: str
+
+
+def explain(error: ValidationError, data: dict[str, Any]) -> list[Problem]:
+    """One sentence for each value that is wrong: what was given and what is allowed."""
+    complaints: dict[Place, list[ErrorDetails]] = {}
+    for details in error.errors(include_url=False):
+        complaints.setdefault(_place(details, data), []).append(details)
+    return [Problem(place, _sentence(place, found)) for place, found in complaints.items()]
+
+
+def _place(details: ErrorDetails, data: Any) -> Place:
+    """The part of pydantic's location that names something in the data, or a key that is missing there."""
+    place: Place = ()
+    for part in details["loc"]:
+        inside = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int) and part < len(data)
+        if inside:
+            data = data[part]
+        elif details["type"] != "missing":
+            break
+        place = (*place, part)
+    return place
+
+
+def _sentence(place: Place, complaints: list[ErrorDetails]) -> str:
+    first = complaints[0]
+    name = ".".join(str(part) for part in place)
+    if first["type"] == "extra_forbidden":
+        fields = (SECTIONS.get(str(place[0]), ExperimentConfig) if len(place) > 1 else ExperimentConfig).model_fields
+        return f"unknown key '{name}'.{suggestion(str(place[-1]), fields)} Allowed here: {', '.join(fields)}."
+    if first["type"] == "missing":
+        return f"'{name}' is missing."
+    if first["type"] == "value_error":
+        text = first["msg"].removeprefix("Value error, ").rstrip(".")
+        return f"{name}: {text}." if name else f"{text}."
+    if first["type"] == "too_short":
+        return f"{name} is empty; it must name at least one."
+    if place[:1] in {("schemes",), ("model",), ("dataset",)} or place[:2] == ("init", "layers"):
+        return f"{name} is {_shown(first['input'])}; it must be a name such as kaiming:mode=fan_out, or a mapping with the key name."
+    allowed = [
+        EXPECTED[item["type"]].format(**_whole(item.get("ctx", {}))) if item["type"] in EXPECTED else item["msg"] for item in complaints
+    ]
+    return f"{name} is {_shown(first['input'])}; it must be {' or '.join(dict.fromkeys(allowed))}."
+
+
+def _whole(context: dict[str, Any]) -> dict[str, Any]:
+    return {key: int(value) if isinstance(value, float) and value.is_integer() else value for key, value in context.items()}
+
+
+def _shown(value: Any) -> str:
+    return f"'{value}'" if isinstance(value, str) else "a mapping" if isinstance(value, dict) else _value_text(value)

@@ -47,7 +47,7 @@ class ParameterInit(Frozen):
     shape: tuple[int, ...]
     setter: Setter
     by: str = Field(description="the scheme or rule in words, such as `kaiming` or `bias rule` or `norm keeps 1 and 0`")
-    law: str | None = Field(None, description="normal, uniform, trunc_normal, orthogonal, constant, ...")
+    law: str | None = Field(default=None, description="normal, uniform, trunc_normal, orthogonal, constant, ...")
     fan_in: int | None = None
     fan_out: int | None = None
     target_mean: Number = None
@@ -61,7 +61,9 @@ class InitReport(Frozen):
 
     scheme: str
     parameters: tuple[ParameterInit, ...]
-    lr_multipliers: dict[str, float] = Field(default_factory=dict, description="parameter name -> factor on the learning rate; absent means 1")
+    lr_multipliers: dict[str, float] = Field(
+        default_factory=dict, description="parameter name -> factor on the learning rate; absent means 1"
+    )
     notes: tuple[str, ...] = ()
 
     @property
@@ -85,12 +87,12 @@ class LayerStats(Frozen):
     pre_activation_variance: Number = None
     activation_mean: Number = None
     activation_variance: Number = None
-    zero_fraction: Number = Field(None, description="share of activations that are exactly zero")
-    dead_fraction: Number = Field(None, description="share of units whose activation is zero on the whole probe batch")
-    gradient_variance: Number = Field(None, description="of the loss with respect to the layer's output")
+    zero_fraction: Number = Field(default=None, description="share of activations that are exactly zero")
+    dead_fraction: Number = Field(default=None, description="share of units whose activation is zero on the whole probe batch")
+    gradient_variance: Number = Field(default=None, description="of the loss with respect to the layer's output")
     weight_variance: Number = None
-    weight_gradient_norm: Number = Field(None, description="Euclidean norm; gradient of the mean loss")
-    update_ratio: Number = Field(None, description="norm of the next optimizer step over norm of the weight; null at the last step")
+    weight_gradient_norm: Number = Field(default=None, description="Euclidean norm; gradient of the mean loss")
+    update_ratio: Number = Field(default=None, description="norm of the next optimizer step over norm of the weight; null at the last step")
     predicted_pre_activation_variance: Number = None
     predicted_pre_activation_variance_low: Number = None
     predicted_pre_activation_variance_high: Number = None
@@ -117,7 +119,7 @@ class RunResult(Frozen):
     status: RunStatus
     reason: str | None = None
     first_bad_step: int | None = None
-    parameters: int | None = Field(None, description="trainable parameters of the model")
+    parameters: int | None = Field(default=None, description="trainable parameters of the model")
     classes: int | None = None
     train_losses: tuple[float, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()

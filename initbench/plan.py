@@ -1,0 +1,86 @@
+"""What there is to do: a configuration becomes jobs, each with an identity that does not depend on how it is run."""
+
+import hashlib
+import json
+from functools import cache
+from itertools import chain
+from pathlib import Path
+
+from initbench import catalog
+from initbench.catalog import Kind
+from initbench.config import ExperimentConfig, Frozen, Job, Ref
+from initbench.errors import ConfigError
+
+
+def resolve_config(config: ExperimentConfig) -> ExperimentConfig:
+    """The same question in canonical words: aliases replaced by what they stand for, parameters that are defaults left out.
+
+    Raises: ConfigError for unknown names and parameters, and for two schemes that are the same one under two names.
+    """
+    schemes = tuple(catalog.resolve("scheme", ref) for ref in config.schemes)
+    for index, scheme in enumerate(schemes):
+        if scheme in schemes[:index]:
+            first = config.schemes[schemes.index(scheme)]
+            raise ConfigError(f"'{first}' and '{config.schemes[index]}' are the same scheme, {scheme}. Name it once.")
+    rules = {pattern: catalog.resolve("scheme", ref) for pattern, ref in config.init.layers.items()}
+    return config.model_copy(
+        update={
+            "schemes": schemes,
+            "model": catalog.resolve("model", config.model),
+            "dataset": catalog.resolve("dataset", config.dataset),
+            "init": config.init.model_copy(update={"layers": rules}),
+        }
+    )
+
+
+def make_jobs(config: ExperimentConfig) -> tuple[Job, ...]:
+    """One job for each seed and scheme, seed by seed, so that an interrupted comparison still has pairs."""
+    config = resolve_config(config)
+    return tuple(
+        Job(
+            scheme=scheme,
+            seed=seed,
+            model=config.model,
+            dataset=config.dataset,
+            init=config.init,
+            train=config.train,
+            probe=config.probe,
+        )
+        for seed in config.seeds
+        for scheme in config.schemes
+    )
+
+
+def job_id(job: Job) -> str:
+    """16 hexadecimal digits that change with anything that changes the job's result, the text of user files included."""
+    named: list[tuple[Kind, Ref]] = [("scheme", job.scheme), ("model", job.model), ("dataset", job.dataset)]
+    named += [("scheme", ref) for ref in job.init.layers.values()]
+    return _digest(job, named)
+
+
+def config_hash(config: ExperimentConfig) -> str:
+    """16 hexadecimal digits of the whole question."""
+    config = resolve_config(config)
+    named: list[tuple[Kind, Ref]] = [("model", config.model), ("dataset", config.dataset)]
+    named += [("scheme", ref) for ref in chain(config.schemes, config.init.layers.values())]
+    return _digest(config, named)
+
+
+def result_name(command: str, config: ExperimentConfig) -> str:
+    """The name of the results folder, such as `compare-mlp-mnist5k-1f3a5c7e`: the same question has the same name."""
+    words = [command, *(ref.name for ref in (config.model, config.dataset))]
+    readable = "-".join("".join(letter if letter.isalnum() or letter == "_" else " " for letter in word).split()[-1] for word in words)
+    return f"{readable}-{config_hash(config)[:8]}"
+
+
+def _digest(value: Frozen, named: list[tuple[Kind, Ref]]) -> str:
+    content = value.model_dump(mode="json")
+    files = {ref.name: digest for kind, ref in named if (digest := _file_digest(kind, ref.name)) is not None}
+    text = json.dumps([content, files], sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def _file_digest(kind: Kind, name: str) -> str | None:
+    path = catalog.user_file(kind, name)
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
