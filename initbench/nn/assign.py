@@ -1,8 +1,8 @@
 """Sets every parameter of a model from per-weight functions and rules, and reports on each one."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from initbench.config import InitRules
 from initbench.errors import ConfigError
 from initbench.nn.layers import NORMS, WeightLayer
+from initbench.nn.naming import all_names, matches, refuse_unused, refuse_without_storage
 from initbench.nn.seeds import generator
 from initbench.results import InitReport, ParameterInit, Setter
 
@@ -24,43 +25,68 @@ class Law:
 
 
 Filler = Callable[[Tensor, WeightLayer, torch.Generator], Law]
-"""Writes one weight: a float32 CPU tensor (out, in, *kernel), one part of it where the weight is packed."""
+"""Writes one weight: a float32 CPU tensor (out, in / groups, *kernel), one part of it where the weight is packed."""
 BiasFiller = Callable[[Tensor, WeightLayer, torch.Generator], Law]
-"""Writes the bias of a weight layer: a float32 CPU tensor (out,)."""
-Override = tuple[str, str, Filler]
-"""A glob on parameter or layer names, the name of the scheme that holds there, and its filler."""
+"""Writes the bias of a weight layer: a float32 CPU tensor (parts * out,)."""
+RestFiller = Callable[[str, Tensor, nn.Module, torch.Generator], Law | None]
+"""Writes any other parameter (its short name, its values in float32 on the CPU, its module); None leaves it to the rules."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a scheme does to each parameter: `fill` to weights, and where it has an opinion to biases and to the rest."""
+
+    name: str
+    fill: Filler
+    fill_bias: BiasFiller | None = None
+    fill_rest: RestFiller | None = None
+
+
+@dataclass(frozen=True)
+class Override:
+    """A glob on parameter or layer names, and the recipe that holds there.
+
+    One that matches weights sets those (and their biases, where the recipe has an opinion); one that matches none sets
+    the very parameters it matches, with `fill`: `"*.gamma": zeros`.
+    """
+
+    pattern: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    setter: Setter
+    by: str
+    law: Law | None = None
+    layer: WeightLayer | None = None
 
 
 def assign(
     model: nn.Module,
     layers: tuple[WeightLayer, ...],
+    recipe: Recipe,
     *,
-    name: str,
-    fill: Filler,
-    fill_bias: BiasFiller | None = None,
     rules: InitRules = InitRules(),
     overrides: tuple[Override, ...] = (),
     seed: int = 0,
 ) -> InitReport:
     """Initializes `model` in place; every parameter draws from its own generator, keyed by (seed, its name).
 
-    In this order the first that applies decides: excluded by name, frozen, weight of a layer (pattern, else `fill`),
-    bias of a layer (constant, else `fill_bias`, else zero), norm (1 and 0), embedding (kept), else untouched.
-    Raises: ConfigError for parameters on the meta device and, under `rules.strict`, for untouched ones.
+    In this order the first that applies decides: excluded by name, frozen, weight of a layer (override, else `fill`),
+    bias (override, constant, else `fill_bias`, else zero), any other parameter that an override names, `fill_rest`,
+    norm (1 and 0), embedding and PReLU (kept), else untouched.
+    Raises: ConfigError for lazy and meta parameters, for patterns that match nothing, and, under `rules.strict`, for
+    untouched parameters; nothing is changed then (with `strict`: everything but those is set).
     """
-    by_weight = {layer.parameter: layer for layer in layers}
-    by_bias = {layer.bias: layer for layer in layers if layer.bias is not None}
-    owners = {id(parameter): module for module in model.modules() for parameter in module.parameters(recurse=False)}
-    entries: list[ParameterInit] = []
+    refuse_without_storage(model)
+    everything = [*(name for known in all_names(model).values() for name in known), *(layer.name for layer in layers)]
+    for override in overrides:
+        refuse_unused(override.pattern, "init.layers", everything)
+    job = _Assignment(model, layers, recipe, rules, overrides, seed)
     with torch.no_grad():
-        for parameter_name, parameter in model.named_parameters():
-            if parameter.is_meta:
-                raise ConfigError(f"'{parameter_name}' is on the meta device and has no storage. Call model.to_empty(device=...) first.")
-            setter, by, law, layer = _set(
-                parameter_name, parameter, owners[id(parameter)], by_weight, by_bias, name, fill, fill_bias, rules, overrides, seed
-            )
-            entries.append(describe(parameter_name, parameter, setter, by, law, layer))
-    report = InitReport(scheme=name, parameters=tuple(entries))
+        entries = tuple(job.set(name, parameter) for name, parameter in model.named_parameters())
+    report = InitReport(scheme=recipe.name, parameters=entries)
     if rules.strict and report.untouched:
         raise ConfigError(
             f"Nothing initializes {', '.join(report.untouched)}. Name them under init.layers or init.exclude, or leave out --strict."
@@ -71,8 +97,13 @@ def assign(
 def describe(
     name: str, parameter: Tensor, setter: Setter, by: str, law: Law | None = None, layer: WeightLayer | None = None
 ) -> ParameterInit:
-    """The report's entry for a parameter as it is now; mean and std (population) are measured in float32."""
-    values = parameter.detach().float()
+    """The report's entry for a parameter as it is now; mean and std (population) are measured in float32.
+
+    Of a complex parameter the mean is that of the real parts and the std is the root of the mean of |w - mean|^2.
+    """
+    values = parameter.detach()
+    values = values.to(torch.complex64) if values.is_complex() else values.float()
+    centred = values - values.mean() if values.numel() else values
     return ParameterInit(
         parameter=name,
         shape=tuple(parameter.shape),
@@ -83,65 +114,144 @@ def describe(
         fan_out=layer.fan_out if layer else None,
         target_mean=law.mean if law else None,
         target_std=law.std if law else None,
-        mean=values.mean().item() if values.numel() else None,
-        std=values.std(correction=0).item() if values.numel() else None,
+        mean=values.mean().real.item() if values.numel() else None,
+        std=centred.abs().square().mean().sqrt().item() if values.numel() else None,
     )
 
 
 def draw(parameter: Tensor, layer: WeightLayer, fill: Filler, source: torch.Generator) -> Law:
-    """Fills a weight in place: drawn in float32 on the CPU as (out, in, *kernel), then turned, cast and copied."""
+    """Fills a weight in place: drawn in float32 on the CPU as (out, in / groups, *kernel), then turned, cast and copied.
+
+    A complex weight gets independent real and imaginary parts of half the variance each.
+    """
     shape = tuple(parameter.shape)
     if layer.transposed:
         shape = (shape[1] * layer.groups, shape[0] // layer.groups, *shape[2:])
+    values, law = _filled(shape, layer, fill, source)
+    if parameter.is_complex():
+        imaginary, _ = _filled(shape, layer, fill, source)
+        values = torch.complex(values, imaginary) / math.sqrt(2.0)
+        law = Law(f"complex {law.name}", law.std, law.mean / math.sqrt(2.0))
+    if layer.transposed:
+        values = values.reshape(layer.groups, shape[0] // layer.groups, *shape[1:]).transpose(1, 2).flatten(0, 1)
+    parameter.copy_(values)
+    return law
+
+
+def _filled(shape: tuple[int, ...], layer: WeightLayer, fill: Filler, source: torch.Generator) -> tuple[Tensor, Law]:
     values = torch.empty(shape)
     laws = [fill(part, layer, source) for part in values.chunk(layer.parts)]
-    if layer.transposed:
-        grouped = values.unflatten(0, (layer.groups, -1)).transpose(1, 2)
-        values = grouped.flatten(0, 1)
-    parameter.copy_(values)
-    return laws[0]
+    return values, laws[0]
 
 
-def _set(
-    name: str,
-    parameter: nn.Parameter,
-    module: nn.Module,
-    by_weight: dict[str, WeightLayer],
-    by_bias: dict[str, WeightLayer],
-    scheme: str,
-    fill: Filler,
-    fill_bias: BiasFiller | None,
-    rules: InitRules,
-    overrides: tuple[Override, ...],
-    seed: int,
-) -> tuple[Setter, str, Law | None, WeightLayer | None]:
-    excluded = next((part for part in rules.exclude if part in name), None)
-    if excluded is not None:
-        return Setter.EXCLUDED, f"excluded by '{excluded}'", None, None
-    if not parameter.requires_grad:
-        return Setter.FROZEN, "frozen (requires_grad is False)", None, None
-    layer = by_weight.get(name)
-    if layer is not None:
-        for pattern, other, other_fill in overrides:
-            if fnmatchcase(name, pattern) or fnmatchcase(layer.name, pattern):
-                return Setter.RULE, f"{other} ('{pattern}')", draw(parameter, layer, other_fill, generator(seed, "init", name)), layer
-        return Setter.SCHEME, scheme, draw(parameter, layer, fill, generator(seed, "init", name)), layer
-    layer = by_bias.get(name)
-    if layer is not None:
-        if rules.bias == "scheme" and fill_bias is not None:
-            values = torch.empty(parameter.shape)
-            law = fill_bias(values, layer, generator(seed, "init", name))
-            parameter.copy_(values)
-            return Setter.SCHEME, scheme, law, None
-        value = 0.0 if rules.bias == "scheme" else rules.bias
-        parameter.fill_(value)
-        return Setter.RULE, f"bias rule: {value:g}", Law("constant", 0.0, value), None
-    if isinstance(module, NORMS):
-        value = 0.0 if name.endswith("bias") else 1.0
-        parameter.fill_(value)
-        return Setter.RULE, f"norm rule: {value:g}", Law("constant", 0.0, value), None
-    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-        return Setter.KEPT, "an embedding keeps its values", None, None
-    if isinstance(module, nn.PReLU):
-        return Setter.KEPT, "a PReLU slope keeps its value", None, None
-    return Setter.UNTOUCHED, "nothing", None, None
+class _Assignment:
+    """One call of `assign`: the lookup tables that deciding about a parameter needs."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: tuple[WeightLayer, ...],
+        recipe: Recipe,
+        rules: InitRules,
+        overrides: tuple[Override, ...],
+        seed: int,
+    ) -> None:
+        self.recipe, self.rules, self.overrides, self.seed = recipe, rules, overrides, seed
+        self.names = all_names(model)
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        self.layer_of = {id(layer.weight): layer for layer in layers}
+        biases = {_bias_name(layer): layer for layer in layers}
+        self.layer_of_bias = {id(parameters[bias]): layer for bias, layer in biases.items() if bias in parameters}
+        self.module_of = {id(parameter): module for module in model.modules() for parameter in module.parameters(recurse=False)}
+        self.direct = [
+            override for override in overrides if not any(matches(override.pattern, layer, self._names(layer)) for layer in layers)
+        ]
+
+    def set(self, name: str, parameter: nn.Parameter) -> ParameterInit:
+        """Sets one parameter and gives its entry."""
+        outcome = next(self._outcomes(name, parameter))
+        others = [other for other in self.names[id(parameter)] if other != name]
+        by = outcome.by + (f", tied with {', '.join(others)}" if others else "")
+        return describe(name, parameter, outcome.setter, by, outcome.law, outcome.layer)
+
+    def _names(self, layer: WeightLayer) -> list[str]:
+        return self.names.get(id(layer.weight), [])
+
+    def _outcomes(self, name: str, parameter: nn.Parameter) -> Iterator[_Outcome]:
+        """The rules in their order; the first one yielded holds, and has been carried out."""
+        names = self.names[id(parameter)]
+        for part in self.rules.exclude:
+            if any(part in known for known in names):
+                yield _Outcome(Setter.EXCLUDED, f"excluded by '{part}'")
+        if not parameter.requires_grad:
+            yield _Outcome(Setter.FROZEN, "frozen (requires_grad is False)")
+        source = generator(self.seed, "init", name)
+        layer = self.layer_of.get(id(parameter))
+        if layer is not None:
+            yield self._weight(layer, parameter, names, source)
+        for override in self.direct:
+            if matches(override.pattern, None, names):
+                plain = _as_layer(name, parameter, self.module_of[id(parameter)])
+                law = draw(parameter, plain, override.recipe.fill, source)
+                yield _Outcome(Setter.RULE, f"{override.recipe.name} ('{override.pattern}')", law)
+        if id(parameter) in self.layer_of_bias:
+            yield self._bias(self.layer_of_bias[id(parameter)], parameter, source)
+        yield self._rest(name, parameter, source)
+
+    def _weight(self, layer: WeightLayer, parameter: nn.Parameter, names: list[str], source: torch.Generator) -> _Outcome:
+        for override in self.overrides:
+            if matches(override.pattern, layer, names):
+                law = draw(parameter, layer, override.recipe.fill, source)
+                return _Outcome(Setter.RULE, f"{override.recipe.name} ('{override.pattern}')", law, layer)
+        return _Outcome(Setter.SCHEME, self.recipe.name, draw(parameter, layer, self.recipe.fill, source), layer)
+
+    def _bias(self, layer: WeightLayer, parameter: nn.Parameter, source: torch.Generator) -> _Outcome:
+        override = next((override for override in self.overrides if matches(override.pattern, layer, self._names(layer))), None)
+        recipe = override.recipe if override else self.recipe
+        if self.rules.bias != "scheme" or recipe.fill_bias is None:
+            return _constant(parameter, 0.0 if self.rules.bias == "scheme" else self.rules.bias, "bias rule")
+        values = torch.zeros(parameter.shape)
+        law = recipe.fill_bias(values, layer, source)
+        parameter.copy_(values)
+        if override:
+            return _Outcome(Setter.RULE, f"{recipe.name} ('{override.pattern}')", law)
+        return _Outcome(Setter.SCHEME, recipe.name, law)
+
+    def _rest(self, name: str, parameter: nn.Parameter, source: torch.Generator) -> _Outcome:
+        module, short = self.module_of[id(parameter)], name.rpartition(".")[2]
+        if self.recipe.fill_rest is not None:
+            values = parameter.detach().to("cpu", torch.float32, copy=True) if not parameter.is_complex() else torch.zeros(parameter.shape)
+            law = self.recipe.fill_rest(short, values, module, source)
+            if law is not None:
+                parameter.copy_(values)
+                return _Outcome(Setter.SCHEME, self.recipe.name, law)
+        if isinstance(module, NORMS):
+            return _constant(parameter, 0.0 if short == "bias" else 1.0, "norm rule")
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            return _Outcome(Setter.KEPT, "an embedding keeps its values")
+        if isinstance(module, nn.PReLU):
+            return _Outcome(Setter.KEPT, "a PReLU slope keeps its value")
+        if isinstance(module, nn.MultiheadAttention) and short in {"bias_k", "bias_v"}:
+            return _Outcome(Setter.KEPT, "an added key or value keeps its values")
+        if short == "bias" or short.startswith("bias_") or short.endswith("_bias"):
+            return _constant(parameter, 0.0 if self.rules.bias == "scheme" else self.rules.bias, "bias rule")
+        return _Outcome(Setter.UNTOUCHED, "nothing")
+
+
+def _bias_name(layer: WeightLayer) -> str:
+    """The layer's bias; where it was not told, what torch would call it (`in_proj_weight` has `in_proj_bias`)."""
+    prefix, dot, short = layer.parameter.rpartition(".")
+    return layer.bias or prefix + dot + short.replace("weight", "bias")
+
+
+def _constant(parameter: nn.Parameter, value: float, rule: str) -> _Outcome:
+    parameter.fill_(value)
+    return _Outcome(Setter.RULE, f"{rule}: {value:g}", Law("constant", 0.0, value))
+
+
+def _as_layer(name: str, parameter: nn.Parameter, module: nn.Module) -> WeightLayer:
+    """A parameter that is no weight of a layer, seen as one: vectors multiply one number (fan 1), the rest is (out, in, ...)."""
+    shape = tuple(parameter.shape)
+    field = math.prod(shape[2:])
+    fans = (shape[1] * field, shape[0] * field) if len(shape) >= 2 else (1, 1)
+    return WeightLayer(name=name, parameter=name, module=module, weight=parameter, fan_in=fans[0], fan_out=fans[1], receptive_field=field)

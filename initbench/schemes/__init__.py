@@ -1,21 +1,34 @@
 """The contract of a scheme: a file of this folder with `build(*, ...) -> Scheme`.
 
 A scheme that draws each weight on its own (most of them) is a `Layerwise`: one function that fills a tensor for a
-`WeightLayer` and says which law it used. A scheme that needs more (data, gradients, changes in the model) is any object
-with `needs` and `apply(model, context)`; it may start from a layerwise one through `Layerwise.apply` and amend the report.
+`WeightLayer` and says which law it used. A scheme that needs more is any object with `name`, `needs` and
+`apply(model, context)`; it may start from a layerwise one through `Layerwise.apply` and amend the report. Whatever it
+needs it says in `needs`, and `initialize` refuses before it starts where the context lacks it. A scheme that does not
+suit the model raises DoesNotApply before anything is changed.
+
+Schemes that change the model itself (Need.HOOKS) do it in `apply`, in place, in one of these ways only:
+- they swap a module for another on its parent with `setattr` (an activation for a transformed one), or
+- they call what a residual block of ours offers for the purpose: `block.add_scalars(...)`, `block.set_scale(...)` and
+  the like, a protocol that lives in `initbench.nn` because schemes and models do not import one another; a model whose
+  blocks do not offer it is refused with DoesNotApply.
+They never set attributes from outside and never leave forward hooks behind. Having changed the model they call
+`context.find_layers()` for the weight layers as they are now, hand those on (`dataclasses.replace(context, layers=...)`)
+to the layerwise part, and report on the new parameters like on any other (`initbench.nn.assign.describe`). Whoever trains
+makes its optimizer after the scheme was applied; `InitReport.lr_multipliers` says what it needs to know.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from initbench.config import InitRules, TrainConfig
-from initbench.nn.assign import BiasFiller, Filler, assign
+from initbench.nn.assign import Override, Recipe, assign
 from initbench.nn.layers import WeightLayer
+from initbench.nn.naming import all_names, matches, own_layers
 from initbench.results import InitReport
 
 
@@ -34,7 +47,8 @@ class InitContext:
 
     `batch(size, index)` gives (inputs, labels) from the training split on the model's device: normalized float images
     (size, C, H, W) or (size, features) and int64 labels (size,); index 0, 1, ... are different batches, the same for every
-    scheme of a seed. None where there is no data (`init_network` without any).
+    scheme of a seed. None where there is no data (`init_network` without any). `find_layers()` looks again, for schemes
+    that changed the model.
     """
 
     seed: int
@@ -43,10 +57,20 @@ class InitContext:
     overrides: tuple[tuple[str, "Layerwise"], ...] = ()
     batch: Callable[[int, int], tuple[Tensor, Tensor]] | None = None
     train: TrainConfig | None = None
+    find_layers: Callable[[], tuple[WeightLayer, ...]] | None = None
+
+    def own_layers(self, model: nn.Module) -> tuple[WeightLayer, ...]:
+        """The layers whose weight the scheme itself sets: not excluded, frozen or given to another by a pattern."""
+        return own_layers(model, self.layers, self.rules, tuple(pattern for pattern, _ in self.overrides))
 
 
+@runtime_checkable
 class Scheme(Protocol):
     """Initializes a model in place and reports on every parameter."""
+
+    @property
+    def name(self) -> str:
+        """The scheme's name."""
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -57,16 +81,14 @@ class Scheme(Protocol):
 
 
 @dataclass(frozen=True)
-class Layerwise:
+class Layerwise(Recipe):
     """A scheme that draws each weight on its own.
 
-    `fill` writes one weight and gives its law; `fill_bias`, where the scheme has an opinion, one bias; `check` raises
-    DoesNotApply for a model that the scheme does not suit.
+    `fill` writes one weight and gives its law; `fill_bias` and `fill_rest`, where the scheme has an opinion, the biases
+    and all other parameters; `check` raises DoesNotApply for layers that the scheme does not suit (it is given those
+    whose weight the scheme is to set).
     """
 
-    name: str
-    fill: Filler
-    fill_bias: BiasFiller | None = None
     check: Callable[[nn.Module, tuple[WeightLayer, ...]], None] | None = None
     needs: frozenset[Need] = frozenset()
 
@@ -74,15 +96,16 @@ class Layerwise:
     def apply(self, model: nn.Module, context: InitContext) -> InitReport:
         """Fills every weight from its own generator; see `initbench.nn.assign.assign` for what sets the rest."""
         if self.check is not None:
-            self.check(model, context.layers)
-        overrides = tuple((pattern, scheme.name, scheme.fill) for pattern, scheme in context.overrides)
-        return assign(
-            model,
-            context.layers,
-            name=self.name,
-            fill=self.fill,
-            fill_bias=self.fill_bias,
-            rules=context.rules,
-            overrides=overrides,
-            seed=context.seed,
-        )
+            self.check(model, context.own_layers(model))
+        self._check_overrides(model, context)
+        overrides = tuple(Override(pattern, scheme) for pattern, scheme in context.overrides)
+        return assign(model, context.layers, self, rules=context.rules, overrides=overrides, seed=context.seed)
+
+    def _check_overrides(self, model: nn.Module, context: InitContext) -> None:
+        names = all_names(model)
+        left = own_layers(model, context.layers, context.rules, ())
+        for pattern, scheme in context.overrides:
+            its = tuple(layer for layer in left if matches(pattern, layer, names[id(layer.weight)]))
+            left = tuple(layer for layer in left if layer not in its)
+            if scheme.check is not None and its:
+                scheme.check(model, its)

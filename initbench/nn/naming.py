@@ -1,0 +1,55 @@
+"""The names of a model's parameters: ties, globs, and parameters that cannot be written."""
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+
+from initbench.config import InitRules
+from initbench.errors import ConfigError, suggestion
+from initbench.nn.layers import WeightLayer
+
+
+def all_names(model: nn.Module) -> dict[int, list[str]]:
+    """Every name of every parameter, by its id; a tied parameter has several, the first is the one that is reported."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return names
+
+
+def matches(pattern: str, layer: WeightLayer | None, names: Iterable[str]) -> bool:
+    """Whether a glob matches one of the names of a parameter, or its layer's."""
+    return any(fnmatchcase(name, pattern) for name in names) or (layer is not None and fnmatchcase(layer.name, pattern))
+
+
+def own_layers(model: nn.Module, layers: tuple[WeightLayer, ...], rules: InitRules, patterns: tuple[str, ...]) -> tuple[WeightLayer, ...]:
+    """The layers whose weight is not excluded, not frozen and not named by one of the patterns."""
+    names = all_names(model)
+    return tuple(
+        layer
+        for layer in layers
+        if layer.weight.requires_grad
+        and not any(part in name for part in rules.exclude for name in names[id(layer.weight)])
+        and not any(matches(pattern, layer, names[id(layer.weight)]) for pattern in patterns)
+    )
+
+
+def refuse_unused(pattern: str, where: str, names: list[str]) -> None:
+    """Raises: ConfigError when the glob matches none of the names."""
+    if not any(fnmatchcase(name, pattern) for name in names):
+        few = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+        raise ConfigError(
+            f"The pattern '{pattern}' under {where} matches no parameter.{suggestion(pattern, names)} "
+            f"The model's parameters are {few or 'none'}."
+        )
+
+
+def refuse_without_storage(model: nn.Module) -> None:
+    """Raises: ConfigError for a lazy parameter or one on the meta device: there is nothing to write into."""
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            raise ConfigError(f"'{name}' is lazy and has no shape yet. Call the model once on a batch first.")
+        if parameter.is_meta:
+            raise ConfigError(f"'{name}' is on the meta device and has no storage. Call model.to_empty(device=...) first.")

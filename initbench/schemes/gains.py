@@ -1,0 +1,59 @@
+"""Gains that follow the activation after a layer: torch's where torch has one, otherwise the exact Gaussian one."""
+
+import math
+
+from initbench.config import parse_ref
+from initbench.errors import ConfigError
+from initbench.nn.layers import WeightLayer
+from initbench.schemes.arguments import number
+from initbench.theory import activations
+
+LINEAR = {
+    "linear", "identity", "none", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+}  # fmt: skip
+"""The names under which torch's `calculate_gain` gives 1 for no activation."""
+
+
+def torch_gain(nonlinearity: str) -> float | None:
+    """What torch's `calculate_gain` says; None where it has nothing to say (gelu, silu, ...)."""
+    ref = parse_ref(nonlinearity)
+    if ref.name in LINEAR or ref.name == "sigmoid":
+        return 1.0
+    if ref.name == "leaky_relu":
+        return math.sqrt(2.0 / (1 + float(ref.params.get("negative_slope", 0.01)) ** 2))
+    return {"tanh": 5.0 / 3, "relu": math.sqrt(2.0), "selu": 3.0 / 4}.get(ref.name)
+
+
+def gaussian_gain(nonlinearity: str, q: float = 1.0) -> float:
+    """sqrt(q / E[phi(u)^2]) for u ~ N(0, q): with it the pre-activation variance q is a fixed point.
+
+    Raises: ConfigError for an unknown activation, or one that is zero almost everywhere.
+    """
+    if nonlinearity in LINEAR:
+        return 1.0
+    second = activations.find(nonlinearity).moments(q).second
+    if not second > 0:
+        raise ConfigError(f"The activation '{nonlinearity}' has no gain: it is zero on N(0, {q:g}).")
+    return math.sqrt(q / second)
+
+
+def gain_of(nonlinearity: str) -> float:
+    """The gain torch gives the activation, or the exact Gaussian one where torch has none. Raises: ConfigError for an unknown name."""
+    known = torch_gain(nonlinearity)
+    return gaussian_gain(nonlinearity) if known is None else known
+
+
+def check_gain(what: str, given: float | str) -> float | str:
+    """A gain as users write it: a number, `auto`, or the name of an activation. Raises: ConfigError for anything else."""
+    if isinstance(given, str):
+        if given != "auto":
+            gain_of(given)
+        return given
+    return number(what, given, least=0.0)
+
+
+def resolve(given: float | str, layer: WeightLayer) -> float:
+    """The number behind a checked gain: `auto` follows the layer's own activation (none that is known: linear)."""
+    if not isinstance(given, str):
+        return given
+    return gain_of((layer.activation or "linear") if given == "auto" else given)

@@ -1,0 +1,31 @@
+"""The scheme `lecun`."""
+
+import torch
+from torch import Tensor
+
+from initbench.nn.assign import Law
+from initbench.nn.layers import WeightLayer
+from initbench.schemes import Layerwise
+from initbench.schemes.arguments import choose
+from initbench.schemes.sampling import Distribution, scaled
+
+FAMILY = "variance scaling"
+ALIASES: dict[str, dict[str, object]] = {
+    "lecun_normal": {"distribution": "normal"},
+    "lecun_uniform": {"distribution": "uniform"},
+}
+
+
+def build(*, distribution: Distribution = "normal") -> Layerwise:
+    """Var W = 1 / fan_in: keeps the signal through linear layers; the one to use with SELU.
+
+    s = 1 / sqrt(fan_in); normal: W ~ N(0, s^2), uniform: W ~ U(+-sqrt(3) s); b = 0. Any layer.
+
+    Source: LeCun et al. 1998, sec. 4.6; Klambauer et al. 2017 for SELU. Keras and Flax truncate it: see `flax_default`.
+    """
+    choose("distribution", distribution, Distribution)
+
+    def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
+        return scaled(weight, layer, generator, distribution=distribution)
+
+    return Layerwise("lecun", fill)

@@ -1,0 +1,31 @@
+"""The scheme `orthogonal`."""
+
+import torch
+from torch import Tensor
+
+from initbench.nn.assign import Law
+from initbench.nn.layers import WeightLayer
+from initbench.schemes import Layerwise
+from initbench.schemes.gains import check_gain, resolve
+from initbench.schemes.orthogonality import fill_orthogonal
+
+FAMILY = "orthogonal"
+ALIASES: dict[str, dict[str, object]] = {"ortho": {}, "saxe": {}}
+
+
+def build(*, gain: float | str = 1.0) -> Layerwise:
+    """Random orthogonal matrices: every singular value is `gain`.
+
+    W = gain Q with Q uniform among matrices with orthonormal rows (columns, if there are fewer), b = 0. Each gate of a
+    recurrent layer, each of q, k, v and each group of a convolution is orthogonal on its own; kernels are flattened to
+    (out, in k k), which is not an orthogonal convolution (see `delta_orthogonal`). A widening layer keeps the norm, so
+    the mean square falls by in/out (see `scaled_orthogonal`). `gain` is a number, an activation's name or `auto`.
+
+    Source: Saxe et al. 2014; torch.nn.init.orthogonal_, whose numbers these are where there is one gate and one group.
+    """
+    factor = check_gain("gain", gain)
+
+    def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
+        return Law("orthogonal", fill_orthogonal(weight, layer, generator, resolve(factor, layer)))
+
+    return Layerwise("orthogonal", fill)

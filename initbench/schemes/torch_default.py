@@ -1,0 +1,67 @@
+"""The scheme `torch_default`."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from initbench.nn.assign import Law
+from initbench.nn.layers import WeightLayer
+from initbench.schemes import Layerwise
+from initbench.schemes.sampling import constant, uniform
+
+FAMILY = "framework defaults"
+ALIASES: dict[str, dict[str, object]] = {"default": {}, "pytorch": {}, "torch": {}}
+
+
+def build() -> Layerwise:
+    """What torch's constructors do: U(+-1 / sqrt(fan_in)) for weights and biases.
+
+    Linear and convolutions: W, b ~ U(+-1 / sqrt(fan_in)), a variance of 1 / (3 fan_in), so that a ReLU network's signal
+    falls by 6 a layer. fan_in is torch's own: of a transposed convolution it is out k k / groups, not what is summed.
+    Recurrent layers: all U(+-1 / sqrt(hidden)). Attention: the packed or separate q, k, v xavier_uniform on the tensor,
+    their biases and that of the output 0. Embedding N(0, 1), its padding row 0. Norms 1 and 0. PReLU 0.25.
+
+    Source: torch 2.15, torch/nn/modules (`reset_parameters` of each module).
+    """
+    return Layerwise("torch_default", _fill, _fill_bias, _fill_rest)
+
+
+def _fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
+    bound = _bound(layer)
+    return uniform(weight, -bound, bound, generator)
+
+
+def _fill_bias(bias: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
+    inside_attention = type(layer.module).__name__ == "NonDynamicallyQuantizableLinear"
+    if inside_attention or isinstance(layer.module, nn.MultiheadAttention):
+        return constant(bias, 0.0)
+    bound = _bound(layer)
+    return uniform(bias, -bound, bound, generator)
+
+
+def _bound(layer: WeightLayer) -> float:
+    shape, module = layer.weight.shape, layer.module
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return 1 / math.sqrt(module.hidden_size)
+    fan_in, fan_out = math.prod(shape[1:]), shape[0] * math.prod(shape[2:])
+    if isinstance(module, nn.MultiheadAttention):
+        return math.sqrt(6.0 / max(1, fan_in + fan_out))
+    if isinstance(module, nn.Bilinear):
+        return 1 / math.sqrt(module.in1_features)
+    return 1 / math.sqrt(max(1, fan_in))
+
+
+def _fill_rest(short: str, values: Tensor, module: nn.Module, generator: torch.Generator) -> Law | None:
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag) and short == "weight":
+        values.normal_(generator=generator)
+        if module.padding_idx is not None:
+            values[module.padding_idx] = 0
+        return Law("normal", 1.0)
+    if isinstance(module, nn.PReLU):
+        return constant(values, 0.25)
+    if isinstance(module, nn.MultiheadAttention) and short in {"bias_k", "bias_v"}:
+        std = math.sqrt(2.0 / (values.shape[0] * values.shape[2] + values.shape[1] * values.shape[2]))
+        values.normal_(0.0, std, generator=generator)
+        return Law("normal", std)
+    return None

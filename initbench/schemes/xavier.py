@@ -1,0 +1,38 @@
+"""The scheme `xavier`."""
+
+import torch
+from torch import Tensor
+
+from initbench.nn.assign import Law
+from initbench.nn.layers import WeightLayer
+from initbench.schemes import Layerwise
+from initbench.schemes.arguments import choose
+from initbench.schemes.gains import check_gain, resolve
+from initbench.schemes.sampling import Distribution, scaled
+
+FAMILY = "variance scaling"
+ALIASES: dict[str, dict[str, object]] = {
+    "glorot": {},
+    "xavier_normal": {"distribution": "normal"},
+    "xavier_uniform": {"distribution": "uniform"},
+    "glorot_normal": {"distribution": "normal"},
+    "glorot_uniform": {"distribution": "uniform"},
+}
+
+
+def build(*, distribution: Distribution = "normal", gain: float | str = 1.0) -> Layerwise:
+    """Var W = gain^2 2 / (fan_in + fan_out): the compromise between signal and gradient, for linear and tanh layers.
+
+    normal: W ~ N(0, s^2), uniform: W ~ U(-sqrt(3) s, sqrt(3) s) = U(+-gain sqrt(6 / (fan_in + fan_out))), with
+    s = gain sqrt(2 / (fan_in + fan_out)); b = 0. `gain` is a number, the name of an activation or `auto` (the activation
+    after each layer). Any layer; with ReLU and gain 1 the signal halves at each layer.
+
+    Source: Glorot & Bengio 2010, eq. 16 (uniform). Fans are the module's own: those of one group, one gate, one of q, k, v.
+    """
+    choose("distribution", distribution, Distribution)
+    factor = check_gain("gain", gain)
+
+    def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
+        return scaled(weight, layer, generator, gain=resolve(factor, layer), mode="fan_avg", distribution=distribution)
+
+    return Layerwise("xavier", fill)
