@@ -1,0 +1,79 @@
+"""Builds the model that a reference names, shipped or the user's own, and checks that it fits the data."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from initbench import catalog
+from initbench.config import Ref
+from initbench.errors import ConfigError
+from initbench.nn.seeds import derived_seed
+
+
+def build_model(ref: Ref, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.Module:
+    """The model, on the CPU; `shape` and `classes` are passed on to a builder that takes them.
+
+    What construction draws at random depends on `seed` only, and the caller's generator stays as it is.
+    Raises: ConfigError when the reference is no model or does not take its parameters.
+    """
+    function = catalog.load("model", ref.name)
+    _, implied = catalog.find("model", ref.name)
+    arguments = {**_given(function, shape, classes), **implied, **ref.params}
+    signature = _signature(function)
+    if signature is not None:
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            raise ConfigError(f"The model '{ref}' cannot be built: {error}.") from error
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "model"))
+        model = function(**arguments)
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"The model '{ref}' gives a {type(model).__name__}. It must give a torch.nn.Module.")
+    return model
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
+def _given(function: Callable[..., Any], shape: tuple[int, ...], classes: int) -> dict[str, Any]:
+    """`shape` and `classes` (or torchvision's `num_classes`) for a builder that names them or takes any keyword."""
+    signature = _signature(function)
+    if signature is None:
+        return {}
+    named = {name for name, entry in signature.parameters.items() if entry.kind is not inspect.Parameter.POSITIONAL_ONLY}
+    given: dict[str, Any] = {"shape": shape, "classes": classes}
+    found = {name: value for name, value in given.items() if name in named}
+    if "num_classes" in named and "classes" not in named:
+        found["num_classes"] = classes
+    return found
+
+
+def check_output(model: nn.Module, ref: Ref, inputs: Tensor, classes: int, dataset: str) -> None:
+    """Runs one batch through the model, without gradients, in evaluation mode.
+
+    Raises: ConfigError with what came out when it is not logits (N, classes), or with the model's own error.
+    """
+    mode = model.training
+    try:
+        with torch.no_grad():
+            outputs = model.eval()(inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, AttributeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        size = tuple(inputs.shape[1:])
+        raise ConfigError(f"The model '{ref}' does not take the images of {dataset}, which have shape {size}: {reason.removesuffix('.')}.") from error
+    finally:
+        model.train(mode)
+    if not isinstance(outputs, Tensor):
+        raise ConfigError(f"The model '{ref}' gives a {type(outputs).__name__}. It must give one tensor of logits (N, classes).")
+    expected = (len(inputs), classes)
+    if tuple(outputs.shape) != expected:
+        remedy = f"Its last layer must have {classes} outputs."
+        raise ConfigError(f"The model '{ref}' gives shape {tuple(outputs.shape)} for a batch of {len(inputs)}, but {dataset} has {classes} classes. {remedy}")
