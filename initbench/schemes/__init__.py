@@ -6,15 +6,11 @@ A scheme that draws each weight on its own (most of them) is a `Layerwise`: one 
 needs it says in `needs`, and `initialize` refuses before it starts where the context lacks it. A scheme that does not
 suit the model raises DoesNotApply before anything is changed.
 
-Schemes that change the model itself (Need.HOOKS) do it in `apply`, in place, in one of these ways only:
-- they swap a module for another on its parent with `setattr` (an activation for a transformed one), or
-- they call what a residual block of ours offers for the purpose: `block.add_scalars(...)`, `block.set_scale(...)` and
-  the like, a protocol that lives in `initbench.nn` because schemes and models do not import one another; a model whose
-  blocks do not offer it is refused with DoesNotApply.
-They never set attributes from outside and never leave forward hooks behind. Having changed the model they call
-`context.find_layers()` for the weight layers as they are now, hand those on (`dataclasses.replace(context, layers=...)`)
-to the layerwise part, and report on the new parameters like on any other (`initbench.nn.assign.describe`). Whoever trains
-makes its optimizer after the scheme was applied; `InitReport.lr_multipliers` says what it needs to know.
+Schemes that change the model itself (Need.HOOKS) do it in `apply`, in place, through the functions of `initbench.nn.hooks`:
+a number on the input or output of a module, kept as a parameter or buffer of that module and read by a hook without
+state, so that modules keep their identity and names and work on any model. What is missing for it (no residual branch, an
+activation that is no module) is a DoesNotApply before anything is changed. `hooks.amended` puts the new parameters, the
+learning-rate multipliers and notes into the report. Whoever trains makes its optimizer after the scheme was applied.
 """
 
 from collections.abc import Callable

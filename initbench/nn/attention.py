@@ -1,0 +1,82 @@
+"""Self-attention: the module of our own transformers, and the query, key, value and output weights of any model's."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from initbench.nn.layers import WeightLayer
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over (N, tokens, width) with separate projections.
+
+    Written out rather than through torch's fused kernel, so that it can be differentiated twice and vectorized.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Each token's mixture of all tokens' values, shape (N, tokens, width)."""
+        query, key, value = (self._split(layer(x)) for layer in (self.query, self.key, self.value))
+        scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+        mixed = scores.softmax(dim=-1) @ value
+        return self.output(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[:-1], self.heads, -1).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class AttentionLayers:
+    """The weight layers of one attention module; `packed` holds query, key and value where one weight holds all three."""
+
+    name: str
+    module: nn.Module
+    heads: int
+    output: WeightLayer
+    query: WeightLayer | None = None
+    key: WeightLayer | None = None
+    value: WeightLayer | None = None
+    packed: WeightLayer | None = None
+
+
+NAMES = {
+    "query": ("query", "q", "q_proj", "to_q", "wq", "q_proj_weight"),
+    "key": ("key", "k", "k_proj", "to_k", "wk", "k_proj_weight"),
+    "value": ("value", "v", "v_proj", "to_v", "wv", "v_proj_weight"),
+    "packed": ("qkv", "qkv_proj", "in_proj", "in_proj_weight", "to_qkv", "c_attn", "wqkv"),
+    "output": ("output", "out", "o_proj", "out_proj", "to_out", "to_out.0", "wo", "proj", "c_proj"),
+}
+"""What the projections are called in common code, below the attention module."""
+
+
+def attentions(model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[AttentionLayers, ...]:
+    """All attention modules of a model, by the names of their projections, in order of registration."""
+    by_name = {layer.name: layer for layer in layers} | {layer.parameter: layer for layer in layers}
+    found = []
+    for prefix, module in model.named_modules():
+        parts: dict[str, WeightLayer] = {}
+        for part, names in NAMES.items():
+            for name in names:
+                layer = by_name.get(f"{prefix}.{name}" if prefix else name)
+                if layer is not None and layer.weight.dim() == 2 and part not in parts:
+                    parts[part] = layer
+        separate = {"query", "key", "value", "output"} <= parts.keys()
+        if separate or {"packed", "output"} <= parts.keys():
+            parts = {part: layer for part, layer in parts.items() if part == "output" or (part == "packed") != separate}
+            found.append(AttentionLayers(name=prefix, module=module, heads=_heads(module), **parts))
+    return tuple(found)
+
+
+def _heads(module: nn.Module) -> int:
+    for name in ("heads", "num_heads", "n_heads", "n_head", "num_attention_heads"):
+        heads = getattr(module, name, None)
+        if isinstance(heads, int):
+            return heads
+    return 1

@@ -1,0 +1,131 @@
+"""How a scheme changes what a model computes: a number on the input or on the output of a module.
+
+Fixup's scalar biases, the learnable alpha of ReZero and SkipInit, the fixed multipliers of DeepNorm and muP and the
+transformed activations of DKS and TAT are all of one form: a module m becomes
+`output_scale * m(input_scale * x + input_shift) + output_shift`. Each number is a 0-dimensional parameter (trainable) or
+buffer (fixed) of the module itself, read by one hook function that has no state. So the model stays what it was: its
+modules keep their identity and names, it can be copied, pickled and moved, its `state_dict` holds the numbers, and
+`torch.func.functional_call` and `vmap` see them as they see any other parameter.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from initbench.nn.assign import Law, describe
+from initbench.results import InitReport, Setter
+
+
+class Slot(StrEnum):
+    """Where a number goes; input is scaled, then shifted, and so is output."""
+
+    INPUT_SCALE = "input_scale"
+    INPUT_SHIFT = "input_shift"
+    OUTPUT_SCALE = "output_scale"
+    OUTPUT_SHIFT = "output_shift"
+
+
+def set_parameter(module: nn.Module, slot: Slot, value: float) -> None:
+    """Gives the module a trainable number that starts at `value`; one that is there is replaced."""
+    _clear_slot(module, slot)
+    module.register_parameter(slot, nn.Parameter(torch.tensor(value, device=_device(module))))
+    _watch(module)
+
+
+def set_constant(module: nn.Module, slot: Slot, value: float) -> None:
+    """Gives the module a fixed number, kept as a buffer; one that is there is replaced."""
+    _clear_slot(module, slot)
+    module.register_buffer(slot, torch.tensor(value, device=_device(module)))
+    _watch(module)
+
+
+def number(module: nn.Module, slot: Slot) -> float | None:
+    """The number in a slot of this module, None where there is none."""
+    value = getattr(module, slot, None) if slot in {**module._parameters, **module._buffers} else None
+    return float(value) if value is not None else None
+
+
+def normalize_input(model: nn.Module) -> None:
+    """Makes the model divide each input by its root mean square, so that every input has a mean square of 1."""
+    if _unit_mean_square not in model._forward_pre_hooks.values():
+        model.register_forward_pre_hook(_unit_mean_square)
+
+
+def clear(model: nn.Module) -> None:
+    """Takes away all that the functions of this file have added anywhere in the model."""
+    for module in model.modules():
+        for slot in Slot:
+            _clear_slot(module, slot)
+        for hooks, ours in ((module._forward_pre_hooks, (_before, _unit_mean_square)), (module._forward_hooks, (_after,))):
+            for key in [key for key, hook in hooks.items() if hook in ours]:
+                del hooks[key]
+
+
+def is_slot(name: str) -> bool:
+    """Whether a parameter of this full name is one of ours."""
+    return name.rpartition(".")[2] in set(Slot)
+
+
+def amended(
+    report: InitReport,
+    model: nn.Module,
+    *,
+    lr_multipliers: dict[str, float] | None = None,
+    notes: Iterable[str] = (),
+) -> InitReport:
+    """The report with the parameters that hooks have added, in the model's order, with multipliers and notes."""
+    known = {entry.parameter: entry for entry in report.parameters}
+    entries = []
+    for name, parameter in model.named_parameters():
+        if is_slot(name) or name not in known:
+            law = Law("constant", 0.0, float(parameter.detach()))
+            entries.append(describe(name, parameter, Setter.SCHEME, report.scheme, law))
+        else:
+            entries.append(known[name])
+    factors = report.lr_multipliers | (lr_multipliers or {})
+    return report.model_copy(update={"parameters": tuple(entries), "lr_multipliers": factors, "notes": (*report.notes, *notes)})
+
+
+def _device(module: nn.Module) -> torch.device | None:
+    tensor = next(iter([*module.parameters(), *module.buffers()]), None)
+    return tensor.device if tensor is not None else None
+
+
+def _clear_slot(module: nn.Module, slot: Slot) -> None:
+    if slot in module._parameters or slot in module._buffers:
+        delattr(module, slot)
+
+
+def _watch(module: nn.Module) -> None:
+    if _before not in module._forward_pre_hooks.values():
+        module.register_forward_pre_hook(_before)
+    if _after not in module._forward_hooks.values():
+        module.register_forward_hook(_after)
+
+
+def _adjusted(values: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    values = values if scale is None else values * scale
+    return values if shift is None else values + shift
+
+
+def _before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    scale, shift = getattr(module, "input_scale", None), getattr(module, "input_shift", None)
+    if scale is None and shift is None:
+        return args
+    return (_adjusted(args[0], scale, shift), *args[1:])
+
+
+def _after(module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+    scale, shift = getattr(module, "output_scale", None), getattr(module, "output_shift", None)
+    if isinstance(output, tuple):
+        return (_adjusted(output[0], scale, shift), *output[1:])
+    return _adjusted(output, scale, shift)
+
+
+def _unit_mean_square(_model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    x = args[0]
+    square = x.flatten(1).square().mean(dim=1).reshape(-1, *[1] * (x.dim() - 1))
+    return (x * torch.rsqrt(square + 1e-8), *args[1:])

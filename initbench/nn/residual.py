@@ -1,0 +1,114 @@
+"""Residual blocks: the module of our own models, and the branches of any model."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch.nn.functional as F  # noqa: N812  as everybody calls it
+from torch import Tensor, nn
+
+from initbench.nn.layers import NORMS, Role, WeightLayer
+
+
+class Residual(nn.Module):
+    """`after(shortcut(x) + branch(x))`; shortcut and after are the identity unless given."""
+
+    def __init__(self, branch: nn.Module, shortcut: nn.Module | None = None, after: nn.Module | None = None) -> None:
+        super().__init__()
+        self.branch = branch
+        self.shortcut = shortcut or nn.Identity()
+        self.after = after or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The sum of both paths."""
+        return self.after(self.shortcut(x) + self.branch(x))  # type: ignore[no-any-return]
+
+
+class PadShortcut(nn.Module):
+    """The shortcut without parameters of He et al. 2016 (option A): every `stride`-th pixel, then zero channels."""
+
+    def __init__(self, stride: int, extra: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.extra = extra
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C + extra, H / stride, W / stride)."""
+        before = self.extra // 2
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.extra - before))
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One residual branch: its weight layers in order and the modules a scheme can put a number on.
+
+    `end` is the module whose output is added to the skip path. `shortcut` is the module on the skip path, None where the
+    model has none that could carry a multiplier. `last_norm` is the norm between the last weight layer and the sum, and
+    `after_norm` the one that directly follows the sum.
+    """
+
+    name: str
+    layers: tuple[WeightLayer, ...]
+    end: nn.Module
+    shortcut: nn.Module | None = None
+    last_norm: nn.Module | None = None
+    after_norm: nn.Module | None = None
+    norms: tuple[nn.Module, ...] = ()
+
+    @property
+    def last(self) -> WeightLayer:
+        """The weight layer that ends the branch."""
+        return self.layers[-1]
+
+
+def branches(model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Branch, ...]:
+    """All residual branches in the order of `layers`: of our own blocks exactly, of other models as far as they were traced."""
+    own = [_own(name, module, layers) for name, module in model.named_modules() if isinstance(module, Residual)]
+    found = [branch for branch in own if branch is not None]
+    if found:
+        return tuple(sorted(found, key=lambda branch: branch.last.position))
+    return tuple(_traced(model, layers))
+
+
+def norms(model: nn.Module) -> tuple[str, ...]:
+    """The names of all norm layers."""
+    return tuple(name for name, module in model.named_modules() if isinstance(module, NORMS))
+
+
+def _own(name: str, block: Residual, layers: tuple[WeightLayer, ...]) -> Branch | None:
+    inside = set(block.branch.modules())
+    mine = tuple(layer for layer in layers if layer.module in inside)
+    if not mine:
+        return None
+    parts = [module for module in block.branch.modules() if not list(module.children())]
+    weights = [index for index, module in enumerate(parts) if module is mine[-1].module]
+    late = [module for module in parts[weights[-1] + 1 :] if isinstance(module, NORMS)]
+    return Branch(
+        name=name,
+        layers=mine,
+        end=block.branch,
+        shortcut=block.shortcut,
+        last_norm=late[-1] if late else None,
+        after_norm=block.after if isinstance(block.after, NORMS) else None,
+        norms=tuple(module for module in parts if isinstance(module, NORMS)),
+    )
+
+
+def _traced(model: nn.Module, layers: tuple[WeightLayer, ...]) -> list[Branch]:
+    """The branches of a foreign model by the roles of its layers; a norm right behind the last layer belongs to the branch."""
+    modules = [module for module in model.modules() if not list(module.children())]
+    after = {id(first): second for first, second in pairwise(modules)}
+    found = []
+    for block in sorted({layer.block for layer in layers if layer.block is not None}):
+        mine = tuple(layer for layer in layers if layer.block == block and layer.role in {Role.BRANCH, Role.BRANCH_END})
+        if not mine or mine[-1].role is not Role.BRANCH_END:
+            continue
+        last = mine[-1]
+        next_module = after.get(id(last.module))
+        norm = next_module if isinstance(next_module, NORMS) and _width(next_module) == last.weight.shape[0] else None
+        found.append(Branch(name=last.name, layers=mine, end=norm or last.module, last_norm=norm, norms=(norm,) if norm else ()))
+    return found
+
+
+def _width(norm: nn.Module) -> int | None:
+    weight = getattr(norm, "weight", None)
+    return int(weight.shape[0]) if isinstance(weight, Tensor) else None
