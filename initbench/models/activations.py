@@ -22,7 +22,11 @@ NON_DECREASING = (
 """Functions that a maximum can be taken before instead of after, with the same values and gradients."""
 
 
-def activation(text: str) -> Callable[[], nn.Module]:
+Maker = Callable[[], nn.Module]
+"""Makes a new activation module at each call."""
+
+
+def activation(text: str) -> Maker:
     """A maker of the activation that `text` names, as torch.nn or in snake case, with parameters where wanted.
 
     `relu`, `LeakyReLU`, `LeakyReLU(0.2)`, `leaky_relu:negative_slope=0.2` and `elu(alpha=0.5)` are all understood.

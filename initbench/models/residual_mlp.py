@@ -4,8 +4,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from initbench.errors import ConfigError
-from initbench.nn.functions import activation_module
+from initbench.models.activations import Maker, one_of, whole_numbers
+from initbench.models.activations import activation as named_activation
 from initbench.nn.residual import Residual
 
 NORM_CHOICES = ("none", "layer", "batch")
@@ -29,30 +29,28 @@ def build(
     Source: the pre-activation order is that of He, Zhang, Ren & Sun 2016 (Identity Mappings in Deep Residual Networks).
     """
     for what, given in (("depth", depth), ("width", width), ("branch_layers", branch_layers)):
-        if given < 1:
-            raise ConfigError(f"The {what} of a residual_mlp is {given}. Give at least 1.")
-    if norm not in NORM_CHOICES:
-        raise ConfigError(f"The norm of a residual_mlp is '{norm}'. Allowed: {', '.join(NORM_CHOICES)}.")
+        whole_numbers(f"residual_mlp {what}", given, smallest=1)
+    one_of("residual_mlp norm", norm, NORM_CHOICES)
     features = 1
     for size in shape:
         features *= size
-    return ResidualMLP(features, classes, depth, width, branch_layers, activation, norm)
+    return ResidualMLP(features, classes, depth, width, branch_layers, named_activation(activation), norm)
 
 
 class ResidualMLP(nn.Module):
     """Linear stem, residual blocks, [norm,] activation, linear head."""
 
-    def __init__(self, features: int, classes: int, depth: int, width: int, branch_layers: int, activation: str, norm: str) -> None:
+    def __init__(self, features: int, classes: int, depth: int, width: int, branch_layers: int, activation: Maker, norm: str) -> None:
         super().__init__()
 
         def layer() -> list[nn.Module]:
-            return [*_norm(norm, width), activation_module(activation), nn.Linear(width, width)]
+            return [*_norm(norm, width), activation(), nn.Linear(width, width)]
 
         self.stem = nn.Linear(features, width)
         self.blocks = nn.Sequential(
             *(Residual(nn.Sequential(*(part for _ in range(branch_layers) for part in layer()))) for _ in range(depth))
         )
-        self.final = nn.Sequential(*_norm(norm, width), activation_module(activation))
+        self.final = nn.Sequential(*_norm(norm, width), activation())
         self.head = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:

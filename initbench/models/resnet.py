@@ -5,7 +5,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from initbench.errors import ConfigError
-from initbench.nn.functions import activation_module
+from initbench.models.activations import Maker, one_of, whole_numbers
+from initbench.models.activations import activation as named_activation
 from initbench.nn.residual import PadShortcut, Residual
 
 Norm = Literal["batch", "group", "layer", "none"]
@@ -31,29 +32,27 @@ def build(
 
     Source: He, Zhang, Ren & Sun 2016, section 4.2.
     """
+    whole_numbers("resnet depth", depth, smallest=8)
     if depth < 8 or (depth - 2) % 6:
         near = max(8, 6 * round((depth - 2) / 6) + 2)
         raise ConfigError(f"A resnet has 6n+2 layers (8, 14, 20, ... 110), not {depth}. Try resnet:depth={near}.")
-    if width < 1:
-        raise ConfigError(f"The width of a resnet is {width}. Give at least 1 channel.")
-    if norm not in NORM_CHOICES:
-        raise ConfigError(f"The norm of a resnet is '{norm}'. Allowed: {', '.join(NORM_CHOICES)}.")
-    if shortcut not in {"A", "B"}:
-        raise ConfigError(f"The shortcut of a resnet is '{shortcut}'. Allowed: A (zero padding), B (1x1 convolution).")
+    whole_numbers("resnet width", width, smallest=1)
+    one_of("resnet norm", norm, NORM_CHOICES)
+    one_of("resnet shortcut", shortcut, ("A", "B"))
     if len(shape) != 3 or min(shape[1:]) < 8:
         raise ConfigError(f"A resnet takes images (C, H, W) of at least 8 x 8 pixels, not {shape}. Use mlp or residual_mlp.")
     with_bias = norm == "none" if bias is None else bias
-    return ResNet(shape[0], classes, (depth - 2) // 6, width, norm, shortcut, activation, with_bias=with_bias)
+    return ResNet(shape[0], classes, (depth - 2) // 6, width, norm, shortcut, named_activation(activation), with_bias=with_bias)
 
 
 class ResNet(nn.Module):
     """Stem, three stages of residual blocks, the mean over all pixels, head."""
 
     def __init__(
-        self, channels: int, classes: int, blocks: int, width: int, norm: Norm, shortcut: str, activation: str, *, with_bias: bool
+        self, channels: int, classes: int, blocks: int, width: int, norm: Norm, shortcut: str, activation: Maker, *, with_bias: bool
     ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(_conv(channels, width, 1, with_bias), *_norm(norm, width), activation_module(activation))
+        self.stem = nn.Sequential(_conv(channels, width, 1, with_bias), *_norm(norm, width), activation())
         stages = []
         before = width
         for stage in range(3):
@@ -71,11 +70,11 @@ class ResNet(nn.Module):
         return self.head(self.pool(self.blocks(self.stem(images))).flatten(1))  # type: ignore[no-any-return]
 
 
-def _block(before: int, after: int, stride: int, norm: Norm, shortcut: str, activation: str, bias: bool) -> Residual:  # noqa: FBT001
+def _block(before: int, after: int, stride: int, norm: Norm, shortcut: str, activation: Maker, bias: bool) -> Residual:  # noqa: FBT001
     branch = nn.Sequential(
         _conv(before, after, stride, bias),
         *_norm(norm, after),
-        activation_module(activation),
+        activation(),
         _conv(after, after, 1, bias),
         *_norm(norm, after),
     )
@@ -85,7 +84,7 @@ def _block(before: int, after: int, stride: int, norm: Norm, shortcut: str, acti
             skip = PadShortcut(stride, after - before)
         else:
             skip = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=bias), *_norm(norm, after))
-    return Residual(branch, skip, activation_module(activation))
+    return Residual(branch, skip, activation())
 
 
 def _conv(before: int, after: int, stride: int, bias: bool) -> nn.Conv2d:  # noqa: FBT001

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from initbench.errors import ConfigError
+from initbench.models.activations import Maker, one_of, whole_numbers
+from initbench.models.activations import activation as named_activation
 from initbench.nn.attention import SelfAttention
-from initbench.nn.functions import activation_module
 from initbench.nn.residual import Residual
 
 NORM_CHOICES = ("pre", "post", "none")
@@ -36,8 +37,7 @@ def build(
     if len(shape) != 3:
         raise ConfigError(f"A vit takes images (C, H, W), not {shape}. Use mlp or residual_mlp.")
     for what, given in (("depth", depth), ("width", width), ("heads", heads), ("patch", patch)):
-        if given < 1:
-            raise ConfigError(f"The {what} of a vit is {given}. Give at least 1.")
+        whole_numbers(f"vit {what}", given, smallest=1)
     if width % heads:
         raise ConfigError(f"A vit's width {width} cannot be split into {heads} heads. Give a multiple of {heads}.")
     if shape[1] % patch or shape[2] % patch:
@@ -46,10 +46,10 @@ def build(
         )
     if mlp_ratio <= 0 or round(width * mlp_ratio) < 1:
         raise ConfigError(f"The mlp_ratio of a vit is {mlp_ratio}. Give a number above 0.")
-    if norm not in NORM_CHOICES:
-        raise ConfigError(f"The norm of a vit is '{norm}'. Allowed: {', '.join(NORM_CHOICES)}.")
+    one_of("vit norm", norm, NORM_CHOICES)
+    hidden, make = round(width * mlp_ratio), named_activation(activation)
     tokens = (shape[1] // patch) * (shape[2] // patch)
-    return VisionTransformer(shape[0], classes, tokens, depth, width, heads, patch, round(width * mlp_ratio), norm, activation)
+    return VisionTransformer(shape[0], classes, tokens, depth, width, heads, patch, hidden, norm, make)
 
 
 class VisionTransformer(nn.Module):
@@ -66,7 +66,7 @@ class VisionTransformer(nn.Module):
         patch: int,
         hidden: int,
         norm: str,
-        activation: str,
+        activation: Maker,
     ) -> None:
         super().__init__()
         self.patch_embedding = nn.Conv2d(channels, width, patch, patch)
@@ -85,9 +85,9 @@ POSITION_STD = 0.02
 """Standard deviation of the position embedding at construction, as in Dosovitskiy et al. 2021."""
 
 
-def _layer(width: int, heads: int, hidden: int, norm: str, activation: str) -> nn.Sequential:
+def _layer(width: int, heads: int, hidden: int, norm: str, activation: Maker) -> nn.Sequential:
     attention = nn.Sequential(*_before(norm, width), SelfAttention(width, heads))
-    mlp = nn.Sequential(*_before(norm, width), nn.Linear(width, hidden), activation_module(activation), nn.Linear(hidden, width))
+    mlp = nn.Sequential(*_before(norm, width), nn.Linear(width, hidden), activation(), nn.Linear(hidden, width))
     return nn.Sequential(
         Residual(attention, after=nn.LayerNorm(width) if norm == "post" else None),
         Residual(mlp, after=nn.LayerNorm(width) if norm == "post" else None),
