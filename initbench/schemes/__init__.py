@@ -6,11 +6,12 @@ A scheme that draws each weight on its own (most of them) is a `Layerwise`: one 
 needs it says in `needs`, and `initialize` refuses before it starts where the context lacks it. A scheme that does not
 suit the model raises DoesNotApply before anything is changed.
 
-Schemes that change the model itself (Need.HOOKS) do it in `apply`, in place, through the functions of `initbench.nn.hooks`:
-a number on the input or output of a module, kept as a parameter or buffer of that module and read by a hook without
-state, so that modules keep their identity and names and work on any model. What is missing for it (no residual branch, an
-activation that is no module) is a DoesNotApply before anything is changed. `hooks.amended` puts the new parameters, the
-learning-rate multipliers and notes into the report. Whoever trains makes its optimizer after the scheme was applied.
+Schemes that change the model itself (Need.HOOKS) do it in `apply`, in place, through `initbench.nn.hooks`: a number on the
+input or the output of a module, trainable or fixed. `initbench.nn.residual.branches` says where the residual branches are.
+Schemes and models do not import one another. Where the layers change by it, `context.find_layers()` gives them as they are
+now; the layerwise part is handed those (`dataclasses.replace(context, layers=...)`). The new parameters are reported like any
+other (`initbench.nn.hooks.amended`). Whoever trains makes its optimizer after the scheme was applied;
+`InitReport.lr_multipliers` says what it needs to know.
 """
 
 from collections.abc import Callable
