@@ -1,0 +1,128 @@
+"""One figure over seeds: its median (or interquartile mean), its interval, n, and how they are written in words."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from initbench.config import Frozen
+from initbench.inference import (
+    LEVEL,
+    interquartile_interval,
+    interquartile_mean,
+    median,
+    median_interval,
+    wilson,
+)
+from initbench.outcomes import Metric
+from initbench.results import Number
+
+Statistic = Literal["median", "interquartile_mean"]
+
+
+class Estimate(Frozen):
+    """A figure over `n` seeds. A run without a number (it diverged) counts as worse than every number.
+
+    `value` is null where such a run is the median itself; `low` or `high` is null where the interval reaches into such
+    runs; `level` is null where there is no interval because the seeds are too few (6 are needed at 95 %); `lowest` and `highest` are
+    the range of the seeds.
+    """
+
+    metric: str
+    statistic: Statistic = "median"
+    value: Number = None
+    low: Number = None
+    high: Number = None
+    level: float | None = None
+    n: int
+    without_number: int = Field(default=0, description="runs among the n that have no number")
+    lowest: Number = None
+    highest: Number = None
+
+
+class Share(Frozen):
+    """A share of runs, `successes` of `n`, with its 95 % Wilson interval."""
+
+    successes: int
+    n: int
+    value: Number = None
+    low: Number = None
+    high: Number = None
+
+
+def estimate(metric: Metric, values: Sequence[float], statistic: Statistic = "median", level: float = LEVEL) -> Estimate:
+    """The estimate from one value a seed; infinite values are runs without a number."""
+    numbers = [value for value in values if math.isfinite(value)]
+    if not values:
+        return Estimate(metric=metric.name, statistic=statistic, n=0)
+    centre, limits = (median, median_interval) if statistic == "median" else (interquartile_mean, interquartile_interval)
+    interval = limits(values, level)
+    return Estimate(
+        metric=metric.name,
+        statistic=statistic,
+        value=centre(values),
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        level=interval.level if interval else None,
+        n=len(values),
+        without_number=len(values) - len(numbers),
+        lowest=min(values),
+        highest=max(values),
+    )
+
+
+def share(successes: int, n: int) -> Share:
+    """A share and its interval; null for no runs."""
+    if n == 0:
+        return Share(successes=successes, n=n)
+    interval = wilson(successes, n)
+    return Share(successes=successes, n=n, value=successes / n, low=interval.low, high=interval.high)
+
+
+def number_text(metric: Metric, value: float, like: float | None = None) -> str:
+    """A number in the unit that is shown, without the unit; `like` lends its number of decimals."""
+    shown, pattern = value * metric.scale, (value if like is None else like) * metric.scale
+    size = abs(pattern)
+    if metric.unit == "steps":
+        return f"{shown:.0f}"
+    if metric.unit == "%":
+        text = f"{shown:.{1 if size >= 0.095 or size == 0 else 2}f}"
+    elif size and (size < 1e-3 or size >= 1e6):
+        text = f"{shown:.1e}"
+    else:
+        text = f"{shown:.{0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def estimate_text(metric: Metric, found: Estimate) -> str:
+    """As `97.1 % [96.9, 97.4]`, or with the range of seeds too few for an interval: `97.1 % (96.9 to 97.4)`, or `diverged`."""
+    if found.n == 0:
+        return ""
+    unit = f" {metric.unit}" if metric.unit == "%" else ""
+    if found.value is None:
+        return metric.absent + interval_text(metric, found)
+    return number_text(metric, found.value) + unit + interval_text(metric, found)
+
+
+def interval_text(metric: Metric, found: Estimate, absent: str | None = None) -> str:
+    """The interval in square brackets, or the range in round ones, or nothing for one seed; begins with a space.
+
+    `absent` stands where a limit has no number.
+    """
+    ends = (found.low, found.high) if found.level is not None else (found.lowest, found.highest)
+    if found.n < 2 or ends == (None, None):
+        return ""
+    low, high = ((absent or metric.absent) if end is None else number_text(metric, end, found.value) for end in ends)
+    return f" [{low}, {high}]" if found.level is not None else f" ({low} to {high})"
+
+
+def share_text(found: Share) -> str:
+    """`7 of 8 [53 %, 98 %]`, with the Wilson interval from two runs on."""
+    limits = f" [{found.low:.0%}, {found.high:.0%}]" if found.n > 1 and found.low is not None and found.high is not None else ""
+    return f"{found.successes} of {found.n}{limits.replace('%', ' %')}"
+
+
+def seeds_text(n: int) -> str:
+    """`1 seed`, `8 seeds`."""
+    return f"{n} seed" + "s" * (n != 1)

@@ -1,0 +1,192 @@
+"""Statistics over a handful of seeds: intervals, paired tests, corrections; numbers in, numbers out, standard library only.
+
+A value may be infinite: a run that diverged has no number and ranks below (or, for a loss, above) every number. Medians,
+order-statistic intervals and signed ranks use nothing but that order, so nothing is invented and nothing is left out.
+The intervals' coverage and the tests' error rates are measured by `benchmarks/coverage.py`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import NormalDist
+
+LEVEL = 0.95
+"""The level of every interval that is shown."""
+
+ALPHA = 0.05
+"""The family-wise error that a verdict may have."""
+
+QUARTER = 0.25
+"""Share of values trimmed from each end by the interquartile mean."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval; an infinite limit reaches into the runs that have no number."""
+
+    low: float
+    high: float
+    level: float = LEVEL
+
+
+@dataclass(frozen=True)
+class SignedRanks:
+    """The exact sign-flip test on the ranks of paired differences: two-sided p, counts, rank-biserial correlation in [-1, 1]."""
+
+    p: float
+    wins: int
+    losses: int
+    ties: int
+    effect: float
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle value, or the mean of the middle two; infinite or NaN where that is no number."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:
+    """Interpolated order statistics, free of any assumption on the distribution; None below 6 values (at 95 %).
+
+    The exact levels of neighbouring order statistics bracket the wanted one (fewer than 6 values never reach 95 %);
+    the limit lies between them. Where that gap is infinite (a run without a number) or wider than the rest of the
+    interval (two clusters), interpolation makes no sense and the order statistic with the nearer level is the limit.
+
+    Source: Hettmansperger & Sheather 1986, Statistics & Probability Letters 4, 75-79; Nyblom 1992. The rule for gaps is ours.
+    """
+    n, ordered = len(values), sorted(values)
+    rank = max((k for k in range(1, n // 2 + 1) if _order_level(n, k) >= level), default=0)
+    if rank == 0:
+        return None
+    outer_level, inner_level = _order_level(n, rank), _order_level(n, rank + 1)
+    part = (outer_level - level) / (outer_level - inner_level)
+    weight = (n - rank) * part / (rank + (n - 2 * rank) * part)
+    inner_width = ordered[n - rank - 1] - ordered[rank]
+
+    def limit(outer: float, inner: float) -> float:
+        gap = abs(outer - inner)
+        if math.isfinite(gap) and gap <= inner_width:
+            return inner + (1 - weight) * (outer - inner)
+        return inner if part >= 0.5 else outer
+
+    return Interval(limit(ordered[rank - 1], ordered[rank]), limit(ordered[n - rank], ordered[n - rank - 1]), level)
+
+
+def _order_level(n: int, rank: int) -> float:
+    """The exact level at which the interval from the rank-th smallest to the rank-th largest of n values covers the median."""
+    return max(0.0, 1 - 2 * sum(math.comb(n, below) for below in range(rank)) / 2**n)
+
+
+def interquartile_mean(values: Sequence[float]) -> float:
+    """The mean without the lowest and the highest quarter (rounded down); infinite or NaN where a run without a number remains."""
+    ordered = sorted(values)
+    cut = int(len(ordered) * QUARTER)
+    kept = ordered[cut : len(ordered) - cut]
+    return sum(kept) / len(kept)
+
+
+def interquartile_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:
+    """The t interval of a trimmed mean from the winsorized variance; None below 4 values.
+
+    Unbounded on both sides where more than a quarter of the runs have no number: there the mean does not exist.
+
+    Source: Tukey & McLaughlin 1963, Sankhya A 25, 331-352.
+    """
+    n, ordered = len(values), sorted(values)
+    cut = int(n * QUARTER)
+    if cut == 0:
+        return None
+    winsorized = [ordered[min(max(index, cut), n - cut - 1)] for index in range(n)]
+    if not all(map(math.isfinite, winsorized)):
+        return Interval(-math.inf, math.inf, level)
+    from scipy.special import stdtrit
+
+    middle, mean = interquartile_mean(values), sum(winsorized) / n
+    spread = math.sqrt(sum((value - mean) ** 2 for value in winsorized) / (n - 1))
+    kept = n - 2 * cut
+    half = float(stdtrit(kept - 1, (1 + level) / 2)) * spread * math.sqrt(n) / kept
+    return Interval(middle - half, middle + half, level)
+
+
+def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
+    """The Wilson interval of a share; n > 0.
+
+    Source: Wilson 1927, JASA 22, 209-212.
+    """
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return Interval(max(0.0, centre - half), min(1.0, centre + half), level)
+
+
+def difference(left: float, right: float) -> float:
+    """The left value minus the right one; two runs without a number are a tie, and rounding errors of equal differences are removed."""
+    return 0.0 if left == right else round(left - right, 12)
+
+
+def signed_ranks(differences: Sequence[float]) -> SignedRanks:
+    """The exact two-sided p of paired differences: the rank sum of the positive ones under all 2^n sign flips.
+
+    Equal sizes share their mean rank, zeros keep their ranks but count for neither side (Pratt), an infinite difference
+    has the largest rank. Exact for any n by counting rank sums instead of listing flips; smallest possible p: 2 / 2^n.
+
+    Source: Wilcoxon 1945; Pratt 1959, JASA 54, 655-667; effect size: Kerby 2014, matched-pairs rank-biserial correlation.
+    """
+    ranks = _doubled_ranks([abs(value) for value in differences])
+    used = [rank for rank, value in zip(ranks, differences, strict=True) if value != 0]
+    positive = sum(rank for rank, value in zip(ranks, differences, strict=True) if value > 0)
+    total = sum(used)
+    ways = [1] + [0] * total
+    reach = 0
+    for rank in used:
+        reach += rank
+        for place in range(reach, rank - 1, -1):
+            ways[place] += ways[place - rank]
+    distance = abs(2 * positive - total)
+    extreme = sum(count for place, count in enumerate(ways) if abs(2 * place - total) >= distance)
+    wins, losses = sum(value > 0 for value in differences), sum(value < 0 for value in differences)
+    return SignedRanks(extreme / 2 ** len(used), wins, losses, len(ranks) - wins - losses, (2 * positive - total) / total if total else 0.0)
+
+
+def _doubled_ranks(sizes: Sequence[float]) -> list[int]:
+    """Twice the mean rank of each value, so that shared ranks stay whole."""
+    doubled, below = {}, 0
+    for size, group in groupby(sorted(sizes)):
+        count = len(list(group))
+        doubled[size] = 2 * below + count + 1
+        below += count
+    return [doubled[size] for size in sizes]
+
+
+def holm(ps: Sequence[float]) -> tuple[float, ...]:
+    """Each p adjusted for the whole family, in the order given.
+
+    Source: Holm 1979, Scandinavian Journal of Statistics 6, 65-70.
+    """
+    adjusted = [1.0] * len(ps)
+    running = 0.0
+    for place, index in enumerate(sorted(range(len(ps)), key=lambda index: ps[index])):
+        running = max(running, min(1.0, (len(ps) - place) * ps[index]))
+        adjusted[index] = running
+    return tuple(adjusted)
+
+
+def probability_of_improvement(left: Sequence[float], right: Sequence[float]) -> float:
+    """The chance that a run of `left` is above a run of `right`, over all pairs of seeds; a tie counts half.
+
+    Source: Agarwal et al. 2021, arXiv:2108.13264, section 4.3.
+    """
+    points = sum((a > b) + 0.5 * (a == b) for a in left for b in right)
+    return points / (len(left) * len(right))
+
+
+def seeds_needed(family: int, alpha: float = ALPHA) -> int:
+    """The fewest seeds whose smallest possible p, 2 / 2^n, stays at or below alpha after Holm over `family` comparisons."""
+    n = 1
+    while family * 2 / 2**n > alpha:
+        n += 1
+    return n

@@ -1,0 +1,161 @@
+"""Two schemes on the same seeds: the paired difference, the test, and the verdict in words, made in one place for everyone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from initbench.config import Frozen
+from initbench.estimates import Estimate, Statistic, estimate, interval_text, number_text, seeds_text
+from initbench.inference import ALPHA, difference, holm, median_interval, probability_of_improvement, seeds_needed, signed_ranks
+from initbench.outcomes import Metric
+from initbench.results import Number
+
+
+class Verdict(StrEnum):
+    """What a comparison allows to say; `tie` means that the difference cannot be told from zero."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    TIE = "tie"
+    IDENTICAL = "identical"
+    EQUIVALENT = "equivalent"
+    TOO_FEW_SEEDS = "too few seeds"
+    NOT_COMPARABLE = "not comparable"
+
+
+class Comparison(Frozen):
+    """`scheme` against `other` on the seeds that both have, the same seed with the same noise and data order.
+
+    `difference` is scheme - other. Wins, losses and the effect (matched-pairs rank-biserial correlation) are positive where
+    `scheme` is better. `improvement` is the chance that a run of `scheme` beats a run of `other`. `p` is the exact sign-flip
+    test on signed ranks, `p_holm` the same after Holm over the `family` comparisons made together.
+    """
+
+    metric: str
+    scheme: str
+    other: str
+    n: int
+    difference: Estimate
+    wins: int = 0
+    losses: int = 0
+    ties: int = 0
+    effect: Number = None
+    improvement: Number = None
+    p: Number = None
+    p_holm: Number = None
+    family: int = 0
+    verdict: Verdict = Verdict.NOT_COMPARABLE
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class Side:
+    """The values of one scheme by seed (infinite: no number), and why there are none."""
+
+    scheme: str
+    values: Mapping[int, float]
+    why_none: str = "has no runs"
+
+
+def compare_family(
+    metric: Metric, pairs: Sequence[tuple[Side, Side]], *, statistic: Statistic = "median", margin: float | None = None
+) -> tuple[Comparison, ...]:
+    """All comparisons that are made together, with Holm over those that have seeds in common.
+
+    `margin` is the difference that does not matter, in the unit that is shown (points of accuracy).
+    """
+    found = [_measure(metric, left, right, statistic) for left, right in pairs]
+    tested = [index for index, comparison in enumerate(found) if comparison.p is not None]
+    adjusted = dict(zip(tested, holm([found[index].p or 0.0 for index in tested]), strict=True))
+    for index, (comparison, (left, right)) in enumerate(zip(found, pairs, strict=True)):
+        comparison = comparison.model_copy(update={"p_holm": adjusted.get(index), "family": len(tested)})
+        verdict = _decide(metric, comparison, left, right, margin)
+        comparison = comparison.model_copy(update={"verdict": verdict})
+        found[index] = comparison.model_copy(update={"sentence": sentence(metric, comparison, left, right, margin)})
+    return tuple(found)
+
+
+def _paired(left: Side, right: Side) -> list[float]:
+    return [difference(left.values[seed], right.values[seed]) for seed in sorted(left.values) if seed in right.values]
+
+
+def _measure(metric: Metric, left: Side, right: Side, statistic: Statistic) -> Comparison:
+    differences = _paired(left, right)
+    found = Comparison(
+        metric=metric.name, scheme=left.scheme, other=right.scheme, n=len(differences), difference=estimate(metric, differences, statistic)
+    )
+    if not differences:
+        return found
+    better = 1 if metric.higher_is_better else -1
+    test = signed_ranks([better * value for value in differences])
+    improvement = probability_of_improvement(
+        [better * value for value in left.values.values()], [better * value for value in right.values.values()]
+    )
+    return found.model_copy(
+        update={"wins": test.wins, "losses": test.losses, "ties": test.ties, "effect": test.effect, "p": test.p, "improvement": improvement}
+    )
+
+
+def _decide(metric: Metric, found: Comparison, left: Side, right: Side, margin: float | None) -> Verdict:
+    if found.p is None or found.p_holm is None:
+        return Verdict.NOT_COMPARABLE
+    if found.ties == found.n:
+        return Verdict.IDENTICAL
+    if margin is not None:
+        interval = median_interval(_paired(left, right), 1 - 2 * ALPHA / found.family)
+        if interval and max(abs(interval.low), abs(interval.high)) * metric.scale <= margin:
+            return Verdict.EQUIVALENT
+    if seeds_needed(found.family) > found.n:
+        return Verdict.TOO_FEW_SEEDS
+    if found.p_holm > ALPHA:
+        return Verdict.TIE
+    return Verdict.BETTER if (found.effect or 0) > 0 else Verdict.WORSE
+
+
+def sentence(metric: Metric, found: Comparison, left: Side, right: Side, margin: float | None = None) -> str:
+    """The verdict in words; the console, summary.md, summary.json and the page all show this text.
+
+    For example: `kaiming beats xavier by 2.1 points of test accuracy [1.4, 2.9], 8 seeds, p = 0.016 after Holm`.
+    """
+    if found.verdict is Verdict.NOT_COMPARABLE:
+        reasons = [f"{side.scheme} {side.why_none}" for side in (left, right) if not side.values]
+        return f"{left.scheme} and {right.scheme} cannot be compared: {'; '.join(reasons) or 'they have no seed in common'}"
+    seeds = seeds_text(found.n)
+    common = [seed for seed in left.values if seed in right.values]
+    if found.verdict is Verdict.IDENTICAL:
+        nothing = all(side.values[seed] == metric.worst for side in (left, right) for seed in common)
+        return (
+            f"{left.scheme} and {right.scheme} tie: {'both ' + metric.absent if nothing else f'the same {metric.label}'} on all of {seeds}"
+        )
+    first, second = (left, right) if (found.effect or 0) >= 0 else (right, left)
+    names = f"{first.scheme} and {second.scheme}"
+    if found.difference.value is None:
+        missing = sum(second.values[seed] == metric.worst for seed in common)
+        amount, link = f"{second.scheme} {metric.absent} on {missing} of {seeds}", ": "
+    else:
+        amount, link = f"{_amount(metric, found, flipped=first is right)}", " by "
+        seeds = f", {seeds}"
+    proof = f"{_p_text(found.p_holm or 0.0)}{' after Holm' * (found.family > 1)}"
+    if found.verdict is Verdict.EQUIVALENT:
+        unit = metric.amount if metric.scale != 1 else f"in {metric.label}"
+        return f"{names} are equivalent within {margin:g} {unit}: {amount}{seeds}"
+    if found.verdict is Verdict.TOO_FEW_SEEDS:
+        doubt = "one seed shows nothing" if found.n == 1 else f"{found.n} seeds cannot show this at {100 * ALPHA:g} %"
+        return f"{first.scheme} is ahead of {second.scheme}{link}{amount}, but {doubt}: use --seeds {seeds_needed(found.family)}"
+    evidence = f"{seeds}, {proof}" if link == " by " else f", {proof}"
+    if found.verdict is Verdict.TIE:
+        return f"{names} tie: {amount} cannot be told from zero{evidence}"
+    return f"{first.scheme} beats {second.scheme}{link}{amount}{evidence}"
+
+
+def _p_text(p: float) -> str:
+    return "p < 0.001" if p < 0.0005 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def _amount(metric: Metric, found: Comparison, *, flipped: bool) -> str:
+    """By how much the better scheme is better, with the interval of the paired differences."""
+    gap = found.difference
+    if flipped is metric.higher_is_better:
+        turned = {"value": gap.value, "low": gap.high, "high": gap.low, "lowest": gap.highest, "highest": gap.lowest}
+        gap = gap.model_copy(update={name: None if number is None else -number for name, number in turned.items()})
+    return f"{number_text(metric, gap.value or 0.0)} {metric.amount}{interval_text(metric, gap, 'no limit')}"
