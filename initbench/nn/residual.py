@@ -53,6 +53,7 @@ class Branch:
     last_norm: nn.Module | None = None
     after_norm: nn.Module | None = None
     norms: tuple[nn.Module, ...] = ()
+    starts_with_activation: bool = False
 
     @property
     def last(self) -> WeightLayer:
@@ -90,6 +91,7 @@ def _own(name: str, block: Residual, layers: tuple[WeightLayer, ...]) -> Branch 
         last_norm=late[-1] if late else None,
         after_norm=block.after if isinstance(block.after, NORMS) else None,
         norms=tuple(module for module in parts if isinstance(module, NORMS)),
+        starts_with_activation=parts[0] is not mine[0].module and not isinstance(parts[0], NORMS),
     )
 
 

@@ -1,0 +1,36 @@
+"""The scheme `depth_scaled`."""
+
+from typing import Literal
+
+from torch import nn
+
+from initbench.schemes import InitContext
+from initbench.schemes.arguments import choose
+from initbench.schemes.structural import Plan, Structural, layerwise, require_branches, rescaled
+
+FAMILY = "residual"
+ALIASES: dict[str, dict[str, object]] = {"scaled_residual": {}}
+
+Rule = Literal["sqrt_l", "sqrt_2l"]
+
+
+def build(*, rule: Rule = "sqrt_l", base: str = "kaiming") -> Structural:
+    """The last weight of each residual branch is divided by sqrt(L), so the variance grows by e and not by 2^L.
+
+    W of a branch's end follows `base` / sqrt(L) (`rule=sqrt_2l`: / sqrt(2 L)) with L the number of residual branches; all
+    other weights follow `base`, b = 0. For residual networks. With He weights and no norm, L branches multiply the
+    variance by (1 + 1/L)^L < e. Only the start is scaled; `stable_resnet` puts the same factor into the forward pass.
+
+    Source: Hanin & Rolnick 2018 (a bounded sum of branch scales); Hayou et al. 2021, section 3; Radford et al. 2019 count
+    a transformer layer as L = 2 branches.
+    """
+    choose("rule", rule, Rule)
+    laws = layerwise(base)
+
+    def plan(model: nn.Module, context: InitContext) -> Plan:
+        found = require_branches("depth_scaled", model, context.layers)
+        count = len(found) * (2 if rule == "sqrt_2l" else 1)
+        fill = rescaled(laws.fill, {branch.last.parameter: count**-0.5 for branch in found})
+        return Plan(type(laws)(laws.name, fill, laws.fill_bias, laws.fill_rest, laws.check))
+
+    return Structural("depth_scaled", plan)

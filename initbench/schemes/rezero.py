@@ -1,0 +1,39 @@
+"""The scheme `rezero`."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from initbench.nn.assign import Law
+from initbench.nn.hooks import Slot
+from initbench.nn.layers import WeightLayer
+from initbench.schemes import InitContext, Layerwise, Need
+from initbench.schemes.arguments import number
+from initbench.schemes.sampling import scaled
+from initbench.schemes.structural import Number, Plan, Structural, require_branches
+
+FAMILY = "residual"
+ALIASES: dict[str, dict[str, object]] = {"re_zero": {}}
+
+
+def build(*, gain: float = math.sqrt(2.0), alpha_lr: float = 1.0) -> Structural:
+    """x + alpha f(x) with a learnable alpha = 0 for each residual branch: the identity at start, any depth.
+
+    W ~ N(0, gain^2 2 / (fan_in + fan_out)), b = 0; alpha starts at 0 and learns at `alpha_lr` times the rate. For residual
+    networks and transformers; norm layers may stay.
+
+    Source: Bachlechner et al. 2020 (ReZero is All You Need), eq. 1; the law of the weights is that of the authors' fully
+    connected networks (Xavier normal with gain sqrt 2).
+    """
+    factor, rate = number("gain", gain, least=0.0), number("alpha_lr", alpha_lr, least=0.0)
+
+    def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
+        return scaled(weight, layer, generator, gain=factor, mode="fan_avg")
+
+    def plan(model: nn.Module, context: InitContext) -> Plan:
+        found = require_branches("rezero", model, context.layers)
+        alphas = (Number(branch.end, Slot.OUTPUT_SCALE, 0.0, trainable=True, lr_multiplier=rate) for branch in found)
+        return Plan(Layerwise("rezero", fill), tuple(alphas))
+
+    return Structural("rezero", plan, frozenset({Need.HOOKS}))

@@ -1,0 +1,31 @@
+"""The scheme `skipinit`."""
+
+from torch import nn
+
+from initbench.nn.hooks import Slot
+from initbench.schemes import InitContext, Need
+from initbench.schemes.arguments import number
+from initbench.schemes.structural import Number, Plan, Structural, layerwise, require_branches
+
+FAMILY = "residual"
+ALIASES: dict[str, dict[str, object]] = {}
+
+
+def build(*, alpha: float | None = 0.0, base: str = "kaiming") -> Structural:
+    """A learnable scalar at the end of each residual branch, zero at start, replaces the norm.
+
+    x + alpha f(x) with one trainable alpha a branch; it starts at `alpha` (null: 1/sqrt(L) for L branches, the other
+    value of the paper). All weights follow `base` (He normal, fan_in), b = 0. For residual networks, meant for those
+    without norm; layers should have biases.
+
+    Source: De & Smith 2020 (Batch Normalization Biases Residual Blocks Towards the Identity Function), section 4.
+    """
+    start = None if alpha is None else number("alpha", alpha)
+    laws = layerwise(base)
+
+    def plan(model: nn.Module, context: InitContext) -> Plan:
+        found = require_branches("skipinit", model, context.layers)
+        value = len(found) ** -0.5 if start is None else start
+        return Plan(laws, tuple(Number(branch.end, Slot.OUTPUT_SCALE, value, trainable=True) for branch in found))
+
+    return Structural("skipinit", plan, frozenset({Need.HOOKS}))

@@ -1,0 +1,37 @@
+"""The scheme `stable_resnet`."""
+
+import math
+from typing import Literal
+
+from torch import nn
+
+from initbench.nn.hooks import Slot
+from initbench.schemes import InitContext, Need
+from initbench.schemes.arguments import choose
+from initbench.schemes.structural import Number, Plan, Structural, layerwise, require_branches
+
+FAMILY = "residual"
+ALIASES: dict[str, dict[str, object]] = {}
+
+Scaling = Literal["uniform", "decreasing"]
+
+
+def build(*, scaling: Scaling = "uniform", base: str = "kaiming") -> Structural:
+    """x + lambda_l f(x) with fixed multipliers whose squares have a bounded sum: signal and gradient stay stable.
+
+    uniform: lambda_l = 1/sqrt(L); decreasing: lambda_l = 1 / (sqrt(l) log(l + 1)) for l = 1 ... L. The multipliers stay in
+    the forward pass; weights follow `base` (He normal), b = 0. For residual networks.
+
+    Source: Hayou et al. 2021 (Stable ResNet), section 3, where both scalings are defined.
+    """
+    choose("scaling", scaling, Scaling)
+    laws = layerwise(base)
+
+    def plan(model: nn.Module, context: InitContext) -> Plan:
+        found = require_branches("stable_resnet", model, context.layers)
+        count = len(found)
+        factors = [count**-0.5 if scaling == "uniform" else 1 / (math.sqrt(index) * math.log(index + 1)) for index in range(1, count + 1)]
+        numbers = (Number(branch.end, Slot.OUTPUT_SCALE, factor) for branch, factor in zip(found, factors, strict=True))
+        return Plan(laws, tuple(numbers))
+
+    return Structural("stable_resnet", plan, frozenset({Need.HOOKS}))
