@@ -1,7 +1,7 @@
 """YAML in and out: a configuration from a file, `--set` and options, with all its problems at once, each with its place."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,12 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
+def headline(path: Path) -> str:
+    """The first line of the comment that a config file begins with."""
+    first = path.read_text(encoding="utf-8").splitlines()[:1]
+    return first[0].lstrip("# ") if first else ""
+
+
 def locate(source: str) -> Path:
     """The file behind a path or the name of a shipped configuration.
 
@@ -74,9 +80,11 @@ def load_config(
     settings: Sequence[str] = (),
     options: Mapping[str, tuple[str, Any]] | None = None,
     default_seeds: int | None = None,
+    data_files: Callable[[], Collection[str]] = tuple,
 ) -> ExperimentConfig:
     """A configuration from a file or a shipped name, then `a.b=c` settings, then options (dotted key -> (its word, value)).
 
+    `data_files` names the files of the data folder: `dataset: mine` is short for `npz:file=mine` when mine.npz is there.
     Raises: ConfigError with every problem, a line each, each with its place.
     """
     draft = _read(locate(source)) if source else _Draft()
@@ -89,6 +97,9 @@ def load_config(
     if default_seeds is not None:
         draft.data.setdefault("seeds", default_seeds)
     problems += _expand(draft)
+    dataset = draft.data.get("dataset")
+    if isinstance(dataset, str) and dataset.isidentifier() and not _known("dataset", dataset) and dataset in data_files():
+        draft.data["dataset"] = {"name": "npz", "file": dataset}
     names = list(_name_problems(draft))
     try:
         config = ExperimentConfig.model_validate(draft.data)
@@ -211,10 +222,15 @@ def _expand(draft: _Draft) -> list[str]:
     if isinstance(data.get("schemes"), str):
         data["schemes"] = [data["schemes"]]
     seeds = data.get("seeds")
+    if isinstance(seeds, str):
+        seeds = data["seeds"] = parse_value(f"[{seeds.strip().rstrip(',')}]") if "," in seeds else parse_value(seeds.strip())
+    if isinstance(seeds, str):
+        data["seeds"] = [0]
+        return [_placed(draft, ("seeds",), f"seeds is '{seeds}'; it must be a number (8 means 0 to 7) or a list such as 0,3,5.")]
     if isinstance(seeds, int) and not isinstance(seeds, bool):
         if seeds < 1:
             data["seeds"] = [0]
-            return [f"{draft.origin(('seeds',))}: seeds is {seeds}; it must be at least 1, or a list such as [0, 3, 5]."]
+            return [_placed(draft, ("seeds",), f"seeds is {seeds}; it must be at least 1 (8 means 0 to 7), or a list such as 0,3,5.")]
         data["seeds"] = list(range(seeds))
     if not data.get("schemes") and "schemes" not in data:
         data["schemes"] = ["kaiming"]
@@ -242,6 +258,10 @@ def _name_problems(draft: _Draft) -> Iterator[str]:
             continue
         except ConfigError as error:
             yield _placed(draft, path, str(error))
+
+
+def _known(kind: Kind, name: str) -> bool:
+    return any(name == entry.name or name in entry.aliases for entry in catalog.entries(kind))
 
 
 def _placed(draft: _Draft, place: Place, sentence: str) -> str:

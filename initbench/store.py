@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,17 +72,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_folder(folder: Path, config_hash: str, *, fresh: bool) -> None:
-    """Makes sure that results can go to `folder`, without creating or changing anything.
+    """Makes sure that `folder` is free for the results of this question, or holds them.
 
-    Raises: StorageError when it is a file, cannot be written, or holds something else than results of this question.
+    Raises: StorageError when it is a file, or holds something else.
     """
     if folder.exists() and not folder.is_dir():
         raise StorageError(f"{folder} is a file, not a folder. Choose another folder with --out.")
-    standing = next((parent for parent in (folder, *folder.absolute().parents) if parent.exists()), folder)
-    if not standing.is_dir():
-        raise StorageError(f"Cannot make {folder}: {standing} is a file. Choose another folder with --out.")
-    if not os.access(standing, os.W_OK | os.X_OK):
-        raise StorageError(f"Cannot write to {standing}: permission denied. Choose another folder with --out.")
     manifest = read_manifest(folder)
     if manifest is None:
         if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
@@ -90,6 +86,21 @@ def check_folder(folder: Path, config_hash: str, *, fresh: bool) -> None:
         raise StorageError(
             f"{folder} holds the results of another question. Choose another folder with --out, or replace them with --fresh."
         )
+
+
+def check_writable(folder: Path) -> None:
+    """Makes sure that files can be written to `folder`, by writing a nameless one to it or to what is there of its path.
+
+    Raises: StorageError when that is not possible.
+    """
+    standing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not standing.is_dir():
+        raise StorageError(f"Cannot make {folder}: {standing} is a file. Choose another folder with --out.")
+    try:
+        with tempfile.TemporaryFile(dir=standing):
+            return
+    except OSError as error:
+        raise StorageError(f"Cannot write to {standing}: {error.strerror}. Choose another folder with --out.") from error
 
 
 def clear(folder: Path) -> None:

@@ -1,0 +1,266 @@
+"""The route of each command in one function; the public Python functions are among them.
+
+`compare` and `run` go: configuration -> plan -> what is missing is run -> derived files. Nothing here prints: what happens
+is told to a `Watch`. What is finished already costs neither torch nor pandas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from initbench import config_file, store
+from initbench.config import Execution, ExperimentConfig, InitRules, Ref, as_ref
+from initbench.errors import ConfigError, StorageError
+from initbench.results import InitReport, RunResult, RunStatus
+from initbench.route import (
+    RESULTS,
+    Plan,
+    Results,
+    Watch,
+    carry_out,
+    chosen_reference,
+    derive,
+    load_results,
+    make_plan,
+    open_folder,
+    plan_of,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = [
+    "RESULTS",
+    "Plan",
+    "Results",
+    "carry_out",
+    "compare",
+    "configure",
+    "init_network",
+    "load_results",
+    "make_plan",
+    "plan_of",
+    "report",
+    "resume",
+    "run",
+]
+
+DEFAULT_SEEDS = {"run": 1, "compare": 8}
+"""How many seeds a command takes when nobody says."""
+GATE_SCHEME, GATE_ACCURACY, GATE_MARGIN = "kaiming", 0.80, 0.10
+"""What `smoke` demands: the mean test accuracy that kaiming reaches, and its lead over every other scheme of the config."""
+
+
+class Means(TypedDict, total=False):
+    """How jobs are carried out; see `initbench.config.Execution`."""
+
+    engine: str
+    device: str
+    jobs: int | None
+    output: str | None
+    data_dir: str | None
+    fresh: bool
+
+
+def configure(
+    command: str,
+    source: str | Path | None = None,
+    *,
+    settings: Sequence[str] = (),
+    options: Mapping[str, tuple[str, Any]] | None = None,
+    data_dir: str | None = None,
+) -> ExperimentConfig:
+    """The question of a command: a config file or shipped name, `a.b=c` settings, options (key -> (its word, value)).
+
+    Raises: ConfigError with every problem at once.
+    """
+    config = config_file.load_config(
+        None if source is None else str(source),
+        settings=settings,
+        options=options,
+        default_seeds=DEFAULT_SEEDS.get(command, 1),
+        data_files=lambda: _data_files(data_dir),
+    )
+    if command == "run" and len(config.schemes) > 1:
+        raise ConfigError(f"`run` takes one scheme, not {len(config.schemes)}. Choose one with --method, or use: initbench compare")
+    if command == "compare" and len(config.schemes) < 2:
+        raise ConfigError(
+            f"`compare` takes two schemes or more, not only {config.schemes[0]}. For one use: initbench run {config.schemes[0]}"
+        )
+    return config
+
+
+def compare(
+    schemes: Sequence[str | Ref] | None = None,
+    *,
+    config: str | Path | None = None,
+    model: str | None = None,
+    dataset: str | None = None,
+    seeds: int | Sequence[int] | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    settings: Sequence[str] = (),
+    reference: str | None = None,
+    watch: Watch | None = None,
+    **means: Unpack[Means],
+) -> Results:
+    """Trains with each scheme and each seed, and says what differs: `compare(["xavier", "kaiming"], model="mlp:depth=10")`.
+
+    `settings` are texts such as "train.lr=0.1"; `means` are those of `Execution` (output, device, engine, jobs, ...).
+    Raises: InitbenchError with one sentence.
+    """
+    options = _options(schemes, model, dataset, seeds, epochs, steps)
+    question = configure("compare", config, settings=settings, options=options, data_dir=means.get("data_dir"))
+    return carry_out(make_plan("compare", question, Execution(**means), reference), watch)
+
+
+def run(
+    method: str | Ref | None = None,
+    *,
+    config: str | Path | None = None,
+    model: str | None = None,
+    dataset: str | None = None,
+    seeds: int | Sequence[int] | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    settings: Sequence[str] = (),
+    watch: Watch | None = None,
+    **means: Unpack[Means],
+) -> Results:
+    """Trains with one scheme, one seed unless more are asked for: `run("kaiming")`; see `compare`."""
+    options = _options(None if method is None else [method], model, dataset, seeds, epochs, steps)
+    question = configure("run", config, settings=settings, options=options, data_dir=means.get("data_dir"))
+    return carry_out(make_plan("run", question, Execution(**means)), watch)
+
+
+def resume(folder: str | Path = RESULTS / "latest", watch: Watch | None = None, **means: Unpack[Means]) -> Results:
+    """Goes on where a command was interrupted. Raises: StorageError when the folder holds no results."""
+    return carry_out(plan_of(folder, Execution(**means)), watch)
+
+
+def report(folder: str | Path = RESULTS / "latest", reference: str | None = None) -> Results:
+    """Makes the derived files of a results folder anew. Raises: StorageError when it holds no finished run."""
+    folder, manifest, config = open_folder(folder)
+    chosen = chosen_reference(config, reference) or manifest.reference
+    store.write_manifest(folder, manifest.model_copy(update={"reference": chosen, "derived_from": None}))
+    if not store.read_results(folder, (job.job_id for job in manifest.jobs)):
+        raise StorageError(f"{folder} holds no finished run yet. Go on with: initbench resume {folder}")
+    return derive(plan_of(folder))
+
+
+def init_network(
+    model: nn.Module,
+    method: str | Ref = "xavier",
+    exclude: str | Sequence[str] = "embedding",
+    seed: int = 123,
+    *,
+    bias: float | None = None,
+    layers: Mapping[str, str | Ref] | None = None,
+    in_out: Sequence[str] = (),
+    strict: bool = False,
+    inputs: Tensor | None = None,
+    batch: Callable[[int, int], tuple[Tensor, Tensor]] | None = None,
+) -> InitReport:
+    """Initializes any module in place and reports on each parameter: `init_network(model, "kaiming:mode=fan_out")`.
+
+    `exclude`: parameters whose name contains it are left alone. `bias`: a constant for every bias instead of what the
+    scheme says. `layers`: glob on names -> another scheme. `in_out`: globs of weights stored (in, out). `strict`: a
+    parameter that nothing sets is an error. `inputs`: a batch, for execution order and what follows each layer.
+    `batch(size, index)`: (inputs, labels) for schemes that need data. The global random state is not used.
+    Raises: InitbenchError for names, parameters or models that do not fit.
+    """
+    from initbench.training.initialize import initialize
+
+    rules = InitRules(
+        bias="scheme" if bias is None else bias,
+        exclude=(exclude,) if isinstance(exclude, str) else tuple(exclude),
+        layers={pattern: as_ref(ref) for pattern, ref in (layers or {}).items()},
+        in_out=tuple(in_out),
+        strict=strict,
+    )
+    found, _ = initialize(model, as_ref(method), seed=seed, rules=rules, inputs=inputs, batch=batch)
+    return found
+
+
+def smoke_plan(execution: Execution = Execution()) -> Plan:
+    """The runs of the smoke benchmark: the shipped config `smoke`."""
+    return make_plan("smoke", configure("smoke", "smoke"), execution, GATE_SCHEME)
+
+
+def missed_gates(outcome: Results) -> list[str]:
+    """What the smoke benchmark demands and did not find, a sentence each."""
+    missed = [
+        f"{result.job.scheme}, seed {result.job.seed}, failed: {result.reason}"
+        for result in outcome.results
+        if result.status is RunStatus.FAILED
+    ]
+    accuracy = {str(scheme): _mean_accuracy(outcome, str(scheme)) for scheme in outcome.config.schemes}
+    reached = accuracy.pop(GATE_SCHEME)
+    if reached < GATE_ACCURACY:
+        missed.append(f"{GATE_SCHEME} reaches a mean test accuracy of {reached:.1%}; it must reach {GATE_ACCURACY:.0%}.")
+    missed += [
+        f"{GATE_SCHEME} ({reached:.1%}) must be {100 * GATE_MARGIN:g} points of accuracy above {scheme} ({other:.1%})."
+        for scheme, other in accuracy.items()
+        if reached - other < GATE_MARGIN
+    ]
+    return missed
+
+
+def saved_results(steps: Plan) -> tuple[RunResult, ...]:
+    """The results of a plan's jobs that are in its folder now."""
+    return store.read_results(steps.folder, (name for name, _ in steps.jobs))
+
+
+def document(results: Results) -> dict[str, Any]:
+    """The results as one JSON document: the folder, how each run ended, the summary."""
+    runs = [
+        {
+            "job_id": result.job_id,
+            "scheme": str(result.job.scheme),
+            "seed": result.job.seed,
+            "status": result.status,
+            "reason": result.reason,
+        }
+        for result in results.results
+    ]
+    return {"folder": str(results.folder), "runs": runs, "summary": results.summary.model_dump(mode="json")}
+
+
+def parameters_of(steps: Plan) -> int:
+    """The number of trainable parameters of the plan's model, built for its data; nothing is trained."""
+    from initbench.training import worker
+
+    return worker.check(steps.jobs[0][1], device="cpu", data_dir=steps.execution.data_dir)
+
+
+def _mean_accuracy(outcome: Results, scheme: str) -> float:
+    """The mean last test accuracy of a scheme; a run without one counts as 0."""
+    runs = [result for result in outcome.results if str(result.job.scheme) == scheme]
+    last = [result.evaluations[-1].test_accuracy or 0.0 if result.evaluations else 0.0 for result in runs]
+    return sum(last) / len(last)
+
+
+def _options(
+    schemes: Sequence[str | Ref] | None,
+    model: str | None,
+    dataset: str | None,
+    seeds: int | Sequence[int] | None,
+    epochs: int | None,
+    steps: int | None,
+) -> dict[str, tuple[str, Any]]:
+    return {
+        "schemes": ("schemes", None if schemes is None else [str(scheme) for scheme in schemes]),
+        "model": ("model", model),
+        "dataset": ("dataset", dataset),
+        "seeds": ("seeds", list(seeds) if isinstance(seeds, Sequence) else seeds),
+        "train.epochs": ("epochs", epochs),
+        "train.steps": ("steps", steps),
+    }
+
+
+def _data_files(data_dir: str | None) -> set[str]:
+    from initbench.datasets.files import data_folder
+
+    return {path.stem for path in data_folder(data_dir).glob("*.npz")}

@@ -1,0 +1,296 @@
+"""The commands: read the arguments, call `api`, show what it gives with `console`."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from initbench import __version__, api, catalog, console, guide
+from initbench.config import Execution
+from initbench.errors import GateFailed, InitbenchError, NotThereError, unknown_name
+from initbench.file_commands import config_app, data_app
+from initbench.options import (
+    Config,
+    DataDir,
+    Dataset,
+    Device,
+    DryRun,
+    Engine,
+    Epochs,
+    Folder,
+    Fresh,
+    Jobs,
+    Json,
+    ListedKind,
+    Method,
+    Model,
+    Name,
+    Out,
+    Quiet,
+    Reference,
+    Schemes,
+    Seeds,
+    Settings,
+    Steps,
+    Strict,
+    Verbose,
+)
+from initbench.results import RunStatus
+from initbench.stopping import StopRequest, stoppable
+
+FAILED_RUNS = 3
+"""The exit code of a command that finished with failed runs among its results."""
+SIGNAL_BASE = 128
+"""Exit codes of a command stopped by a signal begin here."""
+LATEST = api.RESULTS / "latest"
+
+
+class Commands(TyperGroup):
+    """The command group that turns a user error into a sentence and its exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except InitbenchError as error:
+            console.error(str(error))
+            raise typer.Exit(error.exit_code) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Which weight initialization should this network use, and why?\n\nTrains a model with several schemes, with the same seeds "
+    "and data, and says what differs and whether it is more than chance.",
+    epilog="Try: initbench compare xavier kaiming normal",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data_app, name="data", rich_help_panel="Look")
+app.add_typer(config_app, name="config", rich_help_panel="Look")
+
+
+LATEST = api.RESULTS / "latest"
+
+
+@app.callback()
+def _version(*, version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False) -> None:
+    if version:
+        console.text(__version__)
+        raise typer.Exit
+
+
+@app.command(rich_help_panel="Run", epilog="Example: initbench run --method kaiming --model mlp:depth=10 --epochs 2")
+def run(
+    *,
+    schemes: Schemes = None,
+    method: Method = None,
+    config: Config = None,
+    settings: Settings = None,
+    model: Model = None,
+    dataset: Dataset = None,
+    seeds: Seeds = None,
+    strict: Strict = False,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    device: Device = "auto",
+    engine: Engine = "auto",
+    jobs: Jobs = None,
+    data_dir: DataDir = None,
+    dry_run: DryRun = False,
+    out: Out = None,
+    fresh: Fresh = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train with one scheme and look at what happens, layer by layer."""
+    options = _options(schemes, method, model, dataset, seeds, epochs, steps, strict=strict)
+    question = api.configure("run", config, settings=settings or (), options=options, data_dir=data_dir)
+    means = Execution(engine=engine, device=device, jobs=jobs, output=out, data_dir=data_dir, fresh=fresh)
+    _carry_out(api.make_plan("run", question, means), dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
+
+
+@app.command(rich_help_panel="Run", epilog="Example: initbench compare xavier kaiming normal --model mlp:depth=10 --seeds 4")
+def compare(
+    *,
+    schemes: Schemes = None,
+    method: Method = None,
+    config: Config = None,
+    settings: Settings = None,
+    model: Model = None,
+    dataset: Dataset = None,
+    seeds: Seeds = None,
+    reference: Reference = None,
+    strict: Strict = False,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    device: Device = "auto",
+    engine: Engine = "auto",
+    jobs: Jobs = None,
+    data_dir: DataDir = None,
+    dry_run: DryRun = False,
+    out: Out = None,
+    fresh: Fresh = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train with several schemes and the same seeds, and say what differs."""
+    options = _options(schemes, method, model, dataset, seeds, epochs, steps, strict=strict)
+    question = api.configure("compare", config, settings=settings or (), options=options, data_dir=data_dir)
+    means = Execution(engine=engine, device=device, jobs=jobs, output=out, data_dir=data_dir, fresh=fresh)
+    _carry_out(api.make_plan("compare", question, means, reference), dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
+
+
+@app.command(rich_help_panel="Run", epilog="Example: initbench resume results/latest")
+def resume(
+    *,
+    folder: Folder = LATEST,
+    device: Device = "auto",
+    engine: Engine = "auto",
+    jobs: Jobs = None,
+    data_dir: DataDir = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Go on where a run or a comparison was stopped; failed runs are tried again."""
+    steps = api.plan_of(folder, Execution(engine=engine, device=device, jobs=jobs, data_dir=data_dir))
+    _carry_out(steps, dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
+
+
+@app.command(rich_help_panel="Run", epilog="Example: initbench smoke --json")
+def smoke(
+    *,
+    device: Device = "auto",
+    engine: Engine = "auto",
+    jobs: Jobs = None,
+    out: Out = None,
+    fresh: Fresh = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Check in seconds that initialization does what it must: a gate for CI, exit code 4 when it does not."""
+    steps = api.smoke_plan(Execution(engine=engine, device=device, jobs=jobs, output=out, fresh=fresh))
+    results = _run(steps, quiet=quiet, verbose=verbose)
+    missed = api.missed_gates(results)
+    if as_json:
+        console.document({**api.document(results), "missed": missed})
+    elif not quiet:
+        console.outcome(results.summary)
+    if missed:
+        raise GateFailed("\n".join(missed))
+    if not quiet:
+        console.say("The smoke benchmark passed.")
+
+
+@app.command(rich_help_panel="Look", epilog="Example: initbench report results/latest --reference kaiming")
+def report(*, folder: Folder = LATEST, reference: Reference = None, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Make the tables, plots and the report of a results folder anew."""
+    _show(api.report(folder, reference), as_json=as_json, quiet=quiet)
+
+
+@app.command("list", rich_help_panel="Look", epilog="Example: initbench list schemes")
+def list_(*, kind: ListedKind = None, as_json: Json = False) -> None:
+    """List schemes, models, datasets, engines and configs, a line each."""
+    if kind is not None and kind not in guide.LISTED:
+        raise unknown_name("kind", kind, guide.LISTED, f"Allowed: {', '.join(guide.LISTED)}.")
+    found = {name: guide.listed(name) for name in ([kind] if kind else guide.LISTED)}
+    if as_json:
+        console.document({name: [line._asdict() for line in lines] for name, lines in found.items()})
+        return
+    for name, lines in found.items():
+        console.listing(name, lines)
+
+
+@app.command(rich_help_panel="Look", epilog="Example: initbench show kaiming")
+def show(name: Name) -> None:
+    """Show a scheme, model, dataset, engine or config: formula, parameters, source, how to use it."""
+    for found in guide.shown(name):
+        if isinstance(found, catalog.Entry):
+            console.entry_page(found, guide.example(found))
+        else:
+            console.text(found.read_text(encoding="utf-8"))
+
+
+@app.command(rich_help_panel="Look", epilog="Example: initbench doctor --json")
+def doctor(*, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Check what is installed and what works here: exit code 5 when something that is needed does not."""
+    checks = guide.doctor(data_dir)
+    if as_json:
+        console.document([asdict(check) for check in checks])
+    else:
+        console.checks(checks)
+    broken = [check.what for check in checks if check.state == "broken"]
+    if broken:
+        raise NotThereError(f"Does not work: {', '.join(broken)}. The remedies are above.")
+
+
+def _options(
+    schemes: list[str] | None,
+    method: list[str] | None,
+    model: str | None,
+    dataset: str | None,
+    seeds: str | None,
+    epochs: int | None,
+    steps: int | None,
+    *,
+    strict: bool,
+) -> dict[str, tuple[str, Any]]:
+    """The options that change the question: key -> (the word that the user knows it by, value or None)."""
+    named = [*(schemes or ()), *(method or ())]
+    return {
+        "schemes": ("SCHEME", named or None),
+        "model": ("--model", model),
+        "dataset": ("--dataset", dataset),
+        "seeds": ("--seeds", seeds),
+        "train.epochs": ("--epochs", epochs),
+        "train.steps": ("--steps", steps),
+        "init.strict": ("--strict", strict or None),
+    }
+
+
+def _carry_out(steps: api.Plan, *, dry_run: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
+    if dry_run:
+        parameters = api.parameters_of(steps)
+        if as_json:
+            jobs = [{"job_id": name, "scheme": str(job.scheme), "seed": job.seed} for name, job in steps.jobs]
+            missing = [name for name, _ in steps.missing]
+            console.document({"folder": str(steps.folder), "parameters": parameters, "jobs": jobs, "missing": missing})
+        else:
+            console.dry_run(steps, parameters)
+        return
+    results = _run(steps, quiet=quiet, verbose=verbose)
+    _show(results, as_json=as_json, quiet=quiet)
+    failed = [result for result in results.results if result.status is RunStatus.FAILED]
+    if failed:
+        console.warn(f"{len(failed)} of {len(results.results)} runs failed. Try them again with: initbench resume {results.folder}")
+        raise typer.Exit(FAILED_RUNS)
+
+
+def _show(results: api.Results, *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        console.document(api.document(results))
+    else:
+        console.outcome(results.summary)
+    if not quiet:
+        console.hint(f"Results: {results.folder}. Open {results.folder / 'report.html'}")
+
+
+def _run(steps: api.Plan, *, quiet: bool, verbose: bool) -> api.Results:
+    """Carries out a plan; when the user stops it, says what is saved and how to go on."""
+    try:
+        with console.run_screen(quiet=quiet, verbose=verbose) as screen, stoppable(screen) as watch:
+            return api.carry_out(steps, watch)
+    except StopRequest as stop:
+        saved = len(api.saved_results(steps))
+        if saved:
+            console.say(f"Stopped. {saved} of {len(steps.jobs)} runs are saved. Go on with: initbench resume {steps.folder}")
+        else:
+            console.say("Stopped before a run was finished; nothing is saved.")
+        raise typer.Exit(SIGNAL_BASE + stop.number) from None

@@ -1,0 +1,232 @@
+"""From a question to its answer: a plan, the runs that are missing, the derived files.
+
+Nothing here prints: what happens is told to a `Watch`. What is finished already costs neither torch nor pandas.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from initbench import __version__, catalog, config_file, plan, provenance, store
+from initbench.config import Execution, ExperimentConfig, Job, parse_ref
+from initbench.errors import ConfigError, StorageError
+from initbench.results import RunResult
+from initbench.summary import Summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from initbench.engines import Progress
+
+RESULTS = Path("results")
+"""Where results go when nobody says."""
+
+
+class Watch(Protocol):
+    """Somebody who is told how it goes."""
+
+    def planned(self, steps: Plan) -> None:
+        """Before the first run, once everything has been checked."""
+
+    def progress(self, sign: Progress) -> None:
+        """Now and then, from a run under way."""
+
+    def finished(self, result: RunResult) -> None:
+        """A run's result is in its file."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command will do: the jobs of a question, which of them have results, and where these are."""
+
+    command: str
+    config: ExperimentConfig
+    execution: Execution
+    folder: Path
+    jobs: tuple[tuple[str, Job], ...]
+    done: tuple[RunResult, ...]
+    reference: str | None = None
+
+    @property
+    def missing(self) -> tuple[tuple[str, Job], ...]:
+        """The jobs that have no result yet, or a failed one."""
+        done = {result.job_id for result in self.done}
+        return tuple((name, job) for name, job in self.jobs if name not in done)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A question and its answer, as they are in a results folder."""
+
+    folder: Path
+    config: ExperimentConfig
+    results: tuple[RunResult, ...]
+    summary: Summary
+
+    def to_pandas(self, table: str = "curves") -> pd.DataFrame:
+        """One of the tidy tables of the folder: `curves`, `layers`, `init` or `summary`.
+
+        Raises: ConfigError for another name.
+        """
+        import pandas as pd
+
+        path = self.folder / "tables" / f"{table}.csv"
+        if not path.is_file():
+            there = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv")))
+            raise ConfigError(f"There is no table '{table}' in {self.folder}. There are: {there}.")
+        return pd.read_csv(path)
+
+
+def make_plan(command: str, config: ExperimentConfig, execution: Execution = Execution(), reference: str | None = None) -> Plan:
+    """The jobs of a question and what is done of them; nothing is written.
+
+    Raises: ConfigError for names that do not exist, StorageError for a folder that cannot take the results.
+    """
+    config = plan.resolve_config(config)
+    folder = Path(execution.output) if execution.output else RESULTS / plan.result_name(command, config)
+    store.check_folder(folder, plan.config_hash(config), fresh=execution.fresh)
+    jobs = tuple((plan.job_id(job), job) for job in plan.make_jobs(config))
+    done = () if execution.fresh else store.read_results(folder, (name for name, _ in jobs))
+    return Plan(
+        command=command,
+        config=config,
+        execution=execution,
+        folder=folder,
+        jobs=jobs,
+        done=tuple(result for result in done if store.is_done(result)),
+        reference=chosen_reference(config, reference),
+    )
+
+
+def carry_out(steps: Plan, watch: Watch | None = None) -> Results:
+    """Runs what is missing, each result to its file as it comes, then makes the derived files if they are not current.
+
+    Raises: InitbenchError, before the first run and before anything is written, for whatever would make runs impossible.
+    """
+    if steps.missing:
+        _run_missing(steps, watch)
+    return derive(steps)
+
+
+def plan_of(folder: str | Path, execution: Execution = Execution()) -> Plan:
+    """The plan behind a results folder. Raises: StorageError when it holds no results."""
+    folder, manifest, config = open_folder(folder)
+    execution = execution.model_copy(update={"output": str(folder)})
+    return make_plan(manifest.command, config, execution, manifest.reference)
+
+
+def load_results(folder: str | Path = RESULTS / "latest") -> Results:
+    """The results of a folder, as far as they are there. Raises: StorageError when it holds none."""
+    from initbench.summary import summarize
+
+    folder, manifest, config = open_folder(folder)
+    results = store.read_results(folder, (job.job_id for job in manifest.jobs))
+    if not results:
+        raise StorageError(f"{folder} holds no finished run yet. Go on with: initbench resume {folder}")
+    return Results(folder, config, results, summarize(results, reference=manifest.reference))
+
+
+def _run_missing(steps: Plan, watch: Watch | None) -> None:
+    """Nothing is written, and with `fresh` nothing is removed, before the first result is there."""
+    store.check_writable(steps.folder)
+    device = _device(steps.execution.device)
+    engine = _engine(steps, device)
+    if watch:
+        watch.planned(steps)
+    results = catalog.load("engine", engine)(
+        steps.missing,
+        device=device,
+        data_dir=steps.execution.data_dir,
+        workers=steps.execution.jobs,
+        report=watch.progress if watch else None,
+    )
+    begun = False
+    with contextlib.closing(results):
+        for result in results:
+            if not begun:
+                _begin(steps)
+            begun = True
+            store.write_result(steps.folder, result)
+            if watch:
+                watch.finished(result)
+
+
+def _begin(steps: Plan) -> None:
+    if steps.execution.fresh:
+        store.clear(steps.folder)
+    store.remove_leftovers(steps.folder)
+    earlier = store.read_manifest(steps.folder)
+    listed = tuple(store.PlannedJob(job_id=name, scheme=str(job.scheme), seed=job.seed) for name, job in steps.jobs)
+    store.write_text(steps.folder / store.CONFIG, config_file.dump_config(steps.config))
+    store.write_manifest(
+        steps.folder,
+        store.Manifest(
+            initbench=__version__,
+            command=steps.command,
+            config_hash=plan.config_hash(steps.config),
+            jobs=listed,
+            reference=steps.reference,
+            started=earlier.started if earlier else store.now(),
+            provenance=provenance.environment(),
+        ),
+    )
+    store.link_latest(steps.folder)
+
+
+def derive(steps: Plan) -> Results:
+    """The comparison, its derived files made anew where they do not belong to exactly these results."""
+    results = store.read_results(steps.folder, (name for name, _ in steps.jobs))
+    digest = store.jobs_digest(results, steps.reference)
+    manifest = store.read_manifest(steps.folder)
+    if manifest is None:
+        raise StorageError(f"{steps.folder} holds no initbench results: {store.MANIFEST} is missing.")
+    if not store.derived_is_current(steps.folder, manifest, digest):
+        from initbench import report as reporting
+
+        reporting.write(steps.folder, steps.config, results, reference=steps.reference)
+        finished = manifest.finished or (store.now() if len(results) == len(steps.jobs) else None)
+        update = {"derived_from": digest, "reference": steps.reference, "finished": finished}
+        store.write_manifest(steps.folder, manifest.model_copy(update=update))
+    summary = Summary.model_validate_json((steps.folder / store.SUMMARY).read_bytes())
+    return Results(steps.folder, steps.config, results, summary)
+
+
+def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentConfig]:
+    """A results folder (`latest` is followed), its manifest and its question. Raises: StorageError when it holds no results."""
+    folder = Path(folder)
+    if folder.name == "latest" and folder.is_symlink():
+        folder = folder.parent / folder.readlink()
+    manifest = store.read_manifest(folder)
+    if manifest is None:
+        raise StorageError(f"{folder} holds no initbench results. Name a results folder, such as {RESULTS}/latest.")
+    return folder, manifest, config_file.load_config(str(folder / store.CONFIG))
+
+
+def chosen_reference(config: ExperimentConfig, name: str | None) -> str | None:
+    """The reference in canonical words. Raises: ConfigError when it is not among the schemes."""
+    if name is None:
+        return None
+    scheme = catalog.resolve("scheme", parse_ref(name))
+    if scheme not in config.schemes:
+        raise ConfigError(f"The reference '{name}' is not among the schemes: {', '.join(str(ref) for ref in config.schemes)}.")
+    return str(scheme)
+
+
+def _device(name: str) -> str:
+    """The device that `auto` means; torch is asked only where an accelerator may be."""
+    if name == "cpu" or (name == "auto" and not provenance.accelerator_possible()):
+        return "cpu"
+    from initbench.training.device import choose_device
+
+    return choose_device(name)
+
+
+def _engine(steps: Plan, device: str) -> str:
+    """One worker a core on the CPU when there is more than one job and core; otherwise one after the other."""
+    if steps.execution.engine != "auto":
+        return steps.execution.engine
+    workers = steps.execution.jobs or provenance.cores()
+    return "processes" if device == "cpu" and len(steps.missing) > 1 and workers > 1 else "serial"
