@@ -1,6 +1,6 @@
 """Self-attention: the module of our own transformers, and the query, key, value and output weights of any model's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -80,3 +80,16 @@ def _heads(module: nn.Module) -> int:
         if isinstance(heads, int):
             return heads
     return 1
+
+
+def thirds(weight: Tensor, layer: WeightLayer) -> tuple[tuple[str, Tensor, WeightLayer], ...]:
+    """The query, key and value parts of a packed weight as a filler gets it: name, view, layer with the fans of the part.
+
+    Where `layer.parts` is 3 a filler is handed one part at a time: which one it is shows in where the part begins.
+    """
+    roles = ("query", "key", "value")
+    if layer.parts == len(roles):
+        index = weight.storage_offset() // max(1, weight.numel())
+        return ((roles[index], weight, layer),)
+    part = replace(layer, fan_out=layer.fan_out // len(roles))
+    return tuple((role, view, part) for role, view in zip(roles, weight.chunk(len(roles)), strict=True))

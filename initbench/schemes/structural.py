@@ -110,7 +110,8 @@ def head_of(layers: tuple[WeightLayer, ...], found: tuple[Branch, ...] = ()) -> 
     inside = {layer.parameter for branch in found for layer in branch.layers}
     outside = [layer for layer in layers if layer.parameter not in inside]
     named = [layer for layer in outside if layer.role is Role.HEAD]
-    return (named or outside or [None])[-1]
+    left = named or outside
+    return left[-1] if left else None
 
 
 def layerwise(text: str) -> Layerwise:
@@ -118,7 +119,9 @@ def layerwise(text: str) -> Layerwise:
     ref = catalog.resolve("scheme", parse_ref(text))
     made = catalog.load("scheme", ref.name)(**ref.params)
     if not isinstance(made, Layerwise):
-        raise ConfigError(f"base is '{text}', which works on whole models. Give a scheme that draws each weight on its own, such as kaiming.")
+        raise ConfigError(
+            f"base is '{text}', which works on whole models. Give a scheme that draws each weight on its own, such as kaiming."
+        )
     return made
 
 

@@ -1,0 +1,39 @@
+"""The scheme `deepnorm`."""
+
+from torch import nn
+
+from initbench.errors import DoesNotApply
+from initbench.nn.hooks import Slot
+from initbench.schemes import InitContext, Layerwise, Need
+from initbench.schemes.arguments import choose
+from initbench.schemes.sampling import Distribution
+from initbench.schemes.structural import Number, Plan, Structural, require_attention, require_branches
+from initbench.schemes.t_fixup import xavier_by_part
+
+FAMILY = "transformer"
+ALIASES: dict[str, dict[str, object]] = {"deep_net": {}}
+
+
+def build(*, distribution: Distribution = "normal") -> Structural:
+    """norm(alpha x + f(x)) with a fixed alpha > 1, and smaller values, outputs and MLPs: post-norm transformers of any depth.
+
+    With N layers, all encoder or all decoder: alpha = (2N)^(1/4) on every skip path; value, attention output and both MLP
+    weights are Xavier with gain beta = (8N)^(-1/4), all others Xavier with gain 1; b = 0. For transformers with a norm
+    after each sum (vit:norm=post).
+
+    Source: Wang et al. 2022 (DeepNet: Scaling Transformers to 1,000 Layers), figure 2.
+    """
+    choose("distribution", distribution, Distribution)
+
+    def plan(model: nn.Module, context: InitContext) -> Plan:
+        modules = require_attention("deepnorm", model, context.layers)
+        found = require_branches("deepnorm", model, context.layers)
+        bare = [branch.name for branch in found if branch.after_norm is None]
+        if bare:
+            raise DoesNotApply(f"'deepnorm' needs a norm after each residual sum (vit:norm=post), and none follows '{bare[0]}'.")
+        alpha, beta = (2 * len(modules)) ** 0.25, (8 * len(modules)) ** -0.25
+        fill = xavier_by_part(modules, found, smaller=beta, other=1.0, distribution=distribution)
+        skips = (Number(branch.shortcut, Slot.OUTPUT_SCALE, alpha) for branch in found if branch.shortcut is not None)
+        return Plan(Layerwise("deepnorm", fill), tuple(skips))
+
+    return Structural("deepnorm", plan, frozenset({Need.HOOKS}))

@@ -1,0 +1,87 @@
+"""The scheme `mup`."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from initbench.errors import DoesNotApply
+from initbench.nn.assign import Law
+from initbench.nn.attention import AttentionLayers, attentions
+from initbench.nn.hooks import Slot
+from initbench.nn.layers import WeightLayer
+from initbench.schemes import InitContext, Layerwise, Need
+from initbench.schemes.arguments import choose, number, switch, whole
+from initbench.schemes.structural import Number, Plan, Structural, head_of, layerwise, rescaled
+
+FAMILY = "transformer"
+ALIASES: dict[str, dict[str, object]] = {"maximal_update": {}}
+
+Optimizer = Literal["auto", "sgd", "adam", "adamw"]
+
+
+def build(
+    *,
+    base_width: int = 64,
+    optimizer: Optimizer = "auto",
+    output_multiplier: float = 1.0,
+    zero_readout: bool = False,
+    base: str = "kaiming",
+) -> Structural:
+    """Maximal update parametrization: one learning rate for all widths, the same function at `base_width`.
+
+    With m = width / base_width (width: outputs of the first layer; all widths and head sizes are taken to grow with it):
+    hidden weights follow `base` (variance 1/fan_in); the head follows `base` with its standard deviation times sqrt(m), so
+    that it does not depend on width (`zero_readout`: 0), and its logits are multiplied by output_multiplier / m; attention
+    scores by 1/sqrt(m), which makes 1/d of 1/sqrt(d). Learning rates, Adam: matrices between hidden layers and the head's
+    forward pass take care of themselves at 1/m and 1, all else 1; SGD: matrices between hidden layers 1, all else m.
+    `optimizer=auto` takes that of the training. b = 0. It is a parametrization: compare it by its training, at
+    several widths. Weight decay is not rescaled. For any network of at least two weight layers but packed attention.
+
+    Source: Yang et al. 2021 (Tensor Programs V), table 8, in the form of the package microsoft/mup.
+    """
+    choose("optimizer", optimizer, Optimizer)
+    whole("base_width", base_width, least=1)
+    factor, zero = number("output_multiplier", output_multiplier, above=0.0), switch("zero_readout", zero_readout)
+    laws = layerwise(base)
+
+    def plan(model: nn.Module, context: InitContext) -> Plan:
+        layers = context.layers
+        head = head_of(layers)
+        if head is None or len(layers) < 2:
+            raise DoesNotApply("'mup' needs a first layer and a head, and this model has fewer than two weight layers.")
+        modules = _attention(model, layers)
+        ratio = layers[0].weight.shape[1 if layers[0].transposed else 0] / base_width
+        fill = rescaled(laws.fill, {head.parameter: 0.0 if zero else math.sqrt(ratio)})
+        numbers = [Number(head.module, Slot.OUTPUT_SCALE, factor / ratio)]
+        numbers += [Number(module.query.module, Slot.OUTPUT_SCALE, ratio**-0.5) for module in modules if module.query]
+        kind = optimizer if optimizer != "auto" else context.train.optimizer if context.train else "adam"
+        notes = [f"learning rates for {kind}, width {ratio:g} times the base width {base_width}"]
+        if context.train is not None and context.train.weight_decay > 0 and kind != "sgd":
+            notes.append("weight decay acts through the scaled learning rates; the paper keeps their product constant")
+        rates = _rates(model, layers, head, ratio, sgd=kind == "sgd")
+        changed = Layerwise(laws.name, fill, laws.fill_bias, laws.fill_rest, laws.check)
+        return Plan(changed, tuple(numbers), rates, tuple(notes))
+
+    return Structural("mup", plan, frozenset({Need.HOOKS}))
+
+
+def _attention(model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[AttentionLayers, ...]:
+    found = attentions(model, layers)
+    packed = [module.name for module in found if module.query is None]
+    if packed:
+        raise DoesNotApply(f"'mup' scales attention scores at the query layer, and '{packed[0]}' packs query, key and value in one weight.")
+    return found
+
+
+def _rates(model: nn.Module, layers: tuple[WeightLayer, ...], head: WeightLayer, ratio: float, *, sgd: bool) -> dict[str, float]:
+    """Parameter name -> factor: matrices whose inputs and outputs both grow with the width, and everything else."""
+    hidden = {layer.parameter for layer in layers[1:]} - {head.parameter}
+    if sgd:
+        rates = {name: 1.0 if name in hidden else ratio for name, _ in model.named_parameters()}
+        if head.bias is not None:
+            rates[head.bias] = ratio
+    else:
+        rates = {name: 1 / ratio if name in hidden else 1.0 for name, _ in model.named_parameters()}
+    return {name: rate for name, rate in rates.items() if rate != 1}

@@ -1,0 +1,37 @@
+"""The scheme `small_init`."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from initbench.nn.assign import Law
+from initbench.nn.layers import WeightLayer
+from initbench.schemes import InitContext, Layerwise
+from initbench.schemes.gpt2 import embeddings
+from initbench.schemes.sampling import sample
+from initbench.schemes.structural import Plan, Structural, require_attention, require_branches, stream_width
+
+FAMILY = "transformer"
+ALIASES: dict[str, dict[str, object]] = {"smallinit": {}}
+
+
+def build() -> Structural:
+    """All weights N(0, 2/(5d)) with d the transformer's width: Xavier's variance of a d -> 4d layer, for every layer.
+
+    b = 0. Embeddings follow the same law where init.exclude does not name them. For transformers.
+
+    Source: Nguyen & Salazar 2019 (Transformers without Tears), section 2.2.
+    """
+
+    def plan(model: nn.Module, context: InitContext) -> Plan:
+        require_attention("small_init", model, context.layers)
+        width = stream_width("small_init", require_branches("small_init", model, context.layers))
+        std = math.sqrt(2 / (5 * width))
+
+        def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:  # noqa: ARG001  the law is the same for all
+            return sample(weight, "normal", std, generator)
+
+        return Plan(Layerwise("small_init", fill, fill_rest=embeddings(std)))
+
+    return Structural("small_init", plan)

@@ -1,0 +1,40 @@
+"""The scheme `wang_init`."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from initbench.nn.assign import Law
+from initbench.nn.layers import WeightLayer
+from initbench.schemes import InitContext, Layerwise
+from initbench.schemes.gpt2 import embeddings
+from initbench.schemes.sampling import sample
+from initbench.schemes.structural import Plan, Structural, require_attention, require_branches, stream_width
+
+FAMILY = "transformer"
+ALIASES: dict[str, dict[str, object]] = {"wang": {}}
+
+
+def build() -> Structural:
+    """Branch ends N(0, (2 / (L sqrt d))^2), all other weights as in `small_init`: N(0, 2/(5d)).
+
+    d is the transformer's width, L its number of layers (attention modules); b = 0. Embeddings follow `small_init` where
+    init.exclude does not name them. For transformers.
+
+    Source: Wang's GPT-J (mesh-transformer-jax) and Black et al. 2022 (GPT-NeoX-20B), section 3.2, which pair the two.
+    """
+
+    def plan(model: nn.Module, context: InitContext) -> Plan:
+        count = len(require_attention("wang_init", model, context.layers))
+        found = require_branches("wang_init", model, context.layers)
+        width = stream_width("wang_init", found)
+        small, end = math.sqrt(2 / (5 * width)), 2 / (count * math.sqrt(width))
+        ends = {branch.last.parameter for branch in found}
+
+        def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
+            return sample(weight, "normal", end if layer.parameter in ends else small, generator)
+
+        return Plan(Layerwise("wang_init", fill, fill_rest=embeddings(small)))
+
+    return Structural("wang_init", plan)
