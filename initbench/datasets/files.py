@@ -141,10 +141,14 @@ def _check_labels(arrays: Arrays, what: str) -> None:
         labels = arrays[f"y_{split}"]
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= classes:
-            raise DataError(f"y_{split} of {what} has labels {low} to {high}. Labels are 0 to classes - 1, and each is in the training split.")
+            raise DataError(
+                f"y_{split} of {what} has labels {low} to {high}. Labels are 0 to classes - 1, and each is in the training split."
+            )
     absent = sorted(set(range(classes)) - set(np.unique(arrays["y_train"]).tolist()))
     if absent:
-        raise DataError(f"No training image of {what} has label {absent[0]}. Labels are 0 to classes - 1, and each is in the training split.")
+        raise DataError(
+            f"No training image of {what} has label {absent[0]}. Labels are 0 to classes - 1, and each is in the training split."
+        )
 
 
 def digest_of(arrays: Mapping[str, NDArray[Any]]) -> str:

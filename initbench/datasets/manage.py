@@ -150,7 +150,9 @@ def get(name: str, root: Path, progress: Fetched | None = None) -> files.DataRec
             arrays = _download(name, Path(folder), progress or (lambda _done, _total: None))
             return write_file(root / f"{name}.npz", arrays, "downloaded")
     except OSError as error:
-        raise StorageError(f"Cannot write {root}: {error.strerror or error}. Choose another folder with --data-dir, or make room.") from error
+        raise StorageError(
+            f"Cannot write {root}: {error.strerror or error}. Choose another folder with --data-dir, or make room."
+        ) from error
 
 
 def _download(name: str, folder: Path, progress: Fetched) -> dict[str, NDArray[Any]]:
@@ -161,7 +163,10 @@ def _download(name: str, folder: Path, progress: Fetched) -> dict[str, NDArray[A
     dataset = getattr(datasets, CLASSES[name])
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        with _metered(lambda done: progress(min(done, DOWNLOAD_BYTES[name]), DOWNLOAD_BYTES[name])), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            _metered(lambda done: progress(min(done, DOWNLOAD_BYTES[name]), DOWNLOAD_BYTES[name])),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             parts = {split: dataset(root=folder, train=split == "train", download=True) for split in ("train", "test")}
     except (RuntimeError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -68,7 +68,9 @@ def check_output(model: nn.Module, ref: Ref, inputs: Tensor, classes: int, datas
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, AttributeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         size = tuple(inputs.shape[1:])
-        raise ConfigError(f"The model '{ref}' does not take the images of {dataset}, which have shape {size}: {reason.removesuffix('.')}.") from error
+        raise ConfigError(
+            f"The model '{ref}' does not take the images of {dataset}, which have shape {size}: {reason.removesuffix('.')}."
+        ) from error
     finally:
         model.train(mode)
     if not isinstance(outputs, Tensor):
@@ -76,4 +78,6 @@ def check_output(model: nn.Module, ref: Ref, inputs: Tensor, classes: int, datas
     expected = (len(inputs), classes)
     if tuple(outputs.shape) != expected:
         remedy = f"Its last layer must have {classes} outputs."
-        raise ConfigError(f"The model '{ref}' gives shape {tuple(outputs.shape)} for a batch of {len(inputs)}, but {dataset} has {classes} classes. {remedy}")
+        raise ConfigError(
+            f"The model '{ref}' gives shape {tuple(outputs.shape)} for a batch of {len(inputs)}, but {dataset} has {classes} classes. {remedy}"
+        )

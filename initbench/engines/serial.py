@@ -1,0 +1,43 @@
+"""One run after another in this process, one thread on the CPU."""
+
+from collections.abc import Iterator, Sequence
+
+from initbench.config import Job
+from initbench.engines import Progress, Report
+from initbench.results import RunResult
+
+
+def execute(
+    jobs: Sequence[tuple[str, Job]],
+    *,
+    device: str,
+    data_dir: str | None,
+    workers: int | None = None,  # noqa: ARG001 - there is only this process
+    report: Report | None = None,
+) -> Iterator[RunResult]:
+    """One run after another in this process, one thread on the CPU; the engine for an accelerator.
+
+    Everything is checked before it returns. Raises: InitbenchError for what would make a job impossible.
+    """
+    from initbench.training.devices import small_runs
+    from initbench.training.worker import check, forget_data, run_job
+
+    with small_runs():
+        for job in distinct(jobs):
+            check(job, device=device, data_dir=data_dir)
+
+    def results() -> Iterator[RunResult]:
+        try:
+            for job_id, job in jobs:
+
+                def stepped(done: int, total: int, job_id: str = job_id) -> None:
+                    if report is not None:
+                        report(Progress(job_id, done, total))
+
+                with small_runs():
+                    result = run_job(job, job_id, device=device, data_dir=data_dir, report=stepped)
+                yield result
+        finally:
+            forget_data()
+
+    return results()

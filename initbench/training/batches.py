@@ -1,0 +1,146 @@
+"""Training data on a device: uint8 images, gathered and normalized a batch at a time; order and augmentation by seed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from initbench.datasets import DataSplits
+from initbench.errors import ConfigError
+from initbench.nn.seeds import generator
+
+PADDING = 4
+"""Pixels of black around an image before it is cropped."""
+SMALLEST_STD = 1e-6
+"""A channel that never changes is divided by this instead of by zero."""
+
+
+@dataclass(frozen=True)
+class DeviceData:
+    """A data set on a device; images are uint8 (N, H, W, C), normalized as x * scale + shift with one number a channel."""
+
+    name: str
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    classes: int
+    scale: Tensor
+    shift: Tensor
+    digest: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of one input, (C, H, W)."""
+        height, width, channels = self.x_train.shape[1:]
+        return channels, height, width
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data are."""
+        return self.x_train.device
+
+
+def to_device(data: DataSplits, device: torch.device) -> DeviceData:
+    """The data on the device; on the CPU, images that are stored channels last are not copied."""
+    std = torch.tensor(data.std, dtype=torch.float64).clamp_(min=SMALLEST_STD)
+    mean = torch.tensor(data.mean, dtype=torch.float64)
+    return DeviceData(
+        name=data.name,
+        x_train=data.x_train.to(device).permute(0, 2, 3, 1).contiguous(),
+        y_train=data.y_train.to(device),
+        x_test=data.x_test.to(device).permute(0, 2, 3, 1).contiguous(),
+        y_test=data.y_test.to(device),
+        classes=data.classes,
+        scale=(1 / (255 * std)).float().to(device),
+        shift=(-mean / std).float().to(device),
+        digest=data.digest,
+    )
+
+
+def memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """Channels last for networks with 2-D convolutions on the CPU, where it is 1.5 to 2 times as fast; else torch's own."""
+    last = device.type == "cpu" and any(isinstance(module, nn.Conv2d) for module in model.modules())
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def normalize(images: Tensor, data: DeviceData, layout: torch.memory_format, out: Tensor | None = None) -> Tensor:
+    """Float32 images (N, C, H, W) from uint8 ones (N, H, W, C), in `out` where it is given."""
+    count, height, width, channels = images.shape
+    if out is None:
+        out = torch.empty((count, channels, height, width), device=images.device, memory_format=layout)
+    out.copy_(images.permute(0, 3, 1, 2))
+    return torch.addcmul(data.shift[:, None, None], out, data.scale[:, None, None], out=out)
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
+    """The order of the training images in an epoch, on the CPU; it depends on nothing else."""
+    return torch.randperm(count, generator=generator(seed, "order", str(epoch)))
+
+
+def batches(data: DeviceData, *, seed: int, batch_size: int, layout: torch.memory_format, augment: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches (inputs, labels), epoch after epoch; the last incomplete batch of each is dropped.
+
+    The inputs are the same tensor each time, overwritten by the next batch.
+    """
+    count = len(data.x_train)
+    channels, height, width = data.shape
+    raw = torch.empty((batch_size, height, width, channels), dtype=torch.uint8, device=data.device)
+    inputs = torch.empty((batch_size, channels, height, width), device=data.device, memory_format=layout)
+    epoch = 0
+    while True:
+        order = epoch_order(seed, epoch, count).to(data.device)
+        labels = data.y_train[order]
+        moves = _moves(seed, epoch, count).to(data.device) if augment else None
+        for start in range(0, count - batch_size + 1, batch_size):
+            torch.index_select(data.x_train, 0, order[start : start + batch_size], out=raw)
+            images = raw if moves is None else augmented(raw, moves[start : start + batch_size])
+            yield normalize(images, data, layout, inputs), labels[start : start + batch_size]
+        epoch += 1
+
+
+def _moves(seed: int, epoch: int, count: int) -> Tensor:
+    """For each place in an epoch: rows and columns to move by (0 to 2 * PADDING) and whether to flip; int64 (count, 3)."""
+    source = generator(seed, "augment", str(epoch))
+    shifts = torch.randint(0, 2 * PADDING + 1, (count, 2), generator=source)
+    flips = torch.randint(0, 2, (count, 1), generator=source)
+    return torch.cat([shifts, flips], 1)
+
+
+def augmented(images: Tensor, moves: Tensor) -> Tensor:
+    """Each uint8 image (N, H, W, C) padded with black, cropped at its own place and flipped or not."""
+    count, height, width, _ = images.shape
+    padded = functional.pad(images, (0, 0, PADDING, PADDING, PADDING, PADDING))
+    rows = moves[:, :1] + torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device).expand(count, width)
+    columns = moves[:, 1:2] + torch.where(moves[:, 2:] == 1, width - 1 - columns, columns)
+    which = torch.arange(count, device=images.device)
+    return padded[which[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def probe_batch(data: DeviceData, size: int, layout: torch.memory_format) -> tuple[Tensor, Tensor]:
+    """The fixed batch that probes measure on: the same images for every seed and scheme, all of them where there are fewer."""
+    chosen = torch.randperm(len(data.x_train), generator=generator(0, "probe"))[:size].to(data.device)
+    return normalize(data.x_train[chosen], data, layout), data.y_train[chosen]
+
+
+def scheme_batches(data: DeviceData, seed: int, layout: torch.memory_format) -> Callable[[int, int], tuple[Tensor, Tensor]]:
+    """Training batches for schemes that need data: `batch(size, index)`, the same for every scheme of a seed."""
+    order = torch.randperm(len(data.x_train), generator=generator(seed, "init-data")).to(data.device)
+
+    def batch(size: int, index: int) -> tuple[Tensor, Tensor]:
+        places = torch.arange(index * size, (index + 1) * size, device=data.device) % len(order)
+        chosen = order[places]
+        return normalize(data.x_train[chosen], data, layout), data.y_train[chosen]
+
+    return batch
+
+
+def check_batch_size(data: DeviceData, batch_size: int) -> None:
+    """Raises: ConfigError when the training split has fewer images than a batch."""
+    if batch_size > len(data.x_train):
+        raise ConfigError(
+            f"train.batch_size is {batch_size}, but {data.name} has {len(data.x_train)} training images. Choose a smaller one."
+        )

@@ -1,0 +1,68 @@
+"""The device a run is on, and how a process is set up for many small runs."""
+
+import contextlib
+import ctypes
+import sys
+from collections.abc import Iterator
+
+import torch
+
+from initbench.errors import DeviceError
+
+KINDS = ("cpu", "cuda", "mps")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Names of glibc's mallopt parameters."""
+KEEP_BYTES = 1 << 30
+"""Freed memory that a process keeps; a training step then finds last step's pages instead of faulting new ones in."""
+LARGEST_MMAP_THRESHOLD = 32 << 20
+"""The largest value that glibc takes: smaller blocks come from the heap, which is kept."""
+
+
+def choose_device(text: str) -> torch.device:
+    """The device that `auto`, `cpu`, `cuda`, `cuda:1` or `mps` names here.
+
+    Raises: DeviceError when it is not there.
+    """
+    kind, _, number = text.partition(":")
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    if kind not in KINDS or (number and (kind != "cuda" or not number.isdigit())):
+        raise DeviceError(f"Unknown device '{text}'. Allowed: auto, cpu, cuda, cuda:NUMBER, mps.")
+    if kind == "cuda" and int(number or 0) >= (torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        raise DeviceError(f"There is no device '{text}' here. Use --device cpu, or auto to take what is there.")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("There is no device 'mps' here. Use --device cpu, or auto to take what is there.")
+    return torch.device(text)
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words: `cpu`, or the name of the accelerator."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+@contextlib.contextmanager
+def small_runs() -> Iterator[None]:
+    """Within: one thread a process, denormal numbers are zero, and glibc keeps freed memory.
+
+    Every engine runs its jobs within, so that the same job gives the same bytes in each. Denormals are flushed because
+    arithmetic with them is up to a hundred times slower, and a signal that has vanished that far is gone.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    keep_freed_memory()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc not to give freed memory back to the system at once; does nothing where there is no glibc."""
+    if not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(AttributeError, OSError):
+        glibc = ctypes.CDLL(None)
+        glibc.mallopt(M_TRIM_THRESHOLD, KEEP_BYTES)
+        glibc.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)

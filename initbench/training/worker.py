@@ -1,0 +1,148 @@
+"""One job from beginning to end, in whatever process an engine chose for it; and what can be checked before any starts."""
+
+import contextlib
+import sys
+import time
+import traceback
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from initbench import catalog
+from initbench.config import Job, Ref
+from initbench.datasets import DataSplits
+from initbench.datasets.files import data_folder
+from initbench.errors import ConfigError, DataError, DoesNotApply, InitbenchError
+from initbench.models.building import build_model, check_output
+from initbench.provenance import environment
+from initbench.results import RunResult, RunStatus
+from initbench.schemes import Need
+from initbench.training.batches import DeviceData, check_batch_size, memory_format, probe_batch, scheme_batches, to_device
+from initbench.training.devices import choose_device, device_name
+from initbench.training.initialize import build_scheme, initialize
+from initbench.training.loop import Stepped, Stopwatch, train
+
+TRACE_IMAGES = 8
+"""Images that a model is traced and checked with."""
+DATA_SETS_KEPT = 2
+"""Data sets that a process keeps for the next job."""
+
+
+def run_job(job: Job, job_id: str, *, device: str, data_dir: str | None, report: Stepped | None = None) -> RunResult:
+    """Runs a job and says how it ended; never raises. What a user's code prints goes to stderr.
+
+    `report` is called now and then with (steps done, steps in all).
+    """
+    watch, start = Stopwatch(), time.perf_counter()
+    blank = RunResult(job_id=job_id, job=job, status=RunStatus.FAILED)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            result = _run(blank, device, data_dir, report, watch)
+    except DoesNotApply as error:
+        result = blank.model_copy(update={"status": RunStatus.SKIPPED, "reason": str(error)})
+    except InitbenchError as error:
+        result = blank.model_copy(update={"reason": str(error)})
+    except Exception as error:  # any bug in a user's model or scheme becomes this run's result
+        result = blank.model_copy(update={"reason": _reason(error, device)})
+    seconds = {**watch.seconds, "total": time.perf_counter() - start}
+    return result.model_copy(update={"seconds": {part: round(spent, 4) for part, spent in seconds.items()}})
+
+
+def _run(blank: RunResult, device: str, data_dir: str | None, report: Stepped | None, watch: Stopwatch) -> RunResult:
+    job = blank.job
+    where = choose_device(device)
+    with watch.part("data"):
+        data = load_data(job.dataset, data_folder(data_dir), where)
+        check_batch_size(data, job.train.batch_size)
+    with watch.part("init"):
+        model = _build(job, data)
+        layout = memory_format(model, where)
+        init, layers = initialize(
+            model,
+            job.scheme,
+            seed=job.seed,
+            rules=job.init,
+            inputs=probe_batch(data, TRACE_IMAGES, layout)[0],
+            batch=scheme_batches(data, job.seed, layout),
+            train=job.train,
+        )
+    trained = train(model, layers, data, job, init=init, watch=watch, stepped=report)
+    return blank.model_copy(
+        update={
+            "status": RunStatus.COMPLETED if trained.first_bad_step is None else RunStatus.DIVERGED,
+            "reason": trained.reason,
+            "first_bad_step": trained.first_bad_step,
+            "parameters": _count(model),
+            "classes": data.classes,
+            "train_losses": trained.losses,
+            "evaluations": trained.evaluations,
+            "layers": trained.stats,
+            "init": init,
+            "provenance": {**environment(), "device": device_name(where), "threads": str(torch.get_num_threads()), "data": data.digest},
+        }
+    )
+
+
+def check(job: Job, *, device: str, data_dir: str | None) -> int:
+    """Finds what would make a job impossible before any is started; gives the number of trainable parameters.
+
+    Raises: InitbenchError for a device or data that are not there, a batch larger than the data, and a model, scheme or
+    rule that cannot be built or does not fit. A scheme that does not apply is no error: its runs are skipped.
+    """
+    where = choose_device(device)
+    data = load_data(job.dataset, data_folder(data_dir), where)
+    check_batch_size(data, job.train.batch_size)
+    model = _build(job, data)
+    inputs, _ = probe_batch(data, TRACE_IMAGES, memory_format(model, where))
+    check_output(model, job.model, inputs, data.classes, data.name)
+    scheme = build_scheme(job.scheme)
+    stand_in = Ref(name="zeros") if scheme.needs & {Need.DATA, Need.LABELS, Need.GRADIENTS} else job.scheme
+    with contextlib.suppress(DoesNotApply):
+        _, layers = initialize(model, stand_in, seed=job.seed, rules=job.init, inputs=inputs, train=job.train)
+        if not layers:
+            raise ConfigError(f"The model '{job.model}' has no weight layer, so there is nothing to initialize.")
+    return _count(model)
+
+
+@lru_cache(maxsize=DATA_SETS_KEPT)
+def load_data(ref: Ref, root: Path, device: torch.device) -> DeviceData:
+    """The data set on the device, kept for the next job; `forget_data` lets go of it.
+
+    Raises: DataError for data that are missing or damaged, ConfigError for parameters that cannot be used.
+    """
+    _, implied = catalog.find("dataset", ref.name)
+    data = catalog.load("dataset", ref.name)(root, **implied, **ref.params)
+    if not isinstance(data, DataSplits):
+        raise DataError(f"The dataset '{ref}' gives a {type(data).__name__}. Its load(root) must return DataSplits.")
+    return to_device(data, device)
+
+
+def forget_data() -> None:
+    """Frees the data sets that this process keeps."""
+    load_data.cache_clear()
+
+
+def _build(job: Job, data: DeviceData) -> nn.Module:
+    model = build_model(job.model, data.shape, data.classes, job.seed).to(data.device)
+    return model.to(memory_format=memory_format(model, data.device))  # type: ignore[call-overload, no-any-return]
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _reason(error: Exception, device: str) -> str:
+    """One line for people: what went wrong, and in which line of the user's own code."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return f"out of memory on {device}: choose a smaller model or train.batch_size"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
+
+
+def _is_users(filename: str) -> bool:
+    shipped = Path(__file__).parent.parent
+    return "site-packages" not in filename and not filename.startswith("<") and shipped not in Path(filename).parents
