@@ -178,7 +178,7 @@ def _user_file(kind: Kind, name: str) -> Entry:
     path = Path(file + ".py").expanduser()
     if not path.is_file():
         raise ConfigError(f"There is no file '{path}' for the {kind} '{name}'. Write ./mine.py or ./mine.py:NAME.")
-    return _read(kind, name, path.resolve(), function.lstrip(":") or FUNCTIONS[kind], None)
+    return _parse(kind, name, path.resolve(), function.lstrip(":") or FUNCTIONS[kind], None)
 
 
 def _read_module(kind: Kind, name: str, module: str, function: str) -> Entry:
@@ -193,6 +193,10 @@ def _read_module(kind: Kind, name: str, module: str, function: str) -> Entry:
 
 @cache
 def _read(kind: Kind, name: str, path: Path, function: str, module: str | None) -> Entry:
+    return _parse(kind, name, path, function, module)
+
+
+def _parse(kind: Kind, name: str, path: Path, function: str, module: str | None) -> Entry:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:

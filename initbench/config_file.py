@@ -54,9 +54,9 @@ def shipped() -> dict[str, Path]:
 
 
 def headline(path: Path) -> str:
-    """The first line of the comment that a config file begins with."""
-    first = path.read_text(encoding="utf-8").splitlines()[:1]
-    return first[0].lstrip("# ") if first else ""
+    """What a shipped config is, in a line: its second one, after the command that runs it."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return lines[1].lstrip("# ") if len(lines) > 1 else ""
 
 
 def locate(source: str) -> Path:

@@ -55,12 +55,8 @@ def warn(text: str) -> None:
 def error(text: str) -> None:
     """Why it does not go on; one problem a line."""
     lines = text.splitlines() or [""]
-    if len(lines) == 1:
-        _people().print(f"[bold red]Error:[/bold red] {escape(text)}")
-        return
-    _people().print(f"[bold red]{len(lines)} errors:[/bold red]")
-    for line in lines:
-        _people().print(f"  {escape(line)}")
+    title = "Error:" if len(lines) == 1 else f"{len(lines)} errors:\n "
+    _people().print(f"[bold red]{title}[/bold red] " + "\n  ".join(escape(line) for line in lines))
 
 
 def document(data: Any) -> None:

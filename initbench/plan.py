@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -80,7 +79,6 @@ def _digest(value: Frozen, named: list[tuple[Kind, Ref]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@cache
 def _file_digest(kind: Kind, name: str) -> str | None:
     path = catalog.user_file(kind, name)
     return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()

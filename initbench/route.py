@@ -219,9 +219,9 @@ def _device(name: str) -> str:
     """The device that `auto` means; torch is asked only where an accelerator may be."""
     if name == "cpu" or (name == "auto" and not provenance.accelerator_possible()):
         return "cpu"
-    from initbench.training.device import choose_device
+    from initbench.training.devices import choose_device
 
-    return choose_device(name)
+    return str(choose_device(name))
 
 
 def _engine(steps: Plan, device: str) -> str:

@@ -1,0 +1,107 @@
+"""Names are found without importing what they name."""
+
+import subprocess
+import sys
+
+import pytest
+
+from initbench import catalog
+from initbench.config import Ref, parse_ref
+from initbench.errors import ConfigError
+
+
+@pytest.fixture
+def own_scheme(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    doc = '"""Half of it.\n\n    Source: me.\n    """'
+    source = f"def build(*, scale: float = 2.0, mode: str):\n    {doc}\n    return scale\n"
+    (tmp_path / "mine.py").write_text(source)
+    return "./mine.py"
+
+
+def test_every_shipped_entry_has_a_summary_and_every_scheme_a_source():
+    for kind in catalog.FOLDERS:
+        for entry in catalog.entries(kind):
+            assert entry.summary.endswith("."), entry.name
+            assert kind != "scheme" or entry.source, entry.name
+            assert kind != "scheme" or entry.family, entry.name
+
+
+def test_no_name_or_alias_is_taken_twice():
+    for kind in catalog.FOLDERS:
+        names = [name for entry in catalog.entries(kind) for name in (entry.name, *entry.aliases)]
+        assert len(names) == len(set(names)), kind
+
+
+def test_an_alias_stands_for_a_name_with_parameters():
+    assert catalog.resolve("scheme", Ref(name="xavier_uniform")) == parse_ref("xavier:distribution=uniform")
+    assert catalog.resolve("scheme", Ref(name="he")) == Ref(name="kaiming")
+
+
+def test_parameters_that_are_defaults_are_left_out():
+    assert catalog.resolve("scheme", parse_ref("kaiming:a=0,mode=fan_in")) == Ref(name="kaiming")
+
+
+def test_a_whole_number_becomes_a_float_where_a_float_is_wanted():
+    resolved = catalog.resolve("scheme", parse_ref("normal:std=2"))
+    assert type(resolved.params["std"]) is float
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "sentence"),
+    [
+        ("scheme", "xavir", "Unknown scheme 'xavir'. Did you mean 'xavier'? See: initbench list schemes"),
+        ("model", "mpl", "Unknown model 'mpl'. Did you mean 'mlp'? See: initbench list models"),
+        ("dataset", "zzzz", "Unknown dataset 'zzzz'. See: initbench list datasets"),
+        ("scheme", "kaiming:moed=fan_in", "The scheme 'kaiming' has no parameter 'moed'. Did you mean 'mode'?"),
+        ("scheme", "constant", "The scheme 'constant' needs value: write constant:value=VALUE."),
+        ("scheme", "normal:std=big", "The parameter 'std' of the scheme 'normal' is 'big'; it must be a number."),
+        ("model", "mlp:depth=1.5", "The parameter 'depth' of the model 'mlp' is 1.5; it must be a whole number."),
+        ("scheme", "./nowhere.py", "There is no file 'nowhere.py'"),
+        ("scheme", "no_such_package:build", "There is no module 'no_such_package'"),
+    ],
+)
+def test_what_does_not_exist_is_named_with_what_does(kind, text, sentence):
+    with pytest.raises(ConfigError) as caught:
+        catalog.resolve(kind, parse_ref(text))
+    assert str(caught.value).startswith(sentence)
+
+
+def test_a_file_of_ones_own_is_a_scheme(own_scheme):
+    entry, _ = catalog.find("scheme", own_scheme)
+    assert (entry.family, entry.summary, entry.source) == ("own", "Half of it.", "me.")
+    assert [(parameter.name, parameter.default, parameter.required) for parameter in entry.parameters] == [
+        ("scale", 2.0, False),
+        ("mode", None, True),
+    ]
+    assert catalog.load("scheme", own_scheme)(mode="x") == 2.0
+    assert catalog.user_file("scheme", own_scheme) == entry.path
+    assert catalog.user_file("scheme", "kaiming") is None
+
+
+def test_a_class_of_a_users_module_is_a_model(tmp_path, monkeypatch):
+    (tmp_path / "their_nets.py").write_text(
+        "class Net:\n    def __init__(self, shape, classes, *, width: int = 4):\n        self.width = width\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert catalog.resolve("model", parse_ref("their_nets:Net:width=8")).params == {"width": 8}
+    assert catalog.load("model", "their_nets:Net")((1,), 2, width=8).width == 8
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [("def build(:\n", "mine.py:1:"), ("import no_such_thing_here\ndef build(): ...\n", "Cannot import"), ("x = 1\n", "has no 'build'")],
+)
+def test_a_broken_file_is_named_with_what_is_wrong(source, sentence, tmp_path):
+    (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(ConfigError, match=sentence):
+        catalog.load("scheme", str(tmp_path / "mine.py"))
+
+
+def test_listing_everything_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom initbench import catalog\n"
+        "for kind in catalog.FOLDERS: catalog.entries(kind)\n"
+        "print(sorted({'torch', 'numpy', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -1,0 +1,69 @@
+"""Jobs and their identity."""
+
+import pytest
+
+from initbench import plan
+from initbench.config import ExperimentConfig, TrainConfig, parse_ref
+from initbench.errors import ConfigError
+
+
+def config(*schemes, **more):
+    return ExperimentConfig(schemes=tuple(parse_ref(text) for text in schemes), seeds=more.pop("seeds", (0, 1)), **more)
+
+
+def ids(question):
+    return [plan.job_id(job) for job in plan.make_jobs(question)]
+
+
+def test_there_is_a_job_for_each_seed_and_scheme_seed_by_seed():
+    jobs = plan.make_jobs(config("xavier", "kaiming"))
+    assert [(job.seed, str(job.scheme)) for job in jobs] == [(0, "xavier"), (0, "kaiming"), (1, "xavier"), (1, "kaiming")]
+
+
+def test_a_job_is_the_same_however_its_scheme_is_written():
+    assert ids(config("glorot")) == ids(config("xavier:gain=1,distribution=normal")) == ids(config("xavier"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"train": TrainConfig(epochs=4)}, {"model": parse_ref("mlp:depth=4")}, {"dataset": parse_ref("synthetic")}, {"seeds": (2, 3)}],
+)
+def test_whatever_changes_the_result_changes_the_identity(change):
+    before, after = config("xavier"), config("xavier", **change)
+    assert not set(ids(before)) & set(ids(after))
+    assert plan.config_hash(before) != plan.config_hash(after)
+
+
+def test_a_job_does_not_depend_on_what_it_is_compared_with():
+    assert set(ids(config("xavier"))) < set(ids(config("xavier", "normal")))
+
+
+def test_an_identity_is_the_same_on_every_machine_and_day():
+    assert ids(config("xavier", seeds=(0,))) == ["5af6ad7f0f687613"]
+
+
+def test_another_text_of_a_users_file_is_another_job(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("def build(*, scale: float = 1.0): ...\n")
+    first = ids(config(str(file)))
+    file.write_text("def build(*, scale: float = 2.0): ...\n")
+    assert not set(first) & set(ids(config(str(file))))
+
+
+def test_the_same_scheme_under_two_names_is_refused():
+    with pytest.raises(ConfigError, match=r"'kaiming' and 'he' are the same scheme, kaiming. Name it once."):
+        plan.make_jobs(config("kaiming", "he"))
+
+
+def test_the_name_of_a_folder_says_what_is_in_it():
+    name = plan.result_name("compare", config("xavier", model=parse_ref("mlp:depth=4")))
+    assert name.startswith("compare-mlp-mnist5k-")
+    assert name != plan.result_name("compare", config("kaiming", model=parse_ref("mlp:depth=4")))
+
+
+def test_the_name_of_a_folder_is_a_plain_word_whatever_the_model_is_called(tmp_path):
+    file = tmp_path / "my nets.py"
+    file.write_text("def build(shape, classes): ...\n")
+    name = plan.result_name("run", config("xavier", model=parse_ref(str(file))))
+    assert "/" not in name
+    assert " " not in name
