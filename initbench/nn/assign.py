@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +34,16 @@ RestFiller = Callable[[str, Tensor, nn.Module, torch.Generator], Law | None]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a scheme does to each parameter: `fill` to weights, and where it has an opinion to biases and to the rest."""
+    """What a scheme does to each parameter: `fill` to weights, and where it has an opinion to biases and to the rest.
+
+    With `whole` a packed weight is handed over in one piece, all gates together.
+    """
 
     name: str
     fill: Filler
     fill_bias: BiasFiller | None = None
     fill_rest: RestFiller | None = None
+    whole: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ def describe(
     )
 
 
-def draw(parameter: Tensor, layer: WeightLayer, fill: Filler, source: torch.Generator) -> Law:
+def draw(parameter: Tensor, layer: WeightLayer, recipe: Recipe, source: torch.Generator) -> Law:
     """Fills a weight in place: drawn in float32 on the CPU as (out, in / groups, *kernel), then turned, cast and copied.
 
     A complex weight gets independent real and imaginary parts of half the variance each.
@@ -127,9 +131,9 @@ def draw(parameter: Tensor, layer: WeightLayer, fill: Filler, source: torch.Gene
     shape = tuple(parameter.shape)
     if layer.transposed:
         shape = (shape[1] * layer.groups, shape[0] // layer.groups, *shape[2:])
-    values, law = _filled(shape, layer, fill, source)
+    values, law = _filled(shape, layer, recipe, source)
     if parameter.is_complex():
-        imaginary, _ = _filled(shape, layer, fill, source)
+        imaginary, _ = _filled(shape, layer, recipe, source)
         values = torch.complex(values, imaginary) / math.sqrt(2.0)
         law = Law(f"complex {law.name}", law.std, law.mean / math.sqrt(2.0))
     if layer.transposed:
@@ -138,9 +142,9 @@ def draw(parameter: Tensor, layer: WeightLayer, fill: Filler, source: torch.Gene
     return law
 
 
-def _filled(shape: tuple[int, ...], layer: WeightLayer, fill: Filler, source: torch.Generator) -> tuple[Tensor, Law]:
+def _filled(shape: tuple[int, ...], layer: WeightLayer, recipe: Recipe, source: torch.Generator) -> tuple[Tensor, Law]:
     values = torch.empty(shape)
-    laws = [fill(part, layer, source) for part in values.chunk(layer.parts)]
+    laws = [recipe.fill(part, layer, source) for part in values.chunk(1 if recipe.whole else layer.parts)]
     return values, laws[0]
 
 
@@ -192,7 +196,7 @@ class _Assignment:
         for override in self.direct:
             if matches(override.pattern, None, names):
                 plain = _as_layer(name, parameter, self.module_of[id(parameter)])
-                law = draw(parameter, plain, override.recipe.fill, source)
+                law = draw(parameter, plain, override.recipe, source)
                 yield _Outcome(Setter.RULE, f"{override.recipe.name} ('{override.pattern}')", law)
         if id(parameter) in self.layer_of_bias:
             yield self._bias(self.layer_of_bias[id(parameter)], parameter, source)
@@ -201,9 +205,9 @@ class _Assignment:
     def _weight(self, layer: WeightLayer, parameter: nn.Parameter, names: list[str], source: torch.Generator) -> _Outcome:
         for override in self.overrides:
             if matches(override.pattern, layer, names):
-                law = draw(parameter, layer, override.recipe.fill, source)
+                law = draw(parameter, layer, override.recipe, source)
                 return _Outcome(Setter.RULE, f"{override.recipe.name} ('{override.pattern}')", law, layer)
-        return _Outcome(Setter.SCHEME, self.recipe.name, draw(parameter, layer, self.recipe.fill, source), layer)
+        return _Outcome(Setter.SCHEME, self.recipe.name, draw(parameter, layer, self.recipe, source), layer)
 
     def _bias(self, layer: WeightLayer, parameter: nn.Parameter, source: torch.Generator) -> _Outcome:
         override = next((override for override in self.overrides if matches(override.pattern, layer, self._names(layer))), None)

@@ -3,9 +3,10 @@
 import math
 
 from initbench.config import parse_ref
-from initbench.errors import ConfigError
+from initbench.errors import ConfigError, DoesNotApply
 from initbench.nn.layers import WeightLayer
 from initbench.schemes.arguments import number
+from initbench.schemes.suitability import Check, refuse_where
 from initbench.theory import activations
 
 LINEAR = {
@@ -57,3 +58,47 @@ def resolve(given: float | str, layer: WeightLayer) -> float:
     if not isinstance(given, str):
         return given
     return gain_of((layer.activation or "linear") if given == "auto" else given)
+
+
+def gradient_gain(nonlinearity: str, q: float = 1.0) -> float:
+    """1 / sqrt(E[phi'(u)^2]) for u ~ N(0, q): with it and fan_out the gradient's variance is kept.
+
+    Raises: ConfigError for an unknown activation, or one that is flat almost everywhere.
+    """
+    if nonlinearity in LINEAR:
+        return 1.0
+    slope = activations.find(nonlinearity).moments(q).slope_second
+    if not slope > 0:
+        raise ConfigError(f"The activation '{nonlinearity}' has no gain: it is flat on N(0, {q:g}).")
+    return 1 / math.sqrt(slope)
+
+
+def known_activations(scheme: str) -> Check:
+    """A check that every activation after a layer is one whose moments are known."""
+
+    def reason(layer: WeightLayer) -> str | None:
+        try:
+            gain_of(layer.activation or "linear")
+        except ConfigError:
+            return f"the activation after it, {layer.activation}, is not a known one. Name one that is like it, or give a number"
+        return None
+
+    return refuse_where(scheme, reason)
+
+
+def fed_by(scheme: str, layers: tuple[WeightLayer, ...]) -> dict[str, str]:
+    """The activation that feeds each layer, by its parameter: that after the layer before, and for the first its own.
+
+    Raises: DoesNotApply for an activation that is not a known one.
+    """
+    feeding, before = {}, None
+    for layer in layers:
+        before = before or layer.activation or "linear"
+        feeding[layer.parameter] = before
+        before = layer.activation
+    for name in set(feeding.values()) - LINEAR:
+        try:
+            activations.find(name)
+        except ConfigError as error:
+            raise DoesNotApply(f"'{scheme}' needs a known activation. {error}") from error
+    return feeding

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from initbench.nn.assign import Law
 from initbench.nn.layers import WeightLayer
 
 
@@ -42,3 +43,29 @@ def fill_orthogonal(weight: Tensor, layer: WeightLayer, generator: torch.Generat
             block.copy_((gain * haar(rows, columns, generator)).reshape(block.shape))
             std = gain / math.sqrt(max(rows, columns))
     return std
+
+
+def centre(block: Tensor) -> Tensor:
+    """The middle tap of a kernel (a, b, *kernel), a view (a, b); of an even size the one behind the middle, as in torch."""
+    for size in block.shape[2:]:
+        block = block.select(2, size // 2)
+    return block
+
+
+def fill_delta(weight: Tensor, layer: WeightLayer, generator: torch.Generator, gain: float) -> float:
+    """Zero but for an orthogonal matrix times `gain` at the centre of each group's kernel; gives the std of the entries."""
+    weight.zero_()
+    smaller, entries = 0, 1
+    for block in matrices(weight, layer):
+        middle = centre(block)
+        if middle.numel():
+            middle.copy_(gain * haar(middle.shape[0], middle.shape[1], generator))
+            smaller, entries = min(middle.shape), block.numel()
+    return gain * math.sqrt(smaller / entries)
+
+
+def as_it_is(name: str, weight: Tensor) -> Law:
+    """The law of a weight without chance in it: its own mean and standard deviation."""
+    if not weight.numel():
+        return Law(name, 0.0)
+    return Law(name, weight.std(correction=0).item(), weight.mean().item())

@@ -1,0 +1,43 @@
+"""The scheme `gaussian_gain`."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from initbench.nn.assign import Law
+from initbench.nn.layers import WeightLayer
+from initbench.schemes import Layerwise
+from initbench.schemes.arguments import choose, number
+from initbench.schemes.gains import gaussian_gain, gradient_gain, known_activations
+from initbench.schemes.sampling import Distribution, Mode, scaled
+
+FAMILY = "variance scaling"
+ALIASES: dict[str, dict[str, object]] = {"exact_gain": {}, "gaussian_exact": {}}
+
+Keep = Literal["signal", "gradient"]
+
+
+def build(*, keep: Keep = "signal", nonlinearity: str = "auto", q: float = 1.0, distribution: Distribution = "normal") -> Layerwise:
+    """The exact gain of any activation: Var W = (q / E[phi(u)^2]) / fan_in with u ~ N(0, q).
+
+    `keep=signal`: pre-activations of variance q stay there from layer to layer (of a layer fed by phi). `keep=gradient`:
+    Var W = 1 / E[phi'(u)^2] / fan_out. b = 0. `nonlinearity` is an activation's name or `auto`, the one after each layer
+    (none that is known: linear). For relu and leaky_relu this is kaiming, for selu lecun; tanh 1.5925 where torch's table
+    says 5/3, gelu 1.5335, silu 1.6765, where it has nothing.
+
+    Source: Poole et al. 2016, eq. 3 with sigma_b = 0; the expectations are computed to 1e-9 (initbench.theory).
+    """
+    choose("keep", keep, Keep)
+    choose("distribution", distribution, Distribution)
+    variance = number("q", q, above=0.0)
+    gain_of = gaussian_gain if keep == "signal" else gradient_gain
+    if nonlinearity != "auto":
+        gain_of(nonlinearity, variance)
+
+    def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
+        gain = gain_of((layer.activation or "linear") if nonlinearity == "auto" else nonlinearity, variance)
+        mode: Mode = "fan_in" if keep == "signal" else "fan_out"
+        return scaled(weight, layer, generator, gain=gain, mode=mode, distribution=distribution)
+
+    return Layerwise("gaussian_gain", fill, check=known_activations("gaussian_gain") if nonlinearity == "auto" else None)
