@@ -10,6 +10,7 @@ from initbench import __version__, api, catalog, console, guide
 from initbench.config import Execution
 from initbench.errors import GateFailed, InitbenchError, NotThereError, unknown_name
 from initbench.file_commands import config_app, data_app
+from initbench.live import run_screen
 from initbench.options import (
     Config,
     DataDir,
@@ -285,7 +286,7 @@ def _show(results: api.Results, *, as_json: bool, quiet: bool) -> None:
 def _run(steps: api.Plan, *, quiet: bool, verbose: bool) -> api.Results:
     """Carries out a plan; when the user stops it, says what is saved and how to go on."""
     try:
-        with console.run_screen(quiet=quiet, verbose=verbose) as screen, stoppable(screen) as watch:
+        with run_screen(quiet=quiet, verbose=verbose) as screen, stoppable(screen) as watch:
             return api.carry_out(steps, watch)
     except StopRequest as stop:
         saved = len(api.saved_results(steps))

@@ -1,4 +1,4 @@
-"""The only file that prints: data to stdout, everything for people to stderr."""
+"""The only file that prints, with `live.py` for runs under way: data to stdout, everything for people to stderr."""
 
 from __future__ import annotations
 
@@ -9,54 +9,48 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from initbench.catalog import Entry
 from initbench.guide import Line
 from initbench.provenance import Check
-from initbench.results import RunResult, RunStatus
 from initbench.route import Plan
 from initbench.summary import Summary
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from initbench.datasets.manage import DataStatus
-    from initbench.engines import Progress
 
 
-STYLES = {RunStatus.COMPLETED: "green", RunStatus.DIVERGED: "yellow", RunStatus.FAILED: "red", RunStatus.SKIPPED: "dim"}
-"""The colour of each way a run ends, on a terminal that has colours."""
+UNLIMITED = 10_000
+"""Columns of a terminal on which every table fits."""
 
 
-def _data() -> Console:
-    return Console(highlight=False, soft_wrap=True)
-
-
-def _people() -> Console:
+def people() -> Console:
+    """Where everything for people goes: stderr."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
     """A line for people."""
-    _people().print(escape(text))
+    people().print(escape(text))
 
 
 def hint(text: str) -> None:
     """A quiet line for people: where to look, what to do next."""
-    _people().print(f"[dim]{escape(text)}[/dim]")
+    people().print(f"[dim]{escape(text)}[/dim]")
 
 
 def warn(text: str) -> None:
     """Something that is not as it should be, and what to do about it."""
-    _people().print(f"[yellow]Warning:[/yellow] {escape(text)}")
+    people().print(f"[yellow]Warning:[/yellow] {escape(text)}")
 
 
 def error(text: str) -> None:
     """Why it does not go on; one problem a line."""
     lines = text.splitlines() or [""]
     title = "Error:" if len(lines) == 1 else f"{len(lines)} errors:\n "
-    _people().print(f"[bold red]{title}[/bold red] " + "\n  ".join(escape(line) for line in lines))
+    people().print(f"[bold red]{title}[/bold red] " + "\n  ".join(escape(line) for line in lines))
 
 
 def document(data: Any) -> None:
@@ -69,19 +63,26 @@ def text(content: str) -> None:
     print(content.rstrip("\n"))
 
 
-def table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset(), note: str = ""
-) -> None:
-    """A table on stdout that fits the width; the columns in `right` are aligned there."""
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
+    """A table on stdout; the columns in `right` are aligned there. Where it is too wide, words and intervals go to lines of their own."""
     console = Console(highlight=False)
-    drawn = Table(title=escape(title) or None, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="bold")
+    if title:
+        console.print(f"[bold]{escape(title)}[/bold]")
+    drawn = _drawn(columns, rows, right)
+    if Measurement.get(console, console.options.update(max_width=UNLIMITED), drawn).maximum > console.width:
+        columns = [column.replace(" ", "\n") for column in columns]
+        rows = [[cell.replace(" (", "\n(").replace(" [", "\n[").replace(", ", ",\n") for cell in row] for row in rows]
+        drawn = _drawn(columns, rows, right)
+    console.print(drawn)
+
+
+def _drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int]) -> Table:
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         drawn.add_column(column, justify="right" if index in right else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(escape(cell) for cell in row))
-    console.print(drawn)
-    if note:
-        console.print(f"[dim]{escape(note)}[/dim]")
+    return drawn
 
 
 def listing(title: str, lines: Iterable[Line]) -> None:
@@ -136,7 +137,7 @@ def download(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
     from rich.progress import Progress as Bars
 
-    console = _people()
+    console = people()
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Bars(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
         task = bars.add_task(name, total=None)
@@ -147,8 +148,8 @@ def dry_run(steps: Plan, parameters: int) -> None:
     """What would be run, and what is done already."""
     missing = {name for name, _ in steps.missing}
     rows = [(name, str(job.scheme), str(job.seed), "to do" if name in missing else "done") for name, job in steps.jobs]
-    table(_question(steps), ("job", "scheme", "seed", "state"), rows, right=frozenset({2}))
-    text(f"{parameters:,} trainable parameters; {len(missing)} of {_count(len(rows), 'run')} to do. Results: {steps.folder}")
+    table(question_text(steps), ("job", "scheme", "seed", "state"), rows, right=frozenset({2}))
+    text(f"{parameters:,} trainable parameters; {len(missing)} of {count_text(len(rows), 'run')} to do. Results: {steps.folder}")
 
 
 def outcome(summary: Summary) -> None:
@@ -191,112 +192,15 @@ def _flowing(paragraph: str) -> str:
     return paragraph if any(line.startswith((" ", "-", "*")) for line in lines) else " ".join(lines)
 
 
-class RunScreen:
-    """Tells how the runs go: live bars on a terminal, one plain line a finished run elsewhere."""
-
-    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
-        self.quiet, self.verbose = quiet, verbose
-        self.console = _people()
-        self.live = self.console.is_terminal and not quiet
-        self.labels: dict[str, str] = {}
-        self.finished_runs = 0
-        self.bars: _Bars | None = None
-
-    def planned(self, steps: Plan) -> None:
-        """Says what will be done."""
-        self.labels = {name: f"{job.scheme}, seed {job.seed}" for name, job in steps.missing}
-        if self.quiet:
-            return
-        kept = f", {len(steps.done)} done before" if steps.done else ""
-        say(f"{_count(len(self.labels), 'run')} of {_question(steps)}{kept}.")
-        if self.live:
-            self.bars = _Bars(self.console, self.labels)
-
-    def progress(self, sign: Progress) -> None:
-        """Moves the bar of a run under way."""
-        if self.bars:
-            self.bars.move(sign)
-
-    def finished(self, result: RunResult) -> None:
-        """Counts a finished run; what went wrong is always said."""
-        self.finished_runs += 1
-        if self.bars:
-            self.bars.finish(result.job_id)
-        wrong = result.status is RunStatus.FAILED
-        if not self.quiet and (wrong or self.verbose or not self.live):
-            label = (
-                f"[{self.finished_runs:>{len(str(len(self.labels)))}}/{len(self.labels)}] {self.labels.get(result.job_id, result.job_id)}"
-            )
-            self.console.print(f"{escape(label)}: [{STYLES[result.status]}]{escape(_outcome(result))}[/]")
-
-    def close(self) -> None:
-        """Leaves the terminal as it was."""
-        if self.bars:
-            self.bars.close()
-        self.bars = None
-
-
-@contextmanager
-def run_screen(*, quiet: bool, verbose: bool) -> Iterator[RunScreen]:
-    """A `RunScreen` that is closed whatever happens."""
-    screen = RunScreen(quiet=quiet, verbose=verbose)
-    try:
-        yield screen
-    finally:
-        screen.close()
-
-
-class _Bars:
-    """One bar over all runs and one for each that is under way."""
-
-    def __init__(self, console: Console, labels: dict[str, str]) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-        self.bars = Bars(*columns, console=console, transient=True)
-        self.labels = labels
-        self.shares: dict[str, float] = {}
-        self.tasks: dict[str, TaskID] = {}
-        self.total = self.bars.add_task("all runs", total=len(labels))
-        self.bars.start()
-
-    def move(self, sign: Progress) -> None:
-        if sign.job_id not in self.tasks:
-            self.tasks[sign.job_id] = self.bars.add_task(self.labels.get(sign.job_id, ""), total=sign.total)
-        self.bars.update(self.tasks[sign.job_id], completed=sign.done)
-        self.shares[sign.job_id] = sign.done / max(1, sign.total)
-        self.bars.update(self.total, completed=sum(self.shares.values()))
-
-    def finish(self, job_id: str) -> None:
-        if job_id in self.tasks:
-            self.bars.remove_task(self.tasks.pop(job_id))
-        self.shares[job_id] = 1.0
-        self.bars.update(self.total, completed=sum(self.shares.values()))
-
-    def close(self) -> None:
-        self.bars.stop()
-
-
-def _question(steps: Plan) -> str:
+def question_text(steps: Plan) -> str:
+    """What is asked, in words: `3 schemes x 8 seeds with mlp on mnist5k`."""
     config = steps.config
-    return f"{_count(len(config.schemes), 'scheme')} x {_count(len(config.seeds), 'seed')} with {config.model} on {config.dataset}"
+    return f"{count_text(len(config.schemes), 'scheme')} x {count_text(len(config.seeds), 'seed')} with {config.model} on {config.dataset}"
 
 
-def _count(number: int, noun: str) -> str:
+def count_text(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _outcome(result: RunResult) -> str:
-    if result.status is RunStatus.DIVERGED:
-        return f"diverged at step {result.first_bad_step}"
-    if result.status is not RunStatus.COMPLETED:
-        return f"{result.status}: {result.reason}"
-    seconds = f" ({result.seconds['total']:.1f} s)" if "total" in result.seconds else ""
-    last = result.evaluations[-1] if result.evaluations else None
-    if last is None or last.test_accuracy is None or last.test_loss is None:
-        return f"completed{seconds}"
-    return f"{last.test_accuracy:.1%} test accuracy, loss {last.test_loss:.3f}{seconds}"
 
 
 def _plain(value: Any) -> str:

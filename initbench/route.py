@@ -29,7 +29,7 @@ class Watch(Protocol):
     """Somebody who is told how it goes."""
 
     def planned(self, steps: Plan) -> None:
-        """Before the first run, once everything has been checked."""
+        """Once, before anything is run."""
 
     def progress(self, sign: Progress) -> None:
         """Now and then, from a run under way."""
@@ -106,6 +106,8 @@ def carry_out(steps: Plan, watch: Watch | None = None) -> Results:
 
     Raises: InitbenchError, before the first run and before anything is written, for whatever would make runs impossible.
     """
+    if watch:
+        watch.planned(steps)
     if steps.missing:
         _run_missing(steps, watch)
     return derive(steps)
@@ -133,10 +135,7 @@ def _run_missing(steps: Plan, watch: Watch | None) -> None:
     """Nothing is written, and with `fresh` nothing is removed, before the first result is there."""
     store.check_writable(steps.folder)
     device = _device(steps.execution.device)
-    engine = _engine(steps, device)
-    if watch:
-        watch.planned(steps)
-    results = catalog.load("engine", engine)(
+    results = catalog.load("engine", _engine(steps, device))(
         steps.missing,
         device=device,
         data_dir=steps.execution.data_dir,
