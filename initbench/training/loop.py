@@ -83,7 +83,7 @@ class Stopwatch:
             self._inner = outer + spent
 
 
-class _Run:
+class Run:
     """One run under way: its loss buffer on the device and what has been looked at so far."""
 
     def __init__(self, model: nn.Module, layers: tuple[WeightLayer, ...], data: DeviceData, job: Job) -> None:
@@ -115,8 +115,16 @@ class _Run:
 
     def evaluate(self, step: int) -> bool:
         """Evaluates after `step` updates; False when the test loss is not finite."""
+        loss, accuracy = self.evaluation().tolist()
+        return self.evaluated(step, loss, accuracy)
+
+    def evaluation(self) -> Tensor:
+        """Test loss and accuracy as the model is now, (2,), still on the device."""
         with self.precision():
-            loss, accuracy = evaluate(self.model, self.data, self.layout).tolist()
+            return evaluate(self.model, self.data, self.layout)
+
+    def evaluated(self, step: int, loss: float, accuracy: float) -> bool:
+        """Keeps an evaluation after `step` updates; False when its loss is not finite."""
         finite = math.isfinite(loss)
         epoch = step / self.schedule.steps_per_epoch
         self.evaluations.append(Evaluation(step=step, epoch=epoch, test_loss=loss, test_accuracy=accuracy if finite else None))
@@ -163,13 +171,13 @@ def train(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derived_seed(job.seed, "training"))
         with watch.part("train"):
-            run = _Run(model, layers, data, job)
+            run = Run(model, layers, data, job)
             model.train()
             _steps(run, Optimizer(model, job.train, init.lr_multipliers), watch, stepped or (lambda _done, _total: None))
         return run.result()
 
 
-def _steps(run: _Run, optimizer: Optimizer, watch: Stopwatch, stepped: Stepped) -> None:
+def _steps(run: Run, optimizer: Optimizer, watch: Stopwatch, stepped: Stepped) -> None:
     config, schedule, model, losses = run.job.train, run.schedule, run.model, run.losses
     feed = batches(run.data, seed=run.job.seed, batch_size=config.batch_size, layout=run.layout, augment=config.augment)
     looks = run.data.device.type == "cpu"
