@@ -77,7 +77,8 @@ def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval |
 
 def _order_level(n: int, rank: int) -> float:
     """The exact level at which the interval from the rank-th smallest to the rank-th largest of n values covers the median."""
-    return max(0.0, 1 - 2 * sum(math.comb(n, below) for below in range(rank)) / 2**n)
+    outside: int = 2 * sum(math.comb(n, below) for below in range(rank))
+    return max(0.0, 1 - outside / (1 << n))
 
 
 def interquartile_mean(values: Sequence[float]) -> float:

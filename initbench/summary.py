@@ -222,13 +222,13 @@ def _headline(metric: Metric, summary: Summary) -> str:
     if not summary.schemes:
         return "There are no runs"
     if summary.leader is None:
-        return "No scheme trained: " + "; ".join(f"{found.scheme} {_ends(found)}" for found in summary.schemes)
+        return "No scheme trained: " + "; ".join(f"{found.scheme}: {ends_text(found)}" for found in summary.schemes)
     best = summary.scheme(summary.leader)
     if len(summary.schemes) == 1:
         text = f"{best.scheme} reaches {estimate_text(metric, best.estimate(metric.name))} {metric.label}"
         if best.estimate(metric.name).value is None:
             text = f"{best.scheme} has no median {metric.label}"
-        return f"{text}; {_ends(best)}" + ("; one seed has no interval" if len(best.seeds) == 1 else "")
+        return f"{text}; seeds: {ends_text(best)}" + ("; one seed has no interval" if len(best.seeds) == 1 else "")
     ranked = {found.scheme: found for found in summary.comparisons if found.metric == metric.name}
     if best.scheme == summary.reference:
         others = [found for found in summary.schemes if found.scheme != best.scheme]
@@ -239,10 +239,10 @@ def _headline(metric: Metric, summary: Summary) -> str:
     return chosen.sentence + (f"; not separable from {best.scheme}: {', '.join(rest)}" if rest else "")
 
 
-def _ends(found: SchemeSummary) -> str:
-    """How the runs ended: `7 of 8 seeds trained, 1 diverged`."""
+def ends_text(found: SchemeSummary) -> str:
+    """How the runs ended: `7 of 8 trained, 1 diverged`."""
     counts = {"stuck at chance": found.stuck, "diverged": found.diverged, "failed": found.failed, "skipped": found.skipped}
-    parts = [f"{found.trained} of {seeds_text(len(found.seeds))} trained"] if not found.probed else ["not trained"]
+    parts = [f"{found.trained} of {len(found.seeds)} trained"] if not found.probed else ["not trained"]
     return ", ".join([*parts, *(f"{count} {words}" for words, count in counts.items() if count)])
 
 

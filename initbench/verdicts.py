@@ -105,11 +105,9 @@ def _decide(metric: Metric, found: Comparison, left: Side, right: Side, margin: 
         interval = median_interval(_paired(left, right), 1 - 2 * ALPHA / found.family)
         if interval and max(abs(interval.low), abs(interval.high)) * metric.scale <= margin:
             return Verdict.EQUIVALENT
-    if seeds_needed(found.family) > found.n:
-        return Verdict.TOO_FEW_SEEDS
-    if found.p_holm > ALPHA:
-        return Verdict.TIE
-    return Verdict.BETTER if (found.effect or 0) > 0 else Verdict.WORSE
+    if found.p_holm <= ALPHA:
+        return Verdict.BETTER if (found.effect or 0) > 0 else Verdict.WORSE
+    return Verdict.TOO_FEW_SEEDS if seeds_needed(found.family) > found.n else Verdict.TIE
 
 
 def sentence(metric: Metric, found: Comparison, left: Side, right: Side, margin: float | None = None) -> str:

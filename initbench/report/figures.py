@@ -1,0 +1,251 @@
+"""What the plots show, as data: lines, dots and labels; `draw` turns them into pictures."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, takewhile
+from typing import Literal
+
+from initbench.estimates import estimate_text
+from initbench.inference import median
+from initbench.outcomes import Outcome, find_metric, outcome
+from initbench.results import LayerStats, RunResult, RunStatus
+from initbench.summary import Runs, Summary
+
+MOST_POINTS = 200
+"""Longer curves are drawn as means over equal stretches, so that files stay small and lines readable."""
+
+LONGEST_NAME = 28
+"""Longer names of schemes are cut in plots."""
+
+Points = tuple[tuple[float, float | None], ...]
+"""(x, y) pairs; y is None where the value overflowed."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of one scheme. `weight` is a thin line for one seed, a thick one for the middle of the seeds, or dashed theory."""
+
+    scheme: int
+    points: Points
+    weight: Literal["seed", "middle", "theory"] = "middle"
+    label: str = ""
+    broken: bool = False
+
+
+@dataclass(frozen=True)
+class Band:
+    """A shaded range around a prediction: (x, low, high)."""
+
+    scheme: int
+    points: tuple[tuple[float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A row of dots, one a seed, with the estimate and its interval; `note` says what has no dot."""
+
+    scheme: int
+    label: str
+    values: tuple[float, ...]
+    middle: float | None
+    low: float | None
+    high: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes. The scale `accuracy` is that of the error, reversed, where the values are far apart. `layers`: x counts weight layers, from the input on or, as gradients go, from the output back."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...] = ()
+    bands: tuple[Band, ...] = ()
+    strips: tuple[Strip, ...] = ()
+    scale: Literal["log", "percent", "accuracy"] = "log"
+    layers: Literal["", "forward", "backward"] = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One picture: a file name without ending, what it shows in a sentence, and its panels from top to bottom."""
+
+    name: str
+    title: str
+    panels: tuple[Panel, ...]
+
+
+def plots(summary: Summary, runs: Runs) -> tuple[Plot, ...]:
+    """All plots of a comparison; those without anything to show are left out."""
+    found = [
+        _loss_plot(runs),
+        _accuracy_plot(summary, runs),
+        _accuracy_curves(runs),
+        _layer_plot("activation_variance", "Variance of the activations through the layers", runs, "activation_variance", "log"),
+        _layer_plot("gradient_variance", "Variance of the gradients through the layers", runs, "gradient_variance", "log"),
+        _prediction_plot(runs),
+        _layer_plot("dead_units", "Units that are zero on the whole probe batch", runs, "dead_fraction", "percent"),
+    ]
+    return tuple(plot for plot in found if any(panel.lines or panel.strips for panel in plot.panels))
+
+
+def _loss_plot(runs: Runs) -> Plot:
+    lines: list[Line] = []
+    longest = max((len(run.train_losses) for found in runs.values() for run in found), default=0)
+    stretch = -(-longest // MOST_POINTS) or 1
+    for scheme, found in enumerate(runs.values()):
+        curves = [_thinned(run.train_losses, stretch) for run in found if run.train_losses]
+        broken = [run.status is RunStatus.DIVERGED for run in found if run.train_losses]
+        lines += _with_middle(scheme, curves, broken, _label(list(runs)[scheme], found))
+    each = f", mean of every {stretch} steps" if stretch > 1 else ""
+    note = "×: diverged. " * any(line.broken for line in lines)
+    panel = Panel("", "step", f"training loss{each}", tuple(lines), scale="log", note=note + _without(runs, "loss curve", lines))
+    return Plot("loss_curves", f"Training loss{_thin_and_thick(runs)}", (panel,))
+
+
+def _thin_and_thick(runs: Runs) -> str:
+    return ": each seed (thin) and the median (thick)" if any(len(found) > 1 for found in runs.values()) else ""
+
+
+def _thinned(losses: Sequence[float], stretch: int) -> Points:
+    parts = [losses[start : start + stretch] for start in range(0, len(losses), stretch)]
+    return tuple((index * stretch + (len(part) + 1) / 2, sum(part) / len(part)) for index, part in enumerate(parts))
+
+
+def _with_middle(scheme: int, curves: list[Points], broken: list[bool], label: str) -> list[Line]:
+    """Thin lines for the seeds, and the median over all of them until it is a run that has diverged."""
+    thin = [Line(scheme, points, "seed", broken=end) for points, end in zip(curves, broken, strict=True)]
+    at: dict[float, list[float]] = {}
+    for points in curves:
+        for x, y in points:
+            at.setdefault(x, []).append(math.inf if y is None else y)
+    padded = ((x, median([*ys, *[math.inf] * (len(curves) - len(ys))])) for x, ys in sorted(at.items()))
+    middle = _finite(takewhile(lambda point: math.isfinite(point[1]), padded))
+    return [*thin, Line(scheme, middle, "middle", label)] if middle else [*thin[:-1], replace(thin[-1], label=label)] if thin else []
+
+
+def _finite(points: Iterable[tuple[float, float]]) -> Points:
+    return tuple((x, y if math.isfinite(y) else None) for x, y in points)
+
+
+def _label(scheme: str, found: list[RunResult]) -> str:
+    lost = sum(run.status is RunStatus.DIVERGED for run in found)
+    return f"{_short(scheme)} ({lost}/{len(found)} ×)" if lost else _short(scheme)
+
+
+def _short(scheme: str) -> str:
+    return scheme if len(scheme) <= LONGEST_NAME else scheme[: LONGEST_NAME - 1] + "…"
+
+
+def _without(runs: Runs, what: str, lines: Iterable[Line]) -> str:
+    """Names the schemes that have nothing to show, so that none disappears silently."""
+    shown = {line.scheme for line in lines}
+    missing = [(name, found) for index, (name, found) in enumerate(runs.items()) if index not in shown]
+    return "; ".join(f"{name}: no {what} ({_kinds(found)})" for name, found in missing)
+
+
+def _kinds(found: list[RunResult]) -> str:
+    return ", ".join(sorted({outcome(run).value for run in found}))
+
+
+def _accuracy_plot(summary: Summary, runs: Runs) -> Plot:
+    metric = find_metric("final_test_accuracy")
+    strips = []
+    for index, (name, found) in enumerate(runs.items()):
+        values = tuple(value for run in found if (value := metric.value(run)) is not None)
+        estimate = summary.scheme(name).estimate(metric.name)
+        unusual = (Outcome.STUCK, Outcome.DIVERGED, Outcome.FAILED, Outcome.SKIPPED)
+        missing = [f"{count} {kind}" for kind in unusual if (count := sum(outcome(run) is kind for run in found))]
+        middle = estimate_text(metric, estimate) if estimate.n > 1 and estimate.value is not None else ""
+        note = ", ".join([*([middle] if middle else []), *missing])
+        centre = estimate.value if estimate.n > 1 else None
+        strips.append(Strip(index, _short(name), values, centre, estimate.low, estimate.high, note))
+    name = "median" if summary.statistic == "median" else "interquartile mean"
+    most = max((len(strip.values) for strip in strips), default=0)
+    what = f": each seed, {name}{' and 95 % interval' * (most > 5)}" if most > 1 else ""
+    title = f"Final test accuracy{what}"
+    return Plot("accuracy", title, (Panel("", "test accuracy", "", strips=tuple(strips), scale="accuracy"),))
+
+
+def _accuracy_curves(runs: Runs) -> Plot:
+    lines: list[Line] = []
+    for scheme, (name, found) in enumerate(runs.items()):
+        trained = [run for run in found if run.evaluations]
+        curves: list[Points] = [tuple((item.step, item.test_accuracy) for item in run.evaluations) for run in trained]
+        lines += _with_middle(scheme, curves, [run.status is RunStatus.DIVERGED for run in trained], _label(name, found))
+    note = "×: diverged. " * any(line.broken for line in lines)
+    panel = Panel("", "step", "test accuracy", tuple(lines), scale="accuracy", note=note + _without(runs, "test accuracy", lines))
+    return Plot("accuracy_curves", f"Test accuracy while training{_thin_and_thick(runs)}", (panel,))
+
+
+def _layer_plot(name: str, title: str, runs: Runs, quantity: str, scale: Literal["log", "percent"]) -> Plot:
+    panels = (
+        _layer_panel("At initialization", runs, quantity, scale, lambda run: 0),
+        _layer_panel("At the end of training", runs, quantity, scale, _last_step),
+    )
+    return Plot(name, title, panels if any(_last_step(run) for found in runs.values() for run in found) else panels[:1])
+
+
+def _last_step(run: RunResult) -> int | None:
+    """The step of the last probe of a run that came to its end, when there was one after the start."""
+    last = max((stats.step for stats in run.layers), default=0)
+    return last if last and run.status is RunStatus.COMPLETED else None
+
+
+def _layer_panel(
+    title: str, runs: Runs, quantity: str, scale: Literal["log", "percent"], step_of: Callable[[RunResult], int | None]
+) -> Panel:
+    lines, bands = [], []
+    for scheme, (name, found) in enumerate(runs.items()):
+        layers = [stats for run in found for stats in run.layers if stats.step == step_of(run)]
+        points = _over_seeds(layers, quantity)
+        if quantity == "dead_fraction":
+            points = points[:-1]
+        if points:
+            lines.append(Line(scheme, points[::-1] if quantity == "gradient_variance" else points, label=_short(name)))
+        if quantity == "gradient_variance":
+            theory, band = _theory(scheme, layers, "predicted_gradient_variance")
+            lines, bands = [*lines, *theory], [*bands, *band]
+    label = {"activation_variance": "activation variance", "gradient_variance": "gradient variance", "dead_fraction": "dead units"}[
+        quantity
+    ]
+    note = "Dashed line and band: theory for this width. " * bool(bands) + _without(runs, "measurement", lines)
+    backward = quantity == "gradient_variance"
+    x_label = "weight layer, from the output back to the input" if backward else "weight layer"
+    return Panel(title, x_label, label, tuple(lines), tuple(bands), scale=scale, layers="backward" if backward else "forward", note=note)
+
+
+def _over_seeds(layers: list[LayerStats], quantity: str) -> Points:
+    """The median over seeds at each layer, from 1; None where most seeds overflowed."""
+    by_layer = groupby(sorted(layers, key=lambda stats: stats.position), key=lambda stats: stats.position)
+    values = [[math.inf if (value := getattr(stats, quantity)) is None else value for stats in found] for _, found in by_layer]
+    return _finite((float(index), median(each)) for index, each in enumerate(values, start=1))
+
+
+def _prediction_plot(runs: Runs) -> Plot:
+    lines, bands = [], []
+    for scheme, (name, found) in enumerate(runs.items()):
+        layers = [stats for run in found for stats in run.layers if stats.step == 0]
+        theory, band = _theory(scheme, layers, "predicted_pre_activation_variance")
+        if theory:
+            lines += [Line(scheme, _over_seeds(layers, "pre_activation_variance"), label=_short(name)), *theory]
+            bands += band
+    note = "Dashed line and band: theory for this width"
+    panel = Panel("", "weight layer", "pre-activation variance", tuple(lines), tuple(bands), scale="log", layers="forward", note=note)
+    return Plot("prediction", "Variance of the pre-activations at initialization: measured and predicted", (panel,))
+
+
+def _theory(scheme: int, layers: list[LayerStats], quantity: str) -> tuple[list[Line], list[Band]]:
+    """The predicted line and band of a scheme, where there is a prediction; the same for every seed."""
+    by_position = {stats.position: stats for stats in reversed(layers)}
+    ordered = [by_position[position] for position in sorted(by_position)]
+    points = tuple((float(index), getattr(stats, quantity)) for index, stats in enumerate(ordered, start=1))
+    known = tuple((x, y) for x, y in points if y is not None)
+    limits = [
+        (float(index), getattr(stats, f"{quantity}_low"), getattr(stats, f"{quantity}_high")) for index, stats in enumerate(ordered, 1)
+    ]
+    band = tuple((x, low, high) for x, low, high in limits if low is not None and high is not None)
+    return [Line(scheme, known, "theory")] if known else [], [Band(scheme, band)] if band else []

@@ -1,0 +1,103 @@
+"""One self-contained page about a comparison: no network, light and dark, printable."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from initbench import config_file
+from initbench.config import ExperimentConfig
+from initbench.outcomes import find_metric
+from initbench.report.draw import GRID, INK
+from initbench.report.figures import Plot
+from initbench.report.tables import Table, layer_table, metric_table, outcome_table, pair_table, scheme_table
+from initbench.results import RunResult
+from initbench.summary import Runs, Summary
+
+OPEN_LAYER_TABLES = 4
+"""With more schemes than this their layer tables are folded."""
+
+
+@dataclass(frozen=True)
+class LayerSection:
+    """The layers of one scheme, and in words what becomes of the signal."""
+
+    scheme: str
+    words: str
+    lost: bool
+    table: Table
+
+
+def question(config: ExperimentConfig) -> str:
+    """What was asked, as a title: `kaiming, xavier: mlp on mnist5k`."""
+    names = [str(ref) for ref in config.schemes]
+    shown = ", ".join(names) if len(names) <= 5 else f"{', '.join(names[:4])} and {len(names) - 4} more"
+    return f"{shown}: {config.model} on {config.dataset}"
+
+
+def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequence[tuple[Plot, bytes]]) -> str:
+    """The whole page as HTML."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    every = [run for found in runs.values() for run in found]
+    sections = [_layer_section(summary, scheme, found) for scheme, found in runs.items()]
+    return environment.get_template("page.html.jinja").render(
+        title=question(config),
+        summary=summary,
+        metric=find_metric(summary.metric, summary.target),
+        schemes=scheme_table(summary),
+        outcomes=outcome_table(summary),
+        pairs=pair_table(summary) if len(summary.schemes) > 2 else None,
+        metrics=metric_table(summary),
+        sections=[section for section in sections if section is not None],
+        folded=len(sections) > OPEN_LAYER_TABLES,
+        plots=[(plot, jinja2.utils.markupsafe.Markup(inline_svg(content.decode(), plot.title))) for plot, content in plots],
+        command=_command(config, summary),
+        config=config_file.dump_config(config),
+        provenance=_provenance(every),
+        runs=len(every),
+        minutes=sum(run.seconds.get("total", 0.0) for run in every) / 60,
+    )
+
+
+def inline_svg(text: str, title: str) -> str:
+    """An SVG file as an element of a page: as wide as its column, ink and grid in the page's colours, with a text for screen readers."""
+    import html
+
+    body = text[text.index("<svg") :]
+    head, rest = body.split(">", 1)
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    rest = re.sub(r"<metadata>.*?</metadata>", "", rest, flags=re.DOTALL)
+    rest = rest.replace(INK, "currentColor").replace(GRID, "var(--grid)")
+    return f'{head} role="img" aria-label="{html.escape(title)}">{rest}'
+
+
+def _layer_section(summary: Summary, scheme: str, found: list[RunResult]) -> LayerSection | None:
+    of_scheme = summary.scheme(scheme)
+    table = layer_table(found, of_scheme.signal_lost_at)
+    if not table.rows:
+        return None
+    return LayerSection(scheme, of_scheme.signal or "", of_scheme.signal_lost_at is not None, table)
+
+
+def _command(config: ExperimentConfig, summary: Summary) -> str:
+    command = "initbench compare" if len(config.schemes) > 1 else "initbench run"
+    first = str(config.schemes[0])
+    reference = f" --reference {summary.reference}" if summary.reference not in {first, None} else ""
+    return f"{command} -c config.yaml{reference}"
+
+
+def _provenance(runs: Sequence[RunResult]) -> list[tuple[str, str]]:
+    """Each fact about how the runs were made, with all of its values where machines differ."""
+    facts: dict[str, set[str]] = {}
+    for run in runs:
+        for name, value in run.provenance.items():
+            facts.setdefault(name, set()).add(value)
+    return [(name, ", ".join(sorted(values))) for name, values in facts.items()]

@@ -1,0 +1,190 @@
+"""Tables for people, as data: the console draws them, summary.md and the page hold the same text."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from initbench.estimates import Estimate, estimate_text, interval_text, number_text, share_text
+from initbench.inference import median
+from initbench.outcomes import SIGNAL_RATIOS, Metric, find_metric
+from initbench.results import LayerStats, RunResult
+from initbench.summary import SchemeSummary, Summary, ends_text
+from initbench.verdicts import Comparison
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, column names and rows of text, one text a column; the columns in `right` hold numbers, the rows in `marked` stand out."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    right: frozenset[int] = frozenset()
+    marked: frozenset[int] = frozenset()
+
+
+def scheme_table(summary: Summary) -> Table:
+    """A row a scheme: accuracy and loss, how the runs ended, and the signal through the untrained network."""
+    chosen = _shown_metrics(summary)
+    rows = tuple(_scheme_row(found, chosen) for found in summary.schemes)
+    columns = ("scheme", *(metric.label for metric in chosen), "seeds", "activations last/first", "gradients first/last")
+    return Table(_title(summary), columns, rows, frozenset(range(1, len(chosen) + 1)) | {len(chosen) + 2, len(chosen) + 3})
+
+
+def pair_table(summary: Summary) -> Table:
+    """A row a pair of schemes: difference, wins, effect, chance of improvement, p; all pairs are one family."""
+    metric = find_metric(summary.metric, summary.target)
+    rows = tuple(_pair_row(metric, found) for found in summary.pairs)
+    columns = (
+        "pair",
+        f"difference ({metric.amount})",
+        "seeds",
+        "won, lost, tied",
+        "effect",
+        "P(improvement)",
+        "p",
+        "p after Holm",
+        "verdict",
+    )
+    return Table(f"All pairs: {metric.label}, scheme minus other", columns, rows, frozenset(range(1, 8)))
+
+
+def outcome_table(summary: Summary) -> Table:
+    """A row a scheme: how many runs ended in which way, and the share that trained with its 95 % Wilson interval."""
+    rows = tuple(
+        (
+            found.scheme,
+            share_text(found.trained_share),
+            *(str(count) for count in (found.stuck, found.diverged, found.failed, found.skipped)),
+            ", ".join(str(step) for step in found.first_bad_steps),
+        )
+        for found in summary.schemes
+    )
+    columns = ("scheme", "trained", "stuck", "diverged", "failed", "skipped", "first bad steps")
+    return Table("How the runs ended", columns, rows, frozenset(range(2, 6)))
+
+
+def metric_table(summary: Summary) -> Table:
+    """A row a metric, a column a scheme."""
+    every = (
+        [find_metric(found.metric, summary.target) for found in summary.schemes[0].estimates[: -len(SIGNAL_RATIOS)]]
+        if summary.schemes
+        else []
+    )
+    rows = tuple(
+        (metric.label, *(estimate_text(metric, found.estimate(metric.name)) for found in summary.schemes))
+        for metric in (*every, *SIGNAL_RATIOS)
+    )
+    columns = ("metric", *(found.scheme for found in summary.schemes))
+    return Table("All metrics", columns, rows, frozenset(range(1, len(columns))))
+
+
+def layer_table(runs: Sequence[RunResult], lost_at: str | None) -> Table:
+    """A row a weight layer before the first step, medians over the seeds; the layer `lost_at`, where the signal is lost, is marked."""
+    by_position: dict[int, list[LayerStats]] = {}
+    for run in runs:
+        for stats in run.layers:
+            if stats.step == 0:
+                by_position.setdefault(stats.position, []).append(stats)
+    quantities = (
+        "pre_activation_variance",
+        "activation_variance",
+        "zero_fraction",
+        "dead_fraction",
+        "gradient_variance",
+        "weight_variance",
+    )
+    found = [by_position[position] for position in sorted(by_position)]
+    rows = tuple((str(index), each[0].layer, *(_typical(each, quantity) for quantity in quantities)) for index, each in enumerate(found, 1))
+    columns = ("", "layer", "pre-activation variance", "activation variance", "zeros", "dead units", "gradient variance", "weight variance")
+    marked = frozenset(index for index, each in enumerate(found) if each[0].layer == lost_at)
+    return Table("", columns, rows, frozenset({0, *range(2, len(columns))}), marked)
+
+
+def _typical(layers: Sequence[LayerStats], quantity: str) -> str:
+    middle = median([math.inf if (value := getattr(stats, quantity)) is None else value for stats in layers])
+    if not math.isfinite(middle):
+        return "overflow"
+    return f"{100 * middle:.1f} %" if quantity.endswith("_fraction") else f"{middle:.3g}"
+
+
+def markdown(table: Table) -> str:
+    """The table in Markdown, without its title."""
+    lines = ["| " + " | ".join(_cell(text) for text in row) + " |" for row in (table.columns, *table.rows)]
+    rule = "|" + "|".join("---:" if index in table.right else "---" for index in range(len(table.columns))) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
+
+
+def summary_markdown(summary: Summary, question: str) -> str:
+    """The whole of summary.md: headline, tables, verdicts and notes."""
+    parts = [f"# {question}\n", f"**{summary.headline}.**\n", markdown(scheme_table(summary))]
+    verdicts = summary.verdicts
+    if verdicts:
+        metric = find_metric(summary.metric, summary.target)
+        parts += [f"## Against {summary.reference}, by {metric.label}\n", _bullets(verdicts)]
+    if len(summary.schemes) > 2:
+        parts += ["## All pairs\n", markdown(pair_table(summary))]
+    parts += ["## How the runs ended\n", markdown(outcome_table(summary)), "## All metrics\n", markdown(metric_table(summary))]
+    if summary.notes:
+        parts += ["## Notes\n", _bullets(summary.notes)]
+    return "\n".join(parts)
+
+
+def statistic_text(summary: Summary) -> str:
+    """What the figures are, in words."""
+    name = "median" if summary.statistic == "median" else "interquartile mean"
+    seeds = max((len(found.seeds) for found in summary.schemes), default=0)
+    has_interval = any(found.level is not None for scheme in summary.schemes for found in scheme.estimates)
+    if seeds < 2:
+        return "one seed"
+    return f"{name} of {seeds} seeds" + (" [95 % interval]" if has_interval else " (lowest to highest)")
+
+
+def _title(summary: Summary) -> str:
+    return f"{statistic_text(summary)[0].upper()}{statistic_text(summary)[1:]}"
+
+
+def _shown_metrics(summary: Summary) -> list[Metric]:
+    names = ["final_test_accuracy", "final_test_loss"]
+    names = ([] if summary.metric in names else [summary.metric]) + names
+    if summary.target is not None and "steps_to_target" not in names:
+        names.append("steps_to_target")
+    return [find_metric(name, summary.target) for name in names]
+
+
+def _scheme_row(found: SchemeSummary, chosen: Sequence[Metric]) -> tuple[str, ...]:
+    figures = (estimate_text(metric, found.estimate(metric.name)) for metric in chosen)
+    ratios = (_ratio_text(metric, found.estimate(metric.name)) for metric in SIGNAL_RATIOS)
+    return (found.scheme, *figures, ends_text(found), *ratios)
+
+
+def _ratio_text(metric: Metric, found: Estimate) -> str:
+    if found.n == 0:
+        return ""
+    return metric.absent if found.value is None else number_text(metric, found.value)
+
+
+def _pair_row(metric: Metric, found: Comparison) -> tuple[str, ...]:
+    name = f"{found.scheme} - {found.other}"
+    if found.p is None or found.p_holm is None:
+        return (name, "", str(found.n), "", "", "", "", "", found.verdict.value)
+    value = "no number" if found.difference.value is None else number_text(metric, found.difference.value)
+    return (
+        name,
+        value + interval_text(metric, found.difference, "no limit"),
+        str(found.n),
+        f"{found.wins}, {found.losses}, {found.ties}",
+        f"{found.effect:+.2f}",
+        f"{found.improvement:.2f}",
+        f"{found.p:.4f}",
+        f"{found.p_holm:.4f}",
+        found.verdict.value,
+    )
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "".join(f"- {line.rstrip('.')}.\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
