@@ -10,7 +10,7 @@ modules keep their identity and names, it can be copied, pickled and moved, its 
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,10 @@ class Slot(StrEnum):
     INPUT_SHIFT = "input_shift"
     OUTPUT_SCALE = "output_scale"
     OUTPUT_SHIFT = "output_shift"
+
+
+TINY = 1e-8
+"""Added to a mean square before it divides, so that a black image stays one."""
 
 
 def set_parameter(module: nn.Module, slot: Slot, value: float) -> None:
@@ -48,10 +52,11 @@ def number(module: nn.Module, slot: Slot) -> float | None:
     return float(value) if value is not None else None
 
 
-def normalize_input(model: nn.Module) -> None:
-    """Makes the model divide each input by its root mean square, so that every input has a mean square of 1."""
-    if _unit_mean_square not in model._forward_pre_hooks.values():
-        model.register_forward_pre_hook(_unit_mean_square)
+def normalize_input(model: nn.Module, *, each: Literal["image", "location"] = "image") -> None:
+    """Makes the model divide its inputs by the root mean square of each image (or of each location, over its channels)."""
+    hook = _unit_images if each == "image" else _unit_locations
+    if hook not in model._forward_pre_hooks.values():
+        model.register_forward_pre_hook(hook)
 
 
 def clear(model: nn.Module) -> None:
@@ -59,7 +64,7 @@ def clear(model: nn.Module) -> None:
     for module in model.modules():
         for slot in Slot:
             _clear_slot(module, slot)
-        for hooks, ours in ((module._forward_pre_hooks, (_before, _unit_mean_square)), (module._forward_hooks, (_after,))):
+        for hooks, ours in ((module._forward_pre_hooks, (_before, _unit_images, _unit_locations)), (module._forward_hooks, (_after,))):
             for key in [key for key, hook in hooks.items() if hook in ours]:
                 del hooks[key]
 
@@ -125,7 +130,12 @@ def _after(module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
     return _adjusted(output, scale, shift)
 
 
-def _unit_mean_square(_model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _unit_images(_model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     x = args[0]
     square = x.flatten(1).square().mean(dim=1).reshape(-1, *[1] * (x.dim() - 1))
-    return (x * torch.rsqrt(square + 1e-8), *args[1:])
+    return (x * torch.rsqrt(square + TINY), *args[1:])
+
+
+def _unit_locations(_model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    x = args[0]
+    return (x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + TINY), *args[1:])

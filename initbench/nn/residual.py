@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch.nn.functional as F  # noqa: N812  as everybody calls it
 from torch import Tensor, nn
 
+from initbench.errors import DoesNotApply
 from initbench.nn.layers import NORMS, Role, WeightLayer
 
 
@@ -35,6 +36,11 @@ class PadShortcut(nn.Module):
         """(N, C, H, W) -> (N, C + extra, H / stride, W / stride)."""
         before = self.extra // 2
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.extra - before))
+
+
+PASSING = ("dropout", "feature_dropout", "avg_pool", "adaptive_avg_pool")
+"""How the functions begin that a constant factor can be taken through."""
+NORMALIZING = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
 
 
 @dataclass(frozen=True)
@@ -96,21 +102,37 @@ def _own(name: str, block: Residual, layers: tuple[WeightLayer, ...]) -> Branch 
 
 
 def _traced(model: nn.Module, layers: tuple[WeightLayer, ...]) -> list[Branch]:
-    """The branches of a foreign model by the roles of its layers; a norm right behind the last layer belongs to the branch."""
-    modules = [module for module in model.modules() if not list(module.children())]
-    after = {id(first): second for first, second in pairwise(modules)}
+    """The branches of a foreign model by the roles of its layers, which only a model that was run has."""
     found = []
     for block in sorted({layer.block for layer in layers if layer.block is not None}):
         mine = tuple(layer for layer in layers if layer.block == block and layer.role in {Role.BRANCH, Role.BRANCH_END})
-        if not mine or mine[-1].role is not Role.BRANCH_END:
-            continue
-        last = mine[-1]
-        next_module = after.get(id(last.module))
-        norm = next_module if isinstance(next_module, NORMS) and _width(next_module) == last.weight.shape[0] else None
-        found.append(Branch(name=last.name, layers=mine, end=norm or last.module, last_norm=norm, norms=(norm,) if norm else ()))
+        if mine and mine[-1].role is Role.BRANCH_END:
+            norm = _norm_before_sum(model, mine[-1], layers)
+            end = norm or _called(model, mine[-1])
+            found.append(Branch(name=mine[-1].name, layers=mine, end=end, last_norm=norm, norms=(norm,) if norm else ()))
     return found
 
 
-def _width(norm: nn.Module) -> int | None:
-    weight = getattr(norm, "weight", None)
-    return int(weight.shape[0]) if isinstance(weight, Tensor) else None
+def _norm_before_sum(model: nn.Module, last: WeightLayer, layers: tuple[WeightLayer, ...]) -> nn.Module | None:
+    """The norm between a branch's last layer and the sum: the module registered right behind it, if one is passed there.
+
+    Raises: DoesNotApply where something else changes the branch after its last layer.
+    """
+    paths = [layer.surroundings.path for layer in layers if last.name in layer.surroundings.sources]
+    tail = next((path[: path.index("add")] for path in paths if "add" in path), ())
+    left = [step for step in tail if not step.startswith(PASSING)]
+    if not left:
+        return None
+    modules = [module for module in model.modules() if not list(module.children())]
+    behind = next((second for first, second in pairwise(modules) if first is last.module), None)
+    if len(left) == 1 and left[0] in NORMALIZING and isinstance(behind, NORMS):
+        return behind
+    raise DoesNotApply(
+        f"The residual branch that ends in '{last.name}' goes through {', '.join(left)} before it is added, which no number can be put on."
+    )
+
+
+def _called(model: nn.Module, last: WeightLayer) -> nn.Module:
+    """The module whose output is the layer's: torch's attention never calls its output projection, so it is the attention."""
+    parent = model.get_submodule(last.name.rpartition(".")[0])
+    return parent if isinstance(parent, nn.MultiheadAttention) else last.module

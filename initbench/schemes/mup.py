@@ -3,11 +3,9 @@
 import math
 from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from initbench.errors import DoesNotApply
-from initbench.nn.assign import Law
 from initbench.nn.attention import AttentionLayers, attentions
 from initbench.nn.hooks import Slot
 from initbench.nn.layers import WeightLayer
@@ -33,9 +31,9 @@ def build(
 
     With m = width / base_width (width: outputs of the first layer; all widths and head sizes are taken to grow with it):
     hidden weights follow `base` (variance 1/fan_in); the head follows `base` with its standard deviation times sqrt(m), so
-    that it does not depend on width (`zero_readout`: 0), and its logits are multiplied by output_multiplier / m; attention
-    scores by 1/sqrt(m), which makes 1/d of 1/sqrt(d). Learning rates, Adam: matrices between hidden layers and the head's
-    forward pass take care of themselves at 1/m and 1, all else 1; SGD: matrices between hidden layers 1, all else m.
+    that it does not depend on width (`zero_readout`: 0), and its input is multiplied by output_multiplier / m; attention
+    scores by 1/sqrt(m), which makes 1/d of 1/sqrt(d). Learning rates, Adam: matrices between hidden layers 1/m, all else
+    1; SGD: matrices between hidden layers and the head's bias 1, all else m.
     `optimizer=auto` takes that of the training. b = 0. It is a parametrization: compare it by its training, at
     several widths. Weight decay is not rescaled. For any network of at least two weight layers but packed attention.
 
@@ -54,7 +52,7 @@ def build(
         modules = _attention(model, layers)
         ratio = layers[0].weight.shape[1 if layers[0].transposed else 0] / base_width
         fill = rescaled(laws.fill, {head.parameter: 0.0 if zero else math.sqrt(ratio)})
-        numbers = [Number(head.module, Slot.OUTPUT_SCALE, factor / ratio)]
+        numbers = [Number(head.module, Slot.INPUT_SCALE, factor / ratio)]
         numbers += [Number(module.query.module, Slot.OUTPUT_SCALE, ratio**-0.5) for module in modules if module.query]
         kind = optimizer if optimizer != "auto" else context.train.optimizer if context.train else "adam"
         notes = [f"learning rates for {kind}, width {ratio:g} times the base width {base_width}"]
@@ -81,7 +79,7 @@ def _rates(model: nn.Module, layers: tuple[WeightLayer, ...], head: WeightLayer,
     if sgd:
         rates = {name: 1.0 if name in hidden else ratio for name, _ in model.named_parameters()}
         if head.bias is not None:
-            rates[head.bias] = ratio
+            rates[head.bias] = 1.0
     else:
         rates = {name: 1 / ratio if name in hidden else 1.0 for name, _ in model.named_parameters()}
     return {name: rate for name, rate in rates.items() if rate != 1}

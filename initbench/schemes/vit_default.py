@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from initbench.nn.assign import Law
-from initbench.nn.layers import CONVOLUTIONS, WeightLayer
+from initbench.nn.layers import WeightLayer
 from initbench.schemes import InitContext, Layerwise
 from initbench.schemes.arguments import choose, number
 from initbench.schemes.gpt2 import embeddings
@@ -48,7 +48,7 @@ def build(*, variant: Variant = "timm", std: float = 0.02) -> Structural:
                 return sample(weight, "normal", deviation, generator)
             if variant == "jax" and head is not None and layer.parameter == head.parameter:
                 return constant(weight, 0.0)
-            if variant == "jax" and isinstance(layer.module, CONVOLUTIONS):
+            if variant == "jax" and layer.weight.dim() > 2:
                 return scaled(weight, layer, generator, mode="fan_in", distribution="trunc_normal")
             return _xavier(weight, layer, generator, split=variant == "moco" or layer.parts > 1)
 
