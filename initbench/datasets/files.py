@@ -157,7 +157,7 @@ def digest_of(arrays: Mapping[str, NDArray[Any]]) -> str:
     for key in KEYS:
         array = np.ascontiguousarray(arrays[key])
         total.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
-        total.update(array.reshape(-1).view(np.uint8))
+        total.update(array.reshape(-1).view(np.uint8).data)
     return total.hexdigest()
 
 

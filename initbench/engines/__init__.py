@@ -1,10 +1,13 @@
 """The contract of an engine: a file of this folder with `execute(jobs, *, ...) -> Iterator[RunResult]`.
 
 Results come as they are finished, in any order; the same job gives the same losses and statistics in every engine.
+Everything that would make a job impossible is found before `execute` returns, and raised.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from initbench.config import Job
 
 
 @dataclass(frozen=True)
@@ -17,3 +20,12 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+
+
+def to_check(jobs: Sequence[tuple[str, Job]]) -> tuple[Job, ...]:
+    """One job for each that has to be checked before any starts: those that differ only in numbers of training need one."""
+    chosen: dict[str, Job] = {}
+    for _, job in jobs:
+        parts = (job.scheme, job.model, job.dataset, job.init.model_dump_json(), job.train.batch_size)
+        chosen.setdefault(" ".join(map(str, parts)), job)
+    return tuple(chosen.values())

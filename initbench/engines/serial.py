@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from initbench.config import Job
-from initbench.engines import Progress, Report
+from initbench.engines import Progress, Report, to_check
 from initbench.results import RunResult
 
 
@@ -23,7 +23,7 @@ def execute(
     from initbench.training.worker import check, forget_data, run_job
 
     with small_runs():
-        for job in distinct(jobs):
+        for job in to_check(jobs):
             check(job, device=device, data_dir=data_dir)
 
     def results() -> Iterator[RunResult]:

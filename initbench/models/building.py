@@ -75,9 +75,9 @@ def check_output(model: nn.Module, ref: Ref, inputs: Tensor, classes: int, datas
         model.train(mode)
     if not isinstance(outputs, Tensor):
         raise ConfigError(f"The model '{ref}' gives a {type(outputs).__name__}. It must give one tensor of logits (N, classes).")
-    expected = (len(inputs), classes)
-    if tuple(outputs.shape) != expected:
-        remedy = f"Its last layer must have {classes} outputs."
+    given = tuple(outputs.shape)
+    if given != (len(inputs), classes):
         raise ConfigError(
-            f"The model '{ref}' gives shape {tuple(outputs.shape)} for a batch of {len(inputs)}, but {dataset} has {classes} classes. {remedy}"
+            f"The model '{ref}' gives shape {given} for a batch of {len(inputs)}, but {dataset} has {classes} classes. "
+            f"Its output must have shape ({len(inputs)}, {classes})."
         )

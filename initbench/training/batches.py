@@ -19,7 +19,7 @@ SMALLEST_STD = 1e-6
 
 @dataclass(frozen=True)
 class DeviceData:
-    """A data set on a device; images are uint8 (N, H, W, C), normalized as x * scale + shift with one number a channel."""
+    """A data set on a device; images are uint8 (N, H, W, C), normalized as x * scale + shift, both (1, C, H, W)."""
 
     name: str
     x_train: Tensor
@@ -47,6 +47,11 @@ def to_device(data: DataSplits, device: torch.device) -> DeviceData:
     """The data on the device; on the CPU, images that are stored channels last are not copied."""
     std = torch.tensor(data.std, dtype=torch.float64).clamp_(min=SMALLEST_STD)
     mean = torch.tensor(data.mean, dtype=torch.float64)
+
+    def everywhere(values: Tensor) -> Tensor:
+        """One number a channel, written out for each pixel: a product of equal layouts is several times as fast."""
+        return values.float()[:, None, None].expand(data.shape).contiguous().to(device)[None]
+
     return DeviceData(
         name=data.name,
         x_train=data.x_train.to(device).permute(0, 2, 3, 1).contiguous(),
@@ -54,8 +59,8 @@ def to_device(data: DataSplits, device: torch.device) -> DeviceData:
         x_test=data.x_test.to(device).permute(0, 2, 3, 1).contiguous(),
         y_test=data.y_test.to(device),
         classes=data.classes,
-        scale=(1 / (255 * std)).float().to(device),
-        shift=(-mean / std).float().to(device),
+        scale=everywhere(1 / (255 * std)),
+        shift=everywhere(-mean / std),
         digest=data.digest,
     )
 
@@ -72,7 +77,7 @@ def normalize(images: Tensor, data: DeviceData, layout: torch.memory_format, out
     if out is None:
         out = torch.empty((count, channels, height, width), device=images.device, memory_format=layout)
     out.copy_(images.permute(0, 3, 1, 2))
-    return torch.addcmul(data.shift[:, None, None], out, data.scale[:, None, None], out=out)
+    return out.mul_(data.scale.contiguous(memory_format=layout)).add_(data.shift.contiguous(memory_format=layout))
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
@@ -110,14 +115,15 @@ def _moves(seed: int, epoch: int, count: int) -> Tensor:
 
 
 def augmented(images: Tensor, moves: Tensor) -> Tensor:
-    """Each uint8 image (N, H, W, C) padded with black, cropped at its own place and flipped or not."""
-    count, height, width, _ = images.shape
-    padded = functional.pad(images, (0, 0, PADDING, PADDING, PADDING, PADDING))
-    rows = moves[:, :1] + torch.arange(height, device=images.device)
-    columns = torch.arange(width, device=images.device).expand(count, width)
-    columns = moves[:, 1:2] + torch.where(moves[:, 2:] == 1, width - 1 - columns, columns)
-    which = torch.arange(count, device=images.device)
-    return padded[which[:, None, None], rows[:, :, None], columns[:, None, :]]
+    """Each uint8 image (N, H, W, C) flipped or not, padded with black and cropped at its own place."""
+    count, height, width, channels = images.shape
+    mirrored = moves[:, 2:, None, None].bool()
+    padded = functional.pad(torch.where(mirrored, images.flip(2), images), (0, 0, PADDING, PADDING, PADDING, PADDING))
+    line, rows = (width + 2 * PADDING) * channels, height + 2 * PADDING
+    first = torch.arange(count, device=images.device) * rows + moves[:, 0]
+    starts = (first[:, None] + torch.arange(height, device=images.device)) * line + moves[:, 1:2] * channels
+    runs = padded.view(-1).unfold(0, width * channels, 1)
+    return runs.index_select(0, starts.view(-1)).view_as(images)
 
 
 def probe_batch(data: DeviceData, size: int, layout: torch.memory_format) -> tuple[Tensor, Tensor]:

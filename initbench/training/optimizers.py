@@ -62,7 +62,7 @@ class Optimizer:
         sizes = [parameter.numel() for parameter in parameters]
         weights = torch.empty(sum(sizes), dtype=parameters[0].dtype, device=parameters[0].device)
         gradients = torch.zeros_like(weights)
-        for parameter, piece, gradient in zip(parameters, weights.split(sizes), gradients.split(sizes), strict=True):
+        for parameter, piece, gradient in zip(parameters, torch.split(weights, sizes), torch.split(gradients, sizes), strict=True):
             view = _shaped(piece, parameter)
             view.copy_(parameter.detach())
             parameter.data = view

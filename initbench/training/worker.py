@@ -44,7 +44,7 @@ def run_job(job: Job, job_id: str, *, device: str, data_dir: str | None, report:
         result = blank.model_copy(update={"status": RunStatus.SKIPPED, "reason": str(error)})
     except InitbenchError as error:
         result = blank.model_copy(update={"reason": str(error)})
-    except Exception as error:  # any bug in a user's model or scheme becomes this run's result
+    except Exception as error:  # noqa: BLE001 - any bug in a user's model or scheme becomes this run's result
         result = blank.model_copy(update={"reason": _reason(error, device)})
     seconds = {**watch.seconds, "total": time.perf_counter() - start}
     return result.model_copy(update={"seconds": {part: round(spent, 4) for part, spent in seconds.items()}})
@@ -126,7 +126,7 @@ def forget_data() -> None:
 
 def _build(job: Job, data: DeviceData) -> nn.Module:
     model = build_model(job.model, data.shape, data.classes, job.seed).to(data.device)
-    return model.to(memory_format=memory_format(model, data.device))  # type: ignore[call-overload, no-any-return]
+    return model.to(memory_format=memory_format(model, data.device))
 
 
 def _count(model: nn.Module) -> int:

@@ -1,0 +1,190 @@
+"""As many runs at once as there are cores, each in a worker process with one thread; workers are reused."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+
+from initbench.config import Job
+from initbench.engines import Progress, Report, to_check
+from initbench.engines.zygote import FATE, FORK, ID_BYTES, Answer, Check, Checked, Request, Run
+from initbench.errors import NotThereError
+from initbench.provenance import cores
+from initbench.results import RunResult, RunStatus
+
+SECONDS_TO_END = 5.0
+"""How long the workers' process may take to end before it is killed."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Set for the workers, so that no library starts threads before they are forked."""
+
+
+def execute(
+    jobs: Sequence[tuple[str, Job]],
+    *,
+    device: str,
+    data_dir: str | None,
+    workers: int | None = None,
+    report: Report | None = None,
+) -> Iterator[RunResult]:
+    """As many runs at once as there are cores (or `workers`), each in a worker process with one thread; workers are reused.
+
+    Everything is checked, by the workers, before it returns; this process never imports torch. A worker that is killed
+    costs the run it was at, which fails; another takes its place. Closing the iterator ends all workers.
+    Raises: InitbenchError for what would make a job impossible.
+    """
+    if sys.platform == "win32":
+        from initbench.engines import serial
+
+        return serial.execute(jobs, device=device, data_dir=data_dir, report=report)
+    crew = Crew(device, data_dir)
+    try:
+        team = [crew.hire() for _ in range(max(1, min(workers or cores(), len(jobs))))]
+        _check(crew, team, to_check(jobs))
+    except BaseException:
+        crew.dismiss()
+        raise
+    return _results(crew, team, deque(Run(job_id, job) for job_id, job in jobs), report)
+
+
+@dataclass
+class Worker:
+    """A worker process and what it has been asked for and not yet answered."""
+
+    process: int
+    connection: "Connection[Request, Answer]"
+    asked: deque[Request] = field(default_factory=deque)
+
+    def ask(self, request: Request) -> None:
+        """Sends a request; a worker that is gone is found out when its answer is read."""
+        self.asked.append(request)
+        try:
+            self.connection.send(request)
+        except OSError:
+            return
+
+
+class Crew:
+    """The worker processes of one call of `execute`: on Linux forked by one process that has imported torch, else on their own."""
+
+    def __init__(self, device: str, data_dir: str | None) -> None:
+        self.device, self.data_dir = device, data_dir
+        self.forks = sys.platform == "linux"
+        self.started: dict[int, subprocess.Popen[bytes]] = {}
+        self.control = self._start("fork")[1] if self.forks else None
+
+    def _start(self, mode: str) -> tuple[int, socket.socket]:
+        """Starts a process in a group of its own, so that Ctrl-C reaches only this one; gives its id and our end of the socket."""
+        ours, theirs = socket.socketpair()
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}; from initbench.engines.zygote import main; "
+            f"main({theirs.fileno()}, {self.device!r}, {self.data_dir!r}, {mode!r})"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            pass_fds=[theirs.fileno()],
+            process_group=0,
+            env={**os.environ, **ONE_THREAD},
+        )
+        theirs.close()
+        self.started[process.pid] = process
+        return process.pid, ours
+
+    def hire(self) -> Worker:
+        """A new worker. Raises: NotThereError when none can be started."""
+        if self.control is None:
+            process, ours = self._start("work")
+            return Worker(process, Connection(ours.detach()))
+        try:
+            self.control.sendall(FORK)
+            answer, descriptors, _, _ = socket.recv_fds(self.control, ID_BYTES, 1)
+        except OSError:
+            descriptors = []
+        if not descriptors:
+            raise NotThereError("The worker processes cannot be started; their message is above. Try: --engine serial")
+        return Worker(int.from_bytes(answer, "little"), Connection(descriptors[0]))
+
+    def fate(self, worker: Worker) -> str:
+        """How a worker that is gone ended, in words."""
+        worker.connection.close()
+        if self.control is None:
+            code = self.started[worker.process].wait()
+        else:
+            self.control.sendall(FATE + worker.process.to_bytes(ID_BYTES, "little"))
+            code = int.from_bytes(self.control.recv(ID_BYTES), "little", signed=True)
+        if code == -signal.SIGKILL:
+            return "its process was killed, as the system does when memory runs out"
+        return f"its process ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
+
+    def dismiss(self) -> None:
+        """Ends every worker, whatever it is at."""
+        if self.control is not None:
+            self.control.close()
+        for process in self.started.values():
+            if self.control is None:
+                process.kill()
+            try:
+                process.wait(SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _check(crew: Crew, team: list[Worker], jobs: Sequence[Job]) -> None:
+    """Has the jobs checked, by all workers together. Raises: InitbenchError, the first that is found."""
+    for number, job in enumerate(jobs):
+        team[number % len(team)].ask(Check(job))
+    for worker in team:
+        while worker.asked:
+            try:
+                answer = worker.connection.recv()
+            except (EOFError, OSError):
+                raise NotThereError(f"A worker could not check the job: {crew.fate(worker)}.") from None
+            worker.asked.popleft()
+            if isinstance(answer, Checked) and answer.error is not None:
+                raise answer.error
+
+
+def _results(crew: Crew, team: list[Worker], queue: deque[Run], report: Report | None) -> Iterator[RunResult]:
+    try:
+        _hand_out(team, queue)
+        while busy := {worker.connection: worker for worker in team if worker.asked}:
+            for connection in wait(list(busy)):
+                worker = busy[connection]  # type: ignore[index]
+                try:
+                    answer = worker.connection.recv()
+                except (EOFError, OSError):
+                    answer = _lost(crew, team, worker, queue)
+                if isinstance(answer, Progress) and report is not None:
+                    report(answer)
+                if isinstance(answer, RunResult):
+                    if worker.asked:
+                        worker.asked.popleft()
+                    _hand_out(team, queue)
+                    yield answer
+    finally:
+        crew.dismiss()
+
+
+def _hand_out(team: list[Worker], queue: deque[Run]) -> None:
+    """Gives each worker a run, and one in advance while there are plenty, so that none waits for this process."""
+    for ahead in (1, 2):
+        for worker in team:
+            if queue and len(worker.asked) < ahead and (ahead == 1 or len(queue) > len(team)):
+                worker.ask(queue.popleft())
+
+
+def _lost(crew: Crew, team: list[Worker], worker: Worker, queue: deque[Run]) -> RunResult:
+    """The result of the run that a worker died at; what it had not begun goes back, and a new worker takes its place."""
+    reason = crew.fate(worker)
+    run, *rest = (request for request in worker.asked if isinstance(request, Run))
+    queue.extendleft(reversed(rest))
+    worker.asked.clear()
+    team[team.index(worker)] = crew.hire()
+    return RunResult(job_id=run.job_id, job=run.job, status=RunStatus.FAILED, reason=reason)
