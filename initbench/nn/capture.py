@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from initbench.nn.follow import Follower
 from initbench.nn.layers import WeightLayer
+from initbench.nn.marks import Use
+from initbench.nn.watch import followed, untouched
 
 SIGNAL_COLUMNS = (
     "pre_activation_mean",
@@ -23,6 +25,9 @@ SIGNAL_COLUMNS = (
 )
 """What `captured` measures of each layer, in the order of its columns."""
 
+ROUNDING = 1e-13
+"""A variance below this share of the mean square is rounding of a constant."""
+
 
 def moments(values: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and population variance of all elements as float64 scalars on the device (float32 on MPS).
@@ -30,111 +35,95 @@ def moments(values: Tensor) -> tuple[Tensor, Tensor]:
     Float64 sums keep every magnitude that float32 can hold, so an exploding signal is still a number; two plain sums
     are ten times faster on one core than `torch.var_mean`.
     """
-    wide = torch.float32 if values.device.type == "mps" else torch.float64
+    wide = wide_type(values)
     values = values.detach()
     count = max(1, values.numel())
     mean = values.sum(dtype=wide) / count
     square = torch.linalg.vector_norm(values, dtype=wide).square() / count
-    return mean, (square - mean.square()).clamp_(min=0)
+    variance = square - mean.square()
+    return mean, torch.where(variance < ROUNDING * square, 0.0, variance)
 
 
 def zeros(values: Tensor, unit_dim: int) -> tuple[Tensor, Tensor]:
-    """The share of elements that are exactly zero, and the share of units (indices along `unit_dim`) that are zero throughout."""
+    """The share of elements that are exactly zero, and the share of units (indices along `unit_dim`) that are zero throughout.
+
+    A unit of a convolution is a channel: dead when zero in every image at every position.
+    """
     values = values.detach()
     others = [dim for dim in range(values.dim()) if dim != unit_dim % values.dim()]
     alive = values.float().sign().abs_()
     counts = alive.sum(others) if others else alive
-    return 1 - counts.sum(dtype=torch.float32) / max(1, values.numel()), counts.eq(0).to(counts.dtype).mean()
+    return 1 - counts.sum(dtype=wide_type(values)) / max(1, values.numel()), counts.eq(0).to(counts.dtype).mean()
+
+
+def wide_type(values: Tensor) -> torch.dtype:
+    """The type that sums run in: float64 where the device has it."""
+    return torch.float32 if values.device.type == "mps" else torch.float64
+
+
+@dataclass(frozen=True)
+class Captured:
+    """One forward pass: what the model gave, and for each layer its statistics so far, by the names in `SIGNAL_COLUMNS`."""
+
+    output: Any
+    signals: list[dict[str, Tensor]] = field(default_factory=list)
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Within: dropout off, norms on batch statistics, buffers are copies; afterwards flags, buffers and RNG are as before."""
-    modules = list(model.modules())
-    flags = [module.training for module in modules]
-    buffers = [(module, name, buffer) for module in modules for name, buffer in module._buffers.items() if buffer is not None]
-    copies: dict[int, Tensor] = {}
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices):
-        try:
-            for module, name, buffer in buffers:
-                module._buffers[name] = copies.setdefault(id(buffer), buffer.detach().clone())
-            for module in modules:
-                module.training = isinstance(module, nn.modules.batchnorm._NormBase)
-            yield
-        finally:
-            for module, name, buffer in buffers:
-                module._buffers[name] = buffer
-            for module, flag in zip(modules, flags, strict=True):
-                module.training = flag
+def captured(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor) -> Iterator[Captured]:
+    """Runs the model on a batch; a backward pass within completes the statistics with those of the gradients.
 
-
-ACTIVATIONS = frozenset(
-    "relu relu_ relu6 leaky_relu leaky_relu_ prelu elu elu_ selu selu_ celu celu_ gelu silu mish sigmoid sigmoid_ tanh tanh_ softplus softsign "
-    "hardtanh hardtanh_ hardsigmoid hardswish logsigmoid tanhshrink hardshrink softshrink threshold threshold_ rrelu glu sin cos erf".split()
-)
-LOOKED_THROUGH = frozenset(
-    "batch_norm layer_norm group_norm instance_norm rms_norm dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout max_pool1d "
-    "max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d flatten "
-    "reshape view permute transpose add add_ __add__ __radd__ __iadd__ mul __mul__ squeeze unsqueeze contiguous mean boolean_dispatch fn".split()
-)
-
-
-@dataclass
-class _Watch(TorchFunctionMode):
-    rows: dict[int, int]
-    unit_dims: list[int]
-    values: list[dict[str, Tensor]]
-    pending: dict[int, tuple[Tensor, frozenset[int]]] = field(default_factory=dict)
-    handles: list[RemovableHandle] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        name = getattr(func, "__name__", "")
-        before = frozenset[int]().union(*(self.pending[id(item)][1] for item in args if id(item) in self.pending))
-        out = func(*args, **(kwargs or {}))
-        if not isinstance(out, Tensor) or not out.is_floating_point():
-            return out
-        row = next((self.rows[id(item)] for item in args if id(item) in self.rows), None)
-        if row is not None and "pre_activation_mean" not in self.values[row]:
-            self._output(row, out)
-            self.pending[id(out)] = (out, frozenset([row]))
-        elif before and name in ACTIVATIONS:
-            for row in before:
-                self._activation(row, out)
-            self.pending.pop(id(out), None)
-        elif before and name in LOOKED_THROUGH:
-            self.pending[id(out)] = (out, before)
-        return out
-
-    def _output(self, row: int, out: Tensor) -> None:
-        found = self.values[row]
-        found["pre_activation_mean"], found["pre_activation_variance"] = moments(out)
-        self._activation(row, out)
-        if out.requires_grad:
-
-            def take(gradient: Tensor) -> None:
-                found["gradient_variance"] = moments(gradient)[1]
-
-            self.handles.append(out.register_hook(take))
-
-    def _activation(self, row: int, out: Tensor) -> None:
-        found = self.values[row]
-        found["activation_mean"], found["activation_variance"] = moments(out)
-        found["zero_fraction"], found["dead_fraction"] = zeros(out, self.unit_dims[row])
-
-
-@contextmanager
-def captured(model: nn.Module, layers: tuple[WeightLayer, ...]) -> Iterator[list[dict[str, Tensor]]]:
-    """Within: a forward pass fills, a backward pass completes, one dict of scalar tensors a layer (keys: `SIGNAL_COLUMNS`)."""
-    values: list[dict[str, Tensor]] = [{} for _ in layers]
-    unit_dims = [1 if "Conv" in type(layer.module).__name__ else -1 for layer in layers]
-    watch = _Watch({id(layer.weight): row for row, layer in enumerate(layers)}, unit_dims, values)
+    Norms use batch statistics and dropout is off. Everything is measured the moment it is there, so that functions that
+    work in place change nothing. A weight that is used several times is measured at its first use; the products inside
+    a recurrent module are hidden, its last layer's weights have its states as their activation.
+    """
+    watch = _Capture(model, layers)
     try:
-        with untouched(model), watch:
-            yield values
+        with untouched(model, "batch"):
+            yield Captured(followed(model, watch, inputs), watch.signals)
     finally:
         for handle in watch.handles:
             handle.remove()
+
+
+class _Capture(Follower):
+    """Takes the statistics of each layer as the signal comes by."""
+
+    def __init__(self, model: nn.Module, layers: tuple[WeightLayer, ...]) -> None:
+        super().__init__({id(parameter): name for name, parameter in model.named_parameters()})
+        self.signals: list[dict[str, Tensor]] = [{} for _ in layers]
+        self.handles: list[RemovableHandle] = []
+        self._rows = {layer.parameter: row for row, layer in enumerate(layers)}
+        self._first: dict[str, int] = {}
+
+    def on_output(self, use: Use, output: Tensor) -> None:
+        row = self._row(use)
+        if row is None:
+            return
+        signal = self.signals[row]
+        signal["pre_activation_mean"], signal["pre_activation_variance"] = moments(output)
+        self._activation(use, row, output)
+        if output.requires_grad:
+
+            def take(gradient: Tensor) -> None:
+                signal["gradient_variance"] = moments(gradient)[1]
+
+            self.handles.append(output.register_hook(take))  # type: ignore[no-untyped-call]
+
+    def on_activation(self, uses: frozenset[int], output: Tensor) -> None:
+        for index in uses:
+            row = self._row(self.uses[index])
+            if row is not None:
+                self._activation(self.uses[index], row, output)
+
+    def _row(self, use: Use) -> int | None:
+        """The layer's row at its first use."""
+        name = use.view.name
+        first = self._first.setdefault(name, use.index)
+        return self._rows.get(name) if first == use.index else None
+
+    def _activation(self, use: Use, row: int, output: Tensor) -> None:
+        signal = self.signals[row]
+        signal["activation_mean"], signal["activation_variance"] = moments(output)
+        channels_first = "conv" in use.function and output.dim() == len(use.output_shape)
+        signal["zero_fraction"], signal["dead_fraction"] = zeros(output, 1 if channels_first else -1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from initbench.nn.capture import SIGNAL_COLUMNS, captured, moments
+from initbench.nn.capture import SIGNAL_COLUMNS, captured, moments, wide_type
 from initbench.nn.layers import WeightLayer
 from initbench.results import LayerStats
 
@@ -35,19 +35,19 @@ def measure(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, l
     """
     weights = [layer.weight for layer in layers]
     gradients: list[Tensor | None] = [None] * len(layers)
-    with torch.enable_grad(), captured(model, layers) as values:
-        logits = model(inputs)
+    with torch.enable_grad(), captured(model, layers, inputs) as forward:
+        logits = forward.output
         if labels is not None and logits.requires_grad:
-            loss = functional.cross_entropy(logits.float(), labels, reduction="sum")
+            loss = functional.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, reduction="sum")
             wanted = [index for index, weight in enumerate(weights) if weight.requires_grad]
             found = torch.autograd.grad(loss, [weights[index] for index in wanted], allow_unused=True)
-            for index, gradient in zip(wanted, found, strict=True):
-                gradients[index] = gradient
-    for row, weight, gradient in zip(values, weights, gradients, strict=True):
+            for index, got in zip(wanted, found, strict=True):
+                gradients[index] = got
+    for row, weight, gradient in zip(forward.signals, weights, gradients, strict=True):
         row["weight_variance"] = moments(weight)[1]
         if gradient is not None:
             row["weight_gradient_norm"] = _norm(gradient) / len(inputs)
-    return _table(values, inputs)
+    return _table(forward.signals, inputs)
 
 
 def copy_weights(layers: tuple[WeightLayer, ...]) -> list[Tensor]:
@@ -73,12 +73,11 @@ def to_stats(layers: tuple[WeightLayer, ...], records: Sequence[ProbeRecord]) ->
 
 
 def _norm(values: Tensor) -> Tensor:
-    wide = torch.float32 if values.device.type == "mps" else torch.float64
-    return torch.linalg.vector_norm(values.detach(), dtype=wide)
+    return torch.linalg.vector_norm(values.detach(), dtype=wide_type(values))  # type: ignore[no-any-return]
 
 
 def _table(values: list[dict[str, Tensor]], inputs: Tensor) -> Tensor:
-    wide = torch.float32 if inputs.device.type == "mps" else torch.float64
+    wide = wide_type(inputs)
     missing = torch.full((), torch.nan, dtype=wide, device=inputs.device)
     cells = [row.get(column, missing).to(wide) for row in values for column in COLUMNS]
     return torch.stack(cells).view(len(values), len(COLUMNS))
