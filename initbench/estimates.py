@@ -101,7 +101,7 @@ def estimate_text(metric: Metric, found: Estimate) -> str:
         return ""
     unit = f" {metric.unit}" if metric.unit == "%" else ""
     if found.value is None:
-        return metric.absent + interval_text(metric, found)
+        return metric.absent
     return number_text(metric, found.value) + unit + interval_text(metric, found)
 
 

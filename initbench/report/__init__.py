@@ -33,19 +33,21 @@ def write(
     runs = [run for found in by_scheme.values() for run in found]
     question = page.question(config)
     pictures = [(plot, draw.draw(plot)) for plot in figures.plots(summary, by_scheme)]
+    drawn = {f"plots/{plot.name}{ending}": content for plot, made in pictures for ending, content in made.items()}
     files = {
         "tables/curves.csv": tidy.curves(runs),
         "tables/layers.csv": tidy.layers(runs),
         "tables/init.csv": tidy.init(runs),
         "tables/summary.csv": tidy.summary(summary),
         "tables/comparisons.csv": tidy.comparisons(summary),
-        **{f"plots/{plot.name}{ending}": content for plot, made in pictures for ending, content in made.items()},
         "summary.md": tables.summary_markdown(summary, question),
         "report.html": page.render(config, summary, by_scheme, [(plot, made[".svg"]) for plot, made in pictures]),
         "summary.json": summary.model_dump_json(indent=2) + "\n",
     }
     for name, content in files.items():
-        store.write_bytes(folder / name, content if isinstance(content, bytes) else content.encode())
-    for stale in set((folder / "plots").glob("*.*")) - {folder / name for name in files}:
+        store.write_text(folder / name, content)
+    for name, picture in drawn.items():
+        store.write_bytes(folder / name, picture)
+    for stale in set((folder / "plots").glob("*.*")) - {folder / name for name in drawn}:
         stale.unlink(missing_ok=True)
-    return tuple(folder / name for name in files)
+    return tuple(folder / name for name in (*files, *drawn))

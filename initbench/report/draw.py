@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from initbench.report.figures import Line, Panel, Plot, Strip
+from initbench.report.scales import error_scale, error_unscale, limits, spread_apart, stretched, ticks_between
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,11 +28,8 @@ INK, GRID = "#333333", "#dddddd"
 WIDTH, DPI = 8.0, 150
 """Inches, and pixels an inch in a PNG; shown at 800 pixels in a README."""
 
-DECADES = 9.0
-"""A log axis shows at most so many powers of ten on each side of the middle; what lies beyond is marked at the edge."""
-LEAST_DECADES = 2.0
-"""A log axis over layers shows at least so many, so that mere noise does not look like a trend."""
-STYLE = {
+STYLE: dict[str, Any] = {
+    "axes.facecolor": "none",
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.spines.top": False,
@@ -60,7 +58,8 @@ def draw(plot: Plot) -> dict[str, bytes]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({**STYLE, "svg.hashsalt": plot.name}):
+    settings: Any = {**STYLE, "svg.hashsalt": plot.name}
+    with mpl.rc_context(settings):
         heights = [_panel_height(panel) for panel in plot.panels]
         figure = Figure(figsize=(WIDTH, 0.45 + sum(heights)), dpi=DPI)
         figure.patch.set_alpha(0)
@@ -69,19 +68,13 @@ def draw(plot: Plot) -> dict[str, bytes]:
         for panel, height in zip(plot.panels, heights, strict=True):
             _draw_panel(figure, panel, top, height)
             top -= height
-        files = {".svg": _saved(FigureCanvasSVG(figure), figure, {"Date": None, "Creator": None})}
+        vector, pixels = io.BytesIO(), io.BytesIO()
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(vector, metadata={"Date": None, "Creator": None})
         figure.patch.set_alpha(1)
-        files[".png"] = _saved(FigureCanvasAgg(figure), figure, {"Software": None})
-    return files
-
-
-def _saved(canvas: Any, figure: Figure, metadata: dict[str, Any]) -> bytes:
-    file = io.BytesIO()
-    if "Software" in metadata:
-        canvas.print_png(file, metadata=metadata)
-    else:
-        canvas.print_svg(file, metadata=metadata)
-    return file.getvalue()
+        canvas = FigureCanvasAgg(figure)
+        canvas.print_png(pixels, metadata={"Software": None})
+    return {".svg": vector.getvalue(), ".png": pixels.getvalue()}
 
 
 def _panel_height(panel: Panel) -> float:
@@ -123,7 +116,7 @@ def _draw_panel(figure: Figure, panel: Panel, top: float, height: float) -> None
 def _draw_lines(axes: Axes, panel: Panel) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    low, high = _limits(panel)
+    low, high = limits(panel)
     _set_y_axis(axes, panel, low, high)
     xs = [x for line in panel.lines for x, _ in line.points]
     if xs:
@@ -148,9 +141,9 @@ def _set_y_axis(axes: Axes, panel: Panel, low: float, high: float) -> None:
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.yaxis.set_minor_formatter(NullFormatter())
-    elif _stretched(low, high, panel):
-        axes.set_yscale("function", functions=(_error_scale, _error_unscale))
-        ticks = _ticks(low, high, 0.09, panel)
+    elif stretched(low, high, panel):
+        axes.set_yscale("function", functions=(error_scale, error_unscale))
+        ticks = ticks_between(low, high, 0.09, panel)
         axes.set_yticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
         axes.set_ylabel(f"{panel.y_label} (log scale of the error)")
     else:
@@ -192,35 +185,11 @@ def _mark_edges(axes: Axes, panel: Panel, line: Line, low: float, high: float) -
         )
 
 
-def _limits(panel: Panel) -> tuple[float, float]:
-    """The y range: all values with some room; on a log axis at most `DECADES` to each side of the middle value."""
-    values = sorted(y for line in panel.lines for _, y in line.points if y is not None and (panel.scale != "log" or y > 0))
-    values += [limit for band in panel.bands for _, *limits in band.points for limit in limits if panel.scale != "log" or limit > 0]
-    if not values:
-        return (0.1, 10.0) if panel.scale == "log" else (0.0, 1.0)
-    if panel.scale != "log":
-        room = 0.04 * (values[-1] - values[0]) or 0.005
-        if panel.layers:
-            return -0.004, max(values[-1] + room, 0.1)
-        return values[0] - room, min(values[-1] + room, 1 - (1 - values[-1]) * 0.8 if _stretched(values[0], values[-1], panel) else 1.004)
-    exponents = sorted(math.log10(value) for value in values)
-    starts = sorted(math.log10(y) for line in panel.lines for _, y in line.points[:1] if y)
-    middle = starts[len(starts) // 2] if starts else exponents[len(exponents) // 2]
-    low, high = max(exponents[0], middle - DECADES), min(exponents[-1], middle + DECADES)
-    room = max(0.04 * (high - low), LEAST_DECADES / 2 - (high - low) / 2 if panel.layers else 0.02)
-    return float(10 ** (low - room)), float(10 ** (high + room))
-
-
-def _stretched(low: float, high: float, panel: Panel) -> bool:
-    """Whether accuracies are so far apart that only the scale of the error shows those near the top."""
-    return panel.scale == "accuracy" and high - low > 0.3
-
-
 def _draw_labels(axes: Axes, lines: list[Line], panel: Panel) -> None:
     """Writes each name at the right of its line's end, pushed apart so that none covers another."""
     import numpy as np
 
-    height = axes.get_position().height * axes.figure.get_figheight()
+    height = axes.get_window_extent().height / DPI
     to_axes = axes.transAxes.inverted()
     ends = []
     for line in lines:
@@ -238,34 +207,17 @@ def _draw_labels(axes: Axes, lines: list[Line], panel: Panel) -> None:
         axes.text(1.022, label_y, line.label, color=colour, va="center", transform=axes.transAxes, fontsize=9.5)
 
 
-def spread_apart(places: list[float], distance: float) -> list[float]:
-    """The places moved as little as possible so that neighbours are at least `distance` apart; inside 0..1 where that fits."""
-    order = sorted(range(len(places)), key=lambda index: places[index])
-    groups: list[list[float]] = []
-    for position, index in enumerate(order):
-        groups.append([places[index] - position * distance])
-        while len(groups) > 1 and sum(groups[-2]) / len(groups[-2]) > sum(groups[-1]) / len(groups[-1]):
-            groups[-2:] = [groups[-2] + groups[-1]]
-    top = 1 - (len(places) - 1) * distance
-    bases = [min(max(sum(group) / len(group), 0.0), max(top, 0.0)) for group in groups for _ in group]
-    moved = [0.0] * len(places)
-    for position, index in enumerate(order):
-        moved[index] = bases[position] + position * distance
-    return moved
-
-
 def _draw_strips(axes: Axes, panel: Panel) -> None:
     values = [value for strip in panel.strips for value in (*strip.values, strip.low, strip.high) if value is not None]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    stretched = _stretched(low, high, panel)
-    if stretched:
-        axes.set_xscale("function", functions=(_error_scale, _error_unscale))
+    if stretched(low, high, panel):
+        axes.set_xscale("function", functions=(error_scale, error_unscale))
         axes.set_xlabel(f"{panel.x_label} (log scale of the error)")
         low, high = 1 - (1 - low) * 1.15, 1 - (1 - high) * 0.87
     else:
         room = 0.03 * (high - low) or 0.005
         low, high = low - room, high + room
-    ticks = _ticks(low, high, 0.5 / (axes.get_position().width * WIDTH), panel)
+    ticks = ticks_between(low, high, 0.5 / (axes.get_position().width * WIDTH), panel)
     axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
     axes.set_xlim(low, high)
     axes.set_yticks(range(len(panel.strips)), [strip.label for strip in panel.strips])
@@ -287,30 +239,6 @@ def _draw_strip(axes: Axes, strip: Strip, row: int) -> None:
         axes.plot([strip.middle] * 2, [row - 0.32, row + 0.32], color=colour, linewidth=2.4, solid_capstyle="butt")
     axes.plot(xs, ys, "o", color=colour, markersize=4.5, alpha=0.75, markeredgewidth=0, clip_on=False)
     axes.text(1.015, row, strip.note, transform=axes.get_yaxis_transform(), va="center", fontsize=9.5, color=colour)
-
-
-def _error_scale(accuracy: Any) -> Any:
-    """Even steps for each halving of the error; everything from 99.99 % on shares one place."""
-    import numpy as np
-
-    return -np.log10(np.maximum(1 - np.asarray(accuracy, dtype=float), 1e-4))
-
-
-def _error_unscale(place: Any) -> Any:
-    return 1 - 10.0**-place
-
-
-def _ticks(low: float, high: float, distance: float, panel: Panel) -> list[float]:
-    """Round accuracies between two; on the scale of the error those at least `distance` of the axis apart."""
-    if not _stretched(low, high, panel):
-        size = next(step for step in (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1) if (high - low) / step <= 7 or step == 0.1)
-        return [round(index * size, 6) for index in range(math.ceil(low / size), math.floor(high / size) + 1) if 0 <= index * size <= 1]
-    ticks: list[float] = []
-    least = distance * float(_error_scale(high) - _error_scale(low))
-    for tick in (0.999, 0.995, 0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.1):
-        if low <= tick <= high and (not ticks or _error_scale(ticks[-1]) - _error_scale(tick) >= least):
-            ticks.append(tick)
-    return ticks
 
 
 def _colour(scheme: int) -> str:

@@ -56,7 +56,11 @@ class Strip:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes. The scale `accuracy` is that of the error, reversed, where the values are far apart. `layers`: x counts weight layers, from the input on or, as gradients go, from the output back."""
+    """One pair of axes.
+
+    The scale `accuracy` is that of the error, reversed, where the values are far apart.
+    `layers`: x counts weight layers, from the input on or, as gradients go, from the output back.
+    """
 
     title: str
     x_label: str
@@ -101,7 +105,7 @@ def _loss_plot(runs: Runs) -> Plot:
         broken = [run.status is RunStatus.DIVERGED for run in found if run.train_losses]
         lines += _with_middle(scheme, curves, broken, _label(list(runs)[scheme], found))
     each = f", mean of every {stretch} steps" if stretch > 1 else ""
-    note = "×: diverged. " * any(line.broken for line in lines)
+    note = "x: diverged. " * any(line.broken for line in lines)
     panel = Panel("", "step", f"training loss{each}", tuple(lines), scale="log", note=note + _without(runs, "loss curve", lines))
     return Plot("loss_curves", f"Training loss{_thin_and_thick(runs)}", (panel,))
 
@@ -133,7 +137,7 @@ def _finite(points: Iterable[tuple[float, float]]) -> Points:
 
 def _label(scheme: str, found: list[RunResult]) -> str:
     lost = sum(run.status is RunStatus.DIVERGED for run in found)
-    return f"{_short(scheme)} ({lost}/{len(found)} ×)" if lost else _short(scheme)
+    return f"{_short(scheme)} ({lost}/{len(found)} x)" if lost else _short(scheme)
 
 
 def _short(scheme: str) -> str:
@@ -176,17 +180,21 @@ def _accuracy_curves(runs: Runs) -> Plot:
         trained = [run for run in found if run.evaluations]
         curves: list[Points] = [tuple((item.step, item.test_accuracy) for item in run.evaluations) for run in trained]
         lines += _with_middle(scheme, curves, [run.status is RunStatus.DIVERGED for run in trained], _label(name, found))
-    note = "×: diverged. " * any(line.broken for line in lines)
+    note = "x: diverged. " * any(line.broken for line in lines)
     panel = Panel("", "step", "test accuracy", tuple(lines), scale="accuracy", note=note + _without(runs, "test accuracy", lines))
     return Plot("accuracy_curves", f"Test accuracy while training{_thin_and_thick(runs)}", (panel,))
 
 
 def _layer_plot(name: str, title: str, runs: Runs, quantity: str, scale: Literal["log", "percent"]) -> Plot:
     panels = (
-        _layer_panel("At initialization", runs, quantity, scale, lambda run: 0),
+        _layer_panel("At initialization", runs, quantity, scale, _first_step),
         _layer_panel("At the end of training", runs, quantity, scale, _last_step),
     )
     return Plot(name, title, panels if any(_last_step(run) for found in runs.values() for run in found) else panels[:1])
+
+
+def _first_step(run: RunResult) -> int | None:
+    return 0 if run.layers else None
 
 
 def _last_step(run: RunResult) -> int | None:
@@ -198,7 +206,8 @@ def _last_step(run: RunResult) -> int | None:
 def _layer_panel(
     title: str, runs: Runs, quantity: str, scale: Literal["log", "percent"], step_of: Callable[[RunResult], int | None]
 ) -> Panel:
-    lines, bands = [], []
+    lines: list[Line] = []
+    bands: list[Band] = []
     for scheme, (name, found) in enumerate(runs.items()):
         layers = [stats for run in found for stats in run.layers if stats.step == step_of(run)]
         points = _over_seeds(layers, quantity)

@@ -38,6 +38,7 @@ def question(config: ExperimentConfig) -> str:
 def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequence[tuple[Plot, bytes]]) -> str:
     """The whole page as HTML."""
     import jinja2
+    from markupsafe import Markup
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -58,7 +59,7 @@ def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequen
         metrics=metric_table(summary),
         sections=[section for section in sections if section is not None],
         folded=len(sections) > OPEN_LAYER_TABLES,
-        plots=[(plot, jinja2.utils.markupsafe.Markup(inline_svg(content.decode(), plot.title))) for plot, content in plots],
+        plots=[(plot, Markup(inline_svg(content.decode(), plot.title))) for plot, content in plots],
         command=_command(config, summary),
         config=config_file.dump_config(config),
         provenance=_provenance(every),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from initbench.estimates import Estimate, estimate_text, interval_text, number_text, share_text
 from initbench.inference import median
-from initbench.outcomes import SIGNAL_RATIOS, Metric, find_metric
+from initbench.outcomes import SIGNAL_RATIOS, Metric, find_metric, metrics
 from initbench.results import LayerStats, RunResult
 from initbench.summary import SchemeSummary, Summary, ends_text
 from initbench.verdicts import Comparison
@@ -65,17 +65,10 @@ def outcome_table(summary: Summary) -> Table:
 
 
 def metric_table(summary: Summary) -> Table:
-    """A row a metric, a column a scheme."""
-    every = (
-        [find_metric(found.metric, summary.target) for found in summary.schemes[0].estimates[: -len(SIGNAL_RATIOS)]]
-        if summary.schemes
-        else []
-    )
-    rows = tuple(
-        (metric.label, *(estimate_text(metric, found.estimate(metric.name)) for found in summary.schemes))
-        for metric in (*every, *SIGNAL_RATIOS)
-    )
-    columns = ("metric", *(found.scheme for found in summary.schemes))
+    """A row a scheme, a column a metric."""
+    every = (*metrics(summary.target), *SIGNAL_RATIOS)
+    rows = tuple((found.scheme, *(estimate_text(metric, found.estimate(metric.name)) for metric in every)) for found in summary.schemes)
+    columns = ("scheme", *(metric.label for metric in every))
     return Table("All metrics", columns, rows, frozenset(range(1, len(columns))))
 
 

@@ -7,7 +7,6 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from initbench.inference import LEVEL
 from initbench.outcomes import outcome
 from initbench.results import LayerStats, ParameterInit, RunResult
 from initbench.summary import Summary
@@ -77,8 +76,12 @@ def comparisons(found: Summary) -> str:
     tests = ("wins", "losses", "ties", "effect", "improvement", "p", "p_holm")
     families = (*(("reference", each) for each in found.comparisons), *(("all pairs", each) for each in found.pairs))
     rows = (
-        [kind, each.metric, each.scheme, each.other, each.n, each.difference.value, each.difference.low, each.difference.high]
-        + [LEVEL if each.difference.level is not None else None, *(getattr(each, test) for test in tests), each.family, each.verdict.value]
+        [
+            *(kind, each.metric, each.scheme, each.other, each.n),
+            *(each.difference.value, each.difference.low, each.difference.high, each.difference.level),
+            *(getattr(each, test) for test in tests),
+            *(each.family, each.verdict.value),
+        ]
         for kind, each in families
     )
     columns = ("family", "metric", "scheme", "other", "n", "difference", "low", "high", "level", *tests, "family_size", "verdict")

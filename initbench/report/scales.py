@@ -1,0 +1,76 @@
+"""Where things stand on an axis: ranges, ticks, the scale of the error, labels pushed apart; no drawing."""
+
+import math
+from typing import Any
+
+from initbench.report.figures import Panel
+
+DECADES = 9.0
+"""A log axis shows at most so many powers of ten on each side of the middle; what lies beyond is marked at the edge."""
+LEAST_DECADES = 2.0
+"""A log axis over layers shows at least so many, so that mere noise does not look like a trend."""
+
+
+def limits(panel: Panel) -> tuple[float, float]:
+    """The y range: all values with some room; on a log axis at most `DECADES` to each side of the middle value."""
+    values = sorted(y for line in panel.lines for _, y in line.points if y is not None and (panel.scale != "log" or y > 0))
+    values += [limit for band in panel.bands for _, *limits in band.points for limit in limits if panel.scale != "log" or limit > 0]
+    if not values:
+        return (0.1, 10.0) if panel.scale == "log" else (0.0, 1.0)
+    if panel.scale != "log":
+        room = 0.04 * (values[-1] - values[0]) or 0.005
+        if panel.layers:
+            return -0.004, max(values[-1] + room, 0.1)
+        return values[0] - room, min(values[-1] + room, 1 - (1 - values[-1]) * 0.8 if stretched(values[0], values[-1], panel) else 1.004)
+    exponents = sorted(math.log10(value) for value in values)
+    starts = sorted(math.log10(y) for line in panel.lines for _, y in line.points[:1] if y)
+    middle = starts[len(starts) // 2] if starts else exponents[len(exponents) // 2]
+    low, high = max(exponents[0], middle - DECADES), min(exponents[-1], middle + DECADES)
+    room = max(0.04 * (high - low), LEAST_DECADES / 2 - (high - low) / 2 if panel.layers else 0.02)
+    return float(10 ** (low - room)), float(10 ** (high + room))
+
+
+def stretched(low: float, high: float, panel: Panel) -> bool:
+    """Whether accuracies are so far apart that only the scale of the error shows those near the top."""
+    return panel.scale == "accuracy" and high - low > 0.3
+
+
+def spread_apart(places: list[float], distance: float) -> list[float]:
+    """The places moved as little as possible so that neighbours are at least `distance` apart; inside 0..1 where that fits."""
+    order = sorted(range(len(places)), key=lambda index: places[index])
+    groups: list[list[float]] = []
+    for position, index in enumerate(order):
+        groups.append([places[index] - position * distance])
+        while len(groups) > 1 and sum(groups[-2]) / len(groups[-2]) > sum(groups[-1]) / len(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    top = 1 - (len(places) - 1) * distance
+    bases = [min(max(sum(group) / len(group), 0.0), max(top, 0.0)) for group in groups for _ in group]
+    moved = [0.0] * len(places)
+    for position, index in enumerate(order):
+        moved[index] = bases[position] + position * distance
+    return moved
+
+
+def error_scale(accuracy: Any) -> Any:
+    """Even steps for each halving of the error; everything from 99.99 % on shares one place."""
+    import numpy as np
+
+    return -np.log10(np.maximum(1 - np.asarray(accuracy, dtype=float), 1e-4))
+
+
+def error_unscale(place: Any) -> Any:
+    """The accuracy at a place of `error_scale`."""
+    return 1 - 10.0**-place
+
+
+def ticks_between(low: float, high: float, distance: float, panel: Panel) -> list[float]:
+    """Round accuracies between two; on the scale of the error those at least `distance` of the axis apart."""
+    if not stretched(low, high, panel):
+        size = next(step for step in (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1) if (high - low) / step <= 7 or step == 0.1)
+        return [round(index * size, 6) for index in range(math.ceil(low / size), math.floor(high / size) + 1) if 0 <= index * size <= 1]
+    ticks: list[float] = []
+    least = distance * float(error_scale(high) - error_scale(low))
+    for tick in (0.999, 0.995, 0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.1):
+        if low <= tick <= high and (not ticks or error_scale(ticks[-1]) - error_scale(tick) >= least):
+            ticks.append(tick)
+    return ticks
