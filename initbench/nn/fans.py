@@ -33,6 +33,8 @@ def of_module(module: nn.Module, short: str, shape: tuple[int, ...]) -> Fans | N
     A transposed convolution with stride s sums over k / s of its kernel's positions along each dimension.
     """
     field = math.prod(shape[2:])
+    if "weight" not in short:
+        return None
     if isinstance(module, CONVOLUTIONS):
         return Fans(shape[1] * field, shape[0] // module.groups * field, field, groups=module.groups)
     if isinstance(module, TRANSPOSED):
