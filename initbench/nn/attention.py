@@ -54,24 +54,34 @@ NAMES = {
     "output": ("output", "out", "o_proj", "out_proj", "to_out", "to_out.0", "wo", "proj", "c_proj"),
 }
 """What the projections are called in common code, below the attention module."""
+PARTS = {name: part for part, names in NAMES.items() for name in names}
 
 
 def attentions(model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[AttentionLayers, ...]:
-    """All attention modules of a model, by the names of their projections, in order of registration."""
-    by_name = {layer.name: layer for layer in layers} | {layer.parameter: layer for layer in layers}
+    """All attention modules of a model, by the names of their projections, in the order of `layers`."""
+    candidates: dict[str, dict[str, WeightLayer]] = {}
+    for layer in layers:
+        for name in {layer.name, layer.parameter} if layer.weight.dim() == 2 else ():
+            prefix, part = _projection(name)
+            if part is not None:
+                candidates.setdefault(prefix, {}).setdefault(part, layer)
     found = []
-    for prefix, module in model.named_modules():
-        parts: dict[str, WeightLayer] = {}
-        for part, names in NAMES.items():
-            for name in names:
-                layer = by_name.get(f"{prefix}.{name}" if prefix else name)
-                if layer is not None and layer.weight.dim() == 2 and part not in parts:
-                    parts[part] = layer
+    for prefix, parts in candidates.items():
         separate = {"query", "key", "value", "output"} <= parts.keys()
         if separate or {"packed", "output"} <= parts.keys():
-            parts = {part: layer for part, layer in parts.items() if part == "output" or (part == "packed") != separate}
-            found.append(AttentionLayers(name=prefix, module=module, heads=_heads(module), **parts))
+            kept = {part: layer for part, layer in parts.items() if part == "output" or (part == "packed") != separate}
+            module = model.get_submodule(prefix)
+            found.append(AttentionLayers(name=prefix, module=module, heads=_heads(module), **kept))
     return tuple(found)
+
+
+def _projection(name: str) -> tuple[str, str | None]:
+    """The attention module's name and the part that a layer of this name is in it; None where the name says nothing."""
+    parent, _, last = name.rpartition(".")
+    if last == "0":
+        parent, _, last = parent.rpartition(".")
+        last += ".0"
+    return parent, PARTS.get(last)
 
 
 def _heads(module: nn.Module) -> int:

@@ -10,13 +10,13 @@ modules keep their identity and names, it can be copied, pickled and moved, its 
 
 from collections.abc import Iterable
 from enum import StrEnum
+from itertools import chain
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from initbench.nn.assign import Law, describe
-from initbench.results import InitReport, Setter
+from initbench.results import InitReport, ParameterInit, Setter
 
 
 class Slot(StrEnum):
@@ -28,6 +28,7 @@ class Slot(StrEnum):
     OUTPUT_SHIFT = "output_shift"
 
 
+SLOTS = frozenset(str(slot) for slot in Slot)
 TINY = 1e-8
 """Added to a mean square before it divides, so that a black image stays one."""
 
@@ -62,8 +63,10 @@ def normalize_input(model: nn.Module, *, each: Literal["image", "location"] = "i
 def clear(model: nn.Module) -> None:
     """Takes away all that the functions of this file have added anywhere in the model."""
     for module in model.modules():
-        for slot in Slot:
-            _clear_slot(module, slot)
+        if not module._forward_pre_hooks and not module._forward_hooks:
+            continue
+        for slot in SLOTS & (module._parameters.keys() | module._buffers.keys()):
+            delattr(module, slot)
         for hooks, ours in ((module._forward_pre_hooks, (_before, _unit_images, _unit_locations)), (module._forward_hooks, (_after,))):
             for key in [key for key, hook in hooks.items() if hook in ours]:
                 del hooks[key]
@@ -71,7 +74,7 @@ def clear(model: nn.Module) -> None:
 
 def is_slot(name: str) -> bool:
     """Whether a parameter of this full name is one of ours."""
-    return name.rpartition(".")[2] in set(Slot)
+    return name.rpartition(".")[2] in SLOTS
 
 
 def amended(
@@ -83,19 +86,32 @@ def amended(
 ) -> InitReport:
     """The report with the parameters that hooks have added, in the model's order, with multipliers and notes."""
     known = {entry.parameter: entry for entry in report.parameters}
-    entries = []
-    for name, parameter in model.named_parameters():
-        if is_slot(name) or name not in known:
-            law = Law("constant", 0.0, float(parameter.detach()))
-            entries.append(describe(name, parameter, Setter.SCHEME, report.scheme, law))
-        else:
-            entries.append(known[name])
+    entries = tuple(
+        known[name] if name in known and not is_slot(name) else _entry(name, parameter, report.scheme)
+        for name, parameter in model.named_parameters()
+    )
     factors = report.lr_multipliers | (lr_multipliers or {})
-    return report.model_copy(update={"parameters": tuple(entries), "lr_multipliers": factors, "notes": (*report.notes, *notes)})
+    return report.model_copy(update={"parameters": entries, "lr_multipliers": factors, "notes": (*report.notes, *notes)})
+
+
+def _entry(name: str, parameter: Tensor, scheme: str) -> ParameterInit:
+    value = float(parameter.detach())
+    return ParameterInit(
+        parameter=name,
+        shape=(),
+        setter=Setter.SCHEME,
+        by=scheme,
+        law="constant",
+        target_mean=value,
+        target_std=0.0,
+        mean=value,
+        std=0.0,
+    )
 
 
 def _device(module: nn.Module) -> torch.device | None:
-    tensor = next(iter([*module.parameters(), *module.buffers()]), None)
+    direct = chain(module._parameters.values(), module._buffers.values(), module.parameters(), module.buffers())
+    tensor = next((tensor for tensor in direct if tensor is not None), None)
     return tensor.device if tensor is not None else None
 
 

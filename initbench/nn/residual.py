@@ -69,7 +69,10 @@ class Branch:
 
 def branches(model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Branch, ...]:
     """All residual branches in the order of `layers`: of our own blocks exactly, of other models as far as they were traced."""
-    own = [_own(name, module, layers) for name, module in model.named_modules() if isinstance(module, Residual)]
+    of_module: dict[int, list[WeightLayer]] = {}
+    for layer in layers:
+        of_module.setdefault(id(layer.module), []).append(layer)
+    own = [_own(name, module, of_module) for name, module in model.named_modules() if isinstance(module, Residual)]
     found = [branch for branch in own if branch is not None]
     if found:
         return tuple(sorted(found, key=lambda branch: branch.last.position))
@@ -81,12 +84,12 @@ def norms(model: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, module in model.named_modules() if isinstance(module, NORMS))
 
 
-def _own(name: str, block: Residual, layers: tuple[WeightLayer, ...]) -> Branch | None:
-    inside = set(block.branch.modules())
-    mine = tuple(layer for layer in layers if layer.module in inside)
+def _own(name: str, block: Residual, of_module: dict[int, list[WeightLayer]]) -> Branch | None:
+    inside = list(block.branch.modules())
+    mine = tuple(sorted((layer for module in inside for layer in of_module.get(id(module), [])), key=lambda layer: layer.position))
     if not mine:
         return None
-    parts = [module for module in block.branch.modules() if not list(module.children())]
+    parts = [module for module in inside if not module._modules]
     weights = [index for index, module in enumerate(parts) if module is mine[-1].module]
     late = [module for module in parts[weights[-1] + 1 :] if isinstance(module, NORMS)]
     return Branch(
