@@ -49,8 +49,12 @@ __all__ = [
 
 DEFAULT_SEEDS = {"run": 1, "compare": 8}
 """How many seeds a command takes when nobody says."""
-GATE_SCHEME, GATE_ACCURACY, GATE_MARGIN = "kaiming", 0.80, 0.10
-"""What `smoke` demands: the mean test accuracy that kaiming reaches, and its lead over every other scheme of the config."""
+GATE_SCHEME = "kaiming"
+"""The scheme that `smoke` watches: the only one of its config that keeps the signal through twenty ReLU layers."""
+GATE_ACCURACY = 0.70
+"""The mean test accuracy that it must reach; it reached 0.82 to 0.83 in each of three seeds when this was set."""
+GATE_MARGIN = 0.30
+"""How far it must be above every other scheme: xavier was at 0.14 to 0.23, normal diverges."""
 
 
 class Means(TypedDict, total=False):
@@ -185,8 +189,8 @@ def init_network(
 
 
 def smoke_plan(execution: Execution = Execution()) -> Plan:
-    """The runs of the smoke benchmark: the shipped config `smoke`."""
-    return make_plan("smoke", configure("smoke", "smoke"), execution, GATE_SCHEME)
+    """The runs of the smoke benchmark: the shipped config `smoke`, always anew, since it is the code that is tested."""
+    return make_plan("smoke", configure("smoke", "smoke"), execution.model_copy(update={"fresh": True}), GATE_SCHEME)
 
 
 def missed_gates(outcome: Results) -> list[str]:

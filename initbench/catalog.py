@@ -24,6 +24,8 @@ Kind = Literal["scheme", "model", "dataset", "engine"]
 
 FOLDERS: dict[Kind, str] = {"scheme": "schemes", "model": "models", "dataset": "datasets", "engine": "engines"}
 FUNCTIONS: dict[Kind, str] = {"scheme": "build", "model": "build", "dataset": "load", "engine": "execute"}
+GIVEN: dict[Kind, set[str]] = {"scheme": set(), "model": {"self", "shape", "classes"}, "dataset": {"root"}, "engine": {"jobs"}}
+"""Arguments that initbench gives itself."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,6 @@ def _parameters(kind: Kind, node: ast.FunctionDef | ast.ClassDef | None) -> tupl
     positional = [] if kind in {"scheme", "dataset"} else arguments.args
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
     pairs = [*zip(positional, defaults, strict=False), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
-    given_by_us = {"self", "shape", "classes", "jobs", "root"}
     found = [
         Parameter(
             name=argument.arg,
@@ -244,7 +245,7 @@ def _parameters(kind: Kind, node: ast.FunctionDef | ast.ClassDef | None) -> tupl
             required=default is None,
         )
         for argument, default in pairs
-        if argument.arg not in given_by_us
+        if argument.arg not in GIVEN[kind]
     ]
     return tuple(found), arguments.kwarg is not None
 

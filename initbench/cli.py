@@ -76,11 +76,17 @@ app.add_typer(config_app, name="config", rich_help_panel="Look")
 LATEST = api.RESULTS / "latest"
 
 
-@app.callback()
-def _version(*, version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
+    if wanted:
         console.text(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _common(
+    *, _version: Annotated[bool, typer.Option("--version", callback=_print_version, help="Print the version.", is_eager=True)] = False
+) -> None:
+    """Nothing is done before a command but printing the version."""
 
 
 @app.command(rich_help_panel="Run", epilog="Example: initbench run --method kaiming --model mlp:depth=10 --epochs 2")
@@ -171,19 +177,18 @@ def smoke(
     engine: Engine = "auto",
     jobs: Jobs = None,
     out: Out = None,
-    fresh: Fresh = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Check in seconds that initialization does what it must: a gate for CI, exit code 4 when it does not."""
-    steps = api.smoke_plan(Execution(engine=engine, device=device, jobs=jobs, output=out, fresh=fresh))
+    steps = api.smoke_plan(Execution(engine=engine, device=device, jobs=jobs, output=out))
     results = _run(steps, quiet=quiet, verbose=verbose)
     missed = api.missed_gates(results)
     if as_json:
         console.document({**api.document(results), "missed": missed})
     elif not quiet:
-        console.outcome(results.summary)
+        console.outcome(results.summary, quiet=False)
     if missed:
         raise GateFailed("\n".join(missed))
     if not quiet:
@@ -278,7 +283,9 @@ def _show(results: api.Results, *, as_json: bool, quiet: bool) -> None:
     if as_json:
         console.document(api.document(results))
     else:
-        console.outcome(results.summary)
+        console.outcome(results.summary, quiet=quiet)
+    for doubt in results.doubts:
+        console.warn(doubt)
     if not quiet:
         console.hint(f"Results: {results.folder}. Open {results.folder / 'report.html'}")
 

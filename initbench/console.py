@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from initbench.datasets.manage import DataStatus
 
 
+PLACES_TO_BREAK = re.compile(r" (?=[\[(])|(?<=,) (?![^\[(]*[\])])")
+"""Blanks before a bracket, and after a comma that is not inside of one."""
 UNLIMITED = 10_000
 """Columns of a terminal on which every table fits."""
 
@@ -71,7 +74,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     drawn = _drawn(columns, rows, right)
     if Measurement.get(console, console.options.update(max_width=UNLIMITED), drawn).maximum > console.width:
         columns = [column.replace(" ", "\n") for column in columns]
-        rows = [[cell.replace(" (", "\n(").replace(" [", "\n[").replace(", ", ",\n") for cell in row] for row in rows]
+        rows = [[PLACES_TO_BREAK.sub("\n", cell) for cell in row] for row in rows]
         drawn = _drawn(columns, rows, right)
     console.print(drawn)
 
@@ -79,7 +82,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
 def _drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int]) -> Table:
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        drawn.add_column(column, justify="right" if index in right else "left", overflow="fold")
+        drawn.add_column(column, justify="right" if index in right else "left", no_wrap=index in right, overflow="fold")
     for row in rows:
         drawn.add_row(*(escape(cell) for cell in row))
     return drawn
@@ -152,15 +155,15 @@ def dry_run(steps: Plan, parameters: int) -> None:
     text(f"{parameters:,} trainable parameters; {len(missing)} of {count_text(len(rows), 'run')} to do. Results: {steps.folder}")
 
 
-def outcome(summary: Summary) -> None:
-    """The table of schemes, the sentence that says who won, and what a reader must know."""
+def outcome(summary: Summary, *, quiet: bool) -> None:
+    """The table of schemes, the sentence that says who won and, on stderr, what a reader must know."""
     from initbench.report import tables
 
     drawn = tables.scheme_table(summary)
     table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
     text("")
     text(summary.headline + ".")
-    for note in summary.notes:
+    for note in () if quiet else summary.notes:
         hint(note)
 
 

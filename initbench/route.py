@@ -6,6 +6,7 @@ Nothing here prints: what happens is told to a `Watch`. What is finished already
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 RESULTS = Path("results")
 """Where results go when nobody says."""
+
+CONDITIONS = ("initbench", "torch", "device", "data")
+"""What must be the same for runs that are compared, by its name in their provenance."""
 
 
 class Watch(Protocol):
@@ -65,6 +69,18 @@ class Results:
     config: ExperimentConfig
     results: tuple[RunResult, ...]
     summary: Summary
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What makes the runs less than comparable: conditions that are not the same for all of them."""
+        made = [run.provenance for run in self.results if run.provenance]
+        found: list[str] = []
+        for key in CONDITIONS:
+            counts = Counter(conditions.get(key, "unknown") for conditions in made)
+            if len(counts) > 1:
+                listed = ", ".join(f"{value[:24]} ({number} runs)" for value, number in sorted(counts.items()))
+                found.append(f"The runs were not made under the same conditions, {key}: {listed}. Make all anew with --fresh.")
+        return tuple(found)
 
     def to_pandas(self, table: str = "curves") -> pd.DataFrame:
         """One of the tidy tables of the folder: `curves`, `layers`, `init` or `summary`.

@@ -1,0 +1,215 @@
+"""The command line: names, streams, exit codes, and one clear sentence for whatever is wrong."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import initbench
+from initbench.cli import app
+
+TINY = ["--dataset", "synthetic:n=64,test=20,shape=[1,4,4]", "--model", "mlp:depth=1,width=8", "--steps", "2", "--engine", "serial"]
+TINY += ["--device", "cpu", "--set", "train.batch_size=16", "--set", "probe.batch_size=16"]
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("INITBENCH_DATA", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+
+    def called(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "80"})
+
+    return called
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["compare", "xavir", "kaiming"], 2, "Unknown scheme 'xavir'. Did you mean 'xavier'? See: initbench list schemes"),
+        (["run", "--method", "kaiming:moed=x"], 2, "The scheme 'kaiming' has no parameter 'moed'. Did you mean 'mode'?"),
+        (["run", "kaiming:mode=fan_sideways", *TINY], 2, "mode is 'fan_sideways'."),
+        (["run", "kaiming", "--model", "mpl"], 2, "Unknown model 'mpl'. Did you mean 'mlp'?"),
+        (["run", "kaiming", "--dataset", "mnits"], 2, "Unknown dataset 'mnits'. Did you mean 'mnist'?"),
+        (["run", "kaiming", "--engine", "seriel"], 2, "Unknown engine 'seriel'. Did you mean 'serial'?"),
+        (["run", "kaiming", "-c", "mnist_mpl"], 2, "Unknown config 'mnist_mpl'. Did you mean 'mnist_mlp'"),
+        (["run", "kaiming", "--set", "train.lr=-1"], 2, "--set train.lr=-1: train.lr is -1; it must be greater than 0."),
+        (["run", "kaiming", "--set", "train.lrr=1"], 2, "unknown key 'train.lrr'. Did you mean 'lr'?"),
+        (["run", "kaiming", "--set", "train.lr=fast"], 2, "train.lr is 'fast'; it must be a number."),
+        (["run", "kaiming", "--seeds", "0"], 2, "--seeds: seeds is 0; it must be at least 1"),
+        (["run", "kaiming", "--seeds", "many"], 2, "--seeds: seeds is 'many'; it must be a number (8 means 0 to 7)"),
+        (["run", "kaiming", "--epochs", "0"], 2, "--epochs: train.epochs is 0; it must be at least 1."),
+        (["run"], 2, "No scheme is named."),
+        (["run", "kaiming", "xavier"], 2, "`run` takes one scheme, not 2."),
+        (["compare", "kaiming"], 2, "`compare` takes two schemes or more"),
+        (["compare", "kaiming", "he"], 2, "'kaiming' and 'he' are the same scheme, kaiming. Name it once."),
+        (["compare", "kaiming", "xavier", "--reference", "zeros"], 2, "The reference 'zeros' is not among the schemes: kaiming, xavier."),
+        (["run", "kaiming", *TINY, "--device", "tpu"], 5, "Unknown device 'tpu'. Allowed: auto, cpu, cuda"),
+        (["run", "kaiming", "--dataset", "mnist"], 5, "The dataset 'mnist' is not in"),
+        (["run", "kaiming", *TINY, "--set", "train.batch_size=65"], 2, "65"),
+        (["run", "kaiming", *TINY, "--model", "cnn:kernel=2"], 2, "kernel is 2"),
+        (["run", "kaiming", *TINY, "-o", "/proc/nowhere"], 5, "Cannot write to /proc"),
+        (["show", "xavir"], 2, "Unknown name 'xavir'. Did you mean 'xavier'? See: initbench list"),
+        (["list", "scheme"], 2, "Unknown kind 'scheme'. Did you mean 'schemes'?"),
+        (["report", "nowhere"], 5, "nowhere holds no initbench results."),
+        (["resume", "nowhere"], 5, "nowhere holds no initbench results."),
+        (["data", "get", "mnits"], 2, "Unknown download 'mnits'. Did you mean 'mnist'?"),
+        (["data", "verify", "digits"], 5, "The dataset 'digits' is not in"),
+        (["data", "import", "nowhere.npz"], 5, "There is no file nowhere.npz"),
+        (["compaer"], 2, "No such command 'compaer'. Did you mean 'compare'?"),
+        (["run", "kaiming", "--sedes", "3"], 2, "No such option: --sedes"),
+    ],
+)
+def test_whatever_is_wrong_is_told_in_a_sentence_and_nothing_is_written(call, tmp_path, arguments, code, sentence):
+    result = call(*arguments)
+    told = " ".join(result.stderr.replace("│", " ").split())
+    assert sentence in told
+    assert result.exit_code == code, result.stderr
+    assert result.stdout == ""
+    assert [path for path in tmp_path.iterdir() if path.name != "home"] == []
+
+
+def test_a_damaged_data_file_is_named(call, tmp_path):
+    (tmp_path / "home" / "initbench").mkdir(parents=True)
+    (tmp_path / "home" / "initbench" / "mnist.npz").write_bytes(b"PK\x03\x04 not really")
+    result = call("run", "kaiming", "--dataset", "mnist", *TINY[2:])
+    assert result.exit_code == 5
+    assert "mnist.npz is damaged or not an npz file" in " ".join(result.stderr.split())
+    assert call("data", "verify").exit_code == 5
+
+
+def test_every_problem_of_a_config_file_is_told_with_its_line(call, tmp_path):
+    (tmp_path / "bad.yaml").write_text("schemes: [xavir]\ntrain:\n  epoch: 3\n  lr: fast\n")
+    result = call("config", "validate", "bad.yaml")
+    assert result.exit_code == 2
+    assert [line.split(": ")[0].strip() for line in result.stderr.splitlines()[1:] if ".yaml" in line] == [
+        "bad.yaml:4",
+        "bad.yaml:3",
+        "bad.yaml:1",
+    ]
+
+
+def test_a_run_prints_its_table_and_says_where_the_results_are(call, tmp_path):
+    result = call("run", "--method", "kaiming", *TINY)
+    assert result.exit_code == 0, result.stderr
+    assert "kaiming" in result.stdout
+    assert "[1/1] kaiming, seed 0: " in result.stderr
+    (folder,) = [path for path in (tmp_path / "results").iterdir() if not path.is_symlink()]
+    assert f"Results: results/{folder.name}" in result.stderr
+    assert max(len(line) for line in result.stdout.splitlines() if not line.endswith(".")) <= 80
+
+
+def test_the_same_command_again_runs_nothing_and_says_the_same(call):
+    first, second = (call("compare", "xavier", "kaiming", "--seeds", "2", *TINY) for _ in range(2))
+    assert first.exit_code == second.exit_code == 0, first.stderr
+    assert first.stdout == second.stdout
+    assert "4 runs: 2 schemes x 2 seeds with mlp:depth=1,width=8 on synthetic" in first.stderr
+    assert "Nothing to run:" in second.stderr
+    assert "4 done before" in second.stderr
+
+
+def test_json_is_one_document_on_stdout(call):
+    result = call("compare", "xavier", "kaiming", "--seeds", "2", *TINY, "--json")
+    document = json.loads(result.stdout)
+    assert [run["status"] for run in document["runs"]] == ["completed"] * 4
+    assert [scheme["scheme"] for scheme in document["summary"]["schemes"]] == ["xavier", "kaiming"]
+    again = call("report", document["folder"], "--json", "--reference", "kaiming")
+    assert json.loads(again.stdout)["summary"]["reference"] == "kaiming"
+
+
+def test_a_dry_run_lists_the_jobs_and_writes_nothing(call, tmp_path):
+    result = call("compare", "xavier", "kaiming", "--seeds", "0,3", *TINY, "--dry-run")
+    assert result.exit_code == 0
+    assert result.stdout.count("to do\n") == 4
+    assert "226 trainable parameters; 4 of 4 runs to do." in result.stdout
+    assert not (tmp_path / "results").exists()
+
+
+def test_runs_that_fail_are_counted_and_the_exit_code_says_so(call, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, shape, classes):\n"
+        "        super().__init__()\n"
+        "        self.head = nn.Linear(16, classes)\n"
+        "        self.calls = 0\n"
+        "    def forward(self, inputs):\n"
+        "        if self.training and inputs.shape[0] == 16:\n"
+        "            raise RuntimeError('out of tune')\n"
+        "        return self.head(inputs.flatten(1))\n"
+    )
+    result = call("run", "kaiming", *TINY, "--model", "./mine.py:Net", "--set", "probe.batch_size=20")
+    assert result.exit_code == 3, result.stderr
+    assert "failed: RuntimeError: out of tune (mine.py:9)" in result.stderr
+    assert "1 of 1 runs failed. Try them again with: initbench resume" in " ".join(result.stderr.split())
+
+
+def test_quiet_says_nothing_but_the_answer(call):
+    result = call("run", "kaiming", *TINY, "--quiet")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert "kaiming" in result.stdout
+
+
+@pytest.mark.parametrize("kind", ["schemes", "models", "datasets", "engines", "configs"])
+def test_a_list_has_a_line_for_each_name(call, kind):
+    text, document = call("list", kind), call("list", kind, "--json")
+    names = [line["name"] for line in json.loads(document.stdout)[kind]]
+    assert len(names) > 1
+    assert all(name in text.stdout for name in names)
+
+
+@pytest.mark.parametrize("name", ["kaiming", "he", "mlp", "mnist5k", "serial", "smoke"])
+def test_everything_that_has_a_name_can_be_shown(call, name):
+    result = call("show", name)
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) > 4
+
+
+def test_the_example_of_a_scheme_is_python_that_runs(call):
+    lines = call("show", "constant").stdout.splitlines()
+    start = lines.index("In Python") + 1
+    from torch import nn
+
+    names = {"model": nn.Linear(3, 2)}
+    exec("\n".join(lines[start : start + 2]), names)
+    assert names["report"].scheme == "constant:value=0.5"
+    assert names["model"].weight.unique().numel() == 1
+
+
+def test_a_config_is_shown_with_every_default(call):
+    result = call("config", "show", "smoke", "--set", "train.lr=0.5")
+    assert "lr: 0.5" in result.stdout
+    assert "momentum: 0.9" in result.stdout
+
+
+def test_the_schema_is_json(call):
+    assert json.loads(call("config", "schema").stdout)["title"] == "initbench configuration"
+
+
+def test_the_version_is_printed(call):
+    assert call("--version").stdout == f"{initbench.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["compare"], ["data"], ["config"], ["smoke"], ["resume"], ["report"], ["doctor"]])
+def test_help_goes_to_stdout_and_has_an_example_or_the_commands(call, command):
+    result = call(*command, "--help")
+    assert result.exit_code == 0
+    assert "Usage: " in result.stdout
+    assert "Example: initbench" in result.stdout or "Commands" in result.stdout or "Try: initbench" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("initbench compare xav", {"xavier", "xavier_normal", "xavier_uniform"}),
+        ("initbench run --model ml", {"mlp"}),
+        ("initbench run --dataset mnist", {"mnist", "mnist5k"}),
+        ("initbench compare -c mnist_mlp_", {"mnist_mlp_deep"}),
+    ],
+)
+def test_the_shell_completes_names(call, words, expected):
+    environment = {"_INITBENCH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    result = CliRunner().invoke(app, prog_name="initbench", env=environment)
+    assert set(result.stdout.split()) == expected
