@@ -44,8 +44,8 @@ class InitContext:
 
     `batch(size, index)` gives (inputs, labels) from the training split on the model's device: normalized float images
     (size, C, H, W) or (size, features) and int64 labels (size,); index 0, 1, ... are different batches, the same for every
-    scheme of a seed. None where there is no data (`init_network` without any). `find_layers()` looks again, for schemes
-    that changed the model.
+    scheme of a seed. None where there is no data (`init_network` without any). `inputs` is a batch as the model takes it,
+    for schemes that only need to run it. `find_layers()` looks again, for schemes that changed the model.
     """
 
     seed: int
@@ -54,6 +54,7 @@ class InitContext:
     overrides: tuple[tuple[str, "Layerwise"], ...] = ()
     batch: Callable[[int, int], tuple[Tensor, Tensor]] | None = None
     train: TrainConfig | None = None
+    inputs: Tensor | None = None
     find_layers: Callable[[], tuple[WeightLayer, ...]] | None = None
 
     def own_layers(self, model: nn.Module) -> tuple[WeightLayer, ...]:

@@ -8,6 +8,7 @@ from initbench.nn.layers import WeightLayer
 from initbench.schemes.arguments import number
 from initbench.schemes.suitability import Check, refuse_where
 from initbench.theory import activations
+from initbench.theory.functions import SHAPES
 
 LINEAR = {
     "linear", "identity", "none", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
@@ -87,15 +88,23 @@ def known_activations(scheme: str) -> Check:
 
 
 def fed_by(scheme: str, layers: tuple[WeightLayer, ...]) -> dict[str, str]:
-    """The activation that feeds each layer, by its parameter: that after the layer before, and for the first its own.
+    """The activation that feeds each layer, by its parameter: that on the way to it, and for the first its own.
 
-    Raises: DoesNotApply for an activation that is not a known one.
+    Where the model has not been run it is that after the layer before. Raises: DoesNotApply for an activation that is not
+    a known one.
     """
-    feeding, before = {}, None
+    feeding: dict[str, str] = {}
+    before: WeightLayer | None = None
     for layer in layers:
-        before = before or layer.activation or "linear"
-        feeding[layer.parameter] = before
-        before = layer.activation
+        on_the_way = [step for step in layer.surroundings.path if parse_ref(step).name in SHAPES]
+        first = before is None or (layer.surroundings.uses > 0 and not layer.surroundings.sources)
+        if on_the_way:
+            feeding[layer.parameter] = on_the_way[-1]
+        elif first or before is None:
+            feeding[layer.parameter] = layer.activation or "linear"
+        else:
+            feeding[layer.parameter] = "linear" if layer.surroundings.uses else before.activation or "linear"
+        before = layer
     for name in set(feeding.values()) - LINEAR:
         try:
             activations.find(name)

@@ -5,9 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from initbench.config import parse_ref
 from initbench.errors import ConfigError
 from initbench.nn.assign import Law
 from initbench.nn.layers import WeightLayer
+from initbench.nn.operations import DROPOUTS
 from initbench.schemes import InitContext, Layerwise
 from initbench.schemes.arguments import choose, number
 from initbench.schemes.sampling import Distribution, scaled
@@ -45,7 +47,11 @@ def build(*, p: float | str = "auto", distribution: Distribution = "normal") -> 
 
 
 def kept_before(model: nn.Module, layers: tuple[WeightLayer, ...]) -> dict[str, float]:
-    """For each weight the share that dropout keeps of its input: the product over dropout modules registered since the weight before."""
+    """For each weight the share that dropout keeps of its input.
+
+    It is the product over what the signal passes on its way; where the model has not been run, over the dropout modules
+    registered since the weight before.
+    """
     weights = {id(layer.module): layer for layer in layers}
     kept, share = {}, 1.0
     for module in model.modules():
@@ -56,4 +62,9 @@ def kept_before(model: nn.Module, layers: tuple[WeightLayer, ...]) -> dict[str, 
                 if layer.module is module:
                     kept[layer.parameter] = share
             share = 1.0
-    return {layer.parameter: kept.get(layer.parameter, 1.0) for layer in layers}
+    return {layer.parameter: _kept_on_the_way(layer) if layer.surroundings.uses else kept.get(layer.parameter, 1.0) for layer in layers}
+
+
+def _kept_on_the_way(layer: WeightLayer) -> float:
+    steps = [parse_ref(step) for step in layer.surroundings.path]
+    return math.prod(1 - float(step.params.get("p", 0.0)) for step in steps if step.name in DROPOUTS)

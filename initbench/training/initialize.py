@@ -47,6 +47,7 @@ def initialize(
         overrides=tuple((pattern, _layerwise(pattern, ref)) for pattern, ref in rules.layers.items()),
         batch=batch,
         train=train,
+        inputs=inputs,
         find_layers=find_layers,
     )
     refuse_missing(chosen, context)

@@ -1,0 +1,91 @@
+"""The scheme `lsuv`."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from initbench.nn.layers import WeightLayer
+from initbench.results import InitReport
+from initbench.schemes import InitContext, Layerwise, Need
+from initbench.schemes.arguments import number, switch, whole
+from initbench.schemes.forward import free_biases, layer_outputs, remeasured, start_from, training_batch, unit_axis
+from initbench.schemes.structural import layerwise
+
+FAMILY = "data-dependent"
+ALIASES: dict[str, dict[str, object]] = {"layer_sequential_unit_variance": {}}
+
+
+def build(
+    *, base: str = "orthogonal", tolerance: float = 0.1, max_iterations: int = 10, batch_size: int = 256, centre: bool = False
+) -> "Lsuv":
+    """Layer-sequential unit variance: orthogonal weights, each divided until its output has variance 1 on real data.
+
+    W ~ `base`, b = 0; then in execution order, on one batch of training data: W /= sqrt(Var(output)) until
+    |Var - 1| < `tolerance` or `max_iterations` times. The variance is over images, units and positions together. With
+    `centre` the bias of each unit also takes the mean out, once its layer's variance is right. Needs data; any network of
+    layers whose outputs can be seen (not those of recurrent layers, which keep `base`).
+
+    Source: Mishkin & Matas 2016, algorithm 1. The authors' torch code compares the standard deviation, and goes by
+    registration; `centre` is its `needed_mean`, but exact.
+    """
+    return Lsuv(
+        base=layerwise(base),
+        tolerance=number("tolerance", tolerance, above=0.0),
+        max_iterations=whole("max_iterations", max_iterations, least=1),
+        batch_size=whole("batch_size", batch_size, least=2),
+        centre=switch("centre", centre),
+    )
+
+
+@dataclass(frozen=True)
+class Lsuv:
+    """Starts from `base` and rescales layer by layer."""
+
+    base: Layerwise
+    tolerance: float
+    max_iterations: int
+    batch_size: int
+    centre: bool
+    name: str = "lsuv"
+    needs: frozenset[Need] = frozenset({Need.DATA})
+
+    @torch.no_grad()
+    def apply(self, model: nn.Module, context: InitContext) -> InitReport:
+        """Initializes in place. Raises: DoesNotApply as `base` does."""
+        inputs, _ = training_batch(self.name, context, self.batch_size)
+        report = start_from(self.base, self.name, model, context)
+        layers = context.own_layers(model)
+        biases = free_biases(model, context.rules) if self.centre else {}
+        outputs = layer_outputs(model, inputs)
+        notes, changed = [], []
+        for layer in layers:
+            outcome, outputs = self._settle(model, inputs, layer, outputs)
+            if outcome is not None:
+                notes.append(f"'{layer.name}' {outcome}")
+            changed.append(layer.parameter)
+            bias = biases.get(layer.bias or "")
+            if bias is not None and layer.parameter in outputs:
+                values = outputs[layer.parameter].movedim(unit_axis(layer), -1).flatten(0, -2)
+                bias.sub_(values.mean(dim=0).to(bias.dtype))
+                changed.append(layer.bias or "")
+                outputs = layer_outputs(model, inputs)
+        return remeasured(report, model, changed, f"{self.base.name}, scaled to unit variance", notes)
+
+    def _settle(
+        self, model: nn.Module, inputs: Tensor, layer: WeightLayer, outputs: dict[str, Tensor]
+    ) -> tuple[str | None, dict[str, Tensor]]:
+        """Scales one layer; gives what is to be said about it and the outputs afterwards."""
+        for _ in range(self.max_iterations):
+            if layer.parameter not in outputs:
+                return "has no output that can be seen, and keeps its values.", outputs
+            variance = outputs[layer.parameter].double().var(correction=0).item()
+            if abs(variance - 1) < self.tolerance:
+                return None, outputs
+            if not (math.isfinite(variance) and variance > 0):
+                return f"has an output variance of {variance:g}, and keeps its values.", outputs
+            layer.weight.div_(math.sqrt(variance))
+            outputs = layer_outputs(model, inputs)
+        variance = outputs[layer.parameter].double().var(correction=0).item()
+        return (None if abs(variance - 1) < self.tolerance else f"has variance {variance:.3g} after all iterations."), outputs
