@@ -41,6 +41,7 @@ __all__ = [
     "init_network",
     "load_results",
     "make_plan",
+    "options",
     "plan_of",
     "report",
     "resume",
@@ -73,17 +74,17 @@ def configure(
     source: str | Path | None = None,
     *,
     settings: Sequence[str] = (),
-    options: Mapping[str, tuple[str, Any]] | None = None,
+    asked: Mapping[str, tuple[str, Any]] | None = None,
     data_dir: str | None = None,
 ) -> ExperimentConfig:
-    """The question of a command: a config file or shipped name, `a.b=c` settings, options (key -> (its word, value)).
+    """The question of a command: a config file or shipped name, `a.b=c` settings, what `options` gives.
 
     Raises: ConfigError with every problem at once.
     """
     config = config_file.load_config(
         None if source is None else str(source),
         settings=settings,
-        options=options,
+        options=asked,
         default_seeds=DEFAULT_SEEDS.get(command, 1),
         data_files=lambda: _data_files(data_dir),
     )
@@ -115,8 +116,8 @@ def compare(
     `settings` are texts such as "train.lr=0.1"; `means` are those of `Execution` (output, device, engine, jobs, ...).
     Raises: InitbenchError with one sentence.
     """
-    options = _options(schemes, model, dataset, seeds, epochs, steps)
-    question = configure("compare", config, settings=settings, options=options, data_dir=means.get("data_dir"))
+    asked = options(schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps)
+    question = configure("compare", config, settings=settings, asked=asked, data_dir=means.get("data_dir"))
     return carry_out(make_plan("compare", question, Execution(**means), reference), watch)
 
 
@@ -134,8 +135,8 @@ def run(
     **means: Unpack[Means],
 ) -> Results:
     """Trains with one scheme, one seed unless more are asked for: `run("kaiming")`; see `compare`."""
-    options = _options(None if method is None else [method], model, dataset, seeds, epochs, steps)
-    question = configure("run", config, settings=settings, options=options, data_dir=means.get("data_dir"))
+    asked = options(None if method is None else [method], model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps)
+    question = configure("run", config, settings=settings, asked=asked, data_dir=means.get("data_dir"))
     return carry_out(make_plan("run", question, Execution(**means)), watch)
 
 
@@ -246,21 +247,26 @@ def _mean_accuracy(outcome: Results, scheme: str) -> float:
     return sum(last) / len(last)
 
 
-def _options(
-    schemes: Sequence[str | Ref] | None,
-    model: str | None,
-    dataset: str | None,
-    seeds: int | Sequence[int] | None,
-    epochs: int | None,
-    steps: int | None,
+def options(
+    schemes: Sequence[str | Ref] | None = None,
+    *,
+    model: str | None = None,
+    dataset: str | None = None,
+    seeds: int | str | Sequence[int] | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    strict: bool | None = None,
+    dashes: str = "",
 ) -> dict[str, tuple[str, Any]]:
+    """What changes the question, for `configure`: key -> (the word that the user knows it by, value or None)."""
     return {
-        "schemes": ("schemes", None if schemes is None else [str(scheme) for scheme in schemes]),
-        "model": ("model", model),
-        "dataset": ("dataset", dataset),
-        "seeds": ("seeds", list(seeds) if isinstance(seeds, Sequence) else seeds),
-        "train.epochs": ("epochs", epochs),
-        "train.steps": ("steps", steps),
+        "schemes": ("scheme", [str(scheme) for scheme in schemes] if schemes is not None else None),
+        "model": (f"{dashes}model", model),
+        "dataset": (f"{dashes}dataset", dataset),
+        "seeds": (f"{dashes}seeds", seeds if isinstance(seeds, str | int | None) else list(seeds)),
+        "train.epochs": (f"{dashes}epochs", epochs),
+        "train.steps": (f"{dashes}steps", steps),
+        "init.strict": (f"{dashes}strict", strict),
     }
 
 

@@ -114,8 +114,8 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Train with one scheme and look at what happens, layer by layer."""
-    options = _options(schemes, method, model, dataset, seeds, epochs, steps, strict=strict)
-    question = api.configure("run", config, settings=settings or (), options=options, data_dir=data_dir)
+    asked = _options(schemes, method, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, strict=strict or None)
+    question = api.configure("run", config, settings=settings or (), asked=asked, data_dir=data_dir)
     means = Execution(engine=engine, device=device, jobs=jobs, output=out, data_dir=data_dir, fresh=fresh)
     _carry_out(api.make_plan("run", question, means), dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
 
@@ -146,8 +146,8 @@ def compare(
     verbose: Verbose = False,
 ) -> None:
     """Train with several schemes and the same seeds, and say what differs."""
-    options = _options(schemes, method, model, dataset, seeds, epochs, steps, strict=strict)
-    question = api.configure("compare", config, settings=settings or (), options=options, data_dir=data_dir)
+    asked = _options(schemes, method, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, strict=strict or None)
+    question = api.configure("compare", config, settings=settings or (), asked=asked, data_dir=data_dir)
     means = Execution(engine=engine, device=device, jobs=jobs, output=out, data_dir=data_dir, fresh=fresh)
     _carry_out(api.make_plan("compare", question, means, reference), dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
 
@@ -237,28 +237,8 @@ def doctor(*, data_dir: DataDir = None, as_json: Json = False) -> None:
         raise NotThereError(f"Does not work: {', '.join(broken)}. The remedies are above.")
 
 
-def _options(
-    schemes: list[str] | None,
-    method: list[str] | None,
-    model: str | None,
-    dataset: str | None,
-    seeds: str | None,
-    epochs: int | None,
-    steps: int | None,
-    *,
-    strict: bool,
-) -> dict[str, tuple[str, Any]]:
-    """The options that change the question: key -> (the word that the user knows it by, value or None)."""
-    named = [*(schemes or ()), *(method or ())]
-    return {
-        "schemes": ("SCHEME", named or None),
-        "model": ("--model", model),
-        "dataset": ("--dataset", dataset),
-        "seeds": ("--seeds", seeds),
-        "train.epochs": ("--epochs", epochs),
-        "train.steps": ("--steps", steps),
-        "init.strict": ("--strict", strict or None),
-    }
+def _options(schemes: list[str] | None, method: list[str] | None, **more: Any) -> dict[str, tuple[str, Any]]:
+    return api.options([*(schemes or ()), *(method or ())] or None, **more, dashes="--")
 
 
 def _carry_out(steps: api.Plan, *, dry_run: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
