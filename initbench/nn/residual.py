@@ -38,7 +38,7 @@ class PadShortcut(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.extra - before))
 
 
-PASSING = ("dropout", "feature_dropout", "avg_pool", "adaptive_avg_pool")
+PASSING = ("dropout", "feature_dropout", "avg_pool", "adaptive_avg_pool", "scale", "shift")
 """How the functions begin that a constant factor can be taken through."""
 NORMALIZING = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
 
