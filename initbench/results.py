@@ -71,6 +71,30 @@ class InitReport(Frozen):
         """Names of the parameters that nothing set."""
         return tuple(entry.parameter for entry in self.parameters if entry.setter is Setter.UNTOUCHED)
 
+    def __str__(self) -> str:
+        """A table for people: a line a parameter, what it should be and what it is."""
+        rows = [("parameter", "shape", "set by", "law", "std", "measured", "mean")]
+        rows += [
+            (
+                entry.parameter,
+                "x".join(map(str, entry.shape)) or "scalar",
+                entry.by,
+                entry.law or "",
+                _short(entry.target_std),
+                _short(entry.std),
+                _short(entry.mean),
+            )
+            for entry in self.parameters
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines += [f"learning rate x {factor:g}: {name}" for name, factor in self.lr_multipliers.items()]
+        return "\n".join([f"{self.scheme}: {len(self.parameters)} parameters", *lines, *self.notes])
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
 
 class LayerStats(Frozen):
     """One weight layer at one step, measured on the fixed probe batch.
