@@ -144,7 +144,7 @@ def load_results(folder: str | Path = RESULTS / "latest") -> Results:
     results = store.read_results(folder, (job.job_id for job in manifest.jobs))
     if not results:
         raise StorageError(f"{folder} holds no finished run yet. Go on with: initbench resume {folder}")
-    return Results(folder, config, results, summarize(results, reference=manifest.reference))
+    return Results(folder, config, results, summarize(results, reference=manifest.reference, order=[str(ref) for ref in config.schemes]))
 
 
 def _run_missing(steps: Plan, watch: Watch | None) -> None:

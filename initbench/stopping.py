@@ -24,27 +24,30 @@ class StoppableWatch:
     def __init__(self, inner: Watch) -> None:
         self.inner = inner
         self.requested: int | None = None
+        self.stepping = False
         self.left = 0
 
     def planned(self, steps: Plan) -> None:
-        """From here on a signal waits for the end of a step."""
+        """Passes it on."""
         self.left = len(steps.missing)
         self.inner.planned(steps)
 
     def progress(self, sign: Progress) -> None:
-        """A step is finished."""
+        """A step is finished: from here on a signal waits for the end of a step."""
+        self.stepping = True
         self.inner.progress(sign)
         self._stop_if_requested()
 
     def finished(self, result: RunResult) -> None:
         """A run is finished and its result is saved."""
         self.left -= 1
+        self.stepping = self.left > 0
         self.inner.finished(result)
         self._stop_if_requested()
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """Notes the first signal while runs are under way; otherwise, and for the second, stops at once."""
-        if self.requested is not None or self.left == 0:
+        """Notes the first signal while steps are made; otherwise, and for the second, stops at once."""
+        if self.requested is not None or not self.stepping:
             raise StopRequest(number)
         self.requested = number
 

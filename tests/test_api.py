@@ -1,0 +1,212 @@
+"""The public Python functions and the route behind every command."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import initbench
+from initbench import api, route, store
+from initbench.config import Execution
+from initbench.errors import ConfigError, DataError, StorageError
+from initbench.results import RunStatus
+
+TINY = {
+    "model": "mlp:depth=1,width=8",
+    "dataset": "synthetic:n=64,test=20,shape=[1,4,4]",
+    "steps": 2,
+    "settings": ["train.batch_size=16", "probe.batch_size=16"],
+    "device": "cpu",
+    "engine": "serial",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "out"
+    return initbench.compare(["xavier", "kaiming"], seeds=2, output=str(folder), **TINY)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Plots are not what is tested, and take most of the time."""
+    monkeypatch.setattr("initbench.report.draw.draw", lambda _plot: {".png": b"", ".svg": b"<svg/>"})
+
+
+class Heard:
+    def __init__(self, stop_after=None):
+        self.runs, self.steps, self.stop_after = [], None, stop_after
+
+    def planned(self, steps):
+        self.steps = steps
+
+    def progress(self, sign):
+        pass
+
+    def finished(self, result):
+        self.runs.append(result)
+        if len(self.runs) == self.stop_after:
+            raise KeyboardInterrupt
+
+
+def test_a_comparison_gives_its_results_summary_and_folder(finished):
+    assert [(str(run.job.scheme), run.job.seed) for run in finished.results] == [
+        ("xavier", 0),
+        ("kaiming", 0),
+        ("xavier", 1),
+        ("kaiming", 1),
+    ]
+    assert {run.status for run in finished.results} == {RunStatus.COMPLETED}
+    assert [scheme.scheme for scheme in finished.summary.schemes] == ["xavier", "kaiming"]
+    assert finished.doubts == ()
+    manifest = store.read_manifest(finished.folder)
+    assert manifest.finished >= manifest.started
+    assert [job.job_id for job in manifest.jobs] == [run.job_id for run in finished.results]
+
+
+def test_the_tables_are_data_frames(finished):
+    frame = finished.to_pandas("curves")
+    losses = frame[(frame.scheme == "xavier") & (frame.seed == 0) & (frame.quantity == "train_loss")]
+    assert losses.value.tolist() == pytest.approx(list(finished.results[0].train_losses))
+    with pytest.raises(ConfigError, match=r"There is no table 'losses' .* There are: comparisons, curves, init, layers, summary."):
+        finished.to_pandas("losses")
+
+
+def test_what_is_done_is_not_run_again(finished):
+    heard = Heard()
+    again = initbench.compare(["glorot", "he"], seeds=2, output=str(finished.folder), watch=heard, **TINY)
+    assert heard.runs == []
+    assert len(heard.steps.done) == 4
+    assert again.results == finished.results
+    assert again.summary == finished.summary
+
+
+def test_an_interrupted_comparison_goes_on_where_it_was(finished, no_pictures, tmp_path):
+    folder = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        initbench.compare(["xavier", "kaiming"], seeds=2, output=str(folder), watch=Heard(stop_after=1), **TINY)
+    assert len(initbench.load_results(folder).results) == 1
+    assert not (folder / "summary.json").exists()
+    heard = Heard()
+    resumed = api.resume(folder, watch=heard, engine="serial", device="cpu")
+    assert len(heard.runs) == 3
+    assert [run.train_losses for run in resumed.results] == [run.train_losses for run in finished.results]
+
+
+def test_a_failed_run_is_tried_again_and_other_results_stay(finished, tmp_path):
+    steps = route.plan_of(finished.folder, Execution(engine="serial", device="cpu"))
+    folder = tmp_path / "copy"
+    store.write_manifest(folder, store.read_manifest(finished.folder))
+    for number, run in enumerate(finished.results):
+        store.write_result(folder, run.model_copy(update={"status": RunStatus.FAILED}) if number == 2 else run)
+    copied = route.make_plan("compare", steps.config, Execution(output=str(folder)))
+    assert [name for name, _ in copied.missing] == [finished.results[2].job_id]
+
+
+def test_fresh_runs_everything_again_but_only_once_it_can(finished, no_pictures, tmp_path):
+    folder = tmp_path / "out"
+    first = initbench.run("zeros", output=str(folder), **TINY)
+    with pytest.raises(DataError):
+        initbench.run("zeros", output=str(folder), fresh=True, **{**TINY, "dataset": "npz:file=./nowhere.npz"})
+    assert initbench.load_results(folder).results == first.results
+    heard = Heard()
+    initbench.run("ones", output=str(folder), fresh=True, watch=heard, **TINY)
+    assert len(heard.runs) == 1
+    assert len(list((folder / "jobs").iterdir())) == 1
+
+
+def test_bad_input_leaves_no_folder_behind(tmp_path):
+    for change in ({"dataset": "npz:file=./nowhere.npz"}, {"model": "mlp:depth=-1"}, {"device": "cuda:77"}):
+        with pytest.raises(initbench.errors.InitbenchError):
+            initbench.run("zeros", **{**TINY, **change})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_is_made_anew_against_another_reference(finished, no_pictures):
+    assert finished.summary.reference == "xavier"
+    again = api.report(finished.folder, "he")
+    assert again.summary.reference == "kaiming"
+    assert json.loads((finished.folder / "summary.json").read_text())["reference"] == "kaiming"
+    assert store.read_manifest(finished.folder).reference == "kaiming"
+    api.report(finished.folder, "xavier")
+
+
+def test_results_are_loaded_from_latest(no_pictures, tmp_path):
+    made = initbench.run("zeros", **TINY)
+    assert made.folder.parent.name == "results"
+    assert initbench.load_results().results == made.results
+    with pytest.raises(StorageError, match=r"nowhere holds no initbench results"):
+        initbench.load_results(tmp_path / "nowhere")
+
+
+def test_runs_made_under_other_conditions_are_doubted(finished):
+    changed = finished.results[0].model_copy(update={"provenance": {**finished.results[0].provenance, "data": "another"}})
+    mixed = route.Results(finished.folder, finished.config, (changed, *finished.results[1:]), finished.summary)
+    assert len(mixed.doubts) == 1
+    assert "data: another (1 runs)" in mixed.doubts[0]
+
+
+def smoke_results(finished, accuracies):
+    config = finished.config.model_copy(update={"schemes": tuple(api.as_ref(name) for name in accuracies)})
+    runs = []
+    for scheme, accuracy in accuracies.items():
+        run = finished.results[0]
+        evaluations = tuple(item.model_copy(update={"test_accuracy": accuracy}) for item in run.evaluations)
+        runs.append(run.model_copy(update={"job": run.job.model_copy(update={"scheme": api.as_ref(scheme)}), "evaluations": evaluations}))
+    return route.Results(finished.folder, config, tuple(runs), finished.summary)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "missed"),
+    [
+        ({"kaiming": 0.8, "xavier": 0.2, "normal": None}, []),
+        ({"kaiming": 0.6, "xavier": 0.2}, ["kaiming reaches a mean test accuracy of 60.0%; it must reach 70%."]),
+        ({"kaiming": 0.8, "xavier": 0.6}, ["kaiming (80.0%) must be 30 points of accuracy above xavier (60.0%)."]),
+    ],
+)
+def test_the_gate_says_what_it_misses(finished, accuracies, missed):
+    assert api.missed_gates(smoke_results(finished, accuracies)) == missed
+
+
+def test_the_gate_is_always_tried_anew():
+    assert api.smoke_plan().execution.fresh
+
+
+def test_init_network_sets_a_model_and_reports_each_parameter():
+    model = nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    before = torch.get_rng_state()
+    report = initbench.init_network(model, "kaiming:mode=fan_out", seed=3, layers={"3": "zeros"}, bias=0.5)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [entry.parameter for entry in report.parameters] == [name for name, _ in model.named_parameters()]
+    assert model[1].bias.tolist() == [0.5] * 4
+    assert model[3].weight.abs().sum() == 0
+    again = nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    initbench.init_network(again, "kaiming:mode=fan_out", seed=3)
+    assert torch.equal(model[1].weight, again[1].weight)
+
+
+def test_init_network_leaves_alone_what_is_excluded_by_name():
+    model = nn.ModuleDict({"embedding_out": nn.Linear(3, 2), "head": nn.Linear(3, 2)})
+    nn.init.constant_(model["embedding_out"].weight, 7.0)
+    initbench.init_network(model)
+    assert model["embedding_out"].weight.unique().tolist() == [7.0]
+    initbench.init_network(model, exclude=("head",))
+    assert model["embedding_out"].weight.unique().numel() > 1
+
+
+def test_init_network_is_strict_when_asked():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3))
+            self.head = nn.Linear(3, 2)
+
+    assert initbench.init_network(Net()).untouched == ("scale",)
+    with pytest.raises(ConfigError, match=r"Nothing initializes scale"):
+        initbench.init_network(Net(), strict=True)

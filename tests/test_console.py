@@ -1,0 +1,144 @@
+"""What is printed, where it goes, and that it fits 80 columns."""
+
+import json
+
+import pytest
+
+from initbench import catalog, console, guide, live
+from initbench.config import ExperimentConfig, parse_ref
+from initbench.engines import Progress
+from initbench.provenance import Check
+from initbench.results import Evaluation, RunResult, RunStatus
+from initbench.route import make_plan
+
+
+@pytest.fixture(autouse=True)
+def eighty_columns(monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def steps():
+    return make_plan("compare", ExperimentConfig(schemes=(parse_ref("xavier"), parse_ref("normal")), seeds=(0, 1)))
+
+
+def ended(steps, number, status, **more):
+    name, job = steps.jobs[number]
+    return RunResult(job_id=name, job=job, status=status, **more)
+
+
+def test_data_goes_to_stdout_and_everything_for_people_to_stderr(capsys):
+    console.text("data")
+    console.document({"a": 1})
+    for tell in (console.say, console.hint, console.warn, console.error):
+        tell("[for] people")
+    out, err = capsys.readouterr()
+    assert out.startswith("data\n")
+    assert json.loads(out.removeprefix("data\n")) == {"a": 1}
+    assert err.splitlines() == ["[for] people", "[for] people", "Warning: [for] people", "Error: [for] people"]
+
+
+def test_several_problems_are_counted_and_told_a_line_each(capsys):
+    console.error("one\ntwo")
+    assert capsys.readouterr().err.splitlines() == ["2 errors:", "  one", "  two"]
+
+
+def test_a_long_sentence_is_not_broken(capsys):
+    console.error("word " * 60)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_number_that_json_has_not_is_never_written():
+    with pytest.raises(ValueError, match=r"JSON"):
+        console.document({"a": float("nan")})
+
+
+def test_a_table_that_fits_keeps_a_line_a_row(capsys):
+    console.table("Title", ("scheme", "test accuracy"), [("[x]", "92.1 % [91.2, 92.5]")], right=frozenset({1}))
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        "Title",
+        "scheme        test accuracy",
+        "[x]     92.1 % [91.2, 92.5]",
+    ]
+
+
+def test_a_table_that_is_too_wide_breaks_before_intervals_and_never_inside(capsys):
+    row = ("kaiming:mode=fan_out", "92.1 % [91.2, 92.5]", "0.288 [0.263, 0.322]", "7 of 8 trained, 1 diverged", "15518", "16402")
+    columns = ("scheme", "test accuracy", "test loss", "seeds", "activations last/first", "gradients first/last")
+    console.table("", columns, [row], right=frozenset({1, 2, 4, 5}))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    for whole in ("92.1 %", "[91.2, 92.5]", "[0.263, 0.322]", "15518"):
+        assert whole in out
+
+
+@pytest.mark.parametrize("kind", [*guide.LISTED])
+def test_a_list_fits_the_width_and_has_every_name(kind, capsys):
+    console.listing(kind, guide.listed(kind))
+    out = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
+    assert all(line.name in out for line in guide.listed(kind))
+
+
+def test_the_page_of_a_scheme_has_formula_parameters_source_and_example(capsys):
+    entry = catalog.find("scheme", "kaiming")[0]
+    console.entry_page(entry, guide.example(entry))
+    out = capsys.readouterr().out
+    for part in ("gain^2", "Source: He et al. 2015", "he_uniform = kaiming:distribution=uniform", "fan_in", "In Python", "kaiming.py"):
+        assert part in out
+
+
+def test_what_the_doctor_found_is_marked(capsys):
+    console.checks([Check("torch", "broken", "no libtorch", "Install it."), Check("disk", "fine", "9 GiB")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["broken", "torch", "no", "libtorch", "Install", "it."]
+    assert lines[1].startswith("fine")
+
+
+def test_elsewhere_than_on_a_terminal_each_finished_run_is_one_plain_line(steps, capsys):
+    evaluation = Evaluation(step=2, epoch=1.0, test_loss=0.25, test_accuracy=0.9)
+    with live.run_screen(quiet=False, verbose=False) as screen:
+        screen.planned(steps)
+        screen.progress(Progress(steps.jobs[0][0], 1, 2))
+        screen.finished(ended(steps, 0, RunStatus.COMPLETED, evaluations=(evaluation,), seconds={"total": 1.25}))
+        screen.finished(ended(steps, 1, RunStatus.DIVERGED, first_bad_step=3))
+        screen.finished(ended(steps, 2, RunStatus.FAILED, reason="out of [tune]"))
+        screen.finished(ended(steps, 3, RunStatus.SKIPPED, reason="no branches"))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "4 runs: 2 schemes x 2 seeds with mlp on mnist5k.",
+        "[1/4] xavier, seed 0: 90.0% test accuracy, loss 0.250 (1.2 s)",
+        "[2/4] normal, seed 0: diverged at step 3",
+        "[3/4] xavier, seed 1: failed: out of [tune]",
+        "[4/4] normal, seed 1: skipped: no branches",
+    ]
+
+
+def test_quiet_says_nothing(steps, capsys):
+    with live.run_screen(quiet=True, verbose=False) as screen:
+        screen.planned(steps)
+        screen.finished(ended(steps, 1, RunStatus.DIVERGED, first_bad_step=3))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_on_a_terminal_a_bar_shows_all_runs_and_those_under_way(steps, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with live.run_screen(quiet=False, verbose=False) as screen:
+        screen.planned(steps)
+        screen.progress(Progress(steps.jobs[0][0], 1, 2))
+        screen.bars.bars.refresh()
+        screen.finished(ended(steps, 0, RunStatus.COMPLETED))
+    err = capsys.readouterr().err
+    assert "all runs" in err
+    assert "xavier, seed 0" in err
+    assert "[1/4]" not in err
+
+
+def test_a_dry_run_says_what_is_to_do(steps, capsys):
+    console.dry_run(steps, 12345)
+    out = capsys.readouterr().out
+    assert out.count("to do\n") == 4
+    assert "12,345 trainable parameters; 4 of 4 runs to do. Results: results/compare-mlp-mnist5k-" in out
