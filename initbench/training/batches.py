@@ -98,7 +98,7 @@ def batches(data: DeviceData, *, seed: int, batch_size: int, layout: torch.memor
     while True:
         order = epoch_order(seed, epoch, count).to(data.device)
         labels = data.y_train[order]
-        moves = _moves(seed, epoch, count).to(data.device) if augment else None
+        moves = epoch_moves(seed, epoch, count).to(data.device) if augment else None
         for start in range(0, count - batch_size + 1, batch_size):
             torch.index_select(data.x_train, 0, order[start : start + batch_size], out=raw)
             images = raw if moves is None else augmented(raw, moves[start : start + batch_size])
@@ -106,7 +106,7 @@ def batches(data: DeviceData, *, seed: int, batch_size: int, layout: torch.memor
         epoch += 1
 
 
-def _moves(seed: int, epoch: int, count: int) -> Tensor:
+def epoch_moves(seed: int, epoch: int, count: int) -> Tensor:
     """For each place in an epoch: rows and columns to move by (0 to 2 * PADDING) and whether to flip; int64 (count, 3)."""
     source = generator(seed, "augment", str(epoch))
     shifts = torch.randint(0, 2 * PADDING + 1, (count, 2), generator=source)

@@ -1,0 +1,174 @@
+"""The engines against each other, and what becomes of workers that are killed, interrupted or left alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from training_support import jobs_of
+
+from initbench.engines import processes, serial, to_check
+from initbench.errors import ConfigError, DataError
+from initbench.results import RunStatus
+
+HERE = Path(__file__).parent
+needs_processes = pytest.mark.skipif(sys.platform == "win32", reason="the engine processes is the engine serial there")
+
+
+def collect(engine, jobs, **options):
+    with closing(engine.execute(jobs, **{"device": "cpu", "data_dir": None, **options})) as results:
+        return {result.job_id: result for result in results}
+
+
+def compared(result):
+    """What must be equal in every engine."""
+    return result.model_copy(update={"seconds": {}, "provenance": {}})
+
+
+def alive(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def gone(process, seconds=10):
+    end = time.monotonic() + seconds
+    while alive(process) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not alive(process)
+
+
+def test_both_engines_give_the_same_results():
+    jobs = [
+        *jobs_of("kaiming", "xavier", seeds=(0, 1)),
+        *jobs_of("normal", train={"epochs": 1, "batch_size": 32, "lr": 1e30}),
+        *jobs_of("kaiming", model="cnn:channels=[4],norm=batch,dropout=0.2", train={"steps": 6, "batch_size": 32, "augment": True}),
+    ]
+    long = jobs_of("kaiming", train={"steps": 2000, "batch_size": 32}, probe={"every_steps": 2000, "batch_size": 8})
+    told = []
+    one, many = collect(serial, jobs), collect(processes, [*jobs, *long], workers=2, report=told.append)
+    assert many.pop(long[0][0]).status is RunStatus.COMPLETED
+    assert {name: compared(result) for name, result in one.items()} == {name: compared(result) for name, result in many.items()}
+    assert list(one) == [name for name, _ in jobs]
+    assert any(sign.job_id == long[0][0] and 0 < sign.done < sign.total == 2000 for sign in told)
+    assert [result.status for result in one.values()].count(RunStatus.DIVERGED) == 1
+
+
+@pytest.mark.parametrize(
+    ("engine", "parts", "kind", "says"),
+    [
+        (serial, {"train": {"batch_size": 999}}, ConfigError, "train.batch_size is 999"),
+        (processes, {"dataset": "mnist"}, DataError, "initbench data get mnist"),
+    ],
+    ids=["serial", "processes"],
+)
+def test_what_makes_jobs_impossible_is_raised_before_anything_runs(engine, parts, kind, says, tmp_path):
+    with pytest.raises(kind, match=says):
+        engine.execute(jobs_of("kaiming", "xavier", **parts), device="cpu", data_dir=str(tmp_path), workers=1)
+
+
+def test_only_what_differs_in_more_than_numbers_is_checked_twice():
+    jobs = [*jobs_of("kaiming", "xavier", seeds=(0, 1)), *jobs_of("kaiming", train={"lr": 0.5, "batch_size": 32, "epochs": 2})]
+    assert len(to_check(jobs)) == 2
+    assert len(to_check([*jobs, *jobs_of("kaiming", model="mlp:depth=1")])) == 3
+
+
+def test_closing_the_serial_engine_lets_go_of_the_data():
+    from initbench.training import worker
+
+    worker.forget_data()
+    results = serial.execute(jobs_of("kaiming", "xavier"), device="cpu", data_dir=None)
+    next(results)
+    assert worker.load_data.cache_info().currsize == 1
+    results.close()
+    assert worker.load_data.cache_info().currsize == 0
+
+
+@pytest.fixture
+def killer(tmp_path):
+    """A model that ends its own process in the run of seed 1, as the system does when memory runs out."""
+    path = tmp_path / "killer.py"
+    path.write_text(
+        textwrap.dedent(
+            """
+            import os, signal
+            import torch
+            from torch import nn
+
+            class Net(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.layer = nn.Linear(36, 3)
+                    self.marked = torch.rand(()).item() == MARK
+
+                def forward(self, images):
+                    if self.training and self.marked:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    return self.layer(images.flatten(1))
+            """
+        )
+    )
+    import torch
+
+    from initbench.nn.seeds import derived_seed
+
+    source = torch.Generator().manual_seed(derived_seed(1, "model"))
+    layer_weight, layer_bias = torch.empty(3, 36), torch.empty(3)
+    layer_weight.uniform_(generator=source), layer_bias.uniform_(generator=source)
+    path.write_text(path.read_text().replace("MARK", repr(torch.rand((), generator=source).item())))
+    return path
+
+
+@needs_processes
+def test_a_killed_worker_costs_the_run_it_was_at_and_no_other(killer):
+    jobs = jobs_of("kaiming", seeds=(0, 1, 2, 3, 4, 5), model=f"{killer}:Net")
+    results = collect(processes, jobs, workers=1)
+    assert [results[name].status for name, _ in jobs] == ["completed", "failed", *["completed"] * 4]
+    assert results[jobs[1][0]].reason == "its process was killed, as the system does when memory runs out"
+    assert results[jobs[1][0]].job == jobs[1][1]
+
+
+SCRIPT = """
+import sys
+from contextlib import closing
+sys.path.insert(0, {here!r})
+from training_support import jobs_of
+from initbench.engines import processes
+
+jobs = jobs_of("kaiming", seeds=(0, 1), train={{"steps": 500_000, "batch_size": 32}}, probe={{"every_steps": 500_000}})
+results = processes.execute(jobs, device="cpu", data_dir=None, workers=2, report=lambda sign: None)
+try:
+    print(*[worker.process for worker in results.gi_frame.f_locals["team"]], "torch" in sys.modules, flush=True)
+    with closing(results):
+        next(results)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@needs_processes
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_when_the_parent_is_stopped_its_workers_end_without_a_word(number, code):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(here=str(HERE))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=HERE.parent,
+        start_new_session=True,
+    )
+    *team, has_torch = parent.stdout.readline().split()
+    assert has_torch == "False"
+    os.killpg(parent.pid, number)
+    _, said = parent.communicate(timeout=30)
+    assert parent.returncode == code
+    assert said == ""
+    assert all(gone(int(process)) for process in team)
