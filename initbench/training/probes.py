@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from initbench.nn.capture import SIGNAL_COLUMNS, captured, moments, wide_type
+from initbench.nn.capture import captured, columns, wide_type
 from initbench.nn.layers import WeightLayer
 from initbench.results import LayerStats
 
-COLUMNS = (*SIGNAL_COLUMNS, "weight_variance", "weight_gradient_norm")
+COLUMNS = (
+    "pre_activation_mean", "pre_activation_variance", "activation_mean", "activation_variance", "zero_fraction", "dead_fraction",
+    "gradient_variance", "weight_variance", "weight_gradient_norm",
+)  # fmt: skip
 """The columns of what `measure` gives; each is a field of `LayerStats`."""
 
 
@@ -40,14 +43,16 @@ def measure(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, l
         if labels is not None and logits.requires_grad:
             loss = functional.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, reduction="sum")
             wanted = [index for index, weight in enumerate(weights) if weight.requires_grad]
-            found = torch.autograd.grad(loss, [weights[index] for index in wanted], allow_unused=True)
-            for index, got in zip(wanted, found, strict=True):
+            computed = torch.autograd.grad(loss, [weights[index] for index in wanted], allow_unused=True)
+            for index, got in zip(wanted, computed, strict=True):
                 gradients[index] = got
-    for row, weight, gradient in zip(forward.signals, weights, gradients, strict=True):
-        row["weight_variance"] = moments(weight)[1]
+    for signal, weight, gradient in zip(forward.signals, weights, gradients, strict=True):
+        signal.add("weight", weight)
         if gradient is not None:
-            row["weight_gradient_norm"] = _norm(gradient) / len(inputs)
-    return _table(forward.signals, inputs)
+            signal.add("weight_gradient", gradient)
+    found = columns(forward.signals, inputs)
+    found["weight_gradient_norm"] = found["weight_gradient_norm"] / len(inputs)
+    return torch.column_stack([found[name] for name in COLUMNS])
 
 
 def copy_weights(layers: tuple[WeightLayer, ...]) -> list[Tensor]:
@@ -74,10 +79,3 @@ def to_stats(layers: tuple[WeightLayer, ...], records: Sequence[ProbeRecord]) ->
 
 def _norm(values: Tensor) -> Tensor:
     return torch.linalg.vector_norm(values.detach(), dtype=wide_type(values))  # type: ignore[no-any-return]
-
-
-def _table(values: list[dict[str, Tensor]], inputs: Tensor) -> Tensor:
-    wide = wide_type(inputs)
-    missing = torch.full((), torch.nan, dtype=wide, device=inputs.device)
-    cells = [row.get(column, missing).to(wide) for row in values for column in COLUMNS]
-    return torch.stack(cells).view(len(values), len(COLUMNS))
