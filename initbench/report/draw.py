@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from initbench.report.figures import Line, Panel, Plot, Strip
-from initbench.report.scales import error_scale, error_unscale, limits, spread_apart, stretched, ticks_between
+from initbench.report.scales import error_scale, error_unscale, limits, power_of_ten, spread_apart, stretched, ticks_between
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,6 +39,7 @@ STYLE: dict[str, Any] = {
     "axes.titlesize": 10.5,
     "axes.titlecolor": INK,
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,
     "xtick.color": INK,
     "ytick.color": INK,
     "text.color": INK,
@@ -62,19 +63,18 @@ def draw(plot: Plot) -> dict[str, bytes]:
     with mpl.rc_context(settings):
         heights = [_panel_height(panel) for panel in plot.panels]
         figure = Figure(figsize=(WIDTH, 0.45 + sum(heights)), dpi=DPI)
-        figure.patch.set_alpha(0)
         figure.text(0.012, 1 - 0.09 / figure.get_figheight(), plot.title, fontsize=12, fontweight="bold", va="top")
         top = figure.get_figheight() - 0.45
         for panel, height in zip(plot.panels, heights, strict=True):
             _draw_panel(figure, panel, top, height)
             top -= height
-        vector, pixels = io.BytesIO(), io.BytesIO()
-        canvas: Any = FigureCanvasSVG(figure)
-        canvas.print_svg(vector, metadata={"Date": None, "Creator": None})
-        figure.patch.set_alpha(1)
-        canvas = FigureCanvasAgg(figure)
+        pixels, vector = io.BytesIO(), io.BytesIO()
+        canvas: Any = FigureCanvasAgg(figure)
         canvas.print_png(pixels, metadata={"Software": None})
-    return {".svg": vector.getvalue(), ".png": pixels.getvalue()}
+        figure.patch.set_alpha(0)
+        canvas = FigureCanvasSVG(figure)
+        canvas.print_svg(vector, metadata={"Date": None, "Creator": None})
+    return {".png": pixels.getvalue(), ".svg": vector.getvalue()}
 
 
 def _panel_height(panel: Panel) -> float:
@@ -137,10 +137,11 @@ def _set_y_axis(axes: Axes, panel: Panel, low: float, high: float) -> None:
 
     if panel.scale == "log":
         axes.set_yscale("log")
-        if high / low < 2e3:
+        axes.yaxis.set_major_formatter(lambda value, _: power_of_ten(value))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        if high / low < 2e3 and low > 1e-4:
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.yaxis.set_minor_formatter(NullFormatter())
     elif stretched(low, high, panel):
         axes.set_yscale("function", functions=(error_scale, error_unscale))
         ticks = ticks_between(low, high, 0.09, panel)

@@ -12,7 +12,7 @@ from initbench.outcomes import Outcome, find_metric, outcome
 from initbench.results import LayerStats, RunResult, RunStatus
 from initbench.summary import Runs, Summary
 
-MOST_POINTS = 200
+MOST_POINTS = 100
 """Longer curves are drawn as means over equal stretches, so that files stay small and lines readable."""
 
 LONGEST_NAME = 28

@@ -7,14 +7,19 @@ from initbench.report.figures import Panel
 
 DECADES = 9.0
 """A log axis shows at most so many powers of ten on each side of the middle; what lies beyond is marked at the edge."""
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LEAST_DECADES = 2.0
 """A log axis over layers shows at least so many, so that mere noise does not look like a trend."""
 
 
 def limits(panel: Panel) -> tuple[float, float]:
-    """The y range: all values with some room; on a log axis at most `DECADES` to each side of the middle value."""
-    values = sorted(y for line in panel.lines for _, y in line.points if y is not None and (panel.scale != "log" or y > 0))
-    values += [limit for band in panel.bands for _, *limits in band.points for limit in limits if panel.scale != "log" or limit > 0]
+    """The y range: all values with some room; on a log axis at most `DECADES` to each side of the middle value.
+
+    Runs that diverged may leave the range, so that those that train can be read.
+    """
+    seeds = [line for line in panel.lines if line.weight == "seed" and not line.broken]
+    values = sorted(y for line in seeds or panel.lines for _, y in line.points if y is not None and (panel.scale != "log" or y > 0))
+    values += [edge for band in panel.bands for _, *edges in band.points for edge in edges if panel.scale != "log" or edge > 0]
     if not values:
         return (0.1, 10.0) if panel.scale == "log" else (0.0, 1.0)
     if panel.scale != "log":
@@ -33,6 +38,11 @@ def limits(panel: Panel) -> tuple[float, float]:
 def stretched(low: float, high: float, panel: Panel) -> bool:
     """Whether accuracies are so far apart that only the scale of the error shows those near the top."""
     return panel.scale == "accuracy" and high - low > 0.3
+
+
+def power_of_ten(value: float) -> str:
+    """The label of a tick on a log axis, such as 10⁻³; plain text, which every renderer draws at once."""
+    return "10" + str(round(math.log10(value))).translate(RAISED)
 
 
 def spread_apart(places: list[float], distance: float) -> list[float]:

@@ -1,0 +1,91 @@
+import struct
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from simulated_runs import make_comparison, make_run
+
+from initbench.report.draw import COLOURS, DPI, WIDTH, draw
+from initbench.report.figures import plots
+from initbench.summary import group, summarize
+
+ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]
+
+
+def drawn(runs, order=()):
+    return {plot.name: draw(plot) for plot in plots(summarize(runs, order=order), group(runs, order))}
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return drawn(make_comparison(), ORDER)
+
+
+def texts(svg):
+    return ["".join(element.itertext()).strip() for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_the_same_plot_has_the_same_bytes(pictures):
+    runs = list(reversed(make_comparison()))
+    again = {
+        plot.name: draw(plot)
+        for plot in plots(summarize(runs, order=ORDER), group(runs, ORDER))
+        if plot.name in {"loss_curves", "accuracy"}
+    }
+    for name, files in again.items():
+        assert files == pictures[name]
+
+
+def test_pictures_carry_no_date_and_no_version(pictures):
+    for files in pictures.values():
+        assert b"<dc:date>" not in files[".svg"]
+        assert b"Matplotlib" not in files[".png"]
+
+
+def test_a_png_is_as_wide_as_a_readme_needs(pictures):
+    for files in pictures.values():
+        width, height = struct.unpack(">II", files[".png"][16:24])
+        assert width == WIDTH * DPI
+        assert 200 < height < 1200
+
+
+def test_every_scheme_is_labelled_in_its_own_colour(pictures):
+    svg = pictures["activation_variance"][".svg"].decode()
+    assert {"xavier", "kaiming", "normal", "lecun"} <= set(texts(svg))
+    for colour in COLOURS[:4]:
+        assert colour.lower() in svg.lower()
+
+
+def test_the_title_and_the_note_are_in_the_picture(pictures):
+    found = texts(pictures["loss_curves"][".svg"])
+    assert "Training loss: each seed (thin) and the median (thick)" in found
+    assert any("fixup: no loss curve (skipped)" in text for text in found)
+
+
+@pytest.mark.parametrize(("gain", "depth"), [(0.0, 3), (1e30, 3), (128.0, 30)])
+def test_vanished_and_overflowed_signals_can_be_drawn(gain, depth):
+    runs = [make_run("normal", seed, None, gain=gain, depth=depth) for seed in range(2)]
+    plot = next(plot for plot in plots(summarize(runs), group(runs)) if plot.name == "activation_variance")
+    assert "normal" in texts(draw(plot)[".svg"])
+
+
+def test_more_schemes_than_colours_differ_in_their_dashes():
+    names = [f"normal:std=0.{index}" for index in range(1, 9)]
+    runs = [make_run(name, 0) for name in names]
+    svg = draw(plots(summarize(runs), group(runs))[0])[".svg"].decode()
+    assert "stroke-dasharray" in svg
+    assert set(names) <= set(texts(svg))
+
+
+def test_drawing_leaves_pyplot_and_the_global_settings_alone():
+    code = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "import matplotlib; settings = lambda: [matplotlib.rcParams[name] for name in ('font.size', 'svg.hashsalt', 'axes.grid')]; before = settings()\n"
+        "from test_draw import drawn, make_run\n"
+        "assert drawn([make_run('kaiming', 0, layers=())])\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+        "assert settings() == before\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr

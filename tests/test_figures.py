@@ -1,0 +1,120 @@
+import pytest
+from simulated_runs import make_comparison, make_run
+
+from initbench.report.figures import MOST_POINTS, plots
+from initbench.summary import group, summarize
+
+ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]
+
+
+def plotted(runs, order=()):
+    return {plot.name: plot for plot in plots(summarize(runs, order=order), group(runs, order))}
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return plotted(make_comparison(), ORDER)
+
+
+def test_the_plots_of_a_comparison(comparison):
+    assert list(comparison) == ["loss_curves", "accuracy", "accuracy_curves", "activation_variance", "gradient_variance", "dead_units"]
+
+
+def test_every_seed_is_a_thin_line_and_each_scheme_one_thick_one(comparison):
+    lines = comparison["loss_curves"].panels[0].lines
+    assert sum(line.weight == "seed" for line in lines) == 8 + 8 + 8 + 7
+    assert [line.label for line in lines if line.weight == "middle"] == ["xavier", "kaiming", "normal (6/8 x)", "lecun"]
+
+
+def test_diverged_runs_are_marked_and_missing_schemes_named(comparison):
+    panel = comparison["loss_curves"].panels[0]
+    assert sum(line.broken for line in panel.lines) == 6
+    assert "x: diverged" in panel.note
+    assert "fixup: no loss curve (skipped)" in panel.note
+
+
+def test_the_median_ends_where_half_of_the_seeds_have_diverged(comparison):
+    middle = next(line for line in comparison["loss_curves"].panels[0].lines if line.label.startswith("normal"))
+    assert middle.points[-1][0] == 8  # seeds 0, 1, 3 and 4 end after 4, 5, 7 and 8 steps: at step 9 four of eight are gone
+
+
+def test_the_median_over_seeds_is_the_median():
+    runs = [make_run("kaiming", seed, train_losses=losses) for seed, losses in enumerate([(1.0, 5.0), (2.0, 4.0), (9.0, 3.0)])]
+    middle = plotted(runs)["loss_curves"].panels[0].lines[-1]
+    assert middle.points == ((1.0, 2.0), (2.0, 4.0))
+
+
+def test_long_curves_are_means_of_stretches_and_the_axis_says_so():
+    losses = tuple(float(index) for index in range(10 * MOST_POINTS))
+    panel = plotted([make_run("kaiming", 0, train_losses=losses)])["loss_curves"].panels[0]
+    assert panel.y_label == "training loss, mean of every 10 steps"
+    assert len(panel.lines[0].points) == MOST_POINTS
+    assert panel.lines[0].points[0] == (5.5, 4.5)
+
+
+def test_each_seed_is_a_dot_and_what_has_no_dot_is_written(comparison):
+    strips = comparison["accuracy"].panels[0].strips
+    assert [len(strip.values) for strip in strips] == [8, 8, 2, 7, 0]
+    assert [strip.note for strip in strips[2:]] == ["2 stuck, 6 diverged", "95.0 % [94.7, 95.3], 1 failed", "8 skipped"]
+    assert strips[2].middle is None
+
+
+def test_layers_run_forward_for_activations_and_backward_for_gradients(comparison):
+    forward, backward = comparison["activation_variance"].panels[0], comparison["gradient_variance"].panels[0]
+    assert [x for x, _ in forward.lines[0].points] == [1, 2, 3, 4]
+    assert [x for x, _ in backward.lines[0].points] == [4, 3, 2, 1]
+    assert (forward.layers, backward.layers) == ("forward", "backward")
+
+
+def test_there_is_a_panel_for_the_start_and_one_for_the_end(comparison):
+    start, end = comparison["activation_variance"].panels
+    assert [line.scheme for line in start.lines] == [0, 1, 2, 3]
+    assert "fixup: no measurement (skipped)" in end.note
+
+
+def test_a_scheme_that_always_diverged_has_no_end_and_that_is_said():
+    runs = [make_run(scheme, seed, accuracy) for scheme, accuracy in (("kaiming", 0.9), ("normal", None)) for seed in range(3)]
+    start, end = plotted(runs, ["kaiming", "normal"])["activation_variance"].panels
+    assert len(start.lines) == 2
+    assert len(end.lines) == 1
+    assert end.note == "normal: no measurement (diverged)"
+
+
+def test_a_variance_that_overflowed_is_a_gap_and_never_a_number():
+    runs = [make_run("normal", seed, None, gain=1e30) for seed in range(3)]
+    points = plotted(runs)["activation_variance"].panels[0].lines[0].points
+    assert [y is None for _, y in points] == [False, False, True, True]
+
+
+def test_the_head_has_no_activation_and_so_no_dead_units(comparison):
+    assert len(comparison["dead_units"].panels[0].lines[0].points) == 3
+
+
+def test_predictions_are_drawn_with_their_band():
+    runs = [make_run("kaiming", seed) for seed in range(3)]
+    predicted = {
+        "predicted_pre_activation_variance": 2.0,
+        "predicted_pre_activation_variance_low": 1.5,
+        "predicted_pre_activation_variance_high": 2.5,
+        "predicted_gradient_variance": 1e-3,
+        "predicted_gradient_variance_low": 5e-4,
+        "predicted_gradient_variance_high": 2e-3,
+    }
+    runs = [run.model_copy(update={"layers": tuple(stats.model_copy(update=predicted) for stats in run.layers)}) for run in runs]
+    found = plotted(runs)
+    panel = found["prediction"].panels[0]
+    assert [line.weight for line in panel.lines] == ["middle", "theory"]
+    assert panel.bands[0].points[0] == (1.0, 1.5, 2.5)
+    assert found["gradient_variance"].panels[0].bands
+    assert "theory" in found["gradient_variance"].panels[0].note
+
+
+def test_one_seed_is_not_called_a_median():
+    found = plotted([make_run("kaiming", 0)])
+    assert found["loss_curves"].title == "Training loss"
+    assert found["accuracy"].title == "Final test accuracy"
+    assert found["accuracy"].panels[0].strips[0].middle is None
+
+
+def test_nothing_is_plotted_of_nothing():
+    assert plots(summarize([]), group([])) == ()

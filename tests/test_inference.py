@@ -1,0 +1,146 @@
+import math
+import random
+
+import numpy as np
+import pytest
+import scipy.stats as oracle
+
+from initbench.inference import (
+    Interval,
+    difference,
+    holm,
+    interquartile_interval,
+    interquartile_mean,
+    median,
+    median_interval,
+    probability_of_improvement,
+    seeds_needed,
+    signed_ranks,
+    wilson,
+)
+
+INF = math.inf
+
+
+def some(n, seed=0):
+    noise = random.Random(seed)
+    return [noise.gauss(0, 1) for _ in range(n)]
+
+
+def test_the_median_of_an_even_number_lies_between_the_middle_two():
+    assert median([4, 1, 3, 2]) == 2.5
+    assert median([5, 1, 3]) == 3
+
+
+def test_the_median_has_no_number_when_half_of_the_runs_have_none():
+    assert median([-INF, -INF, 0.8, 0.9]) == -INF
+    assert median([-INF, 0.7, 0.8, 0.9]) == pytest.approx(0.75)
+
+
+def test_the_interval_of_eight_values_is_the_one_computed_by_hand():
+    # levels 1 - 2/256 and 1 - 18/256; 0.675 of the way; weight 7 * 0.675 / (1 + 6 * 0.675) = 0.935644
+    interval = median_interval([8, 6, 7, 5, 3, 1, 2, 4])
+    assert interval == Interval(pytest.approx(1.935644, abs=1e-6), pytest.approx(7.064356, abs=1e-6))
+
+
+@pytest.mark.parametrize("n", [6, 7, 8, 9, 12, 20, 51])
+def test_the_interval_lies_within_the_exact_conservative_one(n):
+    values = some(n)
+    wide = oracle.quantile_test(values, q=0, p=0.5).confidence_interval(0.95)
+    narrow = median_interval(values)
+    assert wide.low <= narrow.low < narrow.high <= wide.high
+
+
+@pytest.mark.parametrize("n", range(1, 6))
+def test_five_values_have_no_95_percent_interval(n):
+    assert median_interval(some(n)) is None
+
+
+def test_five_values_have_a_90_percent_interval():
+    assert median_interval([1, 2, 3, 4, 5], 0.9) is not None
+
+
+def test_one_diverged_run_of_eight_leaves_a_finite_lower_limit_and_two_do_not():
+    assert median_interval([-INF, 2, 3, 4, 5, 6, 7, 8]).low == 2
+    assert median_interval([-INF, -INF, 3, 4, 5, 6, 7, 8]).low == -INF
+    assert median_interval([-INF, -INF, 3, 4, 5, 6, 7, 8]).high == pytest.approx(7.064356, abs=1e-6)
+
+
+def test_the_interval_does_not_interpolate_across_a_gap_between_two_clusters():
+    values = [0.1, 0.11, 0.95, 0.951, 0.952, 0.953, 0.954, 0.955, 0.956, 0.957]
+    assert median_interval(values).low == 0.11  # level 97.9 % is nearer to 95 % than the 89.1 % of the third value
+
+
+def test_identical_values_have_an_interval_of_no_width():
+    assert median_interval([0.9] * 8) == Interval(0.9, 0.9)
+
+
+def test_the_interquartile_mean_and_its_interval_agree_with_scipy():
+    for n in (4, 8, 16):
+        values = some(n, n)
+        interval = interquartile_interval(values)
+        assert interquartile_mean(values) == pytest.approx(oracle.trim_mean(values, 0.25))
+        expected = oracle.mstats.trimmed_mean_ci(np.array(values), limits=(0.25, 0.25), alpha=0.05)
+        assert (interval.low, interval.high) == pytest.approx(tuple(expected))
+
+
+def test_the_interquartile_mean_forgets_a_quarter_of_diverged_runs_and_not_more():
+    assert interquartile_mean([-INF, -INF, 1, 2, 3, 4, 5, 6]) == 2.5
+    assert interquartile_interval([-INF, -INF, -INF, 2, 3, 4, 5, 6]) == Interval(-INF, INF)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 8), (3, 8), (8, 8), (1, 1), (50, 80)])
+def test_the_wilson_interval_agrees_with_scipy(successes, n):
+    expected = oracle.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    assert (wilson(successes, n).low, wilson(successes, n).high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 5, 8, 13])
+def test_signed_ranks_without_ties_agree_with_scipys_exact_test(n):
+    values = some(n, n)
+    assert signed_ranks(values).p == pytest.approx(oracle.wilcoxon(values, method="exact").pvalue)
+
+
+@pytest.mark.parametrize("values", [[1, 1, -1, 2, 2, 0, 3], [0.5, 0.5, 0.5, -0.5, 0, 0, 1, 1], [INF, INF, 2, -1, 3, 1, 1, -2]])
+def test_signed_ranks_with_ties_zeros_and_infinities_agree_with_all_sign_flips(values):
+    ranks = oracle.rankdata(np.abs(values))
+    signed = np.sign(values) * ranks
+    flips = oracle.permutation_test((signed,), np.sum, permutation_type="samples", n_resamples=np.inf)
+    assert signed_ranks(values).p == pytest.approx(flips.pvalue)
+
+
+def test_signed_ranks_by_hand():
+    found = signed_ranks([3, 2, 1, -0.5])  # rank sum 9 of 10; 9 and 10 and their mirror images: 4 of 16 flips
+    assert (found.p, found.wins, found.losses, found.ties) == (0.25, 3, 1, 0)
+    assert found.effect == pytest.approx(0.8)
+
+
+def test_the_smallest_p_halves_with_each_seed():
+    assert [signed_ranks([1.0 + index for index in range(n)]).p for n in (5, 6, 8)] == [2 / 32, 2 / 64, 2 / 256]
+
+
+def test_no_difference_at_all_has_p_one():
+    assert signed_ranks([0.0] * 8).p == 1
+    assert signed_ranks([0.0] * 8).ties == 8
+
+
+def test_equal_differences_stay_equal_in_floating_point():
+    assert difference(0.3, 0.2) == difference(0.2, 0.1)
+    assert difference(-INF, -INF) == 0
+    assert difference(0.9, -INF) == INF
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.06, 0.06))
+    assert holm([0.5, 0.6]) == pytest.approx((1.0, 1.0))
+    assert holm([]) == ()
+
+
+def test_the_probability_of_improvement_is_the_mann_whitney_statistic():
+    left, right = [round(value, 1) for value in some(8, 1)], [round(value, 1) for value in some(7, 2)]
+    expected = oracle.mannwhitneyu(left, right).statistic / 56
+    assert probability_of_improvement(left, right) == pytest.approx(expected)
+
+
+def test_the_seeds_needed_grow_with_the_family():
+    assert [seeds_needed(family) for family in (1, 2, 3, 6, 7)] == [6, 7, 7, 8, 9]

@@ -1,0 +1,108 @@
+import math
+import random
+
+import pytest
+from simulated_runs import make_layers, make_run
+
+from initbench.errors import ConfigError
+from initbench.outcomes import Outcome, find_metric, first_signal, is_outcome_of_scheme, outcome, signal
+from initbench.results import Evaluation, LayerStats, RunStatus
+
+
+def layers(*variances, gradients=None):
+    gradients = gradients or [1.0] * len(variances)
+    return [
+        LayerStats(step=0, layer=f"layer{index}", position=index, activation_variance=variance, gradient_variance=gradient)
+        for index, (variance, gradient) in enumerate(zip(variances, gradients, strict=True))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "expected"), [(0.19, Outcome.TRAINED), (0.189, Outcome.STUCK), (0.1, Outcome.STUCK), (None, Outcome.DIVERGED)]
+)
+def test_a_run_trained_when_it_left_chance_by_a_tenth_of_the_way(accuracy, expected):
+    assert outcome(make_run("kaiming", 0, accuracy)) is expected
+
+
+def test_with_two_classes_the_line_is_at_55_percent():
+    assert outcome(make_run("kaiming", 0, 0.54, classes=2)) is Outcome.STUCK
+    assert outcome(make_run("kaiming", 0, 0.56, classes=2)) is Outcome.TRAINED
+
+
+def test_a_run_of_zero_steps_is_neither_trained_nor_stuck():
+    assert outcome(make_run("kaiming", 0, 0.1, train_losses=())) is Outcome.PROBED
+
+
+def test_failed_and_skipped_runs_say_nothing_about_their_scheme():
+    for status in (RunStatus.FAILED, RunStatus.SKIPPED):
+        run = make_run("kaiming", 0, status=status)
+        assert not is_outcome_of_scheme(run)
+        assert outcome(run).value == status.value
+    assert is_outcome_of_scheme(make_run("kaiming", 0, None))
+
+
+def test_metrics_of_a_run_by_hand():
+    evaluations = tuple(
+        Evaluation(step=step, epoch=step, test_loss=loss, test_accuracy=accuracy)
+        for step, loss, accuracy in ((1, 2.0, 0.3), (2, 0.5, 0.8), (3, 0.7, 0.7))
+    )
+    run = make_run("kaiming", 0, evaluations=evaluations, train_losses=(3.0, 1.0, 2.0))
+    values = {name: find_metric(name, 0.75).value(run) for name in ("final_test_accuracy", "best_test_accuracy", "final_test_loss")}
+    assert values == {"final_test_accuracy": 0.7, "best_test_accuracy": 0.8, "final_test_loss": 0.7}
+    assert find_metric("best_test_loss").value(run) == 0.5
+    assert find_metric("loss_curve_area").value(run) == pytest.approx((2.0 + 1.5) / 2)
+    assert find_metric("steps_to_target", 0.75).value(run) == 2
+    assert find_metric("steps_to_target", 0.81).value(run) is None
+
+
+def test_a_diverged_run_has_no_figure_but_keeps_its_signal():
+    run = make_run("kaiming", 0, None)
+    for name in ("final_test_accuracy", "best_test_accuracy", "final_test_loss", "best_test_loss", "loss_curve_area"):
+        assert find_metric(name).value(run) is None
+    assert find_metric("signal_decades").value(run) is not None
+
+
+def test_an_unknown_metric_is_named_with_the_nearest_known_one():
+    with pytest.raises(ConfigError, match=r"Unknown metric 'final_test_acuracy'. Did you mean 'final_test_accuracy'"):
+        find_metric("final_test_acuracy")
+    with pytest.raises(ConfigError, match="needs a target"):
+        find_metric("steps_to_target")
+
+
+def test_the_signal_is_measured_between_hidden_layers_only():
+    found = signal(layers(1.0, 0.1, 0.01, 99.0, gradients=[4.0, 2.0, 1.0, 99.0]))
+    assert (found.activation_ratio, found.gradient_ratio) == (0.01, 4.0)
+    assert found.decades == pytest.approx(2.0)
+    assert found.lost_at is None
+
+
+@pytest.mark.parametrize(
+    ("variances", "lost_at", "words"),
+    [
+        ((1.0, 1e-3, 1e-5, 1.0), "layer2", "activations vanish at layer2"),
+        ((1.0, 1e3, 1e5, 1.0), "layer2", "activations explode at layer2"),
+        ((1.0, None, None, 1.0), "layer1", "activations overflow at layer1"),
+        ((0.0, 0.0, 0.0, 0.0), "layer0", "activations are constant at layer0"),
+    ],
+)
+def test_the_layer_that_loses_the_signal_is_named(variances, lost_at, words):
+    found = signal(layers(*variances))
+    assert (found.lost_at, found.words) == (lost_at, words)
+
+
+def test_a_gradient_is_followed_from_the_output_back():
+    found = signal(layers(1.0, 1.0, 1.0, 1.0, gradients=[1e-9, 1e-6, 1.0, 1.0]))
+    assert found.words == "gradients vanish at layer1"
+
+
+def test_a_signal_that_is_gone_has_no_number_of_decades():
+    found = signal(layers(1.0, 0.5, 0.0, 1.0))
+    assert found.activation_ratio == 0
+    assert found.decades is None
+    assert signal(layers(1.0, 1.0)) is None
+
+
+def test_only_the_probe_before_the_first_step_counts():
+    noise = random.Random(0)
+    run = make_run("kaiming", 0, layers=(*make_layers(0, 3, 1.0, noise), *make_layers(20, 3, 100.0, noise)))
+    assert abs(math.log10(first_signal(run).activation_ratio)) < 1

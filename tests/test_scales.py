@@ -1,0 +1,72 @@
+from itertools import pairwise
+
+import pytest
+
+from initbench.report.figures import Line, Panel
+from initbench.report.scales import error_scale, error_unscale, limits, power_of_ten, spread_apart, stretched, ticks_between
+
+
+def panel(*values, scale="log", layers="", weight="middle"):
+    return Panel("", "", "", (Line(0, tuple(enumerate(values)), weight),), scale=scale, layers=layers)
+
+
+def test_labels_that_are_apart_stay_where_they_are():
+    assert spread_apart([0.9, 0.1, 0.5], 0.1) == pytest.approx([0.9, 0.1, 0.5])
+
+
+def test_labels_at_one_place_are_spread_around_it():
+    assert spread_apart([0.5, 0.5, 0.5], 0.1) == pytest.approx([0.4, 0.5, 0.6])
+
+
+@pytest.mark.parametrize("places", [[0.0] * 5, [1.0] * 5, [0.97, 0.98, 0.99, 0.1, 0.11]])
+def test_spread_labels_stay_inside_and_never_overlap(places):
+    moved = sorted(spread_apart(places, 0.1))
+    assert moved[0] >= 0
+    assert moved[-1] <= 1 + 1e-9
+    assert all(after - before >= 0.1 - 1e-9 for before, after in pairwise(moved))
+
+
+def test_a_log_axis_over_layers_does_not_magnify_noise():
+    low, high = limits(panel(0.99, 1.0, 1.01, layers="forward"))
+    assert high / low >= 90
+
+
+def test_an_exploding_scheme_does_not_flatten_the_others():
+    low, high = limits(panel(1.0, 1e20, 1e60, layers="forward"))
+    assert high < 1e11
+    assert low < 1
+
+
+def test_a_diverged_run_does_not_stretch_the_axis():
+    good, gone = Line(0, ((0, 2.0), (1, 0.1)), "seed"), Line(1, ((0, 2.0), (1, 1e30)), "seed", broken=True)
+    assert limits(Panel("", "", "", (good, gone)))[1] < 3
+
+
+def test_values_that_are_all_zero_or_missing_still_have_an_axis():
+    assert limits(panel(0.0, None)) == (0.1, 10.0)
+
+
+def test_dead_units_begin_at_zero_and_reach_at_least_ten_percent():
+    low, high = limits(panel(0.0, 0.01, scale="percent", layers="forward"))
+    assert -0.01 < low < 0
+    assert high == 0.1
+
+
+def test_accuracies_far_apart_are_shown_on_the_scale_of_the_error():
+    wide = panel(0.1, 0.97, scale="accuracy")
+    assert stretched(0.1, 0.97, wide)
+    assert not stretched(0.9, 0.97, wide)
+    assert error_unscale(error_scale(0.97)) == pytest.approx(0.97)
+    ticks = ticks_between(0.1, 0.985, 0.1, wide)
+    assert ticks[0] == 0.98
+    assert ticks[-1] == 0.1
+    places = [float(error_scale(tick)) for tick in ticks]
+    assert min(before - after for before, after in pairwise(places)) >= 0.1 * float(error_scale(0.985) - error_scale(0.1))
+
+
+def test_close_accuracies_have_round_ticks():
+    assert ticks_between(0.908, 0.933, 0.1, panel(0.908, 0.933, scale="accuracy")) == [0.91, 0.915, 0.92, 0.925, 0.93]
+
+
+def test_powers_of_ten_are_written_with_raised_digits():
+    assert [power_of_ten(value) for value in (1e-12, 1.0, 1e5)] == ["10⁻¹²", "10⁰", "10⁵"]

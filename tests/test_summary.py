@@ -1,0 +1,142 @@
+import random
+
+import pytest
+from simulated_runs import make_comparison, make_run
+
+from initbench.errors import ConfigError
+from initbench.results import RunStatus
+from initbench.summary import Summary, ends_text, summarize
+from initbench.verdicts import Verdict
+
+ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]
+
+
+@pytest.fixture(scope="module")
+def summary():
+    return summarize(make_comparison(), order=ORDER)
+
+
+def spread(scheme, centre, seeds=8):
+    return [make_run(scheme, seed, centre + random.Random(seed).uniform(-0.004, 0.004)) for seed in range(seeds)]
+
+
+def test_the_first_scheme_named_is_the_reference(summary):
+    assert summary.reference == "xavier"
+    assert [found.scheme for found in summary.schemes] == ORDER
+
+
+def test_the_headline_says_who_won_and_by_how_much(summary):
+    assert summary.headline == "kaiming beats xavier by 2.0 points of test accuracy [1.9, 2.3], 8 seeds, p = 0.023 after Holm"
+    assert summary.leader == "kaiming"
+
+
+def test_the_order_of_the_results_does_not_matter(summary):
+    shuffled = make_comparison()
+    random.Random(1).shuffle(shuffled)
+    assert summarize(shuffled, order=ORDER).model_dump_json() == summary.model_dump_json()
+
+
+def test_a_summary_is_read_back_from_its_json(summary):
+    assert Summary.model_validate_json(summary.model_dump_json()) == summary
+
+
+def test_each_outcome_is_counted(summary):
+    assert [ends_text(found) for found in summary.schemes] == [
+        "8 of 8 trained",
+        "8 of 8 trained",
+        "0 of 8 trained, 2 stuck at chance, 6 diverged",
+        "7 of 8 trained, 1 failed",
+        "0 of 8 trained, 8 skipped",
+    ]
+    normal = summary.scheme("normal")
+    assert normal.first_bad_steps == (5, 6, 8, 9, 11, 12)
+    assert (normal.trained_share.successes, normal.trained_share.n) == (0, 8)
+    assert summary.scheme("lecun").trained_share.n == 7
+
+
+def test_a_diverged_seed_lowers_the_median_instead_of_vanishing():
+    runs = [make_run("kaiming", seed, None if seed < 3 else 0.90 + 0.01 * seed) for seed in range(8)]
+    found = summarize(runs).scheme("kaiming").estimate("final_test_accuracy")
+    assert found.value == pytest.approx((0.93 + 0.94) / 2)  # places 4 and 5 of all 8; of the survivors it would be 0.95
+    assert (found.n, found.without_number) == (8, 3)
+
+
+def test_what_happened_is_noted(summary):
+    assert "normal diverged on 6 of 8 seeds, first between steps 5 and 12." in summary.notes
+    assert "lecun failed on 1 seed: out of memory." in summary.notes
+    assert "fixup was skipped on 8 seeds: fixup needs residual branches; mlp has none." in summary.notes
+    assert any("do not have the same number of usable seeds" in note for note in summary.notes)
+
+
+def test_the_signal_of_each_scheme_is_told(summary):
+    assert summary.scheme("normal").signal == "activations explode at layers.2"
+    assert summary.scheme("normal").signal_lost_at == "layers.2"
+    assert summary.scheme("kaiming").signal == "the signal passes"
+    assert summary.scheme("fixup").signal is None
+
+
+def test_another_reference_can_be_named_by_an_alias():
+    summary = summarize(make_comparison(), "he", order=ORDER)
+    assert summary.reference == "kaiming"
+    assert all(found.other == "kaiming" for found in summary.comparisons)
+
+
+def test_an_unknown_reference_is_a_clear_error():
+    with pytest.raises(ConfigError, match=r"Unknown reference 'kaming'. Did you mean 'kaiming'.*xavier, kaiming, normal"):
+        summarize(make_comparison(), "kaming", order=ORDER)
+
+
+def test_one_seed_says_that_there_is_no_interval():
+    summary = summarize([make_run("kaiming", 0, 0.97)])
+    assert summary.headline == "kaiming reaches 97.0 % test accuracy; seeds: 1 of 1 trained; one seed has no interval"
+    assert "One seed has no interval, and its figures may be luck: use --seeds 8." in summary.notes
+
+
+def test_five_seeds_say_what_they_cannot_show():
+    summary = summarize(spread("kaiming", 0.97, 5) + spread("xavier", 0.95, 5))
+    assert "5 seeds cannot show this at 5 %: use --seeds 6" in summary.headline
+    assert any("Fewer than 6 seeds" in note for note in summary.notes)
+
+
+def test_when_nothing_trained_nobody_wins():
+    summary = summarize([make_run(scheme, seed, None) for scheme in ("normal", "ones") for seed in range(8)])
+    assert summary.leader is None
+    assert summary.headline == "No scheme trained: normal: 0 of 8 trained, 8 diverged; ones: 0 of 8 trained, 8 diverged"
+    assert summary.verdicts == ("ones and normal tie: both diverged on all of 8 seeds",)
+
+
+def test_no_runs_at_all_are_no_crash():
+    assert summarize([]).headline == "There are no runs"
+
+
+def test_all_failed_is_told():
+    failed = [make_run("kaiming", seed, status=RunStatus.FAILED, reason="boom", train_losses=(), evaluations=()) for seed in range(2)]
+    summary = summarize(failed)
+    assert summary.headline == "No scheme trained: kaiming: 0 of 2 trained, 2 failed"
+    assert summary.scheme("kaiming").trained_share.value is None
+
+
+def test_schemes_that_the_leader_is_not_shown_to_beat_are_named():
+    summary = summarize(spread("kaiming", 0.97) + spread("lecun", 0.97) + spread("xavier", 0.95), "xavier")
+    assert set(summary.inseparable) == {"kaiming", "lecun"} - {summary.leader}
+    assert summary.headline.endswith(f"not separable from {summary.leader}: {summary.inseparable[0]}")
+
+
+def test_probing_alone_compares_the_signal():
+    runs = [
+        make_run(scheme, seed, 0.1, gain=gain, train_losses=()) for scheme, gain in (("kaiming", 1.0), ("xavier", 0.5)) for seed in range(8)
+    ]
+    summary = summarize(runs)
+    assert summary.metric == "signal_decades"
+    assert summary.headline.startswith("kaiming beats xavier by 0.")
+    assert summary.comparisons[0].metric == "final_test_accuracy"
+
+
+def test_all_metrics_are_compared_with_the_reference_and_all_pairs_in_the_chosen_one():
+    summary = summarize(make_comparison(), order=ORDER, metric="final_test_loss", target=0.94)
+    assert len(summary.pairs) == 10
+    assert {found.metric for found in summary.pairs} == {"final_test_loss"}
+    assert len(summary.comparisons) == 4 * 7
+    reached = next(found for found in summary.comparisons if found.metric == "steps_to_target" and found.scheme == "normal")
+    assert reached.verdict in {Verdict.WORSE, Verdict.IDENTICAL}
+    assert summary.scheme("normal").estimate("steps_to_target").value is None

@@ -1,0 +1,104 @@
+import pytest
+from simulated_runs import make_comparison, make_run
+
+from initbench.report import tables
+from initbench.summary import group, summarize
+
+ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]
+
+
+@pytest.fixture(scope="module")
+def summary():
+    return summarize(make_comparison(), order=ORDER)
+
+
+def test_the_table_of_schemes_row_by_row(summary):
+    table = tables.scheme_table(summary)
+    assert table.title == "Median of 8 seeds [95 % interval]"
+    assert table.columns == ("scheme", "test accuracy", "test loss", "seeds", "activations last/first", "gradients first/last")
+    assert table.rows == (
+        ("xavier", "95.0 % [94.8, 95.3]", "0.237 [0.210, 0.271]", "8 of 8 trained", "0.253", "0.258"),
+        ("kaiming", "97.2 % [96.7, 97.3]", "0.184 [0.152, 0.203]", "8 of 8 trained", "0.976", "1.010"),
+        ("normal", "diverged", "diverged", "0 of 8 trained, 2 stuck at chance, 6 diverged", "16783", "16811"),
+        ("lecun", "95.0 % [94.7, 95.3]", "0.221 [0.174, 0.235]", "7 of 8 trained, 1 failed", "0.483", "0.498"),
+        ("fixup", "", "", "0 of 8 trained, 8 skipped", "", ""),
+    )
+
+
+def test_numbers_are_on_the_right(summary):
+    table = tables.scheme_table(summary)
+    assert {table.columns[index] for index in table.right} == {
+        "test accuracy",
+        "test loss",
+        "activations last/first",
+        "gradients first/last",
+    }
+
+
+def test_a_target_and_another_metric_get_columns_of_their_own():
+    summary = summarize(make_comparison(), order=ORDER, metric="loss_curve_area", target=0.9)
+    columns = tables.scheme_table(summary).columns
+    assert columns[1] == "mean training loss"
+    assert "steps to 90 % test accuracy" in columns
+    never = tables.scheme_table(summary).rows[2][columns.index("steps to 90 % test accuracy")]
+    assert never == "never"
+
+
+def test_one_seed_and_few_seeds_are_called_so():
+    assert tables.statistic_text(summarize([make_run("kaiming", 0)])) == "one seed"
+    assert tables.statistic_text(summarize([make_run("kaiming", seed) for seed in range(3)])) == "median of 3 seeds (lowest to highest)"
+
+
+def test_the_table_of_outcomes_counts_every_kind(summary):
+    table = tables.outcome_table(summary)
+    assert table.rows[2] == ("normal", "0 of 8 [0 %, 32 %]", "2", "6", "0", "0", "5, 6, 8, 9, 11, 12")
+    assert table.rows[3] == ("lecun", "7 of 7 [65 %, 100 %]", "0", "0", "1", "0", "")
+    assert table.rows[4][5] == "8"
+
+
+def test_the_table_of_pairs_has_p_before_and_after_holm(summary):
+    table = tables.pair_table(summary)
+    assert table.rows[0] == ("xavier - kaiming", "-2.0 [-2.3, -1.9]", "8", "0, 8, 0", "-1.00", "0.00", "0.0078", "0.0469", "worse")
+    assert table.rows[1][1] == "no number [85.3, no limit]"
+    assert table.rows[3] == ("xavier - fixup", "", "0", "", "", "", "", "", "not comparable")
+
+
+def test_the_layer_that_loses_the_signal_is_marked(summary):
+    runs = group(make_comparison())["normal"]
+    table = tables.layer_table(runs, summary.scheme("normal").signal_lost_at)
+    assert [row[1] for row in table.rows] == ["layers.0", "layers.1", "layers.2", "head"]
+    assert table.marked == {2}
+    assert tables.layer_table(group(make_comparison())["kaiming"], None).marked == frozenset()
+
+
+def test_a_layer_that_overflowed_says_so():
+    runs = [make_run("normal", seed, None, gain=1e30) for seed in range(3)]
+    assert tables.layer_table(runs, None).rows[3][3] == "overflow"
+
+
+def test_the_markdown_of_a_table_letter_by_letter():
+    table = tables.Table("title", ("a|b", "n"), (("x", "1"), ("y\nz", "2")), frozenset({1}))
+    assert tables.markdown(table) == "| a\\|b | n |\n|---|---:|\n| x | 1 |\n| y z | 2 |\n"
+
+
+def test_summary_md_begins_with_the_verdict_and_holds_every_section(summary):
+    text = tables.summary_markdown(summary, "the question")
+    lines = text.splitlines()
+    assert lines[0] == "# the question"
+    assert lines[2] == f"**{summary.headline}.**"
+    assert [line for line in lines if line.startswith("## ")] == [
+        "## Against xavier, by test accuracy",
+        "## All pairs",
+        "## How the runs ended",
+        "## All metrics",
+        "## Notes",
+    ]
+    for sentence in summary.verdicts:
+        assert f"- {sentence}." in lines
+
+
+def test_the_same_sentences_are_in_markdown_and_json(summary):
+    text, document = tables.summary_markdown(summary, "q"), summary.model_dump_json()
+    for sentence in (summary.headline, *summary.verdicts):
+        assert sentence in text
+        assert sentence in document

@@ -1,0 +1,110 @@
+import math
+
+import pytest
+
+from initbench.outcomes import find_metric
+from initbench.verdicts import Side, Verdict, compare_family
+
+ACCURACY, LOSS = find_metric("final_test_accuracy"), find_metric("final_test_loss")
+LOWER = [0.95, 0.951, 0.952, 0.953, 0.954, 0.955, 0.956, 0.957]
+GAINS = [0.014, 0.016, 0.018, 0.02, 0.022, 0.024, 0.026, 0.029]
+
+
+def side(name, values):
+    return Side(name, dict(enumerate(values)))
+
+
+def pair(n=8):
+    return side("kaiming", [low + gain for low, gain in zip(LOWER[:n], GAINS[:n], strict=True)]), side("xavier", LOWER[:n])
+
+
+def sentences(metric, *pairs, **options):
+    return [found.sentence for found in compare_family(metric, pairs, **options)]
+
+
+def test_the_sentence_of_the_issue():
+    tie = (side("lecun", LOWER), side("xavier", LOWER))
+    first, second = compare_family(ACCURACY, [pair(), tie])
+    assert first.sentence == "kaiming beats xavier by 2.1 points of test accuracy [1.6, 2.6], 8 seeds, p = 0.016 after Holm"
+    assert (first.verdict, first.family, first.wins, first.effect, first.improvement) == (Verdict.BETTER, 2, 8, 1.0, 1.0)
+    assert first.p == 2 / 256
+    assert second.sentence == "lecun and xavier tie: the same test accuracy on all of 8 seeds"
+
+
+def test_the_winner_comes_first_whoever_is_the_reference():
+    kaiming, xavier = pair()
+    found = compare_family(ACCURACY, [(xavier, kaiming)])[0]
+    assert found.sentence == "kaiming beats xavier by 2.1 points of test accuracy [1.6, 2.6], 8 seeds, p = 0.008"
+    assert found.verdict is Verdict.WORSE
+    assert found.difference.value == pytest.approx(-0.021)
+
+
+def test_a_lower_loss_wins():
+    found = compare_family(LOSS, [(side("kaiming", LOWER), side("xavier", [value + 0.1 for value in LOWER]))])[0]
+    assert found.sentence == "kaiming beats xavier by 0.100 in test loss [0.100, 0.100], 8 seeds, p = 0.008"
+    assert (found.wins, found.difference.value) == (8, pytest.approx(-0.1))
+
+
+def test_five_seeds_cannot_show_it_and_the_remedy_is_named():
+    two = [pair(5), (side("lecun", LOWER[:5]), side("xavier", LOWER[:5]))]
+    assert sentences(ACCURACY, *two)[0] == (
+        "kaiming is ahead of xavier by 1.8 points of test accuracy (1.4 to 2.2), but 5 seeds cannot show this at 5 %: use --seeds 7"
+    )
+
+
+def test_one_seed_shows_nothing():
+    assert sentences(ACCURACY, pair(1)) == [
+        "kaiming is ahead of xavier by 1.4 points of test accuracy, but one seed shows nothing: use --seeds 6"
+    ]
+
+
+def test_what_cannot_be_told_from_zero_is_a_tie():
+    mixed = [value + (-1) ** index * 0.004 + 0.001 for index, value in enumerate(LOWER)]
+    found = compare_family(ACCURACY, [(side("lecun", mixed), side("xavier", LOWER))])[0]
+    assert found.verdict is Verdict.TIE
+    assert (
+        found.sentence == "lecun and xavier tie: 0.1 points of test accuracy [-0.3, 0.5] cannot be told from zero, 8 seeds, p = 0.28"
+    )  # 72 of 256 flips
+
+
+def test_a_margin_makes_small_differences_equivalent():
+    close = [value + 0.001 for value in LOWER]
+    pairs = (side("lecun", close), side("xavier", LOWER))
+    assert sentences(ACCURACY, pairs, margin=0.5) == [
+        "lecun and xavier are equivalent within 0.5 points of test accuracy: 0.1 points of test accuracy [0.1, 0.1], 8 seeds"
+    ]
+    assert compare_family(ACCURACY, [pairs], margin=0.05)[0].verdict is Verdict.BETTER
+
+
+def test_a_scheme_that_diverged_loses_by_no_number():
+    diverged = [-math.inf] * 6 + [0.1, 0.1]
+    found = compare_family(ACCURACY, [(side("normal", diverged), side("xavier", LOWER))])[0]
+    assert found.sentence == "xavier beats normal: normal diverged on 6 of 8 seeds, p = 0.008"
+    assert found.difference.value is None
+    assert (found.losses, found.effect) == (8, -1.0)
+
+
+def test_some_diverged_runs_leave_the_difference_open_at_one_end():
+    rarely = [-math.inf, -math.inf, *LOWER[2:]]
+    found = compare_family(ACCURACY, [(pair()[0], side("xavier", rarely))])[0]
+    assert found.sentence == "kaiming beats xavier by 2.5 points of test accuracy [2.0, no limit], 8 seeds, p = 0.008"
+
+
+def test_two_schemes_that_always_diverge_tie():
+    gone = [-math.inf] * 8
+    assert sentences(ACCURACY, (side("normal", gone), side("ones", gone))) == ["normal and ones tie: both diverged on all of 8 seeds"]
+
+
+def test_only_seeds_that_both_have_are_paired():
+    left, right = Side("kaiming", {0: 0.9, 1: 0.8, 5: 0.7}), Side("xavier", {1: 0.7, 2: 0.6, 5: 0.65})
+    found = compare_family(ACCURACY, [(left, right)])[0]
+    assert (found.n, found.wins) == (2, 2)
+
+
+def test_a_skipped_scheme_is_not_compared_and_not_counted_in_the_family():
+    skipped = Side("fixup", {}, "was skipped on 8 seeds: it needs branches")
+    first, second = compare_family(ACCURACY, [(skipped, pair()[1]), pair()])
+    assert first.sentence == "fixup and xavier cannot be compared: fixup was skipped on 8 seeds: it needs branches"
+    assert (first.verdict, first.p, second.family, second.p_holm) == (Verdict.NOT_COMPARABLE, None, 1, second.p)
+    apart = (Side("kaiming", {0: 0.9}), Side("xavier", {1: 0.9}))
+    assert sentences(ACCURACY, apart) == ["kaiming and xavier cannot be compared: they have no seed in common"]
