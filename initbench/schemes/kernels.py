@@ -80,6 +80,11 @@ def _check(name: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tupl
     found = branches(model, layers)
     if found and not any(isinstance(module, Residual) for module in model.modules()):
         raise DoesNotApply(f"'{name}' weights the sums of residual blocks, which it can do in initbench's own residual models only.")
+    if any(isinstance(module, Residual) and recognized_after(module) for module in model.modules()):
+        raise DoesNotApply(
+            f"'{name}' needs residual blocks without an activation after the sum, which sees no weights in between. "
+            "Use resnet:preactivation=true or residual_mlp."
+        )
     for layer in layers:
         if layer.parts > 1 or layer.transposed:
             raise DoesNotApply(f"'{name}' is for linear layers and convolutions, and '{layer.name}' is neither.")
@@ -87,6 +92,11 @@ def _check(name: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tupl
         if even:
             raise DoesNotApply(f"'{name}' needs kernels with a centre, and '{layer.name}' has one of {tuple(layer.weight.shape[2:])}.")
     return found
+
+
+def recognized_after(block: Residual) -> bool:
+    """Whether an activation follows a block's sum."""
+    return recognized(block.after) not in {None, "identity"}
 
 
 def _activations(name: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> dict[str, tuple[str, nn.Module]]:
