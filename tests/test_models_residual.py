@@ -26,6 +26,16 @@ def test_a_resnet_gives_logits_for_both_kinds_of_images(shape, norm, shortcut):
     assert model(torch.randn(2, *shape)).shape == (2, 7)
 
 
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_a_preactivation_resnet_has_nothing_after_its_sums(norm):
+    model = resnet.build((3, 16, 16), 7, depth=14, norm=norm, shortcut="B", preactivation=True)
+    x = torch.randn(2, 3, 16, 16)
+    assert model(x).shape == (2, 7)
+    block = model.blocks[0]
+    torch.testing.assert_close(block(model.stem(x)), model.stem(x) + block.branch(model.stem(x)))
+    assert type(block.branch[0]).__name__ == ("BatchNorm2d" if norm == "batch" else "ReLU")
+
+
 @pytest.mark.parametrize(("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.73)])
 def test_a_resnet_has_the_parameters_of_the_paper(depth, millions):
     model = resnet.build((3, 32, 32), 10, depth=depth)

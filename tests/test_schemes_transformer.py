@@ -1,0 +1,263 @@
+"""The transformer schemes: each factor against hand-computed values, muP by a coordinate check, mimetic by its products."""
+
+import copy
+import math
+
+import pytest
+import torch
+from schemes_support import assert_law
+from torch import nn
+
+from initbench.config import InitRules, TrainConfig, parse_ref
+from initbench.errors import DoesNotApply
+from initbench.models import mlp, resnet, vit
+from initbench.nn import hooks
+from initbench.nn.hooks import Slot
+from initbench.results import Setter
+from initbench.training.initialize import initialize
+
+TRANSFORMER = ["small_init", "wang_init", "t_fixup", "deepnorm", "mimetic", "vit_default"]
+SHAPE = (1, 12, 12)
+
+
+def net(norm="pre", depth=4, width=48, heads=2):
+    return vit.build(SHAPE, 10, depth=depth, width=width, heads=heads, norm=norm)
+
+
+def start(model, scheme, train=None, **rules):
+    report, _ = initialize(model, parse_ref(scheme), seed=0, inputs=torch.randn(2, *SHAPE), rules=InitRules(**rules), train=train)
+    return report
+
+
+def part(model, *ends):
+    """All block weights whose names end so, as one vector."""
+    chosen = [weight.detach().flatten() for name, weight in model.named_parameters() if name.endswith(ends) and name.startswith("blocks")]
+    assert len(chosen) == 4 * len(ends)
+    return torch.cat(chosen)
+
+
+def weights(norm):
+    """The endings of the names of q and k, v, attention output, first and second MLP weight."""
+    at = 1 if norm == "pre" else 0
+    first, second = (1, 3) if norm == "pre" else (0, 2)
+    names = {role: f"0.branch.{at}.{role}.weight" for role in ("query", "key", "value", "output")}
+    return names | {"fc1": f"1.branch.{first}.weight", "fc2": f"1.branch.{second}.weight"}
+
+
+def test_gpt2_divides_branch_ends_by_the_root_of_twice_the_layers():
+    model, names = net(), weights("pre")
+    start(model, "gpt2")
+    assert_law(part(model, names["query"], names["key"], names["value"], names["fc1"]), "normal", 0.02)
+    assert_law(part(model, names["output"], names["fc2"]), "normal", 0.02 / math.sqrt(2 * 4))
+    assert model.head.weight.std().item() == pytest.approx(0.02, rel=0.2)
+    start(model, "gpt2:std=0.1")
+    assert_law(part(model, names["value"]), "normal", 0.1)
+
+
+def test_gpt2_sets_embeddings_only_where_they_are_not_excluded():
+    model = net()
+    kept = model.position_embedding.detach().clone()
+    report = start(model, "gpt2:std=0.5")
+    assert torch.equal(model.position_embedding, kept)
+    report = start(model, "gpt2:std=0.5", exclude=[])
+    assert model.position_embedding.std().item() == pytest.approx(0.5, rel=0.1)
+    assert {entry.setter for entry in report.parameters if entry.parameter == "position_embedding"} == {Setter.SCHEME}
+
+
+def test_small_init_has_one_law_for_all():
+    model, names = net(), weights("pre")
+    start(model, "small_init")
+    assert_law(part(model, *names.values()), "normal", math.sqrt(2 / (5 * 48)))
+
+
+def test_wang_init_has_its_own_law_for_branch_ends():
+    model, names = net(), weights("pre")
+    start(model, "wang_init")
+    assert_law(part(model, names["output"], names["fc2"]), "normal", 2 / (4 * math.sqrt(48)))
+    assert_law(part(model, names["query"], names["key"], names["value"], names["fc1"]), "normal", math.sqrt(2 / (5 * 48)))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "law", "factor", "other"),
+    [
+        ("t_fixup", "uniform", 0.67 * 4**-0.25, 1.0),
+        ("t_fixup:stack=decoder", "uniform", 36**-0.25, 1.0),
+        ("t_fixup:qk_gain=0.7071,distribution=normal", "normal", 0.67 * 4**-0.25, math.sqrt(0.5)),
+    ],
+)
+def test_t_fixup_scales_values_outputs_and_mlps(scheme, law, factor, other):
+    model, names = net("none"), weights("none")
+    start(model, scheme)
+    assert_law(part(model, names["value"], names["output"]), law, factor * math.sqrt(2 / 96))
+    assert_law(part(model, names["fc1"], names["fc2"]), law, factor * math.sqrt(2 / 144))
+    assert_law(part(model, names["query"], names["key"]), law, other * math.sqrt(2 / 96))
+
+
+def test_t_fixup_scales_embeddings_where_they_are_not_excluded():
+    model = net("none", width=128)
+    start(model, "t_fixup", exclude=["patch"])
+    assert model.position_embedding.std().item() == pytest.approx(36**-0.25 / math.sqrt(128), rel=0.1)
+
+
+def test_deepnorm_has_the_constants_of_its_table():
+    model, names = net("post"), weights("post")
+    report = start(model, "deepnorm")
+    alpha, beta = 8**0.25, 32**-0.25
+    assert (alpha, beta) == (pytest.approx(1.681793), pytest.approx(0.420448))
+    blocks = [module for module in model.modules() if type(module).__name__ == "Residual"]
+    assert [hooks.number(block.shortcut, Slot.OUTPUT_SCALE) for block in blocks] == pytest.approx([alpha] * 8)
+    assert_law(part(model, names["value"], names["output"]), "normal", beta * math.sqrt(2 / 96))
+    assert_law(part(model, names["fc1"], names["fc2"]), "normal", beta * math.sqrt(2 / 144))
+    assert_law(part(model, names["query"], names["key"]), "normal", math.sqrt(2 / 96))
+    x = torch.randn(3, 9, 48)
+    torch.testing.assert_close(blocks[0](x), blocks[0].after(alpha * x + blocks[0].branch(x)))
+    assert not report.untouched
+
+
+def products(model, index):
+    """W_Q W_K^T of each head and W_V W_O, in the paper's layout x W."""
+    attention = model.blocks[index][0].branch[1]
+    size = attention.query.weight.shape[0] // attention.heads
+    heads = zip(attention.query.weight.split(size), attention.key.weight.split(size), strict=True)
+    return [query.T @ key for query, key in heads], (attention.output.weight @ attention.value.weight).T
+
+
+def test_mimetic_products_are_near_plus_and_minus_the_identity():
+    model = net(width=128, heads=1)
+    start(model, "mimetic")
+    eye = torch.eye(128)
+    for index in range(4):
+        (query_key,), value_output = products(model, index)
+        assert_law(torch.cat([(query_key - 0.7 * eye).flatten()] * 1), "normal", 0.7 / math.sqrt(128))
+        assert_law((value_output + 0.4 * eye).flatten(), "normal", 0.4 / math.sqrt(128))
+
+
+def test_a_mimetic_head_gets_the_largest_part_of_its_product():
+    whole, heads = net(width=128, heads=1), net(width=128, heads=4)
+    start(whole, "mimetic")
+    start(heads, "mimetic")
+    found, _ = products(heads, 0)
+    (full,), _ = products(whole, 0)
+    u, s, vt = torch.linalg.svd(full)
+    torch.testing.assert_close(found[0], u[:, :32] * s[:32] @ vt[:32], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(found[0], found[1])
+    balanced = heads.blocks[0][0].branch[1]
+    assert balanced.query.weight.norm().item() == pytest.approx(balanced.key.weight.norm().item(), rel=1e-4)
+
+
+def test_mimetic_packs_query_key_and_value_as_torch_does():
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 1, 32, batch_first=True), 2, enable_nested_tensor=False)
+    initialize(model, parse_ref("mimetic"), seed=0, inputs=torch.randn(2, 5, 32))
+    for layer in model.layers:
+        query, key, value = layer.self_attn.in_proj_weight.chunk(3)
+        noise = (query.T @ key - 0.7 * torch.eye(32)).std().item()
+        assert noise == pytest.approx(0.7 / math.sqrt(32), rel=0.1)
+        assert (layer.self_attn.out_proj.weight @ value).diagonal().mean().item() == pytest.approx(-0.4, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("variant", "law", "std", "head"),
+    [("timm", "normal", 0.02, 0.02), ("jax", "uniform", math.sqrt(2 / 96), 0.0), ("moco", "uniform", math.sqrt(2 / 96), math.sqrt(2 / 58))],
+)
+def test_the_variants_of_vit_default(variant, law, std, head):
+    model, names = net(), weights("pre")
+    start(model, f"vit_{variant}")
+    assert_law(part(model, *(names[role] for role in ("query", "key", "value", "output"))), law, std)
+    assert model.head.weight.std().item() == pytest.approx(head, rel=0.15)
+    biases = torch.cat(
+        [module.bias for name, module in model.named_modules() if name.endswith(("branch.1", "branch.3")) and isinstance(module, nn.Linear)]
+    )
+    assert biases.std().item() == pytest.approx(1e-6 if variant == "jax" else 0.0, rel=0.2)
+
+
+@pytest.mark.parametrize("scheme", [*TRANSFORMER, "gpt2"])
+def test_a_plain_mlp_is_refused_and_left_alone(scheme):
+    model = mlp.build(SHAPE, 10)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(DoesNotApply, match=f"'{scheme}' is for"):
+        start(model, scheme)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("scheme", "model", "words"),
+    [
+        ("t_fixup", net("pre", depth=1), "without norm layers"),
+        ("deepnorm", net("pre", depth=1), "needs a norm after each residual sum"),
+        ("small_init", resnet.build(SHAPE, 10, depth=8), "no attention layer"),
+    ],
+)
+def test_a_model_that_does_not_suit_is_refused_with_the_reason(scheme, model, words):
+    with pytest.raises(DoesNotApply) as error:
+        start(model, scheme)
+    assert words in str(error.value)
+
+
+def mup_report(scheme="mup:base_width=24", optimizer="adam", model=None):
+    model = net() if model is None else model
+    return model, start(model, scheme, train=TrainConfig(optimizer=optimizer))
+
+
+def test_mup_at_the_base_width_is_the_standard_parametrization():
+    ours, plain = net(), net()
+    report = start(ours, "mup:base_width=48")
+    start(plain, "kaiming")
+    x = torch.randn(2, *SHAPE)
+    ours.load_state_dict(plain.state_dict() | dict(ours.named_buffers()))
+    torch.testing.assert_close(ours(x), plain(x))
+    assert report.lr_multipliers == {}
+
+
+def test_mup_multipliers_and_deviations_at_twice_the_base_width():
+    model, report = mup_report()
+    assert hooks.number(model.head, Slot.INPUT_SCALE) == 0.5
+    attention = model.blocks[0][0].branch[1]
+    assert hooks.number(attention.query, Slot.OUTPUT_SCALE) == pytest.approx(math.sqrt(0.5))
+    by = {entry.parameter: entry for entry in report.parameters}
+    assert by["head.weight"].target_std == pytest.approx(math.sqrt(2) * math.sqrt(2 / 48))
+    assert by["blocks.0.0.branch.1.query.weight"].target_std == pytest.approx(math.sqrt(2 / 48))
+    assert not mup_report("mup:zero_readout=true")[0].head.weight.any()
+
+
+def test_mup_learning_rates_follow_the_optimizer():
+    _, adam = mup_report()
+    hidden = {name for name in adam.lr_multipliers if name.endswith("weight") and "branch" in name}
+    assert adam.lr_multipliers == dict.fromkeys(hidden, 0.5)
+    assert len(hidden) == 4 * 6
+    model, sgd = mup_report(optimizer="sgd")
+    assert set(sgd.lr_multipliers.values()) == {2.0}
+    assert sgd.lr_multipliers.keys() == {name for name, _ in model.named_parameters()} - hidden - {"head.bias"}
+    assert mup_report("mup:base_width=24,optimizer=sgd", "adam")[1].lr_multipliers == sgd.lr_multipliers
+
+
+def change_after_training(scheme, width, optimizer, lr):
+    """How far the logits' size moves in five steps on one batch: the coordinate check of the paper."""
+    torch.manual_seed(0)
+    shape, images, labels = (1, 8, 8), torch.randn(32, 1, 8, 8), torch.arange(32) % 10
+    sizes = []
+    for seed in range(3):
+        model = mlp.build(shape, 10, depth=2, width=width)
+        train = TrainConfig(optimizer=optimizer)
+        report, _ = initialize(model, parse_ref(scheme), seed=seed, inputs=images, train=train)
+        kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer]
+        groups = [{"params": [p], "lr": lr * report.lr_multipliers.get(name, 1.0)} for name, p in model.named_parameters()]
+        steps = kind(groups)
+        before = model(images).detach()
+        for _ in range(5):
+            steps.zero_grad()
+            nn.functional.cross_entropy(model(images), labels).backward()
+            steps.step()
+        sizes.append((model(images) - before).std().item())
+    return sum(sizes) / len(sizes)
+
+
+@pytest.mark.parametrize(("optimizer", "other", "lr"), [("adam", "sgd", 0.003), ("sgd", "adam", 0.2)])
+def test_mup_moves_the_function_by_as_much_at_every_width(optimizer, other, lr):
+    def ratio(scheme):
+        return change_after_training(scheme, 1024, optimizer, lr) / change_after_training(scheme, 256, optimizer, lr)
+
+    assert 0.8 < ratio("mup:base_width=32") < 1.25
+    assert ratio("kaiming") > 1.7
+    wrong = ratio(f"mup:base_width=32,optimizer={other}")
+    assert not 0.5 < wrong < 2
