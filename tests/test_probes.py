@@ -11,6 +11,14 @@ from initbench.nn.layers import weight_layers
 from initbench.training.probes import COLUMNS, ProbeRecord, copy_weights, measure, to_stats, update_ratios
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Plain(nn.Module):
     """The same nets written so that every pre-activation and activation can be kept: a list of (layer, what follows)."""
 

@@ -21,7 +21,7 @@ FLIPS = _names("T mT H mH t transpose swapaxes swapdims adjoint permute movedim"
 """Functions that turn a matrix round (on two dimensions there is nothing else that they could do)."""
 
 SUMS = _names("add radd iadd sub rsub isub subtract")
-SCALINGS = _names("mul rmul imul multiply div truediv rtruediv itruediv divide")
+SCALINGS = _names("neg negative mul rmul imul multiply div truediv rtruediv itruediv divide")
 LAYOUT = FLIPS | _names(
     "view reshape view_as reshape_as flatten unflatten squeeze unsqueeze contiguous clone to float double half bfloat16 type type_as "
     "detach requires_grad positive"
