@@ -3,7 +3,7 @@
 Source: Cho & Saul 2009 (rectifiers), Williams 1997 (erf), Tsuchida et al. 2020 (GELU); sin and cos from E[e^(iu)].
 """
 
-from math import acos, asin, atan, cos, exp, pi, sin, sqrt
+from math import acos, asin, atan, cos, exp, expm1, pi, sin, sqrt
 
 from initbench.config import Ref
 from initbench.theory.moments import Moments
@@ -84,7 +84,7 @@ def wave_moments(omega: float, phase: float, q: float, mean: float) -> Moments:
     """Of phi(x) = sin(omega x + phase)."""
     angle, s = omega * mean + phase, omega * omega * q
     one, two, four = exp(-s / 2), exp(-2 * s), exp(-8 * s)
-    second = (1 - cos(2 * angle) * two) / 2
+    second = sin(angle) ** 2 * two - expm1(-2 * s) / 2
     return Moments(
         mean=sin(angle) * one,
         second=second,

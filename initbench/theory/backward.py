@@ -1,0 +1,179 @@
+"""Carries the loss's gradient back through a network at initialization; the replicas are those of the forward pass."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from initbench.theory.forward import ORTHOGONAL, Activated, NoPrediction, Signal, positive, windows
+from initbench.theory.functions import Array
+from initbench.theory.network import LayerSpec
+
+PER_CLASS = 4
+"""Pseudo-images of each class a replica, for the mean over the batch; every second one mirrors the one before."""
+MANY_CLASSES = 64
+"""Above this the gradient of the logits counts as spread evenly over the classes."""
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The gradient of each image's loss at one place.
+
+    `field` (images,): its mean square at infinite width; `ratio` (R, images): each replica's over that; `rho` (R,): root
+    mean square correlation of the gradients of two images. `noise` (R,): standard normal numbers of the units that a
+    weight layer has just mixed, until an activation or a measurement uses them up; `units` their number, `tied` the
+    share of the length that orthogonal weights fix. `along` (R,): the mean square of the gradient along the signal
+    itself, 1 where their directions are unrelated: the sum of signal times gradient is the same at every depth, so what
+    the loss sees at the logits is felt in all layers.
+    """
+
+    field: Array
+    ratio: Array
+    rho: Array
+    along: Array
+    noise: Array | None = None
+    units: int = 1
+    tied: float = 0.0
+
+    @property
+    def line(self) -> float:
+        """Mean over images at infinite width."""
+        return float(self.field.mean())
+
+    @property
+    def replicas(self) -> Array:
+        """Each replica's mean over images, shape (R,)."""
+        return self.ratio @ self.field / len(self.field)
+
+
+def of_logits(logits: Signal, shares: tuple[float, ...], random: np.random.Generator) -> Gradient:
+    """The gradient of softmax cross entropy; `shares` of the labels in the batch.
+
+    Logits have a part that all images share, a part that those of one class share and a part of their own.
+    """
+    classes = len(shares)
+    if logits.field.ndim != 1 or logits.units != classes:
+        raise NoPrediction(f"the network does not end in {classes} logits")
+    replicas, images = logits.ratio.shape
+    each = PER_CLASS if classes <= MANY_CLASSES else 1
+    labels = np.repeat(np.arange(classes), each)[:: 1 if classes <= MANY_CLASSES else classes // MANY_CLASSES + 1]
+    count = len(labels)
+    common = random.standard_normal((replicas, 1, classes))
+    of_class = random.standard_normal((replicas, classes, classes) if classes <= MANY_CLASSES else (replicas, count, classes))
+    of_class = of_class[:, labels] if classes <= MANY_CLASSES else of_class
+    own = random.standard_normal((replicas, count, classes))
+    if each > 1:
+        own[:, 1::2] = -own[:, ::2]
+    strata = np.sort(logits.field)[(random.permutation(count) * images) // count]
+    kin = max(0.0, logits.c_class - logits.c_mean) / max(1e-9, 1 - logits.c_mean)
+
+    weight = np.asarray(shares)[labels]
+    weight = weight / weight.sum()
+
+    def look(ratio: Array, c: Array) -> tuple[Array, Array, Array]:
+        c = np.clip(c, 0.0, 1.0)[:, None, None]
+        z = np.sqrt(c) * common + np.sqrt(1 - c) * (np.sqrt(kin) * of_class + np.sqrt(1 - kin) * own)
+        h = np.sqrt(strata[None, :, None] * ratio[:, None, None]) * z
+        p = np.exp(h - h.max(axis=2, keepdims=True))
+        p /= p.sum(axis=2, keepdims=True)
+        delta = p.copy()
+        delta[:, np.arange(count), labels] -= 1
+        square = np.square(delta).sum(axis=2)
+        along = np.square((z * delta).sum(axis=2))
+        return p, square @ weight / classes, along @ weight / np.maximum(square @ weight, 1e-300)
+
+    ones = np.ones(replicas)
+    line = float(look(ones, ones * logits.c_mean)[1].mean())
+    p, spread, along = look(logits.replicas / max(logits.mean_square, 1e-300), logits.c)
+    ratio = np.broadcast_to((spread / line)[:, None], logits.ratio.shape)
+    return Gradient(np.full(images, line), ratio, np.sqrt(_concentration(p, np.asarray(shares))), along)
+
+
+def _concentration(p: Array, shares: Array) -> Array:
+    """tr(C^2) / tr(C)^2 of the second moment matrix C of p - y: one over the number of directions it takes."""
+    classes = len(shares)
+    if classes > MANY_CLASSES:
+        return np.full(len(p), 1 / (classes - 1))
+    mean = p.mean(axis=1)
+    crossed = mean[:, :, None] * shares
+    matrix = np.matmul(p.transpose(0, 2, 1), p) / p.shape[1]
+    matrix = matrix - crossed - crossed.transpose(0, 2, 1) + np.diag(shares)
+    return np.asarray(np.square(matrix).sum(axis=(1, 2)) / np.square(np.trace(matrix, axis1=1, axis2=2)))
+
+
+def through_weight(gradient: Gradient, spec: LayerSpec, before: Signal, after: Signal, random: np.random.Generator) -> Gradient:
+    """The gradient with respect to the input of a weight layer."""
+    gradient = settled(gradient)
+    touches = 1.0
+    if spec.kernel:
+        ones = np.ones((1, *before.field.shape[1:]))
+        touches = float(windows(ones, spec.kernel, spec.stride, spec.padding, spec.dilation).sum() / ones.sum())
+    growth = spec.std**2 * spec.units / spec.groups * touches
+    passed = after.size * (after.mean_square - spec.bias_std**2) / max(before.size * before.mean_square * growth, 1e-300)
+    tied = min(1.0, spec.fan_in / spec.units) if spec.law in ORTHOGONAL else 0.0
+    noise = random.standard_normal(len(gradient.rho))
+    return Gradient(gradient.field * growth, gradient.ratio, gradient.rho, gradient.along * passed, noise, before.units, tied)
+
+
+def through_activation(gradient: Gradient, activated: Activated, before: Signal) -> Gradient:
+    """The gradient with respect to what an activation function is applied to.
+
+    Where the gradient leans towards the signal, or away from it, it meets other slopes than the mean one.
+    """
+    found = activated.found
+    meeting = np.maximum(1 + (found.meet - 1) * (gradient.along - 1) / before.size, 0.1)
+    ratio = gradient.ratio * activated.ratio * (_mixing(gradient, found.slope_square) * meeting)[:, None]
+    apart = (found.slope_square - gradient.tied * np.square(activated.pair)) * (1 - np.square(gradient.rho)) / before.units
+    rho = np.sqrt(np.clip(np.square(gradient.rho * activated.pair) + apart, 0.0, 1.0))
+    along = gradient.along * found.turn + np.maximum(found.stretch - found.turn, 0.0)
+    return Gradient(gradient.field * activated.slope, ratio, rho, along)
+
+
+def through_norm(gradient: Gradient, before: Signal, kind: str) -> Gradient:
+    """The gradient with respect to what a norm is applied to."""
+    gradient = settled(gradient)
+    field = np.maximum(before.by_image, 1e-300)
+    gradient = replace(gradient, along=np.zeros_like(gradient.along))
+    if kind == "layer":
+        return replace(gradient, field=gradient.field / field, ratio=gradient.ratio / before.ratio)
+    rest = max(1e-6, 1 - before.c_mean)
+    ratio = rest / (before.replicas / before.mean_square * np.maximum(1 - before.c, 1e-6))
+    return replace(gradient, field=gradient.field / (before.mean_square * rest), ratio=gradient.ratio * ratio[:, None])
+
+
+def settled(gradient: Gradient) -> Gradient:
+    """The gradient where it is looked at: the noise of a weight layer's units is in its ratio."""
+    if gradient.noise is None:
+        return gradient
+    mixing = _mixing(gradient, np.ones_like(gradient.rho))
+    return Gradient(gradient.field, gradient.ratio * mixing[:, None], gradient.rho, gradient.along)
+
+
+def summed(first: Gradient | None, second: Gradient) -> Gradient:
+    """The gradients of two uses of one signal, which are independent."""
+    if first is None:
+        return second
+    first, second = settled(first), settled(second)
+    total = np.maximum(first.field + second.field, 1e-300)
+    ratio = (first.field * first.ratio + second.field * second.ratio) / total
+    share = first.line / max(first.line + second.line, 1e-300)
+    rho, along = (share * a + (1 - share) * b for a, b in ((first.rho, second.rho), (first.along, second.along)))
+    return Gradient(first.field + second.field, ratio, rho, along)
+
+
+def _mixing(gradient: Gradient, slope_square: Array) -> Array:
+    """The factor by which the mean over units of weight-mixed gradients strays: variance 2 rho^2 (E[s2^2]/E[s2]^2 - tied) / units."""
+    if gradient.noise is None:
+        return np.ones_like(gradient.rho)
+    variance = 2 * np.square(gradient.rho) * np.maximum(slope_square - gradient.tied, 0.0) / gradient.units
+    return positive(gradient.noise * np.sqrt(variance), variance)
+
+
+def spread_out(gradient: Gradient, positions: float) -> Gradient:
+    """The gradient before flattening: each position has weights of its own, so positions are unrelated."""
+    settled_gradient = settled(gradient)
+    return replace(settled_gradient, rho=settled_gradient.rho / np.sqrt(max(1.0, positions)))
+
+
+def scaled(gradient: Gradient, factor: float) -> Gradient:
+    """The gradient before a multiplication by a number."""
+    return replace(gradient, field=gradient.field * factor**2)

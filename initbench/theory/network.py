@@ -1,0 +1,158 @@
+"""A network as theory sees it: nodes in the order of execution, each with the nodes it takes its input from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from initbench.theory.functions import Array
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One weight layer: what its weights and biases were drawn from, and its shape.
+
+    `fan_in` counts the inputs of one output (of one group), `units` the outputs a position (channels). Spatial layers
+    give `kernel`, `stride`, `padding` and `dilation` a spatial axis; others leave them empty.
+    """
+
+    name: str
+    fan_in: int
+    units: int
+    law: str = "normal"
+    std: float = 0.0
+    mean: float = 0.0
+    bias_std: float = 0.0
+    bias_mean: float = 0.0
+    groups: int = 1
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    inputs: int | None = None
+
+    @property
+    def in_units(self) -> int:
+        """Inputs a position (channels)."""
+        if self.inputs is not None:
+            return self.inputs
+        field = 1
+        for size in self.kernel:
+            field *= size
+        return self.fan_in // field * self.groups
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Applies a weight layer."""
+
+    source: int
+    spec: LayerSpec
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Applies an activation function, by name."""
+
+    source: int
+    activation: str
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Normalizes with scale 1 and shift 0: `batch` each unit over the batch, `layer` each image over its units."""
+
+    source: int
+    kind: Literal["batch", "layer"]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Averages or takes the largest of a window."""
+
+    source: int
+    kind: Literal["avg", "max"]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """Makes features of all units at all positions."""
+
+    source: int
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Multiplies by a number."""
+
+    source: int
+    factor: float
+
+
+@dataclass(frozen=True)
+class Add:
+    """Adds two signals that come from different weights."""
+
+    first: int
+    second: int
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Something with no formula; `why` in words."""
+
+    sources: tuple[int, ...]
+    why: str
+
+
+Node = Weight | Apply | Norm | Pool | Flatten | Scale | Add | Unknown
+
+INPUT = -1
+"""The source of a node that takes the network's input."""
+
+
+@dataclass(frozen=True)
+class InputStats:
+    """The probe batch in the numbers that theory needs.
+
+    `squares`: mean over features or channels of x^2, shape (images,) or (images, height, width). `correlation`: root mean
+    square over pairs of inputs of their (uncentred) correlation, `mean_correlation` the mean, `class_correlation` the mean
+    over pairs of one class: of whole inputs, or of the patches that the first spatial layer sees; each input counts as a
+    pair with itself, and there are `samples` of them. `near_correlations`: of patches of one image 1, 2, 4, ... positions
+    apart. `class_shares` (classes,): the share of each label in the batch.
+    """
+
+    squares: Array
+    correlation: float
+    mean_correlation: float
+    class_correlation: float = 0.0
+    samples: int = 256
+    class_shares: tuple[float, ...] = ()
+    near_correlations: tuple[float, ...] = ()
+    channels: int = 1
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """The nodes in order of execution; `has_loss` where a softmax cross entropy of the last node is taken."""
+
+    nodes: tuple[Node, ...]
+    has_loss: bool = True
+
+
+def sources(node: Node) -> tuple[int, ...]:
+    """The indices of the nodes that a node takes its input from."""
+    if isinstance(node, Add):
+        return (node.first, node.second)
+    return node.sources if isinstance(node, Unknown) else (node.source,)
+
+
+def plain_chain(layers: tuple[LayerSpec, ...], activations: tuple[str | None, ...]) -> NetworkSpec:
+    """A network without branches: each layer is followed by its activation, where it has one."""
+    nodes: list[Node] = []
+    for layer, activation in zip(layers, activations, strict=True):
+        nodes.append(Weight(len(nodes) - 1, layer))
+        if activation is not None:
+            nodes.append(Apply(len(nodes) - 1, activation))
+    return NetworkSpec(tuple(nodes))

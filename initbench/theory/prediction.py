@@ -1,0 +1,172 @@
+"""Predicts what a probe will find at initialization: each layer's pre-activation and gradient variance, with a 95 % band.
+
+The line is the theory of infinite width, fed with the actual inputs and the actual law of each layer. The band holds the
+middle 95 % of replicas (`forward.py`), so it is what networks of this width do, their mean included: where fluctuations
+are large it need not lie symmetrically around the line.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from initbench.theory import backward, forward
+from initbench.theory.backward import Gradient
+from initbench.theory.forward import Activated, Measured, NoPrediction, Signal
+from initbench.theory.functions import Array
+from initbench.theory.network import INPUT, Add, Apply, Flatten, InputStats, NetworkSpec, Node, Norm, Pool, Scale, Unknown, Weight, sources
+from initbench.theory.pooling import pool, through_pool
+
+REPLICAS = 800
+"""Imaginary networks a prediction; a deep network gets fewer, so that the work stays the same."""
+FEWEST_REPLICAS = 100
+WORK = 24_000
+"""Replicas times nodes, about."""
+BAND = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class Range:
+    """A predicted variance: the infinite-width line and the limits of the 95 % band."""
+
+    line: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class LayerPrediction:
+    """What theory expects of one weight layer; None where there is no formula, and then `note` says why."""
+
+    name: str
+    pre_activation: Range | None
+    gradient: Range | None
+    note: str | None = None
+
+
+def predict(network: NetworkSpec, inputs: InputStats, *, seed: int = 0, replicas: int | None = None) -> tuple[LayerPrediction, ...]:
+    """One prediction for each weight layer, in the order of execution; the same for the same arguments.
+
+    Never raises for a network that it cannot follow: the layers concerned get a note.
+    """
+    count = replicas or int(min(REPLICAS, max(FEWEST_REPLICAS, WORK / max(1, len(network.nodes)))))
+    random = np.random.default_rng(seed)
+    pass_ = _Pass(network, inputs, count, random)
+    with np.errstate(all="ignore"):
+        pass_.forward()
+        pass_.backward()
+    return tuple(pass_.result(index, node) for index, node in enumerate(network.nodes) if isinstance(node, Weight))
+
+
+class _Pass:
+    """One forward and one backward pass; lives as long as `predict`."""
+
+    def __init__(self, network: NetworkSpec, inputs: InputStats, replicas: int, random: np.random.Generator) -> None:
+        self.network = network
+        self.inputs = inputs
+        self.random = random
+        self.signals: dict[int, Signal] = {INPUT: forward.start(inputs, replicas)}
+        self.activated: dict[int, Activated] = {}
+        self.measured: dict[int, Measured] = {}
+        self.gradients: dict[int, Gradient] = {}
+        self.why: dict[int, str] = {}
+        self.why_no_gradient: dict[int, str] = {}
+
+    def forward(self) -> None:
+        """Fills `signals`, `activated` and `measured`, or `why`."""
+        for index, node in enumerate(self.network.nodes):
+            broken = next((self.why[source] for source in sources(node) if source in self.why), None)
+            if broken is not None:
+                self.why[index] = broken
+                continue
+            try:
+                self.signals[index] = self._forward(index, node)
+            except NoPrediction as reason:
+                self.why[index] = str(reason)
+
+    def _forward(self, index: int, node: Node) -> Signal:
+        if isinstance(node, Unknown):
+            raise NoPrediction(node.why)
+        if isinstance(node, Add):
+            return forward.add(self.signals[node.first], self.signals[node.second])
+        source = self.signals[node.source]
+        match node:
+            case Weight():
+                after = forward.weigh(source, node.spec, self.random)
+                self.measured[index] = forward.measure(after, self.random)
+                return after
+            case Apply():
+                after, self.activated[index] = forward.activate(source, node.activation)
+                return after
+            case Norm():
+                return forward.normalize(source, node.kind)
+            case Pool():
+                inner = self.network.nodes[node.source] if node.source >= 0 else None
+                before = self.signals[inner.source] if isinstance(inner, Apply) else None
+                after, self.activated[index] = pool(source, node, before, inner.activation if isinstance(inner, Apply) else None)
+                return after
+            case Flatten():
+                return forward.flattened(source)
+            case Scale():
+                return forward.scaled(source, node.factor)
+
+    def backward(self) -> None:
+        """Fills `gradients`, or `why_no_gradient`."""
+        last = len(self.network.nodes) - 1
+        try:
+            if not (self.network.has_loss and self.inputs.class_shares):
+                raise NoPrediction("there are no labels")
+            if last not in self.signals:
+                raise NoPrediction(self.why.get(last, "the network is empty"))
+            self.gradients[last] = backward.of_logits(self.signals[last], self.inputs.class_shares, self.random)
+        except NoPrediction as reason:
+            self.why_no_gradient = {index: str(reason) for index in range(last + 1)}
+            return
+        for index in range(last, -1, -1):
+            node = self.network.nodes[index]
+            if index not in self.gradients:
+                self.why_no_gradient[index] = "the loss does not depend on it in a way that theory can follow"
+                continue
+            for source, gradient in self._backward(index, node):
+                if source >= 0:
+                    self.gradients[source] = backward.summed(self.gradients.get(source), gradient)
+
+    def _backward(self, index: int, node: Node) -> tuple[tuple[int, Gradient], ...]:
+        gradient = self.gradients[index]
+        match node:
+            case Unknown():
+                return ()
+            case Add():
+                return (node.first, gradient), (node.second, gradient)
+            case Weight():
+                before, after = self.signals[node.source], self.signals[index]
+                return ((node.source, backward.through_weight(gradient, node.spec, before, after, self.random)),)
+            case Apply():
+                return ((node.source, backward.through_activation(gradient, self.activated[index], self.signals[node.source])),)
+            case Norm():
+                return ((node.source, backward.through_norm(gradient, self.signals[node.source], node.kind)),)
+            case Pool():
+                return ((node.source, through_pool(gradient, node, self.signals[node.source], self.activated[index])),)
+            case Flatten():
+                positions = self.signals[index].units / self.signals[node.source].units
+                return ((node.source, backward.spread_out(gradient, positions)),)
+            case Scale():
+                return ((node.source, backward.scaled(gradient, node.factor)),)
+
+    def result(self, index: int, node: Weight) -> LayerPrediction:
+        """The prediction of one layer."""
+        measured, gradient = self.measured.get(index), self.gradients.get(index)
+        if gradient is not None:
+            gradient = backward.settled(gradient)
+        note = self.why.get(index) or self.why_no_gradient.get(index)
+        return LayerPrediction(
+            name=node.spec.name,
+            pre_activation=None if measured is None else _range(measured.line, measured.replicas),
+            gradient=None if gradient is None else _range(gradient.line, gradient.replicas),
+            note=f"no prediction: {note}" if note else None,
+        )
+
+
+def _range(line: float, replicas: Array) -> Range | None:
+    finite = np.where(np.isfinite(replicas), replicas, np.inf)
+    low, high = np.quantile(finite, BAND, method="weibull")
+    return Range(float(line), float(low), float(high))
