@@ -1,28 +1,18 @@
-"""One figure over seeds: its median (or interquartile mean), its interval, n, and how they are written in words."""
+"""One figure over seeds: its median, its interval, n, and how they are written in words."""
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 from pydantic import Field
 
 from initbench.config import Frozen
-from initbench.inference import (
-    LEVEL,
-    interquartile_interval,
-    interquartile_mean,
-    median,
-    median_interval,
-    wilson,
-)
+from initbench.inference import LEVEL, median, median_interval, wilson
 from initbench.outcomes import Metric
 from initbench.results import Number
 
-Statistic = Literal["median", "interquartile_mean"]
-
 
 class Estimate(Frozen):
-    """A figure over `n` seeds. A run without a number (it diverged) counts as worse than every number.
+    """The median of a figure over `n` seeds. A run without a number (it diverged) counts as worse than every number.
 
     `value` is null where such a run is the median itself; `low` or `high` is null where the interval reaches into such
     runs; `level` is null where there is no interval because the seeds are too few (6 are needed at 95 %); `lowest` and `highest` are
@@ -30,7 +20,6 @@ class Estimate(Frozen):
     """
 
     metric: str
-    statistic: Statistic = "median"
     value: Number = None
     low: Number = None
     high: Number = None
@@ -51,17 +40,15 @@ class Share(Frozen):
     high: Number = None
 
 
-def estimate(metric: Metric, values: Sequence[float], statistic: Statistic = "median", level: float = LEVEL) -> Estimate:
-    """The estimate from one value a seed; infinite values are runs without a number."""
+def estimate(metric: Metric, values: Sequence[float], level: float = LEVEL) -> Estimate:
+    """The median from one value a seed; infinite values are runs without a number."""
     numbers = [value for value in values if math.isfinite(value)]
     if not values:
-        return Estimate(metric=metric.name, statistic=statistic, n=0)
-    centre, limits = (median, median_interval) if statistic == "median" else (interquartile_mean, interquartile_interval)
-    interval = limits(values, level)
+        return Estimate(metric=metric.name, n=0)
+    interval = median_interval(values, level)
     return Estimate(
         metric=metric.name,
-        statistic=statistic,
-        value=centre(values),
+        value=median(values),
         low=interval.low if interval else None,
         high=interval.high if interval else None,
         level=interval.level if interval else None,

@@ -17,8 +17,8 @@ LEVEL = 0.95
 ALPHA = 0.05
 """The family-wise error that a verdict may have."""
 
-QUARTER = 0.25
-"""Share of values trimmed from each end by the interquartile mean."""
+WIDE_GAP = 3.0
+"""A gap so many times as wide as the inner part of an interval separates two clusters of values."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval |
     """Interpolated order statistics, free of any assumption on the distribution; None below 6 values (at 95 %).
 
     The exact levels of neighbouring order statistics bracket the wanted one (fewer than 6 values never reach 95 %);
-    the limit lies between them. Where that gap is infinite (a run without a number) or wider than the rest of the
+    the limit lies between them. Where that gap is infinite (a run without a number) or much wider than the rest of the
     interval (two clusters), interpolation makes no sense and the order statistic with the nearer level is the limit.
 
     Source: Hettmansperger & Sheather 1986, Statistics & Probability Letters 4, 75-79; Nyblom 1992. The rule for gaps is ours.
@@ -68,7 +68,7 @@ def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval |
 
     def limit(outer: float, inner: float) -> float:
         gap = abs(outer - inner)
-        if math.isfinite(gap) and gap <= inner_width:
+        if math.isfinite(gap) and gap <= WIDE_GAP * inner_width:
             return inner + (1 - weight) * (outer - inner)
         return inner if part >= 0.5 else outer
 
@@ -79,37 +79,6 @@ def _order_level(n: int, rank: int) -> float:
     """The exact level at which the interval from the rank-th smallest to the rank-th largest of n values covers the median."""
     outside: int = 2 * sum(math.comb(n, below) for below in range(rank))
     return max(0.0, 1 - outside / (1 << n))
-
-
-def interquartile_mean(values: Sequence[float]) -> float:
-    """The mean without the lowest and the highest quarter (rounded down); infinite or NaN where a run without a number remains."""
-    ordered = sorted(values)
-    cut = int(len(ordered) * QUARTER)
-    kept = ordered[cut : len(ordered) - cut]
-    return sum(kept) / len(kept)
-
-
-def interquartile_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:
-    """The t interval of a trimmed mean from the winsorized variance; None below 4 values.
-
-    Unbounded on both sides where more than a quarter of the runs have no number: there the mean does not exist.
-
-    Source: Tukey & McLaughlin 1963, Sankhya A 25, 331-352.
-    """
-    n, ordered = len(values), sorted(values)
-    cut = int(n * QUARTER)
-    if cut == 0:
-        return None
-    winsorized = [ordered[min(max(index, cut), n - cut - 1)] for index in range(n)]
-    if not all(map(math.isfinite, winsorized)):
-        return Interval(-math.inf, math.inf, level)
-    from scipy.special import stdtrit
-
-    middle, mean = interquartile_mean(values), sum(winsorized) / n
-    spread = math.sqrt(sum((value - mean) ** 2 for value in winsorized) / (n - 1))
-    kept = n - 2 * cut
-    half = float(stdtrit(kept - 1, (1 + level) / 2)) * spread * math.sqrt(n) / kept
-    return Interval(middle - half, middle + half, level)
 
 
 def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:

@@ -6,7 +6,7 @@ from itertools import combinations
 from initbench import catalog
 from initbench.config import Frozen, parse_ref
 from initbench.errors import ConfigError, unknown_name
-from initbench.estimates import Estimate, Share, Statistic, estimate, estimate_text, seeds_text, share
+from initbench.estimates import Estimate, Share, estimate, estimate_text, seeds_text, share
 from initbench.inference import ALPHA, LEVEL, seeds_needed
 from initbench.outcomes import (
     SIGNAL_RATIOS,
@@ -54,7 +54,6 @@ class Summary(Frozen):
 
     headline: str
     metric: str
-    statistic: Statistic
     reference: str | None
     target: float | None
     margin: float | None
@@ -81,7 +80,6 @@ def summarize(
     *,
     order: Sequence[str] = (),
     metric: str | None = None,
-    statistic: Statistic = "median",
     target: float | None = None,
     margin: float | None = None,
 ) -> Summary:
@@ -104,17 +102,15 @@ def summarize(
         for comparison in compare_family(
             each,
             [(sides[each.name][scheme], sides[each.name][against]) for scheme in runs if against and scheme != against],
-            statistic=statistic,
             margin=margin if each is primary or each.name == primary.name else None,
         )
     ]
-    pairs = compare_family(primary, list(combinations(sides[primary.name].values(), 2)), statistic=statistic, margin=margin)
-    schemes = tuple(_summarize_scheme(scheme, found, statistic, target) for scheme, found in runs.items())
+    pairs = compare_family(primary, list(combinations(sides[primary.name].values(), 2)), margin=margin)
+    schemes = tuple(_summarize_scheme(scheme, found, target) for scheme, found in runs.items())
     leader = _leader(primary, schemes)
     summary = Summary(
         headline="",
         metric=primary.name,
-        statistic=statistic,
         reference=against,
         target=target,
         margin=margin,
@@ -173,7 +169,7 @@ def _reasons(runs: list[RunResult]) -> tuple[str, ...]:
     )
 
 
-def _summarize_scheme(scheme: str, runs: list[RunResult], statistic: Statistic, target: float | None) -> SchemeSummary:
+def _summarize_scheme(scheme: str, runs: list[RunResult], target: float | None) -> SchemeSummary:
     ended = [outcome(run) for run in runs]
     counts = {str(kind): ended.count(kind) for kind in Outcome}
     tried = counts["trained"] + counts["stuck"] + counts["diverged"]
@@ -186,9 +182,7 @@ def _summarize_scheme(scheme: str, runs: list[RunResult], statistic: Statistic, 
         trained_share=share(counts["trained"], tried),
         first_bad_steps=tuple(sorted(run.first_bad_step for run in runs if run.first_bad_step is not None)),
         reasons=_reasons(runs),
-        estimates=tuple(
-            estimate(each, list(_side(scheme, runs, each).values.values()), statistic) for each in (*metrics(target), *SIGNAL_RATIOS)
-        ),
+        estimates=tuple(estimate(each, list(_side(scheme, runs, each).values.values())) for each in (*metrics(target), *SIGNAL_RATIOS)),
         signal=typical.words if typical else None,
         signal_lost_at=typical.lost_at if typical else None,
         **counts,
@@ -252,7 +246,7 @@ def _notes(summary: Summary) -> Iterable[str]:
     counts = {size for size in sizes.values() if size}
     if counts == {1}:
         yield "One seed has no interval, and its figures may be luck: use --seeds 8."
-    elif counts and summary.statistic == "median" and min(counts) < 6:
+    elif counts and min(counts) < 6:
         yield f"Fewer than 6 seeds have no {100 * LEVEL:g} % interval of the median; round brackets are the lowest and the highest seed."
     if len({found.seeds for found in summary.schemes}) > 1 or len(counts) > 1:
         listed = ", ".join(f"{scheme} {size}" for scheme, size in sizes.items())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from initbench.config import Frozen
-from initbench.estimates import Estimate, Statistic, estimate, interval_text, number_text, seeds_text
+from initbench.estimates import Estimate, estimate, interval_text, number_text, seeds_text
 from initbench.inference import ALPHA, difference, holm, median_interval, probability_of_improvement, seeds_needed, signed_ranks
 from initbench.outcomes import Metric
 from initbench.results import Number
@@ -57,14 +57,12 @@ class Side:
     why_none: str = "has no runs"
 
 
-def compare_family(
-    metric: Metric, pairs: Sequence[tuple[Side, Side]], *, statistic: Statistic = "median", margin: float | None = None
-) -> tuple[Comparison, ...]:
+def compare_family(metric: Metric, pairs: Sequence[tuple[Side, Side]], *, margin: float | None = None) -> tuple[Comparison, ...]:
     """All comparisons that are made together, with Holm over those that have seeds in common.
 
     `margin` is the difference that does not matter, in the unit that is shown (points of accuracy).
     """
-    found = [_measure(metric, left, right, statistic) for left, right in pairs]
+    found = [_measure(metric, left, right) for left, right in pairs]
     tested = [index for index, comparison in enumerate(found) if comparison.p is not None]
     adjusted = dict(zip(tested, holm([found[index].p or 0.0 for index in tested]), strict=True))
     for index, (comparison, (left, right)) in enumerate(zip(found, pairs, strict=True)):
@@ -79,10 +77,10 @@ def _paired(left: Side, right: Side) -> list[float]:
     return [difference(left.values[seed], right.values[seed]) for seed in sorted(left.values) if seed in right.values]
 
 
-def _measure(metric: Metric, left: Side, right: Side, statistic: Statistic) -> Comparison:
+def _measure(metric: Metric, left: Side, right: Side) -> Comparison:
     differences = _paired(left, right)
     found = Comparison(
-        metric=metric.name, scheme=left.scheme, other=right.scheme, n=len(differences), difference=estimate(metric, differences, statistic)
+        metric=metric.name, scheme=left.scheme, other=right.scheme, n=len(differences), difference=estimate(metric, differences)
     )
     if not differences:
         return found

@@ -81,7 +81,9 @@ def test_more_schemes_than_colours_differ_in_their_dashes():
 def test_drawing_leaves_pyplot_and_the_global_settings_alone():
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"
-        "import matplotlib; settings = lambda: [matplotlib.rcParams[name] for name in ('font.size', 'svg.hashsalt', 'axes.grid')]; before = settings()\n"
+        "import matplotlib\n"
+        "settings = lambda: [matplotlib.rcParams[name] for name in ('font.size', 'svg.hashsalt', 'axes.grid')]\n"
+        "before = settings()\n"
         "from test_draw import drawn, make_run\n"
         "assert drawn([make_run('kaiming', 0, layers=())])\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"

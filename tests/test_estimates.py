@@ -40,12 +40,6 @@ def test_a_median_that_diverged_is_said_in_words():
     assert estimate_text(ACCURACY, found) == "diverged"
 
 
-def test_the_interquartile_mean_can_be_asked_for():
-    found = estimate(ACCURACY, EIGHT, "interquartile_mean")
-    assert found.value == pytest.approx((0.963 + 0.9645 + 0.9655 + 0.966) / 4)
-    assert found.low < 0.9645 < found.high < 0.968
-
-
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.0, "0.000"), (0.1234, "0.123"), (2.3026, "2.303"), (12.345, "12.35"), (123.4, "123.4"), (1e-9, "1.0e-09"), (3e7, "3.0e+07")],

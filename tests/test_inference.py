@@ -9,8 +9,6 @@ from initbench.inference import (
     Interval,
     difference,
     holm,
-    interquartile_interval,
-    interquartile_mean,
     median,
     median_interval,
     probability_of_improvement,
@@ -73,20 +71,6 @@ def test_the_interval_does_not_interpolate_across_a_gap_between_two_clusters():
 
 def test_identical_values_have_an_interval_of_no_width():
     assert median_interval([0.9] * 8) == Interval(0.9, 0.9)
-
-
-def test_the_interquartile_mean_and_its_interval_agree_with_scipy():
-    for n in (4, 8, 16):
-        values = some(n, n)
-        interval = interquartile_interval(values)
-        assert interquartile_mean(values) == pytest.approx(oracle.trim_mean(values, 0.25))
-        expected = oracle.mstats.trimmed_mean_ci(np.array(values), limits=(0.25, 0.25), alpha=0.05)
-        assert (interval.low, interval.high) == pytest.approx(tuple(expected))
-
-
-def test_the_interquartile_mean_forgets_a_quarter_of_diverged_runs_and_not_more():
-    assert interquartile_mean([-INF, -INF, 1, 2, 3, 4, 5, 6]) == 2.5
-    assert interquartile_interval([-INF, -INF, -INF, 2, 3, 4, 5, 6]) == Interval(-INF, INF)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 8), (3, 8), (8, 8), (1, 1), (50, 80)])

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from initbench import plan, store
 from initbench.config import ExperimentConfig
-from initbench.estimates import Statistic
 from initbench.report import draw, figures, page, tables, tidy
 from initbench.results import RunResult
 from initbench.summary import group, summarize
@@ -18,7 +17,6 @@ def write(
     reference: str | None = None,
     *,
     metric: str | None = None,
-    statistic: Statistic = "median",
     target: float | None = None,
     margin: float | None = None,
 ) -> tuple[Path, ...]:
@@ -28,7 +26,7 @@ def write(
     """
     results = tuple(results)
     order = [str(ref) for ref in plan.resolve_config(config).schemes]
-    summary = summarize(results, reference, order=order, metric=metric, statistic=statistic, target=target, margin=margin)
+    summary = summarize(results, reference, order=order, metric=metric, target=target, margin=margin)
     by_scheme = group(results, order)
     runs = [run for found in by_scheme.values() for run in found]
     question = page.question(config)

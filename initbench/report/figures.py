@@ -167,9 +167,8 @@ def _accuracy_plot(summary: Summary, runs: Runs) -> Plot:
         note = ", ".join([*([middle] if middle else []), *missing])
         centre = estimate.value if estimate.n > 1 else None
         strips.append(Strip(index, _short(name), values, centre, estimate.low, estimate.high, note))
-    name = "median" if summary.statistic == "median" else "interquartile mean"
     most = max((len(strip.values) for strip in strips), default=0)
-    what = f": each seed, {name}{' and 95 % interval' * (most > 5)}" if most > 1 else ""
+    what = f": each seed, median{' and 95 % interval' * (most > 5)}" if most > 1 else ""
     title = f"Final test accuracy{what}"
     return Plot("accuracy", title, (Panel("", "test accuracy", "", strips=tuple(strips), scale="accuracy"),))
 

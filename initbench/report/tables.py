@@ -125,12 +125,11 @@ def summary_markdown(summary: Summary, question: str) -> str:
 
 def statistic_text(summary: Summary) -> str:
     """What the figures are, in words."""
-    name = "median" if summary.statistic == "median" else "interquartile mean"
     seeds = max((len(found.seeds) for found in summary.schemes), default=0)
     has_interval = any(found.level is not None for scheme in summary.schemes for found in scheme.estimates)
     if seeds < 2:
         return "one seed"
-    return f"{name} of {seeds} seeds" + (" [95 % interval]" if has_interval else " (lowest to highest)")
+    return f"median of {seeds} seeds" + (" [95 % interval]" if has_interval else " (lowest to highest)")
 
 
 def _title(summary: Summary) -> str:

@@ -62,13 +62,12 @@ def summary(found: Summary) -> str:
             scheme.scheme,
             *(getattr(scheme, count) for count in counts),
             each.metric,
-            each.statistic,
             *(getattr(each, name) for name in figures),
         ]
         for scheme in found.schemes
         for each in scheme.estimates
     )
-    return _write(("scheme", *counts, "metric", "statistic", *figures), rows)
+    return _write(("scheme", *counts, "metric", *figures), rows)
 
 
 def comparisons(found: Summary) -> str:
