@@ -4,8 +4,11 @@ import contextlib
 import sys
 import time
 import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -16,18 +19,41 @@ from initbench.datasets import DataSplits
 from initbench.datasets.files import data_folder
 from initbench.errors import ConfigError, DataError, DoesNotApply, InitbenchError
 from initbench.models.building import build_model, check_output
+from initbench.nn.layers import WeightLayer
 from initbench.provenance import environment
-from initbench.results import RunResult, RunStatus
+from initbench.results import InitReport, RunResult, RunStatus
 from initbench.schemes import Need
 from initbench.training.batches import DeviceData, check_batch_size, memory_format, probe_batch, scheme_batches, to_device
 from initbench.training.devices import choose_device, device_name
 from initbench.training.initialize import build_scheme, initialize
-from initbench.training.loop import Stepped, Stopwatch, train
+from initbench.training.loop import Stepped, Stopwatch, Trained, train
+
+T = TypeVar("T")
 
 TRACE_IMAGES = 8
 """Images that a model is traced and checked with."""
 DATA_SETS_KEPT = 2
 """Data sets that a process keeps for the next job."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An initialized model with the data it is to be trained on."""
+
+    job: Job
+    data: DeviceData
+    model: nn.Module
+    layers: tuple[WeightLayer, ...]
+    init: InitReport
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an attempt ended that did not give what it was to give."""
+
+    status: RunStatus
+    reason: str
+    out_of_memory: bool = False
 
 
 def run_job(job: Job, job_id: str, *, device: str, data_dir: str | None, report: Stepped | None = None) -> RunResult:
@@ -36,22 +62,33 @@ def run_job(job: Job, job_id: str, *, device: str, data_dir: str | None, report:
     `report` is called now and then with (steps done, steps in all).
     """
     watch, start = Stopwatch(), time.perf_counter()
-    blank = RunResult(job_id=job_id, job=job, status=RunStatus.FAILED)
+
+    def run() -> RunResult:
+        ready = prepare(job, device=device, data_dir=data_dir, watch=watch)
+        trained = train(ready.model, ready.layers, ready.data, job, init=ready.init, watch=watch, stepped=report)
+        return completed(job_id, ready, trained)
+
+    result = attempt(run, device)
+    if isinstance(result, Ended):
+        result = RunResult(job_id=job_id, job=job, status=result.status, reason=result.reason)
+    return with_seconds(result, {**watch.seconds, "total": time.perf_counter() - start})
+
+
+def attempt(action: Callable[[], T], device: str) -> T | Ended:
+    """What the action gives, or how it failed; never raises. What a user's code prints within goes to stderr."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            result = _run(blank, device, data_dir, report, watch)
+            return action()
     except DoesNotApply as error:
-        result = blank.model_copy(update={"status": RunStatus.SKIPPED, "reason": str(error)})
+        return Ended(RunStatus.SKIPPED, str(error))
     except InitbenchError as error:
-        result = blank.model_copy(update={"reason": str(error)})
+        return Ended(RunStatus.FAILED, str(error))
     except Exception as error:  # noqa: BLE001 - any bug in a user's model or scheme becomes this run's result
-        result = blank.model_copy(update={"reason": _reason(error, device)})
-    seconds = {**watch.seconds, "total": time.perf_counter() - start}
-    return result.model_copy(update={"seconds": {part: round(spent, 4) for part, spent in seconds.items()}})
+        return Ended(RunStatus.FAILED, _reason(error, device), out_of_memory=_is_out_of_memory(error))
 
 
-def _run(blank: RunResult, device: str, data_dir: str | None, report: Stepped | None, watch: Stopwatch) -> RunResult:
-    job = blank.job
+def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) -> Ready:
+    """Loads the data, builds the model and initializes it. Raises: whatever goes wrong there."""
     where = choose_device(device)
     with watch.part("data"):
         data = load_data(job.dataset, data_folder(data_dir), where)
@@ -68,21 +105,31 @@ def _run(blank: RunResult, device: str, data_dir: str | None, report: Stepped | 
             batch=scheme_batches(data, job.seed, layout),
             train=job.train,
         )
-    trained = train(model, layers, data, job, init=init, watch=watch, stepped=report)
-    return blank.model_copy(
-        update={
-            "status": RunStatus.COMPLETED if trained.first_bad_step is None else RunStatus.DIVERGED,
-            "reason": trained.reason,
-            "first_bad_step": trained.first_bad_step,
-            "parameters": _count(model),
-            "classes": data.classes,
-            "train_losses": trained.losses,
-            "evaluations": trained.evaluations,
-            "layers": trained.stats,
-            "init": init,
-            "provenance": {**environment(), "device": device_name(where), "threads": str(torch.get_num_threads()), "data": data.digest},
-        }
+    return Ready(job, data, model, layers, init)
+
+
+def completed(job_id: str, ready: Ready, trained: Trained, engine: str | None = None) -> RunResult:
+    """The result of a run that was trained; `engine` says how, where it is not the usual way."""
+    where = {"device": device_name(ready.data.device), "threads": str(torch.get_num_threads()), "data": ready.data.digest}
+    return RunResult(
+        job_id=job_id,
+        job=ready.job,
+        status=RunStatus.COMPLETED if trained.first_bad_step is None else RunStatus.DIVERGED,
+        reason=trained.reason,
+        first_bad_step=trained.first_bad_step,
+        parameters=_count(ready.model),
+        classes=ready.data.classes,
+        train_losses=trained.losses,
+        evaluations=trained.evaluations,
+        layers=trained.stats,
+        init=ready.init,
+        provenance={**environment(), **where, **({"engine": engine} if engine else {})},
     )
+
+
+def with_seconds(result: RunResult, seconds: Mapping[str, float]) -> RunResult:
+    """The result with the time that its parts took."""
+    return result.model_copy(update={"seconds": {part: round(spent, 4) for part, spent in seconds.items()}})
 
 
 def check(job: Job, *, device: str, data_dir: str | None) -> int:
@@ -136,11 +183,15 @@ def _count(model: nn.Module) -> int:
 def _reason(error: Exception, device: str) -> str:
     """One line for people: what went wrong, and in which line of the user's own code."""
     text = " ".join(str(error).split())
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+    if _is_out_of_memory(error):
         return f"out of memory on {device}: choose a smaller model or train.batch_size"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _is_users(filename: str) -> bool:

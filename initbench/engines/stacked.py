@@ -1,0 +1,49 @@
+"""All runs that differ only in scheme, seed and numbers train as one in this process; made for an accelerator."""
+
+from collections.abc import Iterator, Sequence
+
+from initbench.config import Job
+from initbench.engines import Progress, Report, to_check
+from initbench.results import RunResult
+
+
+def execute(
+    jobs: Sequence[tuple[str, Job]],
+    *,
+    device: str,
+    data_dir: str | None,
+    workers: int | None = None,  # noqa: ARG001 - there is only this process
+    report: Report | None = None,
+) -> Iterator[RunResult]:
+    """All runs that differ only in scheme, seed and numbers train as one in this process; made for an accelerator.
+
+    As many at once as fit the memory. A run that cannot be stacked goes alone, and its result says why. Everything is
+    checked before it returns. Raises: InitbenchError for what would make a job impossible.
+    """
+    from initbench.training.devices import small_runs
+    from initbench.training.stacked_worker import Means, groups, run_group
+    from initbench.training.worker import check, forget_data
+
+    with small_runs():
+        for job in to_check(jobs):
+            check(job, device=device, data_dir=data_dir)
+
+    def told(job_id: str, done: int, total: int) -> None:
+        if report is not None:
+            report(Progress(job_id, done, total))
+
+    def results() -> Iterator[RunResult]:
+        means = Means(device, data_dir, told)
+        try:
+            for group in groups(jobs):
+                found = run_group(group, means)
+                while True:
+                    with small_runs():
+                        result = next(found, None)
+                    if result is None:
+                        break
+                    yield result
+        finally:
+            forget_data()
+
+    return results()

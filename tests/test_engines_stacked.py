@@ -1,0 +1,132 @@
+"""The engine `stacked` against `serial`: the same statuses and losses, whatever is stacked and whatever cannot be."""
+
+from contextlib import closing
+
+import pytest
+import torch
+from training_support import jobs_of
+
+from initbench.engines import serial, stacked
+from initbench.errors import ConfigError, DeviceError
+from initbench.results import RunStatus
+from initbench.training import stacked_worker
+from initbench.training.stacked import train_stacked
+
+
+def collect(engine, jobs, **options):
+    with closing(engine.execute(jobs, **{"device": "cpu", "data_dir": None, **options})) as results:
+        return {result.job_id: result for result in results}
+
+
+def assert_alike(jobs, within=1e-5):
+    one, many = collect(serial, jobs), collect(stacked, jobs)
+    assert set(one) == set(many)
+    for name, alone in one.items():
+        result = many[name]
+        assert (result.status, result.first_bad_step, result.reason) == (alone.status, alone.first_bad_step, alone.reason)
+        assert result.train_losses == pytest.approx(alone.train_losses, rel=within, abs=within)
+        assert [item.step for item in result.evaluations] == [item.step for item in alone.evaluations]
+        assert [item.test_loss for item in result.evaluations] == pytest.approx([item.test_loss for item in alone.evaluations], rel=1e-3)
+        assert [(item.step, item.layer) for item in result.layers] == [(item.step, item.layer) for item in alone.layers]
+        variances = [item.activation_variance for item in alone.layers]
+        assert [item.activation_variance for item in result.layers] == pytest.approx(variances, rel=1e-3)
+        assert result.init == alone.init
+    return many
+
+
+def how(results):
+    return {result.provenance.get("engine") for result in results.values()}
+
+
+def test_schemes_seeds_and_numbers_train_as_one_as_they_do_alone():
+    jobs = [
+        *jobs_of("kaiming", "xavier", seeds=(0, 1), train={"steps": 50, "batch_size": 32, "lr": 0.02}),
+        *jobs_of("kaiming", seeds=(2,), train={"steps": 50, "batch_size": 32, "lr": 0.1, "momentum": 0.0, "schedule": "cosine"}),
+    ]
+    assert how(assert_alike(jobs)) == {"stacked, 5 at once"}
+
+
+def test_a_diverged_run_leaves_the_others_alone():
+    train = {"steps": 20, "batch_size": 32}
+    jobs = [*jobs_of("kaiming", "xavier", train=train), *jobs_of("normal", train={**train, "lr": 1e30})]
+    results = assert_alike(jobs)
+    assert how(results) == {"stacked, 3 at once"}
+    assert sorted(result.status for result in results.values()) == ["completed", "completed", "diverged"]
+
+
+def test_models_of_another_structure_make_a_stack_of_their_own():
+    jobs = jobs_of("kaiming", "fixup", seeds=(0, 1), model="residual_mlp:depth=4,width=8", train={"steps": 5, "batch_size": 32})
+    assert how(assert_alike(jobs)) == {"stacked, 2 at once"}
+
+
+def test_a_scheme_that_does_not_apply_is_skipped_and_the_rest_trained():
+    results = collect(stacked, jobs_of("kaiming", "xavier", "fixup", train={"steps": 2, "batch_size": 32}))
+    assert sorted(result.status for result in results.values()) == ["completed", "completed", "skipped"]
+
+
+def test_a_model_that_cannot_be_stacked_trains_one_at_a_time_and_says_why(tmp_path):
+    code = """
+        import torch
+        class Net(torch.nn.Module):
+            def __init__(self, shape, classes):
+                super().__init__()
+                self.one = torch.nn.Linear(36, classes)
+            def forward(self, x):
+                out = self.one(x.flatten(1))
+                return out if out.mean().item() > 1e9 else out * 2
+    """
+    file = tmp_path / "mine.py"
+    file.write_text("\n".join(line[8:] for line in code.splitlines()))
+    jobs = jobs_of("kaiming", seeds=(0, 1), model=f"{file}:Net", train={"steps": 5, "batch_size": 32})
+    (reason,) = how(assert_alike(jobs))
+    assert reason.startswith("one at a time: ")
+    assert "item" in reason
+
+
+def test_a_stack_that_does_not_fit_the_memory_is_halved_until_it_does(monkeypatch):
+    tried = []
+
+    def small_machine(ready, **options):
+        tried.append(len(ready))
+        if len(ready) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return train_stacked(ready, **options)
+
+    monkeypatch.setattr(stacked_worker, "train_stacked", small_machine)
+    jobs = jobs_of("kaiming", seeds=tuple(range(6)), train={"steps": 2, "batch_size": 32})
+    assert how(assert_alike(jobs)) == {"stacked, 2 at once"}
+    assert tried == [6, 3, 2, 2, 2]
+
+
+def test_a_run_that_does_not_even_fit_alone_fails_and_says_so(monkeypatch):
+    def no_memory(*given, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(stacked_worker, "prepare", no_memory)
+    results = collect(stacked, jobs_of("kaiming", seeds=(0, 1, 2)))
+    assert [result.status for result in results.values()] == [RunStatus.FAILED] * 3
+    assert all(result.reason == "out of memory on cpu: choose a smaller model or train.batch_size" for result in results.values())
+
+
+def test_chunks_are_few_and_even():
+    assert [stacked_worker._even(jobs, most) for jobs, most in ((5, 16), (17, 16), (33, 16), (32, 16))] == [5, 9, 11, 16]
+
+
+def test_jobs_group_by_everything_but_scheme_seed_and_numbers():
+    same = {"steps": 5, "batch_size": 32}
+    jobs = [
+        *jobs_of("kaiming", "xavier", seeds=(0, 1), train={**same, "lr": 0.1}),
+        *jobs_of("kaiming", train={**same, "optimizer": "adam"}),
+        *jobs_of("kaiming", train={**same, "clip_norm": 1.0}),
+        *jobs_of("kaiming", train={**same, "clip_norm": 2.0}),
+        *jobs_of("kaiming", train=same, model="mlp:depth=1"),
+    ]
+    assert [len(group) for group in stacked_worker.groups(jobs)] == [4, 1, 2, 1]
+
+
+def test_a_batch_larger_than_the_data_and_a_missing_device_are_found_before_anything_runs():
+    with pytest.raises(ConfigError, match=r"train.batch_size is 512, but synthetic.* has 256"):
+        stacked.execute(jobs_of("kaiming", train={"steps": 1, "batch_size": 512}), device="cpu", data_dir=None)
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="no device 'cuda' here"):
+            stacked.execute(jobs_of("kaiming"), device="cuda", data_dir=None)
