@@ -1,0 +1,183 @@
+"""The scheme `gradinit`."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812  as everybody calls it
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from initbench.nn.watch import untouched
+from initbench.results import InitReport
+from initbench.schemes import InitContext, Layerwise, Need
+from initbench.schemes.arguments import number, whole
+from initbench.schemes.forward import free_biases, remeasured, start_from, training_batch
+from initbench.schemes.structural import layerwise
+
+FAMILY = "learned"
+ALIASES: dict[str, dict[str, object]] = {"grad_init": {}}
+
+
+def build(
+    *,
+    base: str = "kaiming",
+    iterations: int = 100,
+    lr: float = 0.01,
+    gamma: float = 1.0,
+    eta: float | None = None,
+    smallest: float = 0.01,
+    batch_size: int = 128,
+) -> "GradInit":
+    """Learns a factor for each parameter so that the loss after one optimizer step is as low as it can be.
+
+    Each parameter is alpha times its start (`base`); Adam on the alphas (rate `lr`, gradient clipped at 1, alpha >=
+    `smallest`): while the gradient's norm exceeds `gamma` it is lowered, otherwise the loss after a step of size `eta`
+    (default: training's own learning rate) is, on a batch that overlaps the first by half. For SGD the step is the gradient
+    and the norm Euclidean, for Adam its sign and the sum of absolute values. Needs data, labels and second derivatives.
+
+    Source: Zhu et al. 2021, algorithm 1. `gamma` belongs to the scale of the loss (the authors set 1, or infinity); the
+    paper runs one epoch (390 iterations) and lets lr depend on the architecture. The factors whose loss after a step was
+    least on one fixed pair of batches, of the start and of each tenth of the way, are kept: that is ours.
+    """
+    return GradInit(
+        layerwise(base),
+        whole("iterations", iterations, least=1),
+        number("lr", lr, above=0.0),
+        number("gamma", gamma, above=0.0),
+        None if eta is None else number("eta", eta, above=0.0),
+        number("smallest", smallest, above=0.0),
+        whole("batch_size", batch_size, least=2),
+    )
+
+
+@dataclass(frozen=True)
+class GradInit:
+    """Starts from `base` and learns a factor for each parameter."""
+
+    base: Layerwise
+    iterations: int
+    lr: float
+    gamma: float
+    eta: float | None
+    smallest: float
+    batch_size: int
+    name: str = "gradinit"
+    needs: frozenset[Need] = frozenset({Need.DATA, Need.LABELS, Need.GRADIENTS})
+
+    def apply(self, model: nn.Module, context: InitContext) -> InitReport:
+        """Initializes in place. Raises: DoesNotApply where there is no data or the base does not suit the model."""
+        training_batch(self.name, context, 2)
+        report = start_from(self.base, self.name, model, context)
+        own = {layer.parameter for layer in context.own_layers(model)}
+        free = own | set(free_biases(model, context.rules))
+        start = {
+            name: parameter.detach().clone()
+            for name, parameter in model.named_parameters()
+            if name in free and parameter.requires_grad and parameter.detach().norm() > 0 and (name in own or parameter.dim() == 1)
+        }
+        if not start:
+            return report
+        before, after = self._learn(model, start, context)
+        note = f"loss after one step {before:.4g} before, {after:.4g} after"
+        return remeasured(report, model, list(start), f"{self.base.name}, factor learned", (note,))
+
+    def _learn(self, model: nn.Module, start: dict[str, Tensor], context: InitContext) -> tuple[float, float]:
+        device = next(iter(start.values())).device
+        factors = {name: torch.ones((), device=device, requires_grad=True) for name in start}
+        optimizer = torch.optim.Adam(factors.values(), lr=self.lr)
+        held_out = self._batches(context, self.iterations)
+        before = best = self._loss_after_step(model, start, factors, held_out, context).item()
+        kept = dict.fromkeys(start, 1.0)
+        for index in range(self.iterations):
+            target = self._target(model, start, factors, self._batches(context, index), context)
+            optimizer.zero_grad()
+            torch.autograd.backward(target, inputs=list(factors.values()))
+            torch.nn.utils.clip_grad_norm_(list(factors.values()), 1.0)
+            if all(torch.isfinite(factor.grad).all() for factor in factors.values() if factor.grad is not None):
+                optimizer.step()
+            with torch.no_grad():
+                for factor in factors.values():
+                    factor.clamp_(min=self.smallest)
+            if (index + 1) % max(1, self.iterations // 10) == 0 or index + 1 == self.iterations:
+                loss = self._loss_after_step(model, start, factors, held_out, context).item()
+                if math.isfinite(loss) and loss < best:
+                    best, kept = loss, {name: factor.item() for name, factor in factors.items()}
+        with torch.no_grad():
+            parameters = dict(model.named_parameters())
+            for name, values in start.items():
+                parameters[name].copy_(values * kept[name])
+        return before, best
+
+    def _batches(self, context: InitContext, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A batch, and another one of which half is the same."""
+        inputs, labels = training_batch(self.name, context, self.batch_size, 2 * index)
+        others, their_labels = training_batch(self.name, context, self.batch_size, 2 * index + 1)
+        half = len(inputs) // 2
+        return inputs, labels, torch.cat([inputs[half:], others[:half]]), torch.cat([labels[half:], their_labels[:half]])
+
+    def _target(
+        self,
+        model: nn.Module,
+        start: dict[str, Tensor],
+        factors: dict[str, Tensor],
+        batches: tuple[Tensor, Tensor, Tensor, Tensor],
+        context: InitContext,
+    ) -> Tensor:
+        """The gradient's norm where it is too large, else the loss after a step."""
+        weights, gradients = self._gradients(model, start, factors, batches)
+        size = self._norm(gradients, context)
+        return size if size > self.gamma else self._stepped(model, weights, gradients, batches, context)
+
+    def _loss_after_step(
+        self,
+        model: nn.Module,
+        start: dict[str, Tensor],
+        factors: dict[str, Tensor],
+        batches: tuple[Tensor, Tensor, Tensor, Tensor],
+        context: InitContext,
+    ) -> Tensor:
+        weights, gradients = self._gradients(model, start, factors, batches)
+        return self._stepped(model, weights, gradients, batches, context).detach()
+
+    def _gradients(
+        self,
+        model: nn.Module,
+        start: dict[str, Tensor],
+        factors: dict[str, Tensor],
+        batches: tuple[Tensor, Tensor, Tensor, Tensor],
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        with torch.enable_grad():
+            weights = {name: values * factors[name] for name, values in start.items()}
+            loss = _loss(model, weights, batches[0], batches[1])
+            return weights, list(torch.autograd.grad(loss, list(weights.values()), create_graph=True))
+
+    def _stepped(
+        self,
+        model: nn.Module,
+        weights: dict[str, Tensor],
+        gradients: list[Tensor],
+        batches: tuple[Tensor, Tensor, Tensor, Tensor],
+        context: InitContext,
+    ) -> Tensor:
+        eta = self.eta or (context.train.lr if context.train else 0.1)
+        directions = [found.sign() for found in gradients] if _signed(context) else gradients
+        with torch.enable_grad():
+            moved = {name: weight - eta * step for (name, weight), step in zip(weights.items(), directions, strict=True)}
+            return _loss(model, moved, batches[2], batches[3])
+
+    def _norm(self, gradients: list[Tensor], context: InitContext) -> Tensor:
+        with torch.enable_grad():
+            if _signed(context):
+                return torch.stack([found.abs().sum() for found in gradients]).sum()
+            return torch.stack([found.square().sum() for found in gradients]).sum().sqrt()
+
+
+def _signed(context: InitContext) -> bool:
+    return context.train is not None and context.train.optimizer != "sgd"
+
+
+def _loss(model: nn.Module, weights: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
+    with untouched(model, "batch"):
+        logits = functional_call(model, weights, (inputs,))
+    return F.cross_entropy(logits.float(), labels)

@@ -1,0 +1,130 @@
+"""The scheme `krahenbuhl`."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from initbench.nn.layers import WeightLayer
+from initbench.nn.seeds import generator
+from initbench.results import InitReport
+from initbench.schemes import InitContext, Need
+from initbench.schemes.arguments import choose, number, switch, whole
+from initbench.schemes.filters import layer_patches, learned_filters
+from initbench.schemes.forward import free_biases, layer_outputs, remeasured, start_from, training_batch, unit_axis
+from initbench.schemes.structural import layerwise
+
+FAMILY = "data-dependent"
+ALIASES: dict[str, dict[str, object]] = {"magic_init": {}, "data_dependent": {}}
+
+Filters = Literal["random", "pca", "kmeans"]
+BALANCE_SWEEPS, BALANCE_TOLERANCE = 10, 0.01
+
+
+def build(*, filters: Filters = "random", beta: float = 0.1, balance: bool = True, batch_size: int = 256) -> "Krahenbuhl":
+    """Every unit gets mean beta and variance 1 on real data, then all layers are made to learn at one rate.
+
+    1. `filters`: random W ~ N(0, 1 / fan_in), or principal components (`pca`) or centres of whitened clusters (`kmeans`) of
+    the patches that a layer sees. 2. In execution order, for each unit: w /= s, b = beta - m / s with m, s the mean and
+    deviation of its output. 3. With `balance`: W_k *= sqrt(r_k / geometric mean of r), r_k = |gradient of W_k| / |W_k| (root
+    mean squares) for random vectors at the output, biases along with the signal; the product of the factors is 1, so the
+    function of a ReLU chain stays as it is. Needs data. PCA and k-means work on Linear and Conv2d without groups, other
+    layers keep random filters; units that never vary keep theirs.
+
+    Source: Kraehenbuehl et al. 2016, algorithms 1 and 2; beta = 0.1 is that of the authors' code (0 in the paper). Where
+    there are more filters than components the rest are random directions, equalized to the components' spread.
+    """
+    choose("filters", filters, Filters)
+    return Krahenbuhl(filters, number("beta", beta), switch("balance", balance), whole("batch_size", batch_size, least=2))
+
+
+@dataclass(frozen=True)
+class Krahenbuhl:
+    """Learns filters, normalizes units, balances layers."""
+
+    filters: Filters
+    beta: float
+    balance: bool
+    batch_size: int
+    name: str = "krahenbuhl"
+    needs: frozenset[Need] = frozenset({Need.DATA})
+
+    @torch.no_grad()
+    def apply(self, model: nn.Module, context: InitContext) -> InitReport:
+        """Initializes in place. Raises: DoesNotApply where there is no data."""
+        inputs, _ = training_batch(self.name, context, self.batch_size)
+        report = start_from(layerwise("lecun"), self.name, model, context)
+        layers = context.own_layers(model)
+        biases = free_biases(model, context.rules)
+        notes = []
+        for layer in layers:
+            source = generator(context.seed, self.name, layer.parameter)
+            if self.filters != "random":
+                patches = layer_patches(model, inputs, layer, source)
+                if patches is None:
+                    notes.append(f"'{layer.name}' keeps random filters.")
+                else:
+                    layer.weight.copy_(learned_filters(patches, layer, self.filters, source))
+            outputs = layer_outputs(model, inputs)
+            if layer.parameter not in outputs:
+                notes.append(f"'{layer.name}' has no output that can be seen, and keeps its values.")
+                continue
+            _normalize_units(layer, outputs[layer.parameter], biases.get(layer.bias or ""), self.beta)
+        if self.balance:
+            self._balance(model, inputs, layers, biases, context.seed)
+        changed = [name for layer in layers for name in (layer.parameter, layer.bias or "") if name == layer.parameter or name in biases]
+        return remeasured(report, model, changed, f"{self.filters} filters, normalized on data", notes)
+
+    def _balance(
+        self, model: nn.Module, inputs: Tensor, layers: tuple[WeightLayer, ...], biases: dict[str, nn.Parameter], seed: int
+    ) -> None:
+        for _ in range(BALANCE_SWEEPS):
+            rates = learning_rates(model, inputs, layers, seed)
+            known = [layer for layer in layers if math.isfinite(rates[layer.parameter]) and rates[layer.parameter] > 0]
+            if not known:
+                return
+            mean = math.exp(sum(math.log(rates[layer.parameter]) for layer in known) / len(known))
+            along = 1.0
+            for layer in known:
+                factor = math.sqrt(rates[layer.parameter] / mean)
+                layer.weight.mul_(factor)
+                along *= factor
+                if layer.bias in biases:
+                    biases[layer.bias].mul_(along)
+            if all(abs(rates[layer.parameter] / mean - 1) < BALANCE_TOLERANCE for layer in known):
+                return
+
+
+def learning_rates(model: nn.Module, inputs: Tensor, layers: tuple[WeightLayer, ...], seed: int) -> dict[str, float]:
+    """For each weight the root mean square of its gradient over that of its values, for random vectors at the output."""
+    wanted = [layer.weight for layer in layers]
+    with torch.enable_grad():
+        outputs = layer_outputs(model, inputs)
+        last = next(outputs[layer.parameter] for layer in reversed(layers) if layer.parameter in outputs)
+        vector = torch.randn(last.shape, generator=generator(seed, "krahenbuhl", "output")).to(last.device, last.dtype)
+        gradients = torch.autograd.grad(last, wanted, vector, allow_unused=True)
+    return {
+        layer.parameter: 0.0 if found is None else (found.double().norm() / layer.weight.double().norm().clamp_min(1e-300)).item()
+        for layer, found in zip(layers, gradients, strict=True)
+    }
+
+
+def _normalize_units(layer: WeightLayer, output: Tensor, bias: nn.Parameter | None, beta: float) -> None:
+    """Gives each unit variance 1 and, where it has a bias of its own, mean `beta`."""
+    values = output.movedim(unit_axis(layer), -1).flatten(0, -2).double()
+    if values.shape[-1] != layer.weight.shape[0] and not layer.transposed:
+        return
+    offset = 0.0 if bias is None else bias.double()
+    mean, std = values.mean(dim=0) - offset, values.std(dim=0, correction=0)
+    varies = std > 1e-6 * std.max().clamp_min(1e-30)
+    scale = torch.where(varies, 1 / std.clamp_min(1e-30), torch.ones_like(std))
+    weight = layer.weight
+    if layer.transposed:
+        per_input = scale.view(layer.groups, -1).repeat_interleave(weight.shape[0] // layer.groups, dim=0)
+        weight.mul_(per_input.view(weight.shape[0], weight.shape[1], *[1] * (weight.dim() - 2)).to(weight.dtype))
+    else:
+        weight.mul_(scale.view(-1, *[1] * (weight.dim() - 1)).to(weight.dtype))
+    if bias is not None and bias.numel() == scale.numel():
+        bias.copy_(torch.where(varies, beta - mean * scale, torch.zeros_like(mean)))

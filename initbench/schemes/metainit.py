@@ -1,0 +1,123 @@
+"""The scheme `metainit`."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812  as everybody calls it
+from torch import Tensor, nn
+
+from initbench.errors import DoesNotApply
+from initbench.nn.seeds import generator
+from initbench.nn.watch import untouched
+from initbench.results import InitReport
+from initbench.schemes import InitContext, Layerwise, Need
+from initbench.schemes.arguments import number, whole
+from initbench.schemes.forward import remeasured, start_from
+from initbench.schemes.structural import layerwise
+
+FAMILY = "learned"
+ALIASES: dict[str, dict[str, object]] = {"meta_init": {}}
+EPSILON = 1e-5
+
+
+def build(*, base: str = "kaiming", steps: int = 100, lr: float = 0.1, momentum: float = 0.9, batch_size: int = 32) -> "MetaInit":
+    """Learns the norm of each weight so that gradients change little over one step: the least gradient quotient.
+
+    GQ = mean |(g - H g) / (g + eps sign(g)) - 1| over all weights, with g the gradient and H the Hessian of the loss on
+    inputs ~ N(0, 1) with random labels; for `steps` steps the norm of each weight moves by the sign of its slope (momentum),
+    its direction stays. W ~ `base`, b = 0 at the start. Data-free, but needs second derivatives and the shape of an input;
+    the weights with the least GQ met are kept. GQ is least for small outputs: a start that explodes becomes trainable, a
+    good one becomes slower.
+
+    Source: Dauphin & Schoenholz 2019, section 3 (lr 0.1, momentum 0.9, eps 1e-5, 500 steps there). Keeping the best and
+    fewer steps are ours; so is the floor of 1 percent of its first norm under each norm.
+    """
+    return MetaInit(
+        layerwise(base),
+        whole("steps", steps, least=1),
+        number("lr", lr, above=0.0),
+        number("momentum", momentum, least=0.0, most=0.999),
+        whole("batch_size", batch_size, least=1),
+    )
+
+
+@dataclass(frozen=True)
+class MetaInit:
+    """Starts from `base` and learns norms."""
+
+    base: Layerwise
+    steps: int
+    lr: float
+    momentum: float
+    batch_size: int
+    name: str = "metainit"
+    needs: frozenset[Need] = frozenset({Need.GRADIENTS})
+
+    def apply(self, model: nn.Module, context: InitContext) -> InitReport:
+        """Initializes in place. Raises: DoesNotApply where there is no example input or the base does not suit the model."""
+        example = context.inputs if context.inputs is not None else context.batch(1, 0)[0] if context.batch else None
+        if example is None or not example.is_floating_point():
+            raise DoesNotApply("'metainit' needs an example batch of numbers, to know the shape of an input.")
+        report = start_from(self.base, self.name, model, context)
+        own = {layer.parameter: layer.weight for layer in context.own_layers(model)}
+        weights = {name: weight for name, weight in own.items() if weight.detach().norm() > 0}
+        if not weights:
+            return report
+        first, best = self._learn(model, list(weights.values()), tuple(example.shape[1:]), context.seed)
+        note = f"gradient quotient {first:.4g} before, {best:.4g} after"
+        return remeasured(report, model, list(weights), f"{self.base.name}, norm learned", (note,))
+
+    def _learn(self, model: nn.Module, weights: list[nn.Parameter], shape: tuple[int, ...], seed: int) -> tuple[float, float]:
+        source = generator(seed, self.name)
+        with torch.no_grad():
+            floors = [0.01 * weight.norm().item() for weight in weights]
+            kept = [weight.clone() for weight in weights]
+        speeds, first, best = [0.0] * len(weights), math.nan, math.inf
+        for step in range(self.steps + 1):
+            inputs = torch.randn(self.batch_size, *shape, generator=source).to(weights[0].device, weights[0].dtype)
+            labels = torch.rand(self.batch_size, generator=source)
+            quotient, slopes = self._slopes(model, weights, inputs, labels)
+            first = quotient if step == 0 else first
+            if quotient < best:
+                best = quotient
+                with torch.no_grad():
+                    kept = [weight.clone() for weight in weights]
+            if step == self.steps or not math.isfinite(quotient):
+                break
+            for index, (weight, slope) in enumerate(zip(weights, slopes, strict=True)):
+                speeds[index] = self.momentum * speeds[index] - self.lr * slope
+                with torch.no_grad():
+                    norm = weight.norm().item()
+                    weight.mul_(max(norm + speeds[index], floors[index]) / norm)
+        with torch.no_grad():
+            for weight, values in zip(weights, kept, strict=True):
+                weight.copy_(values)
+        return first, best
+
+    def _slopes(self, model: nn.Module, weights: list[nn.Parameter], inputs: Tensor, labels: Tensor) -> tuple[float, list[float]]:
+        """The gradient quotient, and for each weight the sign of its slope along the weight's own direction."""
+        with torch.enable_grad(), untouched(model, "batch"):
+            quotient = gradient_quotient(model, weights, inputs, labels)
+            gradients = torch.autograd.grad(quotient, weights, allow_unused=True)
+        signs = [
+            0.0 if found is None else torch.nan_to_num((found * weight.detach()).sum()).sign().item()
+            for found, weight in zip(gradients, weights, strict=True)
+        ]
+        return quotient.item(), signs
+
+
+def gradient_quotient(model: nn.Module, weights: list[nn.Parameter], inputs: Tensor, labels: Tensor) -> Tensor:
+    """Gives mean |(g - H g) / (g + eps sign(g)) - 1| over all weights; `labels` in [0, 1) are spread over the classes."""
+    logits = model(inputs)
+    classes = (labels.to(logits.device) * logits.shape[-1]).long()
+    loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]).float(), classes)
+    gradients = torch.autograd.grad(loss, weights, create_graph=True)
+    half_square = sum((found.square().sum() for found in gradients), start=loss.new_zeros(())) / 2
+    products = torch.autograd.grad(half_square, weights, create_graph=True)
+    total, count = loss.new_zeros(()), 0
+    for gradient, product in zip(gradients, products, strict=True):
+        sign = torch.where(gradient >= 0, 1.0, -1.0)
+        total = total + ((gradient - product) / (gradient + EPSILON * sign) - 1).abs().sum()
+        count += gradient.numel()
+    return total / count
