@@ -24,18 +24,24 @@ Kind = Literal["scheme", "model", "dataset", "engine"]
 
 FOLDERS: dict[Kind, str] = {"scheme": "schemes", "model": "models", "dataset": "datasets", "engine": "engines"}
 FUNCTIONS: dict[Kind, str] = {"scheme": "build", "model": "build", "dataset": "load", "engine": "execute"}
-GIVEN: dict[Kind, set[str]] = {"scheme": set(), "model": {"self", "shape", "classes"}, "dataset": {"root"}, "engine": {"jobs"}}
+GIVEN: dict[Kind, set[str]] = {
+    "scheme": set(),
+    "model": {"self", "shape", "classes"},
+    "dataset": {"root"},
+    "engine": {"jobs", "device", "data_dir", "workers", "report"},
+}
 """Arguments that initbench gives itself."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a scheme, model, dataset or engine, as its source says."""
+    """One parameter of a scheme, model, dataset or engine, as its source says; `choices` where it is a `Literal`."""
 
     name: str
     annotation: str
     default: Any
     required: bool
+    choices: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,9 @@ WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", 
 
 def _fitting(kind: Kind, entry: Entry, parameter: Parameter, value: Any) -> Any:
     """The value as its parameter's annotation wants it (1 as 1.0 for a float); annotations that are not plain take anything."""
+    if parameter.choices and value not in parameter.choices:
+        near, allowed = suggestion(str(value), map(str, parameter.choices)), ", ".join(map(str, parameter.choices))
+        raise ConfigError(f"The parameter '{parameter.name}' of the {kind} '{entry.name}' is {value!r}.{near} Allowed: {allowed}.")
     names = [part.strip() for part in parameter.annotation.split("|")]
     if not parameter.annotation or any(name not in WORDS for name in names):
         return value
@@ -211,7 +220,7 @@ def _parse(kind: Kind, name: str, path: Path, function: str, module: str | None)
             constants[target.id] = ast.literal_eval(node.value) if node.value else None
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == function:
             found = node
-    parameters, open_parameters = _parameters(kind, found)
+    parameters, open_parameters = _parameters(kind, found, _literals(tree))
     return Entry(
         kind=kind,
         name=name,
@@ -227,7 +236,35 @@ def _parse(kind: Kind, name: str, path: Path, function: str, module: str | None)
     )
 
 
-def _parameters(kind: Kind, node: ast.FunctionDef | ast.ClassDef | None) -> tuple[tuple[Parameter, ...], bool]:
+def _literals(tree: ast.Module) -> dict[str, tuple[Any, ...]]:
+    """The values of each `Name = Literal[...]` that a source defines or imports from a module of initbench."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("initbench."):
+            found |= _literals_of(Path(__file__).parent.joinpath(*(node.module or "").split(".")[1:]).with_suffix(".py"))
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and (values := _choices(node.value, {})):
+            found[node.targets[0].id] = values
+    return found
+
+
+@cache
+def _literals_of(path: Path) -> dict[str, tuple[Any, ...]]:
+    return _literals(ast.parse(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _choices(node: ast.expr | None, literals: dict[str, tuple[Any, ...]]) -> tuple[Any, ...]:
+    """The values that an annotation allows, when it is a `Literal` or the name of one; else none."""
+    if isinstance(node, ast.Name):
+        return literals.get(node.id, ())
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Literal":
+        values = ast.literal_eval(node.slice)
+        return values if isinstance(values, tuple) else (values,)
+    return ()
+
+
+def _parameters(
+    kind: Kind, node: ast.FunctionDef | ast.ClassDef | None, literals: dict[str, tuple[Any, ...]]
+) -> tuple[tuple[Parameter, ...], bool]:
     """The keyword arguments of a function, or of a class's `__init__`; and whether it takes any others (`**kwargs`)."""
     if isinstance(node, ast.ClassDef):
         node = next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
@@ -243,6 +280,7 @@ def _parameters(kind: Kind, node: ast.FunctionDef | ast.ClassDef | None) -> tupl
             annotation=ast.unparse(argument.annotation) if argument.annotation else "",
             default=_literal(default),
             required=default is None,
+            choices=_choices(argument.annotation, literals),
         )
         for argument, default in pairs
         if argument.arg not in GIVEN[kind]

@@ -183,7 +183,8 @@ def entry_page(entry: Entry, example: str) -> None:
         drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
         for parameter in entry.parameters:
             default = "required" if parameter.required else f"default {_plain(parameter.default)}"
-            drawn.add_row(f"[cyan]{parameter.name}[/cyan]", escape(parameter.annotation), escape(default))
+            allowed = ", ".join(map(str, parameter.choices)) or parameter.annotation
+            drawn.add_row(f"[cyan]{parameter.name}[/cyan]", escape(allowed), escape(default))
         console.print(drawn)
     console.print(f"\n[bold]File[/bold]\n  {escape(entry.path.name)} [dim]in {escape(str(entry.path.parent))}[/dim]", soft_wrap=True)
     console.print(f"\n[bold]In Python[/bold]\n{escape(example)}", soft_wrap=True)

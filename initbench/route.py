@@ -126,6 +126,8 @@ def carry_out(steps: Plan, watch: Watch | None = None) -> Results:
         watch.planned(steps)
     if steps.missing:
         _run_missing(steps, watch)
+    if steps.folder.parent == RESULTS:
+        store.link_latest(steps.folder)
     return derive(steps)
 
 
@@ -188,7 +190,6 @@ def _begin(steps: Plan) -> None:
             provenance=provenance.environment(),
         ),
     )
-    store.link_latest(steps.folder)
 
 
 def derive(steps: Plan) -> Results:

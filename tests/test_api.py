@@ -137,6 +137,16 @@ def test_a_report_is_made_anew_against_another_reference(finished, no_pictures):
     api.report(finished.folder, "xavier")
 
 
+def test_latest_is_the_last_question_asked_and_only_made_in_results(no_pictures, tmp_path):
+    first = initbench.run("zeros", **TINY)
+    second = initbench.run("ones", **TINY)
+    initbench.run("zeros", output=str(tmp_path / "own"), **TINY)
+    assert (tmp_path / "results" / "latest").resolve() == second.folder.resolve()
+    initbench.run("zeros", **TINY)
+    assert (tmp_path / "results" / "latest").resolve() == first.folder.resolve()
+    assert not (tmp_path / "latest").is_symlink()
+
+
 def test_results_are_loaded_from_latest(no_pictures, tmp_path):
     made = initbench.run("zeros", **TINY)
     assert made.folder.parent.name == "results"

@@ -56,6 +56,11 @@ def test_a_whole_number_becomes_a_float_where_a_float_is_wanted():
         ("scheme", "kaiming:moed=fan_in", "The scheme 'kaiming' has no parameter 'moed'. Did you mean 'mode'?"),
         ("scheme", "constant", "The scheme 'constant' needs value: write constant:value=VALUE."),
         ("scheme", "normal:std=big", "The parameter 'std' of the scheme 'normal' is 'big'; it must be a number."),
+        (
+            "scheme",
+            "kaiming:mode=fan_on",
+            "The parameter 'mode' of the scheme 'kaiming' is 'fan_on'. Did you mean 'fan_in'? Allowed: fan_in,",
+        ),
         ("model", "mlp:depth=1.5", "The parameter 'depth' of the model 'mlp' is 1.5; it must be a whole number."),
         ("scheme", "./nowhere.py", "There is no file 'nowhere.py'"),
         ("scheme", "no_such_package:build", "There is no module 'no_such_package'"),
@@ -96,6 +101,11 @@ def test_a_broken_file_is_named_with_what_is_wrong(source, sentence, tmp_path):
     (tmp_path / "mine.py").write_text(source)
     with pytest.raises(ConfigError, match=sentence):
         catalog.load("scheme", str(tmp_path / "mine.py"))
+
+
+def test_the_choices_of_a_parameter_are_known_from_the_source_alone():
+    (mode,) = [parameter for parameter in catalog.find("scheme", "kaiming")[0].parameters if parameter.name == "mode"]
+    assert mode.choices == ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 
 
 def test_listing_everything_imports_nothing_heavy():

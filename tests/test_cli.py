@@ -30,7 +30,7 @@ def call(tmp_path, monkeypatch):
     [
         (["compare", "xavir", "kaiming"], 2, "Unknown scheme 'xavir'. Did you mean 'xavier'? See: initbench list schemes"),
         (["run", "--method", "kaiming:moed=x"], 2, "The scheme 'kaiming' has no parameter 'moed'. Did you mean 'mode'?"),
-        (["run", "kaiming:mode=fan_sideways", *TINY], 2, "mode is 'fan_sideways'."),
+        (["run", "kaiming:mode=fan_sideways", *TINY], 2, "The parameter 'mode' of the scheme 'kaiming' is 'fan_sideways'."),
         (["run", "kaiming", "--model", "mpl"], 2, "Unknown model 'mpl'. Did you mean 'mlp'?"),
         (["run", "kaiming", "--dataset", "mnits"], 2, "Unknown dataset 'mnits'. Did you mean 'mnist'?"),
         (["run", "kaiming", "--engine", "seriel"], 2, "Unknown engine 'seriel'. Did you mean 'serial'?"),
