@@ -252,17 +252,19 @@ def _carry_out(steps: api.Plan, *, dry_run: bool, as_json: bool, quiet: bool, ve
             console.dry_run(steps, parameters)
         return
     results = _run(steps, quiet=quiet, verbose=verbose)
-    _show(results, as_json=as_json, quiet=quiet)
+    _show(results, as_json=as_json, quiet=quiet, layers=verbose or steps.command == "run")
     failed = [result for result in results.results if result.status is RunStatus.FAILED]
     if failed:
         console.warn(f"{len(failed)} of {len(results.results)} runs failed. Try them again with: initbench resume {results.folder}")
         raise typer.Exit(FAILED_RUNS)
 
 
-def _show(results: api.Results, *, as_json: bool, quiet: bool) -> None:
+def _show(results: api.Results, *, as_json: bool, quiet: bool, layers: bool = False) -> None:
     if as_json:
         console.document(api.document(results))
     else:
+        if layers:
+            console.layers(results.summary, results.results)
         console.outcome(results.summary, quiet=quiet)
     for doubt in results.doubts:
         console.warn(doubt)

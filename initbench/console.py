@@ -16,6 +16,7 @@ from rich.table import Table
 from initbench.catalog import Entry
 from initbench.guide import Line
 from initbench.provenance import Check
+from initbench.results import RunResult
 from initbench.route import Plan
 from initbench.summary import Summary
 
@@ -165,6 +166,18 @@ def outcome(summary: Summary, *, quiet: bool) -> None:
     text(summary.headline + ".")
     for note in () if quiet else summary.notes:
         hint(note)
+
+
+def layers(summary: Summary, results: Sequence[RunResult]) -> None:
+    """A table of layers for each scheme: signal, gradient and weights before the first step."""
+    from initbench.report import tables
+
+    for found in summary.schemes:
+        runs = [run for run in results if str(run.job.scheme) == found.scheme and run.layers]
+        if runs:
+            drawn = tables.layer_table(runs, found.signal_lost_at)
+            table(f"{found.scheme}, before the first step", drawn.columns, drawn.rows, right=drawn.right)
+            text("")
 
 
 def entry_page(entry: Entry, example: str) -> None:

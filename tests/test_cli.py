@@ -94,7 +94,8 @@ def test_every_problem_of_a_config_file_is_told_with_its_line(call, tmp_path):
 def test_a_run_prints_its_table_and_says_where_the_results_are(call, tmp_path):
     result = call("run", "--method", "kaiming", *TINY)
     assert result.exit_code == 0, result.stderr
-    assert "kaiming" in result.stdout
+    assert "kaiming, before the first step\n" in result.stdout
+    assert "linear1" in result.stdout
     assert "[1/1] kaiming, seed 0: " in result.stderr
     (folder,) = [path for path in (tmp_path / "results").iterdir() if not path.is_symlink()]
     assert f"Results: results/{folder.name}" in result.stderr
