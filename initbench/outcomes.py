@@ -31,7 +31,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that each run has, or cannot have: `value` gives None where a run has none.
+    """A number that each run has, or cannot have: `value` gives None where a run has none, though `measured` says that it was looked for.
 
     `scale` turns the number into the unit that is shown; `amount` is how a difference is named, `absent`
     what the lack of a number means.
@@ -40,6 +40,7 @@ class Metric:
     name: str
     label: str
     value: Callable[[RunResult], float | None]
+    measured: Callable[[RunResult], bool]
     better: Literal["higher", "lower"] = "lower"
     unit: str = ""
     scale: float = 1
@@ -175,28 +176,33 @@ def _signal_decades(result: RunResult) -> float | None:
     return found.decades if found else None
 
 
+def _was_evaluated(result: RunResult) -> bool:
+    return bool(result.evaluations) or result.status is RunStatus.DIVERGED
+
+
+def _was_trained(result: RunResult) -> bool:
+    return bool(result.train_losses) or result.status is RunStatus.DIVERGED
+
+
+def _has_signal(result: RunResult) -> bool:
+    return first_signal(result) is not None
+
+
 def _signal_ratio(field: str, result: RunResult) -> float | None:
     found = first_signal(result)
     value: float | None = getattr(found, field) if found else None
     return value
 
 
-SIGNAL_RATIOS = (
-    Metric(
-        "activation_ratio",
-        "activation variance, last over first hidden layer",
-        partial(_signal_ratio, "activation_ratio"),
-        absent="overflow",
-    ),
-    Metric(
-        "gradient_ratio", "gradient variance, first over last hidden layer", partial(_signal_ratio, "gradient_ratio"), absent="overflow"
-    ),
+SIGNAL_RATIOS = tuple(
+    Metric(f"{which}_ratio", f"{which} variance, {over} hidden layer", partial(_signal_ratio, f"{which}_ratio"), _has_signal, absent="gone")
+    for which, over in (("activation", "last over first"), ("gradient", "first over last"))
 )
 """Figures of the signal that have no better or worse: both are best near 1."""
 
 
 def _accuracy(name: str, label: str, value: Callable[[RunResult], float | None]) -> Metric:
-    return Metric(name, label, value, better="higher", unit="%", scale=100, amount=f"points of {label}")
+    return Metric(name, label, value, _was_evaluated, better="higher", unit="%", scale=100, amount=f"points of {label}")
 
 
 def metrics(target: float | None = None) -> tuple[Metric, ...]:
@@ -204,16 +210,26 @@ def metrics(target: float | None = None) -> tuple[Metric, ...]:
     found = [
         _accuracy("final_test_accuracy", "test accuracy", partial(_final, "test_accuracy")),
         _accuracy("best_test_accuracy", "best test accuracy", partial(_best, "test_accuracy")),
-        Metric("final_test_loss", "test loss", partial(_final, "test_loss"), amount="in test loss"),
-        Metric("best_test_loss", "best test loss", partial(_best, "test_loss"), amount="in best test loss"),
-        Metric("loss_curve_area", "mean training loss", _loss_area, amount="in mean training loss"),
+        Metric("final_test_loss", "test loss", partial(_final, "test_loss"), _was_evaluated, amount="in test loss"),
+        Metric("best_test_loss", "best test loss", partial(_best, "test_loss"), _was_evaluated, amount="in best test loss"),
+        Metric("loss_curve_area", "mean training loss", _loss_area, _was_trained, amount="in mean training loss"),
         Metric(
-            "signal_decades", "signal lost at start", _signal_decades, unit="decades", amount="decades of signal at start", absent="gone"
+            "signal_decades",
+            "signal lost at start",
+            _signal_decades,
+            _has_signal,
+            unit="decades",
+            amount="decades of signal at start",
+            absent="lost the signal",
         ),
     ]
     if target is not None:
         label = f"steps to {100 * target:g} % test accuracy"
-        found.append(Metric("steps_to_target", label, partial(_steps_to, target), unit="steps", amount=label, absent="never"))
+        found.append(
+            Metric(
+                "steps_to_target", label, partial(_steps_to, target), _was_evaluated, unit="steps", amount=label, absent="never got there"
+            )
+        )
     return tuple(found)
 
 

@@ -145,15 +145,9 @@ def _reference(given: str | None, runs: Runs) -> str | None:
 
 
 def _side(scheme: str, runs: list[RunResult], metric: Metric) -> Side:
-    counted = {run.job.seed: metric.value(run) for run in runs if is_outcome_of_scheme(run)}
+    counted = {run.job.seed: metric.value(run) for run in runs if is_outcome_of_scheme(run) and metric.measured(run)}
     values = {seed: metric.worst if value is None else value for seed, value in counted.items()}
-    if all(value is None for run in runs if run.status is RunStatus.COMPLETED for value in [metric.value(run)]) and not _any_diverged(runs):
-        values = {}
     return Side(scheme, values, "; ".join(_reasons(runs)) or "has no such measurement")
-
-
-def _any_diverged(runs: list[RunResult]) -> bool:
-    return any(run.status is RunStatus.DIVERGED for run in runs)
 
 
 def _reasons(runs: list[RunResult]) -> tuple[str, ...]:

@@ -120,9 +120,8 @@ def sentence(metric: Metric, found: Comparison, left: Side, right: Side, margin:
     common = [seed for seed in left.values if seed in right.values]
     if found.verdict is Verdict.IDENTICAL:
         nothing = all(side.values[seed] == metric.worst for side in (left, right) for seed in common)
-        return (
-            f"{left.scheme} and {right.scheme} tie: {'both ' + metric.absent if nothing else f'the same {metric.label}'} on all of {seeds}"
-        )
+        what = f"both {metric.absent} on all {seeds}" if nothing else f"no difference in {metric.label} on any of {seeds}"
+        return f"{left.scheme} and {right.scheme} tie: {what}"
     first, second = (left, right) if (found.effect or 0) >= 0 else (right, left)
     names = f"{first.scheme} and {second.scheme}"
     if found.difference.value is None:

@@ -102,7 +102,7 @@ def test_when_nothing_trained_nobody_wins():
     summary = summarize([make_run(scheme, seed, None) for scheme in ("normal", "ones") for seed in range(8)])
     assert summary.leader is None
     assert summary.headline == "No scheme trained: normal: 0 of 8 trained, 8 diverged; ones: 0 of 8 trained, 8 diverged"
-    assert summary.verdicts == ("ones and normal tie: both diverged on all of 8 seeds",)
+    assert summary.verdicts == ("ones and normal tie: both diverged on all 8 seeds",)
 
 
 def test_no_runs_at_all_are_no_crash():
@@ -120,6 +120,19 @@ def test_schemes_that_the_leader_is_not_shown_to_beat_are_named():
     summary = summarize(spread("kaiming", 0.97) + spread("lecun", 0.97) + spread("xavier", 0.95), "xavier")
     assert set(summary.inseparable) == {"kaiming", "lecun"} - {summary.leader}
     assert summary.headline.endswith(f"not separable from {summary.leader}: {summary.inseparable[0]}")
+
+
+def test_a_dead_signal_is_the_worst_one_and_not_a_missing_one():
+    runs = [make_run(scheme, seed, 0.9, gain=gain) for scheme, gain in (("kaiming", 1.0), ("zeros", 0.0)) for seed in range(8)]
+    summary = summarize(runs, metric="signal_decades")
+    assert summary.headline == "kaiming beats zeros: zeros lost the signal on 8 of 8 seeds, p = 0.008"
+    assert summary.scheme("zeros").estimate("signal_decades").without_number == 8
+
+
+def test_what_was_not_measured_is_not_compared():
+    runs = [make_run(scheme, seed, layers=()) for scheme in ("kaiming", "xavier") for seed in range(8)]
+    found = summarize(runs, metric="signal_decades").pairs[0]
+    assert found.sentence == "kaiming and xavier cannot be compared: kaiming has no such measurement; xavier has no such measurement"
 
 
 def test_probing_alone_compares_the_signal():

@@ -28,7 +28,7 @@ def test_the_sentence_of_the_issue():
     assert first.sentence == "kaiming beats xavier by 2.1 points of test accuracy [1.6, 2.6], 8 seeds, p = 0.016 after Holm"
     assert (first.verdict, first.family, first.wins, first.effect, first.improvement) == (Verdict.BETTER, 2, 8, 1.0, 1.0)
     assert first.p == 2 / 256
-    assert second.sentence == "lecun and xavier tie: the same test accuracy on all of 8 seeds"
+    assert second.sentence == "lecun and xavier tie: no difference in test accuracy on any of 8 seeds"
 
 
 def test_the_winner_comes_first_whoever_is_the_reference():
@@ -92,7 +92,7 @@ def test_some_diverged_runs_leave_the_difference_open_at_one_end():
 
 def test_two_schemes_that_always_diverge_tie():
     gone = [-math.inf] * 8
-    assert sentences(ACCURACY, (side("normal", gone), side("ones", gone))) == ["normal and ones tie: both diverged on all of 8 seeds"]
+    assert sentences(ACCURACY, (side("normal", gone), side("ones", gone))) == ["normal and ones tie: both diverged on all 8 seeds"]
 
 
 def test_only_seeds_that_both_have_are_paired():
