@@ -15,6 +15,8 @@ from initbench.training.initialize import initialize
 
 TINY_PROBABILITY = 1e-6
 
+torch.set_num_threads(1)  # many small products: threads only get in one another's way
+
 
 @dataclass(frozen=True)
 class Case:
