@@ -159,7 +159,7 @@ def _draw_line(axes: Axes, panel: Panel, line: Line, low: float, high: float) ->
     if line.weight == "seed":
         axes.plot(xs, ys, color=colour, linewidth=0.6, alpha=0.4)
     elif line.weight == "theory":
-        axes.plot(xs, ys, color=colour, linewidth=1.2, linestyle=(0, (2, 2)), alpha=0.9)
+        axes.plot(xs, ys, color=INK, linewidth=1, linestyle=(0, (2, 2)), zorder=4)
     else:
         marker = MARKERS[line.scheme // len(COLOURS) % len(MARKERS)] if panel.layers else None
         axes.plot(xs, ys, color=colour, linewidth=2, linestyle=dashes, marker=marker, markersize=3.5, solid_capstyle="round")
