@@ -35,7 +35,7 @@ class Ref(Frozen):
 
 
 def parse_ref(text: str) -> Ref:
-    """Reads `name:key=value,key=value`; lists are written `[1,2]`.
+    """Reads `name:key=value,key=value`; lists are written `[1,2]`, calls `Softplus(2,10)`.
 
     Raises: ConfigError when a parameter is not `key=value`.
     """
@@ -43,7 +43,7 @@ def parse_ref(text: str) -> Ref:
     if not name or "=" not in tail:
         return Ref(name=text.strip())
     params: dict[str, Any] = {}
-    for part in re.split(r",(?![^\[]*\])", tail):
+    for part in re.split(r",(?![^\[(]*[\])])", tail):
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"Cannot read '{part}' in '{text}'. Write parameters as name:key=value,key=value.")

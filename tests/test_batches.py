@@ -1,5 +1,6 @@
 """Batches on the device: normalization, order, augmentation, the fixed probe batch."""
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from initbench.datasets import synthetic
-from initbench.errors import ConfigError
+from initbench.errors import ConfigError, DataError
 from initbench.training import batches
 
 CPU = torch.device("cpu")
@@ -35,7 +36,7 @@ def test_images_are_normalized_with_mean_and_deviation_of_each_channel(layout):
 def test_a_channel_that_never_changes_stays_finite():
     constant = synthetic.load(Path(), n=50, test=20, classes=4)
     constant.x_train.fill_(7)
-    data = batches.to_device(constant.__class__(**{**vars(constant), "mean": (7 / 255,), "std": (0.0,)}), CPU)
+    data = batches.to_device(replace(constant, mean=(7 / 255,), std=(0.0,)), CPU)
     assert batches.normalize(data.x_train, data, PLAIN).abs().max() < 1
 
 
@@ -108,6 +109,21 @@ def test_networks_with_convolutions_are_channels_last_on_the_cpu():
     assert batches.memory_format(nn.Sequential(nn.Conv2d(3, 4, 3)), CPU) is torch.channels_last
     assert batches.memory_format(nn.Sequential(nn.Linear(3, 4)), CPU) is PLAIN
     assert batches.memory_format(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.device("cuda")) is PLAIN
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"x_test": torch.zeros(20, 3, 6, 5)}, r"gives x_test as torch.float32 \(20, 3, 6, 5\). Images are uint8"),
+        ({"x_train": torch.zeros(50, 6, 5, dtype=torch.uint8)}, r"gives x_train as torch.uint8 \(50, 6, 5\)"),
+        ({"y_train": torch.zeros(50)}, "gives y_train as torch.float32"),
+        ({"y_test": torch.zeros(19, dtype=torch.int64)}, r"gives y_test as torch.int64 \(19,\). Labels are int64"),
+    ],
+    ids=["float images", "no channels", "float labels", "too few labels"],
+)
+def test_a_data_set_of_other_types_is_refused(change, says):
+    with pytest.raises(DataError, match=says):
+        batches.to_device(replace(SPLITS, **change), CPU)
 
 
 def test_a_batch_larger_than_the_data_is_refused():

@@ -1,8 +1,10 @@
 """Data files and what `initbench data` does with them."""
 
 import os
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,3 +224,8 @@ def test_a_data_folder_that_cannot_be_written_is_a_sentence(tmp_path):
     np.savez(tmp_path / "mine.npz", **arrays())
     with pytest.raises(StorageError, match=r"Cannot write .*mine.npz"):
         manage.import_file(tmp_path / "mine.npz", tmp_path / "file" / "data")
+
+
+def test_looking_after_data_files_needs_no_torch():
+    code = "import sys; from initbench.datasets import manage; assert not {'torch', 'torchvision', 'pandas', 'scipy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

@@ -237,3 +237,9 @@ def test_building_depends_on_the_seed_alone_and_leaves_the_callers_random_state(
 def test_parameters_reach_the_model_from_the_command_lines_words():
     model = build_model(catalog.resolve("model", parse_ref("mlp:widths=[9,8],activation=LeakyReLU(0.2),norm=layer")), (12,), 2)
     assert kinds(model) == ["Flatten", "Linear", "LayerNorm", "LeakyReLU", "Linear", "LayerNorm", "LeakyReLU", "Linear"]
+
+
+def test_an_activation_with_two_parameters_can_be_written_on_the_command_line():
+    model = build_model(parse_ref("mlp:activation=Softplus(2,10),widths=[4,5],bias=false"), (12,), 2)
+    assert (model.activation1.beta, model.activation1.threshold) == (2, 10)
+    assert [layer.out_features for layer in model if isinstance(layer, nn.Linear)] == [4, 5, 2]

@@ -38,6 +38,7 @@ def twin(model, config, multipliers):
         {"weight_decay": 0.1},
         {"nesterov": True, "weight_decay": 0.1},
         {"clip_norm": 0.1},
+        {"clip_norm": 100.0},
         {"clip_norm": 0.1, "nesterov": True},
         {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.1},
         {"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.1, "betas": (0.8, 0.99)},

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from initbench.datasets import DataSplits
-from initbench.errors import ConfigError
+from initbench.errors import ConfigError, DataError
 from initbench.nn.seeds import generator
 
 PADDING = 4
@@ -44,7 +44,11 @@ class DeviceData:
 
 
 def to_device(data: DataSplits, device: torch.device) -> DeviceData:
-    """The data on the device; on the CPU, images that are stored channels last are not copied."""
+    """The data on the device; on the CPU, images that are stored channels last are not copied.
+
+    Raises: DataError for images that are not uint8 (N, C, H, W) or labels that are not int64 (N,).
+    """
+    _check_types(data)
     std = torch.tensor(data.std, dtype=torch.float64).clamp_(min=SMALLEST_STD)
     mean = torch.tensor(data.mean, dtype=torch.float64)
 
@@ -63,6 +67,16 @@ def to_device(data: DataSplits, device: torch.device) -> DeviceData:
         shift=everywhere(-mean / std),
         digest=data.digest,
     )
+
+
+def _check_types(data: DataSplits) -> None:
+    for split, images, labels in (("train", data.x_train, data.y_train), ("test", data.x_test, data.y_test)):
+        if images.dtype != torch.uint8 or images.dim() != 4:
+            given = f"{images.dtype} {tuple(images.shape)}"
+            raise DataError(f"The dataset '{data.name}' gives x_{split} as {given}. Images are uint8 (N, channels, height, width).")
+        if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+            given = f"{labels.dtype} {tuple(labels.shape)}"
+            raise DataError(f"The dataset '{data.name}' gives y_{split} as {given}. Labels are int64 (N,), here {len(images)} of them.")
 
 
 def memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
