@@ -94,6 +94,11 @@ def test_a_setting_overrides_the_file_and_an_option_overrides_both(write):
     assert config.train.lr == 0.3
 
 
+def test_what_is_overridden_is_blamed_on_what_overrode_it(write):
+    file = write("schemes: [kaiming, xavier]\nseeds: 1\n")
+    assert problems(file, settings=["schemes=[xavir]"])[0].startswith("--set schemes=[xavir]: Unknown scheme 'xavir'")
+
+
 def test_a_setting_reaches_what_the_file_does_not_mention():
     config = load_config(settings=["model.depth=7", "schemes=[he]", "init.bias=0.5"], default_seeds=2)
     assert (config.model, config.init.bias, config.seeds) == (parse_ref("mlp:depth=7"), 0.5, (0, 1))
