@@ -135,3 +135,26 @@ def test_a_probe_on_a_gpu_agrees_with_the_cpu():
     _, gpu = run(model.cuda(), x.cuda())
     for name in ("pre_activation_variance", "activation_variance", "zero_fraction"):
         torch.testing.assert_close(gpu[name].cpu(), cpu[name], rtol=1e-2, atol=1e-3)
+
+
+def test_a_model_that_draws_and_keeps_things_is_left_alone():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.shift = nn.Linear(4, 4, bias=False), nn.Parameter(torch.full((4,), 7.0))
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            self.kept = self.a(x + torch.randn_like(x)) + self.shift
+            return self.kept.tanh()
+
+    model, x = Noisy(), torch.randn(8, 4)
+    layers = weight_layers(model, x)
+    state = torch.get_rng_state()
+    with captured(model, layers, x) as forward:
+        found = columns(forward.signals, x)
+    assert torch.equal(state, torch.get_rng_state())
+    assert model.calls == 0
+    assert not model.kept._backward_hooks
+    assert found["pre_activation_mean"].item() == pytest.approx(model.kept.mean().item(), rel=1e-6)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from initbench.errors import ConfigError
+from initbench.nn.assign import Law, Recipe, assign
 from initbench.nn.layers import Role, explain, weight_layers
 
 FANS = {
@@ -135,6 +136,19 @@ def test_parametrized_weights_keep_the_name_and_fans_of_their_module():
     for found in (weight_layers(model), weight_layers(nn.Sequential(*model[:2]), torch.randn(2, 4))):
         assert (found[0].name, found[0].parameter, fans(found[0])[:2]) == ("0", "0.parametrizations.weight.original1", (4, 6))
     assert [layer.name for layer in weight_layers(model)] == ["0", "2", "3"]
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_under_weight_norm_the_weight_is_what_the_scheme_drew(norm):
+    plain, normed = nn.Sequential(nn.Linear(4, 6)), nn.Sequential(norm(nn.Linear(4, 6)))
+    (layer,) = weight_layers(normed, torch.randn(2, 4))
+    recipe = Recipe("ones and twos", lambda w, layer, source: Law("any", w.copy_(torch.arange(24).reshape(6, 4) % 5 + 1.0).std().item()))
+    report = assign(normed, (layer,), recipe)
+    assign(plain, weight_layers(plain), recipe)
+    assert torch.allclose(normed(torch.eye(4)), plain(torch.eye(4)), atol=1e-5)
+    assert report.untouched == ()
+    assert [entry.parameter for entry in report.parameters] == [name for name, _ in normed.named_parameters()]
 
 
 def test_in_out_globs_turn_raw_weights_round():

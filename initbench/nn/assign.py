@@ -89,8 +89,9 @@ def assign(
         refuse_unused(override.pattern, "init.layers", everything)
     job = _Assignment(model, layers, recipe, rules, overrides, seed)
     with torch.no_grad():
-        entries = tuple(job.set(name, parameter) for name, parameter in model.named_parameters())
-    report = InitReport(scheme=recipe.name, parameters=entries)
+        named = dict(model.named_parameters())
+        entries = {name: job.set(name, named[name]) for name in sorted(named, key=job.comes_late)}
+    report = InitReport(scheme=recipe.name, parameters=tuple(entries[name] for name in named))
     if rules.strict and report.untouched:
         raise ConfigError(
             f"Nothing initializes {', '.join(report.untouched)}. Name them under init.layers or init.exclude, or leave out --strict."
@@ -166,10 +167,16 @@ class _Assignment:
         self.layer_of = {id(layer.weight): layer for layer in layers}
         biases = {_bias_name(layer): layer for layer in layers}
         self.layer_of_bias = {id(parameters[bias]): layer for bias, layer in biases.items() if bias in parameters}
+        self.layer_of_length = {id(parameters[layer.length]): layer for layer in layers if layer.length in parameters}
+        self.lengths = {layer.length for layer in layers}
         self.module_of = {id(parameter): module for module in model.modules() for parameter in module.parameters(recurse=False)}
         self.direct = [
             override for override in overrides if not any(matches(override.pattern, layer, self._names(layer)) for layer in layers)
         ]
+
+    def comes_late(self, name: str) -> bool:
+        """Whether a parameter follows from another: the length in a weight norm, from the weight that a scheme draws."""
+        return name in self.lengths
 
     def set(self, name: str, parameter: nn.Parameter) -> ParameterInit:
         """Sets one parameter and gives its entry."""
@@ -193,6 +200,8 @@ class _Assignment:
         layer = self.layer_of.get(id(parameter))
         if layer is not None:
             yield self._weight(layer, parameter, names, source)
+        if id(parameter) in self.layer_of_length and self.layer_of_length[id(parameter)].weight.requires_grad:
+            yield _length(parameter, self.layer_of_length[id(parameter)].weight)
         for override in self.direct:
             if matches(override.pattern, None, names):
                 plain = _as_layer(name, parameter, self.module_of[id(parameter)])
@@ -251,6 +260,13 @@ def _bias_name(layer: WeightLayer) -> str:
 def _constant(parameter: nn.Parameter, value: float, rule: str) -> _Outcome:
     parameter.fill_(value)
     return _Outcome(Setter.RULE, f"{rule}: {value:g}", Law("constant", 0.0, value))
+
+
+def _length(parameter: nn.Parameter, weight: Tensor) -> _Outcome:
+    """Weight norm uses length times direction: with the length of what was drawn, the layer's weight is what was drawn."""
+    shared = [dim for dim in range(weight.dim()) if parameter.dim() == 0 or parameter.shape[dim] == 1]
+    parameter.copy_(torch.linalg.vector_norm(weight.float(), dim=shared, keepdim=parameter.dim() > 0))
+    return _Outcome(Setter.RULE, "weight norm: the length of the weight drawn")
 
 
 def _as_layer(name: str, parameter: nn.Parameter, module: nn.Module) -> WeightLayer:

@@ -46,8 +46,11 @@ def recurrent_activation(module: nn.Module) -> str | None:
     return str(module.nonlinearity) if isinstance(module, nn.RNN | nn.RNNCell) else None
 
 
-def notes_on(found: Trace, names: dict[str, str], missed: list[Registered]) -> tuple[str, ...]:
-    """What a reader should know: weights that were not met, shared, computed, or whose activation cannot be told."""
+def notes_on(found: Trace, names: dict[str, str], missed: list[Registered], scaled: frozenset[str]) -> tuple[str, ...]:
+    """What a reader should know: weights that were not met, shared, computed, or whose activation cannot be told.
+
+    `names` are the layers' by parameter; `scaled` are parameters under a weight norm, whose length is set with them.
+    """
     stopped: dict[str, list[str]] = {}
     notes = [f"'{entry.name}' is not used by a forward pass in evaluation mode." for entry in missed]
     seen: dict[str, Use] = {}
@@ -59,7 +62,7 @@ def notes_on(found: Trace, names: dict[str, str], missed: list[Registered]) -> t
         name = names.get(parameter, parameter)
         if counts[parameter] > 1 and not use.view.piece:
             notes.append(f"'{name}' is used {counts[parameter]} times; its place and activation are those of the first.")
-        if use.view.computed:
+        if use.view.computed and parameter not in scaled:
             notes.append(f"'{name}' is computed from '{parameter}' in every pass: what is set is the parameter, not the weight itself.")
         if not use.entry.sources:
             notes.append(f"'{name}' is fed by something that cannot be followed back to the model's input.")

@@ -52,6 +52,7 @@ class WeightLayer:
     (in, out). `activation` is the name of the function that the layer's output goes through (norm, dropout, pooling and
     one residual sum are looked through), with its parameters (`leaky_relu:negative_slope=0.2`), `activation_fn` the
     function itself, also where only the user's code has a name for it; None where nothing follows or it cannot be told.
+    `length` is the parameter that a weight norm scales the weight to.
     `block` is the index of the residual block the layer belongs to, None outside of any.
     """
 
@@ -67,6 +68,7 @@ class WeightLayer:
     groups: int = 1
     transposed: bool = False
     bias: str | None = None
+    length: str | None = None
     activation: str | None = None
     role: Role = Role.HIDDEN
     block: int | None = None
@@ -123,7 +125,8 @@ def _traced(found: Trace, known: dict[str, Registered], in_out: tuple[str, ...])
     missed = [entry for name, entry in known.items() if name not in first and is_weight(entry)]
     layers += [_layer(entry, None, in_out) for entry in missed]
     placed = tuple(replace(layer, position=position) for position, layer in enumerate(layers))
-    return Explanation(placed, notes_on(found, {layer.parameter: layer.name for layer in placed}, missed))
+    scaled = frozenset(layer.parameter for layer in placed if layer.length is not None)
+    return Explanation(placed, notes_on(found, {layer.parameter: layer.name for layer in placed}, missed, scaled))
 
 
 def _placed(entry: Registered, use: Use, found: Trace, names: dict[int, str], in_out: tuple[str, ...]) -> WeightLayer:
@@ -176,6 +179,7 @@ def _layer(entry: Registered, use: Use | None, in_out: tuple[str, ...]) -> Weigh
         groups=fans.groups,
         transposed=fans.transposed,
         bias=entry.bias or (use.bias if use else None),
+        length=entry.length,
     )
 
 

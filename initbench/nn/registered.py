@@ -17,7 +17,7 @@ PARAMETRIZED = ".parametrizations."
 
 @dataclass(frozen=True)
 class Registered:
-    """One weight as registered: `name` of the layer, `parameter` (its first name), its bias and, where known, its fans."""
+    """One weight as registered: `name` of the layer, `parameter` (its first name), bias, fans where known, length in a weight norm."""
 
     name: str
     parameter: str
@@ -25,6 +25,7 @@ class Registered:
     weight: nn.Parameter
     bias: str | None
     fans: Fans | None
+    length: str | None = None
 
 
 def registered(model: nn.Module) -> dict[str, Registered]:
@@ -33,6 +34,7 @@ def registered(model: nn.Module) -> dict[str, Registered]:
     Raises: ConfigError for lazy parameters.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
+    everything = set(names.values())
     found: dict[str, Registered] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if isinstance(parameter, UninitializedParameter):
@@ -51,7 +53,11 @@ def registered(model: nn.Module) -> dict[str, Registered]:
         if first in found and (found[first].fans is not None or fans is None):
             continue
         layer = owner if short == "weight" and owner else f"{owner}.{short}" if owner else short
-        found[first] = Registered(layer, first, module, parameter, bias_of(module, owner, short), fans)
+        length = {"original1": "original0", "weight_v": "weight_g"}.get(name.rpartition(".")[2])
+        length = f"{name.rpartition('.')[0]}.{length}".lstrip(".") if length else None
+        found[first] = Registered(
+            layer, first, module, parameter, bias_of(module, owner, short), fans, length if length in everything else None
+        )
     order = {name: place for place, name in enumerate(names.values())}
     return dict(sorted(found.items(), key=lambda item: order[item[0]]))
 
