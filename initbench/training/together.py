@@ -1,7 +1,7 @@
 """How the layers of many models of one structure run as one, inside `torch.vmap`: faster products, and each run's own dropout.
 
-`torch.vmap` alone gets everything right; the functions here replace what it does slowly. Linear layers become one batched
-product whose weight gradient comes out in the weight's own layout. Convolutions run one after the other (CPU), as one
+`torch.vmap` alone gets everything right; the functions here replace what it does slowly. Linear layers are turned so that
+no gradient has to be transposed. Convolutions run one after the other (CPU), as one
 batched product over unfolded images (CUDA), or as one grouped convolution (torch's own way, for what the others cannot).
 """
 
@@ -69,48 +69,13 @@ def default_convolution(device: torch.device) -> Convolution:
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    if torch.is_autocast_enabled(x.device.type):
-        low = torch.get_autocast_dtype(x.device.type)
-        x, weight, bias = x.to(low), weight.to(low), None if bias is None else bias.to(low)
-    return _Linear.apply(x, weight, bias)  # type: ignore[no-any-return]
-
-
-class _Linear(torch.autograd.Function):
-    """`functional.linear` with a rule of our own for vmap; differentiable only below vmap."""
-
-    @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`functional.linear` as weight times inputs: the gradient of the weight then comes in the weight's own memory layout."""
+    if x.dim() < 2:
         return functional.linear(x, weight, bias)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing is kept: the derivative is taken below vmap."""
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, int]:
-        x, weight, bias = _runs_first(info.batch_size, in_dims, (x, weight, bias))
-        flat = x.reshape(info.batch_size, -1, x.shape[-1])
-        out: Tensor = _StackedLinear.apply(flat, weight, bias)
-        return out.reshape(*x.shape[:-1], weight.shape[1]), 0
-
-
-class _StackedLinear(torch.autograd.Function):
-    """x (runs, rows, in), weight (runs, out, in), bias (runs, out) -> (runs, rows, out)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        if bias is None:
-            return torch.bmm(x, weight.mT)
-        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        to_x = torch.bmm(gradient, weight) if ctx.needs_input_grad[0] else None
-        to_weight = torch.bmm(gradient.mT, x) if ctx.needs_input_grad[1] else None
-        to_bias = gradient.sum(1) if ctx.needs_input_grad[2] else None
-        return to_x, to_weight, to_bias
+    out = (weight @ x.reshape(-1, x.shape[-1]).mT).mT
+    if bias is not None:
+        out = out + bias.to(out.dtype)
+    return out if x.dim() == 2 else out.reshape(*x.shape[:-1], weight.shape[0])
 
 
 def _conv2d(
