@@ -8,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812  as everybody calls it
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from initbench.errors import DoesNotApply
 from initbench.nn.watch import untouched
 from initbench.results import InitReport
 from initbench.schemes import InitContext, Layerwise, Need
@@ -67,7 +68,7 @@ class GradInit:
 
     def apply(self, model: nn.Module, context: InitContext) -> InitReport:
         """Initializes in place. Raises: DoesNotApply where there is no data or the base does not suit the model."""
-        training_batch(self.name, context, 2)
+        self._try(model, context)
         report = start_from(self.base, self.name, model, context)
         own = {layer.parameter for layer in context.own_layers(model)}
         free = own | set(free_biases(model, context.rules))
@@ -81,6 +82,21 @@ class GradInit:
         before, after = self._learn(model, start, context)
         note = f"loss after one step {before:.4g} before, {after:.4g} after"
         return remeasured(report, model, list(start), f"{self.base.name}, factor learned", (note,))
+
+    def _try(self, model: nn.Module, context: InitContext) -> None:
+        """Raises: DoesNotApply where torch cannot derive the model twice."""
+        inputs, labels = training_batch(self.name, context, 2)
+        start = {layer.parameter: layer.weight.detach() for layer in context.own_layers(model)}
+        factors = {name: torch.ones((), device=values.device, requires_grad=True) for name, values in start.items()}
+        if not start:
+            return
+        try:
+            weights, gradients = self._gradients(model, start, factors, (inputs, labels, inputs, labels))
+            target = self._stepped(model, weights, gradients, (inputs, labels, inputs, labels), context)
+            torch.autograd.grad(target, list(factors.values()), allow_unused=True)
+        except RuntimeError as error:
+            said = str(error).splitlines()[0].rstrip(".")
+            raise DoesNotApply(f"'gradinit' needs second derivatives, and torch cannot take them of this model: {said}.") from error
 
     def _learn(self, model: nn.Module, start: dict[str, Tensor], context: InitContext) -> tuple[float, float]:
         device = next(iter(start.values())).device

@@ -59,6 +59,7 @@ class MetaInit:
         example = context.inputs if context.inputs is not None else context.batch(1, 0)[0] if context.batch else None
         if example is None or not example.is_floating_point():
             raise DoesNotApply("'metainit' needs an example batch of numbers, to know the shape of an input.")
+        self._try(model, [layer.weight for layer in context.own_layers(model)], tuple(example.shape[1:]))
         report = start_from(self.base, self.name, model, context)
         own = {layer.parameter: layer.weight for layer in context.own_layers(model)}
         weights = {name: weight for name, weight in own.items() if weight.detach().norm() > 0}
@@ -67,6 +68,18 @@ class MetaInit:
         first, best = self._learn(model, list(weights.values()), tuple(example.shape[1:]), context.seed)
         note = f"gradient quotient {first:.4g} before, {best:.4g} after"
         return remeasured(report, model, list(weights), f"{self.base.name}, norm learned", (note,))
+
+    def _try(self, model: nn.Module, weights: list[nn.Parameter], shape: tuple[int, ...]) -> None:
+        """Raises: DoesNotApply where torch cannot derive the model often enough, as for batch norms."""
+        if not weights:
+            return
+        source = generator(0, self.name)
+        inputs = torch.randn(2, *shape, generator=source).to(weights[0].device, weights[0].dtype)
+        try:
+            self._slopes(model, weights, inputs, torch.rand(2, generator=source))
+        except RuntimeError as error:
+            said = str(error).splitlines()[0].rstrip(".")
+            raise DoesNotApply(f"'metainit' needs third derivatives, and torch cannot take them of this model: {said}.") from error
 
     def _learn(self, model: nn.Module, weights: list[nn.Parameter], shape: tuple[int, ...], seed: int) -> tuple[float, float]:
         source = generator(seed, self.name)
