@@ -153,3 +153,21 @@ def test_all_metrics_are_compared_with_the_reference_and_all_pairs_in_the_chosen
     reached = next(found for found in summary.comparisons if found.metric == "steps_to_target" and found.scheme == "normal")
     assert reached.verdict in {Verdict.WORSE, Verdict.IDENTICAL}
     assert summary.scheme("normal").estimate("steps_to_target").value is None
+
+
+def test_a_failed_run_counts_neither_for_nor_against_its_scheme():
+    runs = [make_run("kaiming", seed, 0.9, **({"status": RunStatus.FAILED, "reason": "boom"} if seed == 3 else {})) for seed in range(8)]
+    found = summarize(runs).scheme("kaiming").estimate("final_test_accuracy")
+    assert (found.n, found.without_number) == (7, 0)
+
+
+def test_of_two_results_of_one_seed_the_first_by_id_counts():
+    twice = [make_run("kaiming", 0, accuracy, job_id=name) for name, accuracy in (("b", 0.5), ("a", 0.9))]
+    for runs in (twice, twice[::-1]):
+        assert summarize(runs).scheme("kaiming").estimate("final_test_accuracy").value == 0.9
+
+
+def test_a_scheme_that_mostly_diverges_does_not_lead():
+    risky = [make_run("lecun", seed, 0.99 if seed < 3 else None) for seed in range(8)]
+    safe = [make_run("kaiming", seed, 0.3) for seed in range(8)]
+    assert summarize(risky + safe, order=["lecun", "kaiming"]).leader == "kaiming"

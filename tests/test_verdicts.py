@@ -108,3 +108,10 @@ def test_a_skipped_scheme_is_not_compared_and_not_counted_in_the_family():
     assert (first.verdict, first.p, second.family, second.p_holm) == (Verdict.NOT_COMPARABLE, None, 1, second.p)
     apart = (Side("kaiming", {0: 0.9}), Side("xavier", {1: 0.9}))
     assert sentences(ACCURACY, apart) == ["kaiming and xavier cannot be compared: they have no seed in common"]
+
+
+def test_equivalence_needs_the_whole_interval_within_the_margin():
+    values = [low + shift / 1000 for low, shift in zip(LOWER, (-7, 7, -5, 5, -3, 3, -1, 1), strict=True)]
+    pairs = (side("lecun", values), side("xavier", LOWER))
+    assert compare_family(ACCURACY, [pairs], margin=0.4)[0].verdict is Verdict.TIE  # 90 % interval: about -0.5 to 0.5
+    assert compare_family(ACCURACY, [pairs], margin=0.6)[0].verdict is Verdict.EQUIVALENT
