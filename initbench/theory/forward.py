@@ -5,90 +5,19 @@ exact covariances of `units.py`. So the band is neither an expansion in 1/width 
 right where fluctuations multiply.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from initbench.theory.activations import find
+from initbench.theory.activations import Activation, activation
 from initbench.theory.functions import Array
 from initbench.theory.network import InputStats, LayerSpec
+from initbench.theory.signal import Activated, Measured, NoPrediction, Signal, positive, windows
 from initbench.theory.units import NOISES, UnitStatistics, unit_table
 
 FEW = 24
 """Layers with at most so many units are drawn unit by unit."""
-ORTHOGONAL = frozenset({"orthogonal", "delta_orthogonal", "scaled_orthogonal", "semi_orthogonal"})
-
-
-class NoPrediction(Exception):
-    """There is no formula; the message says why, in words that follow `no prediction: `."""
-
-
-@dataclass(frozen=True)
-class Signal:
-    """A signal at one place of the network.
-
-    `field`: its mean square at infinite width, for each image (and position). `ratio` (R, images): each replica's mean
-    square over that. `c` (R,): root mean square correlation of two inputs; `c_mean` its mean at infinite width, and
-    `c_class` its mean over inputs of one class. `noise` (R, 5): the standard normal numbers of its units, where it is
-    Gaussian. `constant`: a constant added to every unit.
-    `near`: correlations between positions 1, 2, 4, ... apart. `tied`: the share of the length that orthogonal weights
-    fix. `samples`: inputs (and positions) in the batch; each is wholly correlated with itself, and `c` counts that.
-    """
-
-    field: Array
-    ratio: Array
-    c: Array
-    c_mean: float
-    c_class: float
-    units: int
-    gaussian: bool = False
-    noise: Array | None = None
-    constant: float = 0.0
-    near: tuple[float, ...] = ()
-    tied: float = 0.0
-    samples: int = 1_000_000
-
-    @property
-    def mean_square(self) -> float:
-        """Mean over images and positions, at infinite width."""
-        return float(self.field.mean())
-
-    @property
-    def by_image(self) -> Array:
-        """Mean over positions at infinite width, shape (images,)."""
-        return self.field.reshape(len(self.field), -1).mean(axis=1)
-
-    @property
-    def size(self) -> int:
-        """Numbers in the signal of one image."""
-        return self.units * int(np.prod(self.field.shape[1:]))
-
-    @property
-    def replicas(self) -> Array:
-        """Each replica's mean square, shape (R,)."""
-        return self.ratio @ self.by_image / len(self.field)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The variance of a layer's output over batch, units and positions: on the line, and for each replica."""
-
-    line: float
-    replicas: Array
-
-
-@dataclass(frozen=True)
-class Activated:
-    """What the way back must know of an activation.
-
-    `slope` (images,): mean square slope at infinite width; `ratio` (R, images): each replica's over that. `pair` (R,): of
-    two inputs of one class, whose gradients are the alike ones, over that of one; `found`: the statistics it all comes from.
-    """
-
-    slope: Array
-    ratio: Array
-    pair: Array
-    found: UnitStatistics
+ORTHOGONAL = frozenset({"orthogonal", "delta_orthogonal", "scaled_orthogonal"})
 
 
 def start(inputs: InputStats, replicas: int) -> Signal:
@@ -101,12 +30,15 @@ def start(inputs: InputStats, replicas: int) -> Signal:
         c_class=max(inputs.class_correlation, inputs.mean_correlation),
         units=inputs.channels,
         near=inputs.near_correlations,
+        aligned=inputs.aligned_correlations,
         samples=inputs.samples,
     )
 
 
 def weigh(signal: Signal, spec: LayerSpec, random: np.random.Generator) -> Signal:
     """The output of a weight layer, which is Gaussian given its input."""
+    if spec.why is not None:
+        raise NoPrediction(spec.why)
     if spec.mean != 0:
         raise NoPrediction(f"the weights of '{spec.name}' have the mean {spec.mean:.3g}; theory is for mean zero")
     through, bias = _filtered(signal.field, spec) * (spec.std**2 * spec.fan_in), spec.bias_std**2
@@ -122,6 +54,7 @@ def weigh(signal: Signal, spec: LayerSpec, random: np.random.Generator) -> Signa
         noise=random.standard_normal((len(signal.ratio), NOISES)),
         constant=spec.bias_mean,
         near=signal.near,
+        aligned=signal.aligned,
         tied=_tied(spec),
         samples=signal.samples,
     )
@@ -138,6 +71,7 @@ def weigh(signal: Signal, spec: LayerSpec, random: np.random.Generator) -> Signa
         c_mean=line * signal.c_mean + 1 - line,
         c_class=line * signal.c_class + 1 - line,
         near=tuple(line * near + 1 - line for near in signal.near),
+        aligned=tuple(line * value + 1 - line for value in signal.aligned),
     )
 
 
@@ -157,21 +91,25 @@ def measure(signal: Signal, random: np.random.Generator) -> Measured:
     return Measured(line, spread)
 
 
-def activate(signal: Signal, name: str) -> tuple[Signal, Activated]:
+def activate(signal: Signal, name: str | Activation) -> tuple[Signal, Activated]:
     """The signal after an activation function, and what the way back needs of it."""
-    phi = find(name)
+    phi = activation(name)
     table = unit_table(phi, signal.constant)
     if not signal.gaussian or signal.noise is None:
-        raise NoPrediction(f"what goes into '{name}' is not Gaussian (no weight layer or norm directly before it)")
+        raise NoPrediction(f"what goes into '{phi.name}' is not Gaussian (no weight layer or norm directly before it)")
     field, slopes = table.lengths(np.maximum(signal.field, 1e-30))
     slope = slopes.reshape(len(slopes), -1).mean(axis=1)
     by_image = np.maximum(signal.by_image, 1e-30)
     q = float(by_image.mean())
-    found = table.at(signal.replicas, signal.c)
+    found = table.at(signal.replicas, np.square(signal.c) if signal.centered else signal.c)
     units, pair, bend, slope_pair = unit_noise(found, signal)
     at_line, at_replica = table.lengths(by_image), table.lengths(by_image * signal.ratio)
-    at_lines = table.at(np.full(2 + len(signal.near), q), np.array([signal.c_mean, signal.c_class, *signal.near]))
+    followed = np.array([signal.c_mean, signal.c_class, *signal.aligned, *signal.near])
+    at_lines = table.at(np.full(len(followed), q), followed)
     lines, of_class = at_lines.pair.tolist(), float(at_lines.slope_pair[1] / max(at_lines.slope_pair[0], 1e-9))
+    if signal.centered:
+        spread = at_lines.slope_pair[0] * at_lines.slope[0] * q / at_lines.second[0] * signal.c
+        found = replace(found, pair=np.minimum(1.0, np.sqrt(at_lines.pair[0] ** 2 + np.square(spread))))
     after = Signal(
         field=field,
         ratio=at_replica[0] / at_line[0] * units[:, None],
@@ -179,7 +117,8 @@ def activate(signal: Signal, name: str) -> tuple[Signal, Activated]:
         c_mean=lines[0],
         c_class=lines[1],
         units=signal.units,
-        near=tuple(lines[2:]),
+        near=tuple(lines[len(lines) - len(signal.near) :]),
+        aligned=tuple(lines[2 : 2 + len(signal.aligned)]),
         samples=signal.samples,
     )
     ratio = at_replica[1] / at_line[1] * bend[:, None]
@@ -211,15 +150,6 @@ def unit_noise(found: UnitStatistics, signal: Signal) -> tuple[Array, Array, Arr
     return value * (1 - sphere * found.fourth), x[:, 2], slope * (1 - sphere * found.slope_fourth), x[:, 4]
 
 
-def positive(x: Array, variance: Array | float) -> Array:
-    """A positive number of mean 1 in place of 1 + x, where x is normal and stands for the mean of many positive numbers.
-
-    Log-normal; the log of such a mean varies a little more than 1 + x does (like that of a gamma variable).
-    """
-    logarithm = variance * (1 + 0.6 * np.minimum(variance, 1.0))
-    return np.asarray(np.exp(x * np.sqrt(logarithm / np.maximum(variance, 1e-300)) - logarithm / 2))
-
-
 def _tied(spec: LayerSpec) -> float:
     """The share of the output's length that orthogonal weights fix: 1 where the inputs' length is kept exactly."""
     if spec.law not in ORTHOGONAL:
@@ -234,23 +164,6 @@ def _filtered(field: Array, spec: LayerSpec) -> Array:
     return windows(field, spec.kernel, spec.stride, spec.padding, spec.dilation) / np.prod(spec.kernel)
 
 
-def windows(
-    field: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...] = ()
-) -> Array:
-    """The sum over each window of a field of shape (images, *positions), zero beyond the border."""
-    for axis, (size, step, pad) in enumerate(zip(kernel, stride, padding, strict=True), start=1):
-        apart = dilation[axis - 1] if dilation else 1
-        widths = [(0, 0)] * field.ndim
-        widths[axis] = (pad, pad)
-        padded = np.pad(field, widths)
-        count = (padded.shape[axis] - apart * (size - 1) - 1) // step + 1
-        if count < 1:
-            raise NoPrediction("a window is larger than what it looks at")
-        parts = [np.take(padded, np.arange(count) * step + apart * offset, axis=axis) for offset in range(size)]
-        field = np.sum(parts, axis=0)
-    return field
-
-
 def normalize(signal: Signal, kind: str) -> Signal:
     """The signal after a norm: every unit (batch) or every image (layer) has the mean square 1, in every replica."""
     if not signal.gaussian or signal.noise is None:
@@ -262,12 +175,27 @@ def normalize(signal: Signal, kind: str) -> Signal:
     if kind == "layer":
         axes = tuple(range(1, signal.field.ndim))
         return replace(plain, field=signal.field / signal.field.mean(axis=axes, keepdims=True) if axes else np.ones_like(signal.field))
+    if signal.field.ndim > 1:
+        raise NoPrediction("there is no formula for the batch norm of images, whose patches are not alike")
+    apart = centered_correlation(signal)
     rest = max(1e-6, 1 - signal.c_mean)
-    apart = np.sqrt(np.clip(np.square(signal.c) - signal.c_mean**2, 0.0, 1.0)) / rest
-    near = tuple(max(0.0, (value - signal.c_mean) / rest) for value in signal.near)
-    share = (signal.field / signal.mean_square - signal.c_mean) / rest
+    root = np.sqrt(signal.field)
+    shared = signal.c_mean * signal.mean_square / max(float(root.mean()) ** 2, 1e-300)
+    own = signal.field - 2 * shared * root * root.mean() + shared * root.mean() ** 2
+    own = np.maximum(own, 0.0)
     of_class = max(0.0, (signal.c_class - signal.c_mean) / rest)
-    return replace(plain, field=np.maximum(share, 0.0), c=np.minimum(apart, 1.0), c_mean=0.0, c_class=of_class, near=near)
+    return replace(plain, field=own / own.mean(), c=apart, c_mean=0.0, c_class=of_class, centered=True)
+
+
+def centered_correlation(signal: Signal) -> Array:
+    """The root mean square correlation of two inputs after the mean over the batch is taken off each unit, shape (R,)."""
+    mean = replica_mean(signal)
+    return np.asarray(np.sqrt(np.clip(np.square(signal.c) - np.square(mean), 0.0, 1.0)) / np.maximum(1 - mean, 1e-6)).clip(0.0, 1.0)
+
+
+def replica_mean(signal: Signal) -> Array:
+    """The mean correlation of two inputs in each replica, shape (R,)."""
+    return np.asarray(np.clip(signal.c * max(signal.c_mean, 0.0) / max(float(np.median(signal.c)), 1e-9), 0.0, 1 - 1e-9))
 
 
 def add(first: Signal, second: Signal) -> Signal:
@@ -307,6 +235,9 @@ def flattened(signal: Signal) -> Signal:
     if signal.field.ndim == 1:
         return signal
     positions = int(np.prod(signal.field.shape[1:]))
-    return replace(
-        signal, field=signal.field.reshape(len(signal.field), -1).mean(axis=1), units=signal.units * positions, near=(), noise=None
-    )
+    flat = replace(signal, field=signal.by_image, units=signal.units * positions, near=(), aligned=(), noise=None)
+    if not signal.aligned:
+        return flat
+    mean, of_class, spread = signal.aligned
+    c = np.clip(signal.c * spread / max(float(np.median(signal.c)), 1e-6), 0.0, 1.0)
+    return replace(flat, c=c, c_mean=mean, c_class=of_class)

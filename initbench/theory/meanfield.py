@@ -8,6 +8,7 @@ Source: Poole et al. 2016, Schoenholz et al. 2017; residual branches Yang & Scho
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from math import exp, inf, log, sqrt
 
 from initbench.errors import ConfigError
@@ -196,7 +197,7 @@ def critical_point(phi: Phi, sigma_b2: float, *, low: float = 1e-8, high: float 
         return exp(t) - m.second / m.slope_second - sigma_b2
 
     grid = [log(low) + (log(high) - log(low)) * i / 80 for i in range(81)]
-    for a, b in zip(grid, grid[1:], strict=False):
+    for a, b in pairwise(grid):
         if excess(a) < 0 <= excess(b):
             q = exp(_root(excess, a, b))
             return 1 / f.moments(q).slope_second, q
@@ -213,7 +214,7 @@ def doubly_critical_points(phi: Phi, *, low: float = 1e-3, high: float = 1e3) ->
 
     grid = [log(low) + (log(high) - log(low)) * i / 160 for i in range(161)]
     found = []
-    for a, b in zip(grid, grid[1:], strict=False):
+    for a, b in pairwise(grid):
         if excess(a) * excess(b) < 0 and max(abs(excess(a)), abs(excess(b))) > 1e-9:
             q = exp(_root(excess, a, b))
             m = f.moments(q)

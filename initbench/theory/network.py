@@ -1,8 +1,9 @@
 """A network as theory sees it: nodes in the order of execution, each with the nodes it takes its input from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from initbench.theory.activations import Activation
 from initbench.theory.functions import Array
 
 
@@ -11,7 +12,8 @@ class LayerSpec:
     """One weight layer: what its weights and biases were drawn from, and its shape.
 
     `fan_in` counts the inputs of one output (of one group), `units` the outputs a position (channels). Spatial layers
-    give `kernel`, `stride`, `padding` and `dilation` a spatial axis; others leave them empty.
+    give `kernel`, `stride`, `padding` and `dilation` a spatial axis; others leave them empty. `why` says why there is no
+    formula for the layer, None where there is one.
     """
 
     name: str
@@ -27,17 +29,7 @@ class LayerSpec:
     stride: tuple[int, ...] = ()
     padding: tuple[int, ...] = ()
     dilation: tuple[int, ...] = ()
-    inputs: int | None = None
-
-    @property
-    def in_units(self) -> int:
-        """Inputs a position (channels)."""
-        if self.inputs is not None:
-            return self.inputs
-        field = 1
-        for size in self.kernel:
-            field *= size
-        return self.fan_in // field * self.groups
+    why: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,10 +42,10 @@ class Weight:
 
 @dataclass(frozen=True)
 class Apply:
-    """Applies an activation function, by name."""
+    """Applies an activation function."""
 
     source: int
-    activation: str
+    activation: str | Activation
 
 
 @dataclass(frozen=True)
@@ -120,17 +112,23 @@ class InputStats:
     square over pairs of inputs of their (uncentred) correlation, `mean_correlation` the mean, `class_correlation` the mean
     over pairs of one class: of whole inputs, or of the patches that the first spatial layer sees; each input counts as a
     pair with itself, and there are `samples` of them. `near_correlations`: of patches of one image 1, 2, 4, ... positions
-    apart. `class_shares` (classes,): the share of each label in the batch.
+    apart; `aligned_correlations`: mean, mean within a class and root mean square over patches of two images at one place
+    (both empty for whole inputs). `class_shares` (classes,): the share of each label in the batch.
     """
 
-    squares: Array
+    squares: Array = field(compare=False)
     correlation: float
     mean_correlation: float
     class_correlation: float = 0.0
     samples: int = 256
     class_shares: tuple[float, ...] = ()
     near_correlations: tuple[float, ...] = ()
+    aligned_correlations: tuple[float, ...] = ()
     channels: int = 1
+    digest: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", hash((self.squares.shape, self.squares.tobytes())))
 
 
 @dataclass(frozen=True)

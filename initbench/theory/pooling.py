@@ -5,23 +5,26 @@ from math import log2, prod
 
 import numpy as np
 
-from initbench.theory.activations import find
+from initbench.theory.activations import Activation
+from initbench.theory.activations import activation as find_activation
 from initbench.theory.backward import Gradient, settled
-from initbench.theory.forward import Activated, NoPrediction, Signal, windows
 from initbench.theory.functions import Array
 from initbench.theory.network import Pool
+from initbench.theory.signal import NoPrediction, Signal, windows
 
 SAMPLES = 4096
 """Windows in the Monte-Carlo sample of maximum pooling: 1.5 % error or less."""
 
 
-def pool(signal: Signal, node: Pool, before: Signal | None, activation: str | None) -> tuple[Signal, Activated]:
-    """The signal after pooling. `before` is the Gaussian signal that `activation` made the pooled one from."""
+def pool(signal: Signal, node: Pool, before: Signal | None, activation: str | Activation | None) -> tuple[Signal, float]:
+    """The signal after pooling, and the mean square slope where the gradient passes, over the mean one.
+
+    `before` is the Gaussian signal that `activation` made the pooled one from.
+    """
     if signal.field.ndim - 1 != len(node.kernel):
         raise NoPrediction("it pools over something other than positions")
     if not signal.near:
         raise NoPrediction("the correlation of neighbouring positions, which pooling needs, is not known here")
-    ones = np.ones_like(signal.c)
     size = prod(node.kernel)
     counts = windows(np.ones((1, *signal.field.shape[1:])), node.kernel, node.stride, node.padding)
     field = windows(signal.field, node.kernel, node.stride, node.padding) / counts
@@ -48,20 +51,21 @@ def pool(signal: Signal, node: Pool, before: Signal | None, activation: str | No
         c_mean=c_mean,
         c_class=min(1.0, signal.c_class * grown),
         near=near,
+        aligned=tuple(min(1.0, value * grown) for value in signal.aligned),
         gaussian=False,
         noise=None,
     )
-    return after, Activated(np.full(len(field), slope), ones[:, None], ones, ones, signal.units)
+    return after, slope
 
 
-def through_pool(gradient: Gradient, node: Pool, before: Signal, activated: Activated) -> Gradient:
+def through_pool(gradient: Gradient, node: Pool, before: Signal, slope: float) -> Gradient:
     """The gradient with respect to what is pooled."""
     gradient = settled(gradient)
     size = prod(node.kernel)
     ones = np.ones((1, *before.field.shape[1:]))
     out = windows(ones, node.kernel, node.stride, node.padding).size
     share = out / ones.size
-    factor = share / size if node.kind == "avg" else share * activated.slope
+    factor = share / size if node.kind == "avg" else share * slope
     return replace(gradient, field=gradient.field * factor)
 
 
@@ -73,12 +77,12 @@ def _near(signal: Signal, distance: float) -> float:
     return signal.near[low] + (place - low) * (signal.near[high] - signal.near[low])
 
 
-def _maximum(before: Signal, activation: str, size: int, own: float | None = None) -> tuple[float, float, float]:
+def _maximum(before: Signal, activation: str | Activation, size: int, own: float | None = None) -> tuple[float, float, float]:
     """Of the maximum m of a window of activations: E[m^2] / E[phi^2], E[m m'] / E[m^2] for two inputs, E[phi'(m)^2] / E[phi'^2].
 
     `own` is the correlation of the second window with the first, by default that of two images.
     """
-    phi = find(activation)
+    phi = find_activation(activation)
     random = np.random.default_rng(7)
     q, c = before.mean_square, min(1.0, max(0.0, before.c_mean if own is None else own))
     inside = min(1.0, max(0.0, before.near[0]))

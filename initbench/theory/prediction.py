@@ -6,15 +6,16 @@ are large it need not lie symmetrically around the line.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from initbench.theory import backward, forward
 from initbench.theory.backward import Gradient
-from initbench.theory.forward import Activated, Measured, NoPrediction, Signal
 from initbench.theory.functions import Array
 from initbench.theory.network import INPUT, Add, Apply, Flatten, InputStats, NetworkSpec, Node, Norm, Pool, Scale, Unknown, Weight, sources
 from initbench.theory.pooling import pool, through_pool
+from initbench.theory.signal import Activated, Measured, NoPrediction, Signal
 
 REPLICAS = 800
 """Imaginary networks a prediction; a deep network gets fewer, so that the work stays the same."""
@@ -43,6 +44,7 @@ class LayerPrediction:
     note: str | None = None
 
 
+@lru_cache(maxsize=64)
 def predict(network: NetworkSpec, inputs: InputStats, *, seed: int = 0, replicas: int | None = None) -> tuple[LayerPrediction, ...]:
     """One prediction for each weight layer, in the order of execution; the same for the same arguments.
 
@@ -66,6 +68,7 @@ class _Pass:
         self.random = random
         self.signals: dict[int, Signal] = {INPUT: forward.start(inputs, replicas)}
         self.activated: dict[int, Activated] = {}
+        self.pooled: dict[int, float] = {}
         self.measured: dict[int, Measured] = {}
         self.gradients: dict[int, Gradient] = {}
         self.why: dict[int, str] = {}
@@ -102,7 +105,7 @@ class _Pass:
             case Pool():
                 inner = self.network.nodes[node.source] if node.source >= 0 else None
                 before = self.signals[inner.source] if isinstance(inner, Apply) else None
-                after, self.activated[index] = pool(source, node, before, inner.activation if isinstance(inner, Apply) else None)
+                after, self.pooled[index] = pool(source, node, before, inner.activation if isinstance(inner, Apply) else None)
                 return after
             case Flatten():
                 return forward.flattened(source)
@@ -123,10 +126,16 @@ class _Pass:
             return
         for index in range(last, -1, -1):
             node = self.network.nodes[index]
-            if index not in self.gradients:
-                self.why_no_gradient[index] = "the loss does not depend on it in a way that theory can follow"
+            if index in self.why_no_gradient or index not in self.gradients:
+                why = self.why_no_gradient.setdefault(index, "the loss does not depend on it in a way that theory can follow")
+                self.why_no_gradient |= dict.fromkeys(sources(node), why)
                 continue
-            for source, gradient in self._backward(index, node):
+            try:
+                arriving = self._backward(index, node)
+            except NoPrediction as reason:
+                self.why_no_gradient |= {source: str(reason) for source in sources(node)}
+                continue
+            for source, gradient in arriving:
                 if source >= 0:
                     self.gradients[source] = backward.summed(self.gradients.get(source), gradient)
 
@@ -145,7 +154,7 @@ class _Pass:
             case Norm():
                 return ((node.source, backward.through_norm(gradient, self.signals[node.source], node.kind)),)
             case Pool():
-                return ((node.source, through_pool(gradient, node, self.signals[node.source], self.activated[index])),)
+                return ((node.source, through_pool(gradient, node, self.signals[node.source], self.pooled[index])),)
             case Flatten():
                 positions = self.signals[index].units / self.signals[node.source].units
                 return ((node.source, backward.spread_out(gradient, positions)),)
@@ -154,7 +163,8 @@ class _Pass:
 
     def result(self, index: int, node: Weight) -> LayerPrediction:
         """The prediction of one layer."""
-        measured, gradient = self.measured.get(index), self.gradients.get(index)
+        measured = self.measured.get(index)
+        gradient = None if index in self.why_no_gradient else self.gradients.get(index)
         if gradient is not None:
             gradient = backward.settled(gradient)
         note = self.why.get(index) or self.why_no_gradient.get(index)

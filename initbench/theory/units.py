@@ -176,15 +176,19 @@ def _of_one_input(phi: Activation, q: float, shift: float) -> tuple[float, ...]:
     """fourth, slope_fourth, linear, turn, stretch and meet of `UnitStatistics`."""
     z, weight, _, _ = _nodes()
     value, slope = phi.value(sqrt(q) * z + shift), phi.slope(sqrt(q) * z + shift)
-    second, bend = max(np.square(value) @ weight, 1e-280), max(np.square(slope) @ weight, 1e-280)
-    hermite = weight * (z**4 - 6 * z**2 + 3)
+
+    def mean(values: Array) -> float:
+        return float(values @ weight)
+
+    second, bend = max(mean(value**2), 1e-280), max(mean(slope**2), 1e-280)
+    hermite = z**4 - 6 * z**2 + 3
     return (
-        np.square(value) @ hermite / second,
-        np.square(slope) @ hermite / bend,
-        (z * value) @ weight * ((z * value) @ weight) / second,
-        ((z * value * slope) @ weight) ** 2 / (second * bend),
-        np.square(z * slope) @ weight / bend,
-        np.square(value * slope) @ weight / (second * bend),
+        mean(value**2 * hermite) / second,
+        mean(slope**2 * hermite) / bend,
+        mean(z * value) ** 2 / second,
+        mean(z * value * slope) ** 2 / (second * bend),
+        mean((z * slope) ** 2) / bend,
+        mean((value * slope) ** 2) / (second * bend),
     )
 
 

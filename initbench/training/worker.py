@@ -5,7 +5,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -23,10 +23,12 @@ from initbench.nn.layers import WeightLayer
 from initbench.provenance import environment
 from initbench.results import InitReport, RunResult, RunStatus
 from initbench.schemes import Need
+from initbench.theory.prediction import LayerPrediction
 from initbench.training.batches import DeviceData, check_batch_size, memory_format, probe_batch, scheme_batches, to_device
 from initbench.training.devices import choose_device, device_name
 from initbench.training.initialize import build_scheme, initialize
 from initbench.training.loop import Stepped, Stopwatch, Trained, train
+from initbench.training.predict import filled, predictions
 
 T = TypeVar("T")
 
@@ -45,6 +47,7 @@ class Ready:
     model: nn.Module
     layers: tuple[WeightLayer, ...]
     init: InitReport
+    expected: dict[str, LayerPrediction] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,9 @@ def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) ->
             batch=scheme_batches(data, job.seed, layout),
             train=job.train,
         )
-    return Ready(job, data, model, layers, init)
+    with watch.part("probe"):
+        expected = predictions(model, layers, init, *probe_batch(data, job.probe.batch_size, layout))
+    return Ready(job, data, model, layers, init, expected)
 
 
 def completed(job_id: str, ready: Ready, trained: Trained, engine: str | None = None) -> RunResult:
@@ -121,7 +126,7 @@ def completed(job_id: str, ready: Ready, trained: Trained, engine: str | None = 
         classes=ready.data.classes,
         train_losses=trained.losses,
         evaluations=trained.evaluations,
-        layers=trained.stats,
+        layers=filled(trained.stats, ready.expected),
         init=ready.init,
         provenance={**environment(), **where, **({"engine": engine} if engine else {})},
     )
