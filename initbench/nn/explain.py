@@ -52,7 +52,7 @@ def notes_on(found: Trace, names: dict[str, str], missed: list[Registered], scal
     `names` are the layers' by parameter; `scaled` are parameters under a weight norm, whose length is set with them.
     """
     stopped: dict[str, list[str]] = {}
-    notes = [f"'{entry.name}' is not used by a forward pass in evaluation mode." for entry in missed]
+    notes = [f"'{entry.name}' is not met in a forward pass in evaluation mode." for entry in missed]
     seen: dict[str, Use] = {}
     counts: dict[str, int] = {}
     for use in found.uses:

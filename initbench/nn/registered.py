@@ -34,7 +34,7 @@ def registered(model: nn.Module) -> dict[str, Registered]:
     Raises: ConfigError for lazy parameters.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    everything = set(names.values())
+    everything, modules = set(names.values()), dict(model.named_modules(remove_duplicate=False))
     found: dict[str, Registered] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if isinstance(parameter, UninitializedParameter):
@@ -45,7 +45,7 @@ def registered(model: nn.Module) -> dict[str, Registered]:
             owner, short = base, {"original": tensor, "original1": tensor}.get(short, short)
         elif short in {"weight_v", "weight_orig"}:
             short = "weight"
-        module = model.get_submodule(owner)
+        module = modules[owner]
         if parameter.dim() < 2 or isinstance(module, NORMS) or short in {"original0", "weight_g"}:
             continue
         fans = None if isinstance(module, EMBEDDINGS) else of_module(module, short, tuple(parameter.shape))

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from initbench.nn.capture import captured, columns, wide_type
 from initbench.nn.layers import WeightLayer
+from initbench.nn.operations import tensors_in
 from initbench.results import LayerStats
 
 COLUMNS = (
@@ -34,13 +35,14 @@ def measure(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, l
     """One row a layer, one column a quantity (`COLUMNS`), float64 on the model's device (float32 on MPS); NaN where there is none.
 
     `inputs` (N, ...), `labels` int64 (N,); without labels there is no loss and the gradient columns are NaN. Signal
-    gradients are of the summed cross entropy, `weight_gradient_norm` of the mean.
+    gradients are of the summed cross entropy, `weight_gradient_norm` of the mean. Of a model that gives several tensors, the
+    first is taken for the logits.
     """
     weights = [layer.weight for layer in layers]
     gradients: list[Tensor | None] = [None] * len(layers)
     with torch.enable_grad(), captured(model, layers, inputs) as forward:
-        logits = forward.output
-        if labels is not None and logits.requires_grad:
+        logits = next(tensors_in(forward.output), None)
+        if labels is not None and logits is not None and logits.requires_grad:
             loss = functional.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, reduction="sum")
             wanted = [index for index, weight in enumerate(weights) if weight.requires_grad]
             computed = torch.autograd.grad(loss, [weights[index] for index in wanted], allow_unused=True)
