@@ -1,6 +1,7 @@
 """The names of a model's parameters: ties, globs, and parameters that cannot be written."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -11,12 +12,39 @@ from initbench.errors import ConfigError, suggestion
 from initbench.nn.layers import WeightLayer
 
 
+@dataclass(frozen=True)
+class Parameters:
+    """All parameters of a model in its own order, found in one walk.
+
+    `first` has each once, by its first name, the one that is reported; `by_name` has a tied one under all its names;
+    `names` and `owner` are the names and the module of a parameter, by its id.
+    """
+
+    first: dict[str, nn.Parameter]
+    by_name: dict[str, nn.Parameter]
+    names: dict[int, list[str]]
+    owner: dict[int, nn.Module]
+
+
+def parameters_of(model: nn.Module) -> Parameters:
+    """Walks the model once (`named_parameters` takes several times as long on deep networks)."""
+    found = Parameters({}, {}, {}, {})
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for short, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            name = f"{prefix}.{short}" if prefix else short
+            if id(parameter) not in found.names:
+                found.first[name] = parameter
+            found.by_name[name] = parameter
+            found.names.setdefault(id(parameter), []).append(name)
+            found.owner[id(parameter)] = module
+    return found
+
+
 def all_names(model: nn.Module) -> dict[int, list[str]]:
     """Every name of every parameter, by its id; a tied parameter has several, the first is the one that is reported."""
-    names: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
-    return names
+    return parameters_of(model).names
 
 
 def matches(pattern: str, layer: WeightLayer | None, names: Iterable[str]) -> bool:
@@ -46,9 +74,9 @@ def refuse_unused(pattern: str, where: str, names: list[str]) -> None:
         )
 
 
-def refuse_without_storage(model: nn.Module) -> None:
+def refuse_without_storage(parameters: dict[str, nn.Parameter]) -> None:
     """Raises: ConfigError for a lazy parameter or one on the meta device: there is nothing to write into."""
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         if isinstance(parameter, UninitializedParameter):
             raise ConfigError(f"'{name}' is lazy and has no shape yet. Call the model once on a batch first.")
         if parameter.is_meta:

@@ -100,6 +100,8 @@ class Layerwise(Recipe):
         return assign(model, context.layers, self, rules=context.rules, overrides=overrides, seed=context.seed)
 
     def _check_overrides(self, model: nn.Module, context: InitContext) -> None:
+        if not context.overrides:
+            return
         names = all_names(model)
         left = own_layers(model, context.layers, context.rules, ())
         for pattern, scheme in context.overrides:

@@ -1,6 +1,7 @@
 """Gains that follow the activation after a layer: torch's where torch has one, otherwise the exact Gaussian one."""
 
 import math
+from functools import cache
 
 from initbench.config import parse_ref
 from initbench.errors import ConfigError, DoesNotApply
@@ -39,6 +40,7 @@ def gaussian_gain(nonlinearity: str, q: float = 1.0) -> float:
     return math.sqrt(q / second)
 
 
+@cache
 def gain_of(nonlinearity: str) -> float:
     """The gain torch gives the activation, or the exact Gaussian one where torch has none. Raises: ConfigError for an unknown name."""
     known = torch_gain(nonlinearity)

@@ -68,7 +68,9 @@ def uniform(weight: Tensor, low: float, high: float, generator: torch.Generator)
 
 
 def truncated(weight: Tensor, mean: float, std: float, low: float, high: float, generator: torch.Generator) -> Law:
-    """Fills with N(mean, std^2) restricted to [low, high], by the inverse distribution function in float64.
+    """Fills with N(mean, std^2) restricted to [low, high], by the inverse distribution function.
+
+    In float32 where the cuts are within 3 standard deviations: there it has 20 bits or more everywhere; else in float64.
 
     Not torch's `trunc_normal_`, whose algorithm and so whose numbers changed with torch 2.15. The law that is returned
     has the mean and standard deviation after the cut.
@@ -78,9 +80,12 @@ def truncated(weight: Tensor, mean: float, std: float, low: float, high: float, 
     sign = -1.0 if a > -b else 1.0
     left, right = (a, b) if sign > 0 else (-b, -a)
     lower, upper = _cumulative(left), _cumulative(right)
-    draws = torch.empty(weight.shape, dtype=torch.float64).uniform_(lower, upper, generator=generator)
-    z = torch.special.ndtri(draws).clamp_(left, right).mul_(sign)
-    weight.copy_(z.mul_(std).add_(mean).clamp_(low, high))
+    if max(abs(left), abs(right)) <= 3:
+        z = weight.uniform_(2 * lower - 1, 2 * upper - 1, generator=generator).erfinv_().mul_(math.sqrt(2.0)).clamp_(left, right)
+    else:
+        draws = torch.empty(weight.shape, dtype=torch.float64).uniform_(lower, upper, generator=generator)
+        z = torch.special.ndtri(draws).clamp_(left, right)
+    weight.copy_(z.mul_(sign * std).add_(mean).clamp_(low, high))
     mass = upper - lower
     shift = (_density(left) - _density(right)) / mass
     spread = 1 + (left * _density(left) - right * _density(right)) / mass - shift**2

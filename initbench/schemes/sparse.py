@@ -30,8 +30,9 @@ def build(*, sparsity: float = 0.1, std: float = 0.01) -> Layerwise:
         zeros = math.ceil(share * rows)
         if not weight.numel():
             return Law("sparse normal", 0.0)
-        order = torch.rand(weight.reshape(rows, -1).shape, generator=generator).argsort(dim=0)
-        weight.view(rows, -1).scatter_(0, order[:zeros], 0.0)
+        matrix = weight.view(rows, -1)
+        chosen = torch.rand(matrix.shape[1], rows, generator=generator).topk(zeros, dim=1, sorted=False).indices
+        matrix.T.scatter_(1, chosen, 0.0)
         return Law("sparse normal", deviation * math.sqrt(1 - zeros / rows))
 
     return Layerwise("sparse", fill)

@@ -30,8 +30,8 @@ def build(*, k: int = 15, std: float = 1.0) -> Layerwise:
         weight.normal_(0.0, deviation, generator=generator)
         rows = weight.view(weight.shape[0], -1)
         kept = min(count, rows.shape[1])
-        order = torch.rand(rows.shape, generator=generator).argsort(dim=1)
-        rows.scatter_(1, order[:, kept:], 0.0)
+        chosen = torch.rand(rows.shape, generator=generator).topk(kept, dim=1, sorted=False).indices
+        rows.copy_(torch.zeros_like(rows).scatter_(1, chosen, rows.gather(1, chosen)))
         return Law("sparse normal", deviation * math.sqrt(kept / rows.shape[1]))
 
     return Layerwise("sparse_incoming", fill)

@@ -8,7 +8,7 @@ from initbench import catalog
 from initbench.config import InitRules, Ref, TrainConfig
 from initbench.errors import ConfigError, DoesNotApply, InitbenchError
 from initbench.nn.layers import WeightLayer, weight_layers
-from initbench.nn.naming import all_names, refuse_unused, refuse_without_storage
+from initbench.nn.naming import parameters_of, refuse_unused, refuse_without_storage
 from initbench.results import InitReport
 from initbench.schemes import InitContext, Layerwise, Need, Scheme
 
@@ -31,10 +31,10 @@ def initialize(
     Raises: ConfigError for names, parameters and patterns that cannot be used; DoesNotApply, with the model unchanged,
     where the scheme does not suit it.
     """
-    refuse_without_storage(model)
-    names = [name for known in all_names(model).values() for name in known]
+    parameters = parameters_of(model)
+    refuse_without_storage(parameters.first)
     for pattern in rules.in_out:
-        refuse_unused(pattern, "init.in_out", names)
+        refuse_unused(pattern, "init.in_out", list(parameters.by_name))
 
     def find_layers() -> tuple[WeightLayer, ...]:
         return weight_layers(model, inputs, rules.in_out)
