@@ -114,6 +114,16 @@ def test_one_changed_byte_is_found_by_verify(tmp_path):
     assert status.problem is not None
 
 
+def test_one_changed_byte_of_a_file_that_nothing_is_recorded_of_is_found_by_its_checksum(tmp_path):
+    path = tmp_path / "mine.npz"
+    np.savez(path, **arrays())
+    content = bytearray(path.read_bytes())
+    content[300] ^= 1
+    path.write_bytes(content)
+    (status,) = manage.verify(tmp_path, ("mine",))
+    assert status.problem == "the checksum of x_train.npy is wrong"
+
+
 def test_replaced_arrays_are_found_by_their_digest(tmp_path):
     path = tmp_path / "mine.npz"
     manage.write_file(path, arrays(), "imported")
