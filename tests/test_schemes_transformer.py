@@ -93,6 +93,29 @@ def test_t_fixup_scales_values_outputs_and_mlps(scheme, law, factor, other):
     assert_law(part(model, names["query"], names["key"]), law, other * math.sqrt(2 / 96))
 
 
+class Packed(nn.Module):
+    """A layer without norm whose attention packs query, key and value."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, 2, batch_first=True)
+        self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x):
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        return x + self.second(torch.relu(self.first(x)))
+
+
+def test_t_fixup_knows_the_value_part_of_a_packed_weight():
+    model = nn.Sequential(Packed(96), Packed(96), nn.Linear(96, 10))
+    initialize(model, parse_ref("t_fixup:qk_gain=0.5"), seed=0, inputs=torch.randn(2, 5, 96))
+    query, key, value = model[0].attention.in_proj_weight.chunk(3)
+    xavier, factor = 96**-0.5, 0.67 * 2**-0.25
+    assert_law(torch.cat([query, key]), "uniform", 0.5 * xavier)
+    assert_law(value, "uniform", factor * xavier)
+    assert_law(model[1].attention.out_proj.weight, "uniform", factor * xavier)
+
+
 def test_t_fixup_scales_embeddings_where_they_are_not_excluded():
     model = net("none", width=128)
     start(model, "t_fixup", exclude=["patch"])
@@ -112,6 +135,30 @@ def test_deepnorm_has_the_constants_of_its_table():
     x = torch.randn(3, 9, 48)
     torch.testing.assert_close(blocks[0](x), blocks[0].after(alpha * x + blocks[0].branch(x)))
     assert not report.untouched
+
+
+@pytest.mark.parametrize(("depth", "value"), [(2, 0.1), (18, 0.1), (24, 1e-5), (25, 1e-6)])
+def test_layer_scale_starts_as_small_as_the_depth_asks(depth, value):
+    model = net(depth=depth, width=8)
+    report = start(model, "layer_scale")
+    scales = {name: parameter for name, parameter in model.named_parameters() if name.endswith("output_scale")}
+    assert len(scales) == 2 * depth
+    assert all(scale.shape == (8,) and torch.equal(scale, torch.full((8,), value)) for scale in scales.values())
+    by = {entry.parameter: entry for entry in report.parameters}
+    assert all(by[name].shape == (8,) and by[name].mean == pytest.approx(value) for name in scales)
+
+
+def test_layer_scale_has_one_number_a_channel_for_convolutions():
+    model = resnet.build(SHAPE, 10, depth=8, norm="none")
+    start(model, "layer_scale:value=0.5")
+    scales = [parameter for name, parameter in model.named_parameters() if name.endswith("output_scale")]
+    assert [tuple(scale.shape) for scale in scales] == [(16, 1, 1), (32, 1, 1), (64, 1, 1)]
+    x = torch.randn(2, *SHAPE)
+    hidden, block = model.stem(x), model.blocks[0]
+    inner = block.branch[2](block.branch[1](block.branch[0](hidden)))
+    torch.testing.assert_close(block(hidden), torch.relu(hidden + 0.5 * inner))
+    model(x).sum().backward()
+    assert scales[0].grad.count_nonzero() > 1
 
 
 def products(model, index):

@@ -33,10 +33,13 @@ TINY = 1e-8
 """Added to a mean square before it divides, so that a black image stays one."""
 
 
-def set_parameter(module: nn.Module, slot: Slot, value: float) -> None:
-    """Gives the module a trainable number that starts at `value`; one that is there is replaced."""
+def set_parameter(module: nn.Module, slot: Slot, value: float, shape: tuple[int, ...] = ()) -> None:
+    """Gives the module a trainable number that starts at `value`; one that is there is replaced.
+
+    With a `shape` it is a tensor full of that number, which is broadcast against the signal: (units,) or (channels, 1, 1).
+    """
     _clear_slot(module, slot)
-    module.register_parameter(slot, nn.Parameter(torch.tensor(value, device=_device(module))))
+    module.register_parameter(slot, nn.Parameter(torch.full(shape, value, device=_device(module))))
     _watch(module)
 
 
@@ -95,10 +98,10 @@ def amended(
 
 
 def _entry(name: str, parameter: Tensor, scheme: str) -> ParameterInit:
-    value = float(parameter.detach())
+    value = float(parameter.detach().flatten()[0])
     return ParameterInit(
         parameter=name,
-        shape=(),
+        shape=tuple(parameter.shape),
         setter=Setter.SCHEME,
         by=scheme,
         law="constant",

@@ -22,13 +22,17 @@ from initbench.schemes.sampling import constant
 
 @dataclass(frozen=True)
 class Number:
-    """A number on the input or output of a module; a trainable one learns at `lr_multiplier` times the rate."""
+    """A number on the input or output of a module; a trainable one learns at `lr_multiplier` times the rate.
+
+    With a `shape` (trainable only) there is one for each unit or channel, all of the same value.
+    """
 
     module: nn.Module
     slot: Slot
     value: float
     trainable: bool = False
     lr_multiplier: float = 1.0
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,10 @@ class Structural:
         if plan.change is not None:
             plan.change(model)
         for number in plan.numbers:
-            put = hooks.set_parameter if number.trainable else hooks.set_constant
-            put(number.module, number.slot, number.value)
+            if number.trainable:
+                hooks.set_parameter(number.module, number.slot, number.value, number.shape)
+            else:
+                hooks.set_constant(number.module, number.slot, number.value)
         return hooks.amended(report, model, lr_multipliers={**plan.lr_multipliers, **_rates(model, plan)}, notes=plan.notes)
 
 

@@ -1,0 +1,45 @@
+"""The scheme `layer_scale`."""
+
+from torch import nn
+
+from initbench.nn.attention import attentions
+from initbench.nn.hooks import Slot
+from initbench.nn.residual import Branch
+from initbench.schemes import InitContext, Need
+from initbench.schemes.arguments import number
+from initbench.schemes.structural import Number, Plan, Structural, layerwise, require_branches
+
+FAMILY = "transformer"
+ALIASES: dict[str, dict[str, object]] = {"cait": {}}
+
+VALUES = ((18, 0.1), (24, 1e-5))
+"""The largest depth in layers for which the paper starts at this value; deeper networks start at 1e-6."""
+DEEPEST = 1e-6
+
+
+def build(*, value: float | None = None, base: str = "xavier") -> Structural:
+    """A small learnable factor for each unit at the end of each residual branch: deep transformers start close to linear.
+
+    x + diag(s) f(x), all s = `value`; null: 0.1 for up to 18 layers, 1e-5 up to 24 and 1e-6 above, a layer being an
+    attention module (in a network without attention a residual branch). Weights follow `base`, b = 0. For residual
+    networks and transformers; one factor a channel for convolutions.
+
+    Source: Touvron et al. 2021 (Going deeper with Image Transformers), section 2. The law of the weights is our choice.
+    """
+    given = None if value is None else number("value", value)
+    laws = layerwise(base)
+
+    def plan(model: nn.Module, context: InitContext) -> Plan:
+        found = require_branches("layer_scale", model, context.layers)
+        depth = len(attentions(model, context.layers)) or len(found)
+        start = next((small for most, small in VALUES if depth <= most), DEEPEST) if given is None else given
+        scales = (Number(branch.end, Slot.OUTPUT_SCALE, start, trainable=True, shape=_shape(branch)) for branch in found)
+        return Plan(laws, tuple(scales))
+
+    return Structural("layer_scale", plan, frozenset({Need.HOOKS}))
+
+
+def _shape(branch: Branch) -> tuple[int, ...]:
+    last = branch.last
+    units = last.weight.shape[1] * last.groups if last.transposed else last.weight.shape[0]
+    return (units, *[1] * (last.weight.dim() - 2))
