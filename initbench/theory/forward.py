@@ -55,7 +55,7 @@ def weigh(signal: Signal, spec: LayerSpec, random: np.random.Generator) -> Signa
         constant=spec.bias_mean,
         near=signal.near,
         aligned=signal.aligned,
-        tied=_tied(spec),
+        tied=tied(spec),
         samples=signal.samples,
     )
     if bias == 0:
@@ -150,7 +150,7 @@ def unit_noise(found: UnitStatistics, signal: Signal) -> tuple[Array, Array, Arr
     return value * (1 - sphere * found.fourth), x[:, 2], slope * (1 - sphere * found.slope_fourth), x[:, 4]
 
 
-def _tied(spec: LayerSpec) -> float:
+def tied(spec: LayerSpec) -> float:
     """The share of the output's length that orthogonal weights fix: 1 where the inputs' length is kept exactly."""
     if spec.law not in ORTHOGONAL:
         return 0.0

@@ -11,9 +11,26 @@ from functools import lru_cache
 import numpy as np
 
 from initbench.theory import backward, forward
+from initbench.theory.activations import Activation
 from initbench.theory.backward import Gradient
+from initbench.theory.deep import DEPTH, deep_prediction
 from initbench.theory.functions import Array
-from initbench.theory.network import INPUT, Add, Apply, Flatten, InputStats, NetworkSpec, Node, Norm, Pool, Scale, Unknown, Weight, sources
+from initbench.theory.network import (
+    INPUT,
+    Add,
+    Apply,
+    Flatten,
+    InputStats,
+    LayerSpec,
+    NetworkSpec,
+    Node,
+    Norm,
+    Pool,
+    Scale,
+    Unknown,
+    Weight,
+    sources,
+)
 from initbench.theory.pooling import pool, through_pool
 from initbench.theory.signal import Activated, Measured, NoPrediction, Signal
 
@@ -22,6 +39,8 @@ REPLICAS = 800
 FEWEST_REPLICAS = 100
 WORK = 24_000
 """Replicas times nodes, about."""
+DEEP_WORK = 200_000
+"""The same for a deep plain network, whose layers cost less."""
 BAND = (0.025, 0.975)
 
 
@@ -52,11 +71,34 @@ def predict(network: NetworkSpec, inputs: InputStats, *, seed: int = 0, replicas
     """
     count = replicas or int(min(REPLICAS, max(FEWEST_REPLICAS, WORK / max(1, len(network.nodes)))))
     random = np.random.default_rng(seed)
+    chain = _plain_chain(network) if len(network.nodes) >= DEPTH and inputs.class_shares and inputs.squares.ndim == 1 else None
+    if chain is not None and replicas is None:
+        with np.errstate(all="ignore"):
+            measured, gradients = deep_prediction(
+                *chain, inputs, min(REPLICAS, max(FEWEST_REPLICAS, DEEP_WORK // len(network.nodes))), random
+            )
+        return tuple(
+            LayerPrediction(spec.name, _range(m.line, m.replicas), _range(g.line, g.replicas))
+            for spec, m, g in zip(chain[0], measured, gradients, strict=True)
+        )
     pass_ = _Pass(network, inputs, count, random)
     with np.errstate(all="ignore"):
         pass_.forward()
         pass_.backward()
     return tuple(pass_.result(index, node) for index, node in enumerate(network.nodes) if isinstance(node, Weight))
+
+
+def _plain_chain(network: NetworkSpec) -> tuple[tuple[LayerSpec, ...], tuple[str | Activation, ...]] | None:
+    """The layers and the activations between them of a network that is nothing else, and whose layers all have a formula."""
+    weights = [node for node in network.nodes if isinstance(node, Weight)]
+    applied = [node for node in network.nodes if isinstance(node, Apply)]
+    in_order = all(
+        isinstance(node, Weight if index % 2 == 0 else Apply) and node.source == index - 1 for index, node in enumerate(network.nodes)
+    )
+    known = all(node.spec.why is None and node.spec.mean == 0 and not node.spec.kernel for node in weights)
+    if not (in_order and known and network.has_loss and len(weights) == len(applied) + 1):
+        return None
+    return tuple(node.spec for node in weights), tuple(node.activation for node in applied)
 
 
 class _Pass:

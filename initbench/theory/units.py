@@ -17,11 +17,11 @@ from initbench.theory.activations import Activation
 from initbench.theory.closed_forms import negative_slope, rectifier_pair, rectifier_slope_pair
 from initbench.theory.functions import Array
 
-STEP = 0.4
+STEP = 0.3
 """Grid step of log q."""
-ANGLES = np.linspace(0.0, pi / 2, 18)
+ANGLES = np.linspace(0.0, pi / 2, 13)
 """Grid of arccos c: in the angle all of this is smooth, down to c = 1."""
-COMMON, OWN, SPAN = 64, 40, 5.0
+COMMON, OWN, SPAN = 48, 32, 5.0
 """Midpoint nodes for g and e, and how many standard deviations they reach."""
 SMALLEST, LARGEST = 1e-30, 1e30
 NOISES = 5
