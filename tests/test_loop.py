@@ -209,6 +209,18 @@ def test_a_run_whose_last_update_breaks_it_is_diverged():
     assert outcome.evaluations[-1].test_accuracy is None
 
 
+def test_a_test_loss_that_is_not_finite_ends_the_run_there():
+    class BreaksInEvaluation(Breaks):
+        def forward(self, images):
+            return super().forward(images) * (1 if self.training or self.seen < 8 else torch.nan)
+
+    outcome, _ = trained(job_of(), BreaksInEvaluation(99))
+    assert outcome.first_bad_step == 9
+    assert outcome.reason == "the test loss after step 8 is not finite"
+    assert len(outcome.losses) == 8
+    assert [entry.test_loss is None for entry in outcome.evaluations] == [False, True]
+
+
 def test_a_rate_that_is_far_too_high_diverges():
     outcome, _ = trained(job_of("normal", train=train_settings(lr=1e30)))
     assert outcome.first_bad_step == len(outcome.losses) + 1
