@@ -8,9 +8,10 @@ modules keep their identity and names, it can be copied, pickled and moved, its 
 `torch.func.functional_call` and `vmap` see them as they see any other parameter.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -29,6 +30,7 @@ class Slot(StrEnum):
 
 
 SLOTS = frozenset(str(slot) for slot in Slot)
+INPUT_SLOTS = frozenset({Slot.INPUT_SCALE, Slot.INPUT_SHIFT})
 TINY = 1e-8
 """Added to a mean square before it divides, so that a black image stays one."""
 
@@ -40,14 +42,14 @@ def set_parameter(module: nn.Module, slot: Slot, value: float, shape: tuple[int,
     """
     _clear_slot(module, slot)
     module.register_parameter(slot, nn.Parameter(torch.full(shape, value, device=_device(module))))
-    _watch(module)
+    _watch(module, slot)
 
 
 def set_constant(module: nn.Module, slot: Slot, value: float) -> None:
     """Gives the module a fixed number, kept as a buffer; one that is there is replaced."""
     _clear_slot(module, slot)
     module.register_buffer(slot, torch.tensor(value, device=_device(module)))
-    _watch(module)
+    _watch(module, slot)
 
 
 def number(module: nn.Module, slot: Slot) -> float | None:
@@ -82,18 +84,18 @@ def is_slot(name: str) -> bool:
 
 def amended(
     report: InitReport,
-    model: nn.Module,
+    parameters: Mapping[str, Tensor],
     *,
-    lr_multipliers: dict[str, float] | None = None,
+    lr_multipliers: Mapping[str, float] = MappingProxyType({}),
     notes: Iterable[str] = (),
 ) -> InitReport:
-    """The report with the parameters that hooks have added, in the model's order, with multipliers and notes."""
+    """The report with the numbers among `parameters` (all of the model's, in its order), with multipliers and notes."""
     known = {entry.parameter: entry for entry in report.parameters}
     entries = tuple(
         known[name] if name in known and not is_slot(name) else _entry(name, parameter, report.scheme)
-        for name, parameter in model.named_parameters()
+        for name, parameter in parameters.items()
     )
-    factors = report.lr_multipliers | (lr_multipliers or {})
+    factors = {**report.lr_multipliers, **lr_multipliers}
     return report.model_copy(update={"parameters": entries, "lr_multipliers": factors, "notes": (*report.notes, *notes)})
 
 
@@ -123,10 +125,11 @@ def _clear_slot(module: nn.Module, slot: Slot) -> None:
         delattr(module, slot)
 
 
-def _watch(module: nn.Module) -> None:
-    if _before not in module._forward_pre_hooks.values():
-        module.register_forward_pre_hook(_before)
-    if _after not in module._forward_hooks.values():
+def _watch(module: nn.Module, slot: Slot) -> None:
+    if slot in INPUT_SLOTS:
+        if _before not in module._forward_pre_hooks.values():
+            module.register_forward_pre_hook(_before)
+    elif _after not in module._forward_hooks.values():
         module.register_forward_hook(_after)
 
 

@@ -18,7 +18,7 @@ ALIASES: dict[str, dict[str, object]] = {"re_zero": {}}
 
 
 def build(*, gain: float = math.sqrt(2.0), alpha_lr: float = 1.0) -> Structural:
-    """x + alpha f(x) with a learnable alpha = 0 for each residual branch: the identity at start, any depth.
+    """Residual sums x + alpha f(x) with a learnable alpha = 0 a branch: the identity at start, at any depth.
 
     W ~ N(0, gain^2 2 / (fan_in + fan_out)), b = 0; alpha starts at 0 and learns at `alpha_lr` times the rate. For residual
     networks and transformers; norm layers may stay.

@@ -17,7 +17,7 @@ Scaling = Literal["uniform", "decreasing"]
 
 
 def build(*, scaling: Scaling = "uniform", base: str = "kaiming") -> Structural:
-    """x + lambda_l f(x) with fixed multipliers whose squares have a bounded sum: signal and gradient stay stable.
+    """Residual sums x + lambda_l f(x), the squares of the fixed lambda_l of bounded sum: signal and gradient stay stable.
 
     uniform: lambda_l = 1/sqrt(L); decreasing: lambda_l = 1 / (sqrt(l) log(l + 1)) for l = 1 ... L. The multipliers stay in
     the forward pass; weights follow `base` (He normal), b = 0. For residual networks.

@@ -71,13 +71,16 @@ class Structural:
                 hooks.set_parameter(number.module, number.slot, number.value, number.shape)
             else:
                 hooks.set_constant(number.module, number.slot, number.value)
-        return hooks.amended(report, model, lr_multipliers={**plan.lr_multipliers, **_rates(model, plan)}, notes=plan.notes)
+        if not plan.numbers and not plan.lr_multipliers:
+            return report.model_copy(update={"notes": (*report.notes, *plan.notes)})
+        parameters = dict(model.named_parameters())
+        return hooks.amended(report, parameters, lr_multipliers={**plan.lr_multipliers, **_rates(parameters, plan)}, notes=plan.notes)
 
 
-def _rates(model: nn.Module, plan: Plan) -> dict[str, float]:
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+def _rates(parameters: Mapping[str, Tensor], plan: Plan) -> dict[str, float]:
     slow = (number for number in plan.numbers if number.trainable and number.lr_multiplier != 1)
-    return {names[id(getattr(number.module, number.slot))]: number.lr_multiplier for number in slow}
+    rates = {id(getattr(number.module, number.slot)): number.lr_multiplier for number in slow}
+    return {name: rates[id(parameter)] for name, parameter in parameters.items() if id(parameter) in rates}
 
 
 def require_branches(scheme: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Branch, ...]:
