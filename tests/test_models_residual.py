@@ -82,11 +82,16 @@ def test_a_residual_mlp_has_the_depth_it_says(norm, branch_layers):
     assert [len(branch.layers) for branch in branches(model, layers)] == [branch_layers] * 4
 
 
+def build_any(text):
+    ref = catalog.resolve("model", parse_ref(text))
+    return catalog.load("model", ref.name)((3, 32, 32), 10, **ref.params)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("resnet:depth=18", "6n+2"),
-        ("resnet:norm=batsh", "Did you mean 'batch'"),
+        ("resnet:norm=batsh", "'batsh'"),
         ("resnet:shortcut=C", "A, B"),
         ("vit:patch=5", "patches of 5"),
         ("vit:width=30", "heads"),
@@ -96,9 +101,8 @@ def test_a_residual_mlp_has_the_depth_it_says(norm, branch_layers):
     ],
 )
 def test_a_model_that_cannot_be_built_says_why(text, words):
-    ref = catalog.resolve("model", parse_ref(text))
     with pytest.raises(ConfigError) as error:
-        catalog.load("model", ref.name)((3, 32, 32), 10, **ref.params)
+        build_any(text)
     assert words in str(error.value)
 
 
