@@ -12,6 +12,7 @@ from initbench.errors import DoesNotApply
 from initbench.nn.seeds import generator
 from initbench.training.initialize import initialize
 
+torch.set_num_threads(1)
 IMAGES = torch.randn(512, 2, 6, 6, generator=generator(0, "test")) * torch.tensor([1.0, 5.0]).view(2, 1, 1) + 1
 LABELS = (IMAGES.mean(dim=(1, 2, 3)) > 1).long() + 2 * (IMAGES[:, 0, 0, 0] > 1).long()
 
