@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 
@@ -42,12 +43,11 @@ def execute(
 
         return serial.execute(jobs, device=device, data_dir=data_dir, report=report)
     crew = Crew(device, data_dir)
-    try:
+    with ExitStack() as unless_it_works:
+        unless_it_works.callback(crew.dismiss)
         team = [crew.hire() for _ in range(max(1, min(workers or cores(), len(jobs))))]
         _check(crew, team, to_check(jobs))
-    except BaseException:
-        crew.dismiss()
-        raise
+        unless_it_works.pop_all()
     return _results(crew, team, deque(Run(job_id, job) for job_id, job in jobs), report)
 
 
