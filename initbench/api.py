@@ -10,17 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from initbench import config_file, store
-from initbench.config import Execution, ExperimentConfig, InitRules, Ref, as_ref
+from initbench import config_file, recommending, store
+from initbench.config import Execution, ExperimentConfig, InitRules, Ref, View, as_ref
 from initbench.errors import ConfigError, StorageError
-from initbench.results import InitReport, RunResult, RunStatus
+from initbench.merging import merge
+from initbench.published import Line, against
+from initbench.results import InitReport, RunResult
 from initbench.route import (
     RESULTS,
     Plan,
     Results,
     Watch,
     carry_out,
-    chosen_reference,
+    checked_view,
     derive,
     load_results,
     make_plan,
@@ -33,29 +35,28 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RESULTS",
+    "Line",
     "Plan",
     "Results",
+    "against_reference",
     "carry_out",
     "compare",
     "configure",
     "init_network",
     "load_results",
     "make_plan",
+    "merge",
     "options",
     "plan_of",
+    "race_question",
+    "recommend",
     "report",
     "resume",
     "run",
 ]
 
-DEFAULT_SEEDS = {"run": 1, "compare": 8}
+DEFAULT_SEEDS = {"run": 1, "compare": 8, "recommend": 8}
 """How many seeds a command takes when nobody says."""
-GATE_SCHEME = "kaiming"
-"""The scheme that `smoke` watches: the only one of its config that keeps the signal through twenty ReLU layers."""
-GATE_ACCURACY = 0.70
-"""The mean test accuracy that it must reach; it reached 0.82 to 0.83 in each of three seeds when this was set."""
-GATE_MARGIN = 0.30
-"""How far it must be above every other scheme: xavier was at 0.14 to 0.23, normal diverges."""
 
 
 class Means(TypedDict, total=False):
@@ -67,6 +68,24 @@ class Means(TypedDict, total=False):
     output: str | None
     data_dir: str | None
     fresh: bool
+
+
+class Look(TypedDict, total=False):
+    """What verdicts are about; see `initbench.config.View`."""
+
+    metric: str | None
+    target: float | None
+    margin: float | None
+
+
+def view_of(reference: str | None = None, **look: Unpack[Look]) -> View:
+    """How results are looked at. Raises: ConfigError for a target or a margin that cannot be one."""
+    target, margin = look.get("target"), look.get("margin")
+    if target is not None and not 0 < target <= 1:
+        raise ConfigError(f"The target is {target:g}; it must be a test accuracy as a fraction, such as 0.95.")
+    if margin is not None and not margin >= 0:
+        raise ConfigError(f"The margin is {margin:g}; it must be at least 0, in the unit shown (points of accuracy).")
+    return View(reference=reference, **look)
 
 
 def configure(
@@ -107,18 +126,23 @@ def compare(
     epochs: int | None = None,
     steps: int | None = None,
     settings: Sequence[str] = (),
+    tune: str | None = None,
+    view: View = View(),
     reference: str | None = None,
     watch: Watch | None = None,
     **means: Unpack[Means],
 ) -> Results:
     """Trains with each scheme and each seed, and says what differs: `compare(["xavier", "kaiming"], model="mlp:depth=10")`.
 
-    `settings` are texts such as "train.lr=0.1"; `means` are those of `Execution` (output, device, engine, jobs, ...).
+    `settings` are texts such as "train.lr=0.1"; `tune`: a key that each scheme also gets its own best value of, such as
+    "train.lr"; `view`: metric, target and margin of the verdicts; `reference`: the scheme that the others are compared with;
+    `means` are those of `Execution` (output, device, engine, jobs, ...).
     Raises: InitbenchError with one sentence.
     """
-    asked = options(schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps)
+    asked = options(schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
+    view = view.model_copy(update={"reference": reference}) if reference is not None else view
     question = configure("compare", config, settings=settings, asked=asked, data_dir=means.get("data_dir"))
-    return carry_out(make_plan("compare", question, Execution(**means), reference), watch)
+    return carry_out(make_plan("compare", question, Execution(**means), view), watch)
 
 
 def run(
@@ -145,14 +169,58 @@ def resume(folder: str | Path = RESULTS / "latest", watch: Watch | None = None, 
     return carry_out(plan_of(folder, Execution(**means)), watch)
 
 
-def report(folder: str | Path = RESULTS / "latest", reference: str | None = None) -> Results:
-    """Makes the derived files of a results folder anew. Raises: StorageError when it holds no finished run."""
+def report(folder: str | Path = RESULTS / "latest", reference: str | None = None, **look: Unpack[Look]) -> Results:
+    """Makes the derived files of a results folder anew, `look` (metric, target, margin) as it was unless given.
+
+    Raises: StorageError when it holds no finished run, ConfigError for an unknown reference or metric.
+    """
     folder, manifest, config = open_folder(folder)
-    chosen = chosen_reference(config, reference) or manifest.reference
-    store.write_manifest(folder, manifest.model_copy(update={"reference": chosen, "derived_from": None}))
+    kept = manifest.view.model_dump() | {key: value for key, value in {"reference": reference, **look}.items() if value is not None}
+    chosen = checked_view(config, view_of(**kept))
+    store.write_manifest(folder, manifest.model_copy(update={"view": chosen, "derived_from": None}))
     if not store.read_results(folder, (job.job_id for job in manifest.jobs)):
         raise StorageError(f"{folder} holds no finished run yet. Go on with: initbench resume {folder}")
     return derive(plan_of(folder))
+
+
+def recommend(
+    asked: str | None = None,
+    schemes: Sequence[str | Ref] | None = None,
+    *,
+    watch: Watch | None = None,
+    means: Execution = Execution(),
+    **question: Any,
+) -> Results:
+    """Finds the scheme for a config or a model, such as "./mine.py:Net": `recommend("mlp:depth=10").summary.recommendation`.
+
+    `schemes`: those that race, all by default; `question`: config, model, dataset, seeds, epochs, steps, settings, tune.
+    Raises: InitbenchError with one sentence.
+    """
+    return carry_out(make_plan("recommend", race_question(asked, schemes, data_dir=means.data_dir, **question), means), watch)
+
+
+def race_question(
+    asked: str | None = None,
+    schemes: Sequence[str | Ref] | None = None,
+    *,
+    config: str | Path | None = None,
+    settings: Sequence[str] = (),
+    data_dir: str | None = None,
+    **more: Any,
+) -> ExperimentConfig:
+    """The question of `recommend`: all schemes of the catalogue unless some are named. `asked`: a config or a model."""
+    if asked is not None and config is None:
+        is_config = asked.endswith((".yaml", ".yml")) or asked in config_file.shipped()
+        config, more = (asked, more) if is_config else (None, {**more, "model": asked})
+    chosen = list(schemes or recommending.all_schemes())
+    return recommending.prepared(
+        configure("recommend", config, settings=settings, asked=options(chosen, **more), data_dir=data_dir)
+    )
+
+
+def against_reference(folder: str | Path, name: str) -> tuple[Line, ...]:
+    """Published figures beside those of a results folder. Raises: ConfigError when it asks another question."""
+    return against(load_results(folder), name)
 
 
 def init_network(
@@ -189,30 +257,6 @@ def init_network(
     return found
 
 
-def smoke_plan(execution: Execution = Execution()) -> Plan:
-    """The runs of the smoke benchmark: the shipped config `smoke`, always anew, since it is the code that is tested."""
-    return make_plan("smoke", configure("smoke", "smoke"), execution.model_copy(update={"fresh": True}), GATE_SCHEME)
-
-
-def missed_gates(outcome: Results) -> list[str]:
-    """What the smoke benchmark demands and did not find, a sentence each."""
-    missed = [
-        f"{result.job.scheme}, seed {result.job.seed}, failed: {result.reason}"
-        for result in outcome.results
-        if result.status is RunStatus.FAILED
-    ]
-    accuracy = {str(scheme): _mean_accuracy(outcome, str(scheme)) for scheme in outcome.config.schemes}
-    reached = accuracy.pop(GATE_SCHEME)
-    if reached < GATE_ACCURACY:
-        missed.append(f"{GATE_SCHEME} reaches a mean test accuracy of {reached:.1%}; it must reach {GATE_ACCURACY:.0%}.")
-    missed += [
-        f"{GATE_SCHEME} ({reached:.1%}) must be {100 * GATE_MARGIN:g} points of accuracy above {scheme} ({other:.1%})."
-        for scheme, other in accuracy.items()
-        if reached - other < GATE_MARGIN
-    ]
-    return missed
-
-
 def saved_results(steps: Plan) -> tuple[RunResult, ...]:
     """The results of a plan's jobs that are in its folder now."""
     return store.read_results(steps.folder, (name for name, _ in steps.jobs))
@@ -240,13 +284,6 @@ def parameters_of(steps: Plan) -> int:
     return worker.check(steps.jobs[0][1], device="cpu", data_dir=steps.execution.data_dir)
 
 
-def _mean_accuracy(outcome: Results, scheme: str) -> float:
-    """The mean last test accuracy of a scheme; a run without one counts as 0."""
-    runs = [result for result in outcome.results if str(result.job.scheme) == scheme]
-    last = [result.evaluations[-1].test_accuracy or 0.0 if result.evaluations else 0.0 for result in runs]
-    return sum(last) / len(last)
-
-
 def options(
     schemes: Sequence[str | Ref] | None = None,
     *,
@@ -256,6 +293,7 @@ def options(
     epochs: int | None = None,
     steps: int | None = None,
     strict: bool | None = None,
+    tune: str | None = None,
     dashes: str = "",
 ) -> dict[str, tuple[str, Any]]:
     """What changes the question, for `configure`: key -> (the word that the user knows it by, value or None)."""
@@ -267,6 +305,7 @@ def options(
         "train.epochs": (f"{dashes}epochs", epochs),
         "train.steps": (f"{dashes}steps", steps),
         "init.strict": (f"{dashes}strict", strict),
+        "tune": (f"{dashes}tune", tune),
     }
 
 

@@ -6,11 +6,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from initbench import __version__, api, catalog, console, guide
+from initbench import __version__, api, catalog, console, gate, guide
 from initbench.config import Execution
 from initbench.errors import GateFailed, InitbenchError, NotThereError, unknown_name
 from initbench.file_commands import config_app, data_app
-from initbench.live import run_screen
 from initbench.options import (
     Config,
     DataDir,
@@ -24,7 +23,9 @@ from initbench.options import (
     Jobs,
     Json,
     ListedKind,
+    Margin,
     Method,
+    MetricName,
     Model,
     Name,
     Out,
@@ -35,15 +36,13 @@ from initbench.options import (
     Settings,
     Steps,
     Strict,
+    Target,
+    Tune,
     Verbose,
 )
-from initbench.results import RunStatus
-from initbench.stopping import StopRequest, stoppable
+from initbench.running import carry_out, run_plan
+from initbench.study_commands import recommend, report
 
-FAILED_RUNS = 3
-"""The exit code of a command that finished with failed runs among its results."""
-SIGNAL_BASE = 128
-"""Exit codes of a command stopped by a signal begin here."""
 LATEST = api.RESULTS / "latest"
 
 
@@ -69,6 +68,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command(rich_help_panel="Run", epilog="Example: initbench recommend --model mlp:depth=10")(recommend)
+app.command(rich_help_panel="Look", epilog="Example: initbench report results/latest --reference kaiming")(report)
 app.add_typer(data_app, name="data", rich_help_panel="Look")
 app.add_typer(config_app, name="config", rich_help_panel="Look")
 
@@ -117,7 +118,7 @@ def run(
     asked = _options(schemes, method, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, strict=strict or None)
     question = api.configure("run", config, settings=settings or (), asked=asked, data_dir=data_dir)
     means = Execution(engine=engine, device=device, jobs=jobs, output=out, data_dir=data_dir, fresh=fresh)
-    _carry_out(api.make_plan("run", question, means), dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
+    carry_out(api.make_plan("run", question, means), dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
 
 
 @app.command(rich_help_panel="Run", epilog="Example: initbench compare xavier kaiming normal --model mlp:depth=10 --seeds 4")
@@ -131,6 +132,10 @@ def compare(
     dataset: Dataset = None,
     seeds: Seeds = None,
     reference: Reference = None,
+    metric: MetricName = None,
+    target: Target = None,
+    margin: Margin = None,
+    tune: Tune = None,
     strict: Strict = False,
     epochs: Epochs = None,
     steps: Steps = None,
@@ -146,10 +151,12 @@ def compare(
     verbose: Verbose = False,
 ) -> None:
     """Train with several schemes and the same seeds, and say what differs."""
-    asked = _options(schemes, method, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, strict=strict or None)
+    words = {"model": model, "dataset": dataset, "seeds": seeds, "epochs": epochs, "steps": steps, "strict": strict or None}
+    asked = _options(schemes, method, tune=tune, **words)
+    view = api.view_of(reference, metric=metric, target=target, margin=margin)
     question = api.configure("compare", config, settings=settings or (), asked=asked, data_dir=data_dir)
     means = Execution(engine=engine, device=device, jobs=jobs, output=out, data_dir=data_dir, fresh=fresh)
-    _carry_out(api.make_plan("compare", question, means, reference), dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
+    carry_out(api.make_plan("compare", question, means, view), dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
 
 
 @app.command(rich_help_panel="Run", epilog="Example: initbench resume results/latest")
@@ -167,7 +174,7 @@ def resume(
 ) -> None:
     """Go on where a run or a comparison was stopped; failed runs are tried again."""
     steps = api.plan_of(folder, Execution(engine=engine, device=device, jobs=jobs, data_dir=data_dir))
-    _carry_out(steps, dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
+    carry_out(steps, dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
 
 
 @app.command(rich_help_panel="Run", epilog="Example: initbench smoke --json")
@@ -182,9 +189,9 @@ def smoke(
     verbose: Verbose = False,
 ) -> None:
     """Check in seconds that initialization does what it must: a gate for CI, exit code 4 when it does not."""
-    steps = api.smoke_plan(Execution(engine=engine, device=device, jobs=jobs, output=out))
-    results = _run(steps, quiet=quiet, verbose=verbose)
-    missed = api.missed_gates(results)
+    steps = gate.smoke_plan(Execution(engine=engine, device=device, jobs=jobs, output=out))
+    results = run_plan(steps, quiet=quiet, verbose=verbose)
+    missed = gate.missed_gates(results)
     if as_json:
         console.document({**api.document(results), "missed": missed})
     elif not quiet:
@@ -193,12 +200,6 @@ def smoke(
         raise GateFailed("\n".join(missed))
     if not quiet:
         console.say("The smoke benchmark passed.")
-
-
-@app.command(rich_help_panel="Look", epilog="Example: initbench report results/latest --reference kaiming")
-def report(*, folder: Folder = LATEST, reference: Reference = None, as_json: Json = False, quiet: Quiet = False) -> None:
-    """Make the tables, plots and the report of a results folder anew."""
-    _show(api.report(folder, reference), as_json=as_json, quiet=quiet)
 
 
 @app.command("list", rich_help_panel="Look", epilog="Example: initbench list schemes")
@@ -239,48 +240,3 @@ def doctor(*, data_dir: DataDir = None, as_json: Json = False) -> None:
 
 def _options(schemes: list[str] | None, method: list[str] | None, **more: Any) -> dict[str, tuple[str, Any]]:
     return api.options([*(schemes or ()), *(method or ())] or None, **more, dashes="--")
-
-
-def _carry_out(steps: api.Plan, *, dry_run: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
-    if dry_run:
-        parameters = api.parameters_of(steps)
-        if as_json:
-            jobs = [{"job_id": name, "scheme": str(job.scheme), "seed": job.seed} for name, job in steps.jobs]
-            missing = [name for name, _ in steps.missing]
-            console.document({"folder": str(steps.folder), "parameters": parameters, "jobs": jobs, "missing": missing})
-        else:
-            console.dry_run(steps, parameters)
-        return
-    results = _run(steps, quiet=quiet, verbose=verbose)
-    _show(results, as_json=as_json, quiet=quiet, layers=verbose or steps.command == "run")
-    failed = [result for result in results.results if result.status is RunStatus.FAILED]
-    if failed:
-        console.warn(f"{len(failed)} of {len(results.results)} runs failed. Try them again with: initbench resume {results.folder}")
-        raise typer.Exit(FAILED_RUNS)
-
-
-def _show(results: api.Results, *, as_json: bool, quiet: bool, layers: bool = False) -> None:
-    if as_json:
-        console.document(api.document(results))
-    else:
-        if layers:
-            console.layers(results.summary, results.results)
-        console.outcome(results.summary, quiet=quiet)
-    for doubt in results.doubts:
-        console.warn(doubt)
-    if not quiet:
-        console.hint(f"Results: {results.folder}. Open {results.folder / 'report.html'}")
-
-
-def _run(steps: api.Plan, *, quiet: bool, verbose: bool) -> api.Results:
-    """Carries out a plan; when the user stops it, says what is saved and how to go on."""
-    try:
-        with run_screen(quiet=quiet, verbose=verbose) as screen, stoppable(screen) as watch:
-            return api.carry_out(steps, watch)
-    except StopRequest as stop:
-        saved = len(api.saved_results(steps))
-        if saved:
-            console.say(f"Stopped. {saved} of {len(steps.jobs)} runs are saved. Go on with: initbench resume {steps.folder}")
-        else:
-            console.say("Stopped before a run was finished; nothing is saved.")
-        raise typer.Exit(SIGNAL_BASE + stop.number) from None

@@ -1,12 +1,11 @@
 """The typed configuration: what is asked (`ExperimentConfig`) and how it is carried out (`Execution`)."""
 
 import re
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from initbench.errors import ConfigError, suggestion
+from initbench.errors import ConfigError
 
 Value = bool | int | float | str | None | list["Value"]
 
@@ -27,7 +26,7 @@ class Ref(Frozen):
         """Gives the text that `parse_ref` reads back; parameters are sorted by name."""
         if not self.params:
             return self.name
-        return self.name + ":" + ",".join(f"{key}={_value_text(value)}" for key, value in sorted(self.params.items()))
+        return self.name + ":" + ",".join(f"{key}={value_text(value)}" for key, value in sorted(self.params.items()))
 
     def __hash__(self) -> int:
         """Equal references have equal texts."""
@@ -67,11 +66,12 @@ def parse_value(text: str) -> Any:
     return text
 
 
-def _value_text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """The text that `parse_value` reads back."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
-        return "[" + ",".join(_value_text(item) for item in value) + "]"
+        return "[" + ",".join(value_text(item) for item in value) + "]"
     return str(value)
 
 
@@ -132,6 +132,9 @@ class TrainConfig(Frozen):
     precision: Literal["float32", "bfloat16"] = "float32"
     augment: bool = Field(default=False, description="random crop with 4 pixels of padding and horizontal flip")
     evaluate_every_steps: int | None = Field(default=None, ge=1, description="default: once an epoch; always at the end")
+    holdout: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the training images that is evaluated instead of the test split, and not trained on"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -156,6 +159,26 @@ class ProbeConfig(Frozen):
     batch_size: int = Field(default=256, ge=2, description="training images in the fixed probe batch")
 
 
+class TuneConfig(Frozen):
+    """One key of the configuration that each scheme gets its own best value of, chosen on data and seeds that are not reported."""
+
+    key: str = Field(min_length=1, description="such as train.lr")
+    values: tuple[Any, ...] = Field(
+        default=(),
+        description="what is tried; default: the value of the config and two half powers of ten to each side, widened at the edge",
+    )
+    seeds: int = Field(default=3, ge=1, description="how many; they are others than the reported ones")
+    holdout: float = Field(default=0.2, gt=0, lt=1, description="share of the training images that values are chosen on")
+
+
+def _tune_from_any(value: Any) -> Any:
+    """Accepts `train.lr` and `train.lr=0.01,0.1`."""
+    if not isinstance(value, str):
+        return value
+    key, equals, values = value.partition("=")
+    return {"key": key.strip(), "values": parse_value(f"[{values}]") if equals else []}
+
+
 class ExperimentConfig(Frozen):
     """The question: everything that changes a result, and nothing else."""
 
@@ -165,6 +188,9 @@ class ExperimentConfig(Frozen):
     init: InitRules = InitRules()
     train: TrainConfig = TrainConfig()
     probe: ProbeConfig = ProbeConfig()
+    tune: Annotated[TuneConfig | None, BeforeValidator(_tune_from_any, json_schema_input_type=str | TuneConfig | None)] = Field(
+        default=None, description="a key that each scheme gets its own best value of, such as `train.lr`"
+    )
     seeds: tuple[int, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -201,85 +227,10 @@ class Execution(Frozen):
     fresh: bool = False
 
 
-Place = tuple[str | int, ...]
-"""Where a value stands in a configuration: `("train", "lr")`, `("schemes", 0)`."""
+class View(Frozen):
+    """How results are looked at: what the verdicts are about. Never part of the question; a report can be made anew with another."""
 
-EXPECTED = {
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "string_type": "text",
-    "tuple_type": "a list",
-    "dict_type": "a mapping of key: value",
-    "model_type": "a mapping of key: value",
-    "greater_than": "greater than {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "less than {lt}",
-    "less_than_equal": "at most {le}",
-    "literal_error": "{expected}",
-    "string_too_short": "a name",
-}
-"""What is allowed, by the kind of pydantic's complaint."""
-SECTIONS: dict[str, type[Frozen]] = {"init": InitRules, "train": TrainConfig, "probe": ProbeConfig}
-
-
-class Problem(NamedTuple):
-    """What is wrong with one value of a configuration, in words."""
-
-    place: Place
-    sentence: str
-
-
-def explain(error: ValidationError, data: dict[str, Any]) -> list[Problem]:
-    """One sentence for each value that is wrong: what was given and what is allowed."""
-    complaints: dict[Place, list[ErrorDetails]] = {}
-    for details in error.errors(include_url=False):
-        complaints.setdefault(_place(details, data), []).append(details)
-    return [Problem(place, _sentence(place, found)) for place, found in complaints.items()]
-
-
-def _place(details: ErrorDetails, data: Any) -> Place:
-    """The part of pydantic's location that names something in the data, or a key that is missing there."""
-    place: Place = ()
-    for part in details["loc"]:
-        inside = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int) and part < len(data)
-        if inside:
-            data = data[part]
-        elif details["type"] != "missing":
-            break
-        place = (*place, part)
-    return place
-
-
-def _sentence(place: Place, complaints: list[ErrorDetails]) -> str:
-    first = complaints[0]
-    name = ".".join(str(part) for part in place)
-    if first["type"] == "extra_forbidden":
-        fields = (SECTIONS.get(str(place[0]), ExperimentConfig) if len(place) > 1 else ExperimentConfig).model_fields
-        return f"unknown key '{name}'.{suggestion(str(place[-1]), fields)} Allowed here: {', '.join(fields)}."
-    if first["type"] == "missing":
-        return f"'{name}' is missing."
-    if first["type"] == "value_error":
-        text = first["msg"].removeprefix("Value error, ").rstrip(".")
-        return f"{name}: {text}." if name else f"{text}."
-    if first["type"] == "too_short":
-        return f"{name} is empty; it must name at least one."
-    if place[:1] in {("schemes",), ("model",), ("dataset",)} or place[:2] == ("init", "layers"):
-        return f"{name} is {_shown(first['input'])}; it must be a name such as kaiming:mode=fan_out, or a mapping with the key name."
-    allowed = [
-        EXPECTED[item["type"]].format(**_whole(item.get("ctx", {}))) if item["type"] in EXPECTED else item["msg"] for item in complaints
-    ]
-    return f"{name} is {_shown(first['input'])}; it must be {' or '.join(dict.fromkeys(allowed))}."
-
-
-def _whole(context: dict[str, Any]) -> dict[str, Any]:
-    return {key: int(value) if isinstance(value, float) and value.is_integer() else value for key, value in context.items()}
-
-
-def _shown(value: Any) -> str:
-    return f"'{value}'" if isinstance(value, str) else "a mapping" if isinstance(value, dict) else _value_text(value)
+    reference: str | None = Field(default=None, description="the scheme that the others are compared with; default: the first")
+    metric: str | None = Field(default=None, description="what the verdicts are about; default: the final test accuracy")
+    target: float | None = Field(default=None, gt=0, le=1, description="a test accuracy, as a fraction: the steps to it are a metric")
+    margin: float | None = Field(default=None, ge=0, description="a difference that does not matter, in the unit shown")

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from initbench import catalog
 from initbench.catalog import Kind
-from initbench.config import ExperimentConfig, Place, Ref, as_ref, explain, parse_ref, parse_value
+from initbench.complaints import Place, explain
+from initbench.config import ExperimentConfig, Ref, as_ref, parse_ref, parse_value
 from initbench.errors import ConfigError, StorageError, suggestion, unknown_name
 
 
@@ -100,6 +101,30 @@ def load_config(
     dataset = draft.data.get("dataset")
     if isinstance(dataset, str) and dataset.isidentifier() and not _known("dataset", dataset) and dataset in data_files():
         draft.data["dataset"] = {"name": "npz", "file": dataset}
+    return _checked(draft, problems)
+
+
+def with_value(config: ExperimentConfig, key: str, value: Any, word: str) -> ExperimentConfig:
+    """The configuration with another value of `key`, such as `train.lr`; `word` is what the user knows it by.
+
+    Raises: ConfigError for a key that does not exist or a value that is not allowed there.
+    """
+    draft = _Draft(plain_config(config))
+    if key in {"train.epochs", "train.steps"}:
+        draft.data["train"].pop("steps" if key == "train.epochs" else "epochs", None)
+    draft.put(tuple(key.split(".")), value, word)
+    return _checked(draft, [])
+
+
+def value_of(config: ExperimentConfig, key: str) -> Any:
+    """The value of a key in the whole configuration, defaults of the file format included; None where it has none."""
+    found: Any = plain_config(config)
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _checked(draft: _Draft, problems: list[str]) -> ExperimentConfig:
     names = list(_name_problems(draft))
     try:
         config = ExperimentConfig.model_validate(draft.data)
@@ -114,6 +139,16 @@ def load_config(
 
 def dump_config(config: ExperimentConfig) -> str:
     """The whole configuration as YAML that `load_config` reads back to the same."""
+    text = io.StringIO()
+    yaml = _yaml("safe")
+    yaml.default_flow_style = None
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.dump(plain_config(config), text)
+    return text.getvalue()
+
+
+def plain_config(config: ExperimentConfig) -> dict[str, Any]:
+    """The whole configuration as plain data, as its file would hold it."""
     plain = config.model_dump(mode="json")
     for key in ("model", "dataset"):
         plain[key] = _plain_ref(getattr(config, key))
@@ -121,12 +156,7 @@ def dump_config(config: ExperimentConfig) -> str:
     plain["init"]["layers"] = {pattern: _plain_ref(ref) for pattern, ref in config.init.layers.items()}
     plain["train"] = {key: value for key, value in plain["train"].items() if value is not None}
     plain["probe"] = {key: value for key, value in plain["probe"].items() if value is not None}
-    text = io.StringIO()
-    yaml = _yaml("safe")
-    yaml.default_flow_style = None
-    yaml.sort_base_mapping_type_on_output = False
-    yaml.dump(plain, text)
-    return text.getvalue()
+    return {key: value for key, value in plain.items() if value is not None}
 
 
 def schema() -> dict[str, Any]:
@@ -137,13 +167,11 @@ def schema() -> dict[str, Any]:
         "description": "a name with parameters: `kaiming:mode=fan_out`, or a mapping of `name` and the parameters",
         "anyOf": [{"type": "string", "minLength": 1}, ref],
     }
-    seeds = found["properties"]["seeds"]
     number = {"type": "integer", "minimum": 1, "description": "8 means the seeds 0 to 7"}
     found["properties"]["seeds"] = {
         "title": "Seeds",
         "anyOf": [number, {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}],
     }
-    assert seeds["type"] == "array"
     found.pop("required")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "initbench configuration"}
 

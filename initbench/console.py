@@ -14,11 +14,12 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from initbench.catalog import Entry
-from initbench.guide import Line
+from initbench.guide import Line as Listed
 from initbench.provenance import Check
+from initbench.published import Line
 from initbench.results import RunResult
 from initbench.route import Plan
-from initbench.summary import Summary
+from initbench.findings import Summary
 
 if TYPE_CHECKING:
     from initbench.datasets.manage import DataStatus
@@ -89,9 +90,9 @@ def _drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], right: frozens
     return drawn
 
 
-def listing(title: str, lines: Iterable[Line]) -> None:
+def listing(title: str, lines: Iterable[Listed]) -> None:
     """Names grouped by family, a line each."""
-    by_family: dict[str, list[Line]] = {}
+    by_family: dict[str, list[Listed]] = {}
     for line in lines:
         by_family.setdefault(line.family, []).append(line)
     console = Console(highlight=False)
@@ -158,14 +159,35 @@ def dry_run(steps: Plan, parameters: int) -> None:
 
 def outcome(summary: Summary, *, quiet: bool) -> None:
     """The table of schemes, the sentence that says who won and, on stderr, what a reader must know."""
-    from initbench.report import tables
+    from initbench.report import sensitivity, tables
 
-    drawn = tables.scheme_table(summary)
-    table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
-    text("")
+    for drawn in (tables.scheme_table(summary), *sensitivity.study_tables(summary)):
+        table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
+        text("")
     text(summary.headline + ".")
+    if summary.recommendation is not None and summary.recommendation.code:
+        text("\n" + summary.recommendation.code)
     for note in () if quiet else summary.notes:
         hint(note)
+
+
+def published(found: Iterable[Line]) -> None:
+    """Published figures beside the measured ones, a table a source."""
+    by_title: dict[str, list[Line]] = {}
+    for line in found:
+        by_title.setdefault(f"{line.title} ({line.source})", []).append(line)
+    for title, lines in by_title.items():
+        columns = ("figure", "scheme", "published", "accepted", "here", "n", "verdict")
+        table(title, columns, [_published_row(line) for line in lines], right=frozenset({5}))
+        text("")
+
+
+def _published_row(line: Line) -> tuple[str, ...]:
+    here = "" if line.here is None else f"{line.here:.3g}"
+    if line.here_low is not None and line.here_high is not None:
+        here += f" [{line.here_low:.3g}, {line.here_high:.3g}]"
+    accepted = f"{line.figure.low:g} to {line.figure.high:g}"
+    return (line.figure.what, line.figure.scheme, line.figure.published, accepted, here, str(line.n), line.agreement.value)
 
 
 def layers(summary: Summary, results: Sequence[RunResult]) -> None:

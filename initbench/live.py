@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from initbench.console import count_text, people, question_text
 from initbench.engines import Progress
+from initbench.plan import describe
 from initbench.results import RunResult, RunStatus
 from initbench.route import Plan
 
@@ -32,7 +33,9 @@ class RunScreen:
 
     def planned(self, steps: Plan) -> None:
         """Says what will be done."""
-        self.labels = {name: f"{job.scheme}, seed {job.seed}" for name, job in steps.missing}
+        self.close()
+        self.finished_runs = 0
+        self.labels = {name: describe(job, steps.config) for name, job in steps.missing}
         if self.quiet:
             return
         before = f", {len(steps.done)} done before" if steps.done else ""

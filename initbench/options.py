@@ -8,6 +8,7 @@ import typer
 
 from initbench import catalog, config_file
 from initbench.catalog import FOLDERS, Kind
+from initbench.outcomes import metrics
 
 
 def _names(*kinds: Kind) -> Callable[[str], list[tuple[str, str]]]:
@@ -26,6 +27,10 @@ def _configs(incomplete: str) -> list[str]:
 
 def _kinds(incomplete: str) -> list[str]:
     return [kind for kind in (*FOLDERS.values(), "configs") if kind.startswith(incomplete)]
+
+
+def _metrics(incomplete: str) -> list[str]:
+    return [metric.name for metric in metrics(target=1.0) if metric.name.startswith(incomplete)]
 
 
 def _everything(incomplete: str) -> list[str]:
@@ -67,6 +72,26 @@ Seeds = Annotated[
 Reference = Annotated[
     str | None, typer.Option("--reference", metavar="SCHEME", help="The scheme that the others are compared with.", rich_help_panel=WHAT)
 ]
+MetricName = Annotated[
+    str | None,
+    typer.Option(
+        "--metric", metavar="METRIC", help="What the verdicts are about.", autocompletion=_metrics, show_default="test accuracy", rich_help_panel=WHAT
+    ),
+]
+Target = Annotated[
+    float | None,
+    typer.Option("--target", metavar="ACCURACY", help="Also the steps to a test accuracy, such as 0.95.", rich_help_panel=WHAT),
+]
+Margin = Annotated[
+    float | None,
+    typer.Option("--margin", metavar="SIZE", help="A difference that does not matter, such as 0.5 points.", rich_help_panel=WHAT),
+]
+Tune = Annotated[
+    str | None,
+    typer.Option(
+        "--tune", metavar="KEY[=A,B]", help="Also each scheme at its own best value of a key, such as train.lr.", rich_help_panel=TRAINING
+    ),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="A parameter that nothing initializes is an error.", rich_help_panel=WHAT)]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the training data.", rich_help_panel=TRAINING)]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps, instead of epochs.", rich_help_panel=TRAINING)]
@@ -90,6 +115,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.", r
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say only what went wrong.", rich_help_panel=OUTPUT)]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more, such as a line for each run.", rich_help_panel=OUTPUT)]
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A results folder.")]
+Folders = Annotated[list[Path] | None, typer.Argument(metavar="FOLDER", help="Results folders; several are merged into --out.")]
+Against = Annotated[
+    str | None,
+    typer.Option("--against", metavar="reference", help="Compare with published figures: `reference`, or the name or file of one."),
+]
+MergeOut = Annotated[
+    str | None, typer.Option("-o", "--out", metavar="DIR", help="Where merged results go.", rich_help_panel=OUTPUT)
+]
+Asked = Annotated[
+    str | None,
+    typer.Argument(metavar="CONFIG|MODEL", help="A config, or a model such as ./mine.py:Net or mlp:depth=10.", autocompletion=_everything),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A scheme, model, dataset, engine or config.", autocompletion=_everything)]
 ListedKind = Annotated[
     str | None, typer.Argument(metavar="KIND", help="schemes, models, datasets, engines or configs.", autocompletion=_kinds)

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Literal
 
-from initbench.errors import unknown_name
+from initbench.errors import ConfigError, unknown_name
 from initbench.results import LayerStats, RunResult, RunStatus
 
 TRAINED_ABOVE_CHANCE = 0.1
@@ -240,5 +240,7 @@ def find_metric(name: str, target: float | None = None) -> Metric:
     """
     known = {metric.name: metric for metric in metrics(target)}
     if name not in known:
+        if name == "steps_to_target":
+            raise ConfigError("The metric steps_to_target needs a target accuracy, such as --target 0.95.")
         raise unknown_name("metric", name, known, f"Known: {', '.join(known)}; steps_to_target needs a target.")
     return known[name]

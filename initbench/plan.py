@@ -7,7 +7,7 @@ from pathlib import Path
 
 from initbench import catalog
 from initbench.catalog import Kind
-from initbench.config import ExperimentConfig, Frozen, Job, Ref
+from initbench.config import ExperimentConfig, Frozen, Job, Ref, value_text
 from initbench.errors import ConfigError
 
 
@@ -35,19 +35,30 @@ def resolve_config(config: ExperimentConfig) -> ExperimentConfig:
 def make_jobs(config: ExperimentConfig) -> tuple[Job, ...]:
     """One job for each seed and scheme, seed by seed, so that an interrupted comparison still has pairs."""
     config = resolve_config(config)
-    return tuple(
-        Job(
-            scheme=scheme,
-            seed=seed,
-            model=config.model,
-            dataset=config.dataset,
-            init=config.init,
-            train=config.train,
-            probe=config.probe,
-        )
-        for seed in config.seeds
-        for scheme in config.schemes
+    return tuple(make_job(config, scheme, seed) for seed in config.seeds for scheme in config.schemes)
+
+
+def make_job(config: ExperimentConfig, scheme: Ref, seed: int) -> Job:
+    """The job of one scheme and seed, of a configuration in canonical words."""
+    return Job(
+        scheme=scheme, seed=seed, model=config.model, dataset=config.dataset, init=config.init, train=config.train, probe=config.probe
     )
+
+
+def canonical(config: ExperimentConfig) -> str:
+    """The question as one line of JSON; the same text for equal questions."""
+    return config.model_dump_json()
+
+
+def describe(job: Job, config: ExperimentConfig) -> str:
+    """A job in words, with what differs from the configuration: `kaiming, seed 9, lr 0.158, holdout 0.2`."""
+    words = [str(job.scheme), f"seed {job.seed}"]
+    if job.model != config.model:
+        words.append(str(job.model))
+    for own, usual in ((job.train, config.train), (job.probe, config.probe), (job.init, config.init)):
+        changed = [name for name in type(own).model_fields if getattr(own, name) != getattr(usual, name)]
+        words += [f"{name} {value_text(getattr(own, name))}" for name in changed if getattr(own, name) is not None]
+    return ", ".join(words)
 
 
 def job_id(job: Job) -> str:

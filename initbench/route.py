@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from initbench import __version__, catalog, config_file, plan, provenance, store
-from initbench.config import Execution, ExperimentConfig, Job, parse_ref
+from initbench import __version__, catalog, config_file, plan, provenance, store, studies
+from initbench.config import Execution, ExperimentConfig, Job, View, parse_ref
 from initbench.errors import ConfigError, StorageError
+from initbench.findings import Summary
+from initbench.outcomes import find_metric
 from initbench.results import RunResult
-from initbench.summary import Summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +45,10 @@ class Watch(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command will do: the jobs of a question, which of them have results, and where these are."""
+    """What a command will do: the jobs of a question, which of them have results, and where these are.
+
+    Of a question whose jobs depend on results (tuning, a race) these are the jobs known so far.
+    """
 
     command: str
     config: ExperimentConfig
@@ -52,7 +56,7 @@ class Plan:
     folder: Path
     jobs: tuple[tuple[str, Job], ...]
     done: tuple[RunResult, ...]
-    reference: str | None = None
+    view: View = View()
 
     @property
     def missing(self) -> tuple[tuple[str, Job], ...]:
@@ -96,7 +100,7 @@ class Results:
         return pd.read_csv(path)
 
 
-def make_plan(command: str, config: ExperimentConfig, execution: Execution = Execution(), reference: str | None = None) -> Plan:
+def make_plan(command: str, config: ExperimentConfig, execution: Execution = Execution(), view: View = View()) -> Plan:
     """The jobs of a question and what is done of them; nothing is written.
 
     Raises: ConfigError for names that do not exist, StorageError for a folder that cannot take the results.
@@ -104,49 +108,60 @@ def make_plan(command: str, config: ExperimentConfig, execution: Execution = Exe
     config = plan.resolve_config(config)
     folder = Path(execution.output) if execution.output else RESULTS / plan.result_name(command, config)
     store.check_folder(folder, plan.config_hash(config), fresh=execution.fresh)
-    jobs = tuple((plan.job_id(job), job) for job in plan.make_jobs(config))
-    done = () if execution.fresh else store.read_results(folder, (name for name, _ in jobs))
-    return Plan(
-        command=command,
-        config=config,
-        execution=execution,
-        folder=folder,
-        jobs=jobs,
-        done=tuple(result for result in done if store.is_done(result)),
-        reference=chosen_reference(config, reference),
-    )
+    view = checked_view(config, view)
+    done: dict[str, RunResult] = {}
+    asked: dict[str, Job] = {}
+    while True:
+        jobs = {plan.job_id(job): job for job in studies.jobs(command, config, done)}
+        unread = [name for name in jobs if name not in asked]
+        asked = jobs
+        found = () if execution.fresh else store.read_results(folder, unread)
+        done |= {result.job_id: result for result in found}
+        if not found:
+            break
+    finished = tuple(done[name] for name in asked if name in done and store.is_done(done[name]))
+    return Plan(command, config, execution, folder, tuple(asked.items()), finished, view)
 
 
 def carry_out(steps: Plan, watch: Watch | None = None) -> Results:
     """Runs what is missing, each result to its file as it comes, then makes the derived files if they are not current.
 
+    Where results decide what to run next (tuning, a race), this goes on until nothing more is to be run.
     Raises: InitbenchError, before the first run and before anything is written, for whatever would make runs impossible.
     """
     if watch:
         watch.planned(steps)
-    if steps.missing:
+    tried: set[str] = set()
+    while missing := tuple(name for name, _ in steps.missing if name not in tried):
+        if tried and watch:
+            watch.planned(steps)
         _run_missing(steps, watch)
+        tried |= set(missing)
+        steps = make_plan(steps.command, steps.config, _going_on(steps), steps.view)
     if steps.folder.parent == RESULTS:
         store.link_latest(steps.folder)
     return derive(steps)
+
+
+def _going_on(steps: Plan) -> Execution:
+    return steps.execution.model_copy(update={"fresh": False, "output": str(steps.folder)})
 
 
 def plan_of(folder: str | Path, execution: Execution = Execution()) -> Plan:
     """The plan behind a results folder. Raises: StorageError when it holds no results."""
     folder, manifest, config = open_folder(folder)
     execution = execution.model_copy(update={"output": str(folder)})
-    return make_plan(manifest.command, config, execution, manifest.reference)
+    return make_plan(manifest.command, config, execution, manifest.view)
 
 
 def load_results(folder: str | Path = RESULTS / "latest") -> Results:
     """The results of a folder, as far as they are there. Raises: StorageError when it holds none."""
-    from initbench.summary import summarize
-
     folder, manifest, config = open_folder(folder)
     results = store.read_results(folder, (job.job_id for job in manifest.jobs))
     if not results:
         raise StorageError(f"{folder} holds no finished run yet. Go on with: initbench resume {folder}")
-    return Results(folder, config, results, summarize(results, reference=manifest.reference, order=[str(ref) for ref in config.schemes]))
+    done = {result.job_id: result for result in results}
+    return Results(folder, config, results, studies.summarize_study(manifest.command, config, done, manifest.view))
 
 
 def _run_missing(steps: Plan, watch: Watch | None) -> None:
@@ -176,7 +191,6 @@ def _begin(steps: Plan) -> None:
         store.clear(steps.folder)
     store.remove_leftovers(steps.folder)
     earlier = store.read_manifest(steps.folder)
-    listed = tuple(store.PlannedJob(job_id=name, scheme=str(job.scheme), seed=job.seed) for name, job in steps.jobs)
     store.write_text(steps.folder / store.CONFIG, config_file.dump_config(steps.config))
     store.write_manifest(
         steps.folder,
@@ -184,27 +198,31 @@ def _begin(steps: Plan) -> None:
             initbench=__version__,
             command=steps.command,
             config_hash=plan.config_hash(steps.config),
-            jobs=listed,
-            reference=steps.reference,
+            jobs=_listed(steps),
+            view=steps.view,
             started=earlier.started if earlier else store.now(),
             provenance=provenance.environment(),
         ),
     )
 
 
+def _listed(steps: Plan) -> tuple[store.PlannedJob, ...]:
+    return tuple(store.PlannedJob(job_id=name, scheme=str(job.scheme), seed=job.seed) for name, job in steps.jobs)
+
+
 def derive(steps: Plan) -> Results:
     """The comparison, its derived files made anew where they do not belong to exactly these results."""
     results = store.read_results(steps.folder, (name for name, _ in steps.jobs))
-    digest = store.jobs_digest(results, steps.reference)
+    digest = store.jobs_digest(results, steps.view)
     manifest = store.read_manifest(steps.folder)
     if manifest is None:
         raise StorageError(f"{steps.folder} holds no initbench results: {store.MANIFEST} is missing.")
     if not store.derived_is_current(steps.folder, manifest, digest):
         from initbench import report as reporting
 
-        reporting.write(steps.folder, steps.config, results, reference=steps.reference)
+        reporting.write(steps.folder, steps.config, results, steps.view, command=steps.command)
         finished = manifest.finished or (store.now() if len(results) == len(steps.jobs) else None)
-        update = {"derived_from": digest, "reference": steps.reference, "finished": finished}
+        update = {"derived_from": digest, "view": steps.view, "jobs": _listed(steps), "finished": finished}
         store.write_manifest(steps.folder, manifest.model_copy(update=update))
     summary = Summary.model_validate_json((steps.folder / store.SUMMARY).read_bytes())
     return Results(steps.folder, steps.config, results, summary)
@@ -221,14 +239,19 @@ def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentCon
     return folder, manifest, config_file.load_config(str(folder / store.CONFIG))
 
 
-def chosen_reference(config: ExperimentConfig, name: str | None) -> str | None:
-    """The reference in canonical words. Raises: ConfigError when it is not among the schemes."""
-    if name is None:
-        return None
-    scheme = catalog.resolve("scheme", parse_ref(name))
+def checked_view(config: ExperimentConfig, view: View) -> View:
+    """The view with its reference in canonical words.
+
+    Raises: ConfigError for a reference that is not among the schemes, an unknown metric, or steps to a target without one.
+    """
+    if view.metric is not None:
+        find_metric(view.metric, view.target)
+    if view.reference is None:
+        return view
+    scheme = catalog.resolve("scheme", parse_ref(view.reference))
     if scheme not in config.schemes:
-        raise ConfigError(f"The reference '{name}' is not among the schemes: {', '.join(str(ref) for ref in config.schemes)}.")
-    return str(scheme)
+        raise ConfigError(f"The reference '{view.reference}' is not among the schemes: {', '.join(str(ref) for ref in config.schemes)}.")
+    return view.model_copy(update={"reference": str(scheme)})
 
 
 def _device(name: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from initbench.config import Frozen
+from initbench.config import Frozen, View
 from initbench.errors import StorageError
 from initbench.results import RunResult, RunStatus
 
@@ -35,7 +35,7 @@ class Manifest(Frozen):
     command: str
     config_hash: str
     jobs: tuple[PlannedJob, ...]
-    reference: str | None = None
+    view: View = View()
     started: str
     finished: str | None = None
     derived_from: str | None = None
@@ -152,9 +152,9 @@ def is_done(result: RunResult) -> bool:
     return result.status is not RunStatus.FAILED
 
 
-def jobs_digest(results: Iterable[RunResult], reference: str | None) -> str:
-    """What the derived files depend on: the results, and the scheme that the others are compared with."""
-    digest = hashlib.sha256((reference or "").encode())
+def jobs_digest(results: Iterable[RunResult], view: View) -> str:
+    """What the derived files depend on: the results, and how they are looked at."""
+    digest = hashlib.sha256(view.model_dump_json().encode())
     for result in results:
         digest.update(result.model_dump_json().encode())
     return digest.hexdigest()[:16]

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 from initbench import catalog
-from initbench.config import Frozen, parse_ref
+from initbench.config import parse_ref
 from initbench.errors import ConfigError, unknown_name
-from initbench.estimates import Estimate, Share, estimate, estimate_text, seeds_text, share
+from initbench.estimates import estimate, estimate_text, seeds_text, share
+from initbench.findings import SchemeSummary, Summary
 from initbench.inference import ALPHA, LEVEL, seeds_needed
 from initbench.outcomes import (
     SIGNAL_RATIOS,
@@ -22,56 +23,10 @@ from initbench.outcomes import (
 from initbench.results import RunResult, RunStatus
 from initbench.verdicts import Comparison, Side, Verdict, compare_family
 
+__all__ = ["Runs", "SchemeSummary", "Summary", "ends_text", "group", "summarize"]
+
 Runs = dict[str, list[RunResult]]
 DECIDED = {Verdict.BETTER, Verdict.WORSE}
-
-
-class SchemeSummary(Frozen):
-    """All runs of one scheme. `trained_share` is of the runs that trained, were stuck or diverged."""
-
-    scheme: str
-    seeds: tuple[int, ...]
-    trained: int
-    stuck: int
-    diverged: int
-    failed: int
-    skipped: int
-    probed: int
-    trained_share: Share
-    first_bad_steps: tuple[int, ...]
-    reasons: tuple[str, ...]
-    estimates: tuple[Estimate, ...]
-    signal: str | None = None
-    signal_lost_at: str | None = None
-
-    def estimate(self, metric: str) -> Estimate:
-        """The estimate of one metric."""
-        return next(found for found in self.estimates if found.metric == metric)
-
-
-class Summary(Frozen):
-    """What a comparison says. `comparisons` are against the reference, a family for each metric; `pairs` are all pairs in `metric`."""
-
-    headline: str
-    metric: str
-    reference: str | None
-    target: float | None
-    margin: float | None
-    leader: str | None
-    inseparable: tuple[str, ...]
-    schemes: tuple[SchemeSummary, ...]
-    comparisons: tuple[Comparison, ...]
-    pairs: tuple[Comparison, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def verdicts(self) -> tuple[str, ...]:
-        """One sentence for each scheme against the reference, in the chosen metric."""
-        return tuple(found.sentence for found in self.comparisons if found.metric == self.metric)
-
-    def scheme(self, name: str) -> SchemeSummary:
-        """The summary of one scheme."""
-        return next(found for found in self.schemes if found.scheme == name)
 
 
 def summarize(

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from initbench.config import ExperimentConfig, InitRules, Ref, TrainConfig, as_ref, explain, parse_ref, parse_value
+from initbench.complaints import explain
+from initbench.config import ExperimentConfig, InitRules, Ref, TrainConfig, as_ref, parse_ref, parse_value
 from initbench.errors import ConfigError
 
 NAMES = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)

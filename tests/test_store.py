@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from initbench import plan, store
-from initbench.config import ExperimentConfig, parse_ref
+from initbench.config import ExperimentConfig, View, parse_ref
 from initbench.errors import StorageError
 from initbench.results import RunResult, RunStatus
 
@@ -113,12 +113,14 @@ def test_clearing_removes_what_initbench_wrote_and_nothing_else(tmp_path):
 
 
 def test_derived_files_are_current_only_for_the_results_they_were_made_from(tmp_path):
-    digest = store.jobs_digest([result()], None)
+    digest = store.jobs_digest([result()], View())
     for name in store.DERIVED:
         (tmp_path / name).mkdir() if "." not in name else (tmp_path / name).write_text("")
     assert store.derived_is_current(tmp_path, manifest(derived_from=digest), digest)
-    assert not store.derived_is_current(tmp_path, manifest(derived_from=digest), store.jobs_digest([result()], "xavier"))
-    assert not store.derived_is_current(tmp_path, manifest(derived_from=digest), store.jobs_digest([result(train_losses=(2.5, 1.1))], None))
+    assert not store.derived_is_current(tmp_path, manifest(derived_from=digest), store.jobs_digest([result()], View(margin=1.0)))
+    assert not store.derived_is_current(
+        tmp_path, manifest(derived_from=digest), store.jobs_digest([result(train_losses=(2.5, 1.1))], View())
+    )
     (tmp_path / "summary.json").unlink()
     assert not store.derived_is_current(tmp_path, manifest(derived_from=digest), digest)
 

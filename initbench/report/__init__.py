@@ -3,34 +3,28 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from initbench import plan, store
-from initbench.config import ExperimentConfig
-from initbench.report import draw, figures, page, tables, tidy
+from initbench import plan, store, studies
+from initbench.config import ExperimentConfig, View
+from initbench.report import draw, figures, page, sensitivity, tables, tidy
 from initbench.results import RunResult
-from initbench.summary import group, summarize
+from initbench.summary import group
 
 
 def write(
-    folder: Path,
-    config: ExperimentConfig,
-    results: Iterable[RunResult],
-    reference: str | None = None,
-    *,
-    metric: str | None = None,
-    target: float | None = None,
-    margin: float | None = None,
+    folder: Path, config: ExperimentConfig, results: Iterable[RunResult], view: View = View(), *, command: str = "compare"
 ) -> tuple[Path, ...]:
     """Writes every derived file of a results folder and gives their paths; plots that are no longer made are removed.
 
+    `command` says what kind of question it is: see `studies`.
     Raises: StorageError when the folder cannot be written; ConfigError for an unknown reference or metric.
     """
-    results = tuple(results)
+    done = {run.job_id: run for run in results}
     order = [str(ref) for ref in plan.resolve_config(config).schemes]
-    summary = summarize(results, reference, order=order, metric=metric, target=target, margin=margin)
-    by_scheme = group(results, order)
+    summary = studies.summarize_study(command, config, done, view)
+    by_scheme = group(studies.reported(command, config, done), order)
     runs = [run for found in by_scheme.values() for run in found]
     question = page.question(config)
-    pictures = [(plot, draw.draw(plot)) for plot in figures.plots(summary, by_scheme)]
+    pictures = [(plot, draw.draw(plot)) for plot in (*sensitivity.plots(summary), *figures.plots(summary, by_scheme))]
     drawn = {f"plots/{plot.name}{ending}": content for plot, made in pictures for ending, content in made.items()}
     files = {
         "tables/curves.csv": tidy.curves(runs),
@@ -38,9 +32,10 @@ def write(
         "tables/init.csv": tidy.init(runs),
         "tables/summary.csv": tidy.summary(summary),
         "tables/comparisons.csv": tidy.comparisons(summary),
-        "summary.md": tables.summary_markdown(summary, question),
+        "summary.md": tables.summary_markdown(summary, question, sensitivity.study_tables(summary)),
         "report.html": page.render(config, summary, by_scheme, [(plot, made[".svg"]) for plot, made in pictures]),
         "summary.json": summary.model_dump_json(indent=2) + "\n",
+        **sensitivity.tables(summary, done.values()),
     }
     for name, content in files.items():
         store.write_text(folder / name, content)

@@ -124,6 +124,8 @@ def _draw_lines(axes: Axes, panel: Panel) -> None:
         ends = (min(xs) - room, max(xs) + room)
         axes.set_xlim(ends[::-1] if panel.layers == "backward" else ends)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+    if panel.ticks:
+        axes.set_xticks([place for place, _ in panel.ticks], [text for _, text in panel.ticks])
     for band in panel.bands:
         x, bottom, top = zip(*band.points, strict=True)
         axes.fill_between(x, bottom, top, color=_colour(band.scheme), alpha=0.15, linewidth=0)

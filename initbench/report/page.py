@@ -10,6 +10,7 @@ from initbench.config import ExperimentConfig
 from initbench.outcomes import find_metric
 from initbench.report.draw import GRID, INK
 from initbench.report.figures import Plot
+from initbench.report.sensitivity import study_tables
 from initbench.report.tables import Table, layer_table, metric_table, outcome_table, pair_table, scheme_table
 from initbench.results import RunResult
 from initbench.summary import Runs, Summary
@@ -54,6 +55,7 @@ def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequen
         summary=summary,
         metric=find_metric(summary.metric, summary.target),
         schemes=scheme_table(summary),
+        studies=study_tables(summary),
         outcomes=outcome_table(summary),
         pairs=pair_table(summary) if len(summary.schemes) > 2 else None,
         metrics=metric_table(summary),

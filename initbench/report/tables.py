@@ -108,9 +108,14 @@ def markdown(table: Table) -> str:
     return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
 
 
-def summary_markdown(summary: Summary, question: str) -> str:
-    """The whole of summary.md: headline, tables, verdicts and notes."""
+def summary_markdown(summary: Summary, question: str, studies: Sequence[Table] = ()) -> str:
+    """The whole of summary.md: headline, tables (`studies`: those of tuning or a race), verdicts and notes."""
     parts = [f"# {question}\n", f"**{summary.headline}.**\n", markdown(scheme_table(summary))]
+    parts += [f"## {table.title}\n\n{markdown(table)}" for table in studies]
+    if summary.tuned is not None:
+        parts.append(_bullets(summary.tuned.at_best.verdicts))
+    if summary.recommendation is not None and summary.recommendation.code:
+        parts.append(f"```python\n{summary.recommendation.code}\n```\n")
     verdicts = summary.verdicts
     if verdicts:
         metric = find_metric(summary.metric, summary.target)

@@ -67,7 +67,7 @@ def summary(found: Summary) -> str:
         for scheme in found.schemes
         for each in scheme.estimates
     )
-    return _write(("scheme", *counts, "metric", *figures), rows)
+    return write(("scheme", *counts, "metric", *figures), rows)
 
 
 def comparisons(found: Summary) -> str:
@@ -84,7 +84,7 @@ def comparisons(found: Summary) -> str:
         for kind, each in families
     )
     columns = ("family", "metric", "scheme", "other", "n", "difference", "low", "high", "level", *tests, "family_size", "verdict")
-    return _write(columns, rows)
+    return write(columns, rows)
 
 
 def _of_runs(runs: Iterable[RunResult], columns: Sequence[str], rows_of: Callable[[RunResult], Iterable[Row]]) -> str:
@@ -98,10 +98,11 @@ def _of_runs(runs: Iterable[RunResult], columns: Sequence[str], rows_of: Callabl
             if empty:
                 yield (*head, *([None] * len(columns)))
 
-    return _write((*RUN, *columns), rows())
+    return write((*RUN, *columns), rows())
 
 
-def _write(columns: Sequence[str], rows: Iterable[Row]) -> str:
+def write(columns: Sequence[str], rows: Iterable[Row]) -> str:
+    """The rows as CSV with Unix line ends."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

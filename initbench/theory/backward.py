@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from initbench.theory.forward import ORTHOGONAL
+from initbench.theory.forward import ORTHOGONAL, replica_mean
 from initbench.theory.functions import Array
 from initbench.theory.network import LayerSpec
 from initbench.theory.signal import Activated, NoPrediction, Signal, positive, windows
@@ -65,7 +65,9 @@ def of_logits(logits: Signal, shares: tuple[float, ...], random: np.random.Gener
     if each > 1:
         own[:, 1::2] = -own[:, ::2]
     strata = np.sort(logits.field)[(random.permutation(count) * images) // count]
-    kin = max(0.0, logits.c_class - logits.c_mean) / max(1e-9, 1 - logits.c_mean)
+    alike = float(np.square(shares).sum())
+    other = max(0.0, (logits.c_mean - alike * logits.c_class) / max(1e-9, 1 - alike))
+    kin = min(1.0, max(0.0, logits.c_class - other) / max(1e-9, 1 - other))
 
     weight = np.asarray(shares)[labels]
     weight = weight / weight.sum()
@@ -83,8 +85,8 @@ def of_logits(logits: Signal, shares: tuple[float, ...], random: np.random.Gener
         return p, square @ weight / classes, along @ weight / np.maximum(square @ weight, 1e-300)
 
     ones = np.ones(replicas)
-    line = float(look(ones, ones * logits.c_mean)[1].mean())
-    p, spread, along = look(logits.replicas / max(logits.mean_square, 1e-300), logits.c)
+    line = float(look(ones, ones * other)[1].mean())
+    p, spread, along = look(logits.replicas / max(logits.mean_square, 1e-300), replica_mean(logits) - max(logits.c_mean, 0.0) + other)
     ratio = np.broadcast_to((spread / line)[:, None], logits.ratio.shape)
     rho = np.sqrt(_concentration(p, np.asarray(shares)))
     return Gradient(np.full(images, line), ratio, rho, along)
@@ -119,14 +121,15 @@ def through_weight(gradient: Gradient, spec: LayerSpec, before: Signal, after: S
 def through_activation(gradient: Gradient, activated: Activated, before: Signal) -> Gradient:
     """The gradient with respect to what an activation function is applied to.
 
-    Where the gradient leans towards the signal, or away from it, it meets other slopes than the mean one.
+    Where the gradient leans towards the signal, or away from it, it meets other slopes than the mean one, and weights
+    that are not orthogonal have passed more of it on, or less.
     """
     found = activated.found
-    meeting = np.maximum(1 + (found.meet - 1) * (gradient.along - 1) / before.size, 0.1)
+    meeting = np.maximum(1 + (found.meet - gradient.tied) * (gradient.along - 1) / before.size, 0.1)
     ratio = gradient.ratio * activated.ratio * (_mixing(gradient, found.slope_square) * meeting)[:, None]
     apart = (found.slope_square - gradient.tied * np.square(activated.pair)) * (1 - np.square(gradient.rho)) / before.units
     rho = np.sqrt(np.clip(np.square(gradient.rho * activated.pair) + apart, 0.0, 1.0))
-    along = gradient.along * found.turn + np.maximum(found.stretch - found.turn, 0.0)
+    along = gradient.along / meeting * found.turn + np.maximum(found.stretch - found.turn, 0.0)
     return replace(gradient, field=gradient.field * activated.slope, ratio=ratio, rho=rho, along=along, noise=None)
 
 

@@ -45,9 +45,11 @@ def deep_prediction(
     """Pre-activation and gradient variances of each layer; each layer but the last is followed by its activation."""
     places = _line(specs, activations, inputs)
     units = np.array([spec.units for spec in specs], dtype=np.float64)
-    tied = np.array([forward.tied(spec) for spec in specs])
+    tied = np.array(
+        [forward.tied(spec) + forward.steady(spec, 1 - place.passed, place.c) for spec, place in zip(specs, places, strict=True)]
+    )
     factors = np.stack([np.eye(NOISES) if place.found is None else place.found.factor[0] for place in places])
-    factors[:, :, 0] *= np.sqrt(1 - tied)[:, None]
+    factors[:, :, 0] *= np.sqrt(np.maximum(1 - tied, 0.0))[:, None]
     factors /= np.sqrt(units)[:, None, None]
     variance = np.square(factors).sum(axis=2)
     drawn = np.matmul(random.standard_normal((len(specs), replicas, NOISES)), factors.transpose(0, 2, 1))
@@ -160,10 +162,10 @@ def _back(
         variance = 2 * rho**2 * max(unit.slope_square.item() - tied, 0.0) / spec.units
         logarithm = variance * (1 + 0.6 * min(variance, 1.0))
         along = along * places[index + 1].passed
-        meeting = np.log(np.maximum(1 + (unit.meet.item() - 1) * (along - 1) / spec.units, 0.1))
+        meeting = np.log(np.maximum(1 + (unit.meet.item() - tied) * (along - 1) / spec.units, 0.1))
         log_ratio = log_ratio + place.bend * lengths[index] + bends[index] + mixed[index] * sqrt(logarithm) - logarithm / 2 + meeting
         pair = unit.slope_pair.item()
         rho = sqrt(min(1.0, (rho * pair) ** 2 + (unit.slope_square.item() - tied * pair**2) * (1 - rho**2) / spec.units))
-        along = along * unit.turn.item() + max(unit.stretch.item() - unit.turn.item(), 0.0)
+        along = along * np.exp(-meeting) * unit.turn.item() + max(unit.stretch.item() - unit.turn.item(), 0.0)
         found.append(Measured(line, line * np.exp(log_ratio)))
     return found[::-1]

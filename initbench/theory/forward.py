@@ -64,10 +64,12 @@ def weigh(signal: Signal, spec: LayerSpec, random: np.random.Generator) -> Signa
     line = float(through.mean() / field.mean())
     shares = line * signal.replicas / max(signal.mean_square, 1e-300)
     shares = shares / (shares + 1 - line)
+    c = shares * signal.c + 1 - shares
     return replace(
         after,
+        steady=steady(spec, 1 - line, float(np.median(c))),
         ratio=share * signal.ratio + 1 - share,
-        c=shares * signal.c + 1 - shares,
+        c=c,
         c_mean=line * signal.c_mean + 1 - line,
         c_class=line * signal.c_class + 1 - line,
         near=tuple(line * near + 1 - line for near in signal.near),
@@ -85,13 +87,14 @@ def measure(signal: Signal, random: np.random.Generator) -> Measured:
         common = random.standard_normal((len(noise), n))
         square, center = np.square(common).mean(axis=1), np.square(common.mean(axis=1))
     else:
-        square = positive(np.sqrt(2 * (1 - signal.tied) / n) * noise[:, 0], 2 * (1 - signal.tied) / n)
+        variance = 2 * max(0.0, 1 - signal.tied - signal.steady) / n
+        square = positive(np.sqrt(variance) * noise[:, 0], variance)
         center = np.square(random.standard_normal(len(noise))) / n
     spread = signal.replicas * (1 - signal.c + signal.c * square - max(0.0, signal.c_mean) * center)
     return Measured(line, spread)
 
 
-def activate(signal: Signal, name: str | Activation) -> tuple[Signal, Activated]:
+def activate(signal: Signal, name: str | Activation, random: np.random.Generator) -> tuple[Signal, Activated]:
     """The signal after an activation function, and what the way back needs of it."""
     phi = activation(name)
     table = unit_table(phi, signal.constant)
@@ -112,7 +115,7 @@ def activate(signal: Signal, name: str | Activation) -> tuple[Signal, Activated]
         found = replace(found, pair=np.minimum(1.0, np.sqrt(at_lines.pair[0] ** 2 + np.square(spread))))
     after = Signal(
         field=field,
-        ratio=at_replica[0] / at_line[0] * units[:, None],
+        ratio=at_replica[0] / at_line[0] * units[:, None] * _own_noise(found, signal, random),
         c=_correlation(found, signal, pair),
         c_mean=lines[0],
         c_class=lines[1],
@@ -124,6 +127,16 @@ def activate(signal: Signal, name: str | Activation) -> tuple[Signal, Activated]
     ratio = at_replica[1] / at_line[1] * bend[:, None]
     kin = np.clip((found.slope_pair + slope_pair) * of_class, found.slope_pair, 1.0)
     return after, Activated(slope, ratio, kin, found)
+
+
+def _own_noise(found: UnitStatistics, signal: Signal, random: np.random.Generator) -> Array:
+    """What the average over the units does to each image on its own, beside what it does to all: factors (R, images)."""
+    shared = np.square(found.factor[:, 1]).sum(axis=1) - (signal.tied + signal.steady) * np.square(found.factor[:, 1, 0])
+    alone = found.spread - (signal.tied + signal.steady) * found.length_share
+    variance = np.log1p(np.maximum(alone - shared, 0.0) / signal.units)[:, None]
+    noise = random.standard_normal(signal.ratio.shape)
+    apart = noise - noise.mean(axis=1, keepdims=True)
+    return np.asarray(np.exp(np.sqrt(variance) * apart - variance / 2 * (1 - 1 / noise.shape[1])))
 
 
 def _correlation(found: UnitStatistics, signal: Signal, noise: Array) -> Array:
@@ -141,13 +154,18 @@ def unit_noise(found: UnitStatistics, signal: Signal) -> tuple[Array, Array, Arr
     """
     assert signal.noise is not None
     free = np.ones(NOISES)
-    free[0] = np.sqrt(1 - signal.tied)
+    free[0] = np.sqrt(max(0.0, 1 - signal.tied - signal.steady))
     factor = found.factor * (free / np.sqrt(signal.units))
     x = np.matmul(factor, signal.noise[:, :, None])[:, :, 0]
     variance = np.square(factor).sum(axis=2)
     sphere = signal.tied / (4 * signal.units)
     value, slope = positive(x[:, 1], variance[:, 1]), positive(x[:, 3], variance[:, 3])
     return value * (1 - sphere * found.fourth), x[:, 2], slope * (1 - sphere * found.slope_fourth), x[:, 4]
+
+
+def steady(spec: LayerSpec, bias_share: float, c: float) -> float:
+    """The share of the variance of a unit's t that uniform biases take away: the fourth cumulant of a uniform number is -1.2."""
+    return 0.6 * min(1.0, bias_share / max(c, 1e-9)) ** 2 if spec.bias_law == "uniform" else 0.0
 
 
 def tied(spec: LayerSpec) -> float:

@@ -24,6 +24,7 @@ class LayerSpec:
     mean: float = 0.0
     bias_std: float = 0.0
     bias_mean: float = 0.0
+    bias_law: str = "normal"
     groups: int = 1
     kernel: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()

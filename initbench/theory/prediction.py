@@ -140,7 +140,7 @@ class _Pass:
                 self.measured[index] = forward.measure(after, self.random)
                 return after
             case Apply():
-                after, self.activated[index] = forward.activate(source, node.activation)
+                after, self.activated[index] = forward.activate(source, node.activation, self.random)
                 return after
             case Norm():
                 return forward.normalize(source, node.kind)

@@ -21,7 +21,8 @@ class Signal:
     `c_class` its mean over inputs of one class. `noise` (R, 5): the standard normal numbers of its units, where it is
     Gaussian. `constant`: a constant added to every unit. `near`: correlations between positions 1, 2, 4, ... apart;
     `aligned`: c_mean, c_class and the root mean square between images at one position (empty without positions).
-    `tied`: the share of the length that orthogonal weights fix. `samples`: inputs (and positions) in the batch; each is
+    `tied`: the share of the length's variance that orthogonal weights take away, `steady`: that uniform biases take away.
+    `samples`: inputs (and positions) in the batch; each is
     wholly correlated with itself, and `c` counts that. `centered`: each unit has the mean zero over the batch, so that
     correlations are as often negative as positive.
     """
@@ -38,6 +39,7 @@ class Signal:
     near: tuple[float, ...] = ()
     aligned: tuple[float, ...] = ()
     tied: float = 0.0
+    steady: float = 0.0
     samples: int = 1_000_000
     centered: bool = False
 

@@ -37,6 +37,7 @@ class UnitStatistics:
     other pairs do not share. `fourth` and `slope_fourth`: E[phi^2 He4(z)] / E[phi^2], and the same of phi'.
     `linear` = E[z phi]^2 / E[phi^2]. Of one input: `turn` = E[u phi phi']^2 / (E[phi^2] q E[phi'^2]),
     `stretch` = E[u^2 phi'^2] / (q E[phi'^2]), `meet` = E[phi^2 phi'^2] / (E[phi^2] E[phi'^2]).
+    `spread` = E[phi^4] / E[phi^2]^2 - 1, `length_share` the part of it that follows from the length of the input.
     """
 
     second: Array
@@ -51,6 +52,8 @@ class UnitStatistics:
     turn: Array
     stretch: Array
     meet: Array
+    spread: Array
+    length_share: Array
     factor: Array
 
 
@@ -129,7 +132,9 @@ def _unpack(found: Array, q: Array | None) -> UnitStatistics:
         turn=np.clip(found[:, 9], 0.0, None),
         stretch=np.clip(found[:, 10], 0.0, None),
         meet=np.clip(found[:, 11], 0.0, None),
-        factor=found[:, 12:].reshape(-1, NOISES, NOISES),
+        spread=np.maximum(found[:, 12], 0.0),
+        length_share=np.maximum(found[:, 13], 0.0),
+        factor=found[:, 14:].reshape(-1, NOISES, NOISES),
     )
 
 
@@ -144,7 +149,7 @@ def _nodes() -> tuple[Array, Array, Array, Array]:
 
 
 def _row(phi: Activation, q: float, shift: float) -> Array:
-    """All columns at one q: shape (angles, 12 + 25)."""
+    """All columns at one q: shape (angles, 14 + 25)."""
     g, weight_g, e, weight_e = _nodes()
     c = np.cos(ANGLES)
     cosine = np.sqrt(np.clip(c, 0.0, 1.0))
@@ -173,7 +178,7 @@ def _row(phi: Activation, q: float, shift: float) -> Array:
 
 
 def _of_one_input(phi: Activation, q: float, shift: float) -> tuple[float, ...]:
-    """fourth, slope_fourth, linear, turn, stretch and meet of `UnitStatistics`."""
+    """fourth, slope_fourth, linear, turn, stretch, meet, spread and length_share of `UnitStatistics`."""
     z, weight, _, _ = _nodes()
     value, slope = phi.value(sqrt(q) * z + shift), phi.slope(sqrt(q) * z + shift)
 
@@ -189,6 +194,8 @@ def _of_one_input(phi: Activation, q: float, shift: float) -> tuple[float, ...]:
         mean(z * value * slope) ** 2 / (second * bend),
         mean((z * slope) ** 2) / bend,
         mean((value * slope) ** 2) / (second * bend),
+        mean(value**4) / second**2 - 1,
+        (mean((z * value) ** 2) / second - 1) ** 2 / 2,
     )
 
 

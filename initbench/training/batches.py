@@ -1,7 +1,7 @@
 """Training data on a device: uint8 images, gathered and normalized a batch at a time; order and augmentation by seed."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,21 @@ def to_device(data: DataSplits, device: torch.device) -> DeviceData:
         shift=everywhere(-mean / std),
         digest=data.digest,
     )
+
+
+def held_out(data: DeviceData, share: float) -> DeviceData:
+    """The data with a share of the training images in place of the test split, for choices that must not see it.
+
+    The same images for every seed and scheme. The normalization stays that of the whole training split.
+    Raises: ConfigError when one of the parts would be empty.
+    """
+    count = len(data.x_train)
+    order = torch.randperm(count, generator=generator(0, "holdout")).to(data.device)
+    size = round(share * count)
+    if not 0 < size < count:
+        raise ConfigError(f"A holdout of {share:g} of the {count} training images of {data.name} leaves one part empty. Choose another.")
+    out, kept = order[:size].sort().values, order[size:].sort().values
+    return replace(data, x_train=data.x_train[kept], y_train=data.y_train[kept], x_test=data.x_train[out], y_test=data.y_train[out])
 
 
 def _check_types(data: DataSplits) -> None:

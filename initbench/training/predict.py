@@ -144,11 +144,11 @@ def _first(network: NetworkSpec) -> LayerSpec | None:
 def _spec(layer: WeightLayer, entries: dict[str, ParameterInit]) -> LayerSpec:
     weight, module = entries.get(layer.parameter), layer.module
     std, mean, law = _drawn(layer.weight, weight)
-    bias_std = bias_mean = 0.0
+    bias_std, bias_mean, bias_law = 0.0, 0.0, "constant"
     if layer.bias is not None:
         bias = dict(module.named_parameters(recurse=False)).get(layer.bias.rpartition(".")[2])
         if bias is not None:
-            bias_std, bias_mean, _ = _drawn(bias, entries.get(layer.bias))
+            bias_std, bias_mean, bias_law = _drawn(bias, entries.get(layer.bias))
     spatial = isinstance(module, nn.Conv2d) and not isinstance(module.padding, str)
     kernel, stride, padding, dilation = (
         (module.kernel_size, module.stride, module.padding, module.dilation)
@@ -164,6 +164,7 @@ def _spec(layer: WeightLayer, entries: dict[str, ParameterInit]) -> LayerSpec:
         mean=mean,
         bias_std=bias_std,
         bias_mean=bias_mean,
+        bias_law=bias_law,
         groups=layer.groups,
         kernel=tuple(kernel),
         stride=tuple(stride),

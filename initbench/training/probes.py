@@ -3,7 +3,7 @@
 Norms use batch statistics and dropout is off; gradients never touch `.grad`; nothing waits for the device until `to_stats`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,19 +31,23 @@ class ProbeRecord:
     update_ratios: Tensor | None = None
 
 
-def measure(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, labels: Tensor | None) -> Tensor:
+Loss = Callable[[Tensor], Tensor]
+"""The loss of the outputs, summed over the batch."""
+
+
+def measure(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, labels: Tensor | Loss | None) -> Tensor:
     """One row a layer, one column a quantity (`COLUMNS`), float64 on the model's device (float32 on MPS); NaN where there is none.
 
     `inputs` (N, ...), `labels` int64 (N,); without labels there is no loss and the gradient columns are NaN. Signal
-    gradients are of the summed cross entropy, `weight_gradient_norm` of the mean. Of a model that gives several tensors, the
-    first is taken for the logits.
+    gradients are of the summed cross entropy (or of the loss that stands in the place of `labels`), `weight_gradient_norm`
+    of the mean. Of a model that gives several tensors, the first is taken for the logits.
     """
     weights = [layer.weight for layer in layers]
     gradients: list[Tensor | None] = [None] * len(layers)
     with torch.enable_grad(), captured(model, layers, inputs) as forward:
         logits = next(tensors_in(forward.output), None)
         if labels is not None and logits is not None and logits.requires_grad:
-            loss = functional.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, reduction="sum")
+            loss = labels(logits) if callable(labels) else _cross_entropy(logits, labels)
             wanted = [index for index, weight in enumerate(weights) if weight.requires_grad]
             computed = torch.autograd.grad(loss, [weights[index] for index in wanted], allow_unused=True)
             for index, got in zip(wanted, computed, strict=True):
@@ -55,6 +59,10 @@ def measure(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, l
     found = columns(forward.signals, inputs)
     found["weight_gradient_norm"] = found["weight_gradient_norm"] / len(inputs)
     return torch.column_stack([found[name] for name in COLUMNS])
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return functional.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, reduction="sum")
 
 
 def copy_weights(layers: tuple[WeightLayer, ...]) -> list[Tensor]:

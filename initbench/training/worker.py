@@ -24,7 +24,7 @@ from initbench.provenance import environment
 from initbench.results import InitReport, RunResult, RunStatus
 from initbench.schemes import Need
 from initbench.theory.prediction import LayerPrediction
-from initbench.training.batches import DeviceData, check_batch_size, memory_format, probe_batch, scheme_batches, to_device
+from initbench.training.batches import DeviceData, check_batch_size, held_out, memory_format, probe_batch, scheme_batches, to_device
 from initbench.training.devices import choose_device, device_name
 from initbench.training.initialize import build_scheme, initialize
 from initbench.training.loop import Stepped, Stopwatch, Trained, train
@@ -94,7 +94,7 @@ def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) ->
     """Loads the data, builds the model and initializes it. Raises: whatever goes wrong there."""
     where = choose_device(device)
     with watch.part("data"):
-        data = load_data(job.dataset, data_folder(data_dir), where)
+        data = load_data(job.dataset, data_folder(data_dir), where, job.train.holdout)
         check_batch_size(data, job.train.batch_size)
     with watch.part("init"):
         model = _build(job, data)
@@ -144,7 +144,7 @@ def check(job: Job, *, device: str, data_dir: str | None) -> int:
     rule that cannot be built or does not fit. A scheme that does not apply is no error: its runs are skipped.
     """
     where = choose_device(device)
-    data = load_data(job.dataset, data_folder(data_dir), where)
+    data = load_data(job.dataset, data_folder(data_dir), where, job.train.holdout)
     check_batch_size(data, job.train.batch_size)
     model = _build(job, data)
     inputs, _ = probe_batch(data, TRACE_IMAGES, memory_format(model, where))
@@ -159,8 +159,8 @@ def check(job: Job, *, device: str, data_dir: str | None) -> int:
 
 
 @lru_cache(maxsize=DATA_SETS_KEPT)
-def load_data(ref: Ref, root: Path, device: torch.device) -> DeviceData:
-    """The data set on the device, kept for the next job; `forget_data` lets go of it.
+def load_data(ref: Ref, root: Path, device: torch.device, holdout: float = 0.0) -> DeviceData:
+    """The data set on the device, kept for the next job; `forget_data` lets go of it. `holdout`: see `held_out`.
 
     Raises: DataError for data that are missing or damaged, ConfigError for parameters that cannot be used.
     """
@@ -168,7 +168,8 @@ def load_data(ref: Ref, root: Path, device: torch.device) -> DeviceData:
     data = catalog.load("dataset", ref.name)(root, **implied, **ref.params)
     if not isinstance(data, DataSplits):
         raise DataError(f"The dataset '{ref}' gives a {type(data).__name__}. Its load(root) must return DataSplits.")
-    return to_device(data, device)
+    whole = to_device(data, device)
+    return held_out(whole, holdout) if holdout else whole
 
 
 def forget_data() -> None:
