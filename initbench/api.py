@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from initbench import config_file, recommending, store
-from initbench.config import Execution, ExperimentConfig, InitRules, Ref, View, as_ref
-from initbench.errors import ConfigError, StorageError
+from initbench import store
+from initbench.asking import Look, configure, options, race_question, view_of
+from initbench.config import Execution, InitRules, Ref, View, as_ref
+from initbench.errors import StorageError
 from initbench.merging import merge
 from initbench.published import Line, against
 from initbench.results import InitReport, RunResult
@@ -53,10 +54,8 @@ __all__ = [
     "report",
     "resume",
     "run",
+    "view_of",
 ]
-
-DEFAULT_SEEDS = {"run": 1, "compare": 8, "recommend": 8}
-"""How many seeds a command takes when nobody says."""
 
 
 class Means(TypedDict, total=False):
@@ -68,52 +67,6 @@ class Means(TypedDict, total=False):
     output: str | None
     data_dir: str | None
     fresh: bool
-
-
-class Look(TypedDict, total=False):
-    """What verdicts are about; see `initbench.config.View`."""
-
-    metric: str | None
-    target: float | None
-    margin: float | None
-
-
-def view_of(reference: str | None = None, **look: Unpack[Look]) -> View:
-    """How results are looked at. Raises: ConfigError for a target or a margin that cannot be one."""
-    target, margin = look.get("target"), look.get("margin")
-    if target is not None and not 0 < target <= 1:
-        raise ConfigError(f"The target is {target:g}; it must be a test accuracy as a fraction, such as 0.95.")
-    if margin is not None and not margin >= 0:
-        raise ConfigError(f"The margin is {margin:g}; it must be at least 0, in the unit shown (points of accuracy).")
-    return View(reference=reference, **look)
-
-
-def configure(
-    command: str,
-    source: str | Path | None = None,
-    *,
-    settings: Sequence[str] = (),
-    asked: Mapping[str, tuple[str, Any]] | None = None,
-    data_dir: str | None = None,
-) -> ExperimentConfig:
-    """The question of a command: a config file or shipped name, `a.b=c` settings, what `options` gives.
-
-    Raises: ConfigError with every problem at once.
-    """
-    config = config_file.load_config(
-        None if source is None else str(source),
-        settings=settings,
-        options=asked,
-        default_seeds=DEFAULT_SEEDS.get(command, 1),
-        data_files=lambda: _data_files(data_dir),
-    )
-    if command == "run" and len(config.schemes) > 1:
-        raise ConfigError(f"`run` takes one scheme, not {len(config.schemes)}. Choose one with --method, or use: initbench compare")
-    if command == "compare" and len(config.schemes) < 2:
-        raise ConfigError(
-            f"`compare` takes two schemes or more, not only {config.schemes[0]}. For one use: initbench run {config.schemes[0]}"
-        )
-    return config
 
 
 def compare(
@@ -199,25 +152,6 @@ def recommend(
     return carry_out(make_plan("recommend", race_question(asked, schemes, data_dir=means.data_dir, **question), means), watch)
 
 
-def race_question(
-    asked: str | None = None,
-    schemes: Sequence[str | Ref] | None = None,
-    *,
-    config: str | Path | None = None,
-    settings: Sequence[str] = (),
-    data_dir: str | None = None,
-    **more: Any,
-) -> ExperimentConfig:
-    """The question of `recommend`: all schemes of the catalogue unless some are named. `asked`: a config or a model."""
-    if asked is not None and config is None:
-        is_config = asked.endswith((".yaml", ".yml")) or asked in config_file.shipped()
-        config, more = (asked, more) if is_config else (None, {**more, "model": asked})
-    chosen = list(schemes or recommending.all_schemes())
-    return recommending.prepared(
-        configure("recommend", config, settings=settings, asked=options(chosen, **more), data_dir=data_dir)
-    )
-
-
 def against_reference(folder: str | Path, name: str) -> tuple[Line, ...]:
     """Published figures beside those of a results folder. Raises: ConfigError when it asks another question."""
     return against(load_results(folder), name)
@@ -282,34 +216,3 @@ def parameters_of(steps: Plan) -> int:
     from initbench.training import worker
 
     return worker.check(steps.jobs[0][1], device="cpu", data_dir=steps.execution.data_dir)
-
-
-def options(
-    schemes: Sequence[str | Ref] | None = None,
-    *,
-    model: str | None = None,
-    dataset: str | None = None,
-    seeds: int | str | Sequence[int] | None = None,
-    epochs: int | None = None,
-    steps: int | None = None,
-    strict: bool | None = None,
-    tune: str | None = None,
-    dashes: str = "",
-) -> dict[str, tuple[str, Any]]:
-    """What changes the question, for `configure`: key -> (the word that the user knows it by, value or None)."""
-    return {
-        "schemes": ("scheme", [str(scheme) for scheme in schemes] if schemes is not None else None),
-        "model": (f"{dashes}model", model),
-        "dataset": (f"{dashes}dataset", dataset),
-        "seeds": (f"{dashes}seeds", seeds if isinstance(seeds, str | int | None) else list(seeds)),
-        "train.epochs": (f"{dashes}epochs", epochs),
-        "train.steps": (f"{dashes}steps", steps),
-        "init.strict": (f"{dashes}strict", strict),
-        "tune": (f"{dashes}tune", tune),
-    }
-
-
-def _data_files(data_dir: str | None) -> set[str]:
-    from initbench.datasets.files import data_folder
-
-    return {path.stem for path in data_folder(data_dir).glob("*.npz")}

@@ -14,12 +14,12 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from initbench.catalog import Entry
+from initbench.findings import Summary
 from initbench.guide import Line as Listed
 from initbench.provenance import Check
 from initbench.published import Line
 from initbench.results import RunResult
 from initbench.route import Plan
-from initbench.findings import Summary
 
 if TYPE_CHECKING:
     from initbench.datasets.manage import DataStatus

@@ -75,7 +75,12 @@ Reference = Annotated[
 MetricName = Annotated[
     str | None,
     typer.Option(
-        "--metric", metavar="METRIC", help="What the verdicts are about.", autocompletion=_metrics, show_default="test accuracy", rich_help_panel=WHAT
+        "--metric",
+        metavar="METRIC",
+        help="What the verdicts are about.",
+        autocompletion=_metrics,
+        show_default="test accuracy",
+        rich_help_panel=WHAT,
     ),
 ]
 Target = Annotated[
@@ -120,9 +125,7 @@ Against = Annotated[
     str | None,
     typer.Option("--against", metavar="reference", help="Compare with published figures: `reference`, or the name or file of one."),
 ]
-MergeOut = Annotated[
-    str | None, typer.Option("-o", "--out", metavar="DIR", help="Where merged results go.", rich_help_panel=OUTPUT)
-]
+MergeOut = Annotated[str | None, typer.Option("-o", "--out", metavar="DIR", help="Where merged results go.", rich_help_panel=OUTPUT)]
 Asked = Annotated[
     str | None,
     typer.Argument(metavar="CONFIG|MODEL", help="A config, or a model such as ./mine.py:Net or mlp:depth=10.", autocompletion=_everything),

@@ -84,7 +84,12 @@ def result_name(command: str, config: ExperimentConfig) -> str:
 
 
 def _digest(value: Frozen, named: list[tuple[Kind, Ref]]) -> str:
+    """What came later and is not used does not count, so that runs keep their names."""
     content = value.model_dump(mode="json")
+    if not content["train"]["holdout"]:
+        del content["train"]["holdout"]
+    if content.get("tune", content) is None:
+        del content["tune"]
     files = {ref.name: digest for kind, ref in named if (digest := _file_digest(kind, ref.name)) is not None}
     text = json.dumps([content, files], sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -56,7 +56,7 @@ class Plan:
     folder: Path
     jobs: tuple[tuple[str, Job], ...]
     done: tuple[RunResult, ...]
-    view: View = View()
+    view: View = field(default_factory=View)
 
     @property
     def missing(self) -> tuple[tuple[str, Job], ...]:

@@ -59,7 +59,8 @@ class Panel:
     """One pair of axes.
 
     The scale `accuracy` is that of the error, reversed, where the values are far apart.
-    `ticks`: places on the x axis and their labels, where numbers would not do. `layers`: x counts weight layers, from the input on or, as gradients go, from the output back.
+    `ticks`: places on the x axis and their labels, where numbers would not do.
+    `layers`: x counts weight layers, from the input on or, as gradients go, from the output back.
     """
 
     title: str

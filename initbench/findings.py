@@ -1,0 +1,140 @@
+"""What a comparison says, as data: schemes with their estimates, comparisons, own best values, a recommendation."""
+
+from typing import Any
+
+from initbench.config import Frozen
+from initbench.estimates import Estimate, Share
+from initbench.results import Number
+from initbench.verdicts import Comparison
+
+
+class SchemeSummary(Frozen):
+    """All runs of one scheme. `trained_share` is of the runs that trained, were stuck or diverged."""
+
+    scheme: str
+    seeds: tuple[int, ...]
+    trained: int
+    stuck: int
+    diverged: int
+    failed: int
+    skipped: int
+    probed: int
+    trained_share: Share
+    first_bad_steps: tuple[int, ...]
+    reasons: tuple[str, ...]
+    estimates: tuple[Estimate, ...]
+    signal: str | None = None
+    signal_lost_at: str | None = None
+
+    def estimate(self, metric: str) -> Estimate:
+        """The estimate of one metric."""
+        return next(found for found in self.estimates if found.metric == metric)
+
+
+class Summary(Frozen):
+    """What a comparison says. `comparisons` are against the reference, a family for each metric; `pairs` are all pairs in `metric`."""
+
+    headline: str
+    metric: str
+    reference: str | None
+    target: float | None
+    margin: float | None
+    leader: str | None
+    inseparable: tuple[str, ...]
+    schemes: tuple[SchemeSummary, ...]
+    comparisons: tuple[Comparison, ...]
+    pairs: tuple[Comparison, ...]
+    notes: tuple[str, ...]
+    tuned: "Tuned | None" = None
+    recommendation: "Recommendation | None" = None
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """One sentence for each scheme against the reference, in the chosen metric."""
+        return tuple(found.sentence for found in self.comparisons if found.metric == self.metric)
+
+    def scheme(self, name: str) -> SchemeSummary:
+        """The summary of one scheme."""
+        return next(found for found in self.schemes if found.scheme == name)
+
+
+class TunedPoint(Frozen):
+    """One value that was tried for one scheme: the median of the final held-out loss over `n` seeds, and the loss of each seed.
+
+    `loss` is null where the median is a diverged run; so are the entries of `losses`.
+    """
+
+    value: Any
+    n: int
+    diverged: int
+    loss: Number = None
+    losses: tuple[Number, ...] = ()
+
+
+class TunedScheme(Frozen):
+    """What was tried for one scheme, in rising order; `best` is null when nothing trained. `at_edge`: it may lie beyond."""
+
+    scheme: str
+    best: Any = None
+    at_edge: bool = False
+    points: tuple[TunedPoint, ...] = ()
+
+
+class Tuned(Frozen):
+    """Each scheme at its own best value of `key`, chosen on held-out training images and on other seeds than the reported ones."""
+
+    key: str
+    base: Any
+    seeds: tuple[int, ...]
+    holdout: float
+    trials: int
+    schemes: tuple[TunedScheme, ...]
+    at_best: Summary
+
+    def scheme(self, name: str) -> TunedScheme:
+        """What was tried for one scheme."""
+        return next(found for found in self.schemes if found.scheme == name)
+
+
+class Candidate(Frozen):
+    """A scheme in a race: its best value, how far it came and why no further.
+
+    `fate` is `chosen`, `not separable` (from the chosen one), `beaten`, `set aside` (not beaten, but others looked better),
+    `no signal`, `diverged`, or `does not apply`. `loss` is the median held-out loss of its last round.
+    """
+
+    scheme: str
+    fate: str
+    value: Any = None
+    rounds: int = 0
+    loss: Number = None
+    signal: str | None = None
+    reason: str = ""
+
+
+class Recommendation(Frozen):
+    """The scheme to use, the schemes that cannot be told from it, what it cost, and the lines of Python that adopt it."""
+
+    key: str
+    scheme: str | None
+    value: Any = None
+    candidates: tuple[Candidate, ...]
+    runs: int
+    steps: int
+    full_runs: int
+    full_steps: int
+    complete: bool
+    code: str
+
+    @property
+    def inseparable(self) -> tuple[str, ...]:
+        """The schemes that cannot be told from the chosen one."""
+        return tuple(found.scheme for found in self.candidates if found.fate == "not separable")
+
+    @property
+    def saved(self) -> float:
+        """The share of the full grid's training steps that was not needed."""
+        return 1 - self.steps / self.full_steps if self.full_steps else 0.0
+
+
+Summary.model_rebuild()

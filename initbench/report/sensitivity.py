@@ -1,0 +1,121 @@
+"""What a search of values leaves to see: the sensitivity curve, the own best values, a race's candidates; as data."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from initbench.config import value_text
+from initbench.estimates import estimate_text
+from initbench.findings import Candidate, Recommendation, Summary, Tuned, TunedScheme
+from initbench.outcomes import find_metric, outcome
+from initbench.report.figures import Line, Panel, Plot, Points
+from initbench.report.tables import Table, scheme_table
+from initbench.report.tidy import summary as summary_csv
+from initbench.report.tidy import write
+from initbench.results import RunResult
+
+
+def plots(summary: Summary) -> tuple[Plot, ...]:
+    """The sensitivity curve of a comparison with tuning; nothing for others."""
+    if summary.tuned is None or not any(found.points for found in summary.tuned.schemes):
+        return ()
+    tuned = summary.tuned
+    values = _values(tuned)
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) and value > 0 for value in values)
+    places = {value_text(value): math.log10(value) if numbers else float(index) for index, value in enumerate(values)}
+    lines = [line for index, found in enumerate(tuned.schemes) for line in _lines(index, found, places)]
+    lost = "Triangles at the top: diverged. " * any(point.diverged for found in tuned.schemes for point in found.points)
+    seeds = f"Median (thick) and each (thin) of {len(tuned.seeds)} seeds; " if len(tuned.seeds) > 1 else "One seed; "
+    note = f"{lost}{seeds}final loss on the {100 * tuned.holdout:g} % of the training images that were held out."
+    ticks = tuple((place, text) for text, place in places.items())
+    panel = Panel("", tuned.key, "held-out loss", tuple(lines), scale="log", note=note, ticks=ticks)
+    return (Plot("sensitivity", f"Sensitivity: final loss against {tuned.key}", (panel,)),)
+
+
+def _values(tuned: Tuned) -> list[Any]:
+    every = {value_text(point.value): point.value for found in tuned.schemes for point in found.points}
+    numbers = all(isinstance(value, int | float) for value in every.values())
+    return sorted(every.values()) if numbers else list(every.values())
+
+
+def _lines(index: int, found: TunedScheme, places: dict[str, float]) -> list[Line]:
+    if not found.points:
+        return []
+    xs = [places[value_text(point.value)] for point in found.points]
+    seeds = max(len(point.losses) for point in found.points)
+    by_seed: list[Points] = [
+        tuple((x, point.losses[seed] if seed < len(point.losses) else None) for x, point in zip(xs, found.points, strict=True))
+        for seed in range(seeds)
+    ]
+    thin = [Line(index, points, "seed") for points in by_seed] if seeds > 1 else []
+    best = f" (best {value_text(found.best)})" if found.best is not None else " (none trained)"
+    return [*thin, Line(index, tuple((x, point.loss) for x, point in zip(xs, found.points, strict=True)), label=found.scheme + best)]
+
+
+def study_tables(summary: Summary) -> tuple[Table, ...]:
+    """The tables that tuning or a race adds, for the console, summary.md and the page."""
+    found: list[Table] = []
+    if summary.tuned is not None:
+        found.append(_best_table(summary, summary.tuned))
+    if summary.recommendation is not None:
+        found.append(_candidate_table(summary.recommendation))
+    return tuple(found)
+
+
+def _best_table(summary: Summary, tuned: Tuned) -> Table:
+    drawn = scheme_table(tuned.at_best)
+    same = {found.scheme: found for found in summary.schemes}
+    metric = find_metric(summary.metric, summary.target)
+    rows = tuple(
+        (row[0], value_text(tuned.scheme(row[0]).best), estimate_text(metric, same[row[0]].estimate(metric.name)), *row[1:])
+        for row in drawn.rows
+    )
+    name = tuned.key.rpartition(".")[2]
+    columns = (drawn.columns[0], f"best {name}", f"{metric.label} at the same {name}", *drawn.columns[1:])
+    return Table(f"Each scheme at its own best {name}", columns, rows, frozenset({1, 2, *(index + 2 for index in drawn.right)}))
+
+
+def _candidate_table(found: Recommendation) -> Table:
+    metric = find_metric("final_test_loss")
+    shown = [each for each in found.candidates if each.fate != "does not apply"]
+    rows = tuple(
+        (each.scheme, _value(each), str(each.rounds), "" if each.loss is None else f"{each.loss:.3g}", each.signal or "", _fate(each))
+        for each in shown
+    )
+    columns = ("scheme", f"best {found.key.rpartition('.')[2]}", "rounds", f"held-out {metric.label.split()[-1]}", "signal at start", "why")
+    return Table("The race", columns, rows, frozenset({1, 2, 3}))
+
+
+def _value(found: Candidate) -> str:
+    return "" if found.value is None else value_text(found.value)
+
+
+def _fate(found: Candidate) -> str:
+    return found.reason or found.fate
+
+
+def tables(summary: Summary, runs: Iterable[RunResult]) -> dict[str, str]:
+    """The CSV files that tuning or a race adds, by their path."""
+    files: dict[str, str] = {}
+    if summary.tuned is not None:
+        files["tables/tuning.csv"] = _trials(runs)
+        files["tables/summary_at_best.csv"] = summary_csv(summary.tuned.at_best)
+    if summary.recommendation is not None:
+        files["tables/race.csv"] = _trials(runs)
+    return files
+
+
+def _trials(runs: Iterable[RunResult]) -> str:
+    """One row a run with a holdout: what differs between them, and the final loss and accuracy on the held-out images."""
+    loss, accuracy = find_metric("final_test_loss"), find_metric("final_test_accuracy")
+    held = sorted((run for run in runs if run.job.train.holdout), key=lambda run: (str(run.job.scheme), run.job.seed, run.job_id))
+    rows: Sequence[Sequence[object]] = [
+        (
+            *(run.job.scheme, run.job.seed, run.status.value, outcome(run).value, str(run.job.model)),
+            *(run.job.train.lr, run.job.train.steps, run.job.train.epochs, run.job.train.batch_size),
+            *(loss.value(run), accuracy.value(run), run.job_id),
+        )
+        for run in held
+    ]
+    columns = ("scheme", "seed", "status", "outcome", "model", "lr", "steps", "epochs", "batch_size", "loss", "accuracy", "job_id")
+    return write(columns, rows)

@@ -1,0 +1,60 @@
+"""What commands that train have in common: run a plan, show what it gave, leave in order when stopped."""
+
+import typer
+
+from initbench import api, console
+from initbench.live import run_screen
+from initbench.results import RunStatus
+from initbench.stopping import StopRequest, stoppable
+
+FAILED_RUNS = 3
+"""The exit code of a command that finished with failed runs among its results."""
+SIGNAL_BASE = 128
+"""Exit codes of a command stopped by a signal begin here."""
+
+
+def carry_out(steps: api.Plan, *, dry_run: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Runs a plan and shows what it gave; with `dry_run` only says what would be done. Leaves with 3 when runs failed."""
+    if dry_run:
+        parameters = api.parameters_of(steps)
+        if as_json:
+            jobs = [{"job_id": name, "scheme": str(job.scheme), "seed": job.seed} for name, job in steps.jobs]
+            missing = [name for name, _ in steps.missing]
+            console.document({"folder": str(steps.folder), "parameters": parameters, "jobs": jobs, "missing": missing})
+        else:
+            console.dry_run(steps, parameters)
+        return
+    results = run_plan(steps, quiet=quiet, verbose=verbose)
+    show(results, as_json=as_json, quiet=quiet, layers=verbose or steps.command == "run")
+    failed = [result for result in results.results if result.status is RunStatus.FAILED]
+    if failed:
+        console.warn(f"{len(failed)} of {len(results.results)} runs failed. Try them again with: initbench resume {results.folder}")
+        raise typer.Exit(FAILED_RUNS)
+
+
+def show(results: api.Results, *, as_json: bool, quiet: bool, layers: bool = False) -> None:
+    """Prints the answer: tables and verdict, or one JSON document."""
+    if as_json:
+        console.document(api.document(results))
+    else:
+        if layers:
+            console.layers(results.summary, results.results)
+        console.outcome(results.summary, quiet=quiet)
+    for doubt in results.doubts:
+        console.warn(doubt)
+    if not quiet:
+        console.hint(f"Results: {results.folder}. Open {results.folder / 'report.html'}")
+
+
+def run_plan(steps: api.Plan, *, quiet: bool, verbose: bool) -> api.Results:
+    """Carries out a plan; when the user stops it, says what is saved and how to go on."""
+    try:
+        with run_screen(quiet=quiet, verbose=verbose) as screen, stoppable(screen) as watch:
+            return api.carry_out(steps, watch)
+    except StopRequest as stop:
+        saved = len(api.saved_results(steps))
+        if saved:
+            console.say(f"Stopped. {saved} of {len(steps.jobs)} runs are saved. Go on with: initbench resume {steps.folder}")
+        else:
+            console.say("Stopped before a run was finished; nothing is saved.")
+        raise typer.Exit(SIGNAL_BASE + stop.number) from None
