@@ -21,8 +21,11 @@ def build(*, base: str = "lecun", target: float = 1.0, batch_size: int = 64, swe
     """Scales each layer until the Jacobian from the layer before has mean square norm 1: criticality, found on the model.
 
     J_l = E[sum_ij (d h_j^(l+1) / d h_i^l)^2] / units of l + 1, with h the outputs of weight layers, estimated with random
-    vectors on a batch; each layer after the first is divided by sqrt(J / `target`), from the input to the output, `sweeps`
-    times. W ~ `base`, b = 0. Needs data. Any activation, norm and shape: nothing is assumed about the layers between.
+    vectors on a batch; each layer after the first is divided by sqrt(J / `target`), from the input to the output,
+    `sweeps` times. W ~ `base`, b = 0. Nothing is assumed about the layers between.
+
+    Applies to: networks of any activation, norm and shape with at least two weight layers, such as `mlp`.
+    Needs: data.
 
     Source: He, Doshi & Gromov 2022 (AutoInit: automatic initialization via Jacobian tuning). They minimise
     sum_l (log J_l)^2 by gradient steps on the scales; J is quadratic in the scale of its own layer, so we solve for it

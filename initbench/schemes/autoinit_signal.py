@@ -30,9 +30,11 @@ def build(
 
     Var W = `signal_variance` / (fan_in (v + m^2)) where m and v are the mean and variance of what the layer is fed, from
     what stands before it: activations by exact Gaussian integrals, dropout (v + m^2) / (1 - p) - m^2, norms 0 and 1,
-    average pooling v / k, max pooling the largest of k normal numbers. b = 0. Data-free; for networks without sums of
-    signals (residual networks need the graph: try `autoinit_jacobian`), whose activations are known. Neighbours count as
-    independent, so what is averaged behind an activation with a mean (ReLU) comes out larger than reckoned.
+    average pooling v / k, max pooling the largest of k normal numbers. b = 0. Neighbours count as independent, so what is
+    averaged behind an activation with a mean (ReLU) comes out larger than reckoned.
+
+    Applies to: networks without sums of signals whose activations are known, such as `mlp`.
+    Needs: nothing but an example batch (`inputs`).
 
     Source: Bingham & Miikkulainen 2023 (AutoInit: analytic mean- and variance-preserving), eq. 5 and section 4. Each group
     of a convolution counts alone (the authors' code multiplies a depthwise gain by C instead of sqrt C).

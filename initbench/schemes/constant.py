@@ -18,6 +18,9 @@ def build(*, value: float) -> Layerwise:
 
     W = value, b = 0. For biases use `init.bias`; for one layer a pattern: `layers: {"*.gamma": "constant:value=0.1"}`.
 
+    Applies to: any weight layer.
+    Needs: nothing.
+
     Source: torch.nn.init.constant_.
     """
     filling = number("value", value)

@@ -18,8 +18,10 @@ def build(*, distribution: Distribution = "normal") -> Structural:
     """norm(alpha x + f(x)) with a fixed alpha > 1, and smaller values, outputs and MLPs: post-norm transformers of any depth.
 
     With N layers, all encoder or all decoder: alpha = (2N)^(1/4) on every skip path; value, attention output and both MLP
-    weights are Xavier with gain beta = (8N)^(-1/4), all others Xavier with gain 1; b = 0. For transformers with a norm
-    after each sum (vit:norm=post).
+    weights are Xavier with gain beta = (8N)^(-1/4), all others Xavier with gain 1; b = 0.
+
+    Applies to: transformers with a norm after each sum, such as `vit:depth=2,width=32,norm=post`.
+    Needs: model hooks.
 
     Source: Wang et al. 2022 (DeepNet: Scaling Transformers to 1,000 Layers), figure 2.
     """

@@ -22,9 +22,12 @@ Narrowing = Literal["refuse", "semi"]
 def build(*, gain: float | str = 1.0, narrowing: Narrowing = "refuse") -> Layerwise:
     """Orthogonal convolutions: an orthogonal matrix at the centre of the kernel, zero elsewhere.
 
-    W[:, :, centre] = gain Q, 0 elsewhere, b = 0: with gain 1 the whole convolution keeps the norm of every image. For
-    convolutions with odd kernels that do not narrow (`narrowing=semi` allows those that do: then the rows of Q are
-    orthonormal); per group. Matrices are orthogonal as in `orthogonal`. `gain` is a number, an activation's name or `auto`.
+    W[:, :, centre] = gain Q, 0 elsewhere, b = 0: with gain 1 the whole convolution keeps the norm of every image. With
+    `narrowing=semi` convolutions may narrow: then the rows of Q are orthonormal. Per group. Matrices are orthogonal as in
+    `orthogonal`. `gain` is a number, an activation's name or `auto`.
+
+    Applies to: convolutions with odd kernels that do not narrow, and matrices, such as `mlp`; no strided transposed ones.
+    Needs: nothing.
 
     Source: Xiao et al. 2018, algorithm 1 (JAX's delta_orthogonal; a known torch port multiplies by sqrt(gain) instead).
     """

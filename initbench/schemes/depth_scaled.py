@@ -18,8 +18,11 @@ def build(*, rule: Rule = "sqrt_l", base: str = "kaiming") -> Structural:
     """The last weight of each residual branch is divided by sqrt(L), so the variance grows by e and not by 2^L.
 
     W of a branch's end follows `base` / sqrt(L) (`rule=sqrt_2l`: / sqrt(2 L)) with L the number of residual branches; all
-    other weights follow `base`, b = 0. For residual networks. With He weights and no norm, L branches multiply the
-    variance by (1 + 1/L)^L < e. Only the start is scaled; `stable_resnet` puts the same factor into the forward pass.
+    other weights follow `base`, b = 0. With He weights and no norm, L branches multiply the variance by (1 + 1/L)^L < e.
+    Only the start is scaled; `stable_resnet` puts the same factor into the forward pass.
+
+    Applies to: residual networks, such as `resnet:depth=8,norm=none`.
+    Needs: nothing.
 
     Source: Hanin & Rolnick 2018 (a bounded sum of branch scales); Hayou et al. 2021, section 3; Radford et al. 2019 count
     a transformer layer as L = 2 branches.

@@ -18,6 +18,9 @@ def build(*, gain: float = 1.0) -> Layerwise:
     W[i, i, centre] = gain, 0 elsewhere, b = 0, per group; a matrix is a convolution of size 1, so `identity`. Of an even
     kernel the tap behind the middle is taken, which shifts the image.
 
+    Applies to: any weight layer.
+    Needs: nothing.
+
     Source: torch.nn.init.dirac_ with `groups` those of the layer; Zagoruyko & Komodakis 2017.
     """
     factor = number("gain", gain)

@@ -19,8 +19,10 @@ def build(*, slope: float = 1.5, branch_share: float = 0.5, inputs: Inputs = "im
     Each activation phi becomes gamma (phi(alpha x + beta) + delta) with fixed numbers that give the kernel maps Q(1) = 1,
     Q'(1) = 1, C(0) = 0 and, for the whole network, C'(1) = `slope`. Weights are scaled orthogonal, in the centre of a
     kernel (SUO delta), b = 0. Residual sums become sqrt(1 - s) x + sqrt(s) f(x) with s = `branch_share` (our choice).
-    `inputs` are divided by the root mean square of each image, of each location (the paper's), or not at all. For
-    networks of linear layers and odd kernels without norm, with smooth activation modules; not for ReLU.
+    `inputs` are divided by the root mean square of each image, of each location (the paper's), or not at all.
+
+    Applies to: linear layers and odd kernels, no norm and no attention, smooth activation modules, such as `mlp:activation=tanh`.
+    Needs: model hooks.
 
     Source: Martens et al. 2021 (Rapid training of deep neural networks without skip connections or normalization layers),
     sections 6 and 8; defaults of google-deepmind/dks.

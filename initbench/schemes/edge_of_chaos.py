@@ -29,9 +29,12 @@ def build(*, q: float = 1.0, nonlinearity: str = "auto", distribution: Weights =
     """Between order and chaos: gradients keep their size, and the pre-activation variance stays at q.
 
     sigma_w^2 = 1 / E[phi'(u)^2], sigma_b^2 = q - sigma_w^2 E[phi(u)^2] with u ~ N(0, q); W ~ N(0, sigma_w^2 / fan_in) (or
-    orthogonal times sigma_w, scaled like `scaled_orthogonal`), b ~ N(0, sigma_b^2). `nonlinearity` is an activation's name
-    or `auto`, the one that feeds each layer. Applies where sigma_b^2 >= 0: not to sigmoid at q = 1. Every q is a choice
-    (Xiao et al. use 1 / depth); `first_layer=on_q` brings inputs of unit mean square to q at once.
+    orthogonal times sigma_w, scaled like `scaled_orthogonal`), b ~ N(0, sigma_b^2). `nonlinearity` is an activation's
+    name or `auto`, the one that feeds each layer. Every q is a choice (Xiao et al. use 1 / depth); `first_layer=on_q`
+    brings inputs of unit mean square to q at once.
+
+    Applies to: networks whose activations are known, such as `mlp:activation=tanh`, at a q with sigma_b^2 >= 0 (not sigmoid at q = 1).
+    Needs: nothing.
 
     Source: Poole et al. 2016, eq. 3; Schoenholz et al. 2017, eq. 5 (chi_1 = 1).
     """

@@ -26,8 +26,11 @@ def build(*, mode: Mode = "fan_out", scalar_lr: float = 0.1) -> Structural:
     L branches of m layers each: the last layer of each branch and the head start at 0, the others of the branch are He
     normal times L^(-1/(2m-2)), all else is He normal (`mode` of the fan: the authors' code counts fan_out). Each branch
     gets a multiplier 1 at its end and a scalar bias 0 before each layer and each activation, which learn at `scalar_lr`
-    times the rate. For residual networks without norm and attention. Biases of the layers themselves, where a model has
-    them, start at 0 (resnet:norm=none,bias=false has none, as in the paper).
+    times the rate. Biases of the layers themselves, where a model has them, start at 0 (resnet:norm=none,bias=false has
+    none, as in the paper).
+
+    Applies to: residual networks without norm and attention, such as `resnet:depth=8,norm=none`.
+    Needs: model hooks.
 
     Source: Zhang, Dauphin & Ma 2019 (Fixup Initialization), section 3; scalar_lr from its section 4. Copies that print
     L^(+1/(2m-2)) have lost the sign.

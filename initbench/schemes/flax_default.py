@@ -20,6 +20,9 @@ def build() -> Layerwise:
     convolution fan_in is in k k, whatever the stride. Recurrent matrices are orthogonal, gate by gate; b = 0.
     Embedding N(0, 1 / features).
 
+    Applies to: any weight layer.
+    Needs: nothing.
+
     Source: Flax linen: Dense, Conv, ConvTranspose, LSTMCell and GRUCell, Embed.
     """
     return Layerwise("flax_default", _fill, fill_rest=_fill_rest)

@@ -26,6 +26,9 @@ def build(*, keep: Keep = "signal", nonlinearity: str = "auto", q: float = 1.0, 
     (none that is known: linear). For relu and leaky_relu this is kaiming, for selu lecun; tanh 1.5925 where torch's table
     says 5/3, gelu 1.5335, silu 1.6765, where it has nothing.
 
+    Applies to: any weight layer; with `nonlinearity=auto` every activation must be a known one.
+    Needs: nothing.
+
     Source: Poole et al. 2016, eq. 3 with sigma_b = 0; the expectations are computed to 1e-9 (initbench.theory).
     """
     choose("keep", keep, Keep)

@@ -19,7 +19,9 @@ def build(*, std: float = 0.02) -> Structural:
 
     W ~ N(0, std^2), b = 0; the last weight of each branch (attention output, second MLP layer) has std / sqrt(2 n) with n
     transformer layers, which are 2 n branches. Embeddings are N(0, std^2) as well where init.exclude does not name them.
-    For residual networks.
+
+    Applies to: residual networks, meant for transformers, such as `vit:depth=2,width=32`.
+    Needs: nothing.
 
     Source: Radford et al. 2019 (GPT-2), section 2.3; Karpathy's nanoGPT for the 2 in 2 n.
     """

@@ -34,8 +34,11 @@ def build(
 
     Each parameter is alpha times its start (`base`); Adam on the alphas (rate `lr`, gradient clipped at 1, alpha >=
     `smallest`): while the gradient's norm exceeds `gamma` it is lowered, otherwise the loss after a step of size `eta`
-    (default: training's own learning rate) is, on a batch that overlaps the first by half. For SGD the step is the gradient
-    and the norm Euclidean, for Adam its sign and the sum of absolute values. Needs data, labels and second derivatives.
+    (default: training's own learning rate) is, on a batch that overlaps the first by half. For SGD the step is the
+    gradient and the norm Euclidean, for Adam its sign and the sum of absolute values.
+
+    Applies to: networks that torch can differentiate twice, such as `mlp`.
+    Needs: data, labels, gradients.
 
     Source: Zhu et al. 2021, algorithm 1. `gamma` belongs to the scale of the loss (the authors set 1, or infinity); the
     paper runs one epoch (390 iterations) and lets lr depend on the architecture. The factors whose loss after a step was

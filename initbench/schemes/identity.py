@@ -17,9 +17,12 @@ ALIASES: dict[str, dict[str, object]] = {"eye": {}, "irnn": {}}
 def build(*, gain: float = 1.0) -> Layerwise:
     """Matrices with ones on the diagonal: each layer passes its input on.
 
-    W_ij = gain if i = j else 0, b = 0, each gate of a recurrent layer on its own. For matrices only (`dirac` for
-    convolutions). What a narrow layer cuts off is lost, and widening layers never use their further units' symmetry:
-    the rank of a widening layer stays that of its input (Zhao et al. 2022, theorem 1).
+    W_ij = gain if i = j else 0, b = 0, each gate of a recurrent layer on its own. What a narrow layer cuts off is lost,
+    and widening layers never use their further units' symmetry: the rank of a widening layer stays that of its input
+    (Zhao et al. 2022, theorem 1).
+
+    Applies to: matrices only, as in `mlp`; `dirac` is for convolutions.
+    Needs: nothing.
 
     Source: torch.nn.init.eye_; Le, Jaitly & Hinton 2015 for recurrent layers.
     """

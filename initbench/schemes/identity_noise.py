@@ -22,8 +22,11 @@ Fan = Literal["fan_in", "fan_out"]
 def build(*, noise: float = 0.085, mode: Fan = "fan_in") -> Layerwise:
     """Identity plus a little noise, for tanh networks: W = D + Z.
 
-    D_ij = 1 where i = j mod in (a widening layer repeats the identity), Z ~ N(0, noise^2 / fan_in), b = 0. For matrices;
-    meant for deep tanh networks, whose activations it keeps from saturating and from vanishing.
+    D_ij = 1 where i = j mod in (a widening layer repeats the identity), Z ~ N(0, noise^2 / fan_in), b = 0. It keeps the
+    activations of deep tanh networks from saturating and from vanishing.
+
+    Applies to: matrices only; meant for deep tanh networks, such as `mlp:activation=tanh`.
+    Needs: nothing.
 
     Source: Lee et al. 2025 (ICLR). The authors' code divides by sqrt(out) where the paper says the previous layer's
     width: `mode=fan_out` is the code.

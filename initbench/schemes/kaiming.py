@@ -35,6 +35,9 @@ def build(
     `auto` (that after each layer): torch's gain where it has one (tanh 5/3, selu 3/4), otherwise the exact
     1 / sqrt(E[phi(z)^2]).
 
+    Applies to: any weight layer.
+    Needs: nothing.
+
     Source: He et al. 2015, eq. 10 and 14. Fans are the module's own: fan_out counts one group, where torch's counts all.
     """
     choose("distribution", distribution, Distribution)

@@ -24,8 +24,11 @@ def build(*, p: float | str = "auto", distribution: Distribution = "normal") -> 
 
     Dropout with probability p (kept values divided by 1 - p, as torch does) multiplies the second moment of what a layer
     is fed by 1 / (1 - p); this takes it back. `p` is a number for every layer, or `auto`: the dropout that stands between
-    a layer and the one before it (several multiply), none before the first layer unless one stands there. b = 0. For
-    ReLU networks; without dropout it is `kaiming`.
+    a layer and the one before it (several multiply), none before the first layer unless one stands there. b = 0. Without
+    dropout it is `kaiming`.
+
+    Applies to: any weight layer; meant for ReLU networks with dropout, such as `mlp:dropout=0.2`.
+    Needs: nothing.
 
     Source: Pretorius et al. 2018, eq. 11: the critical initialization sigma_w^2 = 2 / mu_2, with mu_2 = 1 / (1 - p).
     """

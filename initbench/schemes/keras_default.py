@@ -22,6 +22,9 @@ def build() -> Layerwise:
     strides do not count. Recurrent kernels: all gates together as one matrix with orthonormal rows (in, gates out); b = 0,
     1 for an LSTM's forget gate (in the first of torch's two biases). Embedding U(+-0.05).
 
+    Applies to: any weight layer.
+    Needs: nothing.
+
     Source: Keras 3, keras/src/layers (kernel_initializer, recurrent_initializer, unit_forget_bias). Its attention's
     einsum kernels have fans of their own, here they are the projections'.
     """

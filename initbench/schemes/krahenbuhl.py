@@ -26,12 +26,15 @@ BALANCE_SWEEPS, BALANCE_TOLERANCE = 10, 0.01
 def build(*, filters: Filters = "random", beta: float = 0.1, balance: bool = True, batch_size: int = 256) -> "Krahenbuhl":
     """Every unit gets mean beta and variance 1 on real data, then all layers are made to learn at one rate.
 
-    1. `filters`: random W ~ N(0, 1 / fan_in), or principal components (`pca`) or centres of whitened clusters (`kmeans`) of
-    the patches that a layer sees. 2. In execution order, for each unit: w /= s, b = beta - m / s with m, s the mean and
-    deviation of its output. 3. With `balance`: W_k *= sqrt(r_k / geometric mean of r), r_k = |gradient of W_k| / |W_k| (root
-    mean squares) for random vectors at the output, biases along with the signal; the product of the factors is 1, so the
-    function of a ReLU chain stays as it is. Needs data. PCA and k-means work on Linear and Conv2d without groups, other
+    1. `filters`: random W ~ N(0, 1 / fan_in), or principal components (`pca`) or centres of whitened clusters (`kmeans`)
+    of the patches that a layer sees. 2. In execution order, for each unit: w /= s, b = beta - m / s with m, s the mean
+    and deviation of its output. 3. With `balance`: W_k *= sqrt(r_k / geometric mean of r), r_k = |gradient of W_k| /
+    |W_k| (root mean squares) for random vectors at the output, biases along with the signal; the product of the factors
+    is 1, so the function of a ReLU chain stays as it is. PCA and k-means work on Linear and Conv2d without groups, other
     layers keep random filters; units that never vary keep theirs.
+
+    Applies to: networks of layers whose outputs can be seen, such as `mlp`.
+    Needs: data.
 
     Source: Kraehenbuehl et al. 2016, algorithms 1 and 2; beta = 0.1 is that of the authors' code (0 in the paper). Where
     there are more filters than components the rest are random directions, equalized to the components' spread.

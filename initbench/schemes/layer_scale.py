@@ -21,8 +21,11 @@ def build(*, value: float | None = None, base: str = "xavier") -> Structural:
     """A small learnable factor for each unit at the end of each residual branch: deep transformers start close to linear.
 
     x + diag(s) f(x), all s = `value`; null: 0.1 for up to 18 layers, 1e-5 up to 24 and 1e-6 above, a layer being an
-    attention module (in a network without attention a residual branch). Weights follow `base`, b = 0. For residual
-    networks and transformers; one factor a channel for convolutions.
+    attention module (in a network without attention a residual branch). Weights follow `base`, b = 0. One factor a
+    channel for convolutions.
+
+    Applies to: residual networks and transformers, such as `vit:depth=2,width=32`.
+    Needs: model hooks.
 
     Source: Touvron et al. 2021 (Going deeper with Image Transformers), section 2. The law of the weights is our choice.
     """

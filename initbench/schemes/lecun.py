@@ -19,7 +19,10 @@ ALIASES: dict[str, dict[str, object]] = {
 def build(*, distribution: Distribution = "normal") -> Layerwise:
     """Var W = 1 / fan_in: keeps the signal through linear layers; the one to use with SELU.
 
-    s = 1 / sqrt(fan_in); normal: W ~ N(0, s^2), uniform: W ~ U(+-sqrt(3) s); b = 0. Any layer.
+    s = 1 / sqrt(fan_in); normal: W ~ N(0, s^2), uniform: W ~ U(+-sqrt(3) s); b = 0.
+
+    Applies to: any weight layer.
+    Needs: nothing.
 
     Source: LeCun et al. 1998, sec. 4.6; Klambauer et al. 2017 for SELU. Keras and Flax truncate it: see `flax_default`.
     """

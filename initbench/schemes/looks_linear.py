@@ -23,8 +23,10 @@ def build(*, gain: float = 1.0) -> Structural:
 
     First layer W = [O; -O], inner layers [[O, -O], [-O, O]], last layer [O, -O] with O orthogonal times `gain`, b = 0:
     relu(v) and relu(-v) travel together, and their difference is v. Of convolutions O stands at the centre of an odd
-    kernel. For plain ReLU networks (no residual branches, no groups) with even widths of all hidden layers; with widths
-    that never shrink every input keeps its norm to rounding, at any depth.
+    kernel. With widths that never shrink every input keeps its norm to rounding, at any depth.
+
+    Applies to: plain ReLU networks without residual branches and groups, hidden widths even, kernels odd, such as `mlp`.
+    Needs: nothing.
 
     Source: Balduzzi et al. 2017, section 4 (with CReLU); Burkholz & Dubatovka 2019 for plain ReLU.
     """

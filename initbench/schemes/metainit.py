@@ -25,10 +25,12 @@ def build(*, base: str = "kaiming", steps: int = 100, lr: float = 0.1, momentum:
     """Learns the norm of each weight so that gradients change little over one step: the least gradient quotient.
 
     GQ = mean |(g - H g) / (g + eps sign(g)) - 1| over all weights, with g the gradient and H the Hessian of the loss on
-    inputs ~ N(0, 1) with random labels; for `steps` steps the norm of each weight moves by the sign of its slope (momentum),
-    its direction stays. W ~ `base`, b = 0 at the start. Data-free, but needs second derivatives and the shape of an input;
-    the weights with the least GQ met are kept. GQ is least for small outputs: a start that explodes becomes trainable, a
-    good one becomes slower.
+    inputs ~ N(0, 1) with random labels; for `steps` steps the norm of each weight moves by the sign of its slope
+    (momentum), its direction stays. W ~ `base`, b = 0 at the start. The weights with the least GQ met are kept. GQ is
+    least for small outputs: a start that explodes becomes trainable, a good one becomes slower.
+
+    Applies to: networks that torch can differentiate three times, such as `mlp`.
+    Needs: gradients, and an example batch (`inputs`) for the shape of an input.
 
     Source: Dauphin & Schoenholz 2019, section 3 (lr 0.1, momentum 0.9, eps 1e-5, 500 steps there). Keeping the best and
     fewer steps are ours; so is the floor of 1 percent of its first norm under each norm.

@@ -27,10 +27,13 @@ def build(
 ) -> Structural:
     """Attention that looks like a trained one: W_Q W_K^T near the identity, W_V W_O near minus the identity.
 
-    W_Q W_K^T = qk_noise Z + qk_identity I for each head and W_V W_O = vo_noise Z - vo_identity I, with W as x W and
-    Z ~ N(0, 1/d), each split into two factors by U sqrt(S) and sqrt(S) V^T of its singular value decomposition. A head of
-    k < d units gets the k largest singular values (of a Z of its own). Everything else follows `base`, b = 0. For
-    transformers; the paper's sinusoidal positions are the model's own matter.
+    W_Q W_K^T = qk_noise Z + qk_identity I for each head and W_V W_O = vo_noise Z - vo_identity I, with W as x W and Z ~
+    N(0, 1/d), each split into two factors by U sqrt(S) and sqrt(S) V^T of its singular value decomposition. A head of k <
+    d units gets the k largest singular values (of a Z of its own). Everything else follows `base`, b = 0. The paper's
+    sinusoidal positions are the model's own matter.
+
+    Applies to: transformers, such as `vit:depth=2,width=32`.
+    Needs: nothing.
 
     Source: Trockman & Kolter 2023 (Mimetic Initialization of Self-Attention Layers), section 3.
     """

@@ -30,12 +30,14 @@ def build(
     """Maximal update parametrization: one learning rate for all widths, the same function at `base_width`.
 
     With m = width / base_width (width: outputs of the first layer; all widths and head sizes are taken to grow with it):
-    hidden weights follow `base` (variance 1/fan_in); the head follows `base` with its standard deviation times sqrt(m), so
-    that it does not depend on width (`zero_readout`: 0), and its input is multiplied by output_multiplier / m; attention
-    scores by 1/sqrt(m), which makes 1/d of 1/sqrt(d). Learning rates, Adam: matrices between hidden layers 1/m, all else
-    1; SGD: matrices between hidden layers and the head's bias 1, all else m.
-    `optimizer=auto` takes that of the training. b = 0. It is a parametrization: compare it by its training, at
-    several widths. Weight decay is not rescaled. For any network of at least two weight layers but packed attention.
+    hidden weights follow `base` (variance 1/fan_in); the head follows `base` with its standard deviation times sqrt(m),
+    so that it does not depend on width (`zero_readout`: 0), and its input is multiplied by output_multiplier / m;
+    attention scores by 1/sqrt(m), which makes 1/d of 1/sqrt(d). Learning rates, Adam: matrices between hidden layers 1/m,
+    all else 1; SGD: matrices between hidden layers and the head's bias 1, all else m. `optimizer=auto` takes that of the
+    training. b = 0. It is a parametrization: compare it by its training, at several widths. Weight decay is not rescaled.
+
+    Applies to: networks of at least two weight layers, such as `mlp`; not packed attention.
+    Needs: model hooks.
 
     Source: Yang et al. 2021 (Tensor Programs V), table 8, in the form of the package microsoft/mup.
     """

@@ -17,6 +17,9 @@ def build(*, mean: float = 0.0, std: float = 1.0) -> Layerwise:
 
     W ~ N(mean, std^2), b = 0. torch's default std is 1, Keras's 0.05, Flax's 0.01.
 
+    Applies to: any weight layer.
+    Needs: nothing.
+
     Source: torch.nn.init.normal_, value for value from the same generator.
     """
     centre, deviation = number("mean", mean), number("std", std, least=0.0)

@@ -16,6 +16,9 @@ def build() -> Layerwise:
 
     W = 1, b = 0. The rows of each weight get the same gradient at every step, so a layer keeps rank one.
 
+    Applies to: any weight layer.
+    Needs: nothing.
+
     Source: torch.nn.init.ones_.
     """
     return Layerwise("ones", _fill)

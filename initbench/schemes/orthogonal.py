@@ -21,6 +21,9 @@ def build(*, gain: float | str = 1.0) -> Layerwise:
     (out, in k k), which is not an orthogonal convolution (see `delta_orthogonal`). A widening layer keeps the norm, so
     the mean square falls by in/out (see `scaled_orthogonal`). `gain` is a number, an activation's name or `auto`.
 
+    Applies to: any weight layer.
+    Needs: nothing.
+
     Source: Saxe et al. 2014; torch.nn.init.orthogonal_, whose numbers these are where there is one gate and one group.
     """
     factor = check_gain("gain", gain)

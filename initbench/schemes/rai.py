@@ -24,9 +24,12 @@ STD = 0.6007
 def build(*, std: float = STD) -> Structural:
     """Randomized asymmetric: one positive weight in each unit, so that fewer ReLU units are born dead.
 
-    The row [w, b] of each unit is N(0, std^2 / fan_in), then one of its fan_in + 1 entries, chosen at random, is replaced by
-    a draw from Beta(2, 1), which is in (0, 1). Where a bias is missing, or init.bias or a pattern sets it, the entry is one
-    of w. For ReLU networks, above all deep and narrow ones; the filters of convolutions are the rows.
+    The row [w, b] of each unit is N(0, std^2 / fan_in), then one of its fan_in + 1 entries, chosen at random, is replaced
+    by a draw from Beta(2, 1), which is in (0, 1). Where a bias is missing, or init.bias or a pattern sets it, the entry
+    is one of w. The filters of convolutions are the rows.
+
+    Applies to: ReLU networks, above all deep and narrow ones, such as `mlp`.
+    Needs: nothing.
 
     Source: Lu, Shin, Su & Karniadakis 2019 (Dying ReLU and Initialization), section 4.
     """

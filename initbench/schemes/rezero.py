@@ -20,8 +20,11 @@ ALIASES: dict[str, dict[str, object]] = {"re_zero": {}}
 def build(*, gain: float = math.sqrt(2.0), alpha_lr: float = 1.0) -> Structural:
     """Residual sums x + alpha f(x) with a learnable alpha = 0 a branch: the identity at start, at any depth.
 
-    W ~ N(0, gain^2 2 / (fan_in + fan_out)), b = 0; alpha starts at 0 and learns at `alpha_lr` times the rate. For residual
-    networks and transformers; norm layers may stay.
+    W ~ N(0, gain^2 2 / (fan_in + fan_out)), b = 0; alpha starts at 0 and learns at `alpha_lr` times the rate. Norm layers
+    may stay.
+
+    Applies to: residual networks and transformers, with or without norm, such as `resnet:depth=8,norm=none`.
+    Needs: model hooks.
 
     Source: Bachlechner et al. 2020 (ReZero is All You Need), eq. 1; the law of the weights is that of the authors' fully
     connected networks (Xavier normal with gain sqrt 2).

@@ -27,6 +27,9 @@ def build(*, gain: float | str = 1.0, kernel: Kernel = "delta") -> Layerwise:
     convolutions `kernel=delta` puts it at the centre of the kernel (odd sizes), `kernel=flat` flattens the kernel into
     the inputs. Per gate and per group. `gain` is a number, an activation's name or `auto`.
 
+    Applies to: matrices and convolutions; with `kernel=delta` their kernels must be odd.
+    Needs: nothing.
+
     Source: Martens et al. 2021 (DKS), section on SUO weights. The authors' torch code assumes weights stored (in, out).
     """
     choose("kernel", kernel, Kernel)

@@ -21,8 +21,11 @@ def build(*, omega: float | str = "auto") -> Structural:
     """For networks of sines sin(omega (W x + b)): the frequencies of the first layer spread, all others in step.
 
     First layer W ~ U(+-1 / in), all others U(+-sqrt(6 / in) / omega), b ~ U(+-1 / sqrt(in)). `omega` is the factor inside
-    the sine, `auto` takes it from the model (`sin:omega=30`). For networks whose activation is sin. The pre-activation
-    variance settles at 0.797 (the solution of q = 1 - exp(-2 q)), not at the 1 that the paper approximates.
+    the sine, `auto` takes it from the model (`sin:omega=30`). The pre-activation variance settles at 0.797 (the solution
+    of q = 1 - exp(-2 q)), not at the 1 that the paper approximates.
+
+    Applies to: networks of sines, such as `mlp:activation=sin`.
+    Needs: nothing.
 
     Source: Sitzmann et al. 2020, theorem 1.8 and supplement 1.5 (omega = 30; biases are torch's, as in the authors' code).
     """

@@ -15,8 +15,10 @@ def build(*, alpha: float | None = 0.0, base: str = "kaiming") -> Structural:
     """A learnable scalar at the end of each residual branch, zero at start, replaces the norm.
 
     x + alpha f(x) with one trainable alpha a branch; it starts at `alpha` (null: 1/sqrt(L) for L branches, the other
-    value of the paper). All weights follow `base` (He normal, fan_in), b = 0. For residual networks, meant for those
-    without norm; layers should have biases.
+    value of the paper). All weights follow `base` (He normal, fan_in), b = 0. Layers should have biases.
+
+    Applies to: residual networks, meant for those without norm, such as `resnet:depth=8,norm=none`.
+    Needs: model hooks.
 
     Source: De & Smith 2020 (Batch Normalization Biases Residual Blocks Towards the Identity Function), section 4.
     """

@@ -19,7 +19,10 @@ ALIASES: dict[str, dict[str, object]] = {"smallinit": {}}
 def build() -> Structural:
     """All weights N(0, 2/(5d)) with d the transformer's width: Xavier's variance of a d -> 4d layer, for every layer.
 
-    b = 0. Embeddings follow the same law where init.exclude does not name them. For transformers.
+    b = 0. Embeddings follow the same law where init.exclude does not name them.
+
+    Applies to: transformers, such as `vit:depth=2,width=32`.
+    Needs: nothing.
 
     Source: Nguyen & Salazar 2019 (Transformers without Tears), section 2.2.
     """

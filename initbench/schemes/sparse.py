@@ -20,6 +20,9 @@ def build(*, sparsity: float = 0.1, std: float = 0.01) -> Layerwise:
     chosen at random, are 0, the others N(0, std^2); b = 0. Martens's own scheme fixes the number of inputs of each unit:
     `sparse_incoming`.
 
+    Applies to: any weight layer.
+    Needs: nothing.
+
     Source: torch.nn.init.sparse_ (its non-zero values are the same; its zeros come from the global generator, ours do not).
     """
     share, deviation = number("sparsity", sparsity, least=0.0, most=1.0), number("std", std, least=0.0)

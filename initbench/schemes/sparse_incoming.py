@@ -20,6 +20,9 @@ def build(*, k: int = 15, std: float = 1.0) -> Layerwise:
     In each row (the weights into one unit, kernel included) k entries, chosen at random, are N(0, std^2), the others 0;
     all where there are at most k; b = 0. The scale does not depend on the width: sqrt(k) std on inputs of unit variance.
 
+    Applies to: any weight layer.
+    Needs: nothing.
+
     Source: Martens 2010, section 5; Sutskever et al. 2013, section 3 (k = 15, std = 1; for tanh std = 0.5 and biases 0.5).
     """
     count, deviation = whole("k", k, least=1), number("std", std, least=0.0)

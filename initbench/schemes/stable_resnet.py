@@ -19,8 +19,11 @@ Scaling = Literal["uniform", "decreasing"]
 def build(*, scaling: Scaling = "uniform", base: str = "kaiming") -> Structural:
     """Residual sums x + lambda_l f(x), the squares of the fixed lambda_l of bounded sum: signal and gradient stay stable.
 
-    uniform: lambda_l = 1/sqrt(L); decreasing: lambda_l = 1 / (sqrt(l) log(l + 1)) for l = 1 ... L. The multipliers stay in
-    the forward pass; weights follow `base` (He normal), b = 0. For residual networks.
+    uniform: lambda_l = 1/sqrt(L); decreasing: lambda_l = 1 / (sqrt(l) log(l + 1)) for l = 1 ... L. The multipliers stay
+    in the forward pass; weights follow `base` (He normal), b = 0.
+
+    Applies to: residual networks, such as `resnet:depth=8,norm=none`.
+    Needs: model hooks.
 
     Source: Hayou et al. 2021 (Stable ResNet), section 3, where both scalings are defined.
     """

@@ -27,8 +27,10 @@ def build(*, stack: Stack = "encoder", distribution: Distribution = "uniform", q
 
     All weights are Xavier (q and k with gain `qk_gain`, 1/sqrt(2) in the authors' code); value, attention output and both
     MLP weights of each branch times 0.67 N^(-1/4) in an encoder of N layers, times (9N)^(-1/4) in a decoder; b = 0.
-    Embeddings, where init.exclude does not name them, normal with std d^(-1/2) (9N)^(-1/4). For transformers without
-    norm (vit:norm=none).
+    Embeddings, where init.exclude does not name them, normal with std d^(-1/2) (9N)^(-1/4).
+
+    Applies to: transformers without norm, such as `vit:depth=2,width=32,norm=none`.
+    Needs: nothing.
 
     Source: Huang, Perez, Ba & Volkovs 2020 (Improving Transformer Optimization Through Better Initialization), sections
     3.2 and 4.1.

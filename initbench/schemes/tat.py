@@ -21,8 +21,10 @@ def build(*, curvature: float = 0.3, c_at_zero: float = 0.9, branch_share: float
 
     Smooth phi becomes gamma (phi(alpha x + beta) + delta) with Q(1) = 1, Q'(1) = 1, C'(1) = 1 and, for the whole network,
     C''(1) = `curvature`. ReLU and leaky ReLU become sqrt(2 / (1 + a^2)) leaky_relu(x, a) with the a for which the
-    network's C(0) is `c_at_zero`. Weights, sums and inputs as in `dks`. For networks of linear layers and odd kernels
-    without norm, with activation modules.
+    network's C(0) is `c_at_zero`. Weights, sums and inputs as in `dks`.
+
+    Applies to: linear layers and odd kernels no norm and no attention, activation modules, such as `mlp`.
+    Needs: model hooks.
 
     Source: Zhang, Botev & Martens 2022 (Deep Learning without Shortcuts: Shaping the Kernel with Tailored Rectifiers),
     sections 3 and 4; defaults of google-deepmind/dks. The zero-padding shortcut and `branch_share` are our choice.

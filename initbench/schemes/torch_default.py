@@ -22,6 +22,9 @@ def build() -> Layerwise:
     Recurrent layers: all U(+-1 / sqrt(hidden)). Attention: the packed or separate q, k, v xavier_uniform on the tensor,
     their biases and that of the output 0. Embedding N(0, 1), its padding row 0. Norms 1 and 0. PReLU 0.25.
 
+    Applies to: any weight layer.
+    Needs: nothing.
+
     Source: torch 2.15, torch/nn/modules (`reset_parameters` of each module).
     """
     return Layerwise("torch_default", _fill, _fill_bias, _fill_rest)

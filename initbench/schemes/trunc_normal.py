@@ -25,6 +25,9 @@ def build(*, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.
     and b=2 cuts at 100 standard deviations, so never. With `cut=std` they are standard deviations from the mean, as in
     Keras and timm's `trunc_normal_tf_`. The report's target std is that after the cut (0.8796 std at two of them).
 
+    Applies to: any weight layer.
+    Needs: nothing.
+
     Source: torch.nn.init.trunc_normal_, the same law; the numbers differ, as torch's own do from version to version.
     """
     choose("cut", cut, Cut)

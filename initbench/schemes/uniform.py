@@ -19,6 +19,9 @@ def build(*, a: float = 0.0, b: float = 1.0) -> Layerwise:
 
     W ~ U(a, b), b = 0; mean (a + b) / 2, std (b - a) / sqrt(12). Keras's bounds are -0.05 and 0.05.
 
+    Applies to: any weight layer.
+    Needs: nothing.
+
     Source: torch.nn.init.uniform_, value for value from the same generator.
     """
     low, high = number("a", a), number("b", b)

@@ -21,6 +21,9 @@ def build(*, scale: float = 1.0, mode: Mode = "fan_in", distribution: Distributi
     fan is fan_in, fan_out, their mean (fan_avg) or the root of their product (fan_geo_avg). The variance is that after
     truncation (the parent's std is divided by 0.87963); b = 0.
 
+    Applies to: any weight layer.
+    Needs: nothing.
+
     Source: keras.initializers.VarianceScaling and jax.nn.initializers.variance_scaling, whose defaults these are.
     """
     choose("distribution", distribution, Distribution)

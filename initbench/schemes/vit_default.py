@@ -25,10 +25,13 @@ MLP_BIAS_STD = 1e-6
 def build(*, variant: Variant = "timm", std: float = 0.02) -> Structural:
     """What vision transformers are started with in timm, in the original JAX code or in MoCo v3.
 
-    timm: all linear weights N(0, std^2), b = 0. jax: linear weights Xavier uniform, MLP biases N(0, 1e-6^2), the head
-    0, convolutions LeCun normal (truncated). moco: Xavier uniform, a packed q, k and v weight part by part, the head as
+    timm: all linear weights N(0, std^2), b = 0. jax: linear weights Xavier uniform, MLP biases N(0, 1e-6^2), the head 0,
+    convolutions LeCun normal (truncated). moco: Xavier uniform, a packed q, k and v weight part by part, the head as
     well. Position and patch embeddings follow (N(0, std^2); convolutions by their own law) where init.exclude does not
-    name them. For transformers.
+    name them.
+
+    Applies to: transformers, such as `vit:depth=2,width=32`.
+    Needs: nothing.
 
     Source: timm's vision_transformer.py (init_weights_vit_timm, _jax, _moco). timm's truncation at +-2 cuts nothing at
     std 0.02, so it is a plain normal here.

@@ -20,7 +20,10 @@ def build() -> Structural:
     """Branch ends N(0, (2 / (L sqrt d))^2), all other weights as in `small_init`: N(0, 2/(5d)).
 
     d is the transformer's width, L its number of layers (attention modules); b = 0. Embeddings follow `small_init` where
-    init.exclude does not name them. For transformers.
+    init.exclude does not name them.
+
+    Applies to: transformers, such as `vit:depth=2,width=32`.
+    Needs: nothing.
 
     Source: Wang's GPT-J (mesh-transformer-jax) and Black et al. 2022 (GPT-NeoX-20B), section 3.2, which pair the two.
     """

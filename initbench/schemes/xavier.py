@@ -23,9 +23,12 @@ ALIASES: dict[str, dict[str, object]] = {
 def build(*, distribution: Distribution = "normal", gain: float | str = 1.0) -> Layerwise:
     """Var W = gain^2 2 / (fan_in + fan_out): the compromise between signal and gradient, for linear and tanh layers.
 
-    normal: W ~ N(0, s^2), uniform: W ~ U(-sqrt(3) s, sqrt(3) s) = U(+-gain sqrt(6 / (fan_in + fan_out))), with
-    s = gain sqrt(2 / (fan_in + fan_out)); b = 0. `gain` is a number, the name of an activation or `auto` (the activation
-    after each layer). Any layer; with ReLU and gain 1 the signal halves at each layer.
+    normal: W ~ N(0, s^2), uniform: W ~ U(-sqrt(3) s, sqrt(3) s) = U(+-gain sqrt(6 / (fan_in + fan_out))), with s = gain
+    sqrt(2 / (fan_in + fan_out)); b = 0. `gain` is a number, the name of an activation or `auto` (the activation after
+    each layer). With ReLU and gain 1 the signal halves at each layer.
+
+    Applies to: any weight layer.
+    Needs: nothing.
 
     Source: Glorot & Bengio 2010, eq. 16 (uniform). Fans are the module's own: those of one group, one gate, one of q, k, v.
     """

@@ -18,9 +18,11 @@ ALIASES: dict[str, dict[str, object]] = {"zero_init_residual": {}, "zero_init_la
 def build(*, mode: Mode = "fan_out", head_std: float | None = 0.01) -> Structural:
     """The last norm of each residual branch starts at gamma = 0: every block is its skip path at start.
 
-    Other weights are He normal (gain sqrt 2; `mode` fan_out, as in the usual implementations), the head is
-    N(0, head_std^2) (null: He like the rest), b = 0, other norms 1 and 0. For residual networks whose branches end in a
-    norm with a weight.
+    Other weights are He normal (gain sqrt 2; `mode` fan_out, as in the usual implementations), the head is N(0,
+    head_std^2) (null: He like the rest), b = 0, other norms 1 and 0.
+
+    Applies to: residual networks whose branches end in a norm with a weight, such as `resnet:depth=8`.
+    Needs: nothing.
 
     Source: Goyal et al. 2017 (Accurate, Large Minibatch SGD), section 5.1.
     """

@@ -28,6 +28,9 @@ def build(*, normalization: Normalization = "paper", branch_end: BranchEnd = "sa
     convolution the same at the centre of an odd kernel, per group. b = 0. `branch_end=zero` starts residual branches at
     zero. No randomness: every seed gives the same weights.
 
+    Applies to: matrices and convolutions with odd kernels.
+    Needs: nothing.
+
     Source: Zhao, Schaefer & Anandkumar 2022, algorithm 1; the authors' notebook has the other c. What the paper does to
     the ends of residual branches could not be confirmed, hence the parameter.
     """

@@ -17,6 +17,9 @@ def build() -> Layerwise:
     W = 0, b = 0. With phi(0) = 0 all signals and all gradients but the last bias's are exactly zero, so training never
     leaves the class frequencies. Right for heads and for the last layer of a residual branch: `layers: {"head.*": zeros}`.
 
+    Applies to: any weight layer.
+    Needs: nothing.
+
     Source: torch.nn.init.zeros_.
     """
     return Layerwise("zeros", _fill)
