@@ -1,0 +1,151 @@
+"""Breaks each scheme in one way at a time, and asks whether the tests notice.
+
+    python benchmarks/mutate_schemes.py [SCHEME ...]
+
+Mutations: all weights that a scheme sets times 1.05 and times 2, fan_in and fan_out exchanged, the sign of each weight
+dropped. `same`: the mutation changes nothing that this scheme does (twice zero is zero, a constant has no fans).
+Prints a table; leaves with 1 when a mutation survives.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from importlib import import_module
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from initbench import catalog
+from initbench.config import Ref
+from initbench.errors import DoesNotApply
+from initbench.nn.layers import WeightLayer
+from initbench.schemes import InitContext, Layerwise
+from initbench.schemes.structural import Structural
+from initbench.training.initialize import initialize
+
+TESTS = Path(__file__).parent.parent / "tests"
+MUTATIONS = ("times 1.05", "times 2", "fans swapped", "sign dropped")
+REQUIRED: dict[str, dict[str, Any]] = {"constant": {"value": 0.5}}
+QUICK: dict[str, dict[str, Any]] = {"metainit": {"steps": 2, "batch_size": 4}, "gradinit": {"iterations": 2, "batch_size": 8}}
+
+
+def altered(weight: Tensor, mutation: str) -> None:
+    if mutation == "times 1.05":
+        weight.mul_(1.05)
+    elif mutation == "times 2":
+        weight.mul_(2)
+    elif mutation == "sign dropped":
+        weight.abs_()
+
+
+def broken(scheme: Any, mutation: str) -> Any:
+    """The scheme with the mutation in it."""
+    if isinstance(scheme, Layerwise):
+        plain = scheme.fill
+
+        def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Any:
+            if mutation == "fans swapped":
+                layer = replace(layer, fan_in=layer.fan_out, fan_out=layer.fan_in)
+            law = plain(weight, layer, generator)
+            altered(weight, mutation)
+            return law
+
+        return replace(scheme, fill=fill)
+    if isinstance(scheme, Structural):
+        planned = scheme.plan
+
+        def plan(model: nn.Module, context: InitContext) -> Any:
+            made = planned(model, context)
+            return replace(made, laws=broken(made.laws, mutation))
+
+        return replace(scheme, plan=plan)
+    return After(scheme, mutation)
+
+
+@dataclass(frozen=True)
+class After:
+    """Any other scheme, its weights altered when it is done."""
+
+    scheme: Any
+    mutation: str
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.scheme, name)
+
+    def apply(self, model: nn.Module, context: InitContext) -> Any:
+        report = self.scheme.apply(model, context)
+        with torch.no_grad():
+            for layer in context.own_layers(model):
+                altered(layer.weight, self.mutation)
+        return report
+
+
+def install(name: str, mutation: str) -> Callable[..., Any]:
+    """Puts the broken `build` in the place of the real one; gives the real one."""
+    module = import_module(f"initbench.schemes.{name}")
+    real: Callable[..., Any] = module.build
+    module.build = lambda **params: broken(real(**params), mutation)  # type: ignore[attr-defined]
+    return real
+
+
+def changes_nothing(name: str, mutation: str) -> bool:
+    """Whether the broken scheme gives the same weights as the real one on all models of the contract test."""
+    sys.path.insert(0, str(TESTS))
+    contract = import_module("test_schemes_contract")
+    module = import_module(f"initbench.schemes.{name}")
+    ref = Ref(name=name, params=REQUIRED.get(name, {}) | QUICK.get(name, {}))
+    for number in range(len(contract.models())):
+        found = []
+        for broken_one in (False, True):
+            model = contract.models()[number]
+            real = install(name, mutation) if broken_one else module.build
+            try:
+                initialize(model, ref, seed=0, inputs=contract.IMAGES[:2], batch=contract.batch)
+            except DoesNotApply:
+                break
+            finally:
+                module.build = real  # type: ignore[attr-defined]
+            found.append([parameter.detach().clone() for parameter in model.parameters()])
+        if len(found) == 2 and not all(torch.equal(a, b) for a, b in zip(*found, strict=True)):
+            return False
+    return True
+
+
+def noticed(name: str, mutation: str) -> bool:
+    """Whether a test fails, in a process of its own (forked: torch is imported once)."""
+    words = [name, *next(entry for entry in catalog.entries("scheme") if entry.name == name).aliases]
+    files = sorted(path for path in TESTS.glob("test_schemes_*.py") if any(word in path.read_text() for word in words))
+    files = [*files, TESTS / "test_schemes_contract.py"] if TESTS / "test_schemes_contract.py" not in files else files
+    child = os.fork()
+    if child == 0:
+        install(name, mutation)
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *map(str, files)])
+        os._exit(int(code))
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) == 1
+
+
+def main() -> int:
+    torch.set_num_threads(1)
+    names = sys.argv[1:] or [entry.name for entry in catalog.entries("scheme")]
+    print(f"{'scheme':20s}" + "".join(f"{mutation:>15s}" for mutation in MUTATIONS))
+    survived = 0
+    for name in names:
+        row = []
+        for mutation in MUTATIONS:
+            outcome = "same" if changes_nothing(name, mutation) else "noticed" if noticed(name, mutation) else "SURVIVED"
+            survived += outcome == "SURVIVED"
+            row.append(outcome)
+        print(f"{name:20s}" + "".join(f"{outcome:>15s}" for outcome in row), flush=True)
+    return int(survived > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
