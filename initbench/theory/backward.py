@@ -64,7 +64,7 @@ def of_logits(logits: Signal, shares: tuple[float, ...], random: np.random.Gener
     own = random.standard_normal((replicas, count, classes))
     if each > 1:
         own[:, 1::2] = -own[:, ::2]
-    strata = np.sort(logits.field)[(random.permutation(count) * images) // count]
+    group = (random.permutation(count) * images) // count
     alike = float(np.square(shares).sum())
     other = max(0.0, (logits.c_mean - alike * logits.c_class) / max(1e-9, 1 - alike))
     kin = min(1.0, max(0.0, logits.c_class - other) / max(1e-9, 1 - other))
@@ -75,7 +75,7 @@ def of_logits(logits: Signal, shares: tuple[float, ...], random: np.random.Gener
     def look(ratio: Array, c: Array) -> tuple[Array, Array, Array]:
         c = np.clip(c, 0.0, 1.0)[:, None, None]
         z = np.sqrt(c) * common + np.sqrt(1 - c) * (np.sqrt(kin) * of_class + np.sqrt(1 - kin) * own)
-        h = np.sqrt(strata[None, :, None] * ratio[:, None, None]) * z
+        h = np.sqrt(logits.field[group] * ratio[:, group])[:, :, None] * z
         p = np.exp(h - h.max(axis=2, keepdims=True))
         p /= p.sum(axis=2, keepdims=True)
         delta = p.copy()
@@ -85,8 +85,8 @@ def of_logits(logits: Signal, shares: tuple[float, ...], random: np.random.Gener
         return p, square @ weight / classes, along @ weight / np.maximum(square @ weight, 1e-300)
 
     ones = np.ones(replicas)
-    line = float(look(ones, ones * other)[1].mean())
-    p, spread, along = look(logits.replicas / max(logits.mean_square, 1e-300), replica_mean(logits) - max(logits.c_mean, 0.0) + other)
+    line = float(look(np.ones_like(logits.ratio), ones * other)[1].mean())
+    p, spread, along = look(logits.ratio, replica_mean(logits) - max(logits.c_mean, 0.0) + other)
     ratio = np.broadcast_to((spread / line)[:, None], logits.ratio.shape)
     rho = np.sqrt(_concentration(p, np.asarray(shares)))
     return Gradient(np.full(images, line), ratio, rho, along)
