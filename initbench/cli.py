@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from initbench import __version__, api, catalog, console, gate, guide
 from initbench.config import Execution
 from initbench.errors import GateFailed, InitbenchError, NotThereError, unknown_name
+from initbench.families import PREFIX
 from initbench.file_commands import config_app, data_app
 from initbench.options import (
     Config,
@@ -18,6 +19,7 @@ from initbench.options import (
     DryRun,
     Engine,
     Epochs,
+    Family,
     Folder,
     Fresh,
     Jobs,
@@ -121,11 +123,15 @@ def run(
     carry_out(api.make_plan("run", question, means), dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
 
 
-@app.command(rich_help_panel="Run", epilog="Example: initbench compare xavier kaiming normal --model mlp:depth=10 --seeds 4")
+@app.command(
+    rich_help_panel="Run",
+    epilog="Example: initbench compare xavier kaiming normal --seeds 4\n\nOr: initbench compare --family residual -c cifar10_resnet",
+)
 def compare(
     *,
     schemes: Schemes = None,
     method: Method = None,
+    family: Family = None,
     config: Config = None,
     settings: Settings = None,
     model: Model = None,
@@ -152,7 +158,7 @@ def compare(
 ) -> None:
     """Train with several schemes and the same seeds, and say what differs."""
     words = {"model": model, "dataset": dataset, "seeds": seeds, "epochs": epochs, "steps": steps, "strict": strict or None}
-    asked = _options(schemes, method, tune=tune, **words)
+    asked = _options(schemes, [*(method or ()), *(PREFIX + name for name in family or ())], tune=tune, **words)
     view = api.view_of(reference, metric=metric, target=target, margin=margin)
     question = api.configure("compare", config, settings=settings or (), asked=asked, data_dir=data_dir)
     means = Execution(engine=engine, device=device, jobs=jobs, output=out, data_dir=data_dir, fresh=fresh)

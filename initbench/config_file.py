@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from initbench import catalog
+from initbench import catalog, families
 from initbench.catalog import Kind
 from initbench.complaints import Place, explain
 from initbench.config import ExperimentConfig, Ref, as_ref, parse_ref, parse_value
@@ -245,10 +245,10 @@ def _apply_setting(draft: _Draft, setting: str) -> str | None:
 
 
 def _expand(draft: _Draft) -> list[str]:
-    """Writes out the short forms `seeds: 8`, `schemes: kaiming`; gives what is wrong with them."""
+    """Writes out the short forms `seeds: 8`, `schemes: kaiming`, `schemes: all`; gives what is wrong with them."""
     data = draft.data
-    if isinstance(data.get("schemes"), str):
-        data["schemes"] = [data["schemes"]]
+    if "schemes" in data:
+        data["schemes"] = families.expanded(data["schemes"])
     seeds = data.get("seeds")
     if isinstance(seeds, str):
         seeds = data["seeds"] = parse_value(f"[{seeds.strip().rstrip(',')}]") if "," in seeds else parse_value(seeds.strip())
@@ -260,7 +260,7 @@ def _expand(draft: _Draft) -> list[str]:
             data["seeds"] = [0]
             return [_placed(draft, ("seeds",), f"seeds is {seeds}; it must be at least 1 (8 means 0 to 7), or a list such as 0,3,5.")]
         data["seeds"] = list(range(seeds))
-    if not data.get("schemes") and "schemes" not in data:
+    if "schemes" not in data:
         data["schemes"] = ["kaiming"]
         return ["No scheme is named. Name some, such as `initbench compare xavier kaiming`, or see: initbench list schemes."]
     return []
@@ -281,6 +281,7 @@ def _name_problems(draft: _Draft) -> Iterator[str]:
         if value is None:
             continue
         try:
+            families.refuse_unknown(value)
             catalog.resolve(kind, as_ref(value))
         except ValidationError:
             continue

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from initbench import catalog, config_file
+from initbench import catalog, config_file, families
 from initbench.catalog import FOLDERS, Kind
 from initbench.outcomes import metrics
 
@@ -19,6 +19,10 @@ def _names(*kinds: Kind) -> Callable[[str], list[tuple[str, str]]]:
         return [pair for pair in found if pair[0].startswith(incomplete)]
 
     return complete
+
+
+def _families(incomplete: str) -> list[str]:
+    return [family for family in families.families() if family.startswith(incomplete)]
 
 
 def _configs(incomplete: str) -> list[str]:
@@ -41,12 +45,23 @@ def _everything(incomplete: str) -> list[str]:
 WHAT, TRAINING, HOW, OUTPUT = "What to compare", "Training", "How to run it", "Output"
 
 Schemes = Annotated[
-    list[str] | None, typer.Argument(metavar="SCHEME", help="Schemes, such as kaiming:mode=fan_out.", autocompletion=_names("scheme"))
+    list[str] | None,
+    typer.Argument(metavar="SCHEME", help="Schemes, such as kaiming:mode=fan_out; all: every scheme.", autocompletion=_names("scheme")),
 ]
 Method = Annotated[
     list[str] | None,
     typer.Option(
         "-m", "--method", metavar="SCHEME", help="A scheme; may be repeated.", autocompletion=_names("scheme"), rich_help_panel=WHAT
+    ),
+]
+Family = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--family",
+        metavar="FAMILY",
+        help="All schemes of a family, such as residual; may be repeated.",
+        autocompletion=_families,
+        rich_help_panel=WHAT,
     ),
 ]
 Config = Annotated[

@@ -9,7 +9,7 @@ from initbench.nn.assign import Law
 from initbench.nn.layers import WeightLayer
 from initbench.schemes import Layerwise
 from initbench.schemes.arguments import choose
-from initbench.schemes.gains import check_gain, resolve
+from initbench.schemes.gains import check_gain, resolve, without_gain
 from initbench.schemes.orthogonality import fill_delta
 from initbench.schemes.suitability import channels, kernel, leaves_holes, no_centre, refuse_where
 
@@ -38,7 +38,7 @@ def build(*, gain: float | str = 1.0, narrowing: Narrowing = "refuse") -> Layerw
         inputs, outputs = channels(layer)
         if kernel(layer) and inputs > outputs and narrowing == "refuse":
             return f"it narrows from {inputs} to {outputs} channels, which cannot keep the norm. Allow it with narrowing=semi"
-        return no_centre(layer) or leaves_holes(layer)
+        return no_centre(layer) or leaves_holes(layer) or (without_gain(layer) if factor == "auto" else None)
 
     def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
         return Law("delta orthogonal", fill_delta(weight, layer, generator, resolve(factor, layer)))

@@ -3,8 +3,13 @@
 import math
 from functools import cache
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from initbench.config import parse_ref
 from initbench.errors import ConfigError, DoesNotApply
+from initbench.nn.activation import Function
 from initbench.nn.layers import WeightLayer
 from initbench.schemes.arguments import number
 from initbench.schemes.suitability import Check, refuse_where
@@ -60,7 +65,45 @@ def resolve(given: float | str, layer: WeightLayer) -> float:
     """The number behind a checked gain: `auto` follows the layer's own activation (none that is known: linear)."""
     if not isinstance(given, str):
         return given
-    return gain_of((layer.activation or "linear") if given == "auto" else given)
+    if given != "auto":
+        return gain_of(given)
+    name = layer.activation or "linear"
+    return gain_of(name) if is_named(name) else gain_after(layer)
+
+
+def gain_after(layer: WeightLayer, q: float = 1.0, *, of_slope: bool = False) -> float:
+    """The exact gain for the activation after a layer, also for one that only the user's code has a name for.
+
+    sqrt(q / E[phi^2]), or 1 / sqrt(E[phi'^2]) with `of_slope`. Raises: ConfigError where it has no moments.
+    """
+    name = layer.activation or "linear"
+    if is_named(name):
+        return gradient_gain(name, q) if of_slope else gaussian_gain(name, q)
+    moments = own_activation(name, layer.activation_fn).moments(q)
+    expectation = moments.slope_second if of_slope else moments.second / q
+    if not expectation > 0:
+        raise ConfigError(f"The activation '{name}' has no gain on N(0, {q:g}).")
+    return 1 / math.sqrt(expectation)
+
+
+def is_named(name: str) -> bool:
+    """Whether an activation is one of those known by name."""
+    return name in LINEAR or parse_ref(name).name in SHAPES
+
+
+@cache
+def own_activation(name: str, function: Function | None) -> activations.Activation:
+    """The activation of a user's own function of a tensor. Raises: ConfigError where it has no moments."""
+    if function is None:
+        raise ConfigError(f"The activation '{name}' is not a known one.")
+    of_tensor = function
+
+    def of_array(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        with torch.no_grad():
+            values: NDArray[np.float64] = of_tensor(torch.from_numpy(np.ascontiguousarray(x))).double().numpy()
+        return values
+
+    return activations.from_function(of_array, name)
 
 
 def gradient_gain(nonlinearity: str, q: float = 1.0) -> float:
@@ -76,17 +119,18 @@ def gradient_gain(nonlinearity: str, q: float = 1.0) -> float:
     return 1 / math.sqrt(slope)
 
 
-def known_activations(scheme: str) -> Check:
-    """A check that every activation after a layer is one whose moments are known."""
+def without_gain(layer: WeightLayer) -> str | None:
+    """Against layers whose activation has no gain that could be found."""
+    try:
+        gain_after(layer)
+    except ConfigError:
+        return f"no gain can be found for the activation after it, {layer.activation}. Name one that is like it, or give a number"
+    return None
 
-    def reason(layer: WeightLayer) -> str | None:
-        try:
-            gain_of(layer.activation or "linear")
-        except ConfigError:
-            return f"the activation after it, {layer.activation}, is not a known one. Name one that is like it, or give a number"
-        return None
 
-    return refuse_where(scheme, reason)
+def auto_check(scheme: str, given: float | str) -> Check | None:
+    """The check of a scheme that follows activations: none where the gain is fixed."""
+    return refuse_where(scheme, without_gain) if given == "auto" else None
 
 
 def fed_by(scheme: str, layers: tuple[WeightLayer, ...]) -> dict[str, str]:

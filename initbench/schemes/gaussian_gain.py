@@ -9,7 +9,7 @@ from initbench.nn.assign import Law
 from initbench.nn.layers import WeightLayer
 from initbench.schemes import Layerwise
 from initbench.schemes.arguments import choose, number
-from initbench.schemes.gains import gaussian_gain, gradient_gain, known_activations
+from initbench.schemes.gains import auto_check, gain_after, gaussian_gain, gradient_gain
 from initbench.schemes.sampling import Distribution, Mode, scaled
 
 FAMILY = "variance scaling"
@@ -34,13 +34,11 @@ def build(*, keep: Keep = "signal", nonlinearity: str = "auto", q: float = 1.0, 
     choose("keep", keep, Keep)
     choose("distribution", distribution, Distribution)
     variance = number("q", q, above=0.0)
-    gain_of = gaussian_gain if keep == "signal" else gradient_gain
-    if nonlinearity != "auto":
-        gain_of(nonlinearity, variance)
+    fixed = None if nonlinearity == "auto" else (gaussian_gain if keep == "signal" else gradient_gain)(nonlinearity, variance)
 
     def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
-        gain = gain_of((layer.activation or "linear") if nonlinearity == "auto" else nonlinearity, variance)
+        gain = gain_after(layer, variance, of_slope=keep == "gradient") if fixed is None else fixed
         mode: Mode = "fan_in" if keep == "signal" else "fan_out"
         return scaled(weight, layer, generator, gain=gain, mode=mode, distribution=distribution)
 
-    return Layerwise("gaussian_gain", fill, check=known_activations("gaussian_gain") if nonlinearity == "auto" else None)
+    return Layerwise("gaussian_gain", fill, check=auto_check("gaussian_gain", nonlinearity))

@@ -7,7 +7,7 @@ from initbench.nn.assign import Law
 from initbench.nn.layers import WeightLayer
 from initbench.schemes import Layerwise
 from initbench.schemes.arguments import choose, number
-from initbench.schemes.gains import check_gain, resolve
+from initbench.schemes.gains import auto_check, check_gain, resolve
 from initbench.schemes.sampling import Distribution, Mode, scaled
 
 FAMILY = "variance scaling"
@@ -49,4 +49,4 @@ def build(
     def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
         return scaled(weight, layer, generator, gain=resolve(factor, layer), mode=mode, distribution=distribution)
 
-    return Layerwise("kaiming", fill)
+    return Layerwise("kaiming", fill, check=auto_check("kaiming", factor))

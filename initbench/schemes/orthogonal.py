@@ -6,7 +6,7 @@ from torch import Tensor
 from initbench.nn.assign import Law
 from initbench.nn.layers import WeightLayer
 from initbench.schemes import Layerwise
-from initbench.schemes.gains import check_gain, resolve
+from initbench.schemes.gains import auto_check, check_gain, resolve
 from initbench.schemes.orthogonality import fill_orthogonal
 
 FAMILY = "orthogonal"
@@ -31,4 +31,4 @@ def build(*, gain: float | str = 1.0) -> Layerwise:
     def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
         return Law("orthogonal", fill_orthogonal(weight, layer, generator, resolve(factor, layer)))
 
-    return Layerwise("orthogonal", fill)
+    return Layerwise("orthogonal", fill, check=auto_check("orthogonal", factor))

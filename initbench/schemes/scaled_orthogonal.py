@@ -10,7 +10,7 @@ from initbench.nn.assign import Law
 from initbench.nn.layers import WeightLayer
 from initbench.schemes import Layerwise
 from initbench.schemes.arguments import choose
-from initbench.schemes.gains import check_gain, resolve
+from initbench.schemes.gains import check_gain, resolve, without_gain
 from initbench.schemes.orthogonality import fill_delta, fill_orthogonal
 from initbench.schemes.suitability import channels, leaves_holes, no_centre, refuse_where
 
@@ -43,6 +43,7 @@ def build(*, gain: float | str = 1.0, kernel: Kernel = "delta") -> Layerwise:
         return Law("scaled orthogonal", (fill_orthogonal if flat else fill_delta)(weight, layer, generator, gain))
 
     def reason(layer: WeightLayer) -> str | None:
-        return None if kernel == "flat" else no_centre(layer) or leaves_holes(layer)
+        uncentred = None if kernel == "flat" else no_centre(layer) or leaves_holes(layer)
+        return uncentred or (without_gain(layer) if factor == "auto" else None)
 
     return Layerwise("scaled_orthogonal", fill, check=refuse_where("scaled_orthogonal", reason))

@@ -23,7 +23,7 @@ def build(*, curvature: float = 0.3, c_at_zero: float = 0.9, branch_share: float
     C''(1) = `curvature`. ReLU and leaky ReLU become sqrt(2 / (1 + a^2)) leaky_relu(x, a) with the a for which the
     network's C(0) is `c_at_zero`. Weights, sums and inputs as in `dks`.
 
-    Applies to: linear layers and odd kernels no norm and no attention, activation modules, such as `mlp`.
+    Applies to: linear layers and odd kernels, no norm and no attention, activation modules, such as `mlp`.
     Needs: model hooks.
 
     Source: Zhang, Botev & Martens 2022 (Deep Learning without Shortcuts: Shaping the Kernel with Tailored Rectifiers),

@@ -7,7 +7,7 @@ from initbench.nn.assign import Law
 from initbench.nn.layers import WeightLayer
 from initbench.schemes import Layerwise
 from initbench.schemes.arguments import choose
-from initbench.schemes.gains import check_gain, resolve
+from initbench.schemes.gains import auto_check, check_gain, resolve
 from initbench.schemes.sampling import Distribution, scaled
 
 FAMILY = "variance scaling"
@@ -38,4 +38,4 @@ def build(*, distribution: Distribution = "normal", gain: float | str = 1.0) -> 
     def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
         return scaled(weight, layer, generator, gain=resolve(factor, layer), mode="fan_avg", distribution=distribution)
 
-    return Layerwise("xavier", fill)
+    return Layerwise("xavier", fill, check=auto_check("xavier", factor))

@@ -14,7 +14,7 @@ from initbench.schemes.orthogonality import as_it_is, centre, matrices
 from initbench.schemes.suitability import leaves_holes, no_centre, refuse_where
 
 FAMILY = "identity-like"
-ALIASES: dict[str, dict[str, object]] = {"zero": {}, "hadamard": {}}
+ALIASES: dict[str, dict[str, object]] = {"hadamard": {}}
 
 Normalization = Literal["paper", "repo"]
 BranchEnd = Literal["same", "zero"]
