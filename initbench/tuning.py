@@ -166,7 +166,7 @@ def summarize_tuned(config: ExperimentConfig, done: Done, view: View) -> Summary
     at_best = summarize(at_best_runs, same.reference if same.reference in there else None, **options)
     tuned = Tuned(
         key=tune.key,
-        base=config_file.value_of(config, tune.key),
+        base=make_grid(config, tune).base,
         seeds=tuning_seeds(config, tune),
         holdout=tune.holdout,
         trials=sum(len(found.trials) for found in searches.values() if found.complete),
@@ -177,7 +177,7 @@ def summarize_tuned(config: ExperimentConfig, done: Done, view: View) -> Summary
         at_best=at_best,
     )
     name = tune.key.rpartition(".")[2]
-    headline = f"At the same {name} ({value_text(make_grid(config, tune).base)}): {same.headline}. Each at its own best {name}: "
+    headline = f"At the same {name} ({value_text(tuned.base)}): {same.headline}. Each at its own best {name}: "
     notes = (*same.notes, *_notes(tuned), *(note for note in at_best.notes if note not in same.notes))
     return same.model_copy(update={"headline": headline + at_best.headline, "tuned": tuned, "notes": notes})
 

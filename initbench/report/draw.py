@@ -160,6 +160,8 @@ def _draw_line(axes: Axes, panel: Panel, line: Line, low: float, high: float) ->
     colour, dashes = _colour(line.scheme), DASHES[line.scheme // len(COLOURS) % len(DASHES)]
     if line.weight == "seed":
         axes.plot(xs, ys, color=colour, linewidth=0.6, alpha=0.4)
+        if panel.ticks:
+            _mark_edges(axes, panel, line, low, high)
     elif line.weight == "theory":
         axes.plot(xs, ys, color=INK, linewidth=1, linestyle=(0, (2, 2)), zorder=4)
     else:

@@ -9,10 +9,11 @@ from initbench.estimates import estimate_text
 from initbench.findings import Candidate, Recommendation, Summary, Tuned, TunedScheme
 from initbench.outcomes import find_metric, outcome
 from initbench.report.figures import Line, Panel, Plot, Points
-from initbench.report.tables import Table, scheme_table
+from initbench.report.tables import Table
 from initbench.report.tidy import summary as summary_csv
 from initbench.report.tidy import write
 from initbench.results import RunResult
+from initbench.summary import ends_text
 
 
 def plots(summary: Summary) -> tuple[Plot, ...]:
@@ -63,16 +64,21 @@ def study_tables(summary: Summary) -> tuple[Table, ...]:
 
 
 def _best_table(summary: Summary, tuned: Tuned) -> Table:
-    drawn = scheme_table(tuned.at_best)
-    same = {found.scheme: found for found in summary.schemes}
-    metric = find_metric(summary.metric, summary.target)
+    """A row a scheme: its best value, the metric of the verdict at the same value and at its own, and how its runs there ended."""
+    metric, name = find_metric(summary.metric, summary.target), tuned.key.rpartition(".")[2]
+    at_best = {found.scheme: found for found in tuned.at_best.schemes}
     rows = tuple(
-        (row[0], value_text(tuned.scheme(row[0]).best), estimate_text(metric, same[row[0]].estimate(metric.name)), *row[1:])
-        for row in drawn.rows
+        (
+            found.scheme,
+            value_text(best) if (best := tuned.scheme(found.scheme).best) is not None else "none trained",
+            estimate_text(metric, found.estimate(metric.name)),
+            estimate_text(metric, at_best[found.scheme].estimate(metric.name)) if found.scheme in at_best else "",
+            ends_text(at_best[found.scheme]) if found.scheme in at_best else "",
+        )
+        for found in summary.schemes
     )
-    name = tuned.key.rpartition(".")[2]
-    columns = (drawn.columns[0], f"best {name}", f"{metric.label} at the same {name}", *drawn.columns[1:])
-    return Table(f"Each scheme at its own best {name}", columns, rows, frozenset({1, 2, *(index + 2 for index in drawn.right)}))
+    columns = ("scheme", f"best {name}", f"{metric.label} at {name} {value_text(tuned.base)}", "at its own best", "seeds there")
+    return Table(f"Each scheme at its own best {name}", columns, rows, frozenset({1, 2, 3}))
 
 
 def _candidate_table(found: Recommendation) -> Table:

@@ -1,0 +1,46 @@
+"""Studies without training: every job that is asked for gets a made-up result at once."""
+
+from collections.abc import Callable
+
+from initbench import plan, studies
+from initbench.config import ExperimentConfig, Job, TrainConfig, View, parse_ref
+from initbench.results import Evaluation, RunResult, RunStatus
+
+
+def question(*schemes: str, seeds: int = 8, **more) -> ExperimentConfig:
+    found = {"train": TrainConfig(steps=16, lr=0.1), "tune": "train.lr", **more}
+    return plan.resolve_config(ExperimentConfig(schemes=tuple(parse_ref(name) for name in schemes), seeds=tuple(range(seeds)), **found))
+
+
+def made_up(job: Job, loss: float | None, status: RunStatus = RunStatus.COMPLETED) -> RunResult:
+    """A run with this final loss; None: it diverged."""
+    if loss is None:
+        status = RunStatus.DIVERGED
+    steps = job.train.steps or 0
+    ends = () if loss is None else (Evaluation(step=steps, epoch=steps / 4, test_loss=loss, test_accuracy=max(0.1, 1 - loss)),)
+    return RunResult(
+        job_id=plan.job_id(job),
+        job=job,
+        status=status,
+        reason="made up" if status is not RunStatus.COMPLETED else None,
+        first_bad_step=1 if loss is None else None,
+        classes=10,
+        train_losses=(2.3,) * steps if loss is not None else (),
+        evaluations=ends if status is RunStatus.COMPLETED else (),
+    )
+
+
+def carried_out(command: str, config: ExperimentConfig, loss_of: Callable[[Job], float | None]) -> tuple[dict[str, RunResult], int]:
+    """All results of a question, and how many times its plan grew."""
+    done: dict[str, RunResult] = {}
+    rounds = 0
+    while missing := [job for job in studies.jobs(command, config, done) if plan.job_id(job) not in done]:
+        done |= {plan.job_id(job): made_up(job, loss_of(job)) for job in missing}
+        rounds += 1
+        assert rounds < 20
+    return done, rounds
+
+
+def summary_of(command: str, config: ExperimentConfig, loss_of: Callable[[Job], float | None], view: View | None = None):
+    done, _ = carried_out(command, config, loss_of)
+    return studies.summarize_study(command, config, done, view or View())

@@ -1,0 +1,168 @@
+"""Each scheme at its own best value: what is tried, what is chosen, and that the test split and the reported seeds stay out of it."""
+
+import math
+
+import pytest
+import torch
+from race_support import carried_out, made_up, question, summary_of
+
+from initbench import plan, studies, tuning
+from initbench.config import View
+from initbench.errors import ConfigError
+from initbench.report import sensitivity
+from initbench.training.batches import held_out, to_device
+
+
+def bowl(best_of):
+    """Loss with its least value where each scheme has its best rate."""
+
+    def loss(job):
+        gap = math.log10(job.train.lr / best_of[str(job.scheme)])
+        return 0.2 + 0.3 * gap**2 + 0.001 * job.seed
+
+    return loss
+
+
+def test_the_grid_is_half_powers_of_ten_around_the_config():
+    assert tuning.make_grid(question("he", "xavier"), tuning.tune_of(question("he"))).values == (0.01, 0.0316, 0.1, 0.316, 1.0)
+
+
+def test_values_are_tried_on_held_out_images_and_on_other_seeds_than_the_reported_ones():
+    config = question("he", "xavier", seeds=4)
+    done, _ = carried_out("compare", config, bowl({"kaiming": 0.1, "xavier": 0.316}))
+    trials = [run.job for run in done.values() if run.job.train.holdout]
+    reported = [run.job for run in done.values() if not run.job.train.holdout]
+    assert {job.seed for job in trials} == {4, 5, 6}
+    assert {job.train.holdout for job in trials} == {0.2}
+    assert {job.seed for job in reported} == {0, 1, 2, 3}
+    assert len(trials) == 2 * 5 * 3
+
+
+def test_each_scheme_gets_its_own_best_value_and_both_comparisons_are_said():
+    summary = summary_of("compare", question("he", "xavier"), bowl({"kaiming": 0.1, "xavier": 0.316}))
+    assert [(found.scheme, found.best) for found in summary.tuned.schemes] == [("kaiming", 0.1), ("xavier", 0.316)]
+    assert summary.headline.startswith("At the same lr (0.1): kaiming beats xavier by ")
+    assert "Each at its own best lr: xavier and kaiming tie: no difference" in summary.headline
+    assert any("30 runs beside those reported" in note for note in summary.notes)
+
+
+def test_the_grid_is_widened_while_the_best_lies_at_its_edge():
+    config = question("he", "xavier")
+    done, rounds = carried_out("compare", config, bowl({"kaiming": 0.00316, "xavier": 0.1}))
+    found = tuning.look(config, config.schemes[0], done)
+    assert found.best == 0.00316
+    assert [point.value for point in found.points] == [0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316, 1.0]
+    assert not found.at_edge
+    assert rounds == 4
+
+
+def test_widening_ends_and_says_that_there_may_be_a_better_value():
+    summary = summary_of("compare", question("he", "xavier"), bowl({"kaiming": 1e9, "xavier": 0.1}))
+    assert summary.tuned.scheme("kaiming").best == 100.0
+    assert any("kaiming, 100.0, is at the edge of what was tried" in note for note in summary.notes)
+
+
+def test_a_scheme_that_diverges_everywhere_looks_lower_and_has_no_best_value():
+    config = question("he", "xavier")
+    summary = summary_of("compare", config, lambda job: None if str(job.scheme) == "xavier" else 0.5)
+    found = summary.tuned.scheme("xavier")
+    assert (found.best, found.points[0].value, found.points[0].diverged) == (None, 0.0001, 3)
+    assert "xavier has no best train.lr: no value trained on most seeds." in summary.notes
+
+
+def test_of_equal_losses_the_value_nearest_to_the_config_is_chosen():
+    summary = summary_of("compare", question("he", "xavier"), lambda job: 0.5)
+    assert {found.best for found in summary.tuned.schemes} == {0.1}
+
+
+def test_one_diverged_seed_of_three_does_not_hide_a_value_but_two_do():
+    def loss(job):
+        if job.train.lr == 0.316 and job.train.holdout and str(job.scheme) == "kaiming":
+            return None if job.seed == 8 else 0.1
+        if job.train.lr == 0.316 and job.train.holdout:
+            return None if job.seed in {8, 9} else 0.1
+        return 0.5
+
+    summary = summary_of("compare", question("he", "xavier"), loss)
+    assert [found.best for found in summary.tuned.schemes] == [0.316, 0.1]
+
+
+def test_given_values_are_tried_as_they_are():
+    config = question("he", "xavier", tune="train.momentum=0.5,0.9,0")
+    summary = summary_of("compare", config, lambda job: 0.5 + job.train.momentum / 10)
+    found = summary.tuned.scheme("kaiming")
+    assert ([point.value for point in found.points], found.best, found.at_edge) == ([0, 0.5, 0.9], 0, True)
+    words = question("he", "xavier", tune="train.optimizer=sgd,adam")
+    assert summary_of("compare", words, lambda job: 0.1 if job.train.optimizer == "adam" else 0.5).tuned.scheme("xavier").best == "adam"
+
+
+def test_a_parameter_of_the_model_can_be_tuned_from_its_default():
+    grid = tuning.make_grid(question("he"), question("he", tune="model.width").tune)
+    assert grid.values == (26, 81, 256, 810, 2560)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("train.lrr", "unknown key 'train.lrr'. Did you mean 'lr'"),
+        ("train.optimizer", "Say what to try: --tune train.optimizer=A,B,C"),
+        ("train.lr=0.1,-3", "must be greater than 0"),
+        ("seeds", "'seeds' cannot be tuned"),
+        ("model.wdith", "has no parameter 'wdith'. Did you mean 'width'"),
+    ],
+)
+def test_a_key_or_value_that_cannot_be_tuned_is_refused_with_what_to_do(key, words):
+    config = question("he", "xavier", tune=key)
+    with pytest.raises(ConfigError) as caught:
+        studies.jobs("compare", config, {})
+    assert words in str(caught.value)
+
+
+def test_runs_at_the_config_value_are_shared_with_those_at_the_best_value():
+    config = question("he", "xavier", seeds=4)
+    done, _ = carried_out("compare", config, bowl({"kaiming": 0.1, "xavier": 0.316}))
+    assert len(done) == 30 + 2 * 4 + 4
+
+
+def test_the_curve_shows_each_scheme_each_seed_and_what_diverged():
+    config = question("he", "xavier")
+    summary = summary_of("compare", config, lambda job: None if job.train.lr > 0.5 else bowl({"kaiming": 0.1, "xavier": 0.1})(job))
+    (plot,) = sensitivity.plots(summary)
+    (panel,) = plot.panels
+    thick = [line for line in panel.lines if line.weight == "middle"]
+    assert [line.label for line in thick] == ["kaiming (best 0.1)", "xavier (best 0.1)"]
+    assert thick[0].points[-1] == (0.0, None)
+    assert len(panel.lines) == 2 * (1 + 3)
+    assert "Triangles at the top: diverged" in panel.note
+    assert panel.ticks[0] == (-2.0, "0.01")
+
+
+def test_tables_say_both_figures_and_the_csv_has_every_trial():
+    config = question("he", "xavier")
+    done, _ = carried_out("compare", config, bowl({"kaiming": 0.1, "xavier": 0.316}))
+    summary = studies.summarize_study("compare", config, done, View(metric="final_test_loss"))
+    (table,) = sensitivity.study_tables(summary)
+    assert table.columns[2] == "test loss at lr 0.1"
+    assert [row[1] for row in table.rows] == ["0.1", "0.316"]
+    files = sensitivity.tables(summary, done.values())
+    assert files["tables/tuning.csv"].count("\n") == 31
+
+
+def test_held_out_images_are_never_trained_on_and_take_the_place_of_the_test_split():
+    from initbench.datasets import synthetic
+
+    data = to_device(synthetic.load(None, n=100, test=20, shape=(1, 4, 4)), torch.device("cpu"))
+    split = held_out(data, 0.2)
+    assert (len(split.x_train), len(split.x_test)) == (80, 20)
+    together = torch.cat([split.x_train, split.x_test]).flatten(1)
+    assert torch.equal(together[together.sum(1).argsort()].sum(1), data.x_train.flatten(1)[data.x_train.flatten(1).sum(1).argsort()].sum(1))
+    assert torch.equal(split.x_test, held_out(data, 0.2).x_test)
+    with pytest.raises(ConfigError, match="leaves one part empty"):
+        held_out(data, 0.001)
+
+
+def test_a_holdout_changes_the_name_of_a_run_and_its_absence_does_not():
+    (job, *_) = plan.make_jobs(question("he", tune=None))
+    other = job.model_copy(update={"train": job.train.model_copy(update={"holdout": 0.2})})
+    assert plan.job_id(other) != plan.job_id(job)
+    assert made_up(job, 0.1).job_id == plan.job_id(job)
