@@ -142,3 +142,12 @@ def test_no_two_weights_share_their_values(scheme):
 def test_a_report_survives_json(scheme):
     _, _, report = suited(scheme)
     assert InitReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_no_name_or_alias_is_given_twice():
+    entries = catalog.entries("scheme")
+    names = [*(entry.name for entry in entries), *(alias for entry in entries for alias in entry.aliases)]
+    assert len(names) == len(set(names)), sorted(name for name in names if names.count(name) > 1)
+    for entry in entries:
+        for alias, implied in entry.aliases.items():
+            assert set(implied) <= {parameter.name for parameter in entry.parameters}, alias

@@ -8,7 +8,7 @@ from schemes_support import assert_law, cases, init, weight_of
 from torch import nn
 
 from initbench.config import parse_ref
-from initbench.errors import ConfigError
+from initbench.errors import ConfigError, DoesNotApply
 from initbench.nn.seeds import generator
 from initbench.schemes.gains import gain_of, gaussian_gain, gradient_gain, torch_gain
 from initbench.training.initialize import initialize
@@ -142,3 +142,25 @@ def test_flax_recurrences_are_orthogonal_gate_by_gate_and_embeddings_scaled():
     table = nn.Embedding(100, 200)
     init(table, "flax_default", exclude=())
     assert_law(table.weight, "normal", 200**-0.5)
+
+
+class Bump(nn.Module):
+    def forward(self, x):
+        return 3 * torch.exp(-(x**2))
+
+
+def test_auto_finds_the_gain_of_a_users_own_activation():
+    model = nn.Sequential(nn.Linear(40, 40), Bump(), nn.Linear(40, 40))
+    for scheme in ("gaussian_gain", "kaiming:nonlinearity=auto", "xavier:gain=auto", "orthogonal:gain=auto"):
+        report, layers = initialize(model, parse_ref(scheme), seed=0, inputs=torch.randn(2, 40))
+        assert layers[0].activation == "bump"
+        assert report.parameters[0].target_std ** 2 * 40 == pytest.approx(math.sqrt(5) / 9, rel=1e-6)
+
+
+def test_auto_refuses_where_no_gain_can_be_found():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Threshold(50.0, 0.0), nn.Linear(4, 4))
+    before = model[2].weight.clone()
+    for scheme in ("gaussian_gain", "kaiming:nonlinearity=auto", "delta_orthogonal:gain=auto", "scaled_orthogonal:gain=auto"):
+        with pytest.raises(DoesNotApply, match="no gain can be found for the activation after it"):
+            initialize(model, parse_ref(scheme), seed=0, inputs=torch.randn(2, 4))
+    assert torch.equal(model[2].weight, before)
