@@ -151,3 +151,37 @@ def test_no_name_or_alias_is_given_twice():
     for entry in entries:
         for alias, implied in entry.aliases.items():
             assert set(implied) <= {parameter.name for parameter in entry.parameters}, alias
+
+
+class Nothing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(64))
+
+    def forward(self, x):
+        return x.flatten(1) * self.scale
+
+
+@pytest.mark.parametrize("scheme", NAMES)
+def test_a_model_without_weights_is_no_accident(scheme):
+    try:
+        report = start(scheme, Nothing())
+    except DoesNotApply as error:
+        assert scheme in str(error)  # noqa: PT017
+    else:
+        assert [entry.parameter for entry in report.parameters] == ["scale"]
+
+
+def test_a_recurrent_model_gets_what_can_be_done():
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(8, 16, batch_first=True), nn.Linear(16, 5)
+
+        def forward(self, x):
+            return self.head(self.lstm(x.flatten(1, 2))[0][:, -1])
+
+    for scheme in ("lsuv", "krahenbuhl", "autoinit_jacobian", "kaiming", "orthogonal", "gaussian_gain", "metainit", "gradinit"):
+        report = start(scheme, Reader())
+        assert report.untouched == ()
+        assert all(entry.std is not None for entry in report.parameters)

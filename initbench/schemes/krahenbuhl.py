@@ -105,7 +105,9 @@ def learning_rates(model: nn.Module, inputs: Tensor, layers: tuple[WeightLayer, 
     wanted = [layer.weight for layer in layers]
     with torch.enable_grad():
         outputs = layer_outputs(model, inputs)
-        last = next(outputs[layer.parameter] for layer in reversed(layers) if layer.parameter in outputs)
+        last = next((outputs[layer.parameter] for layer in reversed(layers) if layer.parameter in outputs), None)
+        if last is None:
+            return {layer.parameter: 0.0 for layer in layers}
         vector = torch.randn(last.shape, generator=generator(seed, "krahenbuhl", "output")).to(last.device, last.dtype)
         gradients = torch.autograd.grad(last, wanted, vector, allow_unused=True)
     return {

@@ -35,7 +35,8 @@ def build(*, gain: float = 1.0) -> Structural:
     def plan(model: nn.Module, context: InitContext) -> Plan:
         layers = context.own_layers(model)
         _refuse(context.layers, layers)
-        first, last = context.layers[0].parameter, context.layers[-1].parameter
+        names = [layer.parameter for layer in context.layers] or [""]
+        first, last = names[0], names[-1]
 
         def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
             weight.zero_()
