@@ -1,7 +1,7 @@
 """Follows one forward pass and writes down the network as theory sees it: weights, activations, norms, pooling, sums."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from initbench.errors import ConfigError
 from initbench.nn import operations as ops
-from initbench.nn.activation import called, is_elementwise
+from initbench.nn.activation import called, is_elementwise, recognized
 from initbench.nn.layers import WeightLayer
 from initbench.nn.watch import untouched
 from initbench.theory.activations import Activation, find, from_function
@@ -45,10 +45,18 @@ def trace_network(model: nn.Module, layers: tuple[WeightLayer, ...], specs: dict
         with watch:
             output = model(few)
     last = watch.at(output) if isinstance(output, Tensor) else NO_SOURCE
-    if last != len(watch.nodes) - 1:
-        watch.nodes.append(Unknown((), "the output of the model does not come from its last operation"))
+    nodes = _used(watch.nodes, last) if last >= 0 else (*watch.nodes, Unknown((), "the output of the model cannot be followed"))
     entering = None if watch.entering is None else inputs.reshape(len(inputs), *watch.entering.shape[1:])
-    return Traced(NetworkSpec(tuple(watch.nodes)), entering)
+    return Traced(NetworkSpec(nodes), entering)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A tensor as an elementwise function of what node `base` gives; `bent` where it is not a straight line."""
+
+    base: int
+    function: Callable[[Tensor], Tensor]
+    bent: bool = False
 
 
 @dataclass
@@ -59,6 +67,7 @@ class _Watch(TorchFunctionMode):
     nodes: list[Node] = field(default_factory=list)
     entering: Tensor | None = None
     places: dict[int, tuple[int, Tensor]] = field(default_factory=dict)
+    chains: dict[int, Chain] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -106,13 +115,20 @@ class _Watch(TorchFunctionMode):
     ) -> int:
         source, shape = self.at(known[0]), shapes[0]
         unknown = Unknown(self._sources(known), f"'{name}' has no formula")
+        chain = self._chain(name, func, args, kwargs, known, result) if spec is None else None
+        if chain is not None:
+            self.chains[id(result)] = chain
+            if chain.bent:
+                return self._bent(chain, name, args, kwargs, known)
         if spec is not None:
             return self._weight(source, spec, known[0]) if len(known) == 1 and name in ops.WEIGHTED else self._add(unknown)
-        if len(known) == 2 and name in {"add", "radd", "iadd"} and self.at(known[1]) != source:
-            return self._add(Add(*self._sources(known))) if shapes[0] == shapes[1] and not _alpha(kwargs) else self._add(unknown)
+        if len(known) == 2 and name in {"add", "radd", "iadd"}:
+            return self._sum(self.at(known[0]), self.at(known[1]), unknown, plain=shapes[0] == shapes[1] and kwargs.get("alpha", 1) == 1)
         if len(known) > 1:
             return self._add(unknown)
         if name in SILENT:
+            if shape == tuple(result.shape) and id(known[0]) in self.chains:
+                self.chains[id(result)] = self.chains[id(known[0])]
             return self._reshaped(source, shape, tuple(result.shape), unknown)
         if name in ops.NORMALIZATIONS:
             return self._norm(name, source, shape, args, kwargs, unknown)
@@ -122,8 +138,51 @@ class _Watch(TorchFunctionMode):
         if name in ops.SCALINGS | ops.SUMS:
             factor = _factor(name, args, kwargs)
             return source if factor == 1 else self._add(unknown if factor is None else Scale(source, factor))
-        activation = _activation(name, func, args, kwargs)
-        return self._add(unknown) if activation is None else self._apply(source, activation)
+        return self._add(unknown)
+
+    def _chain(
+        self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], known: list[Tensor], result: Tensor
+    ) -> Chain | None:
+        """The result as an elementwise function of one earlier signal; None where it is none."""
+        found = [self.chains.get(id(tensor), Chain(self.at(tensor), torch.clone)) for tensor in known]
+        elementwise = name in ops.BENT | ops.SCALINGS | ops.SUMS or (len(known) == 1 and name not in SILENT | ops.PASSING | ops.PIECES)
+        if len({chain.base for chain in found}) > 1 or result.shape != known[0].shape or not elementwise:
+            return None
+        by_id = {id(tensor): chain for tensor, chain in zip(known, found, strict=True)}
+
+        def function(x: Tensor) -> Tensor:
+            filled = [by_id[id(item)].function(x) if id(item) in by_id else item for item in args]
+            named = {key: by_id[id(item)].function(x) if id(item) in by_id else item for key, item in kwargs.items()}
+            return func(*filled, **named)  # type: ignore[no-any-return]
+
+        if called(name, args, kwargs) or is_elementwise(function):
+            return Chain(found[0].base, function, bent=True)
+        return Chain(found[0].base, function) if len(known) == 1 and name in ops.SCALINGS else None
+
+    def _bent(self, chain: Chain, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], known: list[Tensor]) -> int:
+        """The node of an activation: named where it is a known one, else the function itself."""
+        simple = len(known) == 1 and not (id(known[0]) in self.chains and self.chains[id(known[0])].bent)
+        named = called(name, args, kwargs) if simple else recognized(chain.function)
+        if named is not None and not named.startswith("glu"):
+            return self._apply(self.at(known[0]) if simple else chain.base, named)
+        try:
+            return self._apply(chain.base, from_function(lambda x: chain.function(torch.from_numpy(x)).numpy(), name))
+        except ConfigError as error:
+            return self._add(Unknown((chain.base,), str(error)))
+
+    def _sum(self, first: int, second: int, unknown: Unknown, *, plain: bool) -> int:
+        """A sum of two signals, of which one comes from weights that the other has not seen."""
+        if not plain or first == NO_SOURCE or second == NO_SOURCE:
+            return self._add(unknown)
+        if self._origins(first) & self._origins(second):
+            return self._add(Unknown(unknown.sources, "it adds two functions of one signal"))
+        return self._add(Add(first, second))
+
+    def _origins(self, place: int) -> frozenset[int]:
+        """The weight layers (and the input) that a signal comes from without another weight between."""
+        if place < 0 or isinstance(self.nodes[place], Weight):
+            return frozenset([place])
+        return frozenset[int]().union(*(self._origins(source) for source in sources(self.nodes[place])))
 
     def _weight(self, source: int, spec: LayerSpec, tensor: Tensor) -> int:
         if source == INPUT:
@@ -164,8 +223,24 @@ class _Watch(TorchFunctionMode):
         return self._add(Apply(source, activation))
 
 
-def _alpha(kwargs: dict[str, Any]) -> bool:
-    return bool(kwargs.get("alpha", 1) != 1)
+def _used(nodes: list[Node], last: int) -> tuple[Node, ...]:
+    """The nodes that the last one depends on, renumbered."""
+    wanted, waiting = set[int](), [last]
+    while waiting:
+        place = waiting.pop()
+        if place >= 0 and place not in wanted:
+            wanted.add(place)
+            waiting += sources(nodes[place])
+    order = {place: number for number, place in enumerate(sorted(wanted))}
+    return tuple(_renumbered(nodes[place], order) for place in sorted(wanted))
+
+
+def _renumbered(node: Node, order: dict[int, int]) -> Node:
+    if isinstance(node, Unknown):
+        return replace(node, sources=tuple(order.get(source, source) for source in node.sources))
+    if isinstance(node, Add):
+        return replace(node, first=order.get(node.first, node.first), second=order.get(node.second, node.second))
+    return replace(node, source=order.get(node.source, node.source))
 
 
 def _rises(name: str) -> bool:
@@ -211,17 +286,3 @@ def _pool(name: str, source: int, shape: tuple[int, ...], args: tuple[Any, ...],
 
 def _pair(value: Any) -> tuple[int, int]:
     return (int(value[0]), int(value[-1])) if isinstance(value, tuple | list) else (int(value), int(value))
-
-
-def _activation(name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | Activation | None:
-    """The activation behind a call: named, or any elementwise function of one tensor."""
-    named = called(name, args, kwargs)
-    if named is not None and named.partition(":")[0] != "glu":
-        return named
-    rest = args[1:]
-    if not args or not isinstance(args[0], Tensor) or not is_elementwise(lambda x: func(x, *rest, **kwargs)):
-        return None
-    try:
-        return from_function(lambda x: func(torch.from_numpy(x), *rest, **kwargs).numpy(), name)
-    except ConfigError:
-        return None

@@ -1,0 +1,188 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from initbench.config import Ref
+from initbench.results import LayerStats, Setter
+from initbench.theory.network import Add, Apply, Flatten, Norm, Pool, Scale, Unknown, Weight
+from initbench.training import predict, probes
+from initbench.training.graph import trace_network
+from initbench.training.initialize import initialize
+
+
+@pytest.fixture(scope="module")
+def batch():
+    source = torch.Generator().manual_seed(3)
+    labels = torch.arange(80) % 10
+    centers = torch.randn(10, 1, 8, 8, generator=source)
+    return 0.5 * torch.randn(80, 1, 8, 8, generator=source) + 0.8 * centers[labels] + 0.3, labels
+
+
+def predicted(model, batch, scheme="kaiming", **params):
+    inputs, labels = batch
+    report, layers = initialize(model, Ref(name=scheme, params=params), seed=0, inputs=inputs[:4])
+    return predict.predictions(model, layers, report, inputs, labels), layers, report
+
+
+def nodes_of(model, batch):
+    inputs, _ = batch
+    report, layers = initialize(model, Ref(name="kaiming"), seed=0, inputs=inputs[:4])
+    return trace_network(model, layers, predict.layer_specs(layers, report), inputs).network.nodes
+
+
+def mlp(activation, *, width=64, depth=4, inputs=64):
+    parts = [nn.Flatten()]
+    for size in [inputs] + [width] * (depth - 1):
+        parts += [nn.Linear(size, width), activation()]
+    return nn.Sequential(*parts, nn.Linear(width, 10))
+
+
+class Sine(nn.Module):
+    def forward(self, x):
+        return torch.sin(x) + 0.1 * x
+
+
+class Skip(nn.Module):
+    def __init__(self, *parts):
+        super().__init__()
+        self.branch = nn.Sequential(*parts)
+
+    def forward(self, x):
+        return x + 0.5 * self.branch(x)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.GELU, Sine])
+@pytest.mark.parametrize("scheme", ["kaiming", "torch_default", "orthogonal"])
+def test_most_measurements_of_an_initialized_model_lie_in_the_band(batch, activation, scheme):
+    inputs, labels = batch
+    model = mlp(activation)
+    found, layers, _ = predicted(model, batch, scheme)
+    stats = probes.to_stats(layers, [probes.ProbeRecord(0, probes.measure(model, layers, inputs, labels))])
+    inside = 0
+    for entry in predict.filled(stats, found):
+        inside += (
+            entry.predicted_pre_activation_variance_low <= entry.pre_activation_variance <= entry.predicted_pre_activation_variance_high
+        )
+        inside += entry.predicted_gradient_variance_low <= entry.gradient_variance <= entry.predicted_gradient_variance_high
+        assert entry.prediction_note is None
+    assert inside >= 6
+
+
+def test_only_step_zero_is_filled_in(batch):
+    found, layers, _ = predicted(mlp(nn.ReLU), batch)
+    stats = [LayerStats(step=step, layer=layers[0].name, position=0) for step in (0, 10)]
+    first, later = predict.filled(stats, found)
+    assert first.predicted_pre_activation_variance == pytest.approx(found[layers[0].name].pre_activation.line, rel=1e-5)
+    assert later == stats[1]
+
+
+def test_the_prediction_follows_the_scheme_and_its_gain(batch):
+    one, layers, _ = predicted(mlp(nn.ReLU), batch, "normal", std=0.1)
+    two, _, _ = predicted(mlp(nn.ReLU), batch, "normal", std=0.2)
+    name = layers[0].name
+    assert two[name].pre_activation.line == pytest.approx(4 * one[name].pre_activation.line)
+
+
+def test_the_laws_come_from_the_report(batch):
+    _, layers, report = predicted(mlp(nn.ReLU), batch, "torch_default")
+    spec = predict.layer_specs(layers, report)[layers[1].parameter]
+    assert (spec.law, spec.bias_law) == ("uniform", "uniform")
+    assert spec.std == pytest.approx(1 / math.sqrt(3 * 64))
+    assert spec.bias_std == pytest.approx(1 / math.sqrt(3 * 64))
+
+
+def test_weights_that_nothing_describes_are_measured(batch):
+    _, layers, report = predicted(mlp(nn.ReLU), batch)
+    bare = report.model_copy(
+        update={"parameters": tuple(e.model_copy(update={"law": None, "setter": Setter.KEPT}) for e in report.parameters)}
+    )
+    spec = predict.layer_specs(layers, bare)[layers[1].parameter]
+    assert spec.law == "measured"
+    assert spec.std == pytest.approx(math.sqrt(2 / 64), rel=0.05)
+    assert spec.mean == 0
+
+
+def test_the_network_is_written_down_as_it_is_run(batch):
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.GroupNorm(1, 6), nn.Tanh(), nn.AvgPool2d(2),
+        nn.Flatten(), nn.Dropout(0.5), Skip(nn.Linear(6, 6)), nn.Linear(6, 10),
+    )  # fmt: skip
+    kinds = [type(node) for node in nodes_of(model, batch)]
+    assert kinds == [Weight, Apply, Pool, Weight, Norm, Apply, Pool, Flatten, Weight, Scale, Add, Weight]
+
+
+def test_a_function_that_is_not_known_ends_the_prediction_with_its_name(batch):
+    class Sorted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(64, 32), nn.Linear(32, 10)
+
+        def forward(self, x):
+            return self.head(torch.cumsum(self.first(x.flatten(1)), 1))
+
+    model = Sorted()
+    assert any(isinstance(node, Unknown) for node in nodes_of(model, batch))
+    found, _, _ = predicted(model, batch)
+    assert found["first"].pre_activation is not None
+    assert found["first"].gradient is None
+    assert "cumsum" in found["head"].note
+
+
+def test_tracing_leaves_the_model_and_the_random_state_as_they_were(batch):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 10)).train()
+    initialize(model, Ref(name="kaiming"), seed=0, inputs=batch[0][:4])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    predicted(model, batch)
+    assert model.training
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("scheme", "sentence"), [("uniform", "mean 0.5"), ("identity", "weights of the law 'identity'")]
+)  # fmt: skip
+def test_schemes_outside_the_theory_say_so(batch, scheme, sentence):
+    found, _, _ = predicted(mlp(nn.ReLU), batch, scheme)
+    assert all(sentence in entry.note and entry.pre_activation is None for entry in found.values())
+
+
+def test_a_model_whose_forward_fails_costs_the_prediction_and_not_the_run(batch):
+    class Broken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(64, 10)
+
+        def forward(self, x):
+            if not torch.is_grad_enabled():
+                raise RuntimeError("out of luck")
+            return self.head(x.flatten(1))
+
+    inputs, labels = batch
+    model = Broken()
+    report, layers = initialize(model, Ref(name="kaiming"), seed=0)
+    found = predict.predictions(model, layers, report, inputs, labels)
+    assert found["head"].note == "no prediction: the model could not be followed (out of luck)"
+
+
+def test_a_layer_used_twice_has_no_prediction(batch):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.head = nn.Linear(64, 64), nn.Linear(64, 10)
+
+        def forward(self, x):
+            return self.head(torch.relu(self.inner(torch.relu(self.inner(x.flatten(1))))))
+
+    found, _, _ = predicted(Twice(), batch)
+    assert "more than once" in found["inner"].note
+
+
+def test_without_labels_only_activations_are_predicted(batch):
+    model = mlp(nn.ReLU)
+    report, layers = initialize(model, Ref(name="kaiming"), seed=0)
+    found = predict.predictions(model, layers, report, batch[0])
+    assert all(entry.pre_activation is not None and entry.gradient is None for entry in found.values())
+    assert all(entry.note == "no prediction: there are no labels" for entry in found.values())
