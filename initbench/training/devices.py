@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import sys
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 
@@ -42,7 +43,7 @@ def device_name(device: torch.device) -> str:
 
 @contextlib.contextmanager
 def small_runs() -> Iterator[None]:
-    """Within: one thread a process, denormal numbers are zero, and glibc keeps freed memory.
+    """Within: one thread a process, denormal numbers are zero, glibc keeps freed memory, and CUDA multiplies in full float32.
 
     Every engine runs its jobs within, so that the same job gives the same bytes in each. Denormals are flushed because
     arithmetic with them is up to a hundred times slower, and a signal that has vanished that far is gone.
@@ -52,10 +53,28 @@ def small_runs() -> Iterator[None]:
     torch.set_flush_denormal(True)
     keep_freed_memory()
     try:
-        yield
+        with products("ieee"):
+            yield
     finally:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(False)
+
+
+@contextlib.contextmanager
+def products(arithmetic: Literal["ieee", "tf32"]) -> Iterator[None]:
+    """Within, CUDA multiplies float32 matrices and convolves in full precision (ieee) or with 10 bits of it (tf32).
+
+    torch's own default is ieee for matrices and tf32 for convolutions.
+    """
+    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [kind.fp32_precision for kind in kinds]
+    for kind in kinds:
+        kind.fp32_precision = arithmetic
+    try:
+        yield
+    finally:
+        for kind, earlier in zip(kinds, before, strict=True):
+            kind.fp32_precision = earlier
 
 
 def keep_freed_memory() -> None:

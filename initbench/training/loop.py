@@ -16,6 +16,7 @@ from initbench.nn.seeds import derived_seed
 from initbench.results import Evaluation, InitReport, LayerStats
 from initbench.training import probes
 from initbench.training.batches import DeviceData, batches, memory_format, probe_batch
+from initbench.training.devices import products
 from initbench.training.evaluate import evaluate
 from initbench.training.optimizers import Optimizer, learning_rate
 
@@ -99,9 +100,9 @@ class Run:
 
     def precision(self) -> AbstractContextManager[object]:
         """The autocast that the job asks for."""
-        if self.job.train.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.data.device.type, torch.bfloat16)
+        if self.job.train.precision == "bfloat16":
+            return torch.autocast(self.data.device.type, torch.bfloat16, cache_enabled=False)
+        return nullcontext()
 
     def look(self, step: int) -> bool:
         """Whether all losses of the first `step` steps are finite; waits for the device."""
@@ -168,7 +169,7 @@ def train(
     the CPU). From the first loss that is not finite everything is cut off.
     """
     devices = [data.device.index or 0] if data.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), products("tf32" if job.train.precision == "tf32" else "ieee"):
         torch.manual_seed(derived_seed(job.seed, "training"))
         with watch.part("train"):
             run = Run(model, layers, data, job)

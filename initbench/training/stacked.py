@@ -10,6 +10,7 @@ from torch.nn import functional
 from initbench.nn.seeds import derived_seed
 from initbench.training import probes
 from initbench.training.batches import memory_format, probe_batch
+from initbench.training.devices import products
 from initbench.training.loop import LOOK_EVERY_STEPS, REPORT_SECONDS, Run, Stepped, Stopwatch, Trained
 from initbench.training.stack import Stack, refuse_different
 from initbench.training.stacked_feed import StackedFeed
@@ -37,7 +38,7 @@ def train_stacked(
     """
     data = ready[0].data
     devices = [data.device.index or 0] if data.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), products("tf32" if ready[0].job.train.precision == "tf32" else "ieee"):
         with watch.part("train"):
             layout = memory_format(ready[0].model, data.device)
             refuse_different([run.model for run in ready], probe_batch(data, CHECK_IMAGES, layout)[0])

@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 TRACE_IMAGES = 8
 """Images that a model is traced and checked with."""
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What errors that are no OutOfMemoryError say when there is no memory."""
 DATA_SETS_KEPT = 2
 """Data sets that a process keeps for the next job."""
 
@@ -197,7 +199,7 @@ def _reason(error: Exception, device: str) -> str:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)
 
 
 def _is_users(filename: str) -> bool:
