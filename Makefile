@@ -32,5 +32,8 @@ check: $(STAMP)  ## linters, type checker, import contract
 smoke: $(STAMP)  ## the smoke benchmark: fails when an initialization no longer does what it must
 	$(BIN)/initbench smoke
 
+docs: $(STAMP)   ## make docs/schemes.md anew from the source of the schemes
+	$(BIN)/python docs/generate.py
+
 clean:           ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from initbench.api import compare, init_network, load_results, run
+    from initbench.api import build_model, compare, init_network, load_results, run
 
 __version__ = "0.1.0"
-__all__ = ["compare", "init_network", "load_results", "run"]
+__all__ = ["build_model", "compare", "init_network", "load_results", "run"]
 
 
 def __getattr__(name: str) -> Any:
     """Imports a public function when it is first used, so that `import initbench` costs nothing."""
     if name in __all__:
-        from initbench import api
+        from initbench import api, probing
 
-        return getattr(api, name)
+        return getattr(probing if name == "probe" else api, name)
     raise AttributeError(f"module 'initbench' has no attribute '{name}'")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from initbench import store
+from initbench import catalog, store
 from initbench.asking import Look, configure, options, race_question, view_of
 from initbench.config import Execution, InitRules, Ref, View, as_ref
 from initbench.errors import StorageError
@@ -40,6 +40,7 @@ __all__ = [
     "Plan",
     "Results",
     "against_reference",
+    "build_model",
     "carry_out",
     "compare",
     "configure",
@@ -155,6 +156,16 @@ def recommend(
 def against_reference(folder: str | Path, name: str) -> tuple[Line, ...]:
     """Published figures beside those of a results folder. Raises: ConfigError when it asks another question."""
     return against(load_results(folder), name)
+
+
+def build_model(model: str | Ref = "mlp", shape: Sequence[int] = (1, 28, 28), classes: int = 10, seed: int = 0) -> nn.Module:
+    """A model of the catalogue or a file of your own, on the CPU, for inputs of one shape: `build_model("resnet:depth=8")`.
+
+    The global random state is not used. Raises: ConfigError when there is no such model or it does not take its parameters.
+    """
+    from initbench.models.building import build_model as build
+
+    return build(catalog.resolve("model", as_ref(model)), tuple(shape), classes, seed)
 
 
 def init_network(

@@ -42,6 +42,7 @@ from initbench.options import (
     Tune,
     Verbose,
 )
+from initbench.probe_commands import probe
 from initbench.running import carry_out, run_plan
 from initbench.study_commands import recommend, report
 
@@ -71,6 +72,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(rich_help_panel="Run", epilog="Example: initbench recommend --model mlp:depth=10")(recommend)
+app.command(rich_help_panel="Run", epilog="Example: initbench probe kaiming xavier --model mlp:depth=30")(probe)
 app.command(rich_help_panel="Look", epilog="Example: initbench report results/latest --reference kaiming")(report)
 app.add_typer(data_app, name="data", rich_help_panel="Look")
 app.add_typer(config_app, name="config", rich_help_panel="Look")
@@ -226,7 +228,7 @@ def show(name: Name) -> None:
     """Show a scheme, model, dataset, engine or config: formula, parameters, source, how to use it."""
     for found in guide.shown(name):
         if isinstance(found, catalog.Entry):
-            console.entry_page(found, guide.example(found))
+            console.entry_page(found, guide.page(found), guide.example(found))
         else:
             console.text(found.read_text(encoding="utf-8"))
 

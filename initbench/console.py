@@ -16,6 +16,7 @@ from rich.table import Table
 from initbench.catalog import Entry
 from initbench.findings import Summary
 from initbench.guide import Line as Listed
+from initbench.guide import Page
 from initbench.provenance import Check
 from initbench.published import Line
 from initbench.results import RunResult
@@ -202,33 +203,33 @@ def layers(summary: Summary, results: Sequence[RunResult]) -> None:
             text("")
 
 
-def entry_page(entry: Entry, example: str) -> None:
+def entry_page(entry: Entry, page: Page, example: str) -> None:
     """Everything the catalogue knows of one name."""
     console = Console(highlight=False)
-    console.print(f"[bold cyan]{escape(entry.name)}[/bold cyan] [dim]({entry.kind})[/dim]\n")
-    console.print("\n\n".join(escape(_flowing(paragraph)) for paragraph in entry.doc.strip().split("\n\n")))
+    console.print(f"[bold cyan]{escape(entry.name)}[/bold cyan] [dim]({entry.kind}{f', {entry.family}' if entry.family else ''})[/dim]\n")
+    console.print(escape(page.summary))
+    for paragraph in page.formula:
+        console.print(f"\n{escape(paragraph)}")
+    for title, part in (("Applies to", page.applies), ("Needs", page.needs)):
+        if part:
+            console.print(f"\n[bold]{title}[/bold] {escape(part)}")
     if entry.aliases:
         console.print("\n[bold]Also known as[/bold]")
         for alias, params in sorted(entry.aliases.items()):
-            console.print(
-                f"  {alias}" + (f" = {entry.name}:" + ",".join(f"{key}={value}" for key, value in params.items()) if params else "")
-            )
+            meaning = f" = {entry.name}:" + ",".join(f"{key}={value}" for key, value in params.items()) if params else ""
+            console.print(f"  {alias}{meaning}")
     if entry.parameters:
         console.print("\n[bold]Parameters[/bold]")
         drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
         for parameter in entry.parameters:
-            default = "required" if parameter.required else f"default {_plain(parameter.default)}"
+            default = "required" if parameter.required else f"default {plain(parameter.default)}"
             allowed = ", ".join(map(str, parameter.choices)) or parameter.annotation
             drawn.add_row(f"[cyan]{parameter.name}[/cyan]", escape(allowed), escape(default))
         console.print(drawn)
+    if page.source:
+        console.print(f"\n[bold]Source[/bold]\n{escape(page.source)}")
     console.print(f"\n[bold]File[/bold]\n  {escape(entry.path.name)} [dim]in {escape(str(entry.path.parent))}[/dim]", soft_wrap=True)
     console.print(f"\n[bold]In Python[/bold]\n{escape(example)}", soft_wrap=True)
-
-
-def _flowing(paragraph: str) -> str:
-    """A paragraph without its line ends; indented ones and lists keep theirs."""
-    lines = paragraph.splitlines()
-    return paragraph if any(line.startswith((" ", "-", "*")) for line in lines) else " ".join(lines)
 
 
 def question_text(steps: Plan) -> str:
@@ -242,5 +243,6 @@ def count_text(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A default value as a config file has it."""
     return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)

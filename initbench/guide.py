@@ -1,6 +1,7 @@
 """What there is to choose from and what works here, for people: the content of `list`, `show` and `doctor`."""
 
 import contextlib
+import re
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,8 @@ LISTED = (*KINDS, "configs")
 """What `list` lists."""
 EXAMPLE_VALUES = {"str": "NAME", "float": "0.5"}
 """What stands for a required parameter in an example."""
+APPLIES, NEEDS = "Applies to:", "Needs:"
+"""The labels in the docstring of a scheme."""
 ROOM_GIB = 1.0
 """Less free disk space than this is worth a warning."""
 
@@ -53,16 +56,49 @@ def shown(name: str) -> tuple[catalog.Entry | Path, ...]:
     return tuple(found)
 
 
+class Page(NamedTuple):
+    """What the docstring of a scheme says, part by part, as flowing text; a part that it does not have is empty."""
+
+    summary: str
+    formula: tuple[str, ...]
+    applies: str
+    needs: str
+    source: str
+    model: str
+
+
+def page(entry: catalog.Entry) -> Page:
+    """The parts of an entry's docstring, and a shipped model that a scheme applies to: the first that `Applies to` names."""
+    paragraphs = [_flowing(part) for part in entry.doc.strip().split("\n\n")]
+    told = next((part for part in paragraphs if part.startswith(APPLIES)), "")
+    applies, _, needs = told.removeprefix(APPLIES).partition(NEEDS)
+    formula = tuple(part for part in paragraphs[1:] if part != told and not part.startswith("Source:"))
+    models = {model.name for model in catalog.entries("model")}
+    named = (ref for ref in re.findall(r"`([^`]+)`", applies) if ref.partition(":")[0] in models)
+    return Page(entry.summary, formula, applies.strip(), needs.strip(), entry.source, next(named, "mlp"))
+
+
+def _flowing(paragraph: str) -> str:
+    """A paragraph without its line ends; indented ones and lists keep theirs."""
+    lines = paragraph.splitlines()
+    return paragraph if any(line.startswith((" ", "-", "*")) for line in lines) else " ".join(lines)
+
+
+def setting(entry: catalog.Entry) -> str:
+    """The name with a value for every parameter that has no default, such as `constant:value=0.5`."""
+    needed = [f"{found.name}={EXAMPLE_VALUES.get(found.annotation, 1)}" for found in entry.parameters if found.required]
+    return f"{entry.name}:{','.join(needed)}" if needed else entry.name
+
+
 def example(entry: catalog.Entry) -> str:
-    """Lines of Python that use an entry, to be pasted."""
-    needed = ",".join(
-        f"{parameter.name}={EXAMPLE_VALUES.get(parameter.annotation, 1)}" for parameter in entry.parameters if parameter.required
-    )
-    name = f"{entry.name}:{needed}" if needed else entry.name
-    if entry.kind == "scheme":
-        return f'from initbench import init_network\nreport = init_network(model, method="{name}", seed=0)'
-    word = f', {entry.kind}="{name}"'
-    return f'from initbench import compare\nprint(compare(["xavier", "kaiming"]{word}).summary.headline)'
+    """Two lines of Python that use an entry, to be pasted."""
+    name = setting(entry)
+    if entry.kind != "scheme":
+        return f'from initbench import compare\nprint(compare(["xavier", "kaiming"], {entry.kind}="{name}").summary.headline)'
+    told = page(entry)
+    if "data" in told.needs or "example batch" in told.needs:
+        return f'from initbench import run\nprint(run("{name}", model="{told.model}", steps=10).results[0].init)'
+    return f'from initbench import build_model, init_network\nprint(init_network(build_model("{told.model}"), "{name}", seed=0))'
 
 
 def doctor(data_dir: str | None = None) -> tuple[Check, ...]:

@@ -19,7 +19,7 @@ def test_an_unknown_name_is_told_with_the_nearest_of_any_kind():
 
 @pytest.mark.parametrize(
     ("kind", "name", "words"),
-    [("scheme", "kaiming", 'method="kaiming"'), ("model", "mlp", 'model="mlp"'), ("dataset", "npz", 'dataset="npz:file=NAME"')],
+    [("scheme", "kaiming", '"kaiming"'), ("model", "mlp", 'model="mlp"'), ("dataset", "npz", 'dataset="npz:file=NAME"')],
 )
 def test_an_example_uses_the_entry(kind, name, words):
     example = guide.example(guide.catalog.find(kind, name)[0])
@@ -32,3 +32,24 @@ def test_the_doctor_says_which_data_are_there(tmp_path, monkeypatch):
     data, disk = guide.doctor(str(tmp_path))
     assert data.found.startswith(f"mnist5k (data folder: {tmp_path}")
     assert disk.what == "disk"
+
+
+def test_a_page_has_the_parts_of_a_docstring():
+    entry = guide.catalog.find("scheme", "fixup")[0]
+    page = guide.page(entry)
+    assert page.summary.startswith("Trains residual networks without norm")
+    assert page.formula[0].startswith("L branches of m layers each")
+    assert page.applies == "residual networks without norm and attention, such as `resnet:depth=8,norm=none`."
+    assert page.needs.startswith("model hooks")
+    assert page.source.startswith("Zhang, Dauphin & Ma 2019")
+    assert page.model == "resnet:depth=8,norm=none"
+
+
+def test_a_page_without_labels_is_all_text():
+    page = guide.page(guide.catalog.find("model", "mlp")[0])
+    assert (page.applies, page.needs, page.source) == ("", "", "")
+    assert len(page.formula) == 1
+
+
+def test_an_example_gives_values_to_what_has_no_default():
+    assert '"constant:value=0.5"' in guide.example(guide.catalog.find("scheme", "constant")[0])

@@ -4,17 +4,31 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules import activation as _torch
 
 from initbench.config import parse_value
 from initbench.errors import ConfigError, unknown_name
 
+
+class Sin(nn.Module):
+    """sin(omega x): the activation of SIREN, whose omega is 30."""
+
+    def __init__(self, omega: float = 30.0) -> None:
+        super().__init__()
+        self.omega = omega
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return torch.sin(self.omega * x)
+
+
 NOT_ELEMENTWISE = {"MultiheadAttention", "GLU", "Softmax", "Softmin", "Softmax2d", "LogSoftmax"}
 """Modules of torch.nn's activation file that mix units or change their number."""
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     name.lower(): getattr(_torch, name) for name in _torch.__all__ if name not in NOT_ELEMENTWISE
-} | {"identity": nn.Identity, "none": nn.Identity, "linear": nn.Identity, "swish": nn.SiLU, "selu": nn.SELU}
+} | {"identity": nn.Identity, "none": nn.Identity, "linear": nn.Identity, "swish": nn.SiLU, "selu": nn.SELU, "sin": Sin}
 NON_DECREASING = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.SELU, nn.CELU, nn.Softplus, nn.Softsign, nn.LogSigmoid,
     nn.Hardtanh, nn.Hardsigmoid, nn.Softshrink, nn.Hardshrink, nn.Tanhshrink, nn.Identity,
@@ -36,7 +50,7 @@ def activation(text: str) -> Maker:
     found = ACTIVATIONS.get(name.replace("_", "").lower())
     if found is None:
         known = [kind.__name__ for kind in ACTIVATIONS.values()]
-        raise unknown_name("activation", name, [*ACTIVATIONS, *known], "Any element-wise activation of torch.nn can be named.")
+        raise unknown_name("activation", name, [*ACTIVATIONS, *known], "Any element-wise activation of torch.nn can be named, and sin.")
     try:
         found(*positional, **named)
     except (TypeError, ValueError) as error:

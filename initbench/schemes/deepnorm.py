@@ -21,7 +21,7 @@ def build(*, distribution: Distribution = "normal") -> Structural:
     weights are Xavier with gain beta = (8N)^(-1/4), all others Xavier with gain 1; b = 0.
 
     Applies to: transformers with a norm after each sum, such as `vit:depth=2,width=32,norm=post`.
-    Needs: model hooks.
+    Needs: model hooks (it changes the forward pass itself).
 
     Source: Wang et al. 2022 (DeepNet: Scaling Transformers to 1,000 Layers), figure 2.
     """

@@ -22,7 +22,7 @@ def build(*, slope: float = 1.5, branch_share: float = 0.5, inputs: Inputs = "im
     `inputs` are divided by the root mean square of each image, of each location (the paper's), or not at all.
 
     Applies to: linear layers and odd kernels, no norm and no attention, smooth activation modules, such as `mlp:activation=tanh`.
-    Needs: model hooks.
+    Needs: model hooks (it changes the forward pass itself).
 
     Source: Martens et al. 2021 (Rapid training of deep neural networks without skip connections or normalization layers),
     sections 6 and 8; defaults of google-deepmind/dks.

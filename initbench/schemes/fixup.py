@@ -30,7 +30,7 @@ def build(*, mode: Mode = "fan_out", scalar_lr: float = 0.1) -> Structural:
     none, as in the paper).
 
     Applies to: residual networks without norm and attention, such as `resnet:depth=8,norm=none`.
-    Needs: model hooks.
+    Needs: model hooks (it changes the forward pass itself).
 
     Source: Zhang, Dauphin & Ma 2019 (Fixup Initialization), section 3; scalar_lr from its section 4. Copies that print
     L^(+1/(2m-2)) have lost the sign.

@@ -25,7 +25,7 @@ def build(*, value: float | None = None, base: str = "xavier") -> Structural:
     channel for convolutions.
 
     Applies to: residual networks and transformers, such as `vit:depth=2,width=32`.
-    Needs: model hooks.
+    Needs: model hooks (it changes the forward pass itself).
 
     Source: Touvron et al. 2021 (Going deeper with Image Transformers), section 2. The law of the weights is our choice.
     """

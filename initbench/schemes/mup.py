@@ -37,7 +37,7 @@ def build(
     training. b = 0. It is a parametrization: compare it by its training, at several widths. Weight decay is not rescaled.
 
     Applies to: networks of at least two weight layers, such as `mlp`; not packed attention.
-    Needs: model hooks.
+    Needs: model hooks (it changes the forward pass itself).
 
     Source: Yang et al. 2021 (Tensor Programs V), table 8, in the form of the package microsoft/mup.
     """

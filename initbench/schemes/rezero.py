@@ -24,7 +24,7 @@ def build(*, gain: float = math.sqrt(2.0), alpha_lr: float = 1.0) -> Structural:
     may stay.
 
     Applies to: residual networks and transformers, with or without norm, such as `resnet:depth=8,norm=none`.
-    Needs: model hooks.
+    Needs: model hooks (it changes the forward pass itself).
 
     Source: Bachlechner et al. 2020 (ReZero is All You Need), eq. 1; the law of the weights is that of the authors' fully
     connected networks (Xavier normal with gain sqrt 2).

@@ -25,7 +25,7 @@ def build(*, omega: float | str = "auto") -> Structural:
     of q = 1 - exp(-2 q)), not at the 1 that the paper approximates.
 
     Applies to: networks of sines, such as `mlp:activation=sin`.
-    Needs: nothing.
+    Needs: nothing, but with `omega=auto` an example batch (`inputs`).
 
     Source: Sitzmann et al. 2020, theorem 1.8 and supplement 1.5 (omega = 30; biases are torch's, as in the authors' code).
     """

@@ -18,7 +18,7 @@ def build(*, alpha: float | None = 0.0, base: str = "kaiming") -> Structural:
     value of the paper). All weights follow `base` (He normal, fan_in), b = 0. Layers should have biases.
 
     Applies to: residual networks, meant for those without norm, such as `resnet:depth=8,norm=none`.
-    Needs: model hooks.
+    Needs: model hooks (it changes the forward pass itself).
 
     Source: De & Smith 2020 (Batch Normalization Biases Residual Blocks Towards the Identity Function), section 4.
     """

@@ -23,7 +23,7 @@ def build(*, scaling: Scaling = "uniform", base: str = "kaiming") -> Structural:
     in the forward pass; weights follow `base` (He normal), b = 0.
 
     Applies to: residual networks, such as `resnet:depth=8,norm=none`.
-    Needs: model hooks.
+    Needs: model hooks (it changes the forward pass itself).
 
     Source: Hayou et al. 2021 (Stable ResNet), section 3, where both scalings are defined.
     """

@@ -24,7 +24,7 @@ def build(*, curvature: float = 0.3, c_at_zero: float = 0.9, branch_share: float
     network's C(0) is `c_at_zero`. Weights, sums and inputs as in `dks`.
 
     Applies to: linear layers and odd kernels, no norm and no attention, activation modules, such as `mlp`.
-    Needs: model hooks.
+    Needs: model hooks (it changes the forward pass itself).
 
     Source: Zhang, Botev & Martens 2022 (Deep Learning without Shortcuts: Shaping the Kernel with Tailored Rectifiers),
     sections 3 and 4; defaults of google-deepmind/dks. The zero-padding shortcut and `branch_share` are our choice.

@@ -1,0 +1,70 @@
+"""The pages in docs that are made from the code are current, and what they show can be pasted."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from initbench import catalog, guide
+from initbench.config import parse_ref
+from initbench.schemes import Need
+from initbench.training.initialize import build_scheme
+
+DOCS = Path(__file__).parent.parent / "docs"
+SCHEMES = [entry for entry in catalog.entries("scheme") if entry.path.parent.name == "schemes"]
+BY_NAME = {entry.name: entry for entry in SCHEMES}
+TRAINED = {name for name, entry in BY_NAME.items() if "import run" in guide.example(entry)}
+
+
+def generated():
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.document()
+
+
+def test_the_page_of_schemes_is_what_the_source_says():
+    assert (DOCS / "schemes.md").read_text(encoding="utf-8") == generated(), "make it anew with: make docs"
+
+
+def test_every_scheme_has_its_section_in_the_page():
+    text = (DOCS / "schemes.md").read_text(encoding="utf-8")
+    assert re.findall(r"^### (\w+)$", text, re.MULTILINE) == [
+        entry.name for entry in sorted(SCHEMES, key=lambda entry: (entry.family, entry.name))
+    ]
+    assert len(SCHEMES) >= 45
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_a_docstring_says_formula_place_needs_and_source(name):
+    page = guide.page(BY_NAME[name])
+    assert page.formula
+    assert page.applies.endswith(".")
+    assert page.needs.endswith(".")
+    assert page.source
+    needs = page.needs.partition("(")[0]
+    made = build_scheme(parse_ref(guide.setting(BY_NAME[name])))
+    assert {need for need in Need if re.search(rf"\b{need}\b", needs)} == made.needs
+    assert needs.startswith("nothing") == (not made.needs)
+
+
+@pytest.mark.parametrize("name", sorted(BY_NAME.keys() - TRAINED))
+def test_the_example_of_a_scheme_runs_when_it_is_pasted(name, capsys):
+    source = guide.example(BY_NAME[name])
+    assert len(source.splitlines()) == 2
+    state = torch.get_rng_state()
+    exec(compile(source, name, "exec"), {})
+    assert capsys.readouterr().out.startswith(name)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", sorted(TRAINED))
+def test_the_example_of_a_scheme_that_needs_data_trains(name, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    source = guide.example(BY_NAME[name])
+    assert len(source.splitlines()) == 2
+    quick = {"metainit": "metainit:steps=2", "gradinit": "gradinit:iterations=2"}.get(name, name)
+    exec(compile(source.replace(f'"{name}"', f'"{quick}"').replace("steps=10", "steps=1"), name, "exec"), {})
+    assert capsys.readouterr().out.startswith(name)
