@@ -100,7 +100,7 @@ class Candidate(Frozen):
     """A scheme in a race: its best value, how far it came and why no further.
 
     `fate` is `chosen`, `not separable` (from the chosen one), `beaten`, `set aside` (not beaten, but others looked better),
-    `no signal`, `diverged`, or `does not apply`. `loss` is the median held-out loss of its last round.
+    `no signal`, `diverged`, `the same` (as another on this model), or `does not apply`. `loss` is the median held-out loss of its last round.
     """
 
     scheme: str

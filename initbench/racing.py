@@ -22,17 +22,31 @@ class Arm:
 
 @dataclass(frozen=True)
 class Round:
-    """`share` of the full training, on the first `seeds` (None: all); after it at most `keep` of all arms stay, from `least` to `most`."""
+    """`share` of the full training on the first `seeds` (None: all); after it at most `keep` of the arms stay, from `least` to `most`.
+
+    `by_value`: arms are compared with arms of the same value only, and `keep` is of each value's.
+    """
 
     share: float
     seeds: int | None
     keep: float = 0.0
     least: int = 1
     most: int = 10**6
+    by_value: bool = False
 
 
-ROUNDS = (Round(1 / 8, 3, keep=1 / 4, least=5), Round(1 / 2, 4, keep=1 / 16, least=3, most=7), Round(1.0, None))
-"""Chosen on benchmarks/recommend.py; seven finalists are as many as eight seeds can separate after Holm."""
+ROUNDS = (
+    Round(1 / 4, 2, keep=1 / 3, least=3, by_value=True),
+    Round(1.0, 2, keep=1 / 6, least=4),
+    Round(1.0, 4, keep=1 / 16, least=3, most=7),
+    Round(1.0, None),
+)
+"""Short trainings favour large learning rates, so they only compare schemes at the same one; full ones, whose runs the next
+round uses again, decide the rest. Seven finalists are as many as eight seeds can separate after Holm."""
+WIDENS = 1
+"""The round, by its number, in which the leader's values are widened at their edge: the first that is not short."""
+MOST_WIDENINGS = 3
+"""How often."""
 T_99 = (
     31.821,
     6.965,
@@ -89,11 +103,7 @@ def race(arms: Sequence[Arm], seeds: Sequence[int], loss: Loss, beyond: Beyond |
                 return found
             found.losses |= {arm: [value for value in row if value is not None] for arm, row in values.items()}
             found.order = sorted(alive, key=lambda arm: score(found.losses[arm]))
-            further = (
-                _further(found.order[0], arms, alive, beyond)
-                if number == 1 and widened < 2 and math.isfinite(score(found.losses[found.order[0]]))
-                else None
-            )
+            further = _further(found, arms, alive, beyond) if number == WIDENS and widened < MOST_WIDENINGS else None
             if further is None:
                 break
             alive.append(further)
@@ -101,33 +111,50 @@ def race(arms: Sequence[Arm], seeds: Sequence[int], loss: Loss, beyond: Beyond |
         found.rounds |= dict.fromkeys(alive, number + 1)
         if not math.isfinite(score(found.losses[found.order[0]])):
             break
-        alive = _survivors(found, stage, number, len(arms)) if number + 1 < len(ROUNDS) else alive
+        if number + 1 < len(ROUNDS):
+            alive = _survivors(found, stage, number, arms)
     found.complete = True
     return found
 
 
-def _further(leader: Arm, arms: Sequence[Arm], alive: Sequence[Arm], beyond: Beyond | None) -> Arm | None:
-    if beyond is None:
+def _further(found: Race, arms: Sequence[Arm], alive: Sequence[Arm], beyond: Beyond | None) -> Arm | None:
+    leader = found.order[0]
+    if beyond is None or not math.isfinite(score(found.losses[leader])):
         return None
     value = beyond(leader, sorted({arm.value for arm in (*arms, *alive) if arm.scheme == leader.scheme}))
     return None if value is None else Arm(leader.scheme, value)
 
 
-def _survivors(found: Race, stage: Round, number: int, total: int) -> list[Arm]:
-    leader = found.order[0]
+def _survivors(found: Race, stage: Round, number: int, arms: Sequence[Arm]) -> list[Arm]:
+    if not stage.by_value:
+        return _best_of(found, found.order, stage, number, len(arms))
+    values = dict.fromkeys(arm.value for arm in arms)
+    sizes = {value: sum(arm.value == value for arm in arms) for value in values}
+    groups = ([arm for arm in found.order if arm.value == value] for value in values)
+    return [arm for group in groups if group for arm in _best_of(found, group, stage, number, sizes[group[0].value])]
+
+
+def _best_of(found: Race, ordered: Sequence[Arm], stage: Round, number: int, total: int) -> list[Arm]:
+    """Those that neither diverged nor are beaten by the first, as many as there is room for."""
+    leader = ordered[0]
     room = min(stage.most, max(stage.least, math.ceil(stage.keep * total)))
     left: list[Arm] = []
-    for arm in found.order:
+    for arm in ordered:
         lost = sum(math.isinf(value) for value in found.losses[arm])
         if lost:
             found.out[arm] = ("diverged", number, f"diverged on {lost} of {len(found.losses[arm])} seeds in round {number + 1}")
         elif is_beaten(found.losses[arm], found.losses[leader]):
             found.out[arm] = ("beaten", number, f"beaten by {leader.scheme} in round {number + 1}")
         elif len(left) == room:
-            found.out[arm] = ("set aside", number, f"set aside after round {number + 1}: not beaten, but {room} looked better")
+            found.out[arm] = ("set aside", number, f"set aside after round {number + 1}: {room} looked better")
         else:
             left.append(arm)
     return left
+
+
+def unique(runs: Sequence[Run]) -> tuple[tuple[float, Arm, int], ...]:
+    """What is really run, as (share of the full training, arm, seed): rounds use the runs of earlier ones again."""
+    return tuple(dict.fromkeys((ROUNDS[number].share, arm, seed) for arm, number, seed in runs))
 
 
 def score(losses: Sequence[float]) -> float:

@@ -77,6 +77,7 @@ def enter(config: ExperimentConfig, done: Done) -> Field | None:
     out: list[Candidate] = []
     racing_schemes: list[str] = []
     signals: dict[str, str] = {}
+    first: dict[object, str] = {}
     for run in found:
         name, fault = str(run.job.scheme), _fault(run)
         words = first_signal(run)
@@ -85,11 +86,13 @@ def enter(config: ExperimentConfig, done: Done) -> Field | None:
             out.append(Candidate(scheme=name, fate="does not apply", reason=run.reason or ""))
         elif fault and healthy:
             out.append(Candidate(scheme=name, fate="no signal", signal=fault, reason=f"at the start {fault}"))
+        elif (twin := first.setdefault(_start(run), name)) != name:
+            out.append(Candidate(scheme=name, fate="the same", reason=f"the same as {twin} on this model"))
         else:
             racing_schemes.append(name)
     grid = tuning.make_grid(config, tuning.tune_of(config))
     arms = tuple(Arm(scheme, value) for scheme in racing_schemes for value in grid.values)
-    applying = sum(is_outcome_of_scheme(run) for run in found)
+    applying = sum(each.fate == "no signal" for each in out) + len(racing_schemes)
     return Field(asked, arms, tuple(out), applying, _steps(config, found), signals)
 
 
@@ -99,6 +102,12 @@ def _fault(run: RunResult) -> str | None:
         return run.reason or "the loss is not finite"
     found = first_signal(run)
     return found.words if found and any(word in found.words for word in FATAL) else None
+
+
+def _start(run: RunResult) -> object:
+    """What two schemes share only when they set the same weights: losses before and after a step, bit by bit."""
+    multipliers = tuple(sorted(run.init.lr_multipliers.items())) if run.init else ()
+    return (run.train_losses, run.evaluations, multipliers)
 
 
 def _steps(config: ExperimentConfig, found: Sequence[RunResult]) -> int:
@@ -166,15 +175,15 @@ def summarize_race(config: ExperimentConfig, done: Done, view: View) -> Summary:
     lines = racing.candidates(race, chosen, equal if chosen else {})
     signals = field.signals if field else {}
     every = tuple(found.model_copy(update={"signal": signals.get(found.scheme)}) for found in lines) + (field.ruled_out if field else ())
-    steps = field.steps if field else 0
+    steps, taken = field.steps if field else 0, racing.unique(race.runs)
     arms = (field.applying if field else 0) * len(tuning.make_grid(config, tuning.tune_of(config)).values)
     recommendation = Recommendation(
         key=tuning.tune_of(config).key,
         scheme=chosen.scheme if chosen else None,
         value=chosen.value if chosen else None,
         candidates=every,
-        runs=len(probes(config)) + len(race.runs),
-        steps=len(probes(config)) + sum(max(1, round(ROUNDS[number].share * steps)) for _, number, _ in race.runs),
+        runs=len(probes(config)) + len(taken),
+        steps=len(probes(config)) + sum(max(1, round(share * steps)) for share, _, _ in taken),
         full_runs=arms * len(config.seeds),
         full_steps=arms * len(config.seeds) * steps,
         complete=race.complete,
@@ -199,7 +208,7 @@ def _notes(config: ExperimentConfig, found: Recommendation) -> tuple[str, ...]:
     tune = tuning.tune_of(config)
     notes = [
         f"Losses and accuracies are of {100 * tune.holdout:g} % of the training images, held out; the test split was not looked at.",
-        f"The race took {found.runs} runs and {found.steps:,} steps; the full grid (every scheme that applies, every {tune.key}, "
+        f"The race took {found.runs} runs and {found.steps:,} steps; the full grid (every different scheme, every {tune.key}, "
         f"every seed) is {found.full_runs} runs and {found.full_steps:,} steps: {100 * found.saved:.0f} % saved.",
     ]
     aside = [each.scheme for each in found.candidates if each.fate == "set aside"]

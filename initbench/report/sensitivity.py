@@ -82,22 +82,17 @@ def _best_table(summary: Summary, tuned: Tuned) -> Table:
 
 
 def _candidate_table(found: Recommendation) -> Table:
-    metric = find_metric("final_test_loss")
     shown = [each for each in found.candidates if each.fate != "does not apply"]
     rows = tuple(
-        (each.scheme, _value(each), str(each.rounds), "" if each.loss is None else f"{each.loss:.3g}", each.signal or "", _fate(each))
+        (each.scheme, _value(each), str(each.rounds), "" if each.loss is None else f"{each.loss:.3g}", each.reason or each.fate)
         for each in shown
     )
-    columns = ("scheme", f"best {found.key.rpartition('.')[2]}", "rounds", f"held-out {metric.label.split()[-1]}", "signal at start", "why")
+    columns = ("scheme", f"best {found.key.rpartition('.')[2]}", "rounds", "held-out loss", "fate")
     return Table("The race", columns, rows, frozenset({1, 2, 3}))
 
 
 def _value(found: Candidate) -> str:
     return "" if found.value is None else value_text(found.value)
-
-
-def _fate(found: Candidate) -> str:
-    return found.reason or found.fate
 
 
 def tables(summary: Summary, runs: Iterable[RunResult]) -> dict[str, str]:
