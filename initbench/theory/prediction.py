@@ -41,6 +41,8 @@ WORK = 24_000
 """Replicas times nodes, about."""
 DEEP_WORK = 200_000
 """The same for a deep plain network, whose layers cost less."""
+ROUNDING = 1e-5
+"""What float32 and the digits kept may move: a band without any width must still hold the number that it is about."""
 BAND = (0.025, 0.975)
 
 
@@ -221,4 +223,4 @@ class _Pass:
 def _range(line: float, replicas: Array) -> Range | None:
     finite = np.where(np.isfinite(replicas), replicas, np.inf)
     low, high = np.quantile(finite, BAND, method="weibull")
-    return Range(float(line), float(low), float(high))
+    return Range(float(line), float(low) * (1 - ROUNDING), float(high) * (1 + ROUNDING))
