@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from schemes_support import assert_law
+from schemes_support import assert_law, cases, init, weight_of
 from torch import nn
 
 from initbench.config import InitRules, parse_ref
@@ -59,6 +59,13 @@ def test_weights_and_biases_at_the_edge_of_chaos_have_their_variances(distributi
     biases = torch.cat([layer.bias for layer in (model[0], model[2], model[4])]).detach()
     assert biases.square().mean().item() == pytest.approx(0.15096, rel=0.25)
     assert report.parameters[1].target_std == pytest.approx(math.sqrt(0.15096), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["linear narrowing", "linear widening", "grouped", "conv1d", "transposed strided", "lstm, input"])
+def test_at_the_edge_of_chaos_the_fan_is_what_a_unit_sums_over(name):
+    case = cases()[name]
+    init(case.module, "edge_of_chaos:nonlinearity=tanh,distribution=trunc_normal")
+    assert_law(weight_of(case), "trunc_normal", math.sqrt(2.15330 / case.fan_in))
 
 
 def test_at_the_edge_of_chaos_variance_stays_at_q_and_gradients_keep_their_size():
