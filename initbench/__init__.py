@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from initbench.api import build_model, compare, init_network, load_results, run
+    from initbench.api import build_model, check_scheme, compare, init_network, load_results, run
+    from initbench.probing import probe
 
 __version__ = "0.1.0"
-__all__ = ["build_model", "compare", "init_network", "load_results", "run"]
+__all__ = ["build_model", "check_scheme", "compare", "init_network", "load_results", "probe", "run"]
 
 
 def __getattr__(name: str) -> Any:

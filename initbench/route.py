@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 RESULTS = Path("results")
 """Where results go when nobody says."""
 
+PROBES = ("probe", "map")
+"""Commands whose folders hold no runs that were trained."""
 CONDITIONS = ("initbench", "torch", "device", "data")
 """What must be the same for runs that are compared, by its name in their provenance."""
 
@@ -167,7 +169,7 @@ def load_results(folder: str | Path = RESULTS / "latest") -> Results:
 def _run_missing(steps: Plan, watch: Watch | None) -> None:
     """Nothing is written, and with `fresh` nothing is removed, before the first result is there."""
     store.check_writable(steps.folder)
-    device = _device(steps.execution.device)
+    device = device_of(steps.execution.device)
     results = catalog.load("engine", _engine(steps, device))(
         steps.missing,
         device=device,
@@ -236,6 +238,8 @@ def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentCon
     manifest = store.read_manifest(folder)
     if manifest is None:
         raise StorageError(f"{folder} holds no initbench results. Name a results folder, such as {RESULTS}/latest.")
+    if manifest.command in PROBES:
+        raise StorageError(f"{folder} holds a probe, which is made anew in seconds by the same command: initbench probe")
     return folder, manifest, config_file.load_config(str(folder / store.CONFIG))
 
 
@@ -254,7 +258,7 @@ def checked_view(config: ExperimentConfig, view: View) -> View:
     return view.model_copy(update={"reference": str(scheme)})
 
 
-def _device(name: str) -> str:
+def device_of(name: str) -> str:
     """The device that `auto` means; torch is asked only where an accelerator may be."""
     if name == "cpu" or (name == "auto" and not provenance.accelerator_possible()):
         return "cpu"

@@ -1,0 +1,264 @@
+"""How well each scheme keeps the signal of an untrained network: numbers, a rank, and one verdict a scheme in words."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from initbench.inference import median
+from initbench.probed import ProbedLayer, ProbeRun
+from initbench.results import RunStatus
+
+HEALTHY_DECADES = 2.0
+"""A layer is outside of the healthy range where a variance is so many powers of ten away from where the signal entered."""
+KEPT_DECADES = 1.0
+"""A scheme keeps the signal that stays within so many powers of ten."""
+NOTHING_DECADES = 6.0
+"""A millionth of a variance counts as nothing."""
+ALIKE = 0.999
+"""Two inputs of this correlation are one to the network."""
+UNTRUSTWORTHY_LOSS = 2.0
+"""A first loss of so many times ln(classes) is worth a word."""
+NEARLY_ALL = 0.9
+"""A layer is dead when this share of its units is."""
+
+
+@dataclass(frozen=True)
+class LayerHealth:
+    """One weight layer, medians over seeds; None where there is no number (or where it overflowed)."""
+
+    layer: str
+    pre_activation_variance: float | None
+    activation_variance: float | None
+    zero_fraction: float | None
+    dead_fraction: float | None
+    gradient_variance: float | None
+    gradient_energy: float | None
+    correlation: float | None
+    jacobian_mean: float | None
+    jacobian_max: float | None
+    jacobian_min: float | None
+    condition: float | None
+    expected: ProbedLayer
+    outside: int
+    bands: int
+
+
+@dataclass(frozen=True)
+class SchemeHealth:
+    """One scheme: its layers, and how far the signal strays.
+
+    `activations` is the variance after the last hidden layer over that after the first; `gradients` the squared length of
+    the gradient at the first hidden layer over that at the last; both None where something overflowed or is zero.
+    `decades` is the farthest that either strays on its way, infinite where it is gone; `leaves_at` the first layer,
+    counted the way the signal goes, that is outside of the healthy range.
+    """
+
+    scheme: str
+    status: RunStatus
+    reason: str | None
+    seeds: int
+    layers: tuple[LayerHealth, ...] = ()
+    activations: float | None = None
+    gradients: float | None = None
+    decades: float = math.inf
+    leaves_at: str | None = None
+    first_loss: float | None = None
+    chance_loss: float | None = None
+    output_std: float | None = None
+    verdict: str = ""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the signal stays within `KEPT_DECADES` on its way."""
+        return self.status is RunStatus.COMPLETED and self.decades <= KEPT_DECADES
+
+
+def assess(runs: Iterable[ProbeRun], others: Iterable[ProbeRun] = ()) -> tuple[SchemeHealth, ...]:
+    """Every scheme, the one that keeps the signal best first; `others` were only probed to have something to recommend."""
+    found = sorted((_assessed(name, list(group)) for name, group in _by_scheme(runs)), key=_rank)
+    spare = sorted((_assessed(name, list(group)) for name, group in _by_scheme(others)), key=_rank)
+    return tuple(_with_verdict(each, [*found, *spare]) for each in found)
+
+
+def _by_scheme(runs: Iterable[ProbeRun]) -> Iterable[tuple[str, Iterable[ProbeRun]]]:
+    runs = list(runs)
+    order = {name: index for index, name in enumerate(dict.fromkeys(run.scheme for run in runs))}
+    return groupby(sorted(runs, key=lambda run: order[run.scheme]), key=lambda run: run.scheme)
+
+
+def _rank(found: SchemeHealth) -> tuple[bool, float, float]:
+    loss = math.inf if found.first_loss is None or found.chance_loss is None else abs(found.first_loss - found.chance_loss)
+    return found.status is not RunStatus.COMPLETED, round(found.decades, 3), loss
+
+
+def _assessed(scheme: str, runs: list[ProbeRun]) -> SchemeHealth:
+    done = [run for run in runs if run.status is RunStatus.COMPLETED]
+    if not done:
+        return SchemeHealth(scheme, runs[0].status, runs[0].reason, 0)
+    layers = tuple(_layer([run.layers[index] for run in done]) for index in range(len(done[0].layers)))
+    hidden = layers[:-1] if len(layers) > 2 else layers
+    forward = [(layer.layer, layer.activation_variance) for layer in hidden]
+    backward = [(layer.layer, layer.gradient_energy) for layer in reversed(hidden)]
+    if all(layer.gradient_energy is None for layer in hidden):
+        backward = []
+    return SchemeHealth(
+        scheme=scheme,
+        status=RunStatus.COMPLETED,
+        reason=None,
+        seeds=len(done),
+        layers=layers,
+        activations=_ratio(forward),
+        gradients=_ratio(backward),
+        decades=max(_farthest(forward), _farthest(backward)),
+        leaves_at=_leaves(forward) or _leaves(backward),
+        first_loss=_middle(run.first_loss for run in done),
+        chance_loss=done[0].chance_loss,
+        output_std=_middle(run.output_std for run in done),
+    )
+
+
+def _layer(each: Sequence[ProbedLayer]) -> LayerHealth:
+    def middle(value: Callable[[ProbedLayer], float | None]) -> float | None:
+        return _middle(value(layer) for layer in each)
+
+    verdicts = [inside for layer in each for inside in inside_bands(layer)]
+    return LayerHealth(
+        layer=each[0].layer,
+        pre_activation_variance=middle(lambda layer: layer.pre_activation_variance),
+        activation_variance=middle(lambda layer: layer.activation_variance),
+        zero_fraction=middle(lambda layer: layer.zero_fraction),
+        dead_fraction=middle(lambda layer: layer.dead_fraction),
+        gradient_variance=middle(lambda layer: layer.gradient_variance),
+        gradient_energy=middle(lambda layer: layer.gradient_energy),
+        correlation=middle(lambda layer: layer.correlation),
+        jacobian_mean=middle(lambda layer: layer.jacobian_mean),
+        jacobian_max=middle(lambda layer: layer.jacobian_max),
+        jacobian_min=middle(lambda layer: layer.jacobian_min),
+        condition=middle(lambda layer: layer.condition),
+        expected=each[0],
+        outside=verdicts.count(False),
+        bands=len(verdicts),
+    )
+
+
+def inside_bands(layer: ProbedLayer) -> tuple[bool, ...]:
+    """For each predicted variance of a layer whether the measured one is inside of its band."""
+    found = []
+    for quantity in ("pre_activation_variance", "gradient_variance"):
+        value = getattr(layer, quantity)
+        low, high = getattr(layer, f"predicted_{quantity}_low"), getattr(layer, f"predicted_{quantity}_high")
+        if low is not None and high is not None:
+            found.append(value is not None and low <= value <= high)
+    return tuple(found)
+
+
+def _middle(values: Iterable[float | None]) -> float | None:
+    found = [math.inf if value is None else value for value in values]
+    middle = median(found)
+    return middle if math.isfinite(middle) else None
+
+
+def _ratio(path: Sequence[tuple[str, float | None]]) -> float | None:
+    if not path:
+        return None
+    first, last = path[0][1], path[-1][1]
+    return last / first if first and last and math.isfinite(last / first) else None
+
+
+def _strays(path: Sequence[tuple[str, float | None]]) -> list[tuple[str, float]]:
+    """For each layer how many powers of ten its variance is away from where the signal entered."""
+    entered = path[0][1] if path else None
+    return [(layer, math.inf if not value or not entered else abs(math.log10(value) - math.log10(entered))) for layer, value in path]
+
+
+def _farthest(path: Sequence[tuple[str, float | None]]) -> float:
+    return max((away for _, away in _strays(path)), default=0.0)
+
+
+def _leaves(path: Sequence[tuple[str, float | None]]) -> str | None:
+    return next((layer for layer, away in _strays(path) if away > HEALTHY_DECADES), None)
+
+
+def _with_verdict(found: SchemeHealth, every: Sequence[SchemeHealth]) -> SchemeHealth:
+    if found.status is RunStatus.SKIPPED:
+        return _saying(found, f"does not apply: {(found.reason or '').rstrip('.')}")
+    if found.status is not RunStatus.COMPLETED:
+        return _saying(found, f"failed: {(found.reason or '').rstrip('.')}")
+    best = next((other for other in every if other.keeps and other.scheme != found.scheme), None)
+    words = _signal_words(found)
+    kept = "it" if words.startswith("the signal") else "them"
+    remedy = [f"{best.scheme} would keep {kept}"] if best is not None and not found.keeps else []
+    return _saying(found, "; ".join([words, *remedy, *_asides(found)]))
+
+
+def _saying(found: SchemeHealth, sentence: str) -> SchemeHealth:
+    return SchemeHealth(**{**vars(found), "verdict": sentence})
+
+
+def _signal_words(found: SchemeHealth) -> str:
+    hidden = found.layers[:-1] if len(found.layers) > 2 else found.layers
+    steps = len(hidden) - 1
+    gone = _gone(hidden)
+    if gone:
+        return gone
+    forward, backward = _decades(found.activations), _decades(found.gradients)
+    if found.keeps or steps < 1:
+        ratios = (("activations", found.activations), ("gradients", found.gradients))
+        parts = [f"{what} {_times(ratio)}" for what, ratio in ratios if ratio]
+        return "keeps the signal" + (f": {', '.join(parts)} from end to end" if parts else "")
+    what, decades, to = (
+        ("gradients", backward, "the first one") if abs(backward) >= abs(forward) - 0.5 else ("activations", forward, "the last one")
+    )
+    if abs(decades) <= KEPT_DECADES:
+        return f"the signal leaves its range on the way, {10**found.decades:.3g}x, and comes back"
+    factor = 10 ** (abs(decades) / steps)
+    verb = "shrink" if decades < 0 else "grow"
+    layers = math.ceil(NOTHING_DECADES / math.log10(factor))
+    pace = f"{what} {verb} {factor:.{1 if factor >= 1.95 else 2}f}x a layer"
+    if layers > steps:
+        return f"{pace}, {_large(10 ** abs(decades))}x in all"
+    end = f"nothing reaches {to}" if decades < 0 else "they are a million times as large"
+    return f"{pace}: after {layers} layers {end}"
+
+
+def _gone(hidden: Sequence[LayerHealth]) -> str | None:
+    """Where a signal is zero or overflows, in words."""
+    paths = [("activations", [(layer.layer, layer.activation_variance) for layer in hidden])]
+    if any(layer.gradient_energy is not None for layer in hidden):
+        paths.append(("gradients", [(layer.layer, layer.gradient_energy) for layer in reversed(hidden)]))
+    for what, path in paths:
+        for layer, value in path:
+            if value is None:
+                return f"{what} overflow at {layer}"
+            if value == 0:
+                return f"{what} are {'constant' if what == 'activations' else 'zero'} at {layer}"
+    return None
+
+
+def _asides(found: SchemeHealth) -> list[str]:
+    parts = []
+    if found.leaves_at is not None and len(found.layers) > 2:
+        parts.append(f"the signal leaves the healthy range at {found.leaves_at}")
+    hidden = found.layers[:-1] if len(found.layers) > 2 else found.layers
+    alike = next((layer for layer in hidden if layer.correlation is not None and layer.correlation > ALIKE), None)
+    if alike is not None:
+        parts.append(f"from {alike.layer} on all inputs look alike (correlation above {ALIKE})")
+    dead = next((layer for layer in hidden if layer.dead_fraction is not None and layer.dead_fraction > NEARLY_ALL), None)
+    if dead is not None and dead.dead_fraction is not None:
+        parts.append(f"{dead.dead_fraction:.0%} of the units of {dead.layer} are dead")
+    if found.first_loss is not None and found.chance_loss and found.first_loss > UNTRUSTWORTHY_LOSS * found.chance_loss:
+        parts.append(f"the first loss is {_large(found.first_loss)}, where equal logits give {found.chance_loss:.2f}")
+    return parts
+
+
+def _decades(ratio: float | None) -> float:
+    return math.log10(ratio) if ratio else 0.0
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2g}x" if ratio < 100 else f"{_large(ratio)}x"
+
+
+def _large(value: float) -> str:
+    return f"{float(f'{value:.3g}'):,.0f}" if 100 <= value < 1e6 else f"{value:.3g}"

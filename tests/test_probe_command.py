@@ -1,0 +1,215 @@
+"""`initbench probe` through the real command line, the public function, verdicts and files."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import initbench
+from initbench.cli import app
+from initbench.errors import ConfigError, InitbenchError
+from initbench.health import assess
+from initbench.probed import ProbedLayer, ProbeRun
+from initbench.report import draw
+from initbench.results import RunStatus
+
+USER = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv2d(2 if i == 0 else 4, 4, 3, padding=1) for i in range(4)])
+        self.head = nn.Linear(4, 3)
+    def forward(self, x):
+        for conv in self.convs:
+            x = torch.relu(conv(x))
+        return self.head(x.mean((2, 3)))
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.out = nn.Embedding(11, 8), nn.Linear(8, 11)
+    def forward(self, x):
+        return self.out(torch.tanh(self.table(x)))
+class Nothing(nn.Module):
+    def forward(self, x):
+        return x
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+    def forward(self, x):
+        return self.c((1 / self.b(1 / self.a(x))))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch, request):
+    monkeypatch.chdir(tmp_path)
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(draw, "draw", lambda plot: {".png": b"", ".svg": b"<svg ></svg>"})
+    (tmp_path / "mine.py").write_text(USER)
+
+
+@pytest.fixture
+def drawn():
+    """Plots are drawn, which takes longer than all the rest."""
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, ["probe", *arguments])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_a_probe_says_what_becomes_of_the_signal_and_writes_a_folder(tmp_path, drawn):
+    shown = run("torch_default", "kaiming", "--model", "mlp:depth=8,width=64", "--out", "out", "--batch", "64")
+    assert "torch_default: gradients shrink" in shown.stdout
+    assert "kaiming would keep them" in shown.stdout
+    assert "kaiming: keeps the signal" in shown.stdout
+    files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
+    assert {"probe.json", "report.html", "summary.md", "tables/layers.csv", "tables/runs.csv", "plots/gradients.png"} <= files
+    answer = json.loads((tmp_path / "out" / "probe.json").read_text())
+    assert answer["best"] == "kaiming"
+    assert len(answer["runs"][0]["layers"]) == 9
+
+
+def test_the_same_probe_gives_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        run("kaiming", "--model", "mlp:depth=2,width=16", "--out", name, "--batch", "16", "-q")
+    for file in ("tables/layers.csv", "summary.md", "plots/gradients.png"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_json_is_one_document():
+    answer = json.loads(run("kaiming", "--input", "9", "--model", "mlp:depth=3,width=64", "--json").stdout)
+    layer = answer["runs"][0]["layers"][0]
+    assert layer["correlation"] is not None
+    assert 0 < layer["jacobian_min"] <= layer["jacobian_mean"] <= layer["jacobian_max"]
+    assert answer["runs"][0]["chance_loss"] == pytest.approx(math.log(10))
+
+
+def test_ones_own_model_is_probed_without_labels():
+    shown = run("torch_default", "kaiming", "--model", "./mine.py:Net", "--input", "2x8x8")
+    assert "convs.0" in shown.stdout
+    assert "random labels" in shown.stderr
+
+
+def test_whole_numbers_go_into_embeddings():
+    assert "out" in run("xavier", "--model", "./mine.py:Words", "--input", "int:11:6").stdout
+    said = run("xavier", "--model", "./mine.py:Words", "--input", "6", code=2).stderr
+    assert "--input int:11:128" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model", "./mine.py:Nothing", "--input", "4"], "no weight layer"),
+        (["--model", "./mine.py:Net", "--input", "3x8x8"], "cannot be run on a batch"),
+        (["--input", "3x8", "--dataset", "mnist5k"], "not both"),
+        (["kaiming", "--as-is"], "name no scheme"),
+        (["--checkpoint", "none.pt"], "There is no checkpoint"),
+        (["--train"], "--train is for maps"),
+    ],
+)
+def test_what_cannot_be_probed_is_one_sentence(arguments, sentence):
+    result = CliRunner().invoke(app, ["probe", *arguments])
+    assert result.exit_code in {2, 5}
+    assert sentence in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+
+
+def test_an_activation_without_moments_has_no_prediction_but_measurements():
+    answer = json.loads(run("kaiming", "--model", "./mine.py:Odd", "--input", "4", "--json").stdout)
+    layers = answer["runs"][0]["layers"]
+    assert layers[-1]["predicted_pre_activation_variance"] is None
+    assert layers[-1]["prediction_note"]
+    assert layers[0]["activation_variance"] is not None
+
+
+def test_a_batch_comes_from_a_file(tmp_path):
+    np.save(tmp_path / "batch.npy", np.random.default_rng(0).normal(size=(8, 2, 6, 6)))
+    answer = json.loads(run("kaiming", "--model", "./mine.py:Net", "--input", "batch.npy", "--json").stdout)
+    assert answer["runs"][0]["status"] == "completed"
+
+
+def test_weights_as_they_are_are_told_by_their_law(tmp_path):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
+    torch.save({f"0.{name}": value for name, value in model.state_dict().items()}, tmp_path / "w.pt")
+    shown = run("--as-is", "--model", "mlp:depth=3,width=64").stdout
+    assert "uniform" in shown
+    assert "torch_default" in shown
+    result = CliRunner().invoke(app, ["probe", "--checkpoint", "w.pt", "--model", "mlp:depth=1,width=64"])
+    assert result.exit_code == 2
+    assert "do not fit the model" in " ".join(result.stderr.split())
+
+
+def test_report_and_resume_say_that_a_probe_is_made_anew():
+    run("kaiming", "--model", "mlp:depth=2,width=16", "--out", "out", "-q")
+    for command in ("report", "resume"):
+        result = CliRunner().invoke(app, [command, "out"])
+        assert result.exit_code == 5
+        assert "made anew" in " ".join(result.stderr.split())
+
+
+def test_the_function_leaves_the_model_as_it_was():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = initbench.probe(model, ["zeros", "kaiming"], inputs=torch.randn(64, 6))
+    assert found.best == "kaiming"
+    assert found.schemes[-1].scheme == "zeros"
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    laws = initbench.probe(model, inputs=torch.randn(8, 6), as_is=True).runs[0].laws
+    assert laws[1].law == "uniform"
+    with pytest.raises(ConfigError, match="at least 2"):
+        initbench.probe(model, inputs=torch.randn(1, 6))
+
+
+def test_a_probe_where_nothing_works_is_an_error(tmp_path):
+    (tmp_path / "bad.py").write_text("def build():\n    raise RuntimeError('no')\n")
+    with pytest.raises(InitbenchError, match="No scheme could be probed"):
+        initbench.probe("mlp:depth=1,width=8", ["./bad.py"], inputs="4")
+
+
+def simulated(name, factor, layers=11, seed=0):
+    """A network whose variances shrink by `factor` a layer, forwards and backwards."""
+    each = tuple(
+        ProbedLayer(
+            step=0,
+            layer=f"l{index}",
+            position=index,
+            size=4,
+            activation_variance=factor**-index,
+            pre_activation_variance=1.0,
+            gradient_variance=factor ** (index - layers),
+            dead_fraction=0.0,
+            correlation=0.5,
+        )
+        for index in range(layers)
+    )
+    return ProbeRun(scheme=name, seed=seed, status=RunStatus.COMPLETED, layers=each, first_loss=2.3, chance_loss=2.3)
+
+
+def test_the_verdict_counts_the_layers_until_nothing_is_left():
+    found = {each.scheme: each for each in assess([simulated("bad", 6.0), simulated("good", 1.01)])}
+    assert found["bad"].verdict.startswith(
+        "gradients shrink 6.0x a layer: after 8 layers nothing reaches the first one; good would keep them"
+    )
+    assert found["good"].verdict.startswith("keeps the signal")
+    assert found["bad"].leaves_at == "l3"
+    assert [each.scheme for each in assess([simulated("bad", 6.0), simulated("good", 1.01)])] == ["good", "bad"]
+
+
+def test_a_signal_that_grows_or_is_gone_is_said():
+    assert "grow 6.0x a layer: after 8 layers they are a million times as large" in assess([simulated("up", 1 / 6)])[0].verdict
+    run_ = simulated("gone", 2.0)
+    dead = run_.model_copy(update={"layers": tuple(layer.model_copy(update={"activation_variance": 0.0}) for layer in run_.layers)})
+    assert "activations are constant at l0" in assess([dead])[0].verdict
+    over = run_.model_copy(update={"layers": tuple(layer.model_copy(update={"activation_variance": None}) for layer in run_.layers)})
+    assert "activations overflow at l0" in assess([over])[0].verdict
+    assert assess([over])[0].decades == math.inf

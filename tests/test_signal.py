@@ -1,0 +1,206 @@
+"""Correlations and singular values against plain autograd, and what batches, laws and checkpoints are read as."""
+
+import math
+import struct
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from initbench.config import parse_ref
+from initbench.errors import ConfigError, DataError, NotThereError
+from initbench.nn.layers import weight_layers
+from initbench.training.checkpoints import load_checkpoint, read_checkpoint
+from initbench.training.initialize import initialize
+from initbench.training.inputs import Objective, default_batch_size, read_input
+from initbench.training.known_laws import law_of, laws_of
+from initbench.training.signal import correlations, output_directions, singular_values
+
+
+def net(activation=nn.Tanh, outputs=3):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 7), activation(), nn.Linear(7, 6), activation(), nn.Linear(6, outputs)).double()
+
+
+def inputs(count=8):
+    return torch.randn(count, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def test_correlations_are_mean_cosines_of_neighbours():
+    model, x = net(), inputs()
+    found = correlations(model, weight_layers(model, x), x)
+    h = model[0](x)
+    twin = np.mean([torch.cosine_similarity(h[i], h[i + 1], dim=0).item() for i in range(0, 8, 2)])
+    assert found[0] == pytest.approx(twin, abs=1e-6)
+    last = model(x)
+    assert found[2] == pytest.approx(
+        np.mean([torch.cosine_similarity(last[i], last[i + 1], dim=0).item() for i in range(0, 8, 2)]), abs=1e-6
+    )
+
+
+def test_a_signal_without_length_has_no_correlation():
+    model, x = net(), inputs()
+    nn.init.zeros_(model[0].weight)
+    nn.init.zeros_(model[0].bias)
+    assert correlations(model, weight_layers(model, x), x)[0] is None
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU])
+def test_singular_values_are_those_of_the_jacobian(activation):
+    model, x = net(activation), inputs()
+    found = singular_values(model, weight_layers(model, x), x)
+    values = []
+    for image in x[:4]:
+        jacobian = torch.autograd.functional.jacobian(model[1:], model[0](image))
+        values.append(torch.linalg.svdvals(jacobian))
+    each = torch.stack(values)
+    assert found[0].mean == pytest.approx(each.mean().item(), abs=1e-6)
+    assert found[0].largest == pytest.approx(each.amax(1).mean().item(), abs=1e-6)
+    assert found[0].smallest == pytest.approx(each.amin(1).mean().item(), abs=1e-6)
+    assert found[2].mean == pytest.approx(1.0)
+
+
+def test_singular_values_see_the_pre_activation_behind_an_activation_in_place():
+    model, x = net(lambda: nn.ReLU(inplace=True)), inputs()
+    apart = net(nn.ReLU)
+    ours = singular_values(model, weight_layers(model, x), x)
+    assert ours == singular_values(apart, weight_layers(apart, x), x)
+
+
+def test_of_many_outputs_ten_orthonormal_directions_are_taken():
+    rows = output_directions(50)
+    assert rows.shape == (10, 50)
+    assert torch.allclose(rows @ rows.T, torch.eye(10), atol=1e-5)
+    assert torch.equal(output_directions(4), torch.eye(4))
+
+
+def test_batch_norm_couples_the_inputs():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)).double(), inputs(16)
+    found = singular_values(model, weight_layers(model, x), x)
+    h = model[0](x).detach().requires_grad_()
+    out = model[2](model[1](h))[0]
+    jacobian = torch.stack([torch.autograd.grad(out[k], h, retain_graph=True)[0][0] for k in range(2)])
+    assert found[0].largest == pytest.approx(torch.linalg.svdvals(jacobian)[0].item(), abs=1e-6)
+
+
+def test_measuring_leaves_no_hooks_gradients_or_flags():
+    model, x = net(), inputs()
+    singular_values(model, weight_layers(model, x), x)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not x.requires_grad
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_an_objective_without_labels_says_what_it_takes():
+    logits = torch.zeros(6, 4, requires_grad=True)
+    some = Objective(None, 4, 6)
+    some(logits)
+    assert (some.words, some.loss.item()) == ("cross entropy with random labels", pytest.approx(math.log(4)))
+    other = Objective(None, None, 6)
+    assert other(torch.ones(6, 2, 3)).dim() == 0
+    assert other.words == "a random projection of the outputs"
+
+
+def test_inputs_are_shapes_whole_numbers_or_files(tmp_path):
+    assert read_input("3x4x5", 6)[0].shape == (6, 3, 4, 5)
+    tokens, _ = read_input("int:7:9", 50)
+    assert tokens.shape == (50, 9)
+    assert set(tokens.unique().tolist()) == set(range(7))
+    np.savez(tmp_path / "some.npz", x=np.zeros((5, 2), np.float64), y=np.arange(5))
+    images, labels = read_input(str(tmp_path / "some.npz"), 3)
+    assert images.dtype == torch.float32
+    assert labels.tolist() == [0, 1, 2]
+    torch.save({"inputs": torch.full((4, 2, 2, 3), 255, dtype=torch.uint8)}, tmp_path / "some.pt")
+    assert read_input(str(tmp_path / "some.pt"), 9)[0].max() == 1
+    assert default_batch_size("3x224x224") == 13
+    assert default_batch_size("784") == 256
+
+
+@pytest.mark.parametrize("text", ["3y4", "0x3", "int:5", "x", ""])
+def test_an_input_that_cannot_be_read_is_one_sentence(text):
+    with pytest.raises(ConfigError, match="Write a shape"):
+        read_input(text, 4)
+
+
+def test_a_batch_file_that_is_no_batch_is_said(tmp_path):
+    with pytest.raises(DataError, match="There is no file"):
+        read_input(str(tmp_path / "none.npy"), 4)
+    np.save(tmp_path / "flat.npy", np.zeros(3))
+    with pytest.raises(DataError, match="at least 2 inputs"):
+        read_input(str(tmp_path / "flat.npy"), 4)
+    np.save(tmp_path / "objects.npy", np.array([{}, {}]), allow_pickle=True)
+    with pytest.raises(DataError, match="Cannot read"):
+        read_input(str(tmp_path / "objects.npy"), 4)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "law", "named"),
+    [
+        ("kaiming", "normal", "kaiming"),
+        ("torch_default", "uniform", "torch_default"),
+        ("xavier:distribution=uniform", "uniform", "xavier:distribution=uniform"),
+        ("lecun:distribution=trunc_normal", "trunc_normal", "lecun:distribution=trunc_normal"),
+        ("trunc_normal:std=0.02", "normal", "trunc_normal:std=0.02"),
+        ("orthogonal", "orthogonal", "orthogonal"),
+        ("zeros", "zero", "zeros"),
+        ("constant:value=0.3", "constant", "constant"),
+    ],
+)
+def test_each_known_law_is_recognized(scheme, law, named):
+    model = nn.Sequential(nn.Linear(120, 90), nn.ReLU(), nn.Linear(90, 80))
+    _, layers = initialize(model, parse_ref(scheme), seed=3)
+    for found in laws_of(layers):
+        assert found.law == law
+        assert named in found.schemes
+
+
+def test_weights_of_no_known_law_or_scale_are_said_so():
+    layer = nn.Linear(200, 100)
+    found = weight_layers(layer)[0]
+    nn.init.normal_(layer.weight, std=0.3)
+    assert (law_of(found).law, law_of(found).schemes) == ("normal", ())
+    assert "no known scheme has this scale" in law_of(found).words
+    with torch.no_grad():
+        layer.weight.copy_(torch.distributions.StudentT(3.0).sample(layer.weight.shape))
+    assert law_of(found).law == "none"
+    assert "kurtosis" in law_of(found).words
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+def test_a_checkpoint_is_read_into_the_model(tmp_path, ending):
+    saved, fresh, path = net().float(), net().float(), tmp_path / f"w.{ending}"
+    nn.init.normal_(saved[0].weight)
+    state = {f"module.{name}": value for name, value in saved.state_dict().items()}
+    torch.save({"model_state_dict": state, "epoch": 3}, path) if ending == "pt" else save_file(state, path)
+    load_checkpoint(fresh, str(path))
+    assert torch.equal(saved[0].weight, fresh[0].weight)
+
+
+def test_every_type_of_a_safetensors_file_is_read(tmp_path):
+    kinds = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    written = {str(kind): torch.arange(6).reshape(2, 3).to(kind) for kind in kinds}
+    save_file(written, tmp_path / "all.safetensors")
+    found = read_checkpoint(tmp_path / "all.safetensors")
+    assert all(torch.equal(found[name], values) and found[name].dtype == values.dtype for name, values in written.items())
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("run",)
+
+
+def test_a_checkpoint_that_cannot_be_used_is_one_sentence(tmp_path):
+    with pytest.raises(NotThereError, match="There is no checkpoint"):
+        load_checkpoint(net(), str(tmp_path / "none.pt"))
+    torch.save(Evil(), tmp_path / "evil.pt")
+    with pytest.raises(DataError, match="not safe"):
+        load_checkpoint(net(), str(tmp_path / "evil.pt"))
+    (tmp_path / "cut.safetensors").write_bytes(struct.pack("<Q", 10**9) + b"{}")
+    with pytest.raises(DataError, match="longer than the file"):
+        load_checkpoint(net(), str(tmp_path / "cut.safetensors"))
+    torch.save(net(outputs=4).state_dict(), tmp_path / "other.pt")
+    with pytest.raises(ConfigError, match=r"have another shape: 4\.weight"):
+        load_checkpoint(net(), str(tmp_path / "other.pt"))
