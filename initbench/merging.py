@@ -28,7 +28,7 @@ def merge(folders: Sequence[str | Path], out: str | Path) -> Path:
         kinds = [("command", _kind(manifest.command), _kind(other.command))] if _kind(manifest.command) != _kind(other.command) else []
         found = [*kinds, *differences(config, asked, () if searches else MAY_DIFFER)]
         if found:
-            listed = "; ".join(f"{key} is {value_text(one)} in {first} and {value_text(two)} in {folder}" for key, one, two in found)
+            listed = "; ".join(f"{key} is {_words(one)} in {first} and {_words(two)} in {folder}" for key, one, two in found)
             raise ConfigError(f"{first} and {folder} do not ask the same question: {listed}.")
     question = _together([asked for _, _, asked in opened])
     target = Path(out)
@@ -77,6 +77,10 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield f"{path}.name", value
     else:
         yield path, value
+
+
+def _words(value: Any) -> str:
+    return "not given" if value is None else value_text(value)
 
 
 def _kind(command: str) -> str:

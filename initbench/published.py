@@ -134,5 +134,8 @@ def _measured(summary: Summary, figure: Figure) -> tuple[float | None, float | N
 
 def _unlike(config: ExperimentConfig, published: Published) -> str:
     wanted = config_file.load_config(published.config)
-    found: Sequence[str] = [f"{key} is {one}, there {two}" for key, one, two in differences(config, wanted, ("schemes", "seeds"))]
+    found: Sequence[str] = [
+        f"{key} is {one if one is not None else 'not given'}, there {two if two is not None else 'not given'}"
+        for key, one, two in differences(config, wanted, ("schemes", "seeds"))
+    ]
     return "; ".join(found)
