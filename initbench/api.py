@@ -34,6 +34,8 @@ from initbench.route import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from initbench.training.scheme_checks import SchemeCheck
+
 __all__ = [
     "RESULTS",
     "Line",
@@ -42,6 +44,7 @@ __all__ = [
     "against_reference",
     "build_model",
     "carry_out",
+    "check_scheme",
     "compare",
     "configure",
     "init_network",
@@ -156,6 +159,16 @@ def recommend(
 def against_reference(folder: str | Path, name: str) -> tuple[Line, ...]:
     """Published figures beside those of a results folder. Raises: ConfigError when it asks another question."""
     return against(load_results(folder), name)
+
+
+def check_scheme(scheme: str | Ref, model: str | Ref | None = None) -> tuple[SchemeCheck, ...]:
+    """Examines a scheme of your own on the shipped models that it applies to, or on the one given.
+
+    In a test: `assert all(found.passed for found in check_scheme("./mine.py"))`. Raises: ConfigError for what cannot be built.
+    """
+    from initbench.training import scheme_checks
+
+    return scheme_checks.check_scheme(as_ref(scheme), None if model is None else as_ref(model))
 
 
 def build_model(model: str | Ref = "mlp", shape: Sequence[int] = (1, 28, 28), classes: int = 10, seed: int = 0) -> nn.Module:

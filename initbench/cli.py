@@ -44,6 +44,7 @@ from initbench.options import (
 )
 from initbench.probe_commands import probe
 from initbench.running import carry_out, run_plan
+from initbench.scheme_commands import check_scheme
 from initbench.study_commands import recommend, report
 
 LATEST = api.RESULTS / "latest"
@@ -74,6 +75,7 @@ app = typer.Typer(
 app.command(rich_help_panel="Run", epilog="Example: initbench recommend --model mlp:depth=10")(recommend)
 app.command(rich_help_panel="Run", epilog="Example: initbench probe kaiming xavier --model mlp:depth=30")(probe)
 app.command(rich_help_panel="Look", epilog="Example: initbench report results/latest --reference kaiming")(report)
+app.command("check-scheme", rich_help_panel="Look", epilog="Example: initbench check-scheme ./mine.py")(check_scheme)
 app.add_typer(data_app, name="data", rich_help_panel="Look")
 app.add_typer(config_app, name="config", rich_help_panel="Look")
 

@@ -24,6 +24,7 @@ from initbench.route import Plan
 
 if TYPE_CHECKING:
     from initbench.datasets.manage import DataStatus
+    from initbench.training.scheme_checks import SchemeCheck
 
 
 PLACES_TO_BREAK = re.compile(r" (?=[\[(])|(?<=,) (?![^\[(]*[\])])")
@@ -201,6 +202,16 @@ def layers(summary: Summary, results: Sequence[RunResult]) -> None:
             drawn = tables.layer_table(runs, found.signal_lost_at)
             table(f"{found.scheme}, before the first step", drawn.columns, drawn.rows, right=drawn.right)
             text("")
+
+
+def scheme_checks(found: Iterable[SchemeCheck]) -> None:
+    """What a scheme owes, a line each."""
+    console = Console(highlight=False)
+    marks = {True: "[green]passed[/green]", False: "[red]failed[/red]"}
+    drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for check in found:
+        drawn.add_row(marks[check.passed], check.what, escape(check.found))
+    console.print(drawn)
 
 
 def entry_page(entry: Entry, page: Page, example: str) -> None:

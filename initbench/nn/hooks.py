@@ -39,9 +39,10 @@ def set_parameter(module: nn.Module, slot: Slot, value: float, shape: tuple[int,
     """Gives the module a trainable number that starts at `value`; one that is there is replaced.
 
     With a `shape` it is a tensor full of that number, which is broadcast against the signal: (units,) or (channels, 1, 1).
+    It is of the module's own type, as a tensor of another would change that of the signal.
     """
     _clear_slot(module, slot)
-    module.register_parameter(slot, nn.Parameter(torch.full(shape, value, device=_device(module))))
+    module.register_parameter(slot, nn.Parameter(torch.full(shape, value, device=_device(module), dtype=_kind(module))))
     _watch(module, slot)
 
 
@@ -118,6 +119,10 @@ def _device(module: nn.Module) -> torch.device | None:
     direct = chain(module._parameters.values(), module._buffers.values(), module.parameters(), module.buffers())
     tensor = next((tensor for tensor in direct if tensor is not None), None)
     return tensor.device if tensor is not None else None
+
+
+def _kind(module: nn.Module) -> torch.dtype | None:
+    return next((tensor.dtype for tensor in chain(module._parameters.values(), module.parameters()) if tensor is not None), None)
 
 
 def _clear_slot(module: nn.Module, slot: Slot) -> None:

@@ -48,16 +48,24 @@ def small_runs() -> Iterator[None]:
     Every engine runs its jobs within, so that the same job gives the same bytes in each. Denormals are flushed because
     arithmetic with them is up to a hundred times slower, and a signal that has vanished that far is gone.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     keep_freed_memory()
     try:
-        with products("ieee"):
+        with one_thread(), products("ieee"):
             yield
     finally:
-        torch.set_num_threads(threads)
         torch.set_flush_denormal(False)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Within, torch computes on one thread of the CPU."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from initbench.nn.layers import WeightLayer, weight_layers
 from initbench.nn.naming import parameters_of, refuse_unused, refuse_without_storage
 from initbench.results import InitReport
 from initbench.schemes import InitContext, Layerwise, Need, Scheme
+from initbench.training.devices import one_thread
 
 Batch = Callable[[int, int], tuple[Tensor, Tensor]]
 
@@ -27,6 +28,7 @@ def initialize(
 ) -> tuple[InitReport, tuple[WeightLayer, ...]]:
     """Initializes `model` in place; gives the report and the weight layers (in execution order, where `inputs` are given).
 
+    It runs on one thread, as sums and decompositions differ from one number of threads to another.
     `inputs` is a batch as the model takes it; `batch(size, index)` gives training batches to schemes that need data.
     Raises: ConfigError for names, parameters and patterns that cannot be used; DoesNotApply, with the model unchanged,
     where the scheme does not suit it.
@@ -51,7 +53,8 @@ def initialize(
         find_layers=find_layers,
     )
     refuse_missing(chosen, context)
-    report = chosen.apply(model, context)
+    with one_thread():
+        report = chosen.apply(model, context)
     report = report.model_copy(update={"scheme": str(catalog.resolve("scheme", scheme))})
     return report, find_layers() if Need.HOOKS in chosen.needs else context.layers
 
