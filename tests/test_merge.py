@@ -75,7 +75,7 @@ def test_different_questions_are_refused_with_every_key_that_differs(write, tmp_
 def test_a_race_is_merged_only_with_the_same_race(write, tmp_path):
     race = write("race", question("he", "xavier", seeds=2), command="recommend")
     plain = write("plain", question("he", "xavier", seeds=2))
-    with pytest.raises(ConfigError, match="command is recommend in .*race and compare in .*plain"):
+    with pytest.raises(ConfigError, match=r"command is recommend in .*race and compare in .*plain"):
         merge([race, plain], tmp_path / "both")
     fewer = write("fewer", question("he", "xavier", seeds=3), command="recommend")
     with pytest.raises(ConfigError, match=r"seeds is \[0,1\] in .*race and \[0,1,2\] in .*fewer"):
@@ -144,7 +144,7 @@ def test_a_folder_is_compared_with_the_references_that_are_about_its_question(wr
     assert api.against_reference(folder, "he2015_depth30_small") == lines
     with pytest.raises(ConfigError, match=r"train.steps is not given, there 0.*Use: initbench compare -c glorot2010_gradients"):
         api.against_reference(folder, "glorot2010_gradients")
-    with pytest.raises(ConfigError, match="Unknown reference 'he2015_depht30'. Did you mean"):
+    with pytest.raises(ConfigError, match=r"Unknown reference 'he2015_depht30'\. Did you mean"):
         api.against_reference(folder, "he2015_depht30")
     other = write("other", question("he", "xavier", seeds=2, **PLAIN))
     with pytest.raises(ConfigError, match="There are some for: initbench compare -c"):
