@@ -186,3 +186,18 @@ def test_without_labels_only_activations_are_predicted(batch):
     found = predict.predictions(model, layers, report, batch[0])
     assert all(entry.pre_activation is not None and entry.gradient is None for entry in found.values())
     assert all(entry.note == "no prediction: there are no labels" for entry in found.values())
+
+
+def test_a_signal_added_to_a_function_of_itself_is_not_taken_for_independent(batch):
+    class Doubled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm, self.head = nn.Linear(64, 32), nn.LayerNorm(32), nn.Linear(32, 10)
+
+        def forward(self, x):
+            h = self.first(x.flatten(1))
+            return self.head(h + self.norm(h))
+
+    found, _, _ = predicted(Doubled(), batch)
+    assert found["first"].pre_activation is not None
+    assert "adds two functions of one signal" in found["head"].note
