@@ -172,3 +172,27 @@ def test_when_the_parent_is_stopped_its_workers_end_without_a_word(number, code)
     assert parent.returncode == code
     assert said == ""
     assert all(gone(int(process)) for process in team)
+
+
+@needs_processes
+@pytest.mark.parametrize(("workers", "hired"), [(None, 3), (2, 2)])
+def test_a_run_that_is_left_over_joins_the_others_unless_the_user_says_how_many_at_once(workers, hired, monkeypatch):
+    hires, hire = [], processes.Crew.hire
+    monkeypatch.setattr(processes, "cores", lambda: 2)
+    monkeypatch.setattr(processes.Crew, "hire", lambda crew: hires.append(1) or hire(crew))
+    results = collect(processes, jobs_of("kaiming", seeds=(0, 1, 2), train={"steps": 1, "batch_size": 32}), workers=workers)
+    assert [result.status for result in results.values()] == [RunStatus.COMPLETED] * 3
+    assert len(hires) == hired
+
+
+def test_runs_are_left_over_when_fewer_than_the_workers_are_and_these_have_just_begun():
+    run = processes.Run("id", jobs_of("kaiming")[0][1])
+
+    def left_over(waiting, *fractions):
+        team = [processes.Worker(0, None, processes.deque([run]), fraction) for fraction in fractions]
+        return processes._are_left_over(team, processes.deque([run] * waiting))
+
+    assert left_over(1, 0.0, 0.2)
+    assert not left_over(0, 0.0, 0.0)
+    assert not left_over(2, 0.0, 0.0)
+    assert not left_over(1, 0.0, 0.9)

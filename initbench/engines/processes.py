@@ -20,6 +20,8 @@ from initbench.results import RunResult, RunStatus
 
 SECONDS_TO_END = 5.0
 """How long the workers' process may take to end before it is killed."""
+JUST_BEGUN = 0.25
+"""The share of a run up to which another one may still join it on its core."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """Set for the workers, so that no library starts threads before they are forked."""
 
@@ -48,16 +50,17 @@ def execute(
         team = [crew.hire() for _ in range(max(1, min(workers or cores(), len(jobs))))]
         _check(crew, team, to_check(jobs))
         unless_it_works.pop_all()
-    return _results(crew, team, deque(Run(job_id, job) for job_id, job in jobs), report)
+    return _results(crew, team, deque(Run(job_id, job) for job_id, job in jobs), report, may_grow=workers is None)
 
 
 @dataclass
 class Worker:
-    """A worker process and what it has been asked for and not yet answered."""
+    """A worker process, what it has been asked for and not yet answered, and how far it is with the first of that."""
 
     process: int
     connection: "Connection[Request, Answer]"
     asked: deque[Request] = field(default_factory=deque)
+    done_fraction: float = 0.0
 
     def ask(self, request: Request) -> None:
         """Sends a request; a worker that is gone is found out when its answer is read."""
@@ -151,19 +154,26 @@ def _check(crew: Crew, team: list[Worker], jobs: Sequence[Job]) -> None:
                 raise answer.error
 
 
-def _results(crew: Crew, team: list[Worker], queue: deque[Run], report: Report | None) -> Iterator[RunResult]:
+def _results(crew: Crew, team: list[Worker], queue: deque[Run], report: Report | None, *, may_grow: bool) -> Iterator[RunResult]:
     try:
         _hand_out(team, queue)
         while busy := {worker.connection: worker for worker in team if worker.asked}:
+            if may_grow and _are_left_over(team, queue):
+                team += [crew.hire() for _ in queue]
+                _hand_out(team, queue)
+                continue
             for connection in wait(list(busy)):
                 worker = busy[connection]  # type: ignore[index]
                 try:
                     answer = worker.connection.recv()
                 except (EOFError, OSError):
                     answer = _lost(crew, team, worker, queue)
-                if isinstance(answer, Progress) and report is not None:
-                    report(answer)
+                if isinstance(answer, Progress):
+                    worker.done_fraction = answer.done / max(1, answer.total)
+                    if report is not None:
+                        report(answer)
                 if isinstance(answer, RunResult):
+                    worker.done_fraction = 0.0
                     if worker.asked:
                         worker.asked.popleft()
                     _hand_out(team, queue)
@@ -178,6 +188,15 @@ def _hand_out(team: list[Worker], queue: deque[Run]) -> None:
         for worker in team:
             if queue and len(worker.asked) < ahead and (ahead == 1 or len(queue) > len(team)):
                 worker.ask(queue.popleft())
+
+
+def _are_left_over(team: list[Worker], queue: deque[Run]) -> bool:
+    """Whether the last runs, fewer than there are workers, had better start now than when the others have ended.
+
+    Three runs on two cores take two turns one after the other, but one and a half when the system shares the cores among
+    them. It pays as long as the others have just begun.
+    """
+    return 0 < len(queue) < len(team) and all(worker.asked and worker.done_fraction < JUST_BEGUN for worker in team)
 
 
 def _lost(crew: Crew, team: list[Worker], worker: Worker, queue: deque[Run]) -> RunResult:
