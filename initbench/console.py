@@ -156,7 +156,8 @@ def dry_run(steps: Plan, parameters: int) -> None:
     missing = {name for name, _ in steps.missing}
     rows = [(name, str(job.scheme), str(job.seed), "to do" if name in missing else "done") for name, job in steps.jobs]
     table(question_text(steps), ("job", "scheme", "seed", "state"), rows, right=frozenset({2}))
-    text(f"{parameters:,} trainable parameters; {len(missing)} of {count_text(len(rows), 'run')} to do. Results: {steps.folder}")
+    more = " What they show decides on further ones." if steps.config.tune is not None else ""
+    text(f"{parameters:,} trainable parameters; {len(missing)} of {count_text(len(rows), 'run')} to do.{more} Results: {steps.folder}")
 
 
 def outcome(summary: Summary, *, quiet: bool) -> None:

@@ -69,6 +69,7 @@ def test_a_recommendation_resumes_and_is_said_everywhere(call, tmp_path):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["headline"].startswith("Use ")
     assert "from initbench import init_network" in first.stdout
+    assert "initbench recommend -c config.yaml -m kaiming -m xavier -m normal" in (folder / "report.html").read_text()
     for text in (first.stdout, (folder / "summary.md").read_text(), (folder / "report.html").read_text()):
         assert summary["headline"] in text.replace("\n", " ")
     jobs = sorted((folder / "jobs").iterdir())

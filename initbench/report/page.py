@@ -8,6 +8,7 @@ from pathlib import Path
 from initbench import config_file
 from initbench.config import ExperimentConfig
 from initbench.outcomes import find_metric
+from initbench.recommending import all_schemes
 from initbench.report.draw import GRID, INK
 from initbench.report.figures import Plot
 from initbench.report.sensitivity import study_tables
@@ -91,10 +92,14 @@ def _layer_section(summary: Summary, scheme: str, found: list[RunResult]) -> Lay
 
 
 def _command(config: ExperimentConfig, summary: Summary) -> str:
+    if summary.recommendation is not None:
+        named = () if set(config.schemes) == set(all_schemes()) else config.schemes
+        return " ".join(["initbench recommend -c config.yaml", *(f"-m {scheme}" for scheme in named)])
     command = "initbench compare" if len(config.schemes) > 1 else "initbench run"
-    first = str(config.schemes[0])
-    reference = f" --reference {summary.reference}" if summary.reference not in {first, None} else ""
-    return f"{command} -c config.yaml{reference}"
+    reference = f" --reference {summary.reference}" if summary.reference not in {str(config.schemes[0]), None} else ""
+    usual = summary.metric in {"final_test_accuracy", "signal_decades"}
+    look = {"metric": None if usual else summary.metric, "target": summary.target, "margin": summary.margin}
+    return f"{command} -c config.yaml{reference}" + "".join(f" --{key} {value}" for key, value in look.items() if value is not None)
 
 
 def _provenance(runs: Sequence[RunResult]) -> list[tuple[str, str]]:
