@@ -268,8 +268,12 @@ def device_of(name: str) -> str:
 
 
 def _engine(steps: Plan, device: str) -> str:
-    """One worker a core on the CPU when there is more than one job and core; otherwise one after the other."""
+    """Several runs: one worker a core on the CPU, all as one on CUDA; else one after the other. Measured in docs/performance.md."""
     if steps.execution.engine != "auto":
         return steps.execution.engine
+    if len(steps.missing) < 2:
+        return "serial"
+    if device.startswith("cuda"):
+        return "stacked"
     workers = steps.execution.jobs or provenance.cores()
-    return "processes" if device == "cpu" and len(steps.missing) > 1 and workers > 1 else "serial"
+    return "processes" if device == "cpu" and workers > 1 else "serial"
