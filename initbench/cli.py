@@ -31,6 +31,7 @@ from initbench.options import (
     Model,
     Name,
     Out,
+    Profile,
     Quiet,
     Reference,
     Schemes,
@@ -114,6 +115,7 @@ def run(
     jobs: Jobs = None,
     data_dir: DataDir = None,
     dry_run: DryRun = False,
+    profile: Profile = False,
     out: Out = None,
     fresh: Fresh = False,
     as_json: Json = False,
@@ -124,7 +126,7 @@ def run(
     asked = _options(schemes, method, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, strict=strict or None)
     question = api.configure("run", config, settings=settings or (), asked=asked, data_dir=data_dir)
     means = Execution(engine=engine, device=device, jobs=jobs, output=out, data_dir=data_dir, fresh=fresh)
-    carry_out(api.make_plan("run", question, means), dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
+    carry_out(api.make_plan("run", question, means), dry_run=dry_run, profile=profile, as_json=as_json, quiet=quiet, verbose=verbose)
 
 
 @app.command(
@@ -154,6 +156,7 @@ def compare(
     jobs: Jobs = None,
     data_dir: DataDir = None,
     dry_run: DryRun = False,
+    profile: Profile = False,
     out: Out = None,
     fresh: Fresh = False,
     as_json: Json = False,
@@ -166,7 +169,9 @@ def compare(
     view = api.view_of(reference, metric=metric, target=target, margin=margin)
     question = api.configure("compare", config, settings=settings or (), asked=asked, data_dir=data_dir)
     means = Execution(engine=engine, device=device, jobs=jobs, output=out, data_dir=data_dir, fresh=fresh)
-    carry_out(api.make_plan("compare", question, means, view), dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
+    carry_out(
+        api.make_plan("compare", question, means, view), dry_run=dry_run, profile=profile, as_json=as_json, quiet=quiet, verbose=verbose
+    )
 
 
 @app.command(rich_help_panel="Run", epilog="Example: initbench resume results/latest")
@@ -178,13 +183,14 @@ def resume(
     jobs: Jobs = None,
     data_dir: DataDir = None,
     dry_run: DryRun = False,
+    profile: Profile = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Go on where a run or a comparison was stopped; failed runs are tried again."""
     steps = api.plan_of(folder, Execution(engine=engine, device=device, jobs=jobs, data_dir=data_dir))
-    carry_out(steps, dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
+    carry_out(steps, dry_run=dry_run, profile=profile, as_json=as_json, quiet=quiet, verbose=verbose)
 
 
 @app.command(rich_help_panel="Run", epilog="Example: initbench smoke --json")

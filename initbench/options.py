@@ -125,6 +125,7 @@ Jobs = Annotated[
 DataDir = Annotated[
     str | None, typer.Option("--data-dir", metavar="DIR", envvar="INITBENCH_DATA", help="The folder of data files.", rich_help_panel=HOW)
 ]
+Profile = Annotated[bool, typer.Option("--profile", help="Say at the end where the time went.", rich_help_panel=HOW)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.", rich_help_panel=HOW)]
 Out = Annotated[
     str | None,

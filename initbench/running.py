@@ -6,6 +6,7 @@ from initbench import api, console
 from initbench.live import run_screen
 from initbench.results import RunStatus
 from initbench.stopping import StopRequest, stoppable
+from initbench.timing import TimingWatch
 
 FAILED_RUNS = 3
 """The exit code of a command that finished with failed runs among its results."""
@@ -13,8 +14,11 @@ SIGNAL_BASE = 128
 """Exit codes of a command stopped by a signal begin here."""
 
 
-def carry_out(steps: api.Plan, *, dry_run: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
-    """Runs a plan and shows what it gave; with `dry_run` only says what would be done. Leaves with 3 when runs failed."""
+def carry_out(steps: api.Plan, *, dry_run: bool, as_json: bool, quiet: bool, verbose: bool, profile: bool = False) -> None:
+    """Runs a plan and shows what it gave; with `dry_run` only says what would be done. Leaves with 3 when runs failed.
+
+    With `profile`, where the time went comes last, on stderr.
+    """
     if dry_run:
         parameters = api.parameters_of(steps)
         if as_json:
@@ -24,8 +28,11 @@ def carry_out(steps: api.Plan, *, dry_run: bool, as_json: bool, quiet: bool, ver
         else:
             console.dry_run(steps, parameters)
         return
-    results = run_plan(steps, quiet=quiet, verbose=verbose)
+    timing = TimingWatch()
+    results = run_plan(steps, quiet=quiet, verbose=verbose, timing=timing)
     show(results, as_json=as_json, quiet=quiet, layers=verbose or steps.command == "run")
+    if profile:
+        console.say("\n".join(timing.lines()))
     failed = [result for result in results.results if result.status is RunStatus.FAILED]
     if failed:
         console.warn(f"{len(failed)} of {len(results.results)} runs failed. Try them again with: initbench resume {results.folder}")
@@ -46,10 +53,10 @@ def show(results: api.Results, *, as_json: bool, quiet: bool, layers: bool = Fal
         console.hint(f"Results: {results.folder}. Open {results.folder / 'report.html'}")
 
 
-def run_plan(steps: api.Plan, *, quiet: bool, verbose: bool) -> api.Results:
+def run_plan(steps: api.Plan, *, quiet: bool, verbose: bool, timing: TimingWatch | None = None) -> api.Results:
     """Carries out a plan; when the user stops it, says what is saved and how to go on."""
     try:
-        with run_screen(quiet=quiet, verbose=verbose) as screen, stoppable(screen) as watch:
+        with run_screen(quiet=quiet, verbose=verbose) as screen, stoppable(timing.over(screen) if timing else screen) as watch:
             return api.carry_out(steps, watch)
     except StopRequest as stop:
         saved = len(api.saved_results(steps))
