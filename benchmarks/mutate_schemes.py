@@ -3,11 +3,14 @@
     python benchmarks/mutate_schemes.py [SCHEME ...]
 
 Mutations: all weights that a scheme sets times 1.05 and times 2, fan_in and fan_out exchanged, the sign of each weight
-dropped. `same`: the mutation changes nothing that this scheme does (twice zero is zero, a constant has no fans).
-Prints a table; leaves with 1 when a mutation survives.
+dropped; every number that it puts into the forward pass times 1.05 (0 becomes 0.05), and its biases times 1.05.
+`same`: the mutation changes nothing that this scheme does; the reasons are listed below the table.
+The tests that are asked: first the scheme's own line of tests/test_scheme_checks.py, then every test file of schemes that
+names it. Prints a table; leaves with 1 when a mutation survives.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -30,7 +33,7 @@ from initbench.schemes.structural import Structural
 from initbench.training.initialize import initialize
 
 TESTS = Path(__file__).parent.parent / "tests"
-MUTATIONS = ("times 1.05", "times 2", "fans swapped", "sign dropped")
+MUTATIONS = ("times 1.05", "times 2", "fans swapped", "sign dropped", "numbers", "biases")
 REQUIRED: dict[str, dict[str, Any]] = {"constant": {"value": 0.5}}
 QUICK: dict[str, dict[str, Any]] = {"metainit": {"steps": 2, "batch_size": 4}, "gradinit": {"iterations": 2, "batch_size": 8}}
 
@@ -44,25 +47,38 @@ def altered(weight: Tensor, mutation: str) -> None:
         weight.abs_()
 
 
+def misled(layer: WeightLayer, mutation: str) -> WeightLayer:
+    if mutation == "fans swapped":
+        return replace(layer, fan_in=layer.fan_out, fan_out=layer.fan_in)
+    return replace(layer, fan_in=2 * layer.fan_in, fan_out=2 * layer.fan_out) if mutation == "fans doubled" else layer
+
+
 def broken(scheme: Any, mutation: str) -> Any:
     """The scheme with the mutation in it."""
     if isinstance(scheme, Layerwise):
         plain = scheme.fill
 
         def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Any:
-            if mutation == "fans swapped":
-                layer = replace(layer, fan_in=layer.fan_out, fan_out=layer.fan_in)
-            law = plain(weight, layer, generator)
+            law = plain(weight, misled(layer, mutation), generator)
             altered(weight, mutation)
             return law
 
-        return replace(scheme, fill=fill)
+        plain_bias = scheme.fill_bias
+
+        def fill_bias(bias: Tensor, layer: WeightLayer, generator: torch.Generator) -> Any:
+            assert plain_bias is not None
+            law = plain_bias(bias, misled(layer, mutation), generator)
+            bias.mul_(1.05 if mutation == "biases" else 1)
+            return law
+
+        return replace(scheme, fill=fill, fill_bias=fill_bias if plain_bias else None)
     if isinstance(scheme, Structural):
         planned = scheme.plan
 
         def plan(model: nn.Module, context: InitContext) -> Any:
             made = planned(model, context)
-            return replace(made, laws=broken(made.laws, mutation))
+            numbers = tuple(replace(number, value=number.value * 1.05 or 0.05) for number in made.numbers)
+            return replace(made, laws=broken(made.laws, mutation), numbers=numbers if mutation == "numbers" else made.numbers)
 
         return replace(scheme, plan=plan)
     return After(scheme, mutation)
@@ -79,10 +95,15 @@ class After:
         return getattr(self.scheme, name)
 
     def apply(self, model: nn.Module, context: InitContext) -> Any:
+        if "fans" in self.mutation:
+            context = replace(context, layers=tuple(misled(layer, self.mutation) for layer in context.layers))
         report = self.scheme.apply(model, context)
         with torch.no_grad():
             for layer in context.own_layers(model):
                 altered(layer.weight, self.mutation)
+            for parameter in model.parameters():
+                if self.mutation == "biases" and parameter.dim() == 1:
+                    parameter.mul_(1.05)
         return report
 
 
@@ -117,16 +138,34 @@ def changes_nothing(name: str, mutation: str) -> bool:
     return True
 
 
+def reason(name: str, mutation: str) -> str:
+    """Why a mutation changes nothing."""
+    if "times" in mutation:
+        return "all weights are zero"
+    if mutation == "sign dropped":
+        return "no weight is negative"
+    if mutation == "numbers":
+        return "it puts no numbers into the forward pass"
+    if mutation == "biases":
+        return "its biases are zero"
+    return "it does not use the fans, or divides them out" if changes_nothing(name, "fans doubled") else "its law is symmetric in the fans"
+
+
 def noticed(name: str, mutation: str) -> bool:
-    """Whether a test fails, in a process of its own (forked: torch is imported once)."""
+    """Whether a test fails: first the check that every scheme is given, then all that name it."""
     words = [name, *next(entry for entry in catalog.entries("scheme") if entry.name == name).aliases]
-    files = sorted(path for path in TESTS.glob("test_schemes_*.py") if any(word in path.read_text() for word in words))
-    files = [*files, TESTS / "test_schemes_contract.py"] if TESTS / "test_schemes_contract.py" not in files else files
+    files = sorted(path for path in TESTS.glob("test_schemes_*.py") if re.search(rf"\b({'|'.join(words)})\b", path.read_text()))
+    own = f"{TESTS / 'test_scheme_checks.py'}::test_every_shipped_scheme_passes[{name}]"
+    return fails(name, mutation, [own]) or fails(name, mutation, [str(path) for path in files])
+
+
+def fails(name: str, mutation: str, tests: list[str]) -> bool:
+    """Whether one of these tests fails, in a process of its own (forked: torch is imported once)."""
     child = os.fork()
     if child == 0:
         install(name, mutation)
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *map(str, files)])
+            code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])
         os._exit(int(code))
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status) == 1
@@ -135,15 +174,21 @@ def noticed(name: str, mutation: str) -> bool:
 def main() -> int:
     torch.set_num_threads(1)
     names = sys.argv[1:] or [entry.name for entry in catalog.entries("scheme")]
-    print(f"{'scheme':20s}" + "".join(f"{mutation:>15s}" for mutation in MUTATIONS))
-    survived = 0
+    print(f"{'scheme':20s}" + "".join(f"{mutation:>14s}" for mutation in MUTATIONS))
+    survived, reasons = 0, dict[str, list[str]]()
     for name in names:
         row = []
         for mutation in MUTATIONS:
             outcome = "same" if changes_nothing(name, mutation) else "noticed" if noticed(name, mutation) else "SURVIVED"
+            if outcome == "same":
+                reasons.setdefault(f"{mutation}: {reason(name, mutation)}", []).append(name)
             survived += outcome == "SURVIVED"
             row.append(outcome)
-        print(f"{name:20s}" + "".join(f"{outcome:>15s}" for outcome in row), flush=True)
+        print(f"{name:20s}" + "".join(f"{outcome:>14s}" for outcome in row), flush=True)
+    print("\nChanges nothing, because")
+    for why in sorted(reasons):
+        print(f"- {why}: {', '.join(reasons[why])}")
+    print(f"\n{survived} survived.")
     return int(survived > 0)
 
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from initbench import catalog, guide
+from initbench import catalog
 from initbench.console import plain
+from initbench.routes import guide
 
 PAGE = Path(__file__).parent / "schemes.md"
 PACKAGE = Path(catalog.__file__).parent

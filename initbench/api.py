@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from initbench import catalog, store
-from initbench.asking import Look, configure, options, race_question, view_of
 from initbench.config import Execution, InitRules, Ref, View, as_ref
 from initbench.errors import StorageError
-from initbench.merging import merge
-from initbench.published import Line, against
 from initbench.results import InitReport, RunResult
-from initbench.route import (
+from initbench.routes.asking import Look, configure, options, race_question, view_of
+from initbench.routes.merging import merge
+from initbench.routes.published import Line, against
+from initbench.routes.route import (
     RESULTS,
     Plan,
     Results,

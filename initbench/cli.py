@@ -6,12 +6,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from initbench import __version__, api, catalog, console, gate, guide
-from initbench.config import Execution
-from initbench.errors import GateFailed, InitbenchError, NotThereError, unknown_name
-from initbench.families import PREFIX
-from initbench.file_commands import config_app, data_app
-from initbench.options import (
+from initbench import __version__, api, catalog, console
+from initbench.commands import gate
+from initbench.commands.files import config_app, data_app
+from initbench.commands.options import (
     Config,
     DataDir,
     Dataset,
@@ -43,10 +41,14 @@ from initbench.options import (
     Tune,
     Verbose,
 )
-from initbench.probe_commands import probe
-from initbench.running import carry_out, run_plan
-from initbench.scheme_commands import check_scheme
-from initbench.study_commands import recommend, report
+from initbench.commands.probe import probe
+from initbench.commands.running import carry_out, run_plan
+from initbench.commands.schemes import check_scheme
+from initbench.commands.studies import recommend, report
+from initbench.config import Execution
+from initbench.errors import GateFailed, InitbenchError, NotThereError, unknown_name
+from initbench.families import PREFIX
+from initbench.routes import guide
 
 LATEST = api.RESULTS / "latest"
 

@@ -14,13 +14,13 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from initbench.catalog import Entry
-from initbench.findings import Summary
-from initbench.guide import Line as Listed
-from initbench.guide import Page
 from initbench.provenance import Check
-from initbench.published import Line
 from initbench.results import RunResult
-from initbench.route import Plan
+from initbench.routes.guide import Line as Listed
+from initbench.routes.guide import Page
+from initbench.routes.published import Line
+from initbench.routes.route import Plan
+from initbench.statistics.findings import Summary
 
 if TYPE_CHECKING:
     from initbench.datasets.manage import DataStatus

@@ -6,10 +6,11 @@ from itertools import combinations
 from initbench import catalog
 from initbench.config import parse_ref
 from initbench.errors import ConfigError, unknown_name
-from initbench.estimates import estimate, estimate_text, seeds_text, share
-from initbench.findings import SchemeSummary, Summary
-from initbench.inference import ALPHA, LEVEL, seeds_needed
-from initbench.outcomes import (
+from initbench.results import RunResult, RunStatus
+from initbench.statistics.estimates import estimate, estimate_text, seeds_text, share
+from initbench.statistics.findings import SchemeSummary, Summary
+from initbench.statistics.inference import ALPHA, LEVEL, seeds_needed
+from initbench.statistics.outcomes import (
     SIGNAL_RATIOS,
     TRAINED_ABOVE_CHANCE,
     Metric,
@@ -20,8 +21,7 @@ from initbench.outcomes import (
     metrics,
     outcome,
 )
-from initbench.results import RunResult, RunStatus
-from initbench.verdicts import Comparison, Side, Verdict, compare_family
+from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family
 
 __all__ = ["Runs", "SchemeSummary", "Summary", "ends_text", "group", "summarize"]
 

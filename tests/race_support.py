@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from initbench import plan, studies
+from initbench import plan
 from initbench.config import ExperimentConfig, Job, TrainConfig, View, parse_ref
+from initbench.questions import studies
 from initbench.results import Evaluation, RunResult, RunStatus
 
 

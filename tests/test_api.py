@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 import initbench
-from initbench import api, gate, route, store
+from initbench import api, store
+from initbench.commands import gate
 from initbench.config import Execution
 from initbench.errors import ConfigError, DataError, StorageError
 from initbench.results import RunStatus
+from initbench.routes import route
 
 TINY = {
     "model": "mlp:depth=1,width=8",

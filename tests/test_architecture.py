@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "initbench"
-COLD = sorted([*PACKAGE.glob("*.py"), *(PACKAGE / "report").glob("*.py"), *(PACKAGE / "theory").glob("*.py")])
+COLD_FOLDERS = ("commands", "questions", "report", "routes", "statistics", "theory")
+COLD = sorted([*PACKAGE.glob("*.py"), *(path for folder in COLD_FOLDERS for path in (PACKAGE / folder).glob("*.py"))])
 EVERYTHING = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "tests").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")])
 HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "scipy"}
 

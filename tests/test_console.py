@@ -4,12 +4,14 @@ import json
 
 import pytest
 
-from initbench import catalog, console, guide, live
+from initbench import catalog, console
+from initbench.commands import live
 from initbench.config import ExperimentConfig, parse_ref
 from initbench.engines import Progress
 from initbench.provenance import Check
 from initbench.results import Evaluation, RunResult, RunStatus
-from initbench.route import make_plan
+from initbench.routes import guide
+from initbench.routes.route import make_plan
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from initbench import catalog, guide
+from initbench import catalog
 from initbench.config import parse_ref
+from initbench.routes import guide
 from initbench.schemes import Need
 from initbench.training.initialize import build_scheme
 

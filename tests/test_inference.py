@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats as oracle
 
-from initbench.inference import (
+from initbench.statistics.inference import (
     Interval,
     difference,
     holm,

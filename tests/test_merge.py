@@ -3,11 +3,12 @@
 import pytest
 from race_support import made_up, question
 
-from initbench import api, config_file, plan, published, route, store
+from initbench import api, config_file, plan, store
 from initbench.config import Execution, TrainConfig
 from initbench.errors import ConfigError, StorageError
-from initbench.merging import merge
 from initbench.results import RunStatus
+from initbench.routes import published, route
+from initbench.routes.merging import merge
 from initbench.summary import summarize
 
 PLAIN = {"tune": None, "train": TrainConfig(steps=4)}
@@ -107,7 +108,7 @@ def test_a_shipped_reference_is_about_a_shipped_config_and_its_schemes(name):
 
 
 def published_metrics():
-    from initbench.outcomes import metrics
+    from initbench.statistics.outcomes import metrics
 
     return metrics()
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 import initbench
 from initbench.cli import app
 from initbench.errors import ConfigError, InitbenchError
-from initbench.health import assess
-from initbench.probed import ProbedLayer, ProbeRun
+from initbench.questions.health import assess
+from initbench.questions.probed import ProbedLayer, ProbeRun
 from initbench.report import draw
 from initbench.results import RunStatus
 

@@ -7,12 +7,13 @@ import pytest
 from race_support import carried_out, made_up, question, summary_of
 from scipy import stats
 
-from initbench import plan, racing, recommending, studies
-from initbench.asking import race_question
+from initbench import plan
 from initbench.config import TrainConfig
 from initbench.errors import ConfigError
-from initbench.racing import Arm, Race, race
+from initbench.questions import racing, recommending, studies
+from initbench.questions.racing import Arm, Race, race
 from initbench.results import RunStatus
+from initbench.routes.asking import race_question
 
 
 def arms(schemes=6, values=(0.1, 1.0)):

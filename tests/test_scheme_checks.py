@@ -6,10 +6,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from initbench import catalog, guide
+from initbench import catalog
 from initbench.cli import app
 from initbench.config import parse_ref
 from initbench.errors import ConfigError, DoesNotApply
+from initbench.routes import guide
 from initbench.training.scheme_checks import CHECKS, check_scheme
 
 SHIPPED = {entry.name: guide.setting(entry) for entry in catalog.entries("scheme") if entry.path.parent.name == "schemes"}

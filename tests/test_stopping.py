@@ -5,11 +5,11 @@ import signal
 
 import pytest
 
+from initbench.commands.stopping import StopRequest, stoppable
 from initbench.config import ExperimentConfig, parse_ref
 from initbench.engines import Progress
 from initbench.results import RunResult, RunStatus
-from initbench.route import make_plan
-from initbench.stopping import StopRequest, stoppable
+from initbench.routes.route import make_plan
 
 SIGN = Progress("a", 1, 9)
 

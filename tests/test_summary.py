@@ -5,8 +5,8 @@ from simulated_runs import make_comparison, make_run
 
 from initbench.errors import ConfigError
 from initbench.results import RunStatus
+from initbench.statistics.verdicts import Verdict
 from initbench.summary import Summary, ends_text, summarize
-from initbench.verdicts import Verdict
 
 ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]
 

@@ -4,9 +4,9 @@ import time
 
 from training_support import job_of
 
+from initbench.commands.timing import TimingWatch, process_age
 from initbench.engines import Progress
 from initbench.results import RunResult, RunStatus
-from initbench.timing import TimingWatch, process_age
 
 
 def finished(**seconds):

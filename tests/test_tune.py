@@ -6,9 +6,10 @@ import pytest
 import torch
 from race_support import carried_out, made_up, question, summary_of
 
-from initbench import plan, studies, tuning
+from initbench import plan
 from initbench.config import View
 from initbench.errors import ConfigError
+from initbench.questions import studies, tuning
 from initbench.report import sensitivity
 from initbench.training.batches import held_out, to_device
 

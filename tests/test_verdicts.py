@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from initbench.outcomes import find_metric
-from initbench.verdicts import Side, Verdict, compare_family
+from initbench.statistics.outcomes import find_metric
+from initbench.statistics.verdicts import Side, Verdict, compare_family
 
 ACCURACY, LOSS = find_metric("final_test_accuracy"), find_metric("final_test_loss")
 LOWER = [0.95, 0.951, 0.952, 0.953, 0.954, 0.955, 0.956, 0.957]

@@ -8,8 +8,8 @@ from concurrent.futures.process import BrokenProcessPool
 
 from initbench.config import Ref
 from initbench.errors import NotThereError
-from initbench.probed import ProbeRun
 from initbench.provenance import cores
+from initbench.questions.probed import ProbeRun
 from initbench.training.devices import small_runs
 from initbench.training.probing import Prober
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from initbench import plan, store, studies
+from initbench import plan, store
 from initbench.config import ExperimentConfig, View
+from initbench.questions import studies
 from initbench.report import draw, figures, page, sensitivity, tables, tidy
 from initbench.results import RunResult
 from initbench.summary import group

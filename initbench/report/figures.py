@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from itertools import groupby, takewhile
 from typing import Literal
 
-from initbench.estimates import estimate_text
-from initbench.inference import median
-from initbench.outcomes import Outcome, find_metric, outcome
 from initbench.results import LayerStats, RunResult, RunStatus
+from initbench.statistics.estimates import estimate_text
+from initbench.statistics.inference import median
+from initbench.statistics.outcomes import Outcome, find_metric, outcome
 from initbench.summary import Runs, Summary
 
 MOST_POINTS = 100

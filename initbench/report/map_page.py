@@ -16,19 +16,21 @@ from initbench.report.signal_page import page, write_files
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from initbench.mapped import Axis, Map, Point
+    from initbench.questions.mapped import Axis, Map, Point
 
 HEIGHT = 5.6
 FARTHEST = 8.0
 """Powers of ten at which the colours end."""
 TRAINS_TO = 6.0
 """Networks train to about so many depth scales. Source: Schoenholz et al. 2017, section 5."""
-LEVELS = (2, 5, 10, 20, 50)
+LEVELS = (2, 5, 10, 20)
 """Depth scales that are drawn as contours."""
 KEPT = 1.0
 """A point keeps the gradient when it stays within so many powers of ten."""
 FINE = 41
 """Points along an axis of the theory."""
+VANISHING = 0.1
+"""A length at the edge below this goes on to zero."""
 LABELS = {
     "sigma_w": "sigma_w (gain of the weights)", "sigma_b": "sigma_b (standard deviation of the biases)", "gain": "gain (sigma_w)",
     "depth": "depth (hidden layers)", "width": "width (units a layer)",
@@ -61,15 +63,20 @@ def _critical_gain(name: str) -> float | None:
     """The gain with chi_1 = 1 at the settled length, without biases; None where theory has no such activation."""
     import numpy as np
 
+    from initbench.theory.activations import activation
     from initbench.theory.phase import phase_grid
 
     gains = np.linspace(0.4, 3.0, 261)
     try:
-        chi = phase_grid(name, gains, np.zeros_like(gains)).chi_1
+        phase, phi = phase_grid(name, gains, np.zeros_like(gains)), activation(name)
     except ConfigError:
         return None
-    above = np.flatnonzero(chi > 1 + 1e-3)
-    return float(gains[above[0] - 1]) if len(above) and above[0] else None
+    above = np.flatnonzero(phase.chi_1 > 1 + 1e-3)
+    if not len(above) or not above[0]:
+        return None
+    # Where lengths vanish at the edge they do so ever more slowly, and the limit is exact.
+    vanishing = phase.q[above[0] - 1] < VANISHING
+    return float(phi.moments(1e-12).slope_second ** -0.5) if vanishing else float(gains[above[0] - 1])
 
 
 def write(folder: Path, found: Map, config: str, provenance: dict[str, str]) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from initbench import config_file
 from initbench.config import ExperimentConfig
-from initbench.outcomes import find_metric
-from initbench.recommending import all_schemes
+from initbench.questions.recommending import all_schemes
 from initbench.report.draw import GRID, INK
 from initbench.report.figures import Plot
 from initbench.report.sensitivity import study_tables
 from initbench.report.tables import Table, layer_table, metric_table, outcome_table, pair_table, scheme_table
 from initbench.results import RunResult
+from initbench.statistics.outcomes import find_metric
 from initbench.summary import Runs, Summary
 
 OPEN_LAYER_TABLES = 4

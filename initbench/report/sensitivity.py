@@ -5,14 +5,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from initbench.config import value_text
-from initbench.estimates import estimate_text
-from initbench.findings import Candidate, Recommendation, Summary, Tuned, TunedScheme
-from initbench.outcomes import find_metric, outcome
 from initbench.report.figures import Line, Panel, Plot, Points
 from initbench.report.tables import Table
 from initbench.report.tidy import summary as summary_csv
 from initbench.report.tidy import write
 from initbench.results import RunResult
+from initbench.statistics.estimates import estimate_text
+from initbench.statistics.findings import Candidate, Recommendation, Summary, Tuned, TunedScheme
+from initbench.statistics.outcomes import find_metric, outcome
 from initbench.summary import ends_text
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from initbench.health import HEALTHY_DECADES, LayerHealth, SchemeHealth
-from initbench.probed import ProbedLayer, ProbeRun
+from initbench.questions.health import HEALTHY_DECADES, LayerHealth, SchemeHealth
+from initbench.questions.probed import ProbedLayer, ProbeRun
 from initbench.report.tables import Table, markdown
 from initbench.results import RunStatus
 

@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from initbench.estimates import Estimate, estimate_text, interval_text, number_text, share_text
-from initbench.inference import median
-from initbench.outcomes import SIGNAL_RATIOS, Metric, find_metric, metrics
 from initbench.results import LayerStats, RunResult
+from initbench.statistics.estimates import Estimate, estimate_text, interval_text, number_text, share_text
+from initbench.statistics.inference import median
+from initbench.statistics.outcomes import SIGNAL_RATIOS, Metric, find_metric, metrics
+from initbench.statistics.verdicts import Comparison
 from initbench.summary import SchemeSummary, Summary, ends_text
-from initbench.verdicts import Comparison
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from initbench.outcomes import outcome
 from initbench.results import LayerStats, ParameterInit, RunResult
+from initbench.statistics.outcomes import outcome
 from initbench.summary import Summary
 
 Row = Sequence[object]

@@ -14,7 +14,7 @@ from torch.nn import functional
 from initbench.datasets.files import data_folder
 from initbench.errors import ConfigError, DataError
 from initbench.nn.seeds import generator
-from initbench.probed import Question
+from initbench.questions.probed import Question
 from initbench.training.batches import memory_format, probe_batch, scheme_batches
 from initbench.training.worker import load_data
 

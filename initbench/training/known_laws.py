@@ -12,7 +12,7 @@ from initbench.errors import InitbenchError
 from initbench.nn.assign import Law
 from initbench.nn.layers import WeightLayer
 from initbench.nn.seeds import generator
-from initbench.probed import LayerLaw
+from initbench.questions.probed import LayerLaw
 from initbench.schemes import Layerwise
 from initbench.schemes.sampling import STD_OF_NORMAL_CUT_AT_2
 from initbench.training.initialize import build_scheme

@@ -70,16 +70,17 @@ class Stopwatch:
     """Seconds by part; what is measured within another part is taken off that part."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    clock: Callable[[], float] = time.perf_counter
     _inner: float = 0.0
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Adds the time spent within to `name`."""
-        start, outer, self._inner = time.perf_counter(), self._inner, 0.0
+        start, outer, self._inner = self.clock(), self._inner, 0.0
         try:
             yield
         finally:
-            spent = time.perf_counter() - start
+            spent = self.clock() - start
             self.seconds[name] = self.seconds.get(name, 0.0) + spent - self._inner
             self._inner = outer + spent
 

@@ -14,7 +14,7 @@ from initbench.models.building import build_model
 from initbench.nn.layers import WeightLayer, weight_layers
 from initbench.nn.operations import tensors_in
 from initbench.nn.watch import untouched
-from initbench.probed import ProbedLayer, ProbeRun, Question, scheme_name
+from initbench.questions.probed import ProbedLayer, ProbeRun, Question, scheme_name
 from initbench.results import InitReport, RunStatus
 from initbench.theory.prediction import LayerPrediction
 from initbench.training.batches import memory_format

@@ -30,7 +30,7 @@ MODELS = (
     "vit:depth=2,width=64,norm=post",
 )
 """Plain, convolutional and residual networks and transformers, with norm and without."""
-SHAPE, CLASSES, IMAGES = (1, 16, 16), 5, 128
+SHAPE, CLASSES, IMAGES = (1, 8, 8), 5, 128
 MOST_MODELS = 3
 """So many of the models that a scheme applies to are examined; one where each start is itself a training."""
 CRASHES = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError, ArithmeticError)
@@ -91,7 +91,7 @@ class Case:
             chosen = torch.arange(size) + 7 * index
             return images[chosen % IMAGES], chosen % CLASSES
 
-        report, _ = initialize(model, self.scheme, seed=seed, rules=rules, inputs=images[:4], batch=batch)
+        report, _ = initialize(model, self.scheme, seed=seed, rules=rules, inputs=images[:2], batch=batch)
         return Start(model, report)
 
 

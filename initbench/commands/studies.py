@@ -1,9 +1,7 @@
 """The commands `recommend` and `report`."""
 
 from initbench import api, console
-from initbench.config import Execution
-from initbench.errors import ConfigError
-from initbench.options import (
+from initbench.commands.options import (
     Against,
     Asked,
     Config,
@@ -32,7 +30,9 @@ from initbench.options import (
     Tune,
     Verbose,
 )
-from initbench.running import carry_out, show
+from initbench.commands.running import carry_out, show
+from initbench.config import Execution
+from initbench.errors import ConfigError
 
 
 def recommend(

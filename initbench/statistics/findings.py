@@ -3,9 +3,9 @@
 from typing import Any
 
 from initbench.config import Frozen
-from initbench.estimates import Estimate, Share
 from initbench.results import Number
-from initbench.verdicts import Comparison
+from initbench.statistics.estimates import Estimate, Share
+from initbench.statistics.verdicts import Comparison
 
 
 class SchemeSummary(Frozen):
@@ -100,7 +100,8 @@ class Candidate(Frozen):
     """A scheme in a race: its best value, how far it came and why no further.
 
     `fate` is `chosen`, `not separable` (from the chosen one), `beaten`, `set aside` (not beaten, but others looked better),
-    `no signal`, `diverged`, `the same` (as another on this model), or `does not apply`. `loss` is the median held-out loss of its last round.
+    `no signal`, `diverged`, `the same` (as another on this model), or `does not apply`.
+    `loss` is the median held-out loss of its last round.
     """
 
     scheme: str

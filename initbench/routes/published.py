@@ -9,10 +9,10 @@ from pydantic import Field, ValidationError
 from initbench import config_file
 from initbench.config import ExperimentConfig, Frozen
 from initbench.errors import ConfigError, unknown_name
-from initbench.findings import Summary
-from initbench.merging import differences
 from initbench.results import Number
-from initbench.route import Results
+from initbench.routes.merging import differences
+from initbench.routes.route import Results
+from initbench.statistics.findings import Summary
 
 SHARE = "trained_share"
 """The one figure that is no metric: the share of seeds that trained."""
@@ -64,7 +64,7 @@ class Line(Frozen):
 
 def shipped() -> dict[str, Path]:
     """The references that come with initbench, by name."""
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     folders = (package / "reference", package.parent / "results" / "reference")
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 

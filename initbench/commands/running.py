@@ -3,10 +3,10 @@
 import typer
 
 from initbench import api, console
-from initbench.live import run_screen
+from initbench.commands.live import run_screen
+from initbench.commands.stopping import StopRequest, stoppable
+from initbench.commands.timing import TimingWatch
 from initbench.results import RunStatus
-from initbench.stopping import StopRequest, stoppable
-from initbench.timing import TimingWatch
 
 FAILED_RUNS = 3
 """The exit code of a command that finished with failed runs among its results."""

@@ -14,10 +14,10 @@ from typing import Any
 from initbench import catalog, config_file, plan
 from initbench.config import ExperimentConfig, Job, Ref, TuneConfig, View, value_text
 from initbench.errors import ConfigError
-from initbench.findings import Summary, Tuned, TunedPoint, TunedScheme
-from initbench.inference import median
-from initbench.outcomes import find_metric, is_outcome_of_scheme
 from initbench.results import RunResult, RunStatus
+from initbench.statistics.findings import Summary, Tuned, TunedPoint, TunedScheme
+from initbench.statistics.inference import median
+from initbench.statistics.outcomes import find_metric, is_outcome_of_scheme
 from initbench.summary import summarize
 
 Done = Mapping[str, RunResult]

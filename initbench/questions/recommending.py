@@ -6,16 +6,17 @@ Like tuning, everything is a function of the configuration and of the results th
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from initbench import catalog, plan, racing, tuning
+from initbench import catalog, plan
 from initbench.config import ExperimentConfig, Job, ProbeConfig, Ref, TuneConfig, View, value_text
-from initbench.estimates import estimate_text
-from initbench.findings import Candidate, Recommendation, Summary
-from initbench.outcomes import find_metric, first_signal, is_outcome_of_scheme
-from initbench.racing import ROUNDS, Arm, Race
+from initbench.questions import racing, tuning
+from initbench.questions.racing import ROUNDS, Arm, Race
+from initbench.questions.tuning import Done
 from initbench.results import RunResult, RunStatus
+from initbench.statistics.estimates import estimate_text
+from initbench.statistics.findings import Candidate, Recommendation, Summary
+from initbench.statistics.outcomes import find_metric, first_signal, is_outcome_of_scheme
+from initbench.statistics.verdicts import Verdict
 from initbench.summary import summarize
-from initbench.tuning import Done
-from initbench.verdicts import Verdict
 
 FATAL = ("explode", "vanish", "overflow")
 """Words of a lost signal that end a scheme's race before it begins, when others keep theirs; a constant signal may be meant."""

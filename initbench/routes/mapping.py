@@ -11,10 +11,10 @@ from pathlib import Path
 from initbench import catalog, config_file, plan, provenance, store
 from initbench.config import ExperimentConfig, Job, Ref
 from initbench.errors import ConfigError, suggestion
-from initbench.mapped import SPACED, Axis, Map, Point
-from initbench.probing import prepare_folder
+from initbench.questions.mapped import SPACED, Axis, Map, Point
 from initbench.results import RunResult, RunStatus
-from initbench.route import RESULTS, device_of
+from initbench.routes.probing import prepare_folder
+from initbench.routes.route import RESULTS, device_of
 
 AXES = ("sigma_w", "sigma_b", "gain", "depth", "width")
 POINTS = {False: 25, True: 9}

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from initbench import __version__, catalog, config_file, plan, provenance, store, studies
+from initbench import __version__, catalog, config_file, plan, provenance, store
 from initbench.config import Execution, ExperimentConfig, Job, View, parse_ref
 from initbench.errors import ConfigError, StorageError
-from initbench.findings import Summary
-from initbench.outcomes import find_metric
+from initbench.questions import studies
 from initbench.results import RunResult
+from initbench.statistics.findings import Summary
+from initbench.statistics.outcomes import find_metric
 
 if TYPE_CHECKING:
     import pandas as pd

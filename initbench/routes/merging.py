@@ -7,9 +7,9 @@ from typing import Any
 from initbench import config_file, plan, store
 from initbench.config import Execution, ExperimentConfig, value_text
 from initbench.errors import ConfigError, StorageError
+from initbench.questions.studies import RECOMMEND
 from initbench.results import RunResult
-from initbench.route import make_plan, open_folder
-from initbench.studies import RECOMMEND
+from initbench.routes.route import make_plan, open_folder
 
 MAY_DIFFER = ("schemes", "seeds")
 """Keys whose values are put together; every other key must be the same."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from initbench.config import Frozen
-from initbench.estimates import Estimate, estimate, interval_text, number_text, seeds_text
-from initbench.inference import ALPHA, difference, holm, median_interval, probability_of_improvement, seeds_needed, signed_ranks
-from initbench.outcomes import Metric
 from initbench.results import Number
+from initbench.statistics.estimates import Estimate, estimate, interval_text, number_text, seeds_text
+from initbench.statistics.inference import ALPHA, difference, holm, median_interval, probability_of_improvement, seeds_needed, signed_ranks
+from initbench.statistics.outcomes import Metric
 
 
 class Verdict(StrEnum):

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from initbench.inference import median
-from initbench.probed import ProbedLayer, ProbeRun
+from initbench.questions.probed import ProbedLayer, ProbeRun
 from initbench.results import RunStatus
+from initbench.statistics.inference import median
 
 HEALTHY_DECADES = 2.0
 """A layer is outside of the healthy range where a variance is so many powers of ten away from where the signal entered."""

@@ -11,7 +11,7 @@ from initbench.console import count_text, people, question_text
 from initbench.engines import Progress
 from initbench.plan import describe
 from initbench.results import RunResult, RunStatus
-from initbench.route import Plan
+from initbench.routes.route import Plan
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from initbench import config_file, recommending
+from initbench import config_file
 from initbench.config import ExperimentConfig, Ref, View
 from initbench.errors import ConfigError
+from initbench.questions import recommending
 
 DEFAULT_SEEDS = {"run": 1, "compare": 8, "recommend": 8}
 """How many seeds a command takes when nobody says."""

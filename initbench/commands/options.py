@@ -8,7 +8,7 @@ import typer
 
 from initbench import catalog, config_file, families
 from initbench.catalog import FOLDERS, Kind
-from initbench.outcomes import metrics
+from initbench.statistics.outcomes import metrics
 
 
 def _names(*kinds: Kind) -> Callable[[str], list[tuple[str, str]]]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from initbench import api, config_file, console
+from initbench.commands.options import AnyNames, DataDir, Json, Names, Quiet, Settings, Source, Sources
 from initbench.errors import ConfigError, DataError
-from initbench.options import AnyNames, DataDir, Json, Names, Quiet, Settings, Source, Sources
 
 if TYPE_CHECKING:
     from initbench.datasets.manage import DataStatus

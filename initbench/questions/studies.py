@@ -1,11 +1,12 @@
 """The kinds of question there are: a comparison, one with tuning, a recommendation; what each runs, and what it says."""
 
-from initbench import plan, recommending, tuning
+from initbench import plan
 from initbench.config import ExperimentConfig, Job, View
-from initbench.findings import Summary
+from initbench.questions import recommending, tuning
+from initbench.questions.tuning import Done
 from initbench.results import RunResult
+from initbench.statistics.findings import Summary
 from initbench.summary import summarize
-from initbench.tuning import Done
 
 RECOMMEND = "recommend"
 """The command whose question is a race."""

@@ -6,10 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from initbench import api, console, probing
-from initbench.config import ExperimentConfig
-from initbench.errors import ConfigError
-from initbench.options import (
+from initbench import api, console
+from initbench.commands.options import (
     OUTPUT,
     WHAT,
     Config,
@@ -28,8 +26,11 @@ from initbench.options import (
     Settings,
     Verbose,
 )
-from initbench.probed import ProbeRun
+from initbench.config import ExperimentConfig
+from initbench.errors import ConfigError
+from initbench.questions.probed import ProbeRun
 from initbench.results import RunStatus
+from initbench.routes import probing
 
 FAILED = 3
 """The exit code where some schemes failed and others did not."""
@@ -125,7 +126,7 @@ def _refuse_contradictions(
 
 
 def _all() -> list[str]:
-    from initbench.recommending import all_schemes
+    from initbench.questions.recommending import all_schemes
 
     return [str(scheme) for scheme in all_schemes()]
 
@@ -170,7 +171,7 @@ def _show(answer: probing.Probe, *, as_json: bool, quiet: bool, verbose: bool) -
 
 
 def _draw_map(experiment: ExperimentConfig, axes: str, *, train: bool, as_json: bool, quiet: bool, **means: Any) -> None:
-    from initbench import mapping
+    from initbench.routes import mapping
 
     found = mapping.draw_map(experiment, axes, train=train, **means)
     if as_json:
@@ -178,5 +179,5 @@ def _draw_map(experiment: ExperimentConfig, axes: str, *, train: bool, as_json: 
         return
     for line in found.sentences:
         console.text(line)
-    if not quiet:
+    if not quiet and found.folder is not None:
         console.hint(f"Results: {found.folder}. Open {found.folder / 'report.html'}")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from initbench.config import Frozen
-from initbench.inference import LEVEL, median, median_interval, wilson
-from initbench.outcomes import Metric
 from initbench.results import Number
+from initbench.statistics.inference import LEVEL, median, median_interval, wilson
+from initbench.statistics.outcomes import Metric
 
 
 class Estimate(Frozen):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from initbench.engines import Progress
 from initbench.results import RunResult
-from initbench.route import Plan, Watch
+from initbench.routes.route import Plan, Watch
 
 PARTS = {"data": "data", "init": "initialization", "train": "training", "probe": "probes", "evaluate": "evaluation"}
 """The parts of a run's time, as `RunResult.seconds` calls them and in words."""
@@ -39,7 +39,7 @@ class TimingWatch:
     runs: int = 0
 
     def over(self, inner: Watch) -> "TimingWatch":
-        """This watch, which from now on passes everything on to `inner`."""
+        """Gives this same watch, which from now on passes everything on to `inner`."""
         self.inner = inner
         return self
 

@@ -7,7 +7,7 @@ from types import FrameType
 
 from initbench.engines import Progress
 from initbench.results import RunResult
-from initbench.route import Plan, Watch
+from initbench.routes.route import Plan, Watch
 
 
 class StopRequest(KeyboardInterrupt):

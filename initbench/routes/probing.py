@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from initbench import __version__, catalog, plan, provenance, store
-from initbench.asking import configure, options
 from initbench.config import ExperimentConfig, Ref
 from initbench.errors import ConfigError, InitbenchError, StorageError
-from initbench.health import SchemeHealth, assess
-from initbench.probed import ProbeRun, Question
+from initbench.questions.health import SchemeHealth, assess
+from initbench.questions.probed import ProbeRun, Question
 from initbench.results import RunStatus
-from initbench.route import RESULTS, device_of
+from initbench.routes.asking import configure, options
+from initbench.routes.route import RESULTS, device_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

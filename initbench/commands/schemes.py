@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from initbench import api, console
+from initbench.commands.options import Json, Model
 from initbench.errors import GateFailed
-from initbench.options import Json, Model
 
 
 def check_scheme(

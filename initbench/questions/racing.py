@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from initbench.findings import Candidate
+from initbench.statistics.findings import Candidate
 
 
 @dataclass(frozen=True)
