@@ -12,6 +12,7 @@ from initbench.config import TrainConfig
 from initbench.errors import ConfigError
 from initbench.questions import racing, recommending, studies
 from initbench.questions.racing import Arm, Race, race
+from initbench.report import tables
 from initbench.results import RunStatus
 from initbench.routes.asking import race_question
 
@@ -122,6 +123,8 @@ def test_a_recommendation_names_the_winner_its_equals_the_cost_and_the_code():
     assert found.full_runs == 4 * 5 * 8
     assert found.full_steps == 160 * 40
     assert 0.3 < found.saved < 0.9
+    assert all("in held-out loss" in pair.sentence and "test" not in pair.sentence for pair in summary.pairs)
+    assert tables.scheme_table(summary).columns[1:3] == ("held-out accuracy", "held-out loss")
     assert f'init_network(model, method="{found.scheme}", seed=0)' in found.code
     assert "lr = 0.1" in found.code
 

@@ -191,7 +191,12 @@ def summarize_race(config: ExperimentConfig, done: Done, view: View) -> Summary:
         code=_code(config, chosen) if chosen else "",
     )
     notes = (*_notes(config, recommendation), *summary.notes)
-    return summary.model_copy(update={"headline": _headline(summary, recommendation), "recommendation": recommendation, "notes": notes})
+    told = summary.model_copy(update={"headline": _headline(summary, recommendation), "recommendation": recommendation, "notes": notes})
+    said = {
+        name: tuple(pair.model_copy(update={"sentence": told.words(pair.sentence)}) for pair in getattr(summary, name))
+        for name in ("comparisons", "pairs")
+    }
+    return told.model_copy(update=said)
 
 
 def _headline(summary: Summary, found: Recommendation) -> str:

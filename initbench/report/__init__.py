@@ -25,7 +25,8 @@ def write(
     by_scheme = group(studies.reported(command, config, done), order)
     runs = [run for found in by_scheme.values() for run in found]
     question = page.question(config)
-    pictures = [(plot, draw.draw(plot)) for plot in (*sensitivity.plots(summary), *figures.plots(summary, by_scheme))]
+    plots = [sensitivity.in_true_words(summary, plot) for plot in figures.plots(summary, by_scheme)]
+    pictures = [(plot, draw.draw(plot)) for plot in (*sensitivity.plots(summary), *plots)]
     drawn = {f"plots/{plot.name}{ending}": content for plot, made in pictures for ending, content in made.items()}
     files = {
         "tables/curves.csv": tidy.curves(runs),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from initbench.config import value_text
@@ -51,6 +52,15 @@ def _lines(index: int, found: TunedScheme, places: dict[str, float]) -> list[Lin
     thin = [Line(index, points, "seed") for points in by_seed] if seeds > 1 else []
     best = f" (best {value_text(found.best)})" if found.best is not None else " (none trained)"
     return [*thin, Line(index, tuple((x, point.loss) for x, point in zip(xs, found.points, strict=True)), label=found.scheme + best)]
+
+
+def in_true_words(summary: Summary, plot: Plot) -> Plot:
+    """The plot with labels that say what was evaluated: in a race held-out images, not the test split."""
+    panels = tuple(
+        replace(panel, x_label=summary.words(panel.x_label), y_label=summary.words(panel.y_label), note=summary.words(panel.note))
+        for panel in plot.panels
+    )
+    return replace(plot, title=summary.words(plot.title), panels=panels)
 
 
 def study_tables(summary: Summary) -> tuple[Table, ...]:

@@ -27,7 +27,7 @@ def scheme_table(summary: Summary) -> Table:
     """A row a scheme: accuracy and loss, how the runs ended, and the signal through the untrained network."""
     chosen = _shown_metrics(summary)
     rows = tuple(_scheme_row(found, chosen) for found in summary.schemes)
-    columns = ("scheme", *(metric.label for metric in chosen), "seeds", "activations last/first", "gradients first/last")
+    columns = ("scheme", *(summary.words(metric.label) for metric in chosen), "seeds", "activations last/first", "gradients first/last")
     return Table(_title(summary), columns, rows, frozenset(range(1, len(chosen) + 1)) | {len(chosen) + 2, len(chosen) + 3})
 
 
@@ -37,7 +37,7 @@ def pair_table(summary: Summary) -> Table:
     rows = tuple(_pair_row(metric, found) for found in summary.pairs)
     columns = (
         "pair",
-        f"difference ({metric.amount})",
+        f"difference ({summary.words(metric.amount)})",
         "seeds",
         "won, lost, tied",
         "effect",
@@ -46,7 +46,7 @@ def pair_table(summary: Summary) -> Table:
         "p after Holm",
         "verdict",
     )
-    return Table(f"All pairs: {metric.label}, scheme minus other", columns, rows, frozenset(range(1, 8)))
+    return Table(f"All pairs: {summary.words(metric.label)}, scheme minus other", columns, rows, frozenset(range(1, 8)))
 
 
 def outcome_table(summary: Summary) -> Table:
@@ -68,7 +68,7 @@ def metric_table(summary: Summary) -> Table:
     """A row a scheme, a column a metric."""
     every = (*metrics(summary.target), *SIGNAL_RATIOS)
     rows = tuple((found.scheme, *(estimate_text(metric, found.estimate(metric.name)) for metric in every)) for found in summary.schemes)
-    columns = ("scheme", *(metric.label for metric in every))
+    columns = ("scheme", *(summary.words(metric.label) for metric in every))
     return Table("All metrics", columns, rows, frozenset(range(1, len(columns))))
 
 
@@ -119,7 +119,7 @@ def summary_markdown(summary: Summary, question: str, studies: Sequence[Table] =
     verdicts = summary.verdicts
     if verdicts:
         metric = find_metric(summary.metric, summary.target)
-        parts += [f"## Against {summary.reference}, by {metric.label}\n", _bullets(verdicts)]
+        parts += [f"## Against {summary.reference}, by {summary.words(metric.label)}\n", _bullets(verdicts)]
     if len(summary.schemes) > 2:
         parts += ["## All pairs\n", markdown(pair_table(summary))]
     parts += ["## How the runs ended\n", markdown(outcome_table(summary)), "## All metrics\n", markdown(metric_table(summary))]

@@ -48,6 +48,10 @@ class Summary(Frozen):
     tuned: "Tuned | None" = None
     recommendation: "Recommendation | None" = None
 
+    def words(self, text: str) -> str:
+        """A text about test losses and accuracies in the words that are true here: a race evaluates held-out images instead."""
+        return text if self.recommendation is None else text.replace("test ", "held-out ").replace("Test ", "Held-out ")
+
     @property
     def verdicts(self) -> tuple[str, ...]:
         """One sentence for each scheme against the reference, in the chosen metric."""
