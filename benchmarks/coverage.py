@@ -16,9 +16,9 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import bootstrap, mstats
 
-from initbench.inference import ALPHA, median_interval
-from initbench.outcomes import find_metric
-from initbench.verdicts import Side, Verdict, compare_family
+from initbench.statistics.inference import ALPHA, median_interval
+from initbench.statistics.outcomes import find_metric
+from initbench.statistics.verdicts import Side, Verdict, compare_family
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 NORMAL = NormalDist()

@@ -13,12 +13,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from initbench import catalog, plan, racing, recommending, store, tuning
-from initbench.asking import race_question
+from initbench import catalog, plan, store
 from initbench.config import ExperimentConfig
-from initbench.inference import ALPHA, signed_ranks
-from initbench.racing import ROUNDS, Arm
+from initbench.questions import racing, recommending, tuning
+from initbench.questions.racing import ROUNDS, Arm
 from initbench.results import RunResult
+from initbench.routes.asking import race_question
+from initbench.statistics.inference import ALPHA, signed_ranks
 
 SCHEMES = ("kaiming", "xavier", "lecun", "orthogonal", "torch_default", "normal", "lsuv", "looks_linear", "identity", "sparse")
 WANTED = 95.0
