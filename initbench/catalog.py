@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from initbench.config import Ref
-from initbench.errors import ConfigError, suggestion, unknown_name
+from initbench.errors import ConfigError, UserCode, a_or_an, suggestion, unknown_name
 
 Kind = Literal["scheme", "model", "dataset", "engine"]
 
@@ -26,7 +26,7 @@ FOLDERS: dict[Kind, str] = {"scheme": "schemes", "model": "models", "dataset": "
 FUNCTIONS: dict[Kind, str] = {"scheme": "build", "model": "build", "dataset": "load", "engine": "execute"}
 GIVEN: dict[Kind, set[str]] = {
     "scheme": set(),
-    "model": {"self", "shape", "classes"},
+    "model": {"shape", "classes"},
     "dataset": {"root"},
     "engine": {"jobs", "device", "data_dir", "workers", "report"},
 }
@@ -160,7 +160,7 @@ def load(kind: Kind, name: str) -> Callable[..., Any]:
     Raises: ConfigError when the file or module cannot be imported or lacks the function.
     """
     entry, _ = find(kind, name)
-    try:
+    with UserCode(f"Cannot import the {kind} '{name}' from {entry.path}"):
         if entry.module is not None:
             module = importlib.import_module(entry.module)
         else:
@@ -169,11 +169,9 @@ def load(kind: Kind, name: str) -> Callable[..., Any]:
             assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
-    except (ImportError, SyntaxError) as error:
-        raise ConfigError(f"Cannot import the {kind} '{name}' from {entry.path}: {error}.") from error
     function: Callable[..., Any] | None = getattr(module, entry.function, None)
     if function is None:
-        raise ConfigError(f"{entry.path} has no '{entry.function}'. A {kind} file defines {entry.function}(...).")
+        raise ConfigError(f"{entry.path} has no '{entry.function}'. {a_or_an(kind).capitalize()} file defines {entry.function}(...).")
     return function
 
 
@@ -266,12 +264,13 @@ def _parameters(
     kind: Kind, node: ast.FunctionDef | ast.ClassDef | None, literals: dict[str, tuple[Any, ...]]
 ) -> tuple[tuple[Parameter, ...], bool]:
     """The keyword arguments of a function, or of a class's `__init__`; and whether it takes any others (`**kwargs`)."""
+    own = int(isinstance(node, ast.ClassDef))
     if isinstance(node, ast.ClassDef):
         node = next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
     if node is None:
         return (), False
     arguments = node.args
-    positional = [] if kind in {"scheme", "dataset"} else arguments.args
+    positional = [] if kind in {"scheme", "dataset"} else arguments.args[own:]
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
     pairs = [*zip(positional, defaults, strict=False), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
     found = [

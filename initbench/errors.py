@@ -4,8 +4,12 @@ The console prints the message of an `InitbenchError` as one sentence and leaves
 exception is a bug of ours.
 """
 
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
 
 
 class InitbenchError(Exception):
@@ -44,6 +48,43 @@ class StorageError(NotThereError):
 
 class DoesNotApply(InitbenchError):
     """A scheme refuses a model, with the reason; its run ends with the status `skipped`."""
+
+
+class UserCode:
+    """Around a call of the user's own code: what it raises becomes a ConfigError, `doing: reason.`; user errors pass as they are.
+
+    A lack of memory passes too: it is no mistake in that code.
+    """
+
+    def __init__(self, doing: str) -> None:
+        self.doing = doing
+
+    def __enter__(self) -> None:
+        """Nothing is done before the call."""
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> Literal[False]:
+        """Raises: ConfigError for an error of the user's code, and where that code leaves Python with `sys.exit`."""
+        passes = InitbenchError, KeyboardInterrupt, GeneratorExit, MemoryError
+        if error is None or isinstance(error, passes) or "memory" in str(error):
+            return False
+        raise ConfigError(f"{self.doing}: {reason_of(error).removesuffix('.')}.") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """An error in one line: its type, its message, and the last line of the user's own code that it came through."""
+    text = " ".join(str(error).split())
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
+
+
+def _is_users(filename: str) -> bool:
+    return "site-packages" not in filename and not filename.startswith("<") and Path(__file__).parent not in Path(filename).parents
+
+
+def a_or_an(noun: str) -> str:
+    """The noun with its article: `an int`, `a tuple`."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def suggestion(given: str, allowed: Iterable[str]) -> str:

@@ -212,7 +212,7 @@ def test_a_model_that_gives_no_tensor_is_refused(own):
 
 @pytest.mark.parametrize(
     ("name", "params", "says"),
-    [("nothing", {}, "gives a int. It must give a torch.nn.Module"), ("Net", {"depth": 3}, "cannot be built: .*'depth'")],
+    [("nothing", {}, "gives an int. It must give a torch.nn.Module"), ("Net", {"depth": 3}, "cannot be built: .*'depth'")],
 )
 def test_what_is_no_model_is_refused(own, name, params, says):
     with pytest.raises(ConfigError, match=says):

@@ -183,9 +183,49 @@ def test_a_model_without_weights_is_refused(own):
         check(job_of(model=f"{path}:net"))
 
 
+@pytest.mark.parametrize(
+    ("text", "parts", "says"),
+    [
+        ("def build():\n    raise KeyError('no')", {"model": "{}"}, r"model '.*' cannot be built: KeyError: 'no' \(mine.py:4\)\."),
+        ("class Own(Exception): pass\nraise Own('no')", {"model": "{}"}, r"Cannot import the model .*: Own: no \(mine.py:4\)\."),
+        ("raise SystemExit(3)", {"model": "{}"}, r"Cannot import the model .*: SystemExit: 3 \(mine.py:3\)\."),
+        ("net = nn.Linear(36, 3)", {"model": "{}:net"}, r"is a model that is built already\. Name its class"),
+        ("def build(model):\n    pass", {"scheme": "{}"}, r"scheme '.*' cannot be built: TypeError: .*'model'"),
+        ("def load(root):\n    return 1 / 0", {"dataset": "{}"}, r"dataset '.*' cannot be loaded: ZeroDivisionError: .* \(mine.py:4\)"),
+        (
+            "from initbench.schemes import Layerwise\ndef build():\n    return Layerwise('own', lambda *_: 1 / 0)",
+            {"scheme": "{}"},
+            r"scheme '.*' cannot initialize the model 'mlp.*': ZeroDivisionError: .* \(mine.py:5\)",
+        ),
+        (
+            "def build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).requires_grad_(False)",
+            {"model": "{}"},
+            "no trainable parameter",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_mistake_in_the_users_code_is_a_sentence_with_its_line(own, text, parts, says):
+    path = own(text)
+    with pytest.raises(ConfigError, match=says):
+        check(job_of(**{key: value.format(path) for key, value in parts.items()}))
+
+
+def test_what_the_users_code_prints_in_a_check_stays_off_stdout(own, capsys):
+    path = own("def build():\n    print('loud')\n    return nn.Sequential(nn.Flatten(), nn.Linear(36, 3))")
+    check(job_of(model=str(path)))
+    assert capsys.readouterr() == ("", "loud\n")
+
+
+def test_a_model_of_lazy_layers_is_trained(own):
+    path = own("def build():\n    return nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(3))")
+    assert check(job_of(model=str(path))) == 36 * 8 + 8 + 8 * 3 + 3
+    assert run(job_of(model=str(path))).status is RunStatus.COMPLETED
+
+
 def test_a_data_set_that_is_none_is_refused(own):
     path = own("def load(root):\n    return 3")
-    with pytest.raises(DataError, match=r"gives a int. Its load\(root\) must return DataSplits"):
+    with pytest.raises(DataError, match=r"gives an int. Its load\(root\) must return DataSplits"):
         check(job_of(dataset=str(path)))
 
 

@@ -6,20 +6,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from initbench import catalog
 from initbench.config import Ref
-from initbench.errors import ConfigError
+from initbench.errors import ConfigError, UserCode, a_or_an
 from initbench.nn.seeds import derived_seed
 
 
 def build_model(ref: Ref, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.Module:
     """The model, on the CPU; `shape` and `classes` are passed on to a builder that takes them.
 
-    What construction draws at random depends on `seed` only, and the caller's generator stays as it is.
+    What construction draws at random depends on `seed` only, and the caller's generator stays as it is. Lazy layers
+    get their shapes from one image of zeros.
     Raises: ConfigError when the reference is no model or does not take its parameters.
     """
     function = catalog.load("model", ref.name)
+    if isinstance(function, nn.Module):
+        raise ConfigError(f"'{ref}' is a model that is built already. Name its class, or a function that builds it.")
     _, implied = catalog.find("model", ref.name)
     arguments = {**_given(function, shape, classes), **implied, **ref.params}
     signature = _signature(function)
@@ -28,12 +32,22 @@ def build_model(ref: Ref, shape: tuple[int, ...], classes: int, seed: int = 0) -
             signature.bind(**arguments)
         except TypeError as error:
             raise ConfigError(f"The model '{ref}' cannot be built: {error}.") from error
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), UserCode(f"The model '{ref}' cannot be built"):
         torch.manual_seed(derived_seed(seed, "model"))
         model = function(**arguments)
+        if isinstance(model, nn.Module):
+            _fill_lazy(model, shape)
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"The model '{ref}' gives a {type(model).__name__}. It must give a torch.nn.Module.")
+        raise ConfigError(f"The model '{ref}' gives {a_or_an(type(model).__name__)}. It must give a torch.nn.Module.")
     return model
+
+
+def _fill_lazy(model: nn.Module, shape: tuple[int, ...]) -> None:
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        mode = model.training
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *shape))
+        model.train(mode)
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
@@ -62,19 +76,14 @@ def check_output(model: nn.Module, ref: Ref, inputs: Tensor, classes: int, datas
     Raises: ConfigError with what came out when it is not logits (N, classes), or with the model's own error.
     """
     mode = model.training
+    refused = f"The model '{ref}' does not take the images of {dataset}, which have shape {tuple(inputs.shape[1:])}"
     try:
-        with torch.no_grad():
+        with torch.no_grad(), UserCode(refused):
             outputs = model.eval()(inputs)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, AttributeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        size = tuple(inputs.shape[1:])
-        raise ConfigError(
-            f"The model '{ref}' does not take the images of {dataset}, which have shape {size}: {reason.removesuffix('.')}."
-        ) from error
     finally:
         model.train(mode)
     if not isinstance(outputs, Tensor):
-        raise ConfigError(f"The model '{ref}' gives a {type(outputs).__name__}. It must give one tensor of logits (N, classes).")
+        raise ConfigError(f"The model '{ref}' gives {a_or_an(type(outputs).__name__)}. It must give one tensor of logits (N, classes).")
     given = tuple(outputs.shape)
     if given != (len(inputs), classes):
         raise ConfigError(

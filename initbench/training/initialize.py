@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from initbench import catalog
 from initbench.config import InitRules, Ref, TrainConfig
-from initbench.errors import ConfigError, DoesNotApply, InitbenchError
+from initbench.errors import ConfigError, DoesNotApply, InitbenchError, UserCode, a_or_an
 from initbench.nn.layers import WeightLayer, weight_layers
 from initbench.nn.naming import parameters_of, refuse_unused, refuse_without_storage
 from initbench.results import InitReport
@@ -67,11 +67,14 @@ def build_scheme(ref: Ref) -> Scheme:
     resolved = catalog.resolve("scheme", ref)
     build = catalog.load("scheme", ref.name)
     try:
-        made = build(**resolved.params)
+        with UserCode(f"The scheme '{ref}' cannot be built"):
+            made = build(**resolved.params)
     except InitbenchError as error:
         raise type(error)(f"The scheme '{resolved.name}': {error}") from error
     if not isinstance(made, Scheme):
-        raise ConfigError(f"The scheme '{ref.name}' gives a {type(made).__name__}. Its build() must return a Layerwise or another Scheme.")
+        raise ConfigError(
+            f"The scheme '{ref.name}' gives {a_or_an(type(made).__name__)}. Its build() must return a Layerwise or another Scheme."
+        )
     return made
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,7 +16,7 @@ from initbench import catalog
 from initbench.config import Job, Ref
 from initbench.datasets import DataSplits
 from initbench.datasets.files import data_folder
-from initbench.errors import ConfigError, DataError, DoesNotApply, InitbenchError
+from initbench.errors import ConfigError, DataError, DoesNotApply, InitbenchError, UserCode, a_or_an, reason_of
 from initbench.models.building import build_model, check_output
 from initbench.nn.layers import WeightLayer
 from initbench.provenance import environment
@@ -145,19 +144,25 @@ def check(job: Job, *, device: str, data_dir: str | None) -> int:
     Raises: InitbenchError for a device or data that are not there, a batch larger than the data, and a model, scheme or
     rule that cannot be built or does not fit. A scheme that does not apply is no error: its runs are skipped.
     """
-    where = choose_device(device)
-    data = load_data(job.dataset, data_folder(data_dir), where, job.train.holdout)
+    with contextlib.redirect_stdout(sys.stderr):
+        return _check(job, choose_device(device), data_folder(data_dir))
+
+
+def _check(job: Job, where: torch.device, root: Path) -> int:
+    data = load_data(job.dataset, root, where, job.train.holdout)
     check_batch_size(data, job.train.batch_size)
     model = _build(job, data)
     inputs, _ = probe_batch(data, TRACE_IMAGES, memory_format(model, where))
     check_output(model, job.model, inputs, data.classes, data.name)
     scheme = build_scheme(job.scheme)
     stand_in = Ref(name="zeros") if scheme.needs & {Need.DATA, Need.LABELS, Need.GRADIENTS} else job.scheme
-    with contextlib.suppress(DoesNotApply):
+    with contextlib.suppress(DoesNotApply), UserCode(f"The scheme '{job.scheme}' cannot initialize the model '{job.model}'"):
         _, layers = initialize(model, stand_in, seed=job.seed, rules=job.init, inputs=inputs, train=job.train)
         if not layers:
             raise ConfigError(f"The model '{job.model}' has no weight layer, so there is nothing to initialize.")
-    return _count(model)
+    if not (count := _count(model)):
+        raise ConfigError(f"The model '{job.model}' has no trainable parameter: requires_grad is false for each.")
+    return count
 
 
 @lru_cache(maxsize=DATA_SETS_KEPT)
@@ -167,9 +172,10 @@ def load_data(ref: Ref, root: Path, device: torch.device, holdout: float = 0.0) 
     Raises: DataError for data that are missing or damaged, ConfigError for parameters that cannot be used.
     """
     _, implied = catalog.find("dataset", ref.name)
-    data = catalog.load("dataset", ref.name)(root, **implied, **ref.params)
+    with UserCode(f"The dataset '{ref}' cannot be loaded"):
+        data = catalog.load("dataset", ref.name)(root, **implied, **ref.params)
     if not isinstance(data, DataSplits):
-        raise DataError(f"The dataset '{ref}' gives a {type(data).__name__}. Its load(root) must return DataSplits.")
+        raise DataError(f"The dataset '{ref}' gives {a_or_an(type(data).__name__)}. Its load(root) must return DataSplits.")
     whole = to_device(data, device)
     return held_out(whole, holdout) if holdout else whole
 
@@ -190,18 +196,10 @@ def _count(model: nn.Module) -> int:
 
 def _reason(error: Exception, device: str) -> str:
     """One line for people: what went wrong, and in which line of the user's own code."""
-    text = " ".join(str(error).split())
     if _is_out_of_memory(error):
         return f"out of memory on {device}: choose a smaller model or train.batch_size"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
+    return reason_of(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)
-
-
-def _is_users(filename: str) -> bool:
-    shipped = Path(__file__).parent.parent
-    return "site-packages" not in filename and not filename.startswith("<") and shipped not in Path(filename).parents
