@@ -131,7 +131,9 @@ def read_manifest(folder: Path) -> Manifest | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as error:
-        raise StorageError(f"{folder / MANIFEST} is damaged: {error.errors()[0]['msg']}. Start again with --fresh.") from error
+        raise StorageError(
+            f"{folder / MANIFEST} is damaged: {error.errors()[0]['msg']}. Remove {folder}, or choose another with --out."
+        ) from error
     except OSError as error:
         raise StorageError(f"Cannot read {folder / MANIFEST}: {error.strerror}.") from error
 

@@ -95,6 +95,7 @@ def test_an_interrupted_comparison_goes_on_where_it_was(finished, no_pictures, t
         initbench.compare(["xavier", "kaiming"], seeds=2, output=str(folder), watch=Heard(stop_after=1), **TINY)
     assert len(initbench.load_results(folder).results) == 1
     assert not (folder / "summary.json").exists()
+    assert api.report(folder).missing == 3
     heard = Heard()
     resumed = api.resume(folder, watch=heard, engine="serial", device="cpu")
     assert len(heard.runs) == 3
@@ -149,11 +150,41 @@ def test_latest_is_the_last_question_asked_and_only_made_in_results(no_pictures,
     assert not (tmp_path / "latest").is_symlink()
 
 
+def test_an_interrupted_question_is_the_latest_too(no_pictures, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        initbench.compare(["zeros", "ones"], seeds=1, watch=Heard(stop_after=1), **TINY)
+    assert len(api.resume(engine="serial", device="cpu").results) == 2
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), lambda path: path.unlink()])
+@pytest.mark.parametrize("name", ["config.yaml", "summary.json"])
+def test_the_same_command_mends_what_is_damaged(damage, name, no_pictures):
+    first = initbench.run("zeros", **TINY)
+    whole = (first.folder / name).read_bytes()
+    damage(first.folder / name)
+    if name == "config.yaml":
+        with pytest.raises(StorageError, match=r"config.yaml is missing or damaged. Give the command that made it once more"):
+            api.resume(first.folder)
+    assert initbench.run("zeros", **TINY).summary == first.summary
+    assert (first.folder / name).read_bytes() == whole
+
+
+def test_a_folder_that_could_not_be_begun_can_be_used_again(no_pictures, tmp_path, monkeypatch):
+    def full(*_):
+        raise StorageError("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write_manifest", full)
+        with pytest.raises(StorageError, match=r"The disk is full"):
+            initbench.run("zeros", output=str(tmp_path / "out"), **TINY)
+    assert len(initbench.run("zeros", output=str(tmp_path / "out"), **TINY).results) == 1
+
+
 def test_results_are_loaded_from_latest(no_pictures, tmp_path):
     made = initbench.run("zeros", **TINY)
     assert made.folder.parent.name == "results"
     assert initbench.load_results().results == made.results
-    with pytest.raises(StorageError, match=r"nowhere holds no initbench results"):
+    with pytest.raises(StorageError, match=r"There is no results folder .*nowhere"):
         initbench.load_results(tmp_path / "nowhere")
 
 

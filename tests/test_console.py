@@ -86,9 +86,9 @@ def test_a_list_fits_the_width_and_has_every_name(kind, capsys):
 
 def test_the_page_of_a_scheme_has_formula_parameters_source_and_example(capsys):
     entry = catalog.find("scheme", "kaiming")[0]
-    console.entry_page(entry, guide.example(entry))
+    console.entry_page(entry, guide.page(entry), guide.example(entry))
     out = capsys.readouterr().out
-    for part in ("gain^2", "Source: He et al. 2015", "he_uniform = kaiming:distribution=uniform", "fan_in", "In Python", "kaiming.py"):
+    for part in ("gain^2", "He et al. 2015", "he_uniform = kaiming:distribution=uniform", "fan_in", "In Python", "kaiming.py"):
         assert part in out
 
 
@@ -112,18 +112,20 @@ def test_elsewhere_than_on_a_terminal_each_finished_run_is_one_plain_line(steps,
     assert out == ""
     assert err.splitlines() == [
         "4 runs: 2 schemes x 2 seeds with mlp on mnist5k.",
-        "[1/4] xavier, seed 0: 90.0% test accuracy, loss 0.250 (1.2 s)",
+        "[1/4] xavier, seed 0: 90.0 % test accuracy, loss 0.250 (1.2 s)",
         "[2/4] normal, seed 0: diverged at step 3",
         "[3/4] xavier, seed 1: failed: out of [tune]",
         "[4/4] normal, seed 1: skipped: no branches",
     ]
 
 
-def test_quiet_says_nothing(steps, capsys):
+def test_quiet_says_only_what_failed_and_why(steps, capsys):
     with live.run_screen(quiet=True, verbose=False) as screen:
         screen.planned(steps)
         screen.finished(ended(steps, 1, RunStatus.DIVERGED, first_bad_step=3))
-    assert capsys.readouterr() == ("", "")
+        assert capsys.readouterr() == ("", "")
+        screen.finished(ended(steps, 2, RunStatus.FAILED, reason="out of tune"))
+    assert capsys.readouterr() == ("", "[2/4] xavier, seed 1: failed: out of tune\n")
 
 
 def test_on_a_terminal_a_bar_shows_all_runs_and_those_under_way(steps, monkeypatch, capsys):

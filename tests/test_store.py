@@ -147,7 +147,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
 
 def test_a_damaged_manifest_is_named(tmp_path):
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(StorageError, match=r"manifest.json is damaged"):
+    with pytest.raises(StorageError, match=r"manifest.json is damaged: .* Remove .*, or choose another with --out."):
         store.read_manifest(tmp_path)
 
 

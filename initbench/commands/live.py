@@ -55,7 +55,7 @@ class RunScreen:
         if self.bars:
             self.bars.finish(result.job_id)
         wrong = result.status is RunStatus.FAILED
-        if not self.quiet and (wrong or self.verbose or not self.live):
+        if wrong or (not self.quiet and (self.verbose or not self.live)):
             label = (
                 f"[{self.finished_runs:>{len(str(len(self.labels)))}}/{len(self.labels)}] {self.labels.get(result.job_id, result.job_id)}"
             )
@@ -119,4 +119,4 @@ def _outcome(result: RunResult) -> str:
     last = result.evaluations[-1] if result.evaluations else None
     if last is None or last.test_accuracy is None or last.test_loss is None:
         return f"completed{seconds}"
-    return f"{last.test_accuracy:.1%} test accuracy, loss {last.test_loss:.3f}{seconds}"
+    return f"{100 * last.test_accuracy:.1f} % test accuracy, loss {last.test_loss:.3f}{seconds}"

@@ -47,6 +47,9 @@ def show(results: api.Results, *, as_json: bool, quiet: bool, layers: bool = Fal
         if layers:
             console.layers(results.summary, results.results)
         console.outcome(results.summary, quiet=quiet)
+    if results.missing:
+        planned = results.missing + len(results.results)
+        console.warn(f"{results.missing} of {planned} runs are not there yet. Go on with: initbench resume {results.folder}")
     for doubt in results.doubts:
         console.warn(doubt)
     if not quiet:

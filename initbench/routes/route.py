@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pydantic import ValidationError
+
 from initbench import __version__, catalog, config_file, plan, provenance, store
 from initbench.config import Execution, ExperimentConfig, Job, View, parse_ref
 from initbench.errors import ConfigError, StorageError
@@ -76,6 +78,8 @@ class Results:
     config: ExperimentConfig
     results: tuple[RunResult, ...]
     summary: Summary
+    missing: int = 0
+    """How many planned runs are not there yet."""
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -141,8 +145,7 @@ def carry_out(steps: Plan, watch: Watch | None = None) -> Results:
         _run_missing(steps, watch)
         tried |= set(missing)
         steps = make_plan(steps.command, steps.config, _going_on(steps), steps.view)
-    if steps.folder.parent == RESULTS:
-        store.link_latest(steps.folder)
+    _keep_question(steps)
     return derive(steps)
 
 
@@ -194,7 +197,6 @@ def _begin(steps: Plan) -> None:
         store.clear(steps.folder)
     store.remove_leftovers(steps.folder)
     earlier = store.read_manifest(steps.folder)
-    store.write_text(steps.folder / store.CONFIG, config_file.dump_config(steps.config))
     store.write_manifest(
         steps.folder,
         store.Manifest(
@@ -207,6 +209,16 @@ def _begin(steps: Plan) -> None:
             provenance=provenance.environment(),
         ),
     )
+    _keep_question(steps)
+
+
+def _keep_question(steps: Plan) -> None:
+    """The config is in the folder, whatever happened to it, and `latest` points there."""
+    text, path = config_file.dump_config(steps.config), steps.folder / store.CONFIG
+    if not path.is_file() or path.read_bytes() != text.encode():
+        store.write_text(path, text)
+    if steps.folder.parent == RESULTS:
+        store.link_latest(steps.folder)
 
 
 def _listed(steps: Plan) -> tuple[store.PlannedJob, ...]:
@@ -220,15 +232,23 @@ def derive(steps: Plan) -> Results:
     manifest = store.read_manifest(steps.folder)
     if manifest is None:
         raise StorageError(f"{steps.folder} holds no initbench results: {store.MANIFEST} is missing.")
-    if not store.derived_is_current(steps.folder, manifest, digest):
+    summary = _read_summary(steps.folder) if store.derived_is_current(steps.folder, manifest, digest) else None
+    if summary is None:
         from initbench import report as reporting
 
         reporting.write(steps.folder, steps.config, results, steps.view, command=steps.command)
         finished = manifest.finished or (store.now() if len(results) == len(steps.jobs) else None)
         update = {"derived_from": digest, "view": steps.view, "jobs": _listed(steps), "finished": finished}
         store.write_manifest(steps.folder, manifest.model_copy(update=update))
-    summary = Summary.model_validate_json((steps.folder / store.SUMMARY).read_bytes())
-    return Results(steps.folder, steps.config, results, summary)
+        summary = Summary.model_validate_json((steps.folder / store.SUMMARY).read_bytes())
+    return Results(steps.folder, steps.config, results, summary, len(steps.jobs) - len(results))
+
+
+def _read_summary(folder: Path) -> Summary | None:
+    try:
+        return Summary.model_validate_json((folder / store.SUMMARY).read_bytes())
+    except ValidationError:
+        return None
 
 
 def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentConfig]:
@@ -237,11 +257,17 @@ def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentCon
     if folder.name == "latest" and folder.is_symlink():
         folder = folder.parent / folder.readlink()
     manifest = store.read_manifest(folder)
+    if manifest is None and not folder.is_dir():
+        raise StorageError(f"There is no results folder {folder}. Name one, or begin with: initbench compare xavier kaiming normal")
     if manifest is None:
-        raise StorageError(f"{folder} holds no initbench results. Name a results folder, such as {RESULTS}/latest.")
+        raise StorageError(f"{folder} holds no initbench results. Name a results folder, the one with {store.MANIFEST} in it.")
     if manifest.command in PROBES:
         raise StorageError(f"{folder} holds a probe, which is made anew in seconds by the same command: initbench probe")
-    return folder, manifest, config_file.load_config(str(folder / store.CONFIG))
+    try:
+        return folder, manifest, config_file.load_config(str(folder / store.CONFIG))
+    except ConfigError as error:
+        again = "Give the command that made it once more: that writes it anew."
+        raise StorageError(f"{folder / store.CONFIG} is missing or damaged. {again}") from error
 
 
 def checked_view(config: ExperimentConfig, view: View) -> View:
