@@ -85,7 +85,7 @@ def test_a_race_is_merged_only_with_the_same_race(write, tmp_path):
 
 def test_a_folder_without_results_or_into_itself_is_refused(write, tmp_path):
     one = write("one", question("he", seeds=2, **PLAIN))
-    with pytest.raises(StorageError, match="There is no results folder .*nowhere"):
+    with pytest.raises(StorageError, match=r"There is no results folder .*nowhere"):
         merge([one, tmp_path / "nowhere"], tmp_path / "both")
     with pytest.raises(ConfigError, match="is one of the folders to be merged"):
         merge([one, write("two", question("xavier", seeds=2, **PLAIN))], one)

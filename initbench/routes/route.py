@@ -18,6 +18,7 @@ from initbench.config import Execution, ExperimentConfig, Job, View, parse_ref
 from initbench.errors import ConfigError, StorageError
 from initbench.questions import studies
 from initbench.results import RunResult
+from initbench.routes.means import engine_of
 from initbench.statistics.findings import Summary
 from initbench.statistics.outcomes import find_metric
 
@@ -174,7 +175,7 @@ def _run_missing(steps: Plan, watch: Watch | None) -> None:
     """Nothing is written, and with `fresh` nothing is removed, before the first result is there."""
     store.check_writable(steps.folder)
     device = device_of(steps.execution.device)
-    results = catalog.load("engine", _engine(steps, device))(
+    results = catalog.load("engine", engine_of(steps.execution, len(steps.missing), device))(
         steps.missing,
         device=device,
         data_dir=steps.execution.data_dir,
@@ -292,15 +293,3 @@ def device_of(name: str) -> str:
     from initbench.training.devices import choose_device
 
     return str(choose_device(name))
-
-
-def _engine(steps: Plan, device: str) -> str:
-    """Several runs: one worker a core on the CPU, all as one on CUDA; else one after the other. Measured in docs/performance.md."""
-    if steps.execution.engine != "auto":
-        return steps.execution.engine
-    if len(steps.missing) < 2:
-        return "serial"
-    if device.startswith("cuda"):
-        return "stacked"
-    workers = steps.execution.jobs or provenance.cores()
-    return "processes" if device == "cpu" and workers > 1 else "serial"
