@@ -130,7 +130,7 @@ def data_files(found: Iterable[DataStatus]) -> None:
 
 
 def _data_row(status: DataStatus) -> tuple[str, ...]:
-    state = "damaged" if status.problem else "there" if status.there else f"get it: initbench data get {status.name}"
+    state = "damaged" if status.problem else "there" if status.there else "not there"
     if status.record is None:
         return (status.name, state, "", "", "", "", "")
     record = status.record

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from initbench import catalog, console
+from initbench.commands import files as files_commands
 from initbench.commands import live
 from initbench.config import ExperimentConfig, parse_ref
 from initbench.engines import Progress
@@ -90,6 +91,16 @@ def test_the_page_of_a_scheme_has_formula_parameters_source_and_example(capsys):
     out = capsys.readouterr().out
     for part in ("gain^2", "He et al. 2015", "he_uniform = kaiming:distribution=uniform", "fan_in", "In Python", "kaiming.py"):
         assert part in out
+
+
+def test_the_list_of_data_files_fits_and_says_how_to_get_the_rest(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "80")
+    files_commands.data_list(data_dir=str(tmp_path))
+    out, err = capsys.readouterr()
+    assert [line.split()[:3] for line in out.splitlines()[1:]][1:] == [
+        [name, "not", "there"] for name in ("mnist", "fashion_mnist", "cifar10")
+    ]
+    assert "What is not there is got with: initbench data get mnist fashion_mnist cifar10" in err
 
 
 def test_what_the_doctor_found_is_marked(capsys):

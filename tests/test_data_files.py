@@ -74,6 +74,13 @@ def test_an_import_under_a_bad_name_is_refused(tmp_path):
         manage.import_file(tmp_path / "elsewhere.npz", tmp_path / "data", "../mine")
 
 
+def test_an_import_does_not_hide_behind_the_name_of_another_dataset(tmp_path):
+    np.savez(tmp_path / "mine.npz", **arrays())
+    with pytest.raises(DataError, match=r"'mnist5k' is a dataset of initbench's own. Choose another name with --name"):
+        manage.import_file(tmp_path / "mine.npz", tmp_path, "mnist5k")
+    manage.import_file(tmp_path / "mine.npz", tmp_path, "mnist")
+
+
 def test_large_images_are_mapped_not_read(tmp_path):
     np.savez(tmp_path / "mine.npz", **arrays())
     read = files.read_arrays(tmp_path / "mine.npz")
@@ -116,12 +123,18 @@ def test_one_changed_byte_is_found_by_verify(tmp_path):
 
 def test_one_changed_byte_of_a_file_that_nothing_is_recorded_of_is_found_by_its_checksum(tmp_path):
     path = tmp_path / "mine.npz"
-    np.savez(path, **arrays())
+    np.savez(path, **arrays(images=4000))
     content = bytearray(path.read_bytes())
-    content[300] ^= 1
+    content[70_000] ^= 1
     path.write_bytes(content)
+    sentence = f"{path} is damaged: the checksum of x_train.npy is wrong. Get or import it again."
     (status,) = manage.verify(tmp_path, ("mine",))
-    assert status.problem == "the checksum of x_train.npy is wrong"
+    assert status.problem == sentence
+    for use in (files.load_file, lambda found: manage.import_file(found, tmp_path, "copy")):
+        with pytest.raises(DataError) as told:
+            use(path)
+        assert str(told.value) == sentence
+    assert [found.name for found in tmp_path.iterdir()] == ["mine.npz"]
 
 
 def test_replaced_arrays_are_found_by_their_digest(tmp_path):
@@ -131,7 +144,7 @@ def test_replaced_arrays_are_found_by_their_digest(tmp_path):
     with pytest.raises(DataError, match=r"not what was recorded when it was imported. Import it again"):
         files.load_file(path)
     (status,) = manage.verify(tmp_path, ("mine",))
-    assert status.problem == "its digest is not the recorded one"
+    assert status.problem == f"{path} is not what was recorded. Get or import it again."
 
 
 def test_a_copied_file_with_the_same_content_is_still_good(tmp_path):
@@ -159,6 +172,8 @@ def test_verify_finds_nothing_wrong_with_sound_files(tmp_path):
 
 
 def test_verifying_what_is_not_there_says_how_to_get_it(tmp_path):
+    with pytest.raises(DataError, match=r"'mine' is not in .*\. Bring it with: initbench data import FILE.npz"):
+        manage.verify(tmp_path, ("mine",))
     with pytest.raises(DataError, match=r"initbench data get mnist"):
         manage.verify(tmp_path, ("mnist",))
 
@@ -216,6 +231,16 @@ def test_a_download_that_fails_is_one_sentence_and_leaves_nothing(tmp_path, torc
         manage.get("mnist", tmp_path)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_network_the_sentence_is_short(tmp_path, torchvision):
+    def fail(**_):
+        mirrors = (f"Tried https://{name}/mnist/, got:\n<urlopen error [Errno -2] Name or service not known>\n" for name in "ab")
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\n" + "".join(mirrors))
+
+    torchvision.datasets.MNIST = fail
+    with pytest.raises(DataError, match=r"^Cannot download mnist: Name or service not known\. Put mnist\.npz into"):
+        manage.get("mnist", tmp_path)
 
 
 def test_a_broken_torchvision_is_a_sentence(tmp_path, monkeypatch):

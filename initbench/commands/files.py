@@ -23,7 +23,10 @@ def data_list(*, data_dir: DataDir = None, as_json: Json = False) -> None:
     from initbench.datasets import files, manage
 
     root = files.data_folder(data_dir)
-    _data_table(manage.list_data(root), as_json=as_json)
+    found = manage.list_data(root)
+    _data_table(found, as_json=as_json)
+    if absent := [status.name for status in found if not status.there]:
+        console.hint(f"What is not there is got with: initbench data get {' '.join(absent)}")
     console.hint(f"The data folder is {root}. Choose another with --data-dir or INITBENCH_DATA.")
 
 
@@ -60,9 +63,9 @@ def data_verify(*, names: AnyNames = None, data_dir: DataDir = None, as_json: Js
 
     found = manage.verify(files.data_folder(data_dir), tuple(names or ()))
     _data_table(found, as_json=as_json)
-    damaged = [status for status in found if status.problem]
+    damaged = [status.problem for status in found if status.problem]
     if damaged:
-        raise DataError("\n".join(f"{status.path}: {status.problem}. Get or import it again." for status in damaged))
+        raise DataError("\n".join(damaged))
 
 
 @config_app.command("show", epilog="Example: initbench config show mnist_mlp --set train.lr=0.1")

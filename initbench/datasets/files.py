@@ -25,6 +25,8 @@ from initbench.errors import DataError
 Arrays = dict[str, NDArray[Any]]
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+DOWNLOADS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
+"""The datasets that torchvision downloads, and its class for each."""
 REMEDIES = {
     "downloaded": "Delete it and run: initbench data get NAME.",
     "imported": "Import it again.",
@@ -72,7 +74,9 @@ def find_file(root: Path, name: str) -> Path:
     for stem in (name, name.replace("_", "-"), name.replace("-", "_")):
         if (path := root / f"{stem}.npz").is_file():
             return path
-    raise DataError(f"The dataset '{name}' is not in {root}. Run: initbench data get {name}")
+    canonical = name.replace("-", "_")
+    remedy = f"Run: initbench data get {canonical}" if canonical in DOWNLOADS else "Bring it with: initbench data import FILE.npz"
+    raise DataError(f"The dataset '{name}' is not in {root}. {remedy}")
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -91,6 +95,19 @@ def read_arrays(path: Path) -> Arrays:
         raise DataError(f"There is no file {path}.") from error
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
         raise DataError(f"{path} is damaged or not an npz file ({error}). Get or import it again.") from error
+
+
+def check_sums(path: Path) -> None:
+    """Reads a whole file, mapped members too. Raises: DataError when the checksum of a member is wrong."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {path}.") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise DataError(f"{path} is damaged or not an npz file ({error}). Get or import it again.") from error
+    if damaged is not None:
+        raise DataError(f"{path} is damaged: the checksum of {damaged} is wrong. Get or import it again.")
 
 
 def _member(archive: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo) -> NDArray[Any]:
@@ -218,7 +235,7 @@ def write_record(path: Path, record: DataRecord) -> None:
 def load_file(path: Path) -> tuple[Arrays, DataRecord]:
     """The arrays of a file and its record; a file that has changed since the record was made is looked at again.
 
-    Raises: DataError when a downloaded or imported file is no longer what was recorded.
+    Raises: DataError when a downloaded or imported file is no longer what was recorded, or a checksum is wrong.
     """
     arrays = check_arrays(read_arrays(path), str(path))
     record = read_record(path)
@@ -231,6 +248,7 @@ def load_file(path: Path) -> tuple[Arrays, DataRecord]:
             return arrays, record
         if not same and record.origin != "found":
             raise DataError(f"{path} is not what was recorded when it was {record.origin}. {REMEDIES[record.origin]}")
+    check_sums(path)
     record = make_record(path, arrays, record.origin if record else "found")
     write_record(path, record)
     return arrays, record

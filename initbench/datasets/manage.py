@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from initbench import catalog
 from initbench.config import Frozen
 from initbench.datasets import files
 from initbench.errors import DataError, StorageError, unknown_name
@@ -19,16 +21,16 @@ from initbench.errors import DataError, StorageError, unknown_name
 Fetched = Callable[[int, int], None]
 """Called with (bytes so far, bytes in all) while data are downloaded."""
 
-CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
-"""The datasets that torchvision downloads, and its class for each."""
 DOWNLOAD_BYTES = {"mnist": 11_594_722, "fashion_mnist": 30_878_645, "cifar10": 170_498_071}
 """The size of what is downloaded, for the progress bar."""
+NETWORK_ERROR = re.compile(r"<urlopen error (?:\[Errno -?\d+\] )?([^>]+)>")
+"""What is of use in the report of a failed download."""
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 """The date of each member of a zip file, so that the same arrays give the same bytes."""
 
 
 class DataStatus(Frozen):
-    """One data file as `data list` and `data verify` show it; `problem` says what is wrong, None when nothing is."""
+    """One data file as `data list` and `data verify` show it; `problem` is a sentence, None when nothing is wrong."""
 
     name: str
     path: str | None
@@ -42,7 +44,7 @@ def list_data(root: Path) -> tuple[DataStatus, ...]:
     embedded = Path(files.__file__).parent / "mnist5k.npz"
     found = [DataStatus(name="mnist5k", path=str(embedded), there=True, record=files.read_record(embedded))]
     known: set[Path] = set()
-    for name in CLASSES:
+    for name in files.DOWNLOADS:
         try:
             path = files.find_file(root, name)
         except DataError:
@@ -97,6 +99,9 @@ def import_file(source: Path, root: Path, name: str | None = None) -> files.Data
     name = name or source.stem
     if not name.replace("_", "").replace("-", "").isalnum():
         raise DataError(f"'{name}' is no name for a dataset. Use letters, digits, - and _.")
+    if name in {entry.name for entry in catalog.entries("dataset")} - files.DOWNLOADS.keys():
+        raise DataError(f"'{name}' is a dataset of initbench's own. Choose another name with --name.")
+    files.check_sums(source)
     arrays = files.check_arrays(files.read_arrays(source), str(source))
     return write_file(root / f"{name}.npz", arrays, "imported")
 
@@ -116,21 +121,16 @@ def verify(root: Path, names: tuple[str, ...] = ()) -> tuple[DataStatus, ...]:
 def _verify(status: DataStatus) -> DataStatus:
     path = Path(status.path or "")
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            return status.model_copy(update={"problem": f"the checksum of {damaged} is wrong"})
+        files.check_sums(path)
         arrays = files.check_arrays(files.read_arrays(path), str(path))
     except DataError as error:
         return status.model_copy(update={"problem": str(error)})
-    except (zipfile.BadZipFile, OSError) as error:
-        return status.model_copy(update={"problem": f"damaged or truncated ({error})"})
     if status.record is None:
         record = files.make_record(path, arrays, "found")
         files.write_record(path, record)
         return status.model_copy(update={"record": record})
     if files.digest_of(arrays) != status.record.digest:
-        return status.model_copy(update={"problem": "its digest is not the recorded one"})
+        return status.model_copy(update={"problem": f"{path} is not what was recorded. Get or import it again."})
     return status
 
 
@@ -140,8 +140,10 @@ def get(name: str, root: Path, progress: Fetched | None = None) -> files.DataRec
     Raises: ConfigError for an unknown name, DataError when torchvision or the network does not work.
     """
     name = name.replace("-", "_")
-    if name not in CLASSES:
-        raise unknown_name("download", name, CLASSES, f"There are: {', '.join(CLASSES)}. Bring others with: initbench data import FILE.npz")
+    if name not in files.DOWNLOADS:
+        raise unknown_name(
+            "download", name, files.DOWNLOADS, f"There are: {', '.join(files.DOWNLOADS)}. Bring others with: initbench data import FILE.npz"
+        )
     with contextlib.suppress(DataError):
         return files.load_file(files.find_file(root, name))[1]
     try:
@@ -160,7 +162,7 @@ def _download(name: str, folder: Path, progress: Fetched) -> dict[str, NDArray[A
         from torchvision import datasets
     except (ImportError, RuntimeError, OSError) as error:
         raise DataError(f"torchvision does not work here ({error}). Put {name}.npz into the data folder by hand.") from error
-    dataset = getattr(datasets, CLASSES[name])
+    dataset = getattr(datasets, files.DOWNLOADS[name])
     arrays: dict[str, NDArray[Any]] = {}
     try:
         with (
@@ -169,7 +171,8 @@ def _download(name: str, folder: Path, progress: Fetched) -> dict[str, NDArray[A
         ):
             parts = {split: dataset(root=folder, train=split == "train", download=True) for split in ("train", "test")}
     except (RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        text = " ".join(str(error).split()) or type(error).__name__
+        reason = "; ".join(dict.fromkeys(NETWORK_ERROR.findall(text))) or text
         remedy = f"Put {name}.npz into the data folder by hand, or use mnist5k, which needs no download."
         raise DataError(f"Cannot download {name}: {reason.removesuffix('.')}. {remedy}") from error
     for split, part in parts.items():
