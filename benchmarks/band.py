@@ -170,17 +170,19 @@ def run(cell: Cell, networks: int, x: Tensor, y: Tensor, classes: int, device: s
 
 
 def reason(outcome: Outcome) -> str:
-    """Why a cell can miss, in words."""
-    cell = outcome.cell
-    noise = 1.96 * math.sqrt(0.95 * 0.05 / outcome.networks)
-    off = max(LOW - outcome.activations, outcome.activations - HIGH, LOW - outcome.gradients, outcome.gradients - HIGH)
-    if off <= noise:
-        return f"within the sampling error of {outcome.networks} networks (+-{noise:.1%})"
-    if cell.width <= 64 and cell.depth >= 20:
-        return "narrow and deep: fluctuations multiply beyond what second moments tell"
+    """Why a cell misses, in words; a single layer far off is no accident of sampling."""
+    cell, sampling = outcome.cell, math.sqrt(0.95 * 0.05 / outcome.networks)
+    share = float(outcome.worst.rpartition(": ")[2].rstrip("%")) / 100
+    if abs(share - 0.95) <= 3 * sampling:
+        return f"no layer is off by more than the sampling error of {outcome.networks} networks"
+    which = "too wide" if share > 0.95 else "too narrow"
     if cell.scheme == "orthogonal":
-        return "orthogonal weights: the band is so narrow that terms of order 1/width beyond the kept ones show"
-    return "not explained"
+        return (
+            f"the band is {which} ({outcome.worst}): orthogonal weights leave so little spread that neglected terms of order 1/width show"
+        )
+    if cell.width <= 64 and cell.depth >= 20:
+        return f"the band is {which} ({outcome.worst}): narrow and deep, the fluctuations are not small and moments of second order do not tell all"
+    return f"the band is {which} ({outcome.worst}): not explained"
 
 
 def main() -> None:
