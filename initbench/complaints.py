@@ -47,7 +47,9 @@ def explain(error: ValidationError, data: dict[str, Any]) -> list[Problem]:
     complaints: dict[Place, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
         complaints.setdefault(_place(details, data), []).append(details)
-    return [Problem(place, _sentence(place, found)) for place, found in complaints.items()]
+    nameless = {place[:-1] for place, found in complaints.items() if found[0]["type"] == "missing"}
+    told = (item for item in complaints.items() if item[0][:-1] not in nameless or item[1][0]["type"] == "missing")
+    return [Problem(place, _sentence(place, found)) for place, found in told]
 
 
 def _place(details: ErrorDetails, data: Any) -> Place:
@@ -76,7 +78,7 @@ def _sentence(place: Place, complaints: list[ErrorDetails]) -> str:
         return f"{name}: {text}." if name else f"{text}."
     if first["type"] == "too_short":
         return f"{name} is empty; it must name at least one."
-    if place[:1] in {("schemes",), ("model",), ("dataset",)} or place[:2] == ("init", "layers"):
+    if place[:1] in {("schemes",), ("model",), ("dataset",)} or (place[:2] == ("init", "layers") and len(place) > 2):
         return f"{name} is {_shown(first['input'])}; it must be a name such as kaiming:mode=fan_out, or a mapping with the key name."
     allowed = [
         EXPECTED[item["type"]].format(**_whole(item.get("ctx", {}))) if item["type"] in EXPECTED else item["msg"] for item in complaints

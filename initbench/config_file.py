@@ -1,6 +1,7 @@
 """YAML in and out: a configuration from a file, `--set` and options, with all its problems at once, each with its place."""
 
 import io
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,13 @@ from initbench.complaints import Place, explain
 from initbench.config import ExperimentConfig, Ref, as_ref, parse_ref, parse_value
 from initbench.errors import ConfigError, StorageError, suggestion, unknown_name
 
+LENGTHS: dict[Place, Place] = {("train", "epochs"): ("train", "steps"), ("train", "steps"): ("train", "epochs")}
+"""The two ways to say how long to train: who changes one of them does not want the other."""
+RULES = "init.layers."
+"""What comes after it is one key, a pattern with dots of its own."""
+LINE = re.compile(r"^(.+):(\d+): ")
+"""The file and the line that a problem begins with."""
+
 
 @dataclass
 class _Draft:
@@ -21,9 +29,14 @@ class _Draft:
 
     data: dict[str, Any] = field(default_factory=dict)
     origins: dict[Place, str] = field(default_factory=dict)
+    changed: set[Place] = field(default_factory=set)
 
     def put(self, path: Place, value: Any, origin: str) -> None:
-        """Sets a value; sections and the parameters of references are made on the way."""
+        """Sets a value; sections and the parameters of references are made on the way. Epochs take the place of steps, and steps of epochs."""
+        instead, train = LENGTHS.get(path), self.data.get("train")
+        if instead and instead not in self.changed and isinstance(train, dict):
+            train.pop(str(instead[-1]), None)
+        self.changed.add(path)
         here = self.data
         for key in path[:-1]:
             inner = here.get(str(key))
@@ -92,8 +105,6 @@ def load_config(
     problems = [problem for setting in settings if (problem := _apply_setting(draft, setting))]
     for key, (word, value) in (options or {}).items():
         if value is not None:
-            if key in {"train.epochs", "train.steps"} and isinstance(draft.data.get("train"), dict):
-                draft.data["train"].pop("steps" if key == "train.epochs" else "epochs", None)
             draft.put(tuple(key.split(".")), value, word)
     if default_seeds is not None:
         draft.data.setdefault("seeds", default_seeds)
@@ -110,8 +121,6 @@ def with_value(config: ExperimentConfig, key: str, value: Any, word: str) -> Exp
     Raises: ConfigError for a key that does not exist or a value that is not allowed there.
     """
     draft = _Draft(plain_config(config))
-    if key in {"train.epochs", "train.steps"}:
-        draft.data["train"].pop("steps" if key == "train.epochs" else "epochs", None)
     draft.put(tuple(key.split(".")), value, word)
     return _checked(draft, [])
 
@@ -133,8 +142,13 @@ def _checked(draft: _Draft, problems: list[str]) -> ExperimentConfig:
         config = None
     problems += names
     if problems or config is None:
-        raise ConfigError("\n".join(dict.fromkeys(problems)))
+        raise ConfigError("\n".join(sorted(dict.fromkeys(problems), key=_line_of)))
     return config
+
+
+def _line_of(problem: str) -> int:
+    found = LINE.match(problem)
+    return int(found[2]) if found else 0
 
 
 def dump_config(config: ExperimentConfig) -> str:
@@ -157,23 +171,6 @@ def plain_config(config: ExperimentConfig) -> dict[str, Any]:
     plain["train"] = {key: value for key, value in plain["train"].items() if value is not None}
     plain["probe"] = {key: value for key, value in plain["probe"].items() if value is not None}
     return {key: value for key, value in plain.items() if value is not None}
-
-
-def schema() -> dict[str, Any]:
-    """The JSON schema of a config file, for editors: pydantic's, with the short forms that files may use."""
-    found = ExperimentConfig.model_json_schema()
-    ref = {"type": "object", "properties": {"name": {"type": "string", "minLength": 1}}, "required": ["name"]}
-    found["$defs"]["Ref"] = {
-        "description": "a name with parameters: `kaiming:mode=fan_out`, or a mapping of `name` and the parameters",
-        "anyOf": [{"type": "string", "minLength": 1}, ref],
-    }
-    number = {"type": "integer", "minimum": 1, "description": "8 means the seeds 0 to 7"}
-    found["properties"]["seeds"] = {
-        "title": "Seeds",
-        "anyOf": [number, {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}],
-    }
-    found.pop("required")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "initbench configuration"}
 
 
 def _plain_ref(ref: Ref) -> Any:
@@ -238,9 +235,11 @@ def _line(node: Any, key: Any) -> int:
 
 def _apply_setting(draft: _Draft, setting: str) -> str | None:
     key, equals, value = setting.partition("=")
-    if not equals or not all(key.strip().split(".")):
+    key = key.strip()
+    if not equals or not all(key.split(".")):
         return f"--set {setting}: write it as key=value, such as --set train.lr=0.1."
-    draft.put(tuple(key.strip().split(".")), parse_value(value.strip()), f"--set {setting}")
+    path = ("init", "layers", key.removeprefix(RULES)) if key.startswith(RULES) else tuple(key.split("."))
+    draft.put(path, parse_value(value.strip()), f"--set {setting}")
     return None
 
 

@@ -87,9 +87,9 @@ def test_every_problem_of_a_config_file_is_told_with_its_line(call, tmp_path):
     result = call("config", "validate", "bad.yaml")
     assert result.exit_code == 2
     assert [line.split(": ")[0].strip() for line in result.stderr.splitlines()[1:] if ".yaml" in line] == [
-        "bad.yaml:4",
-        "bad.yaml:3",
         "bad.yaml:1",
+        "bad.yaml:3",
+        "bad.yaml:4",
     ]
 
 

@@ -8,7 +8,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from initbench.config import Ref, parse_ref
-from initbench.config_file import dump_config, headline, load_config, locate, schema, shipped
+from initbench.config_file import dump_config, headline, load_config, locate, shipped
+from initbench.config_schema import schema
 from initbench.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -92,6 +93,29 @@ def test_a_setting_overrides_the_file_and_an_option_overrides_both(write):
     assert config.model == parse_ref("mlp:depth=7")
     config = load_config(file, settings=["train.lr=0.2"], options={"train.lr": ("--lr", 0.3), "model": ("--model", None)})
     assert config.train.lr == 0.3
+
+
+def test_epochs_take_the_place_of_steps_but_both_cannot_be_asked_for(write):
+    file = write("schemes: [kaiming]\nseeds: 1\ntrain: {epochs: 2}\n")
+    assert load_config(file, settings=["train.steps=4"]).train.epochs is None
+    both = {"train.epochs": ("--epochs", 1), "train.steps": ("--steps", 4)}
+    assert "give epochs or steps, not both" in problems(file, options=both)[0]
+    assert "give epochs or steps, not both" in problems(file, settings=["train.steps=4", "train.epochs=1"])[0]
+
+
+def test_a_pattern_with_dots_can_be_set():
+    config = load_config(settings=["schemes=he", "init.layers.head.*=zeros"], default_seeds=1)
+    assert config.init.layers == {"head.*": parse_ref("zeros")}
+    assert "init.layers is 'x'; it must be a mapping" in problems(settings=["schemes=he", "init.layers=x"], default_seeds=1)[0]
+
+
+def test_problems_come_in_the_order_of_the_lines(write):
+    found = problems(write("model: mpl\nseeds: 1\nschemes: [he, xavir]\ntrain:\n  lr: 0\n  betas: 1\nmodle: 1\n"))
+    assert [int(line.split(":")[1]) for line in found] == [1, 3, 5, 6, 7]
+
+
+def test_a_mapping_without_a_name_is_told_that_alone(write):
+    assert problems(write("schemes: he\nseeds: 1\nmodel: {depth: 3}\n")) == ["mine.yaml:3: 'model.name' is missing."]
 
 
 def test_what_is_overridden_is_blamed_on_what_overrode_it(write):

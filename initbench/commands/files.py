@@ -8,6 +8,7 @@ import typer
 
 from initbench import api, config_file, console
 from initbench.commands.options import AnyNames, DataDir, Json, Names, Quiet, Settings, Source, Sources
+from initbench.config_schema import schema
 from initbench.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def config_validate(sources: Sources, settings: Settings = None) -> None:
 @config_app.command("schema")
 def config_schema() -> None:
     """Print the JSON schema of config files, for editors."""
-    console.document(config_file.schema())
+    console.document(schema())
 
 
 def _data_table(found: "Iterable[DataStatus]", *, as_json: bool) -> None:

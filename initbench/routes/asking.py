@@ -90,7 +90,7 @@ def options(
 ) -> dict[str, tuple[str, Any]]:
     """What changes the question, for `configure`: key -> (the word that the user knows it by, value or None)."""
     return {
-        "schemes": ("scheme", [str(scheme) for scheme in schemes] if schemes is not None else None),
+        "schemes": ("", [str(scheme) for scheme in schemes] if schemes is not None else None),
         "model": (f"{dashes}model", model),
         "dataset": (f"{dashes}dataset", dataset),
         "seeds": (f"{dashes}seeds", seeds if isinstance(seeds, str | int | None) else list(seeds)),
