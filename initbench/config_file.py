@@ -32,7 +32,7 @@ class _Draft:
     changed: set[Place] = field(default_factory=set)
 
     def put(self, path: Place, value: Any, origin: str) -> None:
-        """Sets a value; sections and the parameters of references are made on the way. Epochs take the place of steps, and steps of epochs."""
+        """Sets a value; sections and the parameters of references are made on the way; epochs replace steps, and steps epochs."""
         instead, train = LENGTHS.get(path), self.data.get("train")
         if instead and instead not in self.changed and isinstance(train, dict):
             train.pop(str(instead[-1]), None)
