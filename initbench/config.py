@@ -158,8 +158,10 @@ class TrainConfig(Frozen):
 class ProbeConfig(Frozen):
     """When and on how many images the signal is measured; step 0 and the last step are always measured."""
 
-    every_steps: int | None = Field(default=None, ge=1, description="also every so many steps; default: once an epoch")
-    batch_size: int = Field(default=256, ge=2, description="training images in the fixed probe batch")
+    every_steps: int | None = Field(
+        default=None, ge=1, description="also every so many steps; default: at ends of epochs, at least 100 steps apart"
+    )
+    batch_size: int = Field(default=128, ge=2, description="training images in the fixed probe batch")
 
 
 class TuneConfig(Frozen):

@@ -46,11 +46,11 @@ def test_a_network_learns_the_synthetic_classes():
     assert outcome.evaluations[-1].test_accuracy > 0.9
 
 
-def test_there_is_a_loss_a_step_and_an_evaluation_and_a_probe_an_epoch_and_at_both_ends():
+def test_there_is_a_loss_a_step_an_evaluation_an_epoch_and_a_probe_at_both_ends():
     outcome, _ = trained(job_of())
     assert len(outcome.losses) == 16
     assert [(entry.step, entry.epoch) for entry in outcome.evaluations] == [(0, 0.0), (8, 1.0), (16, 2.0)]
-    assert sorted({entry.step for entry in outcome.stats}) == [0, 8, 16]
+    assert sorted({entry.step for entry in outcome.stats}) == [0, 16]
     assert [entry.layer for entry in outcome.stats[:3]] == ["linear1", "linear2", "head"]
 
 
@@ -233,10 +233,8 @@ def test_progress_counts_steps(monkeypatch):
     assert told == [(step, 16) for step in range(1, 17)]
 
 
-def test_the_stopwatch_takes_inner_parts_off_the_outer_one(monkeypatch):
-    times = iter([0.0, 1.0, 4.0, 5.0, 6.0, 16.0])
-    monkeypatch.setattr("initbench.training.loop.time.perf_counter", lambda: next(times))
-    watch = Stopwatch()
+def test_the_stopwatch_takes_inner_parts_off_the_outer_one():
+    watch = Stopwatch(clock=iter([0.0, 1.0, 4.0, 5.0, 6.0, 16.0]).__next__)
     with watch.part("train"), watch.part("probe"):
         pass
     with watch.part("train"):
@@ -249,6 +247,15 @@ def test_the_default_schedule_is_once_an_epoch():
     schedule = make_schedule(job.train, job.probe, 256)
     assert (schedule.steps, schedule.steps_per_epoch) == (15, 5)
     assert [step for step in range(16) if schedule.evaluates(step)] == [0, 5, 10, 15]
+    assert [step for step in range(16) if schedule.probes(step)] == [0, 15]
+
+
+def test_probes_are_at_ends_of_epochs_a_hundred_steps_apart_unless_somebody_says_when():
+    job = job_of(train={"epochs": 10, "batch_size": 1})
+    assert [step for step in range(311) if make_schedule(job.train, job.probe, 31).probes(step)] == [0, 124, 310]
+    assert [step for step in range(1501) if make_schedule(job.train, job.probe, 150).probes(step)] == list(range(0, 1501, 150))
+    own = job_of(train={"steps": 25}, probe={"every_steps": 10})
+    assert [step for step in range(26) if make_schedule(own.train, own.probe, 1000).probes(step)] == [0, 10, 20, 25]
 
 
 def test_training_needs_neither_torch_optim_nor_the_compiler_behind_it():

@@ -38,7 +38,7 @@ def test_a_completed_run_has_everything():
     result = run(job_of())
     assert result.status is RunStatus.COMPLETED
     assert result.reason is None
-    assert (len(result.train_losses), len(result.evaluations), len(result.layers)) == (16, 3, 9)
+    assert (len(result.train_losses), len(result.evaluations), len(result.layers)) == (16, 3, 6)
     assert result.parameters == 36 * 16 + 16 + 16 * 16 + 16 + 16 * 3 + 3
     assert result.classes == 3
     assert result.init.scheme == "kaiming"

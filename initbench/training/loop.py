@@ -22,6 +22,8 @@ from initbench.training.optimizers import Optimizer, learning_rate
 
 LOOK_EVERY_STEPS = 25
 """On the CPU, where looking costs nothing, losses are checked this often, so that a diverged run ends soon."""
+STEPS_BETWEEN_PROBES = 100
+"""Where nobody says when to probe, it is done at ends of epochs that are at least so far apart: it then costs some 3 %."""
 REPORT_SECONDS = 0.1
 """Progress is reported at most this often."""
 
@@ -48,6 +50,7 @@ class Schedule:
     steps_per_epoch: int
     evaluate_every: int
     probe_every: int
+    probe_until: int
 
     def evaluates(self, step: int) -> bool:
         """Whether the test split is evaluated after `step` updates."""
@@ -55,14 +58,18 @@ class Schedule:
 
     def probes(self, step: int) -> bool:
         """Whether the signal is measured after `step` updates."""
-        return step in (0, self.steps) or step % self.probe_every == 0
+        return step in (0, self.steps) or (step % self.probe_every == 0 and step <= self.probe_until)
 
 
 def make_schedule(train: TrainConfig, probe: ProbeConfig, images: int) -> Schedule:
     """The schedule for a training split of so many images."""
     per_epoch = max(1, images // train.batch_size)
     steps = train.steps if train.steps is not None else (train.epochs or 0) * per_epoch
-    return Schedule(steps, per_epoch, train.evaluate_every_steps or per_epoch, probe.every_steps or per_epoch)
+    evaluate_every = train.evaluate_every_steps or per_epoch
+    if probe.every_steps is not None:
+        return Schedule(steps, per_epoch, evaluate_every, probe.every_steps, steps)
+    epochs_between = -(-STEPS_BETWEEN_PROBES // per_epoch)
+    return Schedule(steps, per_epoch, evaluate_every, epochs_between * per_epoch, steps - STEPS_BETWEEN_PROBES)
 
 
 @dataclass
