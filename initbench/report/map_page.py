@@ -192,8 +192,9 @@ def _theory(axes: Axes, found: Map) -> str:
     depth = grid.get("depth", np.full_like(sigma_w, float(found.depth)))
     width = grid.get("width", np.full_like(sigma_w, float(found.width)))
     said = [grey] if grey else []
+    ink = "white" if found.trained else INK
     if "width" in names:
-        axes.contour(x, y, 5 * depth / width, levels=[1.0], colors=INK, linewidths=2)
+        axes.contour(x, y, 5 * depth / width, levels=[1.0], colors=ink, linewidths=2)
         return "".join([*said, "Line: 5 depth = width; above it the logarithm of a ReLU network's lengths varies by more than one."])
     try:
         phase = phase_grid(found.activation, sigma_w, sigma_b)
@@ -201,15 +202,15 @@ def _theory(axes: Axes, found: Map) -> str:
         return "".join([*said, f"There is no theory for the activation {found.activation}."])
     decades = (depth - 1) * np.log10(np.maximum(phase.chi_1, 1e-300))
     with np.errstate(all="ignore"):
-        axes.contour(x, y, phase.chi_1, levels=[1.0], colors=INK, linewidths=2.2)
-        axes.contour(x, y, decades, levels=[-2.0, 2.0], colors=INK, linewidths=1, linestyles="dotted")
+        axes.contour(x, y, phase.chi_1, levels=[1.0], colors=ink, linewidths=2.2)
+        axes.contour(x, y, decades, levels=[-2.0, 2.0], colors=ink, linewidths=1, linestyles="dotted")
         if "depth" in names:
-            axes.contour(x, y, depth / (TRAINS_TO * phase.xi_c), levels=[1.0], colors=INK, linewidths=1.2, linestyles="dashed")
+            axes.contour(x, y, depth / (TRAINS_TO * phase.xi_c), levels=[1.0], colors=ink, linewidths=1.2, linestyles="dashed")
 
             scale = "Dashed: depth = 6 xi_c, to which networks train."
         else:
-            drawn = axes.contour(x, y, phase.xi_c, levels=LEVELS, colors=INK, linewidths=0.8, linestyles="dashed")
-            axes.clabel(drawn, fmt=lambda value: f"{value:g}", fontsize=8)
+            drawn = axes.contour(x, y, phase.xi_c, levels=LEVELS, colors=ink, linewidths=0.8, linestyles="dashed")
+            axes.clabel(drawn, fmt=lambda value: f"{value:g}", fontsize=8, colors=ink)
             scale = f"Dashed: depth scale xi_c in layers (this network has {found.depth})."
     return "".join([*said, "Thick: critical line (chi_1 = 1). Dotted: the gradient changes 100-fold, predicted.\n", scale])
 

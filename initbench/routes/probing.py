@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from initbench import __version__, catalog, plan, provenance, store
 from initbench.config import ExperimentConfig, Ref
 from initbench.errors import ConfigError, InitbenchError, StorageError
-from initbench.questions.health import SchemeHealth, assess
+from initbench.questions.health import HEALTHY_DECADES, SchemeHealth, assess
 from initbench.questions.probed import ProbeRun, Question
 from initbench.results import RunStatus
 from initbench.routes.asking import configure, options
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 PANEL = ("torch_default", "xavier", "kaiming", "lecun", "orthogonal:gain=auto", "edge_of_chaos", "gaussian_gain", "fixup")
 """What is probed when no scheme is named."""
-REMEDIES = ("kaiming", "gaussian_gain", "xavier", "lsuv")
-"""What is tried, in this order and with one seed, where no probed scheme keeps the signal; the first that does is recommended."""
+REMEDIES = ("kaiming", "gaussian_gain", "edge_of_chaos", "xavier")
+"""What is tried, in this order and with one seed, where every probed scheme loses the signal; the first that keeps it is recommended."""
 CLASSES = {"torchvision": 1000}
 """Outputs of a model that is built without a data set; of others `OTHERWISE`."""
 OTHERWISE = 10
@@ -117,7 +117,7 @@ def _judged(question: Question, prober: Any, runs: tuple[ProbeRun, ...]) -> Prob
         raise InitbenchError(f"No scheme could be probed. {next(iter(bad.values())).reason}")
     found = assess(runs)
     spare: list[ProbeRun] = []
-    if not any(each.keeps for each in found) and any(each.status is RunStatus.COMPLETED for each in found):
+    if any(each.status is RunStatus.COMPLETED for each in found) and min(each.decades for each in found) > HEALTHY_DECADES:
         for name in REMEDIES:
             if name not in {run.scheme for run in runs}:
                 spare.append(next(prober.run(Ref(name=name))))

@@ -30,7 +30,7 @@ SAMPLE = 50_000
 """Numbers of a weight whose distribution is looked at; the scale is taken from all of them."""
 DISTANCE = 1.95
 """sqrt(n) times Kolmogorov and Smirnov's distance beyond which a law is ruled out: one time in a thousand where it holds."""
-DEVIATIONS = 4.5
+DEVIATIONS = 3.5
 """A mean or scale so many standard errors away is another one."""
 CLOSE = 2e-3
 """Relative difference of a scale, or of W W^T from a multiple of the identity, that is rounding."""

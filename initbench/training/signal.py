@@ -23,8 +23,8 @@ DIRECTIONS = 10
 """Directions of the outputs that Jacobians are taken in; all of them where there are no more."""
 IMAGES = 4
 """Inputs that singular values are averaged over."""
-COUPLED = 32
-"""Inputs that go along with one where batch norm makes each depend on the others."""
+COUPLED, COUPLED_IMAGES = 32, 8
+"""Inputs that go along with one where batch norm makes each depend on the others; images have many positions each."""
 MEMORY = 2**26
 """Numbers of a Jacobian, all layers together, that are held at once."""
 
@@ -65,12 +65,13 @@ def singular_values(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: T
 
     Of a model with more than `DIRECTIONS` outputs that many random directions are taken, orthonormal, so that the values
     are a sample. Where batch norm couples the inputs, the derivative is that of the first input's outputs by its own
-    pre-activation, in a batch of `COUPLED`.
+    pre-activation, in a batch of `COUPLED` (of images, `COUPLED_IMAGES`).
     """
     coupled = any(isinstance(module, nn.modules.batchnorm._NormBase) for module in model.modules())
     numbers = sum(prod(layer.surroundings.output_shape) for layer in layers) or 1
     images = 1 if coupled else max(1, min(IMAGES, len(inputs), MEMORY // (DIRECTIONS * numbers)))
-    inputs = inputs[:COUPLED] if coupled else inputs[:images]
+    together = COUPLED_IMAGES if inputs.dim() > 2 else COUPLED
+    inputs = inputs[:together] if coupled else inputs[:images]
     if inputs.is_floating_point():
         inputs = inputs.detach().clone().requires_grad_()
     handles: list[RemovableHandle] = []
