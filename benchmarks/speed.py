@@ -133,9 +133,10 @@ def check_losses(model: str, asked: argparse.Namespace, npz: Path, scratch: Path
     run(words, scratch)
     run([*command("plain_loop", model, 1, asked, npz, theirs), "--ours", "--steps", str(steps)], scratch)
     with (ours / "tables" / "curves.csv").open() as file:
-        own = {(row["scheme"], int(row["step"])): float(row["train_loss"]) for row in csv.DictReader(file) if row["train_loss"]}
+        losses = [row for row in csv.DictReader(file) if row["quantity"] == "train_loss"]
+        own = {(row["scheme"], int(row["step"])): float(row["value"]) for row in losses}
     with (theirs / "losses.csv").open() as file:
-        other = {(row["scheme"], int(row["step"])): float(row["loss"]) for row in csv.DictReader(file)}
+        other = {(row["scheme"], int(row["step"])): float(row["loss"]) for row in csv.DictReader(file) if row["loss"]}
     shared = sorted(own.keys() & other.keys())
     if len(shared) < steps:
         raise SystemExit(f"only {len(shared)} losses to compare for {model}")

@@ -14,6 +14,8 @@ from torch import nn
 
 LR, MOMENTUM, BATCH, PROBE_EVERY, PROBE_BATCH = 0.05, 0.9, 128, 50, 256
 SCHEMES = ("xavier", "kaiming", "normal")
+OURS = {4: "mlp", 3: "cnn:channels=[16,32],kernel=3,pooling=max,head=flatten"}
+"""The same models in initbench, by their number of weight layers: random numbers go by the names of parameters."""
 
 
 @dataclass
@@ -51,9 +53,12 @@ def build(model: str) -> nn.Sequential:
 
 def initialize(model: nn.Module, scheme: str, seed: int, *, ours: bool) -> None:
     if ours:
-        from initbench import init_network
+        from initbench import build_model, init_network
 
-        init_network(model, scheme, seed=seed)
+        twin = build_model(OURS[len(weight_layers(model))])
+        init_network(twin, scheme, seed=seed)
+        for parameter, value in zip(model.parameters(), twin.parameters(), strict=True):
+            parameter.data.copy_(value.data)
         return
     torch.manual_seed(seed)
     fill = {"xavier": nn.init.xavier_normal_, "kaiming": nn.init.kaiming_normal_, "normal": nn.init.normal_}[scheme]
