@@ -101,8 +101,8 @@ class After:
         with torch.no_grad():
             for layer in context.own_layers(model):
                 altered(layer.weight, self.mutation)
-            for parameter in model.parameters():
-                if self.mutation == "biases" and parameter.dim() == 1:
+            for name, parameter in model.named_parameters():
+                if self.mutation == "biases" and name.endswith("bias"):
                     parameter.mul_(1.05)
         return report
 
@@ -132,7 +132,7 @@ def changes_nothing(name: str, mutation: str) -> bool:
                 break
             finally:
                 module.build = real  # type: ignore[attr-defined]
-            found.append([parameter.detach().clone() for parameter in model.parameters()])
+            found.append([value.clone() for value in model.state_dict().values()])
         if len(found) == 2 and not all(torch.equal(a, b) for a, b in zip(*found, strict=True)):
             return False
     return True
@@ -173,6 +173,9 @@ def fails(name: str, mutation: str, tests: list[str]) -> bool:
 
 def main() -> int:
     torch.set_num_threads(1)
+    if fails("zeros", "none", [str(path) for path in sorted(TESTS.glob("test_scheme*.py"))]):
+        print("The tests of schemes fail as they are. Mend that first.")
+        return 2
     names = sys.argv[1:] or [entry.name for entry in catalog.entries("scheme")]
     print(f"{'scheme':20s}" + "".join(f"{mutation:>14s}" for mutation in MUTATIONS))
     survived, reasons = 0, dict[str, list[str]]()

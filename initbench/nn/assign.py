@@ -64,6 +64,7 @@ class _Outcome:
     by: str
     law: Law | None = None
     layer: WeightLayer | None = None
+    filled: bool = False
 
 
 def assign(
@@ -99,13 +100,19 @@ def assign(
 
 
 def describe(
-    name: str, parameter: Tensor, setter: Setter, by: str, law: Law | None = None, layer: WeightLayer | None = None
+    name: str,
+    parameter: Tensor,
+    setter: Setter,
+    by: str,
+    law: Law | None = None,
+    layer: WeightLayer | None = None,
+    moments: tuple[float, float] | None = None,
 ) -> ParameterInit:
-    """The report's entry for a parameter as it is now; mean and std (population) are measured in float64.
+    """The report's entry for a parameter as it is now; mean and std (population) are measured in float64 unless given.
 
     Of a complex parameter the mean is that of the real parts and the std is the root of the mean of |w - mean|^2.
     """
-    mean, std = _moments(parameter.detach()) if parameter.numel() else (None, None)
+    mean, std = moments or (_moments(parameter.detach()) if parameter.numel() else (None, None))
     return ParameterInit(
         parameter=name,
         shape=tuple(parameter.shape),
@@ -134,16 +141,21 @@ def _moments(values: Tensor) -> tuple[float, float]:
 
 
 def draw(parameter: Tensor, layer: WeightLayer, recipe: Recipe, source: torch.Generator) -> Law:
-    """Fills a weight in place: drawn in float32 on the CPU as (out, in / groups, *kernel), then turned, cast and copied.
+    """Fills a weight in place: drawn in float32 on the CPU as (out, in / groups, *kernel), then turned, cast and copied
+    where it is not such a tensor itself.
 
     A complex weight gets independent real and imaginary parts of half the variance each.
     """
+    if parameter.dtype is torch.float32 and parameter.is_cpu and not layer.transposed and parameter.is_contiguous():
+        return _filled(parameter.detach(), layer, recipe, source)
     shape = tuple(parameter.shape)
     if layer.transposed:
         shape = (shape[1] * layer.groups, shape[0] // layer.groups, *shape[2:])
-    values, law = _filled(shape, layer, recipe, source)
+    values = torch.empty(shape)
+    law = _filled(values, layer, recipe, source)
     if parameter.is_complex():
-        imaginary, _ = _filled(shape, layer, recipe, source)
+        imaginary = torch.empty(shape)
+        _filled(imaginary, layer, recipe, source)
         values = torch.complex(values, imaginary) / math.sqrt(2.0)
         law = Law(f"complex {law.name}", law.std, law.mean / math.sqrt(2.0))
     if layer.transposed:
@@ -152,12 +164,11 @@ def draw(parameter: Tensor, layer: WeightLayer, recipe: Recipe, source: torch.Ge
     return law
 
 
-def _filled(shape: tuple[int, ...], layer: WeightLayer, recipe: Recipe, source: torch.Generator) -> tuple[Tensor, Law]:
-    values = torch.empty(shape)
+def _filled(values: Tensor, layer: WeightLayer, recipe: Recipe, source: torch.Generator) -> Law:
     if recipe.whole or layer.parts == 1:
-        return values, recipe.fill(values, layer, source)
+        return recipe.fill(values, layer, source)
     laws = [recipe.fill(part, layer, source) for part in values.chunk(layer.parts)]
-    return values, laws[0]
+    return laws[0]
 
 
 class _Assignment:
@@ -192,7 +203,8 @@ class _Assignment:
         outcome = next(self._outcomes(name, parameter))
         others = [other for other in self.names[id(parameter)] if other != name]
         by = outcome.by + (f", tied with {', '.join(others)}" if others else "")
-        return describe(name, parameter, outcome.setter, by, outcome.law, outcome.layer)
+        known = (parameter.flatten()[0].item(), 0.0) if outcome.filled and parameter.numel() else None
+        return describe(name, parameter, outcome.setter, by, outcome.law, outcome.layer, known)
 
     def _source(self, name: str) -> torch.Generator:
         return generator(self.seed, "init", name)
@@ -270,7 +282,7 @@ def _bias_name(layer: WeightLayer) -> str:
 
 def _constant(parameter: nn.Parameter, value: float, rule: str) -> _Outcome:
     parameter.fill_(value)
-    return _Outcome(Setter.RULE, f"{rule}: {value:g}", Law("constant", 0.0, value))
+    return _Outcome(Setter.RULE, f"{rule}: {value:g}", Law("constant", 0.0, value), filled=not parameter.is_complex())
 
 
 def _length(parameter: nn.Parameter, weight: Tensor) -> _Outcome:

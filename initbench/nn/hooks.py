@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from initbench.nn.naming import modules_of
 from initbench.results import InitReport, ParameterInit, Setter
 
 
@@ -42,14 +43,14 @@ def set_parameter(module: nn.Module, slot: Slot, value: float, shape: tuple[int,
     It is of the module's own type, as a tensor of another would change that of the signal.
     """
     _clear_slot(module, slot)
-    module.register_parameter(slot, nn.Parameter(torch.full(shape, value, device=_device(module), dtype=_kind(module))))
+    module.register_parameter(slot, nn.Parameter(torch.full(shape, value, **_like(module))))
     _watch(module, slot)
 
 
 def set_constant(module: nn.Module, slot: Slot, value: float) -> None:
     """Gives the module a fixed number, kept as a buffer; one that is there is replaced."""
     _clear_slot(module, slot)
-    module.register_buffer(slot, torch.tensor(value, device=_device(module)))
+    module.register_buffer(slot, torch.tensor(value, device=_like(module).get("device")))
     _watch(module, slot)
 
 
@@ -68,7 +69,7 @@ def normalize_input(model: nn.Module, *, each: Literal["image", "location"] = "i
 
 def clear(model: nn.Module) -> None:
     """Takes away all that the functions of this file have added anywhere in the model."""
-    for module in model.modules():
+    for _, module in modules_of(model):
         if not module._forward_pre_hooks and not module._forward_hooks:
             continue
         for slot in SLOTS & (module._parameters.keys() | module._buffers.keys()):
@@ -115,14 +116,11 @@ def _entry(name: str, parameter: Tensor, scheme: str) -> ParameterInit:
     )
 
 
-def _device(module: nn.Module) -> torch.device | None:
-    direct = chain(module._parameters.values(), module._buffers.values(), module.parameters(), module.buffers())
-    tensor = next((tensor for tensor in direct if tensor is not None), None)
-    return tensor.device if tensor is not None else None
-
-
-def _kind(module: nn.Module) -> torch.dtype | None:
-    return next((tensor.dtype for tensor in chain(module._parameters.values(), module.parameters()) if tensor is not None), None)
+def _like(module: nn.Module) -> dict[str, Any]:
+    """Device and type of the module's first parameter or buffer, for tensors of its own."""
+    own = chain(module._parameters.values(), module._buffers.values(), module.parameters(), module.buffers())
+    tensor = next((tensor for tensor in own if tensor is not None and tensor.is_floating_point()), None)
+    return {"device": tensor.device, "dtype": tensor.dtype} if tensor is not None else {}
 
 
 def _clear_slot(module: nn.Module, slot: Slot) -> None:

@@ -26,10 +26,19 @@ class Parameters:
     owner: dict[int, nn.Module]
 
 
+def modules_of(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
+    """Every module with its name, a shared one under each of its names (`named_modules` takes several times as long)."""
+    found = [(prefix, model)]
+    for short, module in model._modules.items():
+        if module is not None:
+            found += modules_of(module, f"{prefix}.{short}" if prefix else short)
+    return found
+
+
 def parameters_of(model: nn.Module) -> Parameters:
     """Walks the model once (`named_parameters` takes several times as long on deep networks)."""
     found = Parameters({}, {}, {}, {})
-    for prefix, module in model.named_modules(remove_duplicate=False):
+    for prefix, module in modules_of(model):
         for short, parameter in module._parameters.items():
             if parameter is None:
                 continue

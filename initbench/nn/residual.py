@@ -1,6 +1,5 @@
 """Residual blocks: the module of our own models, and the branches of any model."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from initbench.errors import DoesNotApply
 from initbench.nn.layers import NORMS, Role, WeightLayer
+from initbench.nn.naming import modules_of
 
 
 class Residual(nn.Module):
@@ -73,7 +73,7 @@ def branches(model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Branch,
     of_module: dict[int, list[WeightLayer]] = {}
     for layer in layers:
         of_module.setdefault(id(layer.module), []).append(layer)
-    own = [_own(name, module, of_module) for name, module in _below("", model) if isinstance(module, Residual)]
+    own = [_own(name, module, of_module) for name, module in modules_of(model) if isinstance(module, Residual)]
     found = [branch for branch in own if branch is not None]
     if found:
         return tuple(sorted(found, key=lambda branch: branch.last.position))
@@ -82,11 +82,11 @@ def branches(model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Branch,
 
 def norms(model: nn.Module) -> tuple[str, ...]:
     """The names of all norm layers."""
-    return tuple(name for name, module in model.named_modules() if isinstance(module, NORMS))
+    return tuple(name for name, module in modules_of(model) if isinstance(module, NORMS))
 
 
 def _own(name: str, block: Residual, of_module: dict[int, list[WeightLayer]]) -> Branch | None:
-    inside = [module for _, module in _below("", block.branch)]
+    inside = [module for _, module in modules_of(block.branch)]
     mine = tuple(sorted((layer for module in inside for layer in of_module.get(id(module), [])), key=lambda layer: layer.position))
     if not mine:
         return None
@@ -103,14 +103,6 @@ def _own(name: str, block: Residual, of_module: dict[int, list[WeightLayer]]) ->
         norms=tuple(module for module in parts if isinstance(module, NORMS)),
         starts_with_activation=parts[0] is not mine[0].module and not isinstance(parts[0], NORMS),
     )
-
-
-def _below(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """A module and all in it, with names: `named_modules()` without its bookkeeping for shared ones, which takes most of its time."""
-    yield name, module
-    for last, child in module._modules.items():
-        if child is not None:
-            yield from _below(f"{name}.{last}" if name else last, child)
 
 
 def _traced(model: nn.Module, layers: tuple[WeightLayer, ...]) -> list[Branch]:

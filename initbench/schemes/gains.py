@@ -32,6 +32,7 @@ def torch_gain(nonlinearity: str) -> float | None:
     return {"tanh": 5.0 / 3, "relu": math.sqrt(2.0), "selu": 3.0 / 4}.get(ref.name)
 
 
+@cache
 def gaussian_gain(nonlinearity: str, q: float = 1.0) -> float:
     """sqrt(q / E[phi(u)^2]) for u ~ N(0, q): with it the pre-activation variance q is a fixed point.
 

@@ -9,6 +9,7 @@ from initbench.errors import DoesNotApply
 from initbench.nn.attention import AttentionLayers, attentions
 from initbench.nn.hooks import Slot
 from initbench.nn.layers import WeightLayer
+from initbench.nn.naming import parameters_of
 from initbench.schemes import InitContext, Layerwise, Need
 from initbench.schemes.arguments import choose, number, switch, whole
 from initbench.schemes.structural import Number, Plan, Structural, head_of, layerwise, rescaled
@@ -79,9 +80,9 @@ def _rates(model: nn.Module, layers: tuple[WeightLayer, ...], head: WeightLayer,
     """Parameter name -> factor: matrices whose inputs and outputs both grow with the width, and everything else."""
     hidden = {layer.parameter for layer in layers[1:]} - {head.parameter}
     if sgd:
-        rates = {name: 1.0 if name in hidden else ratio for name, _ in model.named_parameters()}
+        rates = {name: 1.0 if name in hidden else ratio for name in parameters_of(model).first}
         if head.bias is not None:
             rates[head.bias] = 1.0
     else:
-        rates = {name: 1 / ratio if name in hidden else 1.0 for name, _ in model.named_parameters()}
+        rates = {name: 1 / ratio if name in hidden else 1.0 for name in parameters_of(model).first}
     return {name: rate for name, rate in rates.items() if rate != 1}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from initbench.errors import DoesNotApply
 from initbench.nn.assign import Law
 from initbench.nn.layers import WeightLayer
-from initbench.nn.naming import matches
+from initbench.nn.naming import matches, parameters_of
 from initbench.nn.seeds import generator as generator_for
 from initbench.schemes import InitContext, Layerwise
 from initbench.schemes.arguments import number
@@ -39,7 +39,7 @@ def build(*, std: float = STD) -> Structural:
         for layer in context.own_layers(model):
             if layer.activation not in {None, "relu"} and not layer.activation.startswith("leaky_relu"):
                 raise DoesNotApply(f"'rai' is for ReLU networks, and {layer.activation} follows '{layer.name}'.")
-        parameters = dict(model.named_parameters())
+        parameters = parameters_of(model).first
 
         def has_bias(layer: WeightLayer) -> bool:
             name = layer.bias or ""

@@ -21,6 +21,9 @@ def build(*, sigma_w: float = 1.0, sigma_b: float = 0.0) -> Layerwise:
     The two numbers of mean-field theory, as `initbench probe --map sigma_w,sigma_b` scans them; sigma_w is the gain.
     sigma_w = sqrt 2, sigma_b = 0 is kaiming, sigma_w = 1 is lecun; `edge_of_chaos` finds the critical pair itself.
 
+    Applies to: any weight layer.
+    Needs: nothing.
+
     Source: Poole et al. 2016, eq. 3; Schoenholz et al. 2017.
     """
     weight_sigma, bias_sigma = number("sigma_w", sigma_w, least=0.0), number("sigma_b", sigma_b, least=0.0)

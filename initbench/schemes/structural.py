@@ -14,6 +14,7 @@ from initbench.nn.assign import Filler, Law
 from initbench.nn.attention import AttentionLayers, attentions
 from initbench.nn.hooks import Slot
 from initbench.nn.layers import Role, WeightLayer
+from initbench.nn.naming import parameters_of
 from initbench.nn.residual import Branch, branches, norms
 from initbench.results import InitReport
 from initbench.schemes import InitContext, Layerwise, Need
@@ -73,7 +74,7 @@ class Structural:
                 hooks.set_constant(number.module, number.slot, number.value)
         if not plan.numbers and not plan.lr_multipliers:
             return report.model_copy(update={"notes": (*report.notes, *plan.notes)})
-        parameters = dict(model.named_parameters())
+        parameters = parameters_of(model).first
         return hooks.amended(report, parameters, lr_multipliers={**plan.lr_multipliers, **_rates(parameters, plan)}, notes=plan.notes)
 
 

@@ -1,0 +1,119 @@
+"""How long each scheme takes to initialize, beside torch's own kaiming_normal_ over the same weights.
+
+    python benchmarks/init_speed.py [SCHEME ...]
+
+Data-free schemes on a ResNet-110 (of the norm that they need; a transformer where they need one; residual networks do not
+suit those for plain networks, which get an MLP with as many weights), CPU seconds of one thread, the least of several
+goes. What is timed is the scheme's `apply`, the report included: finding the layers, once for all schemes, is printed
+apart. Then LSUV on a 30-layer MLP.
+"""
+
+import copy
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from initbench import build_model, catalog
+from initbench.config import parse_ref
+from initbench.errors import DoesNotApply
+from initbench.nn.layers import WeightLayer, weight_layers
+from initbench.nn.seeds import generator
+from initbench.routes import guide
+from initbench.schemes import InitContext, Need, Scheme
+from initbench.training.initialize import build_scheme, initialize
+
+SHAPE, CLASSES = (3, 32, 32), 10
+MODELS = (
+    "resnet:depth=110",
+    "resnet:depth=110,norm=none",
+    "resnet:depth=110,norm=none,preactivation=true,activation=tanh",
+    "mlp:depth=50,width=176",
+    "mlp:depth=50,width=176,activation=tanh",
+    "mlp:depth=50,width=176,activation=sin",
+    "vit:depth=13,width=128",
+    "vit:depth=13,width=128,norm=none",
+    "vit:depth=13,width=128,norm=post",
+)
+ORTHOGONAL = {"orthogonal", "delta_orthogonal", "scaled_orthogonal", "looks_linear", "dks", "tat", "keras_default"}
+"""Those whose time is that of a QR decomposition."""
+MOST = 3.0
+LSUV_SECONDS = 2.0
+
+
+def least(action: Callable[[], object], goes: int = 7) -> float:
+    found = []
+    for _ in range(goes):
+        start = time.process_time()
+        action()
+        found.append(time.process_time() - start)
+    return min(found)
+
+
+def least_of(scheme: Scheme, shape: nn.Module, inputs: Tensor, goes: int = 7) -> float:
+    """The least time of `apply`; each go takes a new model."""
+    found = []
+    for _ in range(goes):
+        model = copy.deepcopy(shape)
+        find = partial(weight_layers, model, inputs)
+        context = InitContext(seed=0, layers=find(), inputs=inputs, find_layers=find)
+        found.append(least(partial(scheme.apply, model, context), 1))
+    return min(found)
+
+
+def torch_seconds(layers: tuple[WeightLayer, ...]) -> float:
+    weights = [layer.weight for layer in layers]
+    return least(lambda: [nn.init.kaiming_normal_(weight) for weight in weights], 15)
+
+
+def main() -> int:
+    torch.set_num_threads(1)
+    shapes = {text: build_model(text, SHAPE, CLASSES) for text in MODELS}
+    inputs = torch.randn(2, *SHAPE, generator=generator(0, "speed"))
+    found = {text: weight_layers(model, inputs) for text, model in shapes.items()}
+    theirs = {text: torch_seconds(layers) for text, layers in found.items()}
+    for text in MODELS[:1]:
+        seconds = least(partial(weight_layers, shapes[text], inputs), 3)
+        print(f"{text}: {sum(layer.weight.numel() for layer in found[text]):,} weights, layers found in {1000 * seconds:.0f} ms\n")
+    print(f"{'scheme':20s}{'ms':>8s}{'torch':>8s}{'ratio':>8s}  model")
+    slow = []
+    for entry in catalog.entries("scheme"):
+        if sys.argv[1:] and entry.name not in sys.argv[1:]:
+            continue
+        scheme = build_scheme(parse_ref(guide.setting(entry)))
+        if scheme.needs & {Need.DATA, Need.GRADIENTS}:
+            continue
+        for text in MODELS:
+            try:
+                seconds = least_of(scheme, shapes[text], inputs)
+            except DoesNotApply:
+                continue
+            ratio = seconds / theirs[text]
+            late = ratio > MOST and entry.name not in ORTHOGONAL
+            slow += [entry.name] if late else []
+            mark = " <-- slow" if late else "  (orthogonal)" if entry.name in ORTHOGONAL else ""
+            print(f"{entry.name:20s}{1000 * seconds:8.1f}{1000 * theirs[text]:8.1f}{ratio:8.2f}  {text}{mark}", flush=True)
+            break
+    seconds = lsuv_seconds()
+    print(f"\nLSUV on the 30-layer MLP: {seconds:.2f} s (at most {LSUV_SECONDS:g})")
+    print(f"More than {MOST:g} times torch's time: {', '.join(slow) or 'none'}")
+    return int(bool(slow) or seconds > LSUV_SECONDS)
+
+
+def lsuv_seconds() -> float:
+    images = torch.randn(256, 1, 28, 28, generator=generator(0, "speed"))
+
+    def batch(size: int, _: int) -> tuple[Tensor, Tensor]:
+        return images[:size], torch.zeros(size, dtype=torch.int64)
+
+    def once() -> None:
+        initialize(build_model("mlp:depth=30"), parse_ref("lsuv"), seed=0, inputs=images[:2], batch=batch)
+
+    return least(once, 3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
