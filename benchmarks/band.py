@@ -181,7 +181,7 @@ def reason(outcome: Outcome) -> str:
             f"the band is {which} ({outcome.worst}): orthogonal weights leave so little spread that neglected terms of order 1/width show"
         )
     if cell.width <= 64 and cell.depth >= 20:
-        return f"the band is {which} ({outcome.worst}): narrow and deep, the fluctuations are not small and moments of second order do not tell all"
+        return f"the band is {which} ({outcome.worst}): narrow and deep, where second moments do not tell all"
     return f"the band is {which} ({outcome.worst}): not explained"
 
 

@@ -24,13 +24,15 @@ class Gradient:
     weight layer has just mixed, until an activation or a measurement uses them up; `units` their number, `tied` the
     share of the length that orthogonal weights fix. `along` (R,): the mean square of the gradient along the signal
     itself, 1 where their directions are unrelated: the sum of signal times gradient is the same at every depth, so what
-    the loss sees at the logits is felt in all layers.
+    the loss sees at the logits is felt in all layers. `common` (R,): the share of the mean square that lies in the mean
+    over the batch.
     """
 
     field: Array
     ratio: Array
     rho: Array
     along: Array
+    common: Array
     noise: Array | None = None
     units: int = 1
     tied: float = 0.0
@@ -89,7 +91,9 @@ def of_logits(logits: Signal, shares: tuple[float, ...], random: np.random.Gener
     p, spread, along = look(logits.ratio, replica_mean(logits) - max(logits.c_mean, 0.0) + other)
     ratio = np.broadcast_to((spread / line)[:, None], logits.ratio.shape)
     rho = np.sqrt(_concentration(p, np.asarray(shares)))
-    return Gradient(np.full(images, line), ratio, rho, along)
+    mean = np.einsum("rik,i->rk", p, weight) - np.asarray(shares)
+    common = np.square(mean).sum(axis=1) / np.maximum(spread * classes, 1e-300)
+    return Gradient(np.full(images, line), ratio, rho, along, common)
 
 
 def _concentration(p: Array, shares: Array) -> Array:
@@ -130,7 +134,14 @@ def through_activation(gradient: Gradient, activated: Activated, before: Signal)
     apart = (found.slope_square - gradient.tied * np.square(activated.pair)) * (1 - np.square(gradient.rho)) / before.units
     rho = np.sqrt(np.clip(np.square(gradient.rho * activated.pair) + apart, 0.0, 1.0))
     along = gradient.along / meeting * found.turn + np.maximum(found.stretch - found.turn, 0.0)
-    return replace(gradient, field=gradient.field * activated.slope, ratio=ratio, rho=rho, along=along, noise=None)
+    common = gradient.common * found.slope_pair
+    return replace(gradient, field=gradient.field * activated.slope, ratio=ratio, rho=rho, along=along, common=common, noise=None)
+
+
+def variances(gradient: Gradient, units: int, random: np.random.Generator) -> Array:
+    """The population variance that a probe would find in each replica: the mean over batch and units is taken off, (R,)."""
+    center = np.square(random.standard_normal(len(gradient.rho))) * gradient.common / units
+    return settled(gradient).replicas * np.maximum(1 - center, 0.0)
 
 
 def through_norm(gradient: Gradient, before: Signal, kind: str) -> Gradient:
@@ -167,8 +178,9 @@ def summed(first: Gradient | None, second: Gradient) -> Gradient:
     total = np.maximum(first.field + second.field, 1e-300)
     ratio = (first.field * first.ratio + second.field * second.ratio) / total
     share = first.line / max(first.line + second.line, 1e-300)
-    rho, along = (share * a + (1 - share) * b for a, b in ((first.rho, second.rho), (first.along, second.along)))
-    return replace(first, field=first.field + second.field, ratio=ratio, rho=rho, along=along)
+    pairs = ((first.rho, second.rho), (first.along, second.along), (first.common, second.common))
+    rho, along, common = (share * a + (1 - share) * b for a, b in pairs)
+    return replace(first, field=first.field + second.field, ratio=ratio, rho=rho, along=along, common=common)
 
 
 def _mixing(gradient: Gradient, slope_square: Array) -> Array:

@@ -209,13 +209,15 @@ class _Pass:
         """The prediction of one layer."""
         measured = self.measured.get(index)
         gradient = None if index in self.why_no_gradient else self.gradients.get(index)
+        head = index == len(self.network.nodes) - 1
+        spread = None
         if gradient is not None:
-            gradient = backward.settled(gradient)
+            spread = gradient.replicas if head else backward.variances(gradient, self.signals[index].units, self.random)
         note = self.why.get(index) or self.why_no_gradient.get(index)
         return LayerPrediction(
             name=node.spec.name,
             pre_activation=None if measured is None else _range(measured.line, measured.replicas),
-            gradient=None if gradient is None else _range(gradient.line, gradient.replicas),
+            gradient=None if gradient is None or spread is None else _range(gradient.line, spread),
             note=f"no prediction: {note}" if note else None,
         )
 
