@@ -34,13 +34,14 @@ class Ref(Frozen):
 
 
 def parse_ref(text: str) -> Ref:
-    """Reads `name:key=value,key=value`; lists are written `[1,2]`, calls `Softplus(2,10)`.
+    """Reads `name:key=value,key=value`; lists are written `[1,2]`, calls `Softplus(2,10)`, a reference in it `base=normal:std=2`.
 
     Raises: ConfigError when a parameter is not `key=value`.
     """
-    name, _, tail = text.strip().rpartition(":")
-    if not name or "=" not in tail:
+    found = re.fullmatch(r"(.+?):(\s*\w+\s*=.*)", text.strip(), re.DOTALL)
+    if found is None:
         return Ref(name=text.strip())
+    name, tail = found.groups()
     params: dict[str, Any] = {}
     for part in re.split(r",(?![^\[(]*[\])])", tail):
         key, equals, value = part.partition("=")

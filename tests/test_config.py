@@ -33,6 +33,8 @@ def test_the_text_of_a_reference_reads_back_to_the_same_reference(name, params):
         ("./mine.py:Net:scale=2", "./mine.py:Net", {"scale": 2}),
         ("package.module:function", "package.module:function", {}),
         ("normal:std=1e-2", "normal", {"std": 0.01}),
+        ("lsuv:base=normal:std=2,tolerance=0.1", "lsuv", {"base": "normal:std=2", "tolerance": 0.1}),
+        ("mlp:activation=sin:omega=30", "mlp", {"activation": "sin:omega=30"}),
     ],
 )
 def test_a_reference_is_a_name_and_parameters(text, name, params):
