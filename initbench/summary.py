@@ -165,13 +165,13 @@ def _headline(metric: Metric, summary: Summary) -> str:
     if not summary.schemes:
         return "There are no runs"
     if summary.leader is None:
-        return "No scheme trained: " + "; ".join(f"{found.scheme}: {ends_text(found)}" for found in summary.schemes)
+        return "No scheme trained. " + "; ".join(f"{found.scheme}: {ends_text(found)}" for found in summary.schemes)
     best = summary.scheme(summary.leader)
     if len(summary.schemes) == 1:
         text = f"{best.scheme} reaches {estimate_text(metric, best.estimate(metric.name))} {metric.label}"
         if best.estimate(metric.name).value is None:
             text = f"{best.scheme} has no median {metric.label}"
-        return f"{text}; seeds: {ends_text(best)}" + ("; one seed has no interval" if len(best.seeds) == 1 else "")
+        return f"{text} with one seed" if len(best.seeds) == best.trained == 1 else f"{text}; seeds: {ends_text(best)}"
     ranked = {found.scheme: found for found in summary.comparisons if found.metric == metric.name}
     if best.scheme == summary.reference:
         others = [found for found in summary.schemes if found.scheme != best.scheme]

@@ -109,6 +109,14 @@ def test_predictions_are_drawn_with_their_band():
     assert "theory" in found["gradient_variance"].panels[0].note
 
 
+def test_a_layer_without_a_signal_is_left_out_of_its_line():
+    run = make_run("kaiming", 0)
+    layers = tuple(stats.model_copy(update={"activation_variance": None}) if stats.position == 1 else stats for stats in run.layers)
+    (line,) = plotted([run.model_copy(update={"layers": layers})])["activation_variance"].panels[0].lines
+    assert [x for x, _ in line.points] == [1, 3, 4]
+    assert all(y is not None for _, y in line.points)
+
+
 def test_one_seed_is_not_called_a_median():
     found = plotted([make_run("kaiming", 0)])
     assert found["loss_curves"].title == "Training loss"

@@ -24,6 +24,14 @@ def test_a_run_trained_when_it_left_chance_by_a_tenth_of_the_way(accuracy, expec
     assert outcome(make_run("kaiming", 0, accuracy)) is expected
 
 
+def test_layers_without_a_signal_do_not_lose_it():
+    run = make_run("kaiming", 0)
+    hidden = tuple(stats.model_copy(update={"gradient_variance": None}) if stats.position == 0 else stats for stats in run.layers)
+    assert first_signal(run.model_copy(update={"layers": hidden})).words == "the signal passes"
+    overflowed = make_run("kaiming", 0, None).model_copy(update={"layers": hidden})
+    assert first_signal(overflowed).words == "gradients overflow at layers.0"
+
+
 def test_with_two_classes_the_line_is_at_55_percent():
     assert outcome(make_run("kaiming", 0, 0.54, classes=2)) is Outcome.STUCK
     assert outcome(make_run("kaiming", 0, 0.56, classes=2)) is Outcome.TRAINED

@@ -91,7 +91,7 @@ def test_one_run_has_a_page_as_well():
     text, _ = rendered([make_run("kaiming", 0, 0.97)], ["kaiming"], kinds=())
     assert "initbench run -c config.yaml</pre>" in text
     assert "1 run," in text
-    assert "one seed has no interval" in text
+    assert "with one seed" in text
 
 
 def test_many_schemes_are_shortened_in_the_title():

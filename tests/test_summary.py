@@ -88,7 +88,7 @@ def test_an_unknown_reference_is_a_clear_error():
 
 def test_one_seed_says_that_there_is_no_interval():
     summary = summarize([make_run("kaiming", 0, 0.97)])
-    assert summary.headline == "kaiming reaches 97.0 % test accuracy; seeds: 1 of 1 trained; one seed has no interval"
+    assert summary.headline == "kaiming reaches 97.0 % test accuracy with one seed"
     assert "One seed has no interval, and its figures may be luck: use --seeds 8." in summary.notes
 
 
@@ -101,7 +101,7 @@ def test_five_seeds_say_what_they_cannot_show():
 def test_when_nothing_trained_nobody_wins():
     summary = summarize([make_run(scheme, seed, None) for scheme in ("normal", "ones") for seed in range(8)])
     assert summary.leader is None
-    assert summary.headline == "No scheme trained: normal: 0 of 8 trained, 8 diverged; ones: 0 of 8 trained, 8 diverged"
+    assert summary.headline == "No scheme trained. normal: 0 of 8 trained, 8 diverged; ones: 0 of 8 trained, 8 diverged"
     assert summary.verdicts == ("ones and normal tie: both diverged on all 8 seeds",)
 
 
@@ -112,7 +112,7 @@ def test_no_runs_at_all_are_no_crash():
 def test_all_failed_is_told():
     failed = [make_run("kaiming", seed, status=RunStatus.FAILED, reason="boom", train_losses=(), evaluations=()) for seed in range(2)]
     summary = summarize(failed)
-    assert summary.headline == "No scheme trained: kaiming: 0 of 2 trained, 2 failed"
+    assert summary.headline == "No scheme trained. kaiming: 0 of 2 trained, 2 failed"
     assert summary.scheme("kaiming").trained_share.value is None
 
 

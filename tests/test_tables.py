@@ -71,6 +71,15 @@ def test_the_layer_that_loses_the_signal_is_marked(summary):
     assert tables.layer_table(group(make_comparison())["kaiming"], None).marked == frozenset()
 
 
+def test_a_signal_that_there_is_none_of_is_no_overflow():
+    run = make_run("kaiming", 0)
+    unused = {"activation_variance": None, "gradient_variance": None, "zero_fraction": None}
+    layers = tuple(stats.model_copy(update=unused) if stats.position == 1 else stats for stats in run.layers)
+    row = tables.layer_table([run.model_copy(update={"layers": layers})], None).rows[1]
+    assert (row[3], row[4], row[6]) == ("", "", "")
+    assert row[7] != ""
+
+
 def test_a_layer_that_overflowed_says_so():
     runs = [make_run("normal", seed, None, gain=1e30) for seed in range(3)]
     assert tables.layer_table(runs, None).rows[3][3] == "overflow"

@@ -45,6 +45,13 @@ def test_a_lower_loss_wins():
     assert (found.wins, found.difference.value) == (8, pytest.approx(-0.1))
 
 
+def test_few_seeds_that_disagree_name_no_leader():
+    left, right = side("kaiming", [0.90, 0.91, 0.90]), side("xavier", [0.91, 0.90, 0.89])
+    assert sentences(ACCURACY, (left, right)) == [
+        "kaiming and xavier cannot be told apart: 1.0 points of test accuracy (-1.0 to 1.0), 3 seeds; use --seeds 6"
+    ]
+
+
 def test_five_seeds_cannot_show_it_and_the_remedy_is_named():
     two = [pair(5), (side("lecun", LOWER[:5]), side("xavier", LOWER[:5]))]
     assert sentences(ACCURACY, *two)[0] == (

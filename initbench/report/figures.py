@@ -9,7 +9,7 @@ from typing import Literal
 from initbench.results import LayerStats, RunResult, RunStatus
 from initbench.statistics.estimates import estimate_text
 from initbench.statistics.inference import median
-from initbench.statistics.outcomes import Outcome, find_metric, outcome
+from initbench.statistics.outcomes import Outcome, find_metric, layer_value, outcome
 from initbench.summary import Runs, Summary
 
 MOST_POINTS = 100
@@ -18,6 +18,8 @@ MOST_POINTS = 100
 LONGEST_NAME = 28
 """Longer names of schemes are cut in plots."""
 
+Layers = list[tuple[RunResult, LayerStats]]
+"""Measurements, each with the run that it is of."""
 Points = tuple[tuple[float, float | None], ...]
 """(x, y) pairs; y is None where the value overflowed."""
 
@@ -210,7 +212,7 @@ def _layer_panel(
     lines: list[Line] = []
     bands: list[Band] = []
     for scheme, (name, found) in enumerate(runs.items()):
-        layers = [stats for run in found for stats in run.layers if stats.step == step_of(run)]
+        layers = _at(found, step_of)
         points = _over_seeds(layers, quantity)
         if quantity == "dead_fraction":
             points = points[:-1]
@@ -228,17 +230,26 @@ def _layer_panel(
     return Panel(title, x_label, label, tuple(lines), tuple(bands), scale=scale, layers="backward" if backward else "forward", note=note)
 
 
-def _over_seeds(layers: list[LayerStats], quantity: str) -> Points:
-    """The median over seeds at each layer, from 1; None where most seeds overflowed."""
-    by_layer = groupby(sorted(layers, key=lambda stats: stats.position), key=lambda stats: stats.position)
-    values = [[math.inf if (value := getattr(stats, quantity)) is None else value for stats in found] for _, found in by_layer]
-    return _finite((float(index), median(each)) for index, each in enumerate(values, start=1))
+def _at(runs: list[RunResult], step_of: Callable[[RunResult], int | None]) -> Layers:
+    """The measurements of one step of each run, in the order of the layers."""
+    found = [(run, stats) for run in runs for stats in run.layers if stats.step == step_of(run)]
+    return sorted(found, key=lambda pair: pair[1].position)
+
+
+def _over_seeds(layers: Layers, quantity: str) -> Points:
+    """The median over seeds at each layer that was measured, counted from 1; None where most seeds overflowed."""
+    points: list[tuple[float, float]] = []
+    for index, (_, found) in enumerate(groupby(layers, key=lambda pair: pair[1].position), start=1):
+        values = [value for run, stats in found if (value := layer_value(run, stats, quantity)) is not None]
+        if values:
+            points.append((float(index), median(values)))
+    return _finite(points)
 
 
 def _prediction_plot(runs: Runs) -> Plot:
     lines, bands = [], []
     for scheme, (name, found) in enumerate(runs.items()):
-        layers = [stats for run in found for stats in run.layers if stats.step == 0]
+        layers = _at(found, _first_step)
         theory, band = _theory(scheme, layers, "predicted_pre_activation_variance")
         if theory:
             lines += [Line(scheme, _over_seeds(layers, "pre_activation_variance"), label=_short(name)), *theory]
@@ -248,9 +259,9 @@ def _prediction_plot(runs: Runs) -> Plot:
     return Plot("prediction", "Variance of the pre-activations at initialization: measured and predicted", (panel,))
 
 
-def _theory(scheme: int, layers: list[LayerStats], quantity: str) -> tuple[list[Line], list[Band]]:
+def _theory(scheme: int, layers: Layers, quantity: str) -> tuple[list[Line], list[Band]]:
     """The predicted line and band of a scheme, where there is a prediction; the same for every seed."""
-    by_position = {stats.position: stats for stats in reversed(layers)}
+    by_position = {stats.position: stats for _, stats in reversed(layers)}
     ordered = [by_position[position] for position in sorted(by_position)]
     points = tuple((float(index), getattr(stats, quantity)) for index, stats in enumerate(ordered, start=1))
     known = tuple((x, y) for x, y in points if y is not None)

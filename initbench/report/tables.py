@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from initbench.results import LayerStats, RunResult
 from initbench.statistics.estimates import Estimate, estimate_text, interval_text, number_text, share_text
 from initbench.statistics.inference import median
-from initbench.statistics.outcomes import SIGNAL_RATIOS, Metric, find_metric, metrics
+from initbench.statistics.outcomes import SIGNAL_RATIOS, Metric, find_metric, layer_value, metrics
 from initbench.statistics.verdicts import Comparison
 from initbench.summary import SchemeSummary, Summary, ends_text
 
@@ -74,11 +74,11 @@ def metric_table(summary: Summary) -> Table:
 
 def layer_table(runs: Sequence[RunResult], lost_at: str | None) -> Table:
     """A row a weight layer before the first step, medians over the seeds; the layer `lost_at`, where the signal is lost, is marked."""
-    by_position: dict[int, list[LayerStats]] = {}
+    by_position: dict[int, list[tuple[RunResult, LayerStats]]] = {}
     for run in runs:
         for stats in run.layers:
             if stats.step == 0:
-                by_position.setdefault(stats.position, []).append(stats)
+                by_position.setdefault(stats.position, []).append((run, stats))
     quantities = (
         "pre_activation_variance",
         "activation_variance",
@@ -88,15 +88,19 @@ def layer_table(runs: Sequence[RunResult], lost_at: str | None) -> Table:
         "weight_variance",
     )
     found = [by_position[position] for position in sorted(by_position)]
-    rows = tuple((str(index), each[0].layer, *(_typical(each, quantity) for quantity in quantities)) for index, each in enumerate(found, 1))
+    rows = tuple(
+        (str(index), each[0][1].layer, *(_typical(each, quantity) for quantity in quantities)) for index, each in enumerate(found, 1)
+    )
     columns = ("", "layer", "pre-activation variance", "activation variance", "zeros", "dead units", "gradient variance", "weight variance")
-    marked = frozenset(index for index, each in enumerate(found) if each[0].layer == lost_at)
+    marked = frozenset(index for index, each in enumerate(found) if each[0][1].layer == lost_at)
     return Table("", columns, rows, frozenset({0, *range(2, len(columns))}), marked)
 
 
-def _typical(layers: Sequence[LayerStats], quantity: str) -> str:
-    middle = median([math.inf if (value := getattr(stats, quantity)) is None else value for stats in layers])
-    if not math.isfinite(middle):
+def _typical(layers: Sequence[tuple[RunResult, LayerStats]], quantity: str) -> str:
+    values = [value for run, stats in layers if (value := layer_value(run, stats, quantity)) is not None]
+    if not values:
+        return ""
+    if not math.isfinite(middle := median(values)):
         return "overflow"
     return f"{100 * middle:.1f} %" if quantity.endswith("_fraction") else f"{middle:.3g}"
 

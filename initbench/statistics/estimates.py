@@ -105,7 +105,9 @@ def interval_text(metric: Metric, found: Estimate, absent: str | None = None) ->
 
 
 def share_text(found: Share) -> str:
-    """`7 of 8 [53 %, 98 %]`, with the Wilson interval from two runs on."""
+    """`7 of 8 [53 %, 98 %]`, with the Wilson interval from two runs on; empty for no runs."""
+    if found.n == 0:
+        return ""
     limits = f" [{found.low:.0%}, {found.high:.0%}]" if found.n > 1 and found.low is not None and found.high is not None else ""
     return f"{found.successes} of {found.n}{limits.replace('%', ' %')}"
 

@@ -100,10 +100,26 @@ def is_outcome_of_scheme(result: RunResult) -> bool:
     return result.status in {RunStatus.COMPLETED, RunStatus.DIVERGED}
 
 
+def layer_value(result: RunResult, stats: LayerStats, quantity: str) -> float | None:
+    """A measurement of one layer of a run: infinite where it overflowed, None where there is no such signal.
+
+    Sums are in float64, so that a null of a run that trained to its end is no overflow: a frozen layer has no gradient, a
+    layer that the model does not use has neither, and the products inside a recurrent module are hidden.
+    """
+    value: float | None = getattr(stats, quantity)
+    trained = result.status is RunStatus.COMPLETED and bool(result.train_losses)
+    return math.inf if value is None and not trained else value
+
+
 def first_signal(result: RunResult) -> Signal | None:
     """The health of the signal at step 0; None when fewer than two hidden layers were measured."""
-    layers = sorted((stats for stats in result.layers if stats.step == 0), key=lambda stats: stats.position)
-    return signal(layers)
+    quantities = ("activation_variance", "gradient_variance")
+    layers = [
+        stats
+        for stats in result.layers
+        if stats.step == 0 and all(layer_value(result, stats, quantity) is not None for quantity in quantities)
+    ]
+    return signal(sorted(layers, key=lambda stats: stats.position))
 
 
 def signal(layers: Sequence[LayerStats]) -> Signal | None:

@@ -134,6 +134,9 @@ def sentence(metric: Metric, found: Comparison, left: Side, right: Side, margin:
     if found.verdict is Verdict.EQUIVALENT:
         unit = metric.amount if metric.scale != 1 else f"in {metric.label}"
         return f"{names} are equivalent within {margin:g} {unit}: {amount}{seeds}"
+    if found.verdict is Verdict.TOO_FEW_SEEDS and found.wins and found.losses:
+        given = f"{amount}{seeds}" if link == " by " else amount
+        return f"{names} cannot be told apart: {given}; use --seeds {seeds_needed(found.family)}"
     if found.verdict is Verdict.TOO_FEW_SEEDS:
         doubt = "one seed shows nothing" if found.n == 1 else f"{found.n} seeds cannot show this at {100 * ALPHA:g} %"
         return f"{first.scheme} is ahead of {second.scheme}{link}{amount}, but {doubt}: use --seeds {seeds_needed(found.family)}"
