@@ -27,6 +27,8 @@ __all__ = ["Runs", "SchemeSummary", "Summary", "ends_text", "group", "summarize"
 
 Runs = dict[str, list[RunResult]]
 DECIDED = {Verdict.BETTER, Verdict.WORSE}
+NAMED = 5
+"""Parameters that a note names; of more it gives the number."""
 
 
 def summarize(
@@ -76,7 +78,7 @@ def summarize(
         pairs=pairs,
         notes=(),
     )
-    return summary.model_copy(update={"headline": _headline(primary, summary), "notes": tuple(_notes(summary))})
+    return summary.model_copy(update={"headline": _headline(primary, summary), "notes": (*_notes(summary), *_untouched(runs))})
 
 
 def group(results: Iterable[RunResult], order: Sequence[str] = ()) -> Runs:
@@ -187,6 +189,22 @@ def ends_text(found: SchemeSummary) -> str:
     counts = {"stuck at chance": found.stuck, "diverged": found.diverged, "failed": found.failed, "skipped": found.skipped}
     parts = [f"{found.trained} of {len(found.seeds)} trained"] if not found.probed else ["not trained"]
     return ", ".join([*parts, *(f"{count} {words}" for words, count in counts.items() if count)])
+
+
+def _untouched(runs: Runs) -> Iterable[str]:
+    """The parameters that nothing initialized, once for all schemes that leave the same ones."""
+    left: dict[tuple[str, ...], list[str]] = {}
+    for scheme, found in runs.items():
+        names = next((run.init.untouched for run in found if run.init), ())
+        left.setdefault(names, []).append(scheme)
+    for names, schemes in left.items():
+        if names:
+            who = f" ({', '.join(schemes)})" if len(schemes) < len(runs) else ""
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            yield (
+                f"Nothing initializes {', '.join(names[:NAMED])}{more}{who}: the values stay those of the model's own code. "
+                "Give a pattern under init.layers, or name it under init.exclude."
+            )
 
 
 def _notes(summary: Summary) -> Iterable[str]:

@@ -4,7 +4,7 @@ import pytest
 from simulated_runs import make_comparison, make_run
 
 from initbench.errors import ConfigError
-from initbench.results import RunStatus
+from initbench.results import RunStatus, Setter
 from initbench.statistics.verdicts import Verdict
 from initbench.summary import Summary, ends_text, summarize
 
@@ -96,6 +96,18 @@ def test_five_seeds_say_what_they_cannot_show():
     summary = summarize(spread("kaiming", 0.97, 5) + spread("xavier", 0.95, 5))
     assert "5 seeds cannot show this at 5 %: use --seeds 6" in summary.headline
     assert any("Fewer than 6 seeds" in note for note in summary.notes)
+
+
+def test_parameters_that_nothing_initialized_are_named_in_a_note():
+    runs = [make_run(scheme, seed) for scheme in ("kaiming", "xavier") for seed in range(6)]
+    report = runs[0].init
+    for number, expected in ((6, "head.weight (kaiming)"), (12, "head.weight")):
+        last = report.parameters[-1].model_copy(update={"parameter": "head.weight", "setter": Setter.UNTOUCHED})
+        left = report.model_copy(update={"parameters": (*report.parameters[:-1], last)})
+        changed = [run.model_copy(update={"init": left}) if index < number else run for index, run in enumerate(runs)]
+        (note,) = (note for note in summarize(changed).notes if note.startswith("Nothing initializes"))
+        assert note.startswith(f"Nothing initializes {expected}: the values stay those of the model's own code.")
+    assert not any(note.startswith("Nothing initializes") for note in summarize(runs).notes)
 
 
 def test_when_nothing_trained_nobody_wins():
