@@ -91,3 +91,19 @@ def test_drawing_leaves_pyplot_and_the_global_settings_alone():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
+
+
+def test_two_processes_draw_what_one_draws():
+    code = (
+        "import multiprocessing, sys; sys.path.insert(0, 'tests')\n"
+        "from hashlib import sha256; from test_draw import make_comparison, plots, summarize, group\n"
+        "from initbench.report import draw\n"
+        "made, asked, get_context = plots(summarize(make_comparison()), group(make_comparison())), [], multiprocessing.get_context\n"
+        "multiprocessing.get_context = lambda kind: asked.append(kind) or get_context(kind)\n"
+        "draw.cores = lambda: int(sys.argv[1])\n"
+        "found = draw.draw_all(made)\n"
+        "assert len(found) == len(made) >= draw.FEW_PLOTS and len(asked) == draw.cores() - 1, asked\n"
+        "print(sha256(repr(found).encode()).hexdigest())"
+    )
+    one, two = (subprocess.run([sys.executable, "-c", code, cores], check=True, capture_output=True, text=True).stdout for cores in "12")
+    assert one == two

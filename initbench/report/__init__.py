@@ -26,7 +26,8 @@ def write(
     runs = [run for found in by_scheme.values() for run in found]
     question = page.question(config)
     plots = [sensitivity.in_true_words(summary, plot) for plot in figures.plots(summary, by_scheme)]
-    pictures = [(plot, draw.draw(plot)) for plot in (*sensitivity.plots(summary), *plots)]
+    plots = [*sensitivity.plots(summary), *plots]
+    pictures = list(zip(plots, draw.draw_all(plots), strict=True))
     drawn = {f"plots/{plot.name}{ending}": content for plot, made in pictures for ending, content in made.items()}
     files = {
         "tables/curves.csv": tidy.curves(runs),

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import io
 import math
+import sys
+import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from initbench.provenance import cores
 from initbench.report.figures import Line, Panel, Plot, Strip
 from initbench.report.scales import error_scale, error_unscale, limits, power_of_ten, spread_apart, stretched, ticks_between
 
@@ -25,6 +29,8 @@ MARKERS = ("o", "s", "^")
 INK, GRID = "#333333", "#dddddd"
 """Text and axes, grid lines; the page replaces them by its own colours."""
 
+FEW_PLOTS = 4
+"""Below so many plots, starting a second process takes longer than it saves."""
 WIDTH, DPI = 8.0, 150
 """Inches, and pixels an inch in a PNG; shown at 800 pixels in a README."""
 
@@ -50,6 +56,28 @@ STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "path.simplify_threshold": 0.5,
 }
+
+
+def import_ahead() -> None:
+    """Imports what drawing needs, while there is nothing else to do."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.backends.backend_svg
+    import matplotlib.figure  # noqa: F401
+
+
+def draw_all(plots: Sequence[Plot]) -> list[dict[str, bytes]]:
+    """The files of each plot; a second process draws every other one where there is a core for it and forking is safe here."""
+    safe = sys.platform == "linux" and "torch" not in sys.modules and threading.active_count() == 1
+    if len(plots) < FEW_PLOTS or cores() < 2 or not safe:
+        return [draw(plot) for plot in plots]
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    first = draw(plots[0])
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as helper:
+        theirs = helper.map(draw, plots[1::2])
+        own = iter([first, *(draw(plot) for plot in plots[2::2])])
+        return [next(theirs if number % 2 else own) for number in range(len(plots))]
 
 
 def draw(plot: Plot) -> dict[str, bytes]:

@@ -1,5 +1,7 @@
 """How runs are carried out when nobody says."""
 
+import threading
+
 from initbench import provenance
 from initbench.config import Execution
 
@@ -14,3 +16,11 @@ def engine_of(execution: Execution, runs: int, device: str) -> str:
         return "stacked"
     workers = execution.jobs or provenance.cores()
     return "processes" if device == "cpu" and workers > 1 else "serial"
+
+
+def import_ahead(engine: str) -> None:
+    """Where the runs are in other processes, imports what drawing needs while these start; a thread of its own does it."""
+    if engine == "processes":
+        from initbench.report.draw import import_ahead as import_drawing
+
+        threading.Thread(target=import_drawing, daemon=True).start()

@@ -18,7 +18,7 @@ from initbench.config import Execution, ExperimentConfig, Job, View, parse_ref
 from initbench.errors import ConfigError, StorageError
 from initbench.questions import studies
 from initbench.results import RunResult
-from initbench.routes.means import engine_of
+from initbench.routes.means import engine_of, import_ahead
 from initbench.statistics.findings import Summary
 from initbench.statistics.outcomes import find_metric
 
@@ -175,7 +175,9 @@ def _run_missing(steps: Plan, watch: Watch | None) -> None:
     """Nothing is written, and with `fresh` nothing is removed, before the first result is there."""
     store.check_writable(steps.folder)
     device = device_of(steps.execution.device)
-    results = catalog.load("engine", engine_of(steps.execution, len(steps.missing), device))(
+    engine = engine_of(steps.execution, len(steps.missing), device)
+    import_ahead(engine)
+    results = catalog.load("engine", engine)(
         steps.missing,
         device=device,
         data_dir=steps.execution.data_dir,
