@@ -34,30 +34,40 @@ UNLIMITED = 10_000
 
 
 def people() -> Console:
-    """Where everything for people goes: stderr."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    """Where everything for people goes: stderr. A terminal breaks lines between words; elsewhere a line stays one line."""
+    return _prose(Console(stderr=True, highlight=False))
+
+
+def _prose(console: Console) -> Console:
+    console.soft_wrap = not console.is_terminal
+    return console
+
+
+def _tell(console: Console, markup: str) -> None:
+    """Prints a sentence; words longer than a line, such as paths, stay whole."""
+    console.print(markup, overflow="ignore", crop=False)
 
 
 def say(text: str) -> None:
     """A line for people."""
-    people().print(escape(text))
+    _tell(people(), escape(text))
 
 
 def hint(text: str) -> None:
     """A quiet line for people: where to look, what to do next."""
-    people().print(f"[dim]{escape(text)}[/dim]")
+    _tell(people(), f"[dim]{escape(text)}[/dim]")
 
 
 def warn(text: str) -> None:
     """Something that is not as it should be, and what to do about it."""
-    people().print(f"[yellow]Warning:[/yellow] {escape(text)}")
+    _tell(people(), f"[yellow]Warning:[/yellow] {escape(text)}")
 
 
 def error(text: str) -> None:
     """Why it does not go on; one problem a line."""
     lines = text.splitlines() or [""]
     title = "Error:" if len(lines) == 1 else f"{len(lines)} errors:\n "
-    people().print(f"[bold red]{title}[/bold red] " + "\n  ".join(escape(line) for line in lines))
+    _tell(people(), f"[bold red]{title}[/bold red] " + "\n  ".join(escape(line) for line in lines))
 
 
 def document(data: Any) -> None:
@@ -68,6 +78,11 @@ def document(data: Any) -> None:
 def text(content: str) -> None:
     """Text as it is, on stdout."""
     print(content.rstrip("\n"))
+
+
+def sentence(content: str) -> None:
+    """A sentence on stdout: on a terminal broken between words, elsewhere one line."""
+    _tell(_prose(Console(highlight=False)), escape(content))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
@@ -157,7 +172,7 @@ def dry_run(steps: Plan, parameters: int) -> None:
     rows = [(name, str(job.scheme), str(job.seed), "to do" if name in missing else "done") for name, job in steps.jobs]
     table(question_text(steps), ("job", "scheme", "seed", "state"), rows, right=frozenset({2}))
     more = " What they show decides on further ones." if steps.config.tune is not None else ""
-    text(f"{parameters:,} trainable parameters; {len(missing)} of {count_text(len(rows), 'run')} to do.{more} Results: {steps.folder}")
+    sentence(f"{parameters:,} trainable parameters; {len(missing)} of {count_text(len(rows), 'run')} to do.{more} Results: {steps.folder}")
 
 
 def outcome(summary: Summary, *, quiet: bool) -> None:
@@ -167,7 +182,7 @@ def outcome(summary: Summary, *, quiet: bool) -> None:
     for drawn in (tables.scheme_table(summary), *sensitivity.study_tables(summary)):
         table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
         text("")
-    text(summary.headline + ".")
+    sentence(summary.headline + ".")
     if summary.recommendation is not None and summary.recommendation.code:
         text("\n" + summary.recommendation.code)
     for note in () if quiet else summary.notes:

@@ -1,6 +1,7 @@
 """What is printed, where it goes, and that it fits 80 columns."""
 
 import json
+import re
 
 import pytest
 
@@ -101,6 +102,19 @@ def test_the_list_of_data_files_fits_and_says_how_to_get_the_rest(capsys, monkey
         [name, "not", "there"] for name in ("mnist", "fashion_mnist", "cifar10")
     ]
     assert "What is not there is got with: initbench data get mnist fashion_mnist cifar10" in err
+
+
+def test_on_a_terminal_sentences_break_between_words_and_paths_stay_whole(capsys, monkeypatch):
+    words = "kaiming is ahead of xavier by a little, and the results are in results/" + "long" * 20
+    monkeypatch.setenv("COLUMNS", "40")
+    for terminal in ("1", ""):
+        monkeypatch.setenv("FORCE_COLOR", terminal)
+        console.sentence(words)
+        console.hint(words)
+        for told in capsys.readouterr():
+            lines = [line.strip() for line in re.sub(r"\x1b\[\d*m", "", told).splitlines()]
+            assert " ".join(lines) == words
+            assert all(len(line) <= 40 or " " not in line for line in lines) is bool(terminal)
 
 
 def test_what_the_doctor_found_is_marked(capsys):
