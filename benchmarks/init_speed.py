@@ -38,8 +38,8 @@ MODELS = (
     "vit:depth=13,width=128,norm=none",
     "vit:depth=13,width=128,norm=post",
 )
-ORTHOGONAL = {"orthogonal", "delta_orthogonal", "scaled_orthogonal", "looks_linear", "dks", "tat", "keras_default"}
-"""Those whose time is that of a QR decomposition."""
+ORTHOGONAL = {"orthogonal", "delta_orthogonal", "scaled_orthogonal", "looks_linear", "dks", "tat", "keras_default", "mimetic"}
+"""Those whose time is that of a QR or singular value decomposition."""
 MOST = 3.0
 LSUV_SECONDS = 2.0
 
@@ -94,7 +94,7 @@ def main() -> int:
             ratio = seconds / theirs[text]
             late = ratio > MOST and entry.name not in ORTHOGONAL
             slow += [entry.name] if late else []
-            mark = " <-- slow" if late else "  (orthogonal)" if entry.name in ORTHOGONAL else ""
+            mark = " <-- slow" if late else "  (decomposition)" if entry.name in ORTHOGONAL else ""
             print(f"{entry.name:20s}{1000 * seconds:8.1f}{1000 * theirs[text]:8.1f}{ratio:8.2f}  {text}{mark}", flush=True)
             break
     seconds = lsuv_seconds()
