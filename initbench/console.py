@@ -6,12 +6,14 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from initbench.catalog import Entry
 from initbench.provenance import Check
@@ -34,40 +36,49 @@ UNLIMITED = 10_000
 
 
 def people() -> Console:
-    """Where everything for people goes: stderr. A terminal breaks lines between words; elsewhere a line stays one line."""
-    return _prose(Console(stderr=True, highlight=False))
+    """Where everything for people goes: stderr."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def _prose(console: Console) -> Console:
-    console.soft_wrap = not console.is_terminal
-    return console
-
-
-def _tell(console: Console, markup: str) -> None:
-    """Prints a sentence; words longer than a line, such as paths, stay whole."""
-    console.print(markup, overflow="ignore", crop=False)
+def _tell(console: Console, content: str, style: str = "", title: str = "") -> None:
+    """Prints sentences, the `title` they begin with in `style`, or all of them. A terminal gets lines that end between words."""
+    if console.is_terminal:
+        lines = (
+            fill(
+                line,
+                console.width,
+                subsequent_indent=" " * (len(line) - len(line.lstrip())),
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for line in content.splitlines()
+        )
+        content = "\n".join(lines)
+    told = Text(content, "" if title else style)
+    told.stylize(style, 0, len(title))
+    console.print(told, soft_wrap=True)
 
 
 def say(text: str) -> None:
     """A line for people."""
-    _tell(people(), escape(text))
+    _tell(people(), text)
 
 
 def hint(text: str) -> None:
     """A quiet line for people: where to look, what to do next."""
-    _tell(people(), f"[dim]{escape(text)}[/dim]")
+    _tell(people(), text, "dim")
 
 
 def warn(text: str) -> None:
     """Something that is not as it should be, and what to do about it."""
-    _tell(people(), f"[yellow]Warning:[/yellow] {escape(text)}")
+    _tell(people(), f"Warning: {text}", "yellow", "Warning:")
 
 
 def error(text: str) -> None:
     """Why it does not go on; one problem a line."""
     lines = text.splitlines() or [""]
-    title = "Error:" if len(lines) == 1 else f"{len(lines)} errors:\n "
-    _tell(people(), f"[bold red]{title}[/bold red] " + "\n  ".join(escape(line) for line in lines))
+    title = "Error:" if len(lines) == 1 else f"{len(lines)} errors:"
+    _tell(people(), f"{title} {lines[0]}" if len(lines) == 1 else "\n  ".join([title, *lines]), "bold red", title)
 
 
 def document(data: Any) -> None:
@@ -82,7 +93,7 @@ def text(content: str) -> None:
 
 def sentence(content: str) -> None:
     """A sentence on stdout: on a terminal broken between words, elsewhere one line."""
-    _tell(_prose(Console(highlight=False)), escape(content))
+    _tell(Console(highlight=False), content)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:

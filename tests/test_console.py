@@ -105,7 +105,7 @@ def test_the_list_of_data_files_fits_and_says_how_to_get_the_rest(capsys, monkey
 
 
 def test_on_a_terminal_sentences_break_between_words_and_paths_stay_whole(capsys, monkeypatch):
-    words = "kaiming is ahead of xavier by a little, and the results are in results/" + "long" * 20
+    words = "kaiming is ahead of xavier by a little, and the results are in results/" + "long-" * 20
     monkeypatch.setenv("COLUMNS", "40")
     for terminal in ("1", ""):
         monkeypatch.setenv("FORCE_COLOR", terminal)
