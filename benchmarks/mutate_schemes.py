@@ -28,6 +28,7 @@ from initbench import catalog
 from initbench.config import Ref
 from initbench.errors import DoesNotApply
 from initbench.nn.layers import WeightLayer
+from initbench.results import Setter
 from initbench.schemes import InitContext, Layerwise
 from initbench.schemes.structural import Structural
 from initbench.training.initialize import initialize
@@ -101,9 +102,10 @@ class After:
         with torch.no_grad():
             for layer in context.own_layers(model):
                 altered(layer.weight, self.mutation)
-            for name, parameter in model.named_parameters():
-                if self.mutation == "biases" and name.endswith("bias"):
-                    parameter.mul_(1.05)
+            parameters = dict(model.named_parameters())
+            for entry in report.parameters if self.mutation == "biases" else ():
+                if entry.setter is Setter.SCHEME and entry.parameter.endswith("bias"):
+                    parameters[entry.parameter].mul_(1.05)
         return report
 
 

@@ -1,8 +1,10 @@
 """One word for many schemes: `all`, and the name of a family."""
 
 import pytest
+from typer.testing import CliRunner
 
 from initbench import catalog, config_file, families
+from initbench.cli import app
 from initbench.errors import ConfigError
 
 
@@ -44,3 +46,10 @@ def test_an_unknown_family_is_told_with_the_nearest():
 def test_a_config_file_can_say_all(tmp_path):
     (tmp_path / "c.yaml").write_text("schemes: all\nseeds: 1\n")
     assert len(config_file.load_config(str(tmp_path / "c.yaml")).schemes) >= 45
+
+
+def test_the_command_line_takes_families_beside_schemes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["compare", "--family", "sparse", "kaiming", "--seeds", "1", "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert [line.split()[1] for line in result.stdout.splitlines() if line.endswith("to do")] == ["kaiming", "sparse", "sparse_incoming"]
