@@ -28,6 +28,14 @@ class Listener:
         self.heard.append("finished")
 
 
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def plan_of_two(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -69,11 +77,12 @@ def test_a_run_that_is_finished_after_the_signal_is_passed_on(plan_of_two):
     assert listener.heard == ["planned", "progress", "finished"]
 
 
-def test_the_second_signal_stops_at_once(plan_of_two):
+def test_the_second_signal_stops_at_once_and_a_third_changes_nothing(plan_of_two):
     listener = Listener()
     with pytest.raises(StopRequest):
         drive(listener, plan_of_two, SIGN, signal.SIGINT, signal.SIGINT, "too late")
     assert listener.heard == ["planned", "progress"]
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_before_the_first_step_and_after_the_last_run_a_signal_stops_at_once(plan_of_two):

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from initbench.engines import Progress
 from initbench.results import RunResult
@@ -58,12 +59,18 @@ class StoppableWatch:
 
 @contextmanager
 def stoppable(inner: Watch) -> Iterator[StoppableWatch]:
-    """A watch that listens to Ctrl-C and SIGTERM while it is open."""
+    """A watch that listens to Ctrl-C and SIGTERM while it is open.
+
+    After a stop, further ones are ignored: what is saved is about to be said, and the process to end.
+    """
     watch = StoppableWatch(inner)
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, watch.on_signal) for number in numbers]
+    before: list[Any] = [signal.signal(number, watch.on_signal) for number in numbers]
     try:
         yield watch
+    except StopRequest:
+        before = [signal.SIG_IGN] * len(numbers)
+        raise
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
