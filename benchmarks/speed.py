@@ -81,6 +81,7 @@ def write_idx(data: Path, scratch: Path) -> Path:
 def command(side: str, model: str, seeds: int, asked: argparse.Namespace, npz: Path, out: Path) -> list[str]:
     if side == "initbench":
         question = ["xavier", "kaiming", "normal", "--dataset", "mnist", "--model", MODELS[model], "--set", "probe.every_steps=50"]
+        question += ["--set", "probe.batch_size=256"]
         length = ["--seeds", str(seeds), "--epochs", str(asked.epochs)]
         means = ["--data-dir", str(asked.data), "--device", asked.device, "--out", str(out), "--fresh", "--quiet"]
         return [sys.executable, "-m", "initbench", "compare", *question, *length, *means]
