@@ -106,7 +106,8 @@ def find(kind: Kind, name: str) -> tuple[Entry, dict[str, Any]]:
         module, _, function = name.partition(":")
         return _read_module(kind, name, module, function), {}
     allowed = [*by_name, *(alias for entry in by_name.values() for alias in entry.aliases)]
-    raise unknown_name(kind, name, allowed, f"See: initbench list {FOLDERS[kind]}")
+    own = "Write your own as ./mine.py:NAME or package.module:NAME. " * ("." in name)
+    raise unknown_name(kind, name, allowed, f"{own}See: initbench list {FOLDERS[kind]}")
 
 
 def resolve(kind: Kind, ref: Ref) -> Ref:

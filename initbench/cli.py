@@ -94,7 +94,10 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with 
 
 @app.callback()
 def _common(
-    *, _version: Annotated[bool, typer.Option("--version", callback=_print_version, help="Print the version.", is_eager=True)] = False
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", metavar="", callback=_print_version, help="Print the version.", is_eager=True)
+    ] = False,
 ) -> None:
     """Nothing is done before a command but printing the version."""
 
@@ -238,7 +241,7 @@ def show(name: Name) -> None:
     """Show a scheme, model, dataset, engine or config: formula, parameters, source, how to use it."""
     for found in guide.shown(name):
         if isinstance(found, catalog.Entry):
-            console.entry_page(found, guide.page(found), guide.example(found))
+            console.entry_page(found, guide.page(found), guide.command(found), guide.example(found))
         else:
             console.text(found.read_text(encoding="utf-8"))
 

@@ -241,8 +241,8 @@ def scheme_checks(found: Iterable[SchemeCheck]) -> None:
     console.print(drawn)
 
 
-def entry_page(entry: Entry, page: Page, example: str) -> None:
-    """Everything the catalogue knows of one name."""
+def entry_page(entry: Entry, page: Page, command: str, example: str) -> None:
+    """Everything the catalogue knows of one name, and a `command` and an `example` in Python that use it."""
     console = Console(highlight=False)
     console.print(f"[bold cyan]{escape(entry.name)}[/bold cyan] [dim]({entry.kind}{f', {entry.family}' if entry.family else ''})[/dim]\n")
     console.print(escape(page.summary))
@@ -267,6 +267,7 @@ def entry_page(entry: Entry, page: Page, example: str) -> None:
     if page.source:
         console.print(f"\n[bold]Source[/bold]\n{escape(page.source)}")
     console.print(f"\n[bold]File[/bold]\n  {escape(entry.path.name)} [dim]in {escape(str(entry.path.parent))}[/dim]", soft_wrap=True)
+    console.print(f"\n[bold]On the command line[/bold]\n{escape(command)}", soft_wrap=True)
     console.print(f"\n[bold]In Python[/bold]\n{escape(example)}", soft_wrap=True)
 
 

@@ -93,6 +93,11 @@ def test_a_class_of_a_users_module_is_a_model(tmp_path, monkeypatch):
     assert catalog.load("model", "their_nets:Net")((1,), 2, width=8).width == 8
 
 
+def test_a_name_with_dots_is_told_how_to_write_an_own_one():
+    with pytest.raises(ConfigError, match=r"Unknown model 'mine.Net'. Write your own as ./mine.py:NAME or package.module:NAME. See:"):
+        catalog.find("model", "mine.Net")
+
+
 def test_the_first_argument_of_a_class_may_have_any_name(tmp_path):
     (tmp_path / "mine.py").write_text("class Net:\n    def __init__(this, width=4):\n        pass\n")
     assert [parameter.name for parameter in catalog.find("model", f"{tmp_path}/mine.py:Net")[0].parameters] == ["width"]

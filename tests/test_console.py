@@ -88,9 +88,17 @@ def test_a_list_fits_the_width_and_has_every_name(kind, capsys):
 
 def test_the_page_of_a_scheme_has_formula_parameters_source_and_example(capsys):
     entry = catalog.find("scheme", "kaiming")[0]
-    console.entry_page(entry, guide.page(entry), guide.example(entry))
+    console.entry_page(entry, guide.page(entry), guide.command(entry), guide.example(entry))
     out = capsys.readouterr().out
-    for part in ("gain^2", "He et al. 2015", "he_uniform = kaiming:distribution=uniform", "fan_in", "In Python", "kaiming.py"):
+    for part in (
+        "gain^2",
+        "He et al. 2015",
+        "he_uniform = kaiming:distribution=uniform",
+        "fan_in",
+        "initbench run kaiming\n",
+        "In Python",
+        "kaiming.py",
+    ):
         assert part in out
 
 

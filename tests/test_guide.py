@@ -12,6 +12,30 @@ def test_a_name_that_two_kinds_have_is_shown_for_both(monkeypatch):
     assert kinds == ["scheme", "config"]
 
 
+@pytest.mark.parametrize(
+    ("source", "name", "kind"),
+    [
+        ("from initbench.schemes import Layerwise\ndef build(): ...\n", "", "scheme"),
+        ("def build(shape, classes): ...\n", "", "model"),
+        ("class Net: ...\n", ":Net", "model"),
+        ("def load(root): ...\n", "", "dataset"),
+        ("def execute(jobs): ...\n", "", "engine"),
+    ],
+)
+def test_a_users_file_is_shown_as_what_it_is(tmp_path, source, name, kind):
+    (tmp_path / "mine.py").write_text(source)
+    (found,) = guide.shown(f"{tmp_path}/mine.py{name}")
+    assert found.kind == kind
+
+
+def test_a_users_file_that_defines_nothing_of_the_name_is_told(tmp_path):
+    (tmp_path / "mine.py").write_text("x = 1\n")
+    with pytest.raises(ConfigError, match=r"is no scheme, model, dataset or engine"):
+        guide.shown(f"{tmp_path}/mine.py")
+    with pytest.raises(ConfigError, match=r"There is no file"):
+        guide.shown(f"{tmp_path}/nowhere.py")
+
+
 def test_an_unknown_name_is_told_with_the_nearest_of_any_kind():
     with pytest.raises(ConfigError, match=r"Unknown name 'mnist5'. Did you mean 'mnist5k'"):
         guide.shown("mnist5")

@@ -112,12 +112,17 @@ Tune = Annotated[
         "--tune", metavar="KEY[=A,B]", help="Also each scheme at its own best value of a key, such as train.lr.", rich_help_panel=TRAINING
     ),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="A parameter that nothing initializes is an error.", rich_help_panel=WHAT)]
-Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the training data.", rich_help_panel=TRAINING)]
-Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps, instead of epochs.", rich_help_panel=TRAINING)]
+Strict = Annotated[
+    bool, typer.Option("--strict", metavar="", help="A parameter that nothing initializes is an error.", rich_help_panel=WHAT)
+]
+Epochs = Annotated[int | None, typer.Option("--epochs", metavar="N", help="Passes over the training data.", rich_help_panel=TRAINING)]
+Steps = Annotated[int | None, typer.Option("--steps", metavar="N", help="Optimizer steps, instead of epochs.", rich_help_panel=TRAINING)]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to train.", rich_help_panel=HOW)]
 Engine = Annotated[
-    str, typer.Option("--engine", help="auto, or see: initbench list engines.", autocompletion=_names("engine"), rich_help_panel=HOW)
+    str,
+    typer.Option(
+        "--engine", metavar="ENGINE", help="auto, or see: initbench list engines.", autocompletion=_names("engine"), rich_help_panel=HOW
+    ),
 ]
 Jobs = Annotated[
     int | None, typer.Option("-j", "--jobs", min=1, metavar="N", help="Runs at the same time. Default: one a core.", rich_help_panel=HOW)
@@ -125,16 +130,20 @@ Jobs = Annotated[
 DataDir = Annotated[
     str | None, typer.Option("--data-dir", metavar="DIR", envvar="INITBENCH_DATA", help="The folder of data files.", rich_help_panel=HOW)
 ]
-Profile = Annotated[bool, typer.Option("--profile", help="Say at the end where the time went.", rich_help_panel=HOW)]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.", rich_help_panel=HOW)]
+Profile = Annotated[bool, typer.Option("--profile", metavar="", help="Say at the end where the time went.", rich_help_panel=HOW)]
+DryRun = Annotated[bool, typer.Option("--dry-run", metavar="", help="Only say what would be done.", rich_help_panel=HOW)]
 Out = Annotated[
     str | None,
     typer.Option("-o", "--out", metavar="DIR", help="The results folder. Default: results/NAME, by what is asked.", rich_help_panel=OUTPUT),
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Run everything again, in place of what is there.", rich_help_panel=OUTPUT)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=OUTPUT)]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say only what went wrong.", rich_help_panel=OUTPUT)]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more, such as a line for each run.", rich_help_panel=OUTPUT)]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", metavar="", help="Run everything again, in place of what is there.", rich_help_panel=OUTPUT)
+]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", metavar="", help="Say only what went wrong.", rich_help_panel=OUTPUT)]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", metavar="", help="Say more, such as a line for each run.", rich_help_panel=OUTPUT)
+]
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A results folder.")]
 Folders = Annotated[list[Path] | None, typer.Argument(metavar="FOLDER", help="Results folders; several are merged into --out.")]
 Against = Annotated[

@@ -51,10 +51,10 @@ Input = Annotated[
 ]
 Batch = Annotated[int | None, typer.Option("--batch", metavar="N", help="Inputs that the signal is measured on.", rich_help_panel=WHAT)]
 Classes = Annotated[
-    int | None, typer.Option("--classes", min=1, help="Outputs of a model that is built for --input.", rich_help_panel=WHAT)
+    int | None, typer.Option("--classes", min=1, metavar="N", help="Outputs of a model that is built for --input.", rich_help_panel=WHAT)
 ]
-Every = Annotated[bool, typer.Option("--all", help="All schemes of the catalogue.", rich_help_panel=WHAT)]
-AsIs = Annotated[bool, typer.Option("--as-is", help="Look at the weights as they are; apply no scheme.", rich_help_panel=WHAT)]
+Every = Annotated[bool, typer.Option("--all", metavar="", help="All schemes of the catalogue.", rich_help_panel=WHAT)]
+AsIs = Annotated[bool, typer.Option("--as-is", metavar="", help="Look at the weights as they are; apply no scheme.", rich_help_panel=WHAT)]
 Checkpoint = Annotated[
     str | None,
     typer.Option("--checkpoint", metavar="FILE", help="Read the weights from a .safetensors file or a state dict.", rich_help_panel=WHAT),
@@ -65,7 +65,9 @@ Map = Annotated[
         "--map", metavar="X,Y", help="Draw a map over two of sigma_w, sigma_b, gain, depth, width instead.", rich_help_panel=OUTPUT
     ),
 ]
-Train = Annotated[bool, typer.Option("--train", help="With --map: train at each point for a few epochs.", rich_help_panel=OUTPUT)]
+Train = Annotated[
+    bool, typer.Option("--train", metavar="", help="With --map: train at each point for a few epochs.", rich_help_panel=OUTPUT)
+]
 
 
 def probe(

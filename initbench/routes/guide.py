@@ -1,6 +1,5 @@
 """What there is to choose from and what works here, for people: the content of `list`, `show` and `doctor`."""
 
-import contextlib
 import re
 import shutil
 from pathlib import Path
@@ -42,18 +41,39 @@ def listed(kind: str) -> tuple[Line, ...]:
 def shown(name: str) -> tuple[catalog.Entry | Path, ...]:
     """Everything that has a name (parameters after it do not matter): catalogue entries and files of shipped configs.
 
-    Raises: ConfigError when nothing has it.
+    A file of the user's own is shown as the kind that it is. Raises: ConfigError when nothing has the name.
     """
     short = parse_ref(name).name
-    found: list[catalog.Entry | Path] = []
+    entries: list[catalog.Entry] = []
+    why: ConfigError | None = None
     for kind in KINDS.values():
-        with contextlib.suppress(ConfigError):
-            found.append(catalog.find(kind, short)[0])
+        try:
+            entries.append(catalog.find(kind, short)[0])
+        except ConfigError as error:
+            why = error
+    found: list[catalog.Entry | Path] = [*_own(short, entries)]
     found += [path for config, path in config_file.shipped().items() if config == short]
+    if not found and why is not None and (".py" in short or ":" in short):
+        raise why
     if not found:
         names = [line.name for kind in LISTED for line in listed(kind)]
         raise unknown_name("name", name, names, "See: initbench list")
     return tuple(found)
+
+
+def _own(name: str, entries: list[catalog.Entry]) -> list[catalog.Entry]:
+    """Of what a user's file could be, what it is, by the functions that it defines and what it imports; others pass."""
+    if not entries or catalog.user_file(entries[0].kind, name) is None:
+        return entries
+    entries = [entry for entry in entries if entry.defined]
+    if not entries:
+        raise ConfigError(
+            f"'{name}' is no scheme, model, dataset or engine: a file defines build, load or execute, or name what it defines."
+        )
+    asked = {entry.function: entry.kind for entry in entries if entry.function in {"load", "execute"}}
+    schemes = "initbench.schemes" in entries[0].path.read_text(encoding="utf-8")
+    kind = asked.get(entries[0].function, "scheme" if schemes else "model")
+    return [entry for entry in entries if entry.kind == kind] or entries[:1]
 
 
 class Page(NamedTuple):
@@ -99,6 +119,15 @@ def example(entry: catalog.Entry) -> str:
     if "data" in told.needs or "example batch" in told.needs:
         return f'from initbench import run\nprint(run("{name}", model="{told.model}", steps=10).results[0].init)'
     return f'from initbench import build_model, init_network\nprint(init_network(build_model("{told.model}"), "{name}", seed=0))'
+
+
+def command(entry: catalog.Entry) -> str:
+    """A command that uses an entry."""
+    name = setting(entry)
+    if entry.kind != "scheme":
+        return f"initbench compare xavier kaiming --{entry.kind} {name}"
+    model = page(entry).model
+    return f"initbench run {name}" + (f" --model {model}" if model != "mlp" else "")
 
 
 def doctor(data_dir: str | None = None) -> tuple[Check, ...]:
