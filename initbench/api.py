@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from pydantic import ValidationError
+
 from initbench import catalog, store
 from initbench.config import Execution, InitRules, Ref, View, as_ref
-from initbench.errors import StorageError
+from initbench.errors import ConfigError, StorageError, a_or_an
 from initbench.results import InitReport, RunResult
 from initbench.routes.asking import Look, configure, options, race_question, view_of
 from initbench.routes.merging import merge
@@ -202,16 +204,25 @@ def init_network(
     `batch(size, index)`: (inputs, labels) for schemes that need data. The global random state is not used.
     Raises: InitbenchError for names, parameters or models that do not fit.
     """
+    from torch import nn
+
     from initbench.training.initialize import initialize
 
-    rules = InitRules(
-        bias="scheme" if bias is None else bias,
-        exclude=(exclude,) if isinstance(exclude, str) else tuple(exclude),
-        layers={pattern: as_ref(ref) for pattern, ref in (layers or {}).items()},
-        in_out=tuple(in_out),
-        strict=strict,
-    )
-    found, _ = initialize(model, as_ref(method), seed=seed, rules=rules, inputs=inputs, batch=batch)
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"The model is {a_or_an(type(model).__name__)}. It must be a torch.nn.Module.")
+    given = {
+        "bias": "scheme" if bias is None else bias,
+        "exclude": (exclude,) if isinstance(exclude, str) else exclude,
+        "layers": layers or {},
+        "in_out": (in_out,) if isinstance(in_out, str) else in_out,
+        "strict": strict,
+    }
+    try:
+        scheme, rules = as_ref(method), InitRules.model_validate(given)
+    except ValidationError as error:
+        problem = "; ".join(f"{details['loc'][0] if details['loc'] else 'method'}: {details['msg']}" for details in error.errors())
+        raise ConfigError(f"init_network cannot use its arguments: {problem}.") from error
+    found, _ = initialize(model, scheme, seed=seed, rules=rules, inputs=inputs, batch=batch)
     return found
 
 

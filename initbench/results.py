@@ -89,6 +89,8 @@ class InitReport(Frozen):
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines += [f"learning rate x {factor:g}: {name}" for name, factor in self.lr_multipliers.items()]
+        if self.untouched:
+            lines.append(f"Nothing set {', '.join(self.untouched)}. Give inputs, in_out or a pattern in layers, or exclude by name.")
         return "\n".join([f"{self.scheme}: {len(self.parameters)} parameters", *lines, *self.notes])
 
 

@@ -243,6 +243,27 @@ def test_init_network_leaves_alone_what_is_excluded_by_name():
     assert model["embedding_out"].weight.unique().numel() > 1
 
 
+@pytest.mark.parametrize(
+    ("model", "given", "says"),
+    [
+        ([1], {}, "The model is a list. It must be a torch.nn.Module"),
+        (nn.Linear(2, 2), {"bias": "much"}, "init_network cannot use its arguments: bias"),
+        (nn.Linear(2, 2), {"method": 3}, "init_network cannot use its arguments: method"),
+        (nn.Linear(2, 2), {"layers": {"weight": 3}}, "init_network cannot use its arguments: layers"),
+    ],
+)
+def test_init_network_refuses_in_a_sentence_what_it_cannot_use(model, given, says):
+    with pytest.raises(ConfigError, match=says):
+        initbench.init_network(model, **given)
+
+
+def test_init_network_says_what_nothing_set_and_takes_one_name_for_in_out():
+    model = nn.ParameterDict({"wide": nn.Parameter(torch.zeros(100, 400)), "scale": nn.Parameter(torch.ones(3))})
+    told = str(initbench.init_network(model, "kaiming", in_out="wide"))
+    assert "Nothing set scale. Give inputs, in_out or a pattern in layers, or exclude by name." in told
+    assert model["wide"].std().item() == pytest.approx((2 / 100) ** 0.5, rel=0.05)
+
+
 def test_init_network_is_strict_when_asked():
     class Net(nn.Module):
         def __init__(self):

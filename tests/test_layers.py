@@ -214,6 +214,16 @@ def test_two_towers_that_are_added_are_no_residual_block():
     assert found[2].surroundings.sources == ("a", "b")
 
 
+def test_a_module_that_is_parametrized_itself_is_a_layer():
+    (layer,) = weight_layers(nn.utils.parametrizations.weight_norm(nn.Linear(6, 4)))
+    assert (layer.name, layer.fan_in, layer.length) == ("weight", 6, "parametrizations.weight.original0")
+
+
+def test_a_raw_parameter_that_is_said_to_be_stored_in_out_is_a_weight():
+    raw = nn.ParameterDict({"wide": nn.Parameter(torch.zeros(3, 8)), "other": nn.Parameter(torch.zeros(3, 8))})
+    assert [(layer.name, layer.fan_in, layer.fan_out) for layer in weight_layers(raw, in_out=("wide",))] == [("wide", 3, 8)]
+
+
 def test_lazy_modules_are_refused_with_the_remedy():
     with pytest.raises(ConfigError, match="Call the model once on a batch first"):
         weight_layers(nn.Sequential(nn.LazyLinear(3)), torch.randn(2, 4))

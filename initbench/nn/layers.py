@@ -103,7 +103,7 @@ def explain(model: nn.Module, inputs: Tensor | None = None, in_out: tuple[str, .
 
 def _guessed(model: nn.Module, known: dict[str, Registered], in_out: tuple[str, ...]) -> Explanation:
     after = dict(activation_after(model))
-    entries = [entry for entry in known.values() if is_weight(entry)]
+    entries = [entry for entry in known.values() if is_weight(entry) or _told(entry, in_out)]
     notes = ["The model has not been run: layers are in order of registration, activations and roles are guessed from it."]
     layers = []
     for position, entry in enumerate(entries):

@@ -40,9 +40,9 @@ def registered(model: nn.Module) -> dict[str, Registered]:
         if isinstance(parameter, UninitializedParameter):
             raise ConfigError(f"'{name}' is lazy and has no shape yet. Call the model once on a batch first.")
         owner, _, short = name.rpartition(".")
-        base, inner, tensor = owner.partition(PARAMETRIZED)
+        base, inner, tensor = f".{owner}".partition(PARAMETRIZED)
         if inner:
-            owner, short = base, {"original": tensor, "original1": tensor}.get(short, short)
+            owner, short = base.removeprefix("."), {"original": tensor, "original1": tensor}.get(short, short)
         elif short in {"weight_v", "weight_orig"}:
             short = "weight"
         module = modules[owner]
