@@ -126,9 +126,13 @@ def test_models_of_another_function_or_structure_are_refused():
 
     one, other = Scaled(3, 2), Scaled(3, 2)
     refuse_different([one, other], torch.randn(2, 3))
-    other.factor = 2.0
+    other.factor = 1.01
     with pytest.raises(CannotStack, match="different functions"):
         refuse_different([one, other], torch.randn(2, 3))
+    for model in (one, other):
+        nn.init.constant_(model.weight, 1e38)
+    other.factor = 1.0
+    refuse_different([one, other], torch.ones(2, 3) * torch.tensor([[1.0], [-1.0]]))
     with pytest.raises(CannotStack, match="differ in their parameters"):
         Stack([nn.Linear(3, 2), nn.Linear(3, 2, bias=False)])
     with pytest.raises(CannotStack, match="no trainable parameter"):
