@@ -208,9 +208,22 @@ def test_help_goes_to_stdout_and_has_an_example_or_the_commands(call, command):
         ("initbench run --model ml", {"mlp"}),
         ("initbench run --dataset mnist", {"mnist", "mnist5k"}),
         ("initbench compare -c mnist_mlp_", {"mnist_mlp_deep"}),
+        ("initbench compare --device cu", {"cuda"}),
+        ("initbench compare --reference lecun_", {"lecun_normal", "lecun_uniform"}),
     ],
 )
 def test_the_shell_completes_names(call, words, expected):
     environment = {"_INITBENCH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
     result = CliRunner().invoke(app, prog_name="initbench", env=environment)
     assert set(result.stdout.split()) == expected
+
+
+def test_a_completion_is_one_line_with_its_description():
+    environment = {
+        "_INITBENCH_COMPLETE": "complete_fish",
+        "_TYPER_COMPLETE_ARGS": "initbench compare ",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    lines = CliRunner().invoke(app, prog_name="initbench", env=environment).stdout.splitlines()
+    assert len(lines) > 40
+    assert all("\t" in line for line in lines)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated
 
 import typer
@@ -10,15 +11,31 @@ from initbench import catalog, config_file, families
 from initbench.catalog import FOLDERS, Kind
 from initbench.statistics.outcomes import metrics
 
+BRIEF = 60
+"""Characters of a description that a shell shows beside a completion."""
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""What --device takes; `cuda:1` as well."""
+
 
 def _names(*kinds: Kind) -> Callable[[str], list[tuple[str, str]]]:
     """Completes the names and aliases of the catalogue, without importing what they name."""
 
     def complete(incomplete: str) -> list[tuple[str, str]]:
-        found = [(name, entry.summary) for kind in kinds for entry in catalog.entries(kind) for name in (entry.name, *entry.aliases)]
+        found = [
+            (name, _brief(entry.summary)) for kind in kinds for entry in catalog.entries(kind) for name in (entry.name, *entry.aliases)
+        ]
         return [pair for pair in found if pair[0].startswith(incomplete)]
 
     return complete
+
+
+def _brief(summary: str) -> str:
+    """What fits a line of every shell: a description that is broken would be offered as one more name."""
+    return shorten(summary, BRIEF, placeholder=" ...")
+
+
+def _devices(incomplete: str) -> list[str]:
+    return [device for device in DEVICES if device.startswith(incomplete)]
 
 
 def _families(incomplete: str) -> list[str]:
@@ -85,7 +102,14 @@ Seeds = Annotated[
     str | None, typer.Option("--seeds", metavar="N|LIST", help="8 means the seeds 0 to 7; 0,3,5 means these.", rich_help_panel=WHAT)
 ]
 Reference = Annotated[
-    str | None, typer.Option("--reference", metavar="SCHEME", help="The scheme that the others are compared with.", rich_help_panel=WHAT)
+    str | None,
+    typer.Option(
+        "--reference",
+        metavar="SCHEME",
+        help="The scheme that the others are compared with.",
+        autocompletion=_names("scheme"),
+        rich_help_panel=WHAT,
+    ),
 ]
 MetricName = Annotated[
     str | None,
@@ -117,7 +141,9 @@ Strict = Annotated[
 ]
 Epochs = Annotated[int | None, typer.Option("--epochs", metavar="N", help="Passes over the training data.", rich_help_panel=TRAINING)]
 Steps = Annotated[int | None, typer.Option("--steps", metavar="N", help="Optimizer steps, instead of epochs.", rich_help_panel=TRAINING)]
-Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to train.", rich_help_panel=HOW)]
+Device = Annotated[
+    str, typer.Option("--device", metavar="|".join(DEVICES), help="Where to train.", autocompletion=_devices, rich_help_panel=HOW)
+]
 Engine = Annotated[
     str,
     typer.Option(
