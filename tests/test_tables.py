@@ -71,6 +71,10 @@ def test_the_layer_that_loses_the_signal_is_marked(summary):
     assert tables.layer_table(group(make_comparison())["kaiming"], None).marked == frozenset()
 
 
+def test_a_figure_in_decades_says_so(summary):
+    assert "signal lost at start (decades)" in tables.metric_table(summary).columns
+
+
 def test_a_signal_that_there_is_none_of_is_no_overflow():
     run = make_run("kaiming", 0)
     unused = {"activation_variance": None, "gradient_variance": None, "zero_fraction": None}

@@ -68,7 +68,7 @@ def metric_table(summary: Summary) -> Table:
     """A row a scheme, a column a metric."""
     every = (*metrics(summary.target), *SIGNAL_RATIOS)
     rows = tuple((found.scheme, *(estimate_text(metric, found.estimate(metric.name)) for metric in every)) for found in summary.schemes)
-    columns = ("scheme", *(summary.words(metric.label) for metric in every))
+    columns = ("scheme", *(summary.words(metric.label) + " (decades)" * (metric.unit == "decades") for metric in every))
     return Table("All metrics", columns, rows, frozenset(range(1, len(columns))))
 
 
