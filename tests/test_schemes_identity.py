@@ -124,3 +124,16 @@ def test_a_unit_with_few_inputs_keeps_them_all():
     layer = nn.Linear(10, 4)
     init(layer, "sparse_incoming")
     assert layer.weight.count_nonzero() == 40
+
+
+@pytest.mark.parametrize(("scheme", "rows"), [("sparse:sparsity=0.4", True), ("sparse_incoming:k=2", False)])
+def test_a_sparse_scheme_chooses_every_subset_alike(scheme, rows):
+    layer = nn.Linear(30_000, 7) if rows else nn.Linear(8, 30_000)
+    init(layer, scheme)
+    chosen = (layer.weight.detach().T == 0) if rows else (layer.weight.detach() != 0)
+    powers = 2 ** torch.arange(chosen.shape[1])
+    counts = (chosen * powers).sum(1).bincount()
+    counts = counts[counts > 0].double()
+    expected = 30_000 / math.comb(chosen.shape[1], 3 if rows else 2)
+    assert len(counts) == math.comb(chosen.shape[1], 3 if rows else 2)
+    assert ((counts - expected) ** 2 / expected).sum() < 100

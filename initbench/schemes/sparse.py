@@ -11,6 +11,8 @@ from initbench.schemes import Layerwise
 from initbench.schemes.arguments import number
 
 FAMILY = "sparse"
+MOST_BY_FLOYD = 16
+"""Its time grows with the square of the count."""
 
 
 def build(*, sparsity: float = 0.1, std: float = 0.01) -> Layerwise:
@@ -34,8 +36,18 @@ def build(*, sparsity: float = 0.1, std: float = 0.01) -> Layerwise:
         if not weight.numel():
             return Law("sparse normal", 0.0)
         matrix = weight.view(rows, -1)
-        chosen = torch.rand(matrix.shape[1], rows, generator=generator).topk(zeros, dim=1, sorted=False).indices
-        matrix.T.scatter_(1, chosen, 0.0)
+        matrix.scatter_(0, _chosen(zeros, rows, matrix.shape[1], generator), 0.0)
         return Law("sparse normal", deviation * math.sqrt(1 - zeros / rows))
 
     return Layerwise("sparse", fill)
+
+
+def _chosen(count: int, among: int, columns: int, generator: torch.Generator) -> Tensor:
+    """For each column `count` different numbers below `among`, as (count, columns); Floyd's algorithm where there are few."""
+    if count > MOST_BY_FLOYD:
+        return torch.rand(columns, among, generator=generator).topk(count, dim=1, sorted=False).indices.T
+    last = torch.arange(among - count, among)[:, None]
+    found = (torch.rand(count, columns, generator=generator) * (last + 1)).long().minimum(last)
+    for index in range(1, count):
+        found[index].masked_fill_((found[:index] == found[index]).any(0), int(last[index]))
+    return found

@@ -30,11 +30,27 @@ def build(*, k: int = 15, std: float = 1.0) -> Layerwise:
     def fill(weight: Tensor, _: WeightLayer, generator: torch.Generator) -> Law:
         if not weight.numel():
             return Law("sparse normal", 0.0)
-        weight.normal_(0.0, deviation, generator=generator)
         rows = weight.view(weight.shape[0], -1)
         kept = min(count, rows.shape[1])
-        chosen = torch.rand(rows.shape, generator=generator).topk(kept, dim=1, sorted=False).indices
-        rows.copy_(torch.zeros_like(rows).scatter_(1, chosen, rows.gather(1, chosen)))
+        chosen = _chosen(kept, rows.shape[0], rows.shape[1], generator)
+        values = torch.empty(chosen.shape).normal_(0.0, deviation, generator=generator)
+        rows.zero_().scatter_(1, chosen, values)
         return Law("sparse normal", deviation * math.sqrt(kept / rows.shape[1]))
 
     return Layerwise("sparse_incoming", fill)
+
+
+def _chosen(count: int, rows: int, among: int, generator: torch.Generator) -> Tensor:
+    """For each row `count` different numbers below `among`, as (rows, count).
+
+    Where they are few, the first different ones of twice as many draws: a tenth of the time of ordering random keys.
+    """
+    if among >= 4 * count:
+        draws = torch.randint(among, (rows, 2 * count), generator=generator)
+        order = torch.arange(2 * count).expand(rows, -1)
+        earliest = torch.full((rows, among), 2 * count).scatter_reduce_(1, draws, order, "amin").gather(1, draws)
+        fresh = earliest == order
+        wanted = fresh & (fresh.cumsum(1) <= count)
+        if bool((wanted.sum(1) == count).all()):
+            return draws[wanted].view(rows, count)
+    return torch.rand(rows, among, generator=generator).topk(count, dim=1, sorted=False).indices
