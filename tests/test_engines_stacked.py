@@ -32,6 +32,8 @@ def assert_alike(jobs, within=1e-5):
         assert [(item.step, item.layer) for item in result.layers] == [(item.step, item.layer) for item in alone.layers]
         variances = [item.activation_variance for item in alone.layers]
         assert [item.activation_variance for item in result.layers] == pytest.approx(variances, rel=max(1e-3, within))
+        ratios = [item.update_ratio or 0.0 for item in alone.layers]
+        assert [item.update_ratio or 0.0 for item in result.layers] == pytest.approx(ratios, rel=max(1e-2, 10 * within))
         assert result.init == alone.init
     return many
 
