@@ -60,6 +60,8 @@ class Together(TorchFunctionMode):
             return _own_random(func, self.random, *args, **given)
         if func is functional.batch_norm and self.convolution == "separate":
             return _batch_norm(*args, **given)
+        if func is functional.group_norm:
+            return _group_norm(*args, **given)
         return func(*args, **given)
 
 
@@ -190,6 +192,33 @@ class _BatchNorm(torch.autograd.Function):
         (x,) = _runs_first(info.batch_size, in_dims[:1], (x,))
         owned = [[None] * info.batch_size if tensor is None else tensor.unbind() for tensor in rest[:4]]
         return _as_one([functional.batch_norm(*own, *rest[4:]) for own in zip(_one_by_one(x), *owned, strict=True)]), 0
+
+
+def _group_norm(x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    return _GroupNorm.apply(x, num_groups, weight, bias, eps)  # type: ignore[no-any-return]
+
+
+class _GroupNorm(torch.autograd.Function):
+    """`functional.group_norm`, which not every version of torch can call in vmap on images that are stored channels last."""
+
+    @staticmethod
+    def forward(x: Tensor, *rest: Any) -> Tensor:
+        return functional.group_norm(x, *rest)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Nothing is kept: the derivative is taken below vmap."""
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, int]:
+        x, weight, bias = _runs_first(info.batch_size, (in_dims[0], *in_dims[2:4]), (x, weight, bias))
+        normal = functional.group_norm(x.flatten(0, 1), groups, eps=eps)
+        out = normal.view(x.shape[0], -1, *normal.shape[1:])
+        across = (x.shape[0], 1, -1, *[1] * (x.dim() - 3))
+        out = out if weight is None else out * weight.view(across)
+        return (out if bias is None else out + bias.view(across)), 0
 
 
 def _one_by_one(x: Tensor) -> tuple[Tensor, ...]:
