@@ -113,6 +113,9 @@ class InitRules(Frozen):
     strict: bool = Field(default=False, description="a parameter that nothing initializes is an error")
 
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 class TrainConfig(Frozen):
     """How each run is trained; either `epochs` or `steps`."""
 
@@ -125,7 +128,7 @@ class TrainConfig(Frozen):
     lr: float = Field(default=0.05, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
     nesterov: bool = Field(default=False, description="sgd only")
-    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="adam and adamw only")
+    betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="adam and adamw only")
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     warmup_steps: int = Field(default=0, ge=0, description="steps of linear warm-up before the schedule")

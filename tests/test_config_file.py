@@ -114,6 +114,11 @@ def test_problems_come_in_the_order_of_the_lines(write):
     assert [int(line.split(":")[1]) for line in found] == [1, 3, 5, 6, 7]
 
 
+def test_a_decay_rate_is_below_one():
+    (found,) = problems(settings=["schemes=he", "train.betas=[0.9,1.5]"], default_seeds=1)
+    assert found == "--set train.betas=[0.9,1.5]: train.betas.1 is 1.5; it must be less than 1."
+
+
 def test_a_mapping_without_a_name_is_told_that_alone(write):
     assert problems(write("schemes: he\nseeds: 1\nmodel: {depth: 3}\n")) == ["mine.yaml:3: 'model.name' is missing."]
 
