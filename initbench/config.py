@@ -114,6 +114,7 @@ class InitRules(Frozen):
 
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
+"""The share of a running mean that stays at each step."""
 
 
 class TrainConfig(Frozen):
