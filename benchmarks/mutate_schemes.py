@@ -135,9 +135,14 @@ def changes_nothing(name: str, mutation: str) -> bool:
             finally:
                 module.build = real  # type: ignore[attr-defined]
             found.append([value.clone() for value in model.state_dict().values()])
-        if len(found) == 2 and not all(torch.allclose(a.double(), b.double(), 1e-5, 1e-7) for a, b in zip(*found, strict=True)):
+        if len(found) == 2 and not all(alike(a.double(), b.double()) for a, b in zip(*found, strict=True)):
             return False
     return True
+
+
+def alike(first: Tensor, second: Tensor) -> bool:
+    """Whether values differ by no more than rounding, which networks of sines amplify: 2 % of their root mean square."""
+    return bool((first - second).abs().max() <= 0.02 * first.square().mean().sqrt()) if first.numel() else True
 
 
 def reason(name: str, mutation: str) -> str:
@@ -150,7 +155,11 @@ def reason(name: str, mutation: str) -> str:
         return "it puts no numbers into the forward pass"
     if mutation == "biases":
         return "its biases are zero"
-    return "it does not use the fans, or divides them out" if changes_nothing(name, "fans doubled") else "its law is symmetric in the fans"
+    return (
+        "it does not use the fans, or divides them out"
+        if changes_nothing(name, "fans doubled")
+        else "its law is symmetric in the fans, or their part in it is divided out"
+    )
 
 
 def noticed(name: str, mutation: str) -> bool:

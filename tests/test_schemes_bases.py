@@ -38,6 +38,12 @@ def test_every_weight_is_a_positive_multiple_of_that_of_the_base(scheme):
 
 
 @pytest.mark.parametrize("base", ["kaiming", "kaiming:mode=fan_out"])
+def test_one_step_of_metainit_moves_each_norm_by_its_rate(base):
+    for mine, plain in zip(started(f"metainit:base={base},steps=1,lr=0.001"), started(base), strict=True):
+        assert abs(mine.norm() - plain.norm()) < 0.0011
+
+
+@pytest.mark.parametrize("base", ["kaiming", "kaiming:mode=fan_out"])
 def test_one_step_of_gradinit_moves_each_factor_by_its_rate(base):
     for mine, plain in zip(started(f"gradinit:base={base},iterations=1,lr=0.001"), started(base), strict=True):
         assert (mine / plain - 1).abs().max() < 0.0011

@@ -12,7 +12,7 @@ from initbench.nn.follow import Follower
 from initbench.nn.layers import WeightLayer
 from initbench.nn.marks import Use
 from initbench.nn.watch import followed, untouched
-from initbench.results import InitReport, ParameterInit
+from initbench.results import InitReport, ParameterInit, Setter
 from initbench.schemes import InitContext, Layerwise
 
 
@@ -67,10 +67,8 @@ def remeasured(report: InitReport, model: nn.Module, names: Sequence[str], law: 
     def now(entry: ParameterInit) -> ParameterInit:
         if entry.parameter not in changed:
             return entry
-        fresh = describe(entry.parameter, parameters[entry.parameter], entry.setter, entry.by, Law(law, 0.0))
-        return fresh.model_copy(
-            update={"target_std": None, "target_mean": None, "fan_in": entry.fan_in, "fan_out": entry.fan_out, "by": report.scheme}
-        )
+        fresh = describe(entry.parameter, parameters[entry.parameter], Setter.SCHEME, report.scheme, Law(law, 0.0))
+        return fresh.model_copy(update={"target_std": None, "target_mean": None, "fan_in": entry.fan_in, "fan_out": entry.fan_out})
 
     entries = tuple(now(entry) for entry in report.parameters)
     return report.model_copy(update={"parameters": entries, "notes": (*report.notes, *notes)})
