@@ -119,4 +119,5 @@ def _outcome(result: RunResult) -> str:
     last = result.evaluations[-1] if result.evaluations else None
     if last is None or last.test_accuracy is None or last.test_loss is None:
         return f"completed{seconds}"
-    return f"{100 * last.test_accuracy:.1f} % test accuracy, loss {last.test_loss:.3f}{seconds}"
+    split = "held-out" if result.job.train.holdout else "test"
+    return f"{100 * last.test_accuracy:.1f} % {split} accuracy, loss {last.test_loss:.3f}{seconds}"
