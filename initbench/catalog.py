@@ -76,7 +76,8 @@ class Entry:
 def entries(kind: Kind) -> tuple[Entry, ...]:
     """All shipped and plugged-in entries of a kind, sorted by name."""
     folder = Path(__file__).parent / FOLDERS[kind]
-    files = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    head = f"\ndef {FUNCTIONS[kind]}("
+    files = {path.stem: path for path in sorted(folder.glob("*.py")) if head in path.read_text(encoding="utf-8")}
     read = (_read(kind, name, path, FUNCTIONS[kind], f"initbench.{FOLDERS[kind]}.{name}") for name, path in files.items())
     shipped = {entry.name: entry for entry in read if entry.defined}
     for point in entry_points(group=f"initbench.{FOLDERS[kind]}"):
@@ -219,7 +220,7 @@ def _parse(kind: Kind, name: str, path: Path, function: str, module: str | None)
             constants[target.id] = ast.literal_eval(node.value) if node.value else None
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == function:
             found = node
-    parameters, open_parameters = _parameters(kind, found, _literals(tree))
+    parameters, open_parameters = _parameters(kind, found, tree)
     return Entry(
         kind=kind,
         name=name,
@@ -235,35 +236,35 @@ def _parse(kind: Kind, name: str, path: Path, function: str, module: str | None)
     )
 
 
-def _literals(tree: ast.Module) -> dict[str, tuple[Any, ...]]:
-    """The values of each `Name = Literal[...]` that a source defines or imports from a module of initbench."""
-    found: dict[str, tuple[Any, ...]] = {}
+def _literal_of(name: str, tree: ast.Module) -> tuple[Any, ...]:
+    """The values of `name = Literal[...]` in a source, or in the module of initbench that it imports the name from; else none."""
     for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name:
+            return _choices(node.value, tree)
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("initbench."):
-            found |= _literals_of(Path(__file__).parent.joinpath(*(node.module or "").split(".")[1:]).with_suffix(".py"))
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and (values := _choices(node.value, {})):
-            found[node.targets[0].id] = values
-    return found
+            meant = next((alias.name for alias in node.names if name in (alias.name, alias.asname)), None)
+            path = Path(__file__).parent.joinpath(*(node.module or "").split(".")[1:]).with_suffix(".py")
+            if meant and path.is_file():
+                return _literal_of(meant, _tree(path))
+    return ()
 
 
 @cache
-def _literals_of(path: Path) -> dict[str, tuple[Any, ...]]:
-    return _literals(ast.parse(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _choices(node: ast.expr | None, literals: dict[str, tuple[Any, ...]]) -> tuple[Any, ...]:
+def _choices(node: ast.expr | None, tree: ast.Module) -> tuple[Any, ...]:
     """The values that an annotation allows, when it is a `Literal` or the name of one; else none."""
     if isinstance(node, ast.Name):
-        return literals.get(node.id, ())
+        return _literal_of(node.id, tree)
     if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Literal":
         values = ast.literal_eval(node.slice)
         return values if isinstance(values, tuple) else (values,)
     return ()
 
 
-def _parameters(
-    kind: Kind, node: ast.FunctionDef | ast.ClassDef | None, literals: dict[str, tuple[Any, ...]]
-) -> tuple[tuple[Parameter, ...], bool]:
+def _parameters(kind: Kind, node: ast.FunctionDef | ast.ClassDef | None, tree: ast.Module) -> tuple[tuple[Parameter, ...], bool]:
     """The keyword arguments of a function, or of a class's `__init__`; and whether it takes any others (`**kwargs`)."""
     own = int(isinstance(node, ast.ClassDef))
     if isinstance(node, ast.ClassDef):
@@ -280,7 +281,7 @@ def _parameters(
             annotation=ast.unparse(argument.annotation) if argument.annotation else "",
             default=_literal(default),
             required=default is None,
-            choices=_choices(argument.annotation, literals),
+            choices=_choices(argument.annotation, tree),
         )
         for argument, default in pairs
         if argument.arg not in GIVEN[kind]

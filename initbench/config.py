@@ -13,7 +13,7 @@ Value = bool | int | float | str | None | list["Value"]
 class Frozen(BaseModel):
     """A value object: immutable, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Ref(Frozen):
