@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from initbench.training.scheme_checks import SchemeCheck
 
 
-PLACES_TO_BREAK = re.compile(r" (?=[\[(])|(?<=,) (?![^\[(]*[\])])")
-"""Blanks before a bracket, and after a comma that is not inside of one."""
+PLACES_TO_BREAK = re.compile(r" (?=[\[(])|(?<=,) (?![^\[(]*[\])])|(?<=[:,])(?=\w+=)")
+"""Blanks before a bracket, and after a comma that is not inside of one; before each parameter of a scheme."""
 UNLIMITED = 10_000
 """Columns of a terminal on which every table fits."""
 

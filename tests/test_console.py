@@ -112,6 +112,13 @@ def test_the_list_of_data_files_fits_and_says_how_to_get_the_rest(capsys, monkey
     assert "What is not there is got with: initbench data get mnist fashion_mnist cifar10" in err
 
 
+def test_a_name_too_long_for_its_table_breaks_before_its_parameters(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    console.table("", ("scheme", "loss"), [("kaiming:distribution=uniform,mode=fan_out", "0.1")], right=frozenset({1}))
+    told = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert told == ["scheme", "kaiming:", "distribution=uniform,", "mode=fan_out"]
+
+
 def test_on_a_terminal_sentences_break_between_words_and_paths_stay_whole(capsys, monkeypatch):
     words = "kaiming is ahead of xavier by a little, and the results are in results/" + "long-" * 20
     monkeypatch.setenv("COLUMNS", "40")
