@@ -72,6 +72,10 @@ def test_a_comparison_gives_its_results_summary_and_folder(finished):
     assert [job.job_id for job in manifest.jobs] == [run.job_id for run in finished.results]
 
 
+def test_results_are_shown_in_a_line(finished):
+    assert repr(finished) == f"<Results of 4 runs in {finished.folder}: {finished.summary.headline}.>"
+
+
 def test_the_tables_are_data_frames(finished):
     frame = finished.to_pandas("curves")
     losses = frame[(frame.scheme == "xavier") & (frame.seed == 0) & (frame.quantity == "train_loss")]

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 RESULTS = Path("results")
 """Where results go when nobody says."""
-
 PROBES = ("probe", "map")
 """Commands whose folders hold no runs that were trained."""
 CONDITIONS = ("initbench", "torch", "device", "data")
@@ -71,7 +70,7 @@ class Plan:
         return tuple((name, job) for name, job in self.jobs if name not in done)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """A question and its answer, as they are in a results folder."""
 
@@ -81,6 +80,10 @@ class Results:
     summary: Summary
     missing: int = 0
     """How many planned runs are not there yet."""
+
+    def __repr__(self) -> str:
+        """Gives the sentence that says who won: what a notebook shows."""
+        return f"<Results of {len(self.results)} runs in {self.folder}: {self.summary.headline}.>"
 
     @property
     def doubts(self) -> tuple[str, ...]:
