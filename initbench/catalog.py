@@ -10,6 +10,7 @@ Users bring their own as `./mine.py`, `./mine.py:Name`, `package.module:name` or
 import ast
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -167,8 +168,9 @@ def load(kind: Kind, name: str) -> Callable[..., Any]:
             module = importlib.import_module(entry.module)
         else:
             spec = importlib.util.spec_from_file_location(f"initbench_user_{entry.path.stem}", entry.path)
-            assert spec is not None
-            assert spec.loader is not None
+            assert spec is not None and spec.loader is not None
+            if (beside := str(entry.path.parent)) not in sys.path:
+                sys.path.append(beside)
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
     function: Callable[..., Any] | None = getattr(module, entry.function, None)

@@ -3,9 +3,8 @@
 import hashlib
 import json
 from itertools import chain
-from pathlib import Path
 
-from initbench import catalog
+from initbench import catalog, user_files
 from initbench.catalog import Kind
 from initbench.config import ExperimentConfig, Frozen, Job, Ref, value_text
 from initbench.errors import ConfigError
@@ -97,4 +96,4 @@ def _digest(value: Frozen, named: list[tuple[Kind, Ref]]) -> str:
 
 def _file_digest(kind: Kind, name: str) -> str | None:
     path = catalog.user_file(kind, name)
-    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return None if path is None else user_files.digest(path)

@@ -98,6 +98,13 @@ def test_a_name_with_dots_is_told_how_to_write_an_own_one():
         catalog.find("model", "mine.Net")
 
 
+def test_a_users_file_may_import_what_is_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "beside_mine.py").write_text("WIDTH = 3\n")
+    (tmp_path / "mine.py").write_text("from beside_mine import WIDTH\ndef build():\n    return WIDTH\n")
+    assert catalog.load("scheme", f"{tmp_path}/mine.py")() == 3
+
+
 def test_the_first_argument_of_a_class_may_have_any_name(tmp_path):
     (tmp_path / "mine.py").write_text("class Net:\n    def __init__(this, width=4):\n        pass\n")
     assert [parameter.name for parameter in catalog.find("model", f"{tmp_path}/mine.py:Net")[0].parameters] == ["width"]

@@ -42,6 +42,16 @@ def test_an_identity_is_the_same_on_every_machine_and_day():
     assert ids(config("xavier", seeds=(0,))) == ["6ec0792863c86152"]
 
 
+def test_another_text_of_what_a_users_file_imports_is_another_job(tmp_path):
+    (tmp_path / "mine.py").write_text("import blocks\nimport torch\ndef build(*, scale: float = 1.0): ...\n")
+    (tmp_path / "blocks.py").write_text("WIDTH = 3\n")
+    first = ids(config(str(tmp_path / "mine.py")))
+    (tmp_path / "unrelated.py").write_text("x = 1\n")
+    assert ids(config(str(tmp_path / "mine.py"))) == first
+    (tmp_path / "blocks.py").write_text("WIDTH = 30\n")
+    assert not set(first) & set(ids(config(str(tmp_path / "mine.py"))))
+
+
 def test_another_text_of_a_users_file_is_another_job(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("def build(*, scale: float = 1.0): ...\n")

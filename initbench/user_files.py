@@ -1,0 +1,60 @@
+"""The user's own files: what one of them imports from beside it, and one digest of all that."""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+FILES_KEPT = 256
+"""Files whose imports are remembered."""
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file, and of every file beside it or in its package that it imports: their text decides what it does."""
+    found = sources(path)
+    digests = [hashlib.sha256(each.read_bytes()).hexdigest() for each in found]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def sources(path: Path) -> tuple[Path, ...]:
+    """A file and the files of the user that it imports, they import and so on; each once, the file itself first."""
+    top = path.parent
+    while (top / "__init__.py").is_file():
+        top = top.parent
+    found = [path]
+    for each in found:
+        found += [other for other in dict.fromkeys(_imported(each, each.stat().st_mtime_ns, top)) if other not in found]
+    return (path, *sorted(found[1:]))
+
+
+@lru_cache(maxsize=FILES_KEPT)
+def _imported(path: Path, _modified_ns: int, top: Path) -> tuple[Path, ...]:
+    """The files that a file imports from `top`, the folder of its package or its own."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except SyntaxError:
+        return ()
+    return tuple(file for parts, base in _modules(tree, path, top) if (file := _file(base, parts)) is not None)
+
+
+def _modules(tree: ast.Module, path: Path, top: Path) -> Iterator[tuple[list[str], Path]]:
+    """The parts of each module's name that may be one of the user's, and the folder that it is looked for in."""
+    package = path.relative_to(top).parts[0] if path.parent != top else None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names, base = [alias.name for alias in node.names], top
+        elif isinstance(node, ast.ImportFrom):
+            within = [*(node.module or "").split(".")] if node.module else []
+            names = [".".join([*within, *more]) for more in ([], *([alias.name] for alias in node.names))]
+            base = path.parents[node.level - 1] if 0 < node.level <= len(path.parents) else top
+        else:
+            continue
+        for parts in (name.split(".") for name in names if name):
+            if base != top or (parts[0] == package if package else "site-packages" not in top.parts):
+                yield parts, base
+
+
+def _file(base: Path, parts: list[str]) -> Path | None:
+    place = base.joinpath(*parts)
+    return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)

@@ -1,0 +1,46 @@
+"""What belongs to a user's file."""
+
+from initbench.user_files import digest, sources
+
+
+def write(folder, **texts):
+    for name, text in texts.items():
+        path = folder / f"{name.replace('__', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_a_file_has_what_it_imports_from_beside_it_and_nothing_else(tmp_path):
+    write(
+        tmp_path,
+        mine="import first, torch, json\nfrom second import x\n",
+        first="import third\n",
+        second="",
+        third="import first\n",
+        other="",
+    )
+    assert [path.stem for path in sources(tmp_path / "mine.py")] == ["mine", "first", "second", "third"]
+
+
+def test_a_module_of_a_package_has_what_it_imports_of_the_package(tmp_path):
+    write(tmp_path, pkg__nets="from . import blocks\nfrom .deep.parts import part\nfrom pkg import more\nimport outside\n", outside="")
+    write(tmp_path, pkg__blocks="", pkg__more="", pkg__deep__parts="from ..blocks import b\n", pkg__unused="")
+    (tmp_path / "pkg" / "__init__.py").write_text("")
+    (tmp_path / "pkg" / "deep" / "__init__.py").write_text("")
+    found = {str(path.relative_to(tmp_path)) for path in sources(tmp_path / "pkg" / "nets.py")}
+    assert found == {"pkg/__init__.py", "pkg/nets.py", "pkg/blocks.py", "pkg/more.py", "pkg/deep/parts.py"}
+
+
+def test_installed_packages_do_not_count(tmp_path):
+    folder = tmp_path / "site-packages"
+    write(folder, single="import numpy_like\n", numpy_like="")
+    assert [path.stem for path in sources(folder / "single.py")] == ["single"]
+
+
+def test_the_digest_changes_with_any_of_the_files_and_with_nothing_else(tmp_path):
+    write(tmp_path, mine="import first\n", first="x = 1\n", other="")
+    before = digest(tmp_path / "mine.py")
+    write(tmp_path, other="y = 1\n")
+    assert digest(tmp_path / "mine.py") == before
+    write(tmp_path, first="x = 2\n")
+    assert digest(tmp_path / "mine.py") != before
