@@ -10,7 +10,6 @@ Users bring their own as `./mine.py`, `./mine.py:Name`, `package.module:name` or
 import ast
 import importlib
 import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +17,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
+from initbench import user_files
 from initbench.config import Ref
 from initbench.errors import ConfigError, UserCode, a_or_an, suggestion, unknown_name
 
@@ -168,9 +168,9 @@ def load(kind: Kind, name: str) -> Callable[..., Any]:
             module = importlib.import_module(entry.module)
         else:
             spec = importlib.util.spec_from_file_location(f"initbench_user_{entry.path.stem}", entry.path)
-            assert spec is not None and spec.loader is not None
-            if (beside := str(entry.path.parent)) not in sys.path:
-                sys.path.append(beside)
+            assert spec is not None
+            assert spec.loader is not None
+            user_files.make_importable(entry.path.parent)
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
     function: Callable[..., Any] | None = getattr(module, entry.function, None)

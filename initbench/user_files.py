@@ -2,12 +2,19 @@
 
 import ast
 import hashlib
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 FILES_KEPT = 256
 """Files whose imports are remembered."""
+
+
+def make_importable(folder: Path) -> None:
+    """Lets what is in a folder be imported by its name, after everything else that has that name."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 def digest(path: Path) -> str:
