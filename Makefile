@@ -35,5 +35,8 @@ smoke: $(STAMP)  ## the smoke benchmark: fails when an initialization no longer 
 docs: $(STAMP)   ## make docs/schemes.md anew from the source of the schemes
 	$(BIN)/python docs/generate.py
 
+bench: $(STAMP)  ## the figures of the main job; for the race against others see benchmarks/speed.py
+	$(BIN)/python benchmarks/main_job.py
+
 clean:           ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
