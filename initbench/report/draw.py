@@ -31,6 +31,8 @@ INK, GRID = "#333333", "#dddddd"
 
 FEW_PLOTS = 4
 """Below so many plots, starting a second process takes longer than it saves."""
+COMPRESSION = 3
+"""Of 9: a third of the time of matplotlib's own 6, for files a tenth larger."""
 WIDTH, DPI = 8.0, 150
 """Inches, and pixels an inch in a PNG; shown at 800 pixels in a README."""
 
@@ -59,25 +61,20 @@ STYLE: dict[str, Any] = {
 
 
 def import_ahead() -> None:
-    """Imports what drawing needs, while there is nothing else to do."""
-    import matplotlib.backends.backend_agg
-    import matplotlib.backends.backend_svg
-    import matplotlib.figure  # noqa: F401
+    """Imports what drawing needs and has it find its fonts, while there is nothing else to do."""
+    draw(Plot("ahead", "A plot", (Panel("", "step", "loss", (Line(0, ((1.0, 0.1), (2.0, 1.0)), label="line"),)),)))
 
 
 def draw_all(plots: Sequence[Plot]) -> list[dict[str, bytes]]:
-    """The files of each plot; a second process draws every other one where there is a core for it and forking is safe here."""
+    """The files of each plot; processes share them where there is more than one core and forking is safe here."""
     safe = sys.platform == "linux" and "torch" not in sys.modules and threading.active_count() == 1
     if len(plots) < FEW_PLOTS or cores() < 2 or not safe:
         return [draw(plot) for plot in plots]
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    first = draw(plots[0])
-    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as helper:
-        theirs = helper.map(draw, plots[1::2])
-        own = iter([first, *(draw(plot) for plot in plots[2::2])])
-        return [next(theirs if number % 2 else own) for number in range(len(plots))]
+    with ProcessPoolExecutor(min(cores(), len(plots)), mp_context=get_context("fork")) as pool:
+        return list(pool.map(draw, plots))
 
 
 def draw(plot: Plot) -> dict[str, bytes]:
@@ -98,7 +95,7 @@ def draw(plot: Plot) -> dict[str, bytes]:
             top -= height
         pixels, vector = io.BytesIO(), io.BytesIO()
         canvas: Any = FigureCanvasAgg(figure)
-        canvas.print_png(pixels, metadata={"Software": None})
+        canvas.print_png(pixels, metadata={"Software": None}, pil_kwargs={"compress_level": COMPRESSION})
         figure.patch.set_alpha(0)
         canvas = FigureCanvasSVG(figure)
         canvas.print_svg(vector, metadata={"Date": None, "Creator": None})
