@@ -1,21 +1,25 @@
 """The floor (d): only the matrix products or convolutions of the same steps: forward, input gradient, weight gradient.
 
 One single-threaded process a core, as many steps in all as the job has; nothing else: no data, no loss, no update, no files.
+The first process does not even import torch. glibc keeps the memory that one product frees for the next.
 """
 
 import os
 import subprocess
 import sys
 
-import torch
-from job import BATCH, SCHEMES, arguments, build, weight_layers
-
-TRAINING_IMAGES = 60_000
+KEEP = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 
 
-def products(model: str, steps: int) -> None:
+def products() -> None:
+    """The products of this process's share of the steps."""
+    import torch
+    from job import BATCH, SCHEMES, TRAINING_IMAGES, arguments, build, weight_layers
+
+    asked, share, cores = arguments(), int(os.environ["SHARE"]), int(os.environ["CORES"])
+    total = len(SCHEMES) * asked.seeds * asked.epochs * (TRAINING_IMAGES // BATCH)
     torch.set_num_threads(1)
-    network = build(model)
+    network = build(asked.model)
     sizes: list[torch.Size] = []
     hooks = [layer.register_forward_hook(lambda _layer, inputs, _output: sizes.append(inputs[0].shape)) for layer in weight_layers(network)]
     with torch.no_grad():
@@ -29,7 +33,7 @@ def products(model: str, steps: int) -> None:
                 x = x.contiguous(memory_format=torch.channels_last)
                 layer.to(memory_format=torch.channels_last)
             work.append((layer.weight.detach(), x, torch.randn_like(layer(x)), number > 0))
-        for _ in range(steps):
+        for _ in range(total // cores + (share < total % cores)):
             for weight, x, gradient, needs_input_gradient in work:
                 if x.dim() == 2:
                     x @ weight.t()
@@ -44,13 +48,12 @@ def products(model: str, steps: int) -> None:
 
 
 if __name__ == "__main__":
-    asked = arguments()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    total = len(SCHEMES) * asked.seeds * asked.epochs * (TRAINING_IMAGES // BATCH)
-    if asked.steps is not None:
-        products(asked.model, asked.steps)
+    if "SHARE" in os.environ:
+        products()
     else:
-        shares = [total // cores + (number < total % cores) for number in range(cores)]
-        command = [sys.executable, __file__, *sys.argv[1:], "--steps"]
-        children = [subprocess.Popen([*command, str(share)]) for share in shares]
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        children = [
+            subprocess.Popen([sys.executable, *sys.argv], env={**os.environ, **KEEP, "CORES": str(cores), "SHARE": str(share)})
+            for share in range(cores)
+        ]
         sys.exit(max(child.wait() for child in children))

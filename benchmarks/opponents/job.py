@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-LR, MOMENTUM, BATCH, PROBE_EVERY, PROBE_BATCH = 0.05, 0.9, 128, 50, 256
-SCHEMES = ("xavier", "kaiming", "normal")
+LR, MOMENTUM, BATCH, PROBE_EVERY, PROBE_BATCH, TRAINING_IMAGES = 0.05, 0.9, 128, 50, 256, 60_000
+SCHEMES = ("xavier", "kaiming", "lecun")
+"""None of them diverges here: initbench ends a diverged run early, which would flatter it."""
 OURS = {4: "mlp", 3: "cnn:channels=[16,32],kernel=3,pooling=max,head=flatten"}
 """The same models in initbench, by their number of weight layers: random numbers go by the names of parameters."""
 
@@ -51,6 +52,10 @@ def build(model: str) -> nn.Sequential:
     )  # fmt: skip
 
 
+def lecun_normal_(weight: torch.Tensor) -> torch.Tensor:
+    return nn.init.kaiming_normal_(weight, nonlinearity="linear")
+
+
 def initialize(model: nn.Module, scheme: str, seed: int, *, ours: bool) -> None:
     if ours:
         from initbench import build_model, init_network
@@ -61,7 +66,7 @@ def initialize(model: nn.Module, scheme: str, seed: int, *, ours: bool) -> None:
             parameter.data.copy_(value.data)
         return
     torch.manual_seed(seed)
-    fill = {"xavier": nn.init.xavier_normal_, "kaiming": nn.init.kaiming_normal_, "normal": nn.init.normal_}[scheme]
+    fill = {"xavier": nn.init.xavier_normal_, "kaiming": nn.init.kaiming_normal_, "lecun": lecun_normal_}[scheme]
     for name, parameter in model.named_parameters():
         fill(parameter) if name.endswith("weight") else nn.init.zeros_(parameter)
 
