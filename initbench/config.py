@@ -160,13 +160,27 @@ class TrainConfig(Frozen):
         return self
 
 
+PROBE_IMAGES, FEW_PROBE_IMAGES, OFTEN_STEPS = 128, 32, 10
+"""Images in a probe, and where probes are fewer than so many steps apart; the cost of both is in docs/performance.md."""
+
+
 class ProbeConfig(Frozen):
     """When and on how many images the signal is measured; step 0 and the last step are always measured."""
 
     every_steps: int | None = Field(
         default=None, ge=1, description="also every so many steps; default: at ends of epochs, at least 100 steps apart"
     )
-    batch_size: int = Field(default=128, ge=2, description="training images in the fixed probe batch")
+    batch_size: int | None = Field(
+        default=None,
+        ge=2,
+        description="training images in the fixed probe batch; default: 128, or 32 where it is more often than every 10 steps",
+    )
+
+    @property
+    def images(self) -> int:
+        """How many images a probe measures on; few where it is done so often that many would more than double the time."""
+        often = self.every_steps is not None and self.every_steps < OFTEN_STEPS
+        return self.batch_size or (FEW_PROBE_IMAGES if often else PROBE_IMAGES)
 
 
 class TuneConfig(Frozen):

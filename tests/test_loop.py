@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 from training_support import TINY, job_of
 
-from initbench.config import parse_ref
+from initbench.config import ProbeConfig, parse_ref
 from initbench.models.building import build_model
 from initbench.results import InitReport
 from initbench.training import batches
@@ -268,3 +268,9 @@ def test_training_needs_neither_torch_optim_nor_the_compiler_behind_it():
         "assert 'torch._dynamo' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], check=True, cwd=Path(__file__).parent.parent)
+
+
+def test_probes_that_are_frequent_measure_fewer_images_unless_told():
+    assert ProbeConfig().images == ProbeConfig(every_steps=10).images == 128
+    assert ProbeConfig(every_steps=9).images == 32
+    assert ProbeConfig(every_steps=1, batch_size=500).images == 500

@@ -129,7 +129,7 @@ def job_of(config: ExperimentConfig, field: Field, run: racing.Run) -> Job:
     train = job.train.model_copy(update={"steps": steps, "epochs": None, "warmup_steps": round(share * job.train.warmup_steps)})
     if share < 1:
         train = train.model_copy(update={"evaluate_every_steps": steps})
-    probe = ProbeConfig(every_steps=steps, batch_size=job.probe.batch_size)
+    probe = ProbeConfig(every_steps=steps, batch_size=job.probe.images)
     return job.model_copy(update={"train": train, "probe": probe})
 
 

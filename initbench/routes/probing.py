@@ -74,7 +74,7 @@ def ask(
     resolved = plan.resolve_config(config)
     if batch is not None and batch < 2:
         raise ConfigError(f"The batch is {batch}; it must have at least 2 inputs.")
-    size = batch or config.probe.batch_size
+    size = batch or config.probe.images
     if given is not None and batch is None:
         from initbench.training.inputs import default_batch_size
 

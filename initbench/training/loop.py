@@ -100,7 +100,7 @@ class Run:
         self.schedule = make_schedule(job.train, job.probe, len(data.x_train))
         self.layout = memory_format(model, data.device)
         self.losses = torch.zeros(self.schedule.steps, device=data.device)
-        self.probe_inputs, self.probe_labels = probe_batch(data, job.probe.batch_size, self.layout)
+        self.probe_inputs, self.probe_labels = probe_batch(data, job.probe.images, self.layout)
         self.evaluations: list[Evaluation] = []
         self.records: list[probes.ProbeRecord] = []
         self.checked = 0

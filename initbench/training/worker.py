@@ -110,7 +110,7 @@ def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) ->
             train=job.train,
         )
     with watch.part("probe"):
-        expected = predictions(model, layers, init, *probe_batch(data, job.probe.batch_size, layout))
+        expected = predictions(model, layers, init, *probe_batch(data, job.probe.images, layout))
     return Ready(job, data, model, layers, init, expected)
 
 
