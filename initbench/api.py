@@ -24,6 +24,7 @@ from initbench.routes.route import (
     Plan,
     Results,
     Watch,
+    as_it_stands,
     carry_out,
     checked_view,
     derive,
@@ -224,11 +225,6 @@ def init_network(
         raise ConfigError(f"init_network cannot use its arguments: {problem}.") from error
     found, _ = initialize(model, scheme, seed=seed, rules=rules, inputs=inputs, batch=batch)
     return found
-
-
-def saved_results(steps: Plan) -> tuple[RunResult, ...]:
-    """The results of a plan's jobs that are in its folder now."""
-    return store.read_results(steps.folder, (name for name, _ in steps.jobs))
 
 
 def document(results: Results) -> dict[str, Any]:

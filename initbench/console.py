@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from initbench.catalog import Entry
+from initbench.plan import changes
 from initbench.provenance import Check
 from initbench.results import RunResult
 from initbench.routes.guide import Line as Listed
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 PLACES_TO_BREAK = re.compile(r" (?=[\[(])|(?<=,) (?![^\[(]*[\])])|(?<=[:,])(?=\w+=)")
 """Blanks before a bracket, and after a comma that is not inside of one; before each parameter of a scheme."""
+LONGEST_WORD = 12
+"""Letters of a word up to which it is never broken."""
 UNLIMITED = 10_000
 """Columns of a terminal on which every table fits."""
 
@@ -112,7 +115,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
 def _drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int]) -> Table:
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        drawn.add_column(column, justify="right" if index in right else "left", no_wrap=index in right, overflow="fold")
+        words = [word for row in rows for word in row[index].split()]
+        narrowest = min(LONGEST_WORD, max(map(len, words), default=0))
+        drawn.add_column(
+            column, justify="right" if index in right else "left", no_wrap=index in right, overflow="fold", min_width=narrowest
+        )
     for row in rows:
         drawn.add_row(*(escape(cell) for cell in row))
     return drawn
@@ -180,8 +187,14 @@ def download(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 def dry_run(steps: Plan, parameters: int) -> None:
     """What would be run, and what is done already."""
     missing = {name for name, _ in steps.missing}
-    rows = [(name, str(job.scheme), str(job.seed), "to do" if name in missing else "done") for name, job in steps.jobs]
-    table(question_text(steps), ("job", "scheme", "seed", "state"), rows, right=frozenset({2}))
+    rows = [
+        (name, str(job.scheme), str(job.seed), ", ".join(changes(job, steps.config)), "to do" if name in missing else "done")
+        for name, job in steps.jobs
+    ]
+    columns = ("job", "scheme", "seed", "with", "state")
+    if not any(row[3] for row in rows):
+        rows, columns = [(*row[:3], row[4]) for row in rows], (*columns[:3], columns[4])
+    table(question_text(steps), columns, rows, right=frozenset({2}))
     more = " What they show decides on further ones." if steps.config.tune is not None else ""
     sentence(f"{parameters:,} trainable parameters; {len(missing)} of {count_text(len(rows), 'run')} to do.{more} Results: {steps.folder}")
 

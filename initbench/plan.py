@@ -49,15 +49,22 @@ def canonical(config: ExperimentConfig) -> str:
     return config.model_dump_json()
 
 
+UNSAID = ("evaluate_every_steps",)
+"""What follows from the length of a run."""
+
+
 def describe(job: Job, config: ExperimentConfig) -> str:
     """A job in words, with what differs from the configuration: `kaiming, seed 9, lr 0.158, holdout 0.2`."""
-    words = [str(job.scheme), f"seed {job.seed}"]
-    if job.model != config.model:
-        words.append(str(job.model))
-    for own, usual in ((job.train, config.train), (job.probe, config.probe), (job.init, config.init)):
-        changed = [name for name in type(own).model_fields if getattr(own, name) != getattr(usual, name)]
+    return ", ".join([str(job.scheme), f"seed {job.seed}", *changes(job, config)])
+
+
+def changes(job: Job, config: ExperimentConfig) -> list[str]:
+    """What differs from the configuration in a job that a study made of it: `lr 0.158`, `holdout 0.2`."""
+    words = [str(job.model)] if job.model != config.model else []
+    for own, usual in ((job.train, config.train), (job.init, config.init)):
+        changed = [name for name in type(own).model_fields if name not in UNSAID and getattr(own, name) != getattr(usual, name)]
         words += [f"{name} {value_text(getattr(own, name))}" for name in changed if getattr(own, name) is not None]
-    return ", ".join(words)
+    return words
 
 
 def job_id(job: Job) -> str:

@@ -5,7 +5,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from initbench import api
 from initbench.cli import app
+from initbench.routes import published
 
 TINY = ["--dataset", "synthetic:n=80,test=20,shape=[1,4,4]", "--model", "mlp:depth=1,width=8", "--steps", "2", "--engine", "serial"]
 TINY += ["--device", "cpu", "--set", "train.batch_size=16", "--set", "probe.batch_size=16"]
@@ -115,3 +117,26 @@ def test_published_figures_stand_beside_the_measured_ones(call):
     refused = call("report", "out", "--against", "glorot2010_gradients")
     assert refused.exit_code == 2
     assert "model.width is 20, there 1000" in refused.stderr.replace("\n", " ")
+
+
+def test_a_published_figure_that_does_not_come_out_fails_the_command(call, monkeypatch):
+    assert call("compare", "he", "xavier", *TINY, "--seeds", "1", "-o", "out", "-q").exit_code == 0
+    figure = published.Figure(
+        what="share of seeds that train", scheme="kaiming", metric="trained_share", published="all", low=0.8, high=1.0
+    )
+    lines = [
+        published.Line(title="t", source="s", figure=figure, here=0.1, n=8, agreement=agreement)
+        for agreement in (published.Agreement.AGREES, published.Agreement.NOT_MEASURED, published.Agreement.DIFFERS)
+    ]
+    monkeypatch.setattr(api, "against_reference", lambda folder, against: lines)
+    found = call("report", "out", "--against", "reference")
+    assert found.exit_code == 4
+    assert "1 of 3 figures of reference do not agree, first: share of seeds that train of kaiming." in found.stderr.replace("\n", " ")
+    monkeypatch.setattr(api, "against_reference", lambda folder, against: lines[:2])
+    assert call("report", "out", "--against", "reference").exit_code == 0
+
+
+def test_a_dry_run_of_a_study_says_what_each_run_tries(call):
+    shown = call("compare", "he", "xavier", *TINY, "--seeds", "1", "--tune", "train.lr=0.01,0.1", "--dry-run").stdout
+    assert "lr 0.01, holdout 0.2" in " ".join(shown.split())
+    assert "evaluate_every" not in shown

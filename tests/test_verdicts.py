@@ -74,6 +74,18 @@ def test_what_cannot_be_told_from_zero_is_a_tie():
     )  # 72 of 256 flips
 
 
+def test_a_tie_beside_an_interval_without_zero_says_why():
+    gone = [LOWER[0] - 0.02, *(value + 0.01 + index / 1000 for index, value in enumerate(LOWER[1:]))]
+    gone[0] = -math.inf
+    found = compare_family(ACCURACY, [(side("lecun", gone), side("xavier", LOWER))])[0]
+    assert found.verdict is Verdict.TIE
+    assert found.difference.low > 0
+    assert "is not enough where lecun diverged on 1, 8 seeds" in found.sentence
+    shifted = [low + shift for low, shift in zip(LOWER, (0.01, -0.002, 0.001, 0.02, 0.03, 0.04, 0.05, 0.06), strict=True)]
+    three = compare_family(ACCURACY, [(side("lecun", shifted), side("xavier", LOWER))] * 3)  # p = 6 / 256 each
+    assert "is not enough among 3 comparisons, 8 seeds, p = 0.070 after Holm" in three[0].sentence
+
+
 def test_a_margin_makes_small_differences_equivalent():
     close = [value + 0.001 for value in LOWER]
     pairs = (side("lecun", close), side("xavier", LOWER))

@@ -62,9 +62,9 @@ def run_plan(steps: api.Plan, *, quiet: bool, verbose: bool, timing: TimingWatch
         with run_screen(quiet=quiet, verbose=verbose) as screen, stoppable(timing.over(screen) if timing else screen) as watch:
             return api.carry_out(steps, watch)
     except StopRequest as stop:
-        saved = len(api.saved_results(steps))
-        if saved:
-            console.say(f"Stopped. {saved} of {len(steps.jobs)} runs are saved. Go on with: initbench resume {steps.folder}")
+        now = api.as_it_stands(steps)
+        if now.done:
+            console.say(f"Stopped. {len(now.done)} of {len(now.jobs)} runs are saved. Go on with: initbench resume {steps.folder}")
         else:
             console.say("Stopped before a run was finished; nothing is saved.")
         raise typer.Exit(SIGNAL_BASE + stop.number) from None

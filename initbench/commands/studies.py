@@ -32,7 +32,9 @@ from initbench.commands.options import (
 )
 from initbench.commands.running import carry_out, show
 from initbench.config import Execution
-from initbench.errors import ConfigError
+from initbench.console import count_text
+from initbench.errors import ConfigError, GateFailed
+from initbench.routes.published import Agreement
 
 
 def recommend(
@@ -103,6 +105,12 @@ def report(
             console.document([line.model_dump(mode="json") for line in found])
         else:
             console.published(found)
+        differing = [line for line in found if line.agreement is Agreement.DIFFERS]
+        if differing:
+            first = differing[0].figure
+            raise GateFailed(
+                f"{len(differing)} of {count_text(len(found), 'figure')} of {against} do not agree, first: {first.what} of {first.scheme}."
+            )
         return
     if len(named) > 1:
         folder = api.merge(named, str(out))

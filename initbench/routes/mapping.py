@@ -14,7 +14,8 @@ from initbench.errors import ConfigError, suggestion
 from initbench.questions.mapped import SPACED, Axis, Map, Point
 from initbench.results import RunResult, RunStatus
 from initbench.routes.probing import prepare_folder
-from initbench.routes.route import RESULTS, device_of
+from initbench.routes.means import device_of
+from initbench.routes.route import RESULTS
 
 AXES = ("sigma_w", "sigma_b", "gain", "depth", "width")
 POINTS = {False: 25, True: 9}

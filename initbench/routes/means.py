@@ -6,6 +6,15 @@ from initbench import provenance
 from initbench.config import Execution
 
 
+def device_of(name: str) -> str:
+    """The device that `auto` means; torch is asked only where an accelerator may be."""
+    if name == "cpu" or (name == "auto" and not provenance.accelerator_possible()):
+        return "cpu"
+    from initbench.training.devices import choose_device
+
+    return str(choose_device(name))
+
+
 def engine_of(execution: Execution, runs: int, device: str) -> str:
     """Several runs: one worker a core on the CPU, all as one on CUDA; else one after the other. Measured in docs/performance.md."""
     if execution.engine != "auto":

@@ -17,7 +17,8 @@ from initbench.questions.health import HEALTHY_DECADES, SchemeHealth, assess
 from initbench.questions.probed import ProbeRun, Question
 from initbench.results import RunStatus
 from initbench.routes.asking import configure, options
-from initbench.routes.route import RESULTS, device_of
+from initbench.routes.means import device_of
+from initbench.routes.route import RESULTS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -18,7 +18,7 @@ from initbench.config import Execution, ExperimentConfig, Job, View, parse_ref
 from initbench.errors import ConfigError, StorageError
 from initbench.questions import studies
 from initbench.results import RunResult
-from initbench.routes.means import engine_of, import_ahead
+from initbench.routes.means import device_of, engine_of, import_ahead
 from initbench.statistics.findings import Summary
 from initbench.statistics.outcomes import find_metric
 
@@ -148,13 +148,15 @@ def carry_out(steps: Plan, watch: Watch | None = None) -> Results:
             watch.planned(steps)
         _run_missing(steps, watch)
         tried |= set(missing)
-        steps = make_plan(steps.command, steps.config, _going_on(steps), steps.view)
+        steps = as_it_stands(steps)
     _keep_question(steps)
     return derive(steps)
 
 
-def _going_on(steps: Plan) -> Execution:
-    return steps.execution.model_copy(update={"fresh": False, "output": str(steps.folder)})
+def as_it_stands(steps: Plan) -> Plan:
+    """The plan with what has been found since: the results that are there, and the jobs that follow from them."""
+    execution = steps.execution.model_copy(update={"fresh": False, "output": str(steps.folder)})
+    return make_plan(steps.command, steps.config, execution, steps.view)
 
 
 def plan_of(folder: str | Path, execution: Execution = Execution()) -> Plan:
@@ -289,12 +291,3 @@ def checked_view(config: ExperimentConfig, view: View) -> View:
     if scheme not in config.schemes:
         raise ConfigError(f"The reference '{view.reference}' is not among the schemes: {', '.join(str(ref) for ref in config.schemes)}.")
     return view.model_copy(update={"reference": str(scheme)})
-
-
-def device_of(name: str) -> str:
-    """The device that `auto` means; torch is asked only where an accelerator may be."""
-    if name == "cpu" or (name == "auto" and not provenance.accelerator_possible()):
-        return "cpu"
-    from initbench.training.devices import choose_device
-
-    return str(choose_device(name))

@@ -142,8 +142,19 @@ def sentence(metric: Metric, found: Comparison, left: Side, right: Side, margin:
         return f"{first.scheme} is ahead of {second.scheme}{link}{amount}, but {doubt}: use --seeds {seeds_needed(found.family)}"
     evidence = f"{seeds}, {proof}" if link == " by " else f", {proof}"
     if found.verdict is Verdict.TIE:
-        return f"{names} tie: {amount} cannot be told from zero{evidence}"
+        return f"{names} tie: {amount} {_why_a_tie(metric, found, left, right)}{evidence}"
     return f"{first.scheme} beats {second.scheme}{link}{amount}{evidence}"
+
+
+def _why_a_tie(metric: Metric, found: Comparison, left: Side, right: Side) -> str:
+    """Why a difference is not enough; its interval may exclude zero all the same, since it stands for one comparison alone."""
+    gap = found.difference
+    if (found.p or 0.0) <= ALPHA:
+        return f"is not enough among {found.family} comparisons"
+    without = {side.scheme: sum(value == metric.worst for value in side.values.values()) for side in (left, right)}
+    reasons = [f"{scheme} {metric.absent} on {count}" for scheme, count in without.items() if count]
+    excludes_zero = (gap.low is not None and gap.low > 0) or (gap.high is not None and gap.high < 0)
+    return f"is not enough where {' and '.join(reasons)}" if excludes_zero and reasons else "cannot be told from zero"
 
 
 def _p_text(p: float) -> str:
