@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from initbench import catalog, store
 from initbench.config import Execution, InitRules, Ref, View, as_ref
 from initbench.errors import ConfigError, StorageError, a_or_an
-from initbench.results import InitReport, RunResult
+from initbench.results import InitReport
 from initbench.routes.asking import Look, configure, options, race_question, view_of
 from initbench.routes.merging import merge
 from initbench.routes.published import Line, against
@@ -45,6 +45,7 @@ __all__ = [
     "Plan",
     "Results",
     "against_reference",
+    "as_it_stands",
     "build_model",
     "carry_out",
     "check_scheme",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -115,11 +115,9 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
 def _drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int]) -> Table:
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        words = [word for row in rows for word in row[index].split()]
-        narrowest = min(LONGEST_WORD, max(map(len, words), default=0))
-        drawn.add_column(
-            column, justify="right" if index in right else "left", no_wrap=index in right, overflow="fold", min_width=narrowest
-        )
+        longest = max((len(word) for row in rows for word in row[index].split()), default=0)
+        justify: Literal["left", "right"] = "right" if index in right else "left"
+        drawn.add_column(column, justify=justify, no_wrap=index in right, overflow="fold", min_width=min(LONGEST_WORD, longest))
     for row in rows:
         drawn.add_row(*(escape(cell) for cell in row))
     return drawn

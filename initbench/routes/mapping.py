@@ -13,8 +13,8 @@ from initbench.config import ExperimentConfig, Job, Ref
 from initbench.errors import ConfigError, suggestion
 from initbench.questions.mapped import SPACED, Axis, Map, Point
 from initbench.results import RunResult, RunStatus
-from initbench.routes.probing import prepare_folder
 from initbench.routes.means import device_of
+from initbench.routes.probing import prepare_folder
 from initbench.routes.route import RESULTS
 
 AXES = ("sigma_w", "sigma_b", "gain", "depth", "width")
