@@ -185,11 +185,11 @@ def download(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 def dry_run(steps: Plan, parameters: int) -> None:
     """What would be run, and what is done already."""
     missing = {name for name, _ in steps.missing}
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (name, str(job.scheme), str(job.seed), ", ".join(changes(job, steps.config)), "to do" if name in missing else "done")
         for name, job in steps.jobs
     ]
-    columns = ("job", "scheme", "seed", "with", "state")
+    columns: tuple[str, ...] = ("job", "scheme", "seed", "with", "state")
     if not any(row[3] for row in rows):
         rows, columns = [(*row[:3], row[4]) for row in rows], (*columns[:3], columns[4])
     table(question_text(steps), columns, rows, right=frozenset({2}))
