@@ -19,7 +19,6 @@ from initbench.training.batches import DeviceData, batches, memory_format, probe
 from initbench.training.devices import products
 from initbench.training.evaluate import evaluate
 from initbench.training.optimizers import Optimizer, learning_rate
-from initbench.training.pooling import fast_pools
 
 LOOK_EVERY_STEPS = 25
 """On the CPU, where looking costs nothing, losses are checked this often, so that a diverged run ends soon."""
@@ -183,8 +182,7 @@ def train(
         with watch.part("train"):
             run = Run(model, layers, data, job)
             model.train()
-            with fast_pools(model, data.device):
-                _steps(run, Optimizer(model, job.train, init.lr_multipliers), watch, stepped or (lambda _done, _total: None))
+            _steps(run, Optimizer(model, job.train, init.lr_multipliers), watch, stepped or (lambda _done, _total: None))
         return run.result()
 
 
