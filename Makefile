@@ -35,8 +35,10 @@ smoke: $(STAMP)  ## the smoke benchmark: fails when an initialization no longer 
 docs: $(STAMP)   ## make docs/schemes.md anew from the source of the schemes
 	$(BIN)/python docs/generate.py
 
-bench: $(STAMP)  ## the figures of the main job; for the race against others see benchmarks/speed.py
+bench: $(STAMP)  ## the figures of the main job, then the race against others (20 minutes; INITBENCH_DATA names the folder of mnist.npz)
+	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python benchmarks/main_job.py
+	$(BIN)/python benchmarks/speed.py
 
 clean:           ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,12 +1,12 @@
 """initbench against what people would use instead, in turn, on the same job; prints medians and ratios.
 
-    python benchmarks/speed.py --data DATA_FOLDER                    # MLP with 2 seeds, CNN with 1 seed, 1 epoch, 3 repeats
+    python benchmarks/speed.py                                       # MLP with 2 seeds, CNN with 1 seed, 1 epoch, 3 repeats
     python benchmarks/speed.py --data DATA_FOLDER --models mlp --only initbench plain_loop floor
 
-DATA_FOLDER holds mnist.npz. Whole processes are timed, from start to the last file; every round runs all sides once, so that
-a slow minute of the machine hits all of them. The first round is not timed: it warms the file cache and looks at the memory,
-which slows down what it looks at. Peak memory is the largest sum over a side's processes of their proportional set
-sizes (Linux only). Lightning is left out, and named, where it is not installed.
+DATA_FOLDER holds mnist.npz; INITBENCH_DATA names it too. Whole processes are timed, from start to the last file; every round
+runs all sides once, so that a slow minute of the machine hits all of them. The first round is not timed: it warms the file
+cache and looks at the memory, which slows down what it looks at. Peak memory is the largest sum over a side's processes of their
+proportional set sizes (Linux only). Lightning is left out, and named, where it is not installed.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class Measured:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder with mnist.npz")
+    parser.add_argument("--data", type=Path, default=os.environ.get("INITBENCH_DATA", "."), help="the folder with mnist.npz")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--only", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--seeds", type=int, help="default: 2 for the MLP, 1 for the CNN")
@@ -168,6 +168,8 @@ def table(measured: list[Measured]) -> str:
 def main() -> None:
     asked = options()
     asked.data = asked.data.resolve()
+    if not (asked.data / "mnist.npz").is_file():
+        raise SystemExit(f"There is no mnist.npz in {asked.data}: get it with `initbench data get mnist`, and name its folder with --data.")
     sides = [side for side in SIDES if side in asked.only]
     if "lightning_trainer" in sides and importlib.util.find_spec("lightning") is None:
         print("Lightning is not installed: its row is left out (pip install lightning).")

@@ -6,9 +6,12 @@ import pytest
 import torch
 from training_support import jobs_of
 
+from initbench.config import ExperimentConfig
 from initbench.engines import serial, stacked
 from initbench.errors import ConfigError, DeviceError
 from initbench.results import RunStatus
+from initbench.routes.route import Results
+from initbench.statistics.findings import Summary
 from initbench.training import stacked_worker
 from initbench.training.stacked import train_stacked
 
@@ -85,6 +88,10 @@ def test_a_model_that_cannot_be_stacked_trains_one_at_a_time_and_says_why(tmp_pa
     (reason,) = how(assert_alike(jobs))
     assert reason.startswith("one at a time: ")
     assert "item" in reason
+    results = collect(stacked, jobs).values()
+    asked = ExperimentConfig.model_construct()
+    (doubt,) = Results(tmp_path, asked, tuple(results), Summary.model_construct()).doubts
+    assert doubt.startswith("2 of 2 runs could not be stacked and went one at a time: ")
 
 
 def test_a_stack_that_does_not_fit_the_memory_is_halved_until_it_does(monkeypatch):
