@@ -1,23 +1,30 @@
 """How honest the 95 % band is: the share of measured layer variances inside it, cell by cell.
 
-    python benchmarks/band.py                     # quick grid: widths 64 and 256, depths 5 and 20 (minutes)
-    python benchmarks/band.py --full              # and width 1024, depth 50 (hours on two cores; --device cuda: minutes)
+    python benchmarks/band.py --out band.jsonl                   # quick grid: widths 64 and 256, depths 5 and 20 (minutes)
+    python benchmarks/band.py --full --out band.jsonl            # and width 1024, depth 50 (an hour of one core)
     python benchmarks/band.py -a relu -s kaiming -w 64 -d 20
+    python benchmarks/band.py --show band.jsonl                  # the tables of docs/theory.md
 
 Each cell is one activation, width, depth and scheme. The scheme initializes a real model through initbench; its report gives
-the laws that theory predicts from. Then many networks are drawn from the same laws, a batch of them at a time, and measured
-on the 256 probe images of mnist5k; the first one is the model itself, measured by initbench's own probes. A cell holds when
-the share of its layers and networks inside the band is between 92 and 98 %, for activations and for gradients.
+the laws that theory predicts from. Then many networks are drawn from the same laws (`band_networks.py`) and measured on the
+same probe images of mnist5k; the first one is the model itself, measured by initbench's own probes. A cell holds when the
+share of its layers and networks inside the band is between 92 and 98 %, for activations and for gradients. The layers of one
+network stray together, so the standard error of a share is that of its networks' own shares. With `--out` each cell is
+written as soon as it is done, and the cells that are there are not measured again.
 """
 
 import argparse
+import json
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 import torch
+from band_networks import measured
 from torch import Tensor, nn
 
 from initbench.config import Ref, parse_ref
@@ -34,10 +41,12 @@ from initbench.training.predict import input_stats, layer_specs
 from initbench.training.worker import load_data
 
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "gelu", "silu", "elu", "selu", "erf", "sin", "sigmoid")
-SCHEMES = ("kaiming", "xavier", "lecun", "edge_of_chaos", "torch_default", "orthogonal")
+SCHEMES = ("kaiming", "xavier", "lecun", "edge_of_chaos", "orthogonal", "torch_default")
 LOW, HIGH = 0.92, 0.98
 MEMORY = 40_000_000
 """Numbers in the weights and signals of the networks that are measured together."""
+BY_CHANCE = 2.0
+"""A share within so many standard errors of the limit may have crossed it by chance."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +56,43 @@ class Cell:
     width: int
     depth: int
 
+    def __str__(self) -> str:
+        return f"{self.scheme}, {self.activation}, width {self.width}, depth {self.depth}"
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much lies inside the band: in all, its standard error, and layer by layer; and how much lies below and above."""
+
+    inside: float
+    error: float
+    below: float
+    above: float
+    layers: list[float]
+
+    @property
+    def off(self) -> float:
+        """How far it is outside the limits, in standard errors; 0 inside."""
+        distance = max(LOW - self.inside, self.inside - HIGH, 0.0)
+        return distance / self.error if self.error else math.inf * distance if distance else 0.0
+
 
 @dataclass(frozen=True)
 class Outcome:
     cell: Cell
     networks: int
-    activations: float
-    gradients: float
-    worst: str
+    activations: Share | None
+    gradients: Share | None
     seconds: float
-    reason: str = ""
+    why_not: str = ""
+
+    @property
+    def shares(self) -> dict[str, Share]:
+        return {name: share for name, share in (("activations", self.activations), ("gradients", self.gradients)) if share}
 
     @property
     def holds(self) -> bool:
-        return LOW <= self.activations <= HIGH and LOW <= self.gradients <= HIGH
+        return all(LOW <= share.inside <= HIGH for share in self.shares.values())
 
 
 class Elementwise(nn.Module):
@@ -79,60 +111,12 @@ def build(cell: Cell, features: int, classes: int) -> nn.Sequential:
     return nn.Sequential(*parts, nn.Linear(cell.width, classes))
 
 
-def draw(law: str, std: float, shape: tuple[int, int, int], source: torch.Generator) -> Tensor:
-    """`shape[0]` independent matrices (out, in) from a law with this standard deviation of an entry."""
-    many, out, into = shape
-    if law == "orthogonal":
-        tall = torch.randn(many, max(out, into), min(out, into), generator=source, device=source.device)
-        q, r = torch.linalg.qr(tall)
-        q = q * torch.sign(torch.diagonal(r, dim1=1, dim2=2))[:, None]
-        return (q if out >= into else q.transpose(1, 2)) * (std * math.sqrt(max(out, into)))
-    if law == "uniform":
-        return (torch.rand(shape, generator=source, device=source.device) * 2 - 1) * (std * math.sqrt(3))
-    if law in {"normal", "constant", "trunc_normal"}:
-        return torch.randn(shape, generator=source, device=source.device) * std
-    raise SystemExit(f"The benchmark cannot draw from the law '{law}'.")
-
-
-@torch.no_grad()
-def measured(
-    specs: list[LayerSpec], activation: str, networks: int, x: Tensor, y: Tensor, source: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Pre-activation and gradient variances, each (layers, networks), of networks drawn from the specs."""
-    function = activation_function(activation)
-    signal, pre, weights, forward = x.expand(networks, -1, -1), [], [], []
-    for spec in specs:
-        weight = draw(spec.law, spec.std, (networks, spec.units, spec.fan_in), source)
-        h = torch.bmm(signal, weight.transpose(1, 2))
-        if spec.bias_std:
-            law = "uniform" if spec.law == "uniform" else "normal"
-            h += draw(law, spec.bias_std, (networks, 1, spec.units), source)
-        weights.append(weight)
-        pre.append(h)
-        forward.append(variance(h))
-        signal = function(h)
-    logits = pre.pop()
-    delta = torch.softmax(logits, -1) - nn.functional.one_hot(y, logits.shape[-1])
-    backward = [variance(delta)]
-    for index in range(len(specs) - 2, -1, -1):
-        h = pre.pop().requires_grad_()
-        with torch.enable_grad():
-            (slope,) = torch.autograd.grad(function(h).sum(), h)
-        delta = torch.bmm(delta, weights[index + 1]) * slope
-        backward.append(variance(delta))
-    return torch.stack(forward).cpu(), torch.stack(backward[::-1]).cpu()
-
-
-def variance(values: Tensor) -> Tensor:
-    return values.double().flatten(1).var(1, correction=0)
-
-
-def predicted(cell: Cell, x: Tensor, y: Tensor, classes: int) -> tuple[list[LayerSpec], tuple[LayerPrediction, ...], np.ndarray]:
+def predicted(cell: Cell, x: Tensor, y: Tensor, classes: int, seed: int) -> tuple[list[LayerSpec], tuple[LayerPrediction, ...], np.ndarray]:
     """The laws, the predictions, and what initbench's probes find in the model itself, (2, layers)."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = build(cell, x[0].numel(), classes)
     ref = Ref(name=cell.scheme, params={"nonlinearity": cell.activation} if cell.scheme == "edge_of_chaos" else {})
-    report, layers = initialize(model, ref, seed=0, inputs=x[:4])
+    report, layers = initialize(model, ref, seed=seed, inputs=x[:4])
     traced = trace_network(model, layers, layer_specs(layers, report), x)
     stats = probes.to_stats(layers, [probes.ProbeRecord(0, probes.measure(model, layers, x, y))])
     own = np.array([[s.pre_activation_variance for s in stats], [s.gradient_variance for s in stats]], dtype=float)
@@ -142,47 +126,103 @@ def predicted(cell: Cell, x: Tensor, y: Tensor, classes: int) -> tuple[list[Laye
     return specs, predict(network, input_stats(traced.entering, y, specs[0])), own
 
 
-def run(cell: Cell, networks: int, x: Tensor, y: Tensor, classes: int, device: str) -> Outcome:
-    started = time.perf_counter()
+def run(cell: Cell, networks: int, x: Tensor, y: Tensor, classes: int, seed: int, device: str) -> Outcome:
+    started = time.process_time()
     try:
-        specs, bands, own = predicted(cell, x, y, classes)
+        specs, bands, own = predicted(cell, x, y, classes, seed)
     except DoesNotApply as error:
-        return Outcome(cell, 0, math.nan, math.nan, "", 0.0, str(error))
-    source = torch.Generator(device).manual_seed(crc32(repr(cell).encode()))
-    images, labels = x.flatten(1).to(device)[None], y.to(device)
-    together = max(1, MEMORY // (cell.depth * cell.width * (cell.width + 2 * x.shape[0])))
+        return Outcome(cell, 0, None, None, 0.0, str(error))
+    source = torch.Generator(device).manual_seed(crc32(f"{seed} {cell!r}".encode()))
+    images, labels = x.flatten(1).to(device), y.to(device)
+    together = max(1, MEMORY // (cell.depth * cell.width * min(cell.width + 2 * x.shape[0], 6 * x.shape[0])))
     found = [(torch.tensor(own[0])[:, None], torch.tensor(own[1])[:, None])]
-    while sum(part[0].shape[1] for part in found) < networks:
-        left = networks - sum(part[0].shape[1] for part in found)
+    while (left := networks - sum(part[0].shape[1] for part in found)) > 0:
         found.append(measured(specs, cell.activation, min(together, left), images, labels, source))
-    inside = []
-    for which, key in enumerate(("pre_activation", "gradient")):
-        values = torch.cat([part[which] for part in found], dim=1).numpy()
-        low, high = (np.array([getattr(getattr(band, key), end) for band in bands])[:, None] for end in ("low", "high"))
-        inside.append(((values >= low) & (values <= high)).mean(axis=1))
-    name, layer = max(
-        ((name, int(np.abs(shares - 0.95).argmax())) for name, shares in zip(("activations", "gradients"), inside, strict=True)),
-        key=lambda pair: abs(inside[("activations", "gradients").index(pair[0])][pair[1]] - 0.95),
+    pre, gradient = (torch.cat(part, dim=1).numpy() for part in zip(*found, strict=True))
+    seconds = round(time.process_time() - started, 2)
+    return Outcome(
+        cell,
+        networks,
+        share(pre, [(band.pre_activation.low, band.pre_activation.high) for band in bands if band.pre_activation]),
+        share(gradient, [(band.gradient.low, band.gradient.high) for band in bands if band.gradient]),
+        seconds,
     )
-    worst = f"{name} of layer {layer + 1}: {inside[('activations', 'gradients').index(name)][layer]:.1%}"
-    seconds = time.perf_counter() - started
-    return Outcome(cell, networks, float(inside[0].mean()), float(inside[1].mean()), worst, seconds)
+
+
+def share(values: np.ndarray, bands: list[tuple[float, float]]) -> Share:
+    """What lies inside; `values` is (layers, networks)."""
+    low, high = np.array(bands).T[:, :, None]
+    below, above = values < low, values > high
+    inside = ~below & ~above
+    of_networks = inside.mean(0)
+    return Share(
+        inside=float(inside.mean()),
+        error=float(of_networks.std(ddof=1) / math.sqrt(len(of_networks))),
+        below=float(below.mean()),
+        above=float(above.mean()),
+        layers=[round(float(of_layer), 4) for of_layer in inside.mean(1)],
+    )
 
 
 def reason(outcome: Outcome) -> str:
-    """Why a cell misses, in words; a single layer far off is no accident of sampling."""
-    cell, sampling = outcome.cell, math.sqrt(0.95 * 0.05 / outcome.networks)
-    share = float(outcome.worst.rpartition(": ")[2].rstrip("%")) / 100
-    if abs(share - 0.95) <= 3 * sampling:
-        return f"no layer is off by more than the sampling error of {outcome.networks} networks"
-    which = "too wide" if share > 0.95 else "too narrow"
-    if cell.scheme == "orthogonal":
-        return (
-            f"the band is {which} ({outcome.worst}): orthogonal weights leave so little spread that neglected terms of order 1/width show"
-        )
-    if cell.width <= 64 and cell.depth >= 20:
-        return f"the band is {which} ({outcome.worst}): narrow and deep, where second moments do not tell all"
-    return f"the band is {which} ({outcome.worst}): not explained"
+    """Why a cell misses, in words."""
+    said = []
+    for name, found in outcome.shares.items():
+        if LOW <= found.inside <= HIGH:
+            continue
+        worst = max(range(len(found.layers)), key=lambda index: abs(found.layers[index] - 0.95))
+        what = f"{name} {text(found)}, {found.below:.1%} below and {found.above:.1%} above, layer {worst + 1} {found.layers[worst]:.0%}"
+        chance = "by chance, perhaps: within two standard errors of the limit" if found.off <= BY_CHANCE else ""
+        said.append(f"{what}: " + (chance or ("the band is too narrow" if found.inside < LOW else "the band is too wide")))
+    return "; ".join(said)
+
+
+def text(found: Share) -> str:
+    near = min(abs(found.inside - LOW), abs(found.inside - HIGH)) < 0.0005
+    return f"{found.inside:.{2 if near else 1}%} +- {found.error:.1%}"
+
+
+def row(outcome: Outcome) -> str:
+    cell = outcome.cell
+    start = f"| {cell.scheme} | {cell.activation} | {cell.width} | {cell.depth} | "
+    if outcome.activations is None or outcome.gradients is None:
+        return start + f"- | does not apply: {outcome.why_not} | - | - |"
+    mark = "" if outcome.holds else " **missed**"
+    return start + f"{outcome.networks} | {text(outcome.activations)} | {text(outcome.gradients)}{mark} | {outcome.seconds:.1f} |"
+
+
+def read(path: Path) -> dict[Cell, Outcome]:
+    """The cells that a file holds."""
+    found = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        entry = json.loads(line)
+        shares = [None if entry[name] is None else Share(**entry[name]) for name in ("activations", "gradients")]
+        cell = Cell(**entry["cell"])
+        found[cell] = Outcome(cell, entry["networks"], *shares, entry["seconds"], entry["why_not"])
+    return found
+
+
+def summary(outcomes: list[Outcome]) -> Iterator[str]:
+    """The tables of the docs, in Markdown: one row a scheme, width and depth, then the cells that miss."""
+    yield "| scheme | width | depth | networks | cells | hold | activations inside | gradients inside |"
+    yield "|---|---:|---:|---:|---:|---:|---|---|"
+    counted = [outcome for outcome in outcomes if not outcome.why_not]
+    groups: dict[tuple[int, str, int], list[Outcome]] = {}
+    for outcome in sorted(counted, key=lambda one: (one.cell.width, SCHEMES.index(one.cell.scheme), one.cell.depth)):
+        groups.setdefault((outcome.cell.width, outcome.cell.scheme, outcome.cell.depth), []).append(outcome)
+    for (width, scheme, depth), group in groups.items():
+        ranges = []
+        for name in ("activations", "gradients"):
+            inside = [one.shares[name].inside for one in group]
+            ranges.append(f"{min(inside):.1%} to {max(inside):.1%}".replace("% to", " to").replace("%", " %"))
+        held = sum(one.holds for one in group)
+        yield f"| {scheme} | {width} | {depth} | {group[0].networks} | {len(group)} | {held} | {ranges[0]} | {ranges[1]} |"
+    missed = [outcome for outcome in counted if not outcome.holds]
+    yield f"\n{len(counted) - len(missed)} of {len(counted)} cells hold (between {LOW:.0%} and {HIGH:.0%} inside, both)."
+    for name in ("activations", "gradients"):
+        yield f"All cells together, {name}: {np.mean([one.shares[name].inside for one in counted]):.1%} inside."
+    yield from (f"- {outcome.cell}: {reason(outcome)}." for outcome in missed)
+    yield from (f"- {outcome.cell}: does not apply: {outcome.why_not}" for outcome in outcomes if outcome.why_not)
 
 
 def main() -> None:
@@ -192,37 +232,36 @@ def main() -> None:
     parser.add_argument("-w", "--widths", nargs="+", type=int)
     parser.add_argument("-d", "--depths", nargs="+", type=int)
     parser.add_argument("-n", "--networks", type=int, default=200)
-    parser.add_argument("--wide-networks", type=int, default=40, help="networks a cell of width 1024")
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--show", type=Path)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
+    if arguments.show:
+        print("\n".join(summary(list(read(arguments.show).values()))))
+        return
     widths = arguments.widths or ([64, 256, 1024] if arguments.full else [64, 256])
     depths = arguments.depths or ([5, 20, 50] if arguments.full else [5, 20])
     data = load_data(parse_ref("mnist5k"), data_folder(None), torch.device("cpu"))
-    x, y = probe_batch(data, 256, torch.contiguous_format)
-    outcomes = []
-    print("| scheme | activation | width | depth | networks | activations inside | gradients inside | farthest off | seconds |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    for cell in (Cell(s, a, w, d) for s in arguments.schemes for a in arguments.activations for w in widths for d in depths):
-        count = arguments.wide_networks if cell.width >= 1024 else arguments.networks
-        outcome = run(cell, count, x, y, data.classes, arguments.device)
-        outcomes.append(outcome)
-        row = f"| {cell.scheme} | {cell.activation} | {cell.width} | {cell.depth} | "
-        if outcome.reason:
-            print(row + f"- | - | - | does not apply: {outcome.reason} | - |", flush=True)
+    x, y = probe_batch(data, arguments.images, torch.contiguous_format)
+    there = read(arguments.out) if arguments.out else {}
+    outcomes = list(there.values())
+    print("| scheme | activation | width | depth | networks | activations inside | gradients inside | CPU seconds |")
+    print("|---|---|---|---|---|---|---|---|")
+    cells = [Cell(s, a, w, d) for w in widths for s in arguments.schemes for d in depths for a in arguments.activations]
+    for cell in cells:
+        if cell in there:
             continue
-        mark = "" if outcome.holds else " **missed**"
-        print(
-            row
-            + f"{outcome.networks} | {outcome.activations:.1%} | {outcome.gradients:.1%}{mark} | {outcome.worst} | {outcome.seconds:.1f} |",
-            flush=True,
-        )
-    counted = [outcome for outcome in outcomes if not outcome.reason]
-    missed = [outcome for outcome in counted if not outcome.holds]
-    print(f"\n{len(counted) - len(missed)} of {len(counted)} cells hold (between {LOW:.0%} and {HIGH:.0%} inside, both).")
-    for outcome in missed:
-        cell = outcome.cell
-        print(f"- {cell.scheme}, {cell.activation}, width {cell.width}, depth {cell.depth}: {reason(outcome)}.")
+        outcome = run(cell, arguments.networks, x, y, data.classes, arguments.seed, arguments.device)
+        outcomes.append(outcome)
+        if arguments.out:
+            with arguments.out.open("a") as file:
+                file.write(json.dumps(asdict(outcome)) + "\n")
+        print(row(outcome), flush=True)
+    print()
+    print("\n".join(summary(outcomes)))
 
 
 if __name__ == "__main__":
