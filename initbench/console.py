@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 PLACES_TO_BREAK = re.compile(r" (?=[\[(])|(?<=,) (?![^\[(]*[\])])|(?<=[:,])(?=\w+=)")
 """Blanks before a bracket, and after a comma that is not inside of one; before each parameter of a scheme."""
-LONGEST_WORD = 12
-"""Letters of a word up to which it is never broken."""
+GAP, LONGEST_WORD = 2, 20
+"""Blanks between the columns of a table; letters up to which a word is not broken, however narrow the terminal."""
 UNLIMITED = 10_000
 """Columns of a terminal on which every table fits."""
 
@@ -100,7 +100,7 @@ def sentence(content: str) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
-    """A table on stdout; the columns in `right` are aligned there. Where it is too wide, words and intervals go to lines of their own."""
+    """A table on stdout; the columns in `right` are aligned there. Too wide, it has intervals on lines of their own."""
     console = Console(highlight=False)
     if title:
         console.print(f"[bold]{escape(title)}[/bold]")
@@ -109,15 +109,18 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
         columns = [column.replace(" ", "\n") for column in columns]
         rows = [[PLACES_TO_BREAK.sub("\n", cell) for cell in row] for row in rows]
         drawn = _drawn(columns, rows, right)
-    console.print(drawn)
+    least = sum((column.min_width or 0) + GAP for column in drawn.columns)
+    Console(highlight=False, width=max(console.width, least)).print(drawn)
 
 
 def _drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int]) -> Table:
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        longest = max((len(word) for row in rows for word in row[index].split()), default=0)
-        justify: Literal["left", "right"] = "right" if index in right else "left"
-        drawn.add_column(column, justify=justify, no_wrap=index in right, overflow="fold", min_width=min(LONGEST_WORD, longest))
+        cells = "\n".join([column, *(row[index] for row in rows)])
+        if index in right:
+            drawn.add_column(column, justify="right", no_wrap=True, min_width=max(map(len, cells.split("\n"))))
+        else:
+            drawn.add_column(column, overflow="fold", min_width=min(LONGEST_WORD, max(map(len, cells.split()), default=0)))
     for row in rows:
         drawn.add_row(*(escape(cell) for cell in row))
     return drawn
@@ -244,12 +247,11 @@ def layers(summary: Summary, results: Sequence[RunResult]) -> None:
 
 def scheme_checks(found: Iterable[SchemeCheck]) -> None:
     """What a scheme owes, a line each."""
-    console = Console(highlight=False)
     marks = {True: "[green]passed[/green]", False: "[red]failed[/red]"}
     drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for check in found:
         drawn.add_row(marks[check.passed], check.what, escape(check.found))
-    console.print(drawn)
+    Console(highlight=False).print(drawn)
 
 
 def entry_page(entry: Entry, page: Page, command: str, example: str) -> None:

@@ -186,3 +186,14 @@ def test_a_dry_run_says_what_is_to_do(steps, capsys):
     out = capsys.readouterr().out
     assert out.count("to do\n") == 4
     assert "12,345 trainable parameters; 4 of 4 runs to do. Results: results/compare-mlp-mnist5k-" in out
+
+
+def test_a_narrow_terminal_gets_a_wide_table_rather_than_half_of_one(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    console.table(
+        "", ("scheme", "accuracy"), [("xavier", "98.7 % [98.1, 99.0]"), ("a_word_of_more_than_twenty_letters", "1")], right=frozenset({1})
+    )
+    shown = capsys.readouterr().out
+    assert "xavier" in shown
+    assert "[98.1, 99.0]" in shown
+    assert "a_word_of_more_than_" in shown
