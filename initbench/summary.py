@@ -167,6 +167,8 @@ def _headline(metric: Metric, summary: Summary) -> str:
     if not summary.schemes:
         return "There are no runs"
     if summary.leader is None:
+        if all(found.probed for found in summary.schemes):
+            return "Nothing was trained, and the network has too few layers for a signal to be lost between them"
         return "No scheme trained. " + "; ".join(f"{found.scheme}: {ends_text(found)}" for found in summary.schemes)
     best = summary.scheme(summary.leader)
     if len(summary.schemes) == 1:

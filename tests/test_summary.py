@@ -4,7 +4,7 @@ import pytest
 from simulated_runs import make_comparison, make_run
 
 from initbench.errors import ConfigError
-from initbench.results import RunStatus, Setter
+from initbench.results import Evaluation, RunStatus, Setter
 from initbench.statistics.verdicts import Verdict
 from initbench.summary import Summary, ends_text, summarize
 
@@ -119,6 +119,12 @@ def test_when_nothing_trained_nobody_wins():
 
 def test_no_runs_at_all_are_no_crash():
     assert summarize([]).headline == "There are no runs"
+
+
+def test_an_untrained_network_without_signal_to_compare_is_told():
+    start = Evaluation(step=0, epoch=0.0, test_loss=2.4, test_accuracy=0.1)
+    runs = [make_run(scheme, 0, train_losses=(), evaluations=(start,), layers=()) for scheme in ("kaiming", "xavier")]
+    assert summarize(runs).headline == "Nothing was trained, and the network has too few layers for a signal to be lost between them"
 
 
 def test_all_failed_is_told():
