@@ -43,6 +43,7 @@ from initbench.training.worker import load_data
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "gelu", "silu", "elu", "selu", "erf", "sin", "sigmoid")
 SCHEMES = ("kaiming", "xavier", "lecun", "edge_of_chaos", "orthogonal", "torch_default")
 LOW, HIGH = 0.92, 0.98
+WIDE = 1024
 MEMORY = 40_000_000
 """Numbers in the weights and signals of the networks that are measured together."""
 BY_CHANCE = 2.0
@@ -232,6 +233,7 @@ def main() -> None:
     parser.add_argument("-w", "--widths", nargs="+", type=int)
     parser.add_argument("-d", "--depths", nargs="+", type=int)
     parser.add_argument("-n", "--networks", type=int, default=200)
+    parser.add_argument("--wide-networks", type=int, default=100, help="networks a cell of width 1024")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
@@ -250,11 +252,12 @@ def main() -> None:
     outcomes = list(there.values())
     print("| scheme | activation | width | depth | networks | activations inside | gradients inside | CPU seconds |")
     print("|---|---|---|---|---|---|---|---|")
-    cells = [Cell(s, a, w, d) for w in widths for s in arguments.schemes for d in depths for a in arguments.activations]
+    cells = [Cell(s, a, w, d) for w in widths for d in depths for s in arguments.schemes for a in arguments.activations]
     for cell in cells:
         if cell in there:
             continue
-        outcome = run(cell, arguments.networks, x, y, data.classes, arguments.seed, arguments.device)
+        networks = arguments.wide_networks if cell.width >= WIDE else arguments.networks
+        outcome = run(cell, networks, x, y, data.classes, arguments.seed, arguments.device)
         outcomes.append(outcome)
         if arguments.out:
             with arguments.out.open("a") as file:

@@ -145,7 +145,8 @@ def measured(
 
 
 def variance(values: Tensor) -> Tensor:
-    """The variance of each network's numbers, in double precision where sums could lose digits."""
+    """The variance of each network's numbers; in double precision, where the squares of small gradients are still numbers."""
     flat = values.flatten(1)
     mean = flat.mean(1, keepdim=True, dtype=torch.float64)
-    return (flat - mean.float()).square().sum(1, dtype=torch.float64) / flat.shape[1]
+    norm = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64)
+    return norm.square() / flat.shape[1] - mean[:, 0].square()

@@ -19,13 +19,13 @@ MANY_CLASSES = 64
 class Gradient:
     """The gradient of each image's loss at one place.
 
-    `field` (images,): its mean square at infinite width; `ratio` (R, images): each replica's over that; `rho` (R,): root
-    mean square correlation of the gradients of two images. `noise` (R,): standard normal numbers of the units that a
-    weight layer has just mixed, until an activation or a measurement uses them up; `units` their number, `tied` the
-    share of the length that orthogonal weights fix. `along` (R,): the mean square of the gradient along the signal
-    itself, 1 where their directions are unrelated: the sum of signal times gradient is the same at every depth, so what
-    the loss sees at the logits is felt in all layers. `common` (R,): the share of the mean square that lies in the mean
-    over the batch.
+    `field` (images,): its mean square at infinite width; `ratio` (R, images): each replica's over that. `rho` (R,): root
+    mean square correlation of the gradients of two images; it counts each image with itself, a share `alone` of all pairs.
+    `noise` (R,): standard normal numbers of the units that a weight layer has just mixed, until an activation or a
+    measurement uses them up; `units` their number, `tied` the share of the length that orthogonal weights fix. `along`
+    (R,): the mean square of the gradient along the signal itself, 1 where their directions are unrelated: the sum of signal
+    times gradient is the same at every depth, so what the loss sees at the logits is felt in all layers. `common` (R,): the
+    share of the mean square that lies in the mean over the batch.
     """
 
     field: Array
@@ -33,6 +33,7 @@ class Gradient:
     rho: Array
     along: Array
     common: Array
+    alone: float = 0.0
     noise: Array | None = None
     units: int = 1
     tied: float = 0.0
@@ -74,7 +75,7 @@ def of_logits(logits: Signal, shares: tuple[float, ...], random: np.random.Gener
     weight = np.asarray(shares)[labels]
     weight = weight / weight.sum()
 
-    def look(ratio: Array, c: Array) -> tuple[Array, Array, Array]:
+    def look(ratio: Array, c: Array) -> tuple[Array, Array, Array, float]:
         c = np.clip(c, 0.0, 1.0)[:, None, None]
         z = np.sqrt(c) * common + np.sqrt(1 - c) * (np.sqrt(kin) * of_class + np.sqrt(1 - kin) * own)
         h = np.sqrt(logits.field[group] * ratio[:, group])[:, :, None] * z
@@ -84,16 +85,18 @@ def of_logits(logits: Signal, shares: tuple[float, ...], random: np.random.Gener
         delta[:, np.arange(count), labels] -= 1
         square = np.square(delta).sum(axis=2)
         along = np.square((z * delta).sum(axis=2))
-        return p, square @ weight / classes, along @ weight / np.maximum(square @ weight, 1e-300)
+        uneven = float(np.mean((square * square) @ weight / np.maximum(square @ weight, 1e-300) ** 2))
+        return p, square @ weight / classes, along @ weight / np.maximum(square @ weight, 1e-300), uneven
 
     ones = np.ones(replicas)
     line = float(look(np.ones_like(logits.ratio), ones * other)[1].mean())
-    p, spread, along = look(logits.ratio, replica_mean(logits) - max(logits.c_mean, 0.0) + other)
+    p, spread, along, uneven = look(logits.ratio, replica_mean(logits) - max(logits.c_mean, 0.0) + other)
     ratio = np.broadcast_to((spread / line)[:, None], logits.ratio.shape)
-    rho = np.sqrt(_concentration(p, np.asarray(shares)))
+    alone = min(1.0, uneven / logits.samples)
+    rho = np.sqrt(np.clip((1 - alone) * _concentration(p, np.asarray(shares)) + alone, 0.0, 1.0))
     mean = np.einsum("rik,i->rk", p, weight) - np.asarray(shares)
     common = np.square(mean).sum(axis=1) / np.maximum(spread * classes, 1e-300)
-    return Gradient(np.full(images, line), ratio, rho, along, common)
+    return Gradient(np.full(images, line), ratio, rho, along, common, alone)
 
 
 def _concentration(p: Array, shares: Array) -> Array:
@@ -130,9 +133,10 @@ def through_activation(gradient: Gradient, activated: Activated, before: Signal)
     """
     found = activated.found
     meeting = np.maximum(1 + (found.meet - gradient.tied) * (gradient.along - 1) / before.size, 0.1)
-    ratio = gradient.ratio * activated.ratio * (_mixing(gradient, found.slope_square) * meeting)[:, None]
+    ratio = gradient.ratio * activated.ratio * (_mixing(gradient, found.slope_square, found.slope_alone) * meeting)[:, None]
     apart = (found.slope_square - gradient.tied * np.square(activated.pair)) * (1 - np.square(gradient.rho)) / before.units
-    rho = np.sqrt(np.clip(np.square(gradient.rho * activated.pair) + apart, 0.0, 1.0))
+    itself = (1 - np.square(activated.pair)) * gradient.alone
+    rho = np.sqrt(np.clip(np.square(gradient.rho * activated.pair) + itself + apart, 0.0, 1.0))
     along = gradient.along / meeting * found.turn + np.maximum(found.stretch - found.turn, 0.0)
     common = gradient.common * found.slope_pair
     return replace(gradient, field=gradient.field * activated.slope, ratio=ratio, rho=rho, along=along, common=common, noise=None)
@@ -166,7 +170,8 @@ def settled(gradient: Gradient) -> Gradient:
     """The gradient where it is looked at: the noise of a weight layer's units is in its ratio."""
     if gradient.noise is None:
         return gradient
-    mixing = _mixing(gradient, np.ones_like(gradient.rho))
+    ones = np.ones_like(gradient.rho)
+    mixing = _mixing(gradient, ones, ones)
     return replace(gradient, ratio=gradient.ratio * mixing[:, None], noise=None)
 
 
@@ -180,21 +185,32 @@ def summed(first: Gradient | None, second: Gradient) -> Gradient:
     share = first.line / max(first.line + second.line, 1e-300)
     pairs = ((first.rho, second.rho), (first.along, second.along), (first.common, second.common))
     rho, along, common = (share * a + (1 - share) * b for a, b in pairs)
-    return replace(first, field=first.field + second.field, ratio=ratio, rho=rho, along=along, common=common)
+    alone = float(share) * first.alone + float(1 - share) * second.alone
+    return replace(first, field=first.field + second.field, ratio=ratio, rho=rho, along=along, common=common, alone=alone)
 
 
-def _mixing(gradient: Gradient, slope_square: Array) -> Array:
-    """The factor by which the mean over units of weight-mixed gradients strays: variance 2 rho^2 (E[s2^2]/E[s2]^2 - tied) / units."""
+def _mixing(gradient: Gradient, slope_square: Array, slope_alone: Array) -> Array:
+    """The factor by which the mean over units of weight-mixed gradients strays.
+
+    Its variance is 2 rho^2 (E[a a'] / E[a]^2 - tied) / units, with a the squared slopes at two images; at one, a = a'.
+    """
     if gradient.noise is None:
         return np.ones_like(gradient.rho)
-    variance = 2 * np.square(gradient.rho) * np.maximum(slope_square - gradient.tied, 0.0) / gradient.units
+    variance = 2 * mixing_variance(np.square(gradient.rho), gradient.alone, slope_square, slope_alone, gradient.tied) / gradient.units
     return positive(gradient.noise * np.sqrt(variance), variance)
+
+
+def mixing_variance(square: Array, alone: float, slope_square: Array, slope_alone: Array, tied: float) -> Array:
+    """The mean over pairs of images of their squared correlation and what both slopes do to it; `square` is rho^2."""
+    pairs = np.maximum(square - alone, 0.0) * np.maximum(slope_square - tied, 0.0)
+    return np.asarray(pairs + np.minimum(square, alone) * np.maximum(slope_alone - tied, 0.0))
 
 
 def spread_out(gradient: Gradient, positions: float) -> Gradient:
     """The gradient before flattening: each position has weights of its own, so positions are unrelated."""
     settled_gradient = settled(gradient)
-    return replace(settled_gradient, rho=settled_gradient.rho / np.sqrt(max(1.0, positions)))
+    many = max(1.0, positions)
+    return replace(settled_gradient, rho=settled_gradient.rho / np.sqrt(many), alone=settled_gradient.alone / many)
 
 
 def scaled(gradient: Gradient, factor: float) -> Gradient:

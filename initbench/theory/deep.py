@@ -27,7 +27,10 @@ DEPTH = 150
 
 @dataclass(frozen=True)
 class Place:
-    """A weight layer on the infinite-width line: its length, correlations, and what its activation does there."""
+    """A weight layer on the infinite-width line: its length, correlations, and what its activation does there.
+
+    `alone` (2, 2): the noise that each input makes by itself (`UnitStatistics.alone`).
+    """
 
     q: float
     c: float
@@ -37,6 +40,7 @@ class Place:
     bend: float
     passed: float
     found: UnitStatistics | None
+    alone: Array
 
 
 def deep_prediction(
@@ -53,6 +57,9 @@ def deep_prediction(
     factors /= np.sqrt(units)[:, None, None]
     variance = np.square(factors).sum(axis=2)
     drawn = np.matmul(random.standard_normal((len(specs), replicas, NOISES)), factors.transpose(0, 2, 1))
+    alone = np.stack([place.alone for place in places]) / np.sqrt(units)[:, None, None]
+    variance[:, [1, 3]] += np.square(alone).sum(axis=2)
+    drawn[:, :, [1, 3]] += np.matmul(random.standard_normal((len(specs), replicas, 2)), alone.transpose(0, 2, 1))
     logarithm = variance * (1 + 0.6 * np.minimum(variance, 1.0))
     noise = drawn * np.sqrt(logarithm / np.maximum(variance, 1e-300))[:, None] - logarithm[:, None] / 2
     lengths = np.zeros((len(specs), replicas))
@@ -77,6 +84,7 @@ class _Known:
     at_c: UnitStatistics
     stretch: float
     bend: float
+    alone: Array
 
     def near(self, name: str | Activation, bias_mean: float, q: float, c: float) -> bool:
         """Whether a layer is near enough."""
@@ -95,13 +103,13 @@ class _Known:
         return first, second, third
 
 
-def _known(name: str | Activation, bias_mean: float, q: float, c: tuple[float, float, float]) -> _Known:
+def _known(name: str | Activation, bias_mean: float, q: float, c: tuple[float, float, float], samples: int) -> _Known:
     table = unit_table(activation(name), bias_mean)
     found = table.at(np.full(3, q), np.array(c))
     seconds, slopes = table.lengths(q * np.exp([-0.01, 0.01]))
     stretch, bend = (log(pair[1].item() / pair[0].item()) / 0.02 for pair in (seconds, slopes))
     at_c = UnitStatistics(**{key.name: getattr(found, key.name)[:1] for key in fields(UnitStatistics)})
-    return _Known(name, bias_mean, q, c, found, at_c, stretch, bend)
+    return _Known(name, bias_mean, q, c, found, at_c, stretch, bend, at_c.alone(samples)[0])
 
 
 def _line(specs: tuple[LayerSpec, ...], activations: tuple[str | Activation, ...], inputs: InputStats) -> list[Place]:
@@ -116,11 +124,11 @@ def _line(specs: tuple[LayerSpec, ...], activations: tuple[str | Activation, ...
         share = through / q
         c = (share * c[0] + 1 - share, share * c[1] + 1 - share, share * c[2] + 1 - share)
         if index == len(specs) - 1:
-            places.append(Place(q, *c, 1.0, 0.0, share, None))
+            places.append(Place(q, *c, 1.0, 0.0, share, None, np.zeros((2, 2))))
             break
         if known is None or not known.near(activations[index], spec.bias_mean, q, c[0]):
-            known = _known(activations[index], spec.bias_mean, q, c)
-        places.append(Place(q, *c, known.stretch, known.bend, share, known.at_c))
+            known = _known(activations[index], spec.bias_mean, q, c, inputs.samples)
+        places.append(Place(q, *c, known.stretch, known.bend, share, known.at_c, known.alone))
         if index == 0:
             at_images = unit_table(activation(known.name), spec.bias_mean).lengths(np.maximum(inputs.squares * q / m, SMALLEST))[0]
             m = float(at_images.mean())
@@ -148,7 +156,7 @@ def _back(
     logits = Signal(
         np.array([last.q]), ones * np.exp(lengths[-1])[:, None], np.full(replicas, last.c), last.c_mean, last.c_class, specs[-1].units
     )
-    gradient = backward.of_logits(replace(logits, gaussian=True), inputs.class_shares, random)
+    gradient = backward.of_logits(replace(logits, gaussian=True, samples=inputs.samples), inputs.class_shares, random)
     line, log_ratio, rho, along = gradient.line, np.log(gradient.ratio[:, 0]), float(np.median(gradient.rho)), gradient.along
     found = [Measured(line, line * np.exp(log_ratio))]
     mixed = random.standard_normal((len(specs), replicas))
@@ -159,13 +167,16 @@ def _back(
         tied = min(1.0, after.fan_in / after.units) if after.law in forward.ORTHOGONAL else 0.0
         slope = unit.slope.item()
         line *= after.std**2 * after.units * slope
-        variance = 2 * rho**2 * max(unit.slope_square.item() - tied, 0.0) / spec.units
+        spread = backward.mixing_variance(np.array([rho**2]), gradient.alone, unit.slope_square, unit.slope_alone, tied)
+        variance = 2 * spread.item() / spec.units
         logarithm = variance * (1 + 0.6 * min(variance, 1.0))
         along = along * places[index + 1].passed
         meeting = np.log(np.maximum(1 + (unit.meet.item() - tied) * (along - 1) / spec.units, 0.1))
         log_ratio = log_ratio + place.bend * lengths[index] + bends[index] + mixed[index] * sqrt(logarithm) - logarithm / 2 + meeting
         pair = unit.slope_pair.item()
-        rho = sqrt(min(1.0, (rho * pair) ** 2 + (unit.slope_square.item() - tied * pair**2) * (1 - rho**2) / spec.units))
+        itself = (1 - pair**2) * gradient.alone
+        apart = (unit.slope_square.item() - tied * pair**2) * (1 - rho**2) / spec.units
+        rho = sqrt(min(1.0, (rho * pair) ** 2 + itself + apart))
         along = along * np.exp(-meeting) * unit.turn.item() + max(unit.stretch.item() - unit.turn.item(), 0.0)
         found.append(Measured(line, line * np.exp(log_ratio)))
     return found[::-1]

@@ -105,7 +105,7 @@ def activate(signal: Signal, name: str | Activation, random: np.random.Generator
     by_image = np.maximum(signal.by_image, 1e-30)
     q = float(by_image.mean())
     found = table.at(signal.replicas, np.square(signal.c) if signal.centered else signal.c)
-    units, pair, bend, slope_pair = unit_noise(found, signal)
+    units, pair, bend, slope_pair = unit_noise(found, signal, random)
     at_line, at_replica = table.lengths(by_image), table.lengths(by_image * signal.ratio)
     followed = np.array([signal.c_mean, signal.c_class, *signal.aligned, *signal.near])
     at_lines = table.at(np.full(len(followed), q), followed)
@@ -132,7 +132,7 @@ def activate(signal: Signal, name: str | Activation, random: np.random.Generator
 def _own_noise(found: UnitStatistics, signal: Signal, random: np.random.Generator) -> Array:
     """What the average over the units does to each image on its own, beside what it does to all: factors (R, images)."""
     shared = np.square(found.factor[:, 1]).sum(axis=1) - (signal.tied + signal.steady) * np.square(found.factor[:, 1, 0])
-    alone = found.spread - (signal.tied + signal.steady) * found.length_share
+    alone = found.spread - (signal.tied + signal.steady) * np.square(found.lean)
     variance = np.log1p(np.maximum(alone - shared, 0.0) / signal.units)[:, None]
     noise = random.standard_normal(signal.ratio.shape)
     apart = noise - noise.mean(axis=1, keepdims=True)
@@ -142,12 +142,12 @@ def _own_noise(found: UnitStatistics, signal: Signal, random: np.random.Generato
 def _correlation(found: UnitStatistics, signal: Signal, noise: Array) -> Array:
     """The root mean square correlation after an activation: the map, the noise of single pairs, each input with itself."""
     mapped = np.square(np.clip(found.pair + noise, 0.0, 1.0))
-    itself = (1 - np.minimum(1.0, np.square(found.pair / np.maximum(signal.c, 1e-9)))) / signal.samples
+    itself = (1 - np.minimum(1.0, np.square(found.pair / np.maximum(signal.c, 1e-9)))) / signal.looks
     apart = found.apart * (1 - signal.tied * np.square(found.linear)) / signal.units
     return np.asarray(np.sqrt(np.clip(mapped + apart + itself, 0.0, 1.0)))
 
 
-def unit_noise(found: UnitStatistics, signal: Signal) -> tuple[Array, Array, Array, Array]:
+def unit_noise(found: UnitStatistics, signal: Signal, random: np.random.Generator) -> tuple[Array, Array, Array, Array]:
     """What the average over the units does to m2 (a factor), m11/m2 (added), s2 (a factor) and s11/s2 (added).
 
     Orthogonal weights put the outputs on a sphere: their fourth cumulant is -6 q^2 / units instead of zero.
@@ -157,7 +157,10 @@ def unit_noise(found: UnitStatistics, signal: Signal) -> tuple[Array, Array, Arr
     free[0] = np.sqrt(max(0.0, 1 - signal.tied - signal.steady))
     factor = found.factor * (free / np.sqrt(signal.units))
     x = np.matmul(factor, signal.noise[:, :, None])[:, :, 0]
+    alone = found.alone(signal.looks) / np.sqrt(signal.units)
+    x[:, [1, 3]] += np.matmul(alone, random.standard_normal((len(x), 2, 1)))[:, :, 0]
     variance = np.square(factor).sum(axis=2)
+    variance[:, [1, 3]] += np.square(alone).sum(axis=2)
     sphere = signal.tied / (4 * signal.units)
     value, slope = positive(x[:, 1], variance[:, 1]), positive(x[:, 3], variance[:, 3])
     return value * (1 - sphere * found.fourth), x[:, 2], slope * (1 - sphere * found.slope_fourth), x[:, 4]

@@ -112,7 +112,7 @@ class InputStats:
     `squares`: mean over features or channels of x^2, shape (images,) or (images, height, width). `correlation`: root mean
     square over pairs of inputs of their (uncentred) correlation, `mean_correlation` the mean, `class_correlation` the mean
     over pairs of one class: of whole inputs, or of the patches that the first spatial layer sees; each input counts as a
-    pair with itself, and there are `samples` of them. `near_correlations`: of patches of one image 1, 2, 4, ... positions
+    pair with itself. `samples`: inputs in the batch. `near_correlations`: of patches of one image 1, 2, 4, ... positions
     apart; `aligned_correlations`: mean, mean within a class and root mean square over patches of two images at one place
     (both empty for whole inputs). `class_shares` (classes,): the share of each label in the batch.
     """

@@ -5,6 +5,7 @@ middle 95 % of replicas (`forward.py`), so it is what networks of this width do,
 are large it need not lie symmetrically around the line.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -79,10 +80,8 @@ def predict(network: NetworkSpec, inputs: InputStats, *, seed: int = 0, replicas
             measured, gradients = deep_prediction(
                 *chain, inputs, min(REPLICAS, max(FEWEST_REPLICAS, DEEP_WORK // len(network.nodes))), random
             )
-        return tuple(
-            LayerPrediction(spec.name, _range(m.line, m.replicas), _range(g.line, g.replicas))
-            for spec, m, g in zip(chain[0], measured, gradients, strict=True)
-        )
+        ranges = zip(_ranges(measured), _ranges(gradients), strict=True)
+        return tuple(LayerPrediction(spec.name, *both) for spec, both in zip(chain[0], ranges, strict=True))
     pass_ = _Pass(network, inputs, count, random)
     with np.errstate(all="ignore"):
         pass_.forward()
@@ -222,7 +221,16 @@ class _Pass:
         )
 
 
-def _range(line: float, replicas: Array) -> Range | None:
+def _range(line: float, replicas: Array) -> Range:
+    return _ranges((Measured(line, replicas),))[0]
+
+
+def _ranges(found: Sequence[Measured]) -> list[Range]:
+    """The middle of the replicas of each layer, in one go."""
+    replicas = np.stack([layer.replicas for layer in found])
     finite = np.where(np.isfinite(replicas), replicas, np.inf)
-    low, high = np.quantile(finite, BAND, method="weibull")
-    return Range(float(line), float(low) * (1 - ROUNDING), float(high) * (1 + ROUNDING))
+    limits = np.quantile(finite, BAND, axis=1, method="weibull")
+    return [
+        Range(float(layer.line), float(low) * (1 - ROUNDING), float(high) * (1 + ROUNDING))
+        for layer, low, high in zip(found, *limits, strict=True)
+    ]

@@ -22,9 +22,8 @@ class Signal:
     Gaussian. `constant`: a constant added to every unit. `near`: correlations between positions 1, 2, 4, ... apart;
     `aligned`: c_mean, c_class and the root mean square between images at one position (empty without positions).
     `tied`: the share of the length's variance that orthogonal weights take away, `steady`: that uniform biases take away.
-    `samples`: inputs (and positions) in the batch; each is
-    wholly correlated with itself, and `c` counts that. `centered`: each unit has the mean zero over the batch, so that
-    correlations are as often negative as positive.
+    `samples`: inputs in the batch, `looks` with their positions; each is wholly correlated with itself, and `c` counts
+    that. `centered`: each unit has the mean zero over the batch, so that correlations are as often negative as positive.
     """
 
     field: Array
@@ -57,6 +56,11 @@ class Signal:
     def size(self) -> int:
         """Numbers in the signal of one image."""
         return self.units * int(np.prod(self.field.shape[1:]))
+
+    @property
+    def looks(self) -> int:
+        """Numbers that one unit has in the batch: inputs times positions."""
+        return self.samples * int(np.prod(self.field.shape[1:]))
 
     @property
     def replicas(self) -> Array:

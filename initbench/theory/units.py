@@ -9,9 +9,10 @@ noise of finite width that the layer adds.
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import exp, log, pi, sqrt
+from math import exp, inf, log, pi, sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 from initbench.theory.activations import Activation
 from initbench.theory.closed_forms import negative_slope, rectifier_pair, rectifier_slope_pair
@@ -19,6 +20,8 @@ from initbench.theory.functions import Array
 
 STEP = 0.3
 """Grid step of log q."""
+FAR, COARSE = 10.0, 4
+"""So far in log q from where the activation bends, all of this is a power of q, and the step is `COARSE` times as long."""
 ANGLES = np.linspace(0.0, pi / 2, 13)
 """Grid of arccos c: in the angle all of this is smooth, down to c = 1."""
 COMMON, OWN, SPAN = 48, 32, 5.0
@@ -26,6 +29,8 @@ COMMON, OWN, SPAN = 48, 32, 5.0
 SMALLEST, LARGEST = 1e-30, 1e30
 NOISES = 5
 """t, m2 / E m2, (m11 - r m2) / E m2, s2 / E s2, (s11 - r s2) / E s2: in this order."""
+COLUMNS = 15 + NOISES * NOISES
+"""Numbers at one q and c: the others of `UnitStatistics`, then `factor`."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class UnitStatistics:
     other pairs do not share. `fourth` and `slope_fourth`: E[phi^2 He4(z)] / E[phi^2], and the same of phi'.
     `linear` = E[z phi]^2 / E[phi^2]. Of one input: `turn` = E[u phi phi']^2 / (E[phi^2] q E[phi'^2]),
     `stretch` = E[u^2 phi'^2] / (q E[phi'^2]), `meet` = E[phi^2 phi'^2] / (E[phi^2] E[phi'^2]).
-    `spread` = E[phi^4] / E[phi^2]^2 - 1, `length_share` the part of it that follows from the length of the input.
+    `spread` = E[phi^4] / E[phi^2]^2 - 1, `lean`^2 the part of it that follows from the length of the input;
+    `slope_alone` = E[phi'^4] / E[phi'^2]^2.
     """
 
     second: Array
@@ -53,8 +59,24 @@ class UnitStatistics:
     stretch: Array
     meet: Array
     spread: Array
-    length_share: Array
+    lean: Array
+    slope_alone: Array
     factor: Array
+
+    def alone(self, samples: int) -> Array:
+        """The noise that the batch average of one unit gets from each input with itself, beside what `factor` has: (R, 2, 2).
+
+        The lower factor for m2 / E m2 and s2 / E s2. What follows from lengths is in `factor`, as c counts each input with itself.
+        """
+        bend = (self.stretch - 1) / sqrt(2)
+        value, slope = self.factor[:, 1, 1:], self.factor[:, 3, 1:]
+        own = self.spread - self.lean**2 - (value * value).sum(axis=1)
+        both = self.meet - 1 - self.lean * bend - (value * slope).sum(axis=1)
+        other = self.slope_alone - 1 - bend**2 - (slope * slope).sum(axis=1)
+        first = np.sqrt(np.maximum(own, 1e-12) / samples)
+        across = both / samples / first
+        rest = np.sqrt(np.maximum(other / samples - across**2, 0.0))
+        return np.stack([np.stack([first, np.zeros_like(first)], axis=1), np.stack([across, rest], axis=1)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -64,6 +86,7 @@ class UnitTable:
     phi: Activation
     shift: float = 0.0
     homogeneous: bool = False
+    near: tuple[float, float] = (-inf, inf)
     rows: dict[int, Array] = field(default_factory=dict, repr=False, compare=False)
 
     def at(self, q: Array, c: Array) -> UnitStatistics:
@@ -72,16 +95,15 @@ class UnitTable:
         place = (angle - ANGLES[0]) / (ANGLES[1] - ANGLES[0])
         column = np.clip(np.floor(place).astype(int) - 1, 0, len(ANGLES) - 4)
         across = _cubic(place - column)
+        some = slice(int(column.min()), int(column.max()) + 4)
+        column = column - some.start
         if self.homogeneous:
-            cells = self._row(0)[column[:, None] + np.arange(4)]
+            cells = self._row(0, some)[column[:, None] + np.arange(4)]
             found = np.matmul(across[:, None, :], cells)[:, 0]
             return _unpack(found, q)
-        place = np.log(np.clip(q, SMALLEST, LARGEST)) / STEP
-        first = np.floor(place).astype(int) - 1
-        low, high = int(first.min()), int(first.max()) + 4
-        grid = np.stack([self._row(index) for index in range(low, high)])
-        along = _cubic(place - first)
-        cells = grid[(first - low)[:, None, None] + np.arange(4)[:, None], column[:, None, None] + np.arange(4)]
+        needed, which, along = self._stencil(q)
+        grid = np.stack([self._row(index, some) for index in needed])
+        cells = grid[which[:, :, None], (column[:, None] + np.arange(4))[:, None, :]]
         weights = along[:, :, None] * across[:, None, :]
         found = np.matmul(weights.reshape(len(q), 1, 16), cells.reshape(len(q), 16, -1))[:, 0]
         return _unpack(found, None)
@@ -89,26 +111,47 @@ class UnitTable:
     def lengths(self, q: Array) -> tuple[Array, Array]:
         """(E[phi^2], E[phi'^2]) for an array q of any shape."""
         if self.homogeneous:
-            row = np.exp(self._row(0)[0, :2])
+            row = np.exp(_logs(self.phi, 1.0, self.shift))
             return row[0] * q, np.full_like(q, row[1])
-        place = np.log(np.clip(q, SMALLEST, LARGEST)) / STEP
-        first = np.floor(place).astype(int) - 1
-        low, high = int(first.min()), int(first.max()) + 4
-        grid = np.stack([self._row(index)[0, :2] for index in range(low, high)])
-        cells = grid[(first - low)[..., None] + np.arange(4)]
-        found = np.exp((_cubic(place - first)[..., None] * cells).sum(axis=-2))
+        needed, which, along = self._stencil(q)
+        grid = np.array([_logs(self.phi, exp(index * STEP), self.shift) for index in needed])
+        found = np.exp((along[..., None] * grid[which]).sum(axis=-2))
         return found[..., 0], found[..., 1]
 
-    def _row(self, index: int) -> Array:
-        if index not in self.rows:
-            self.rows[index] = _row(self.phi, exp(index * STEP), self.shift)
-        return self.rows[index]
+    def _stencil(self, q: Array) -> tuple[list[int], NDArray[np.intp], Array]:
+        """The rows that are needed, and for each q four of them (..., 4) with their weights (..., 4)."""
+        place = np.log(np.clip(q, SMALLEST, LARGEST)) / STEP
+        stride = np.where((place * STEP < self.near[0]) | (place * STEP > self.near[1]), COARSE, 1)
+        place = place / stride
+        first = np.floor(place) - 1
+        index = ((first[..., None] + np.arange(4)) * stride[..., None]).astype(int)
+        needed = np.unique(index)
+        return needed.tolist(), np.searchsorted(needed, index), _cubic(place - first)
+
+    def _row(self, index: int, some: slice) -> Array:
+        """The columns `some` of a row, computed when first asked for."""
+        row = self.rows.get(index)
+        if row is None:
+            row = self.rows[index] = np.full((len(ANGLES), COLUMNS), np.nan)
+        missing = np.flatnonzero(np.isnan(row[some, 0])) + some.start
+        if len(missing):
+            row[missing] = _cells(self.phi, exp(index * STEP), self.shift, ANGLES[missing])
+        return row[some]
 
 
 @lru_cache(maxsize=64)
 def unit_table(phi: Activation, shift: float = 0.0) -> UnitTable:
     """The table of phi(u + shift)."""
-    return UnitTable(phi, shift, homogeneous=shift == 0 and phi.key is not None and negative_slope(phi.key) is not None)
+    straight = shift == 0 and phi.key is not None and negative_slope(phi.key) is not None
+    return UnitTable(phi, shift, homogeneous=straight, near=_bends(phi, shift))
+
+
+def _bends(phi: Activation, shift: float) -> tuple[float, float]:
+    """The range of log q outside of which inputs are either all within the finest bend of an activation or mostly beyond the last."""
+    points = np.abs(np.asarray(phi.breaks) - shift)
+    gaps = np.diff(np.sort(np.asarray(phi.breaks)))
+    finest = min(1.0, gaps[gaps > 0].min(initial=1.0), points[points > 0].min(initial=1.0))
+    return 2 * log(finest) - FAR, 2 * log(max(1.0, points.max(initial=1.0))) + FAR
 
 
 def _cubic(t: Array) -> Array:
@@ -133,8 +176,9 @@ def _unpack(found: Array, q: Array | None) -> UnitStatistics:
         stretch=np.clip(found[:, 10], 0.0, None),
         meet=np.clip(found[:, 11], 0.0, None),
         spread=np.maximum(found[:, 12], 0.0),
-        length_share=np.maximum(found[:, 13], 0.0),
-        factor=found[:, 14:].reshape(-1, NOISES, NOISES),
+        lean=found[:, 13],
+        slope_alone=np.maximum(found[:, 14], 1.0),
+        factor=found[:, 15:].reshape(-1, NOISES, NOISES),
     )
 
 
@@ -148,16 +192,21 @@ def _nodes() -> tuple[Array, Array, Array, Array]:
     return *midpoints(COMMON), *midpoints(OWN)
 
 
-def _row(phi: Activation, q: float, shift: float) -> Array:
-    """All columns at one q: shape (angles, 14 + 25)."""
+def _logs(phi: Activation, q: float, shift: float) -> tuple[float, float]:
+    """The logarithms of E[phi^2] and E[phi'^2]."""
+    exact = phi.moments(q, shift)
+    return log(max(exact.second, 1e-280)), log(max(exact.slope_second, 1e-280))
+
+
+def _cells(phi: Activation, q: float, shift: float, angles: Array) -> Array:
+    """All that is known at one q and some angles: shape (angles, `COLUMNS`)."""
     g, weight_g, e, weight_e = _nodes()
-    c = np.cos(ANGLES)
+    c = np.cos(angles)
     cosine = np.sqrt(np.clip(c, 0.0, 1.0))
     sine = np.sqrt(np.clip(1 - c, 0.0, 1.0))
     u = sqrt(q) * (cosine[:, None, None] * g[:, None] + sine[:, None, None] * e)
     value, slope = phi.value(u + shift), phi.slope(u + shift)
     m1, m2, s1, s2 = value @ weight_e, np.square(value) @ weight_e, slope @ weight_e, np.square(slope) @ weight_e
-    exact = phi.moments(q, shift)
     second, bend = np.maximum(m2 @ weight_g, 1e-280)[:, None], np.maximum(s2 @ weight_g, 1e-280)[:, None]
     m2, m11, s2, s11 = m2 / second, m1 * m1 / second, s2 / bend, s1 * s1 / bend
     pair, slope_pair = m11 @ weight_g, s11 @ weight_g
@@ -171,14 +220,14 @@ def _row(phi: Activation, q: float, shift: float) -> Array:
     covariance = np.matmul(parts * weight_g, parts.transpose(0, 2, 1))
     factor = _cholesky(covariance)
     ones = np.ones_like(pair)
-    logs = [ones * log(max(moment, 1e-280)) for moment in (exact.second, exact.slope_second)]
+    logs = [ones * moment for moment in _logs(phi, q, shift)]
     squares = [np.square(s2) @ weight_g, (np.square(m2) - np.square(m11)) @ weight_g]
     head = np.stack([*logs, pair, slope_pair, *squares, *(ones * number for number in _of_one_input(phi, q, shift))], axis=1)
     return np.concatenate([head, factor.reshape(len(c), -1)], axis=1)
 
 
 def _of_one_input(phi: Activation, q: float, shift: float) -> tuple[float, ...]:
-    """fourth, slope_fourth, linear, turn, stretch, meet, spread and length_share of `UnitStatistics`."""
+    """fourth, slope_fourth, linear, turn, stretch, meet, spread, lean and slope_alone of `UnitStatistics`."""
     z, weight, _, _ = _nodes()
     value, slope = phi.value(sqrt(q) * z + shift), phi.slope(sqrt(q) * z + shift)
 
@@ -195,7 +244,8 @@ def _of_one_input(phi: Activation, q: float, shift: float) -> tuple[float, ...]:
         mean((z * slope) ** 2) / bend,
         mean((value * slope) ** 2) / (second * bend),
         mean(value**4) / second**2 - 1,
-        (mean((z * value) ** 2) / second - 1) ** 2 / 2,
+        (mean((z * value) ** 2) / second - 1) / sqrt(2),
+        mean(slope**4) / bend**2,
     )
 
 

@@ -119,7 +119,7 @@ def _of_patches(x: Tensor, classes: Tensor | None, shares: tuple[float, ...], fi
         correlation=matrix.square().sum().sqrt().item() / max(matrix.trace().item(), 1e-300),
         mean_correlation=mean.square().sum().item() / scale,
         class_correlation=float(of_class) / scale,
-        samples=images * positions,
+        samples=images,
         class_shares=shares,
         near_correlations=tuple(max(0.0, value) for value in near),
         aligned_correlations=(

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from initbench.nn.capture import wide_type
@@ -27,6 +28,8 @@ COUPLED, COUPLED_IMAGES = 32, 8
 """Inputs that go along with one where batch norm makes each depend on the others; images have many positions each."""
 MEMORY = 2**26
 """Numbers of a Jacobian, all layers together, that are held at once."""
+AT_ONCE = 2**23
+"""Below so many of them all directions go back in one pass, each from a copy of the inputs."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ def singular_values(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: T
     images = 1 if coupled else max(1, min(IMAGES, len(inputs), MEMORY // (DIRECTIONS * numbers)))
     together = COUPLED_IMAGES if inputs.dim() > 2 else COUPLED
     inputs = inputs[:together] if coupled else inputs[:images]
+    copies = DIRECTIONS if not coupled and images * DIRECTIONS * numbers <= AT_ONCE else 1
+    inputs = inputs.repeat(copies, *[1] * (inputs.dim() - 1))
     if inputs.is_floating_point():
         inputs = inputs.detach().clone().requires_grad_()
     handles: list[RemovableHandle] = []
@@ -91,17 +96,20 @@ def singular_values(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: T
             if outputs is None or not outputs.requires_grad or outputs.shape[:1] != inputs.shape[:1]:
                 return (None,) * len(layers)
             ends = [inputs] if inputs.requires_grad else [layer.weight for layer in layers if layer.weight.requires_grad]
-            flat = outputs.reshape(len(inputs), -1)[:images]
-            for direction in output_directions(flat.shape[1]).to(flat):
+            flat = outputs.reshape(len(inputs), -1)[: images * copies]
+            directions = output_directions(flat.shape[1]).to(flat)
+            for group in torch.split(directions, copies):
                 now.clear()
-                torch.autograd.grad(flat, ends, direction.expand_as(flat), retain_graph=True, allow_unused=True)
+                seeds = functional.pad(group, (0, 0, 0, copies - len(group))).repeat_interleave(images, 0)
+                torch.autograd.grad(flat, ends, seeds, retain_graph=True, allow_unused=True)
                 for row, gradient in now.items():
                     if gradient.shape[0] % len(inputs) == 0:
-                        rows.setdefault(row, []).append(gradient.reshape(len(inputs), -1)[:images])
+                        each = gradient.reshape(len(inputs), -1)[: images * copies].reshape(copies, images, -1)
+                        rows.setdefault(row, []).append(each[: len(group)])
     finally:
         for handle in handles:
             handle.remove()
-    return tuple(_values(torch.stack(rows[row], 1)) if row in rows else None for row in range(len(layers)))
+    return tuple(_values(torch.cat(rows[row]).transpose(0, 1)) if row in rows else None for row in range(len(layers)))
 
 
 def output_directions(outputs: int) -> Tensor:
