@@ -19,6 +19,8 @@ DIFFERENCE = 1e-6
 """Step of the central difference that stands in for the derivative of a user's function."""
 HUGE = 1e5
 """A value beyond this next to a break on [-40, 40] is a pole."""
+TINIEST = 1e-60
+"""The smallest standard deviation of an input: what float32 can hold, and more."""
 STRAIGHT = 1e-7
 """Below this sqrt(1 - c^2) two inputs count as one."""
 
@@ -151,7 +153,7 @@ def _moments(phi: Activation, q: float, mean: float) -> Moments:
         closed = closed_moments(phi.key, q, mean)
         if closed is not None:
             return closed
-    std = max(np.sqrt(q), 1e-15)
+    std = max(np.sqrt(q), TINIEST)
     z, weight = gaussian(phi.breaks, mean, std)
     u = mean + std * z
     value, slope = phi.value(u), phi.slope(u)
@@ -176,7 +178,7 @@ def _pair(phi: Activation, q1: float, q2: float, c: float, what: str) -> float:
         if closed is not None:
             return closed
     function = phi.value if what == "value" else phi.slope
-    std1, std2 = max(np.sqrt(q1), 1e-15), max(np.sqrt(q2), 1e-15)
+    std1, std2 = max(np.sqrt(q1), TINIEST), max(np.sqrt(q2), TINIEST)
     across = np.sqrt(max(0.0, 1 - c * c))
     breaks = np.asarray(phi.breaks)
     if across < STRAIGHT:

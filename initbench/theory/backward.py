@@ -11,6 +11,8 @@ from initbench.theory.signal import Activated, NoPrediction, Signal, positive, w
 
 PER_CLASS = 4
 """Pseudo-images of each class a replica, for the mean over the batch; every second one mirrors the one before."""
+UNIFORM = 0.6
+"""Minus half the excess kurtosis of a uniform number: what a weight of that law has less in the variance of its square."""
 MANY_CLASSES = 64
 """Above this the gradient of the logits counts as spread evenly over the classes."""
 
@@ -25,7 +27,8 @@ class Gradient:
     measurement uses them up; `units` their number, `tied` the share of the length that orthogonal weights fix. `along`
     (R,): the mean square of the gradient along the signal itself, 1 where their directions are unrelated: the sum of signal
     times gradient is the same at every depth, so what the loss sees at the logits is felt in all layers. `common` (R,): the
-    share of the mean square that lies in the mean over the batch.
+    share of the mean square that lies in the mean over the batch. `peaked`: sum over units of their mean square, squared, over
+    the square of the sum; `flat` what uniform weights take off rho^2 for it, as long as there is `noise`.
     """
 
     field: Array
@@ -37,6 +40,8 @@ class Gradient:
     noise: Array | None = None
     units: int = 1
     tied: float = 0.0
+    peaked: float = 0.0
+    flat: float = 0.0
 
     @property
     def line(self) -> float:
@@ -75,7 +80,7 @@ def of_logits(logits: Signal, shares: tuple[float, ...], random: np.random.Gener
     weight = np.asarray(shares)[labels]
     weight = weight / weight.sum()
 
-    def look(ratio: Array, c: Array) -> tuple[Array, Array, Array, float]:
+    def look(ratio: Array, c: Array) -> tuple[Array, Array, Array, Array]:
         c = np.clip(c, 0.0, 1.0)[:, None, None]
         z = np.sqrt(c) * common + np.sqrt(1 - c) * (np.sqrt(kin) * of_class + np.sqrt(1 - kin) * own)
         h = np.sqrt(logits.field[group] * ratio[:, group])[:, :, None] * z
@@ -85,18 +90,34 @@ def of_logits(logits: Signal, shares: tuple[float, ...], random: np.random.Gener
         delta[:, np.arange(count), labels] -= 1
         square = np.square(delta).sum(axis=2)
         along = np.square((z * delta).sum(axis=2))
-        uneven = float(np.mean((square * square) @ weight / np.maximum(square @ weight, 1e-300) ** 2))
-        return p, square @ weight / classes, along @ weight / np.maximum(square @ weight, 1e-300), uneven
+        return p, square @ weight / classes, along @ weight / np.maximum(square @ weight, 1e-300), delta
 
     ones = np.ones(replicas)
     line = float(look(np.ones_like(logits.ratio), ones * other)[1].mean())
-    p, spread, along, uneven = look(logits.ratio, replica_mean(logits) - max(logits.c_mean, 0.0) + other)
+    p, spread, along, delta = look(logits.ratio, replica_mean(logits) - max(logits.c_mean, 0.0) + other)
     ratio = np.broadcast_to((spread / line)[:, None], logits.ratio.shape)
-    alone = min(1.0, uneven / logits.samples)
-    rho = np.sqrt(np.clip((1 - alone) * _concentration(p, np.asarray(shares)) + alone, 0.0, 1.0))
+    alone, kin_pairs = _alone(delta, weight, each)
+    alone = min(1.0, alone / logits.samples)
+    rho = np.sqrt(np.clip(_concentration(p, np.asarray(shares)) + alone * (1 - kin_pairs), 0.0, 1.0))
     mean = np.einsum("rik,i->rk", p, weight) - np.asarray(shares)
     common = np.square(mean).sum(axis=1) / np.maximum(spread * classes, 1e-300)
-    return Gradient(np.full(images, line), ratio, rho, along, common, alone)
+    of_units = np.einsum("rik,i->rk", np.square(delta), weight)
+    peaked = float(np.mean(np.square(of_units).sum(axis=1) / np.maximum(of_units.sum(axis=1), 1e-300) ** 2))
+    return Gradient(np.full(images, line), ratio, rho, along, common, alone, peaked=peaked)
+
+
+def _alone(delta: Array, weight: Array, each: int) -> tuple[float, float]:
+    """How much the gradients' lengths make of the pairs of an image with itself, and what other pairs of a class are beside those.
+
+    The first is 1 for equal lengths; the second is the mean squared product of two gradients of one class over that with itself.
+    """
+    square = np.square(delta).sum(axis=2)
+    uneven = float(np.mean((square * square) @ weight / np.maximum(square @ weight, 1e-300) ** 2))
+    if each < PER_CLASS:
+        return uneven, 0.0
+    grouped = delta.reshape(len(delta), -1, each, delta.shape[2])
+    products = np.square(np.einsum("rkic,rkjc->rkij", grouped[:, :, :2], grouped[:, :, 2:])).mean(axis=(2, 3))
+    return uneven, min(1.0, float((products @ weight[::each]).mean() * each / max(((square * square) @ weight).mean(), 1e-300)))
 
 
 def _concentration(p: Array, shares: Array) -> Array:
@@ -121,8 +142,16 @@ def through_weight(gradient: Gradient, spec: LayerSpec, before: Signal, after: S
     growth = spec.std**2 * spec.units / spec.groups * touches
     passed = after.size * (after.mean_square - spec.bias_std**2) / max(before.size * before.mean_square * growth, 1e-300)
     tied = min(1.0, spec.fan_in / spec.units) if spec.law in ORTHOGONAL else 0.0
-    noise = random.standard_normal(len(gradient.rho))
-    return replace(gradient, field=gradient.field * growth, along=gradient.along * passed, noise=noise, units=before.units, tied=tied)
+    return replace(
+        gradient,
+        field=gradient.field * growth,
+        along=gradient.along * passed,
+        noise=random.standard_normal(len(gradient.rho)),
+        units=before.units,
+        tied=tied,
+        peaked=1 / before.units,
+        flat=UNIFORM * gradient.peaked if spec.law == "uniform" else 0.0,
+    )
 
 
 def through_activation(gradient: Gradient, activated: Activated, before: Signal) -> Gradient:
@@ -196,7 +225,8 @@ def _mixing(gradient: Gradient, slope_square: Array, slope_alone: Array) -> Arra
     """
     if gradient.noise is None:
         return np.ones_like(gradient.rho)
-    variance = 2 * mixing_variance(np.square(gradient.rho), gradient.alone, slope_square, slope_alone, gradient.tied) / gradient.units
+    square = np.maximum(np.square(gradient.rho) - gradient.flat, 0.0)
+    variance = 2 * mixing_variance(square, gradient.alone, slope_square, slope_alone, gradient.tied) / gradient.units
     return positive(gradient.noise * np.sqrt(variance), variance)
 
 

@@ -15,12 +15,10 @@ from initbench.theory.activations import Activation, activation
 from initbench.theory.functions import Array
 from initbench.theory.network import InputStats, LayerSpec
 from initbench.theory.signal import Measured, Signal
-from initbench.theory.units import NOISES, UnitStatistics, unit_table
+from initbench.theory.units import NOISES, SMALLEST, UnitStatistics, unit_table
 
 NEAR_Q, NEAR_ANGLE = 0.02, 0.02
 """Layers whose log q and arccos c differ by less share their statistics."""
-SMALLEST = 1e-30
-"""A length below this counts as this."""
 DEPTH = 150
 """Nodes from which a plain network is predicted this way."""
 
@@ -167,7 +165,8 @@ def _back(
         tied = min(1.0, after.fan_in / after.units) if after.law in forward.ORTHOGONAL else 0.0
         slope = unit.slope.item()
         line *= after.std**2 * after.units * slope
-        spread = backward.mixing_variance(np.array([rho**2]), gradient.alone, unit.slope_square, unit.slope_alone, tied)
+        flat = backward.UNIFORM * gradient.peaked if after.law == "uniform" and index == len(specs) - 2 else 0.0
+        spread = backward.mixing_variance(np.array([max(rho**2 - flat, 0.0)]), gradient.alone, unit.slope_square, unit.slope_alone, tied)
         variance = 2 * spread.item() / spec.units
         logarithm = variance * (1 + 0.6 * min(variance, 1.0))
         along = along * places[index + 1].passed

@@ -13,7 +13,7 @@ from initbench.theory.activations import Activation, activation
 from initbench.theory.functions import Array
 from initbench.theory.network import InputStats, LayerSpec
 from initbench.theory.signal import Activated, Measured, NoPrediction, Signal, positive, windows
-from initbench.theory.units import NOISES, UnitStatistics, unit_table
+from initbench.theory.units import NOISES, SMALLEST, UnitStatistics, unit_table
 
 FEW = 24
 """Layers with at most so many units are drawn unit by unit."""
@@ -100,9 +100,9 @@ def activate(signal: Signal, name: str | Activation, random: np.random.Generator
     table = unit_table(phi, signal.constant)
     if not signal.gaussian or signal.noise is None:
         raise NoPrediction(f"what goes into '{phi.name}' is not Gaussian (no weight layer or norm directly before it)")
-    field, slopes = table.lengths(np.maximum(signal.field, 1e-30))
+    field, slopes = table.lengths(np.maximum(signal.field, SMALLEST))
     slope = slopes.reshape(len(slopes), -1).mean(axis=1)
-    by_image = np.maximum(signal.by_image, 1e-30)
+    by_image = np.maximum(signal.by_image, SMALLEST)
     q = float(by_image.mean())
     found = table.at(signal.replicas, np.square(signal.c) if signal.centered else signal.c)
     units, pair, bend, slope_pair = unit_noise(found, signal, random)

@@ -20,13 +20,14 @@ from initbench.theory.functions import Array
 
 STEP = 0.3
 """Grid step of log q."""
-FAR, COARSE = 10.0, 4
-"""So far in log q from where the activation bends, all of this is a power of q, and the step is `COARSE` times as long."""
+COARSER = ((10.0, 4), (40.0, 16))
+"""So far in log q from where the activation bends all of this is nearly a power of q, and the step is so many times as long."""
 ANGLES = np.linspace(0.0, pi / 2, 13)
 """Grid of arccos c: in the angle all of this is smooth, down to c = 1."""
 COMMON, OWN, SPAN = 48, 32, 5.0
 """Midpoint nodes for g and e, and how many standard deviations they reach."""
-SMALLEST, LARGEST = 1e-30, 1e30
+SMALLEST, LARGEST = 1e-78, 1e78
+"""Mean squares of numbers that float32 can hold; beyond, they count as these."""
 NOISES = 5
 """t, m2 / E m2, (m11 - r m2) / E m2, s2 / E s2, (s11 - r s2) / E s2: in this order."""
 COLUMNS = 15 + NOISES * NOISES
@@ -121,7 +122,10 @@ class UnitTable:
     def _stencil(self, q: Array) -> tuple[list[int], NDArray[np.intp], Array]:
         """The rows that are needed, and for each q four of them (..., 4) with their weights (..., 4)."""
         place = np.log(np.clip(q, SMALLEST, LARGEST)) / STEP
-        stride = np.where((place * STEP < self.near[0]) | (place * STEP > self.near[1]), COARSE, 1)
+        away = np.maximum(self.near[0] - place * STEP, place * STEP - self.near[1])
+        stride = np.ones_like(place)
+        for far, times in COARSER:
+            stride[away > far] = times
         place = place / stride
         first = np.floor(place) - 1
         index = ((first[..., None] + np.arange(4)) * stride[..., None]).astype(int)
@@ -147,11 +151,11 @@ def unit_table(phi: Activation, shift: float = 0.0) -> UnitTable:
 
 
 def _bends(phi: Activation, shift: float) -> tuple[float, float]:
-    """The range of log q outside of which inputs are either all within the finest bend of an activation or mostly beyond the last."""
+    """The range of log q below which inputs are within the finest bend of an activation, and above which beyond the last."""
     points = np.abs(np.asarray(phi.breaks) - shift)
     gaps = np.diff(np.sort(np.asarray(phi.breaks)))
     finest = min(1.0, gaps[gaps > 0].min(initial=1.0), points[points > 0].min(initial=1.0))
-    return 2 * log(finest) - FAR, 2 * log(max(1.0, points.max(initial=1.0))) + FAR
+    return 2 * log(finest), 2 * log(max(1.0, points.max(initial=1.0)))
 
 
 def _cubic(t: Array) -> Array:
@@ -243,9 +247,9 @@ def _of_one_input(phi: Activation, q: float, shift: float) -> tuple[float, ...]:
         mean(z * value * slope) ** 2 / (second * bend),
         mean((z * slope) ** 2) / bend,
         mean((value * slope) ** 2) / (second * bend),
-        mean(value**4) / second**2 - 1,
+        mean(value**4) / second / second - 1,
         (mean((z * value) ** 2) / second - 1) / sqrt(2),
-        mean(slope**4) / bend**2,
+        mean(slope**4) / bend / bend,
     )
 
 
