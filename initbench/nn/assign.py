@@ -1,8 +1,9 @@
 """Sets every parameter of a model from per-weight functions and rules, and reports on each one."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -58,13 +59,14 @@ class Override:
     recipe: Recipe
 
 
-@dataclass(frozen=True)
-class _Outcome:
+class _Outcome(NamedTuple):
+    """What was done to a parameter; `filled` is the value that all of it has where one is known."""
+
     setter: Setter
     by: str
     law: Law | None = None
     layer: WeightLayer | None = None
-    filled: bool = False
+    filled: float | None = None
 
 
 def assign(
@@ -133,8 +135,9 @@ def _moments(values: Tensor) -> tuple[float, float]:
     wide = torch.float32 if values.device.type == "mps" else torch.float64
     if values.is_complex():
         return values.mean().real.item(), (values - values.mean()).abs().square().mean().sqrt().item()
-    mean = values.sum(dtype=wide).item() / values.numel()
-    square = torch.linalg.vector_norm(values, dtype=wide).item() ** 2 / values.numel()
+    values = values.to(wide)
+    mean = values.sum().item() / values.numel()
+    square = torch.linalg.vector_norm(values).item() ** 2 / values.numel()
     variance = square - mean**2
     # What is left of equal values is rounding.
     return mean, math.sqrt(variance) if variance > 1e-12 * square else 0.0
@@ -200,39 +203,36 @@ class _Assignment:
 
     def set(self, name: str, parameter: nn.Parameter) -> ParameterInit:
         """Sets one parameter and gives its entry."""
-        outcome = next(self._outcomes(name, parameter))
-        others = [other for other in self.names[id(parameter)] if other != name]
+        names = self.names[id(parameter)]
+        outcome = self._outcome(name, names, parameter)
+        others = names[1:] and [other for other in names if other != name]
         by = outcome.by + (f", tied with {', '.join(others)}" if others else "")
-        known = (parameter.flatten()[0].item(), 0.0) if outcome.filled and parameter.numel() else None
+        known = (outcome.filled, 0.0) if outcome.filled is not None and parameter.numel() else None
         return describe(name, parameter, outcome.setter, by, outcome.law, outcome.layer, known)
-
-    def _source(self, name: str) -> torch.Generator:
-        return generator(self.seed, "init", name)
 
     def _names(self, layer: WeightLayer) -> list[str]:
         return self.names.get(id(layer.weight), [])
 
-    def _outcomes(self, name: str, parameter: nn.Parameter) -> Iterator[_Outcome]:
-        """The rules in their order; the first one yielded holds, and has been carried out."""
-        names = self.names[id(parameter)]
+    def _outcome(self, name: str, names: list[str], parameter: nn.Parameter) -> _Outcome:
+        """The rules in their order: carries out the first that holds."""
         for part in self.rules.exclude:
             if any(part in known for known in names):
-                yield _Outcome(Setter.EXCLUDED, f"excluded by '{part}'")
+                return _Outcome(Setter.EXCLUDED, f"excluded by '{part}'")
         if not parameter.requires_grad:
-            yield _Outcome(Setter.FROZEN, "frozen (requires_grad is False)")
-        layer = self.layer_of.get(id(parameter))
-        if layer is not None:
-            yield self._weight(layer, parameter, names, self._source(name))
-        if id(parameter) in self.layer_of_length and self.layer_of_length[id(parameter)].weight.requires_grad:
-            yield _length(parameter, self.layer_of_length[id(parameter)].weight)
+            return _Outcome(Setter.FROZEN, "frozen (requires_grad is False)")
+        key = id(parameter)
+        if key in self.layer_of:
+            return self._weight(self.layer_of[key], parameter, names, generator(self.seed, "init", name))
+        if key in self.layer_of_length and self.layer_of_length[key].weight.requires_grad:
+            return _length(parameter, self.layer_of_length[key].weight)
         for override in self.direct:
             if matches(override.pattern, None, names):
-                plain = _as_layer(name, parameter, self.module_of[id(parameter)])
-                law = draw(parameter, plain, override.recipe, self._source(name))
-                yield _Outcome(Setter.RULE, f"{override.recipe.name} ('{override.pattern}')", law)
-        if id(parameter) in self.layer_of_bias:
-            yield self._bias(self.layer_of_bias[id(parameter)], name, parameter)
-        yield self._rest(name, parameter)
+                plain = _as_layer(name, parameter, self.module_of[key])
+                law = draw(parameter, plain, override.recipe, generator(self.seed, "init", name))
+                return _Outcome(Setter.RULE, f"{override.recipe.name} ('{override.pattern}')", law)
+        if key in self.layer_of_bias:
+            return self._bias(self.layer_of_bias[key], name, parameter)
+        return self._rest(name, parameter)
 
     def _weight(self, layer: WeightLayer, parameter: nn.Parameter, names: list[str], source: torch.Generator) -> _Outcome:
         for override in self.overrides:
@@ -247,7 +247,7 @@ class _Assignment:
         if self.rules.bias != "scheme" or recipe.fill_bias is None:
             return _constant(parameter, 0.0 if self.rules.bias == "scheme" else self.rules.bias, "bias rule")
         values = torch.zeros(parameter.shape)
-        law = recipe.fill_bias(values, layer, self._source(name))
+        law = recipe.fill_bias(values, layer, generator(self.seed, "init", name))
         parameter.copy_(values)
         if override:
             return _Outcome(Setter.RULE, f"{recipe.name} ('{override.pattern}')", law)
@@ -257,7 +257,7 @@ class _Assignment:
         module, short = self.module_of[id(parameter)], name.rpartition(".")[2]
         if self.recipe.fill_rest is not None:
             values = parameter.detach().to("cpu", torch.float32, copy=True) if not parameter.is_complex() else torch.zeros(parameter.shape)
-            law = self.recipe.fill_rest(short, values, module, self._source(name))
+            law = self.recipe.fill_rest(short, values, module, generator(self.seed, "init", name))
             if law is not None:
                 parameter.copy_(values)
                 return _Outcome(Setter.SCHEME, self.recipe.name, law)
@@ -282,7 +282,7 @@ def _bias_name(layer: WeightLayer) -> str:
 
 def _constant(parameter: nn.Parameter, value: float, rule: str) -> _Outcome:
     parameter.fill_(value)
-    return _Outcome(Setter.RULE, f"{rule}: {value:g}", Law("constant", 0.0, value), filled=not parameter.is_complex())
+    return _Outcome(Setter.RULE, f"{rule}: {value:g}", Law("constant", 0.0, value), filled=value if value in {0.0, 1.0} else None)
 
 
 def _length(parameter: nn.Parameter, weight: Tensor) -> _Outcome:

@@ -118,9 +118,11 @@ def _entry(name: str, parameter: Tensor, scheme: str) -> ParameterInit:
 
 def _like(module: nn.Module) -> dict[str, Any]:
     """Device and type of the module's first parameter or buffer, for tensors of its own."""
-    own = chain(module._parameters.values(), module._buffers.values(), module.parameters(), module.buffers())
-    tensor = next((tensor for tensor in own if tensor is not None and tensor.is_floating_point()), None)
-    return {"device": tensor.device, "dtype": tensor.dtype} if tensor is not None else {}
+    for _, part in modules_of(module):
+        for tensor in chain(part._parameters.values(), part._buffers.values()):
+            if tensor is not None and tensor.is_floating_point():
+                return {"device": tensor.device, "dtype": tensor.dtype}
+    return {}
 
 
 def _clear_slot(module: nn.Module, slot: Slot) -> None:

@@ -15,6 +15,7 @@ from initbench.nn.assign import Law
 from initbench.nn.attention import attentions
 from initbench.nn.hooks import Slot
 from initbench.nn.layers import NORMS, WeightLayer
+from initbench.nn.naming import modules_of
 from initbench.nn.residual import Branch, PadShortcut, Residual, branches
 from initbench.schemes import InitContext, Layerwise, Need
 from initbench.schemes.orthogonality import haar, matrices
@@ -123,14 +124,12 @@ def _activations(name: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -
 
 
 def _depth(model: nn.Module, found: tuple[Branch, ...], places: dict[str, tuple[str, nn.Module]], share: float) -> Depth:
-    inside = [[place for place in places if _within(place, model, branch.end)] for branch in found]
+    names: dict[int, list[str]] = {}
+    for name, module in modules_of(model):
+        names.setdefault(id(module), []).append(f"{name}.")
+    inside = [[place for place in places if place.startswith(tuple(names[id(branch.end)]))] for branch in found]
     counted = {place for group in inside for place in group}
     return Depth(plain=len(places) - len(counted), branches=tuple(len(group) for group in inside), branch_share=share)
-
-
-def _within(place: str, model: nn.Module, container: nn.Module) -> bool:
-    parts = place.split(".")
-    return any(model.get_submodule(".".join(parts[:end])) is container for end in range(1, len(parts)))
 
 
 def _weighted_sum(branch: Branch, share: float) -> list[Number]:

@@ -59,8 +59,11 @@ def build(*, std: float = STD) -> Structural:
             entries = rows.shape[1] + has_bias(layer)
             if weight.numel():
                 where, values = replaced(layer, rows.shape[0], entries)
-                hit = where < rows.shape[1]
-                rows[hit, where[hit]] = values[hit]
+                if entries == rows.shape[1]:
+                    rows.scatter_(1, where[:, None], values[:, None])
+                else:
+                    hit = where < rows.shape[1]
+                    rows[hit, where[hit]] = values[hit]
             return _mixed(s, 1 / entries)
 
         def fill_bias(bias: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:

@@ -81,11 +81,12 @@ def truncated(weight: Tensor, mean: float, std: float, low: float, high: float, 
     left, right = (a, b) if sign > 0 else (-b, -a)
     lower, upper = _cumulative(left), _cumulative(right)
     if max(abs(left), abs(right)) <= 3:
-        z = weight.uniform_(2 * lower - 1, 2 * upper - 1, generator=generator).erfinv_().mul_(math.sqrt(2.0)).clamp_(left, right)
+        z = weight.uniform_(2 * lower - 1, 2 * upper - 1, generator=generator).erfinv_().mul_(math.sqrt(2.0))
     else:
         draws = torch.empty(weight.shape, dtype=torch.float64).uniform_(lower, upper, generator=generator)
-        z = torch.special.ndtri(draws).clamp_(left, right)
-    weight.copy_(z.mul_(sign * std).add_(mean).clamp_(low, high))
+        z = torch.special.ndtri(draws)
+    z.mul_(sign * std)
+    weight.copy_((z.add_(mean) if mean else z).clamp_(low, high))
     mass = upper - lower
     shift = (_density(left) - _density(right)) / mass
     spread = 1 + (left * _density(left) - right * _density(right)) / mass - shift**2

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,8 +47,10 @@ def _chosen(count: int, among: int, columns: int, generator: torch.Generator) ->
     """For each column `count` different numbers below `among`, as (count, columns); Floyd's algorithm where there are few."""
     if count > MOST_BY_FLOYD:
         return torch.rand(columns, among, generator=generator).topk(count, dim=1, sorted=False).indices.T
-    last = torch.arange(among - count, among)[:, None]
-    found = (torch.rand(count, columns, generator=generator) * (last + 1)).long().minimum(last)
+    # In numpy, which takes half of torch's time for arrays this short.
+    highest = np.arange(among - count, among, dtype=np.int32)[:, None]
+    draws = torch.rand(count, columns, generator=generator).numpy() * (highest + 1).astype(np.float32)
+    found = np.minimum(draws.astype(np.int32), highest)
     for index in range(1, count):
-        found[index].masked_fill_((found[:index] == found[index]).any(0), int(last[index]))
-    return found
+        np.putmask(found[index], (found[:index] == found[index]).any(0), highest[index])
+    return torch.from_numpy(found).long()

@@ -9,6 +9,7 @@ Martens 2022 (Deep Learning without Shortcuts), sections 3 and 4.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import exp, inf, sqrt
 
 import numpy as np
@@ -103,6 +104,7 @@ def kernel_maps(phi: Activation, shaping: Shaping) -> KernelMaps:
     )
 
 
+@cache
 def deep_kernel_shaping(phi: Activation, depth: Depth, slope: float) -> Shaping:
     """The transformation with Q(1) = 1, Q'(1) = 1, C(0) = 0 and the network's C'(1) = `slope`.
 
@@ -125,6 +127,7 @@ def deep_kernel_shaping(phi: Activation, depth: Depth, slope: float) -> Shaping:
     return _search(phi, [shaped], violation, "dks")
 
 
+@cache
 def tailored_smooth(phi: Activation, depth: Depth, curvature: float) -> Shaping:
     """The transformation with Q(1) = 1, Q'(1) = 1, C'(1) = 1 and the network's C''(1) = `curvature`.
 
@@ -157,6 +160,7 @@ def tailored_smooth(phi: Activation, depth: Depth, curvature: float) -> Shaping:
     return _search(phi, [shaped(1.0), shaped(-1.0)], violation, "tat")
 
 
+@cache
 def tailored_rectifier(depth: Depth, c_at_zero: float) -> float:
     """The negative slope a in [0, 1) of the rectifier sqrt(2/(1+a^2)) leaky_relu(x) with the network's C(0) = `c_at_zero`.
 
