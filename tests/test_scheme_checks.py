@@ -40,10 +40,15 @@ def build(*, scale: float = 1.0):
 '''
 DRAW = "weight.normal_(0, std, generator=generator)"
 CLOCK = "; weight.mul_(1 + time.perf_counter_ns() % 997 * 1e-5)"
+FANS_OF_THE_TENSOR = "torch.nn.init.kaiming_normal_(weight, nonlinearity='linear', generator=generator)"
+NO_EMPTY = "weight.view(len(weight), -1)[:] = 0; " + DRAW
 ONE_STREAM = "weight.normal_(0, std, generator=torch.Generator().manual_seed(generator.initial_seed() % 2))"
 REFUSAL = "        if len(layers) > 3:\n            "
 BROKEN = {
     "scale": ("law", DRAW, DRAW + ".mul_(1.05)", "std .* is promised"),
+    "fans of the tensor": ("layer kinds", DRAW, FANS_OF_THE_TENSOR, r"ConvTranspose2d\(32, .*stride=\(2, 2\).* promised"),
+    "no empty layer": ("layer kinds", DRAW, NO_EMPTY, r"Linear\(in_features=3, .* ends with RuntimeError"),
+    "no law": ("report", 'return Law("normal", std)', "return None", "gives no law for linear1.weight"),
     "mean": ("law", DRAW, DRAW + ".add_(std / 20)", "mean 0 is promised"),
     "global generator": ("global generator", DRAW, "weight.normal_(0, std)", "draws from torch's global generator"),
     "clock": ("determinism", DRAW, DRAW + CLOCK, "same seed gives other values"),
@@ -109,7 +114,25 @@ def test_a_failed_check_ends_with_code_4(tmp_path):
     _, old, new, _ = BROKEN["scale"]
     result = CliRunner().invoke(app, ["check-scheme", written(tmp_path, "broken", old, new)])
     assert result.exit_code == 4
-    assert "does not pass: law." in result.output
+    assert "does not pass: law, layer kinds." in result.output
+
+
+def test_a_scheme_that_gives_no_report_is_told_what_to_give(tmp_path):
+    path = tmp_path / "silent.py"
+    path.write_text(SILENT)
+    with pytest.raises(ConfigError, match=r"apply\(\) of the scheme .* gives a NoneType. It must return an InitReport"):
+        check_scheme(parse_ref(str(path)))
+
+
+SILENT = """
+class Silent:
+    name, needs = "silent", frozenset()
+    def apply(self, model, context):
+        return None
+
+def build():
+    return Silent()
+"""
 
 
 def test_a_model_that_the_scheme_refuses_is_told_as_such():

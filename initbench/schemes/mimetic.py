@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from initbench.errors import DoesNotApply
 from initbench.nn.assign import Law
 from initbench.nn.attention import AttentionLayers, thirds
 from initbench.nn.layers import WeightLayer
@@ -44,6 +45,7 @@ def build(
     def plan(model: nn.Module, context: InitContext) -> Plan:
         weights: dict[tuple[str, str], Tensor] = {}
         for module in require_attention("mimetic", model, context.layers):
+            _refuse_narrow(module)
             weights |= _weights(module, context.seed, query_key, value_output)
         packed = {parameter for parameter, role in weights if role == "packed"}
 
@@ -60,6 +62,16 @@ def build(
         return Plan(Layerwise("mimetic", fill, laws.fill_bias, laws.fill_rest, laws.check))
 
     return Structural("mimetic", plan)
+
+
+def _refuse_narrow(module: AttentionLayers) -> None:
+    """Raises: DoesNotApply unless queries, keys and values all are as wide as the tokens."""
+    width = module.output.weight.shape[0]
+    for layer in (module.query, module.key, module.value, module.packed, module.output):
+        rows = 3 * width if layer is module.packed else width
+        if layer is not None and tuple(layer.weight.shape) != (rows, width):
+            shape = " x ".join(map(str, layer.weight.shape))
+            raise DoesNotApply(f"'mimetic' needs projections of {width} x {width}, as wide as the tokens, and '{layer.name}' is {shape}.")
 
 
 def _weights(

@@ -54,16 +54,16 @@ def build(*, std: float = STD) -> Structural:
 
         def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
             s = deviation / math.sqrt(max(1, layer.fan_in))
-            weight.normal_(0.0, s, generator=generator)
-            rows = weight.view(weight.shape[0], -1)
+            if not weight.numel():
+                return Law("normal with Beta(2, 1)", s)
+            rows = weight.normal_(0.0, s, generator=generator).view(weight.shape[0], -1)
             entries = rows.shape[1] + has_bias(layer)
-            if weight.numel():
-                where, values = replaced(layer, rows.shape[0], entries)
-                if entries == rows.shape[1]:
-                    rows.scatter_(1, where[:, None], values[:, None])
-                else:
-                    hit = where < rows.shape[1]
-                    rows[hit, where[hit]] = values[hit]
+            where, values = replaced(layer, rows.shape[0], entries)
+            if entries == rows.shape[1]:
+                rows.scatter_(1, where[:, None], values[:, None])
+            else:
+                hit = where < rows.shape[1]
+                rows[hit, where[hit]] = values[hit]
             return _mixed(s, 1 / entries)
 
         def fill_bias(bias: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:

@@ -55,6 +55,8 @@ def initialize(
     refuse_missing(chosen, context)
     with one_thread():
         report = chosen.apply(model, context)
+    if not isinstance(report, InitReport):
+        raise ConfigError(f"apply() of the scheme '{scheme.name}' gives {a_or_an(type(report).__name__)}. It must return an InitReport.")
     report = report.model_copy(update={"scheme": str(catalog.resolve("scheme", scheme))})
     return report, find_layers() if Need.HOOKS in chosen.needs else context.layers
 

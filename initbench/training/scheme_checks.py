@@ -160,6 +160,8 @@ def _report(case: Case) -> str | None:
         return "the report does not follow the model's own order."
     if start.report.untouched:
         return f"nothing sets {', '.join(start.report.untouched[:3])}."
+    if lawless := [entry.parameter for entry in entries if entry.setter is Setter.SCHEME and entry.law is None]:
+        return f"it gives no law for {', '.join(lawless[:3])}: return Law(name, std) from the function that fills."
     if InitReport.model_validate_json(start.report.model_dump_json()) != start.report:
         return "the report is not the same after JSON."
     for entry in entries:
@@ -257,6 +259,7 @@ def _frame(case: Case) -> str | None:
 
 CHECKS: dict[str, Callable[[Case], str | None]] = {
     "law": _law,
+    "layer kinds": lambda case: scheme_laws.on_layer_kinds(lambda module, seed: initialize(module, case.scheme, seed=seed)[0]),
     "report": _report,
     "determinism": _determinism,
     "global generator": _global_generator,
@@ -267,6 +270,7 @@ CHECKS: dict[str, Callable[[Case], str | None]] = {
 }
 HOLDS = {
     "law": "Mean and spread of every parameter are those that the report promises.",
+    "layer kinds": "Convolutions, groups, transposed, attention, gates and empty shapes too, where they are not refused.",
     "report": "The report names every parameter, with what is there.",
     "determinism": "The same seed gives the same bytes, on one thread and on two.",
     "global generator": "torch's global generator is neither read nor moved.",
