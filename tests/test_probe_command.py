@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import initbench
 from initbench.cli import app
 from initbench.errors import ConfigError, InitbenchError
-from initbench.questions.health import assess
+from initbench.questions.health import assess, inside
 from initbench.questions.probed import ProbedLayer, ProbeRun
 from initbench.report import draw
 from initbench.results import RunStatus
@@ -213,3 +213,25 @@ def test_a_signal_that_grows_or_is_gone_is_said():
     over = run_.model_copy(update={"layers": tuple(layer.model_copy(update={"activation_variance": None}) for layer in run_.layers)})
     assert "activations overflow at l0" in assess([over])[0].verdict
     assert assess([over])[0].decades == math.inf
+
+
+def test_a_signal_that_is_lost_on_the_way_says_how_fast_it_went():
+    run_ = simulated("faint", 6.0)
+    layers = (*(layer.model_copy(update={"gradient_variance": 0.0}) for layer in run_.layers[:4]), *run_.layers[4:])
+    words = assess([run_.model_copy(update={"layers": layers})])[0].verdict
+    assert words.startswith("gradients shrink 6.0x a layer until they are zero at l3")
+
+
+def test_a_network_that_strays_as_theory_expects_is_said_to_and_one_that_strays_farther_is_not():
+    run_ = simulated("fine", 1.0)
+    band = {"predicted_pre_activation_variance_low": 0.5, "predicted_pre_activation_variance_high": 2.0, "pre_activation_variance": 0.6}
+    layers = tuple(layer.model_copy(update=band) for layer in run_.layers)
+    assert "stray by some 35% at l9, as theory expects" in assess([run_.model_copy(update={"layers": layers})])[0].verdict
+    beyond = tuple(layer.model_copy(update={"pre_activation_variance": 2.1}) for layer in layers)
+    assert "stray" not in assess([run_.model_copy(update={"layers": beyond})])[0].verdict
+
+
+def test_below_what_float32_holds_a_zero_is_inside_of_the_band():
+    assert inside(0.0, 1e-120, 1e-110)
+    assert not inside(0.0, 1e-70, 1e-60)
+    assert not inside(None, 0.0, 1.0)

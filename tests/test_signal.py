@@ -12,6 +12,7 @@ from torch import nn
 from initbench.config import parse_ref
 from initbench.errors import ConfigError, DataError, NotThereError
 from initbench.nn.layers import weight_layers
+from initbench.training import signal
 from initbench.training.checkpoints import load_checkpoint, read_checkpoint
 from initbench.training.initialize import initialize
 from initbench.training.inputs import Objective, default_batch_size, read_input
@@ -204,3 +205,22 @@ def test_a_checkpoint_that_cannot_be_used_is_one_sentence(tmp_path):
     torch.save(net(outputs=4).state_dict(), tmp_path / "other.pt")
     with pytest.raises(ConfigError, match=r"have another shape: 4\.weight"):
         load_checkpoint(net(), str(tmp_path / "other.pt"))
+
+
+def test_a_small_normal_weight_is_no_truncated_one():
+    layers = [nn.Linear(32, 10, bias=False) for _ in range(40)]
+    for index, layer in enumerate(layers):
+        nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(index))
+    found = [law_of(weight_layers(layer, torch.zeros(2, 32))[0]).law for layer in layers]
+    assert found.count("normal") >= 36
+
+
+def test_all_directions_at_once_are_those_one_after_the_other(monkeypatch):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 13))
+    inputs = torch.randn(9, 6)
+    layers = weight_layers(model, inputs)
+    together = singular_values(model, layers, inputs)
+    monkeypatch.setattr(signal, "AT_ONCE", 0)
+    for found, expected in zip(together, singular_values(model, layers, inputs), strict=True):
+        assert vars(found) == pytest.approx(vars(expected), rel=1e-5)

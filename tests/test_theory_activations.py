@@ -133,3 +133,12 @@ def test_a_wrong_name_is_one_sentence_with_a_remedy(given, sentence):
 def test_a_function_without_moments_says_why(function):
     with pytest.raises(ConfigError, match="has no moments"):
         from_function(function)
+
+
+def test_the_error_function_is_that_of_scipy():
+    from scipy.special import erf
+
+    x = np.concatenate([np.linspace(-9, 9, 20001), 10.0 ** -np.arange(1, 60)])
+    assert np.abs(find("erf").value(x) / np.where(erf(x) == 0, 1, erf(x)) - 1)[x != 0].max() < 2e-15
+    assert np.isnan(find("erf").value(np.array([np.nan]))).all()
+    assert find("erf").value(np.array([np.inf, -np.inf])).tolist() == [1.0, -1.0]

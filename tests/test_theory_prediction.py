@@ -203,3 +203,26 @@ def test_gradients_below_a_batch_norm_get_no_band():
     assert first.gradient is None
     assert "batch norm" in first.note
     assert head.gradient is not None
+
+
+def log_width(found):
+    return np.log(found.high / found.low)
+
+
+def test_a_small_batch_counts_each_image_with_itself():
+    few, many = (
+        chain("tanh", 12, 64, 2.0, inputs=dataclasses.replace(ALIKE, samples=samples), replicas=2000)[0] for samples in (16, 100_000)
+    )
+    assert log_width(few.gradient) > 1.2 * log_width(many.gradient)
+
+
+def test_a_head_with_uniform_weights_passes_a_steadier_gradient():
+    uniform, normal = (chain("softplus", 3, 256, 1 / 3, law=law, replicas=2000)[-2] for law in ("uniform", "normal"))
+    assert 0.55 < log_width(uniform.gradient) / log_width(normal.gradient) < 0.8
+
+
+@pytest.mark.parametrize("depth", [60, 160])
+def test_lengths_are_followed_as_far_down_as_float32_goes(depth):
+    found = chain("tanh", depth, 64, 0.4)
+    for before, after in pairwise(found[20:-1]):
+        assert after.pre_activation.line == pytest.approx(0.4 * before.pre_activation.line, rel=1e-3)

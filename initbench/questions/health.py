@@ -21,6 +21,14 @@ UNTRUSTWORTHY_LOSS = 2.0
 """A first loss of so many times ln(classes) is worth a word."""
 NEARLY_ALL = 0.9
 """A layer is dead when this share of its units is."""
+UNDERFLOW = 1e-76
+"""The variance of numbers that are the smallest that float32 holds with all of its digits."""
+STRAYING = 0.25
+"""From this relative standard deviation on it is said how far theory expects single networks to stray."""
+PACE = 1.05
+"""A signal that is lost at a slower pace is lost by something else."""
+HALF_BAND = 1.96
+"""Standard deviations of half a 95 % band."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +157,13 @@ def inside_bands(layer: ProbedLayer) -> tuple[bool, ...]:
         value = getattr(layer, quantity)
         low, high = getattr(layer, f"predicted_{quantity}_low"), getattr(layer, f"predicted_{quantity}_high")
         if low is not None and high is not None:
-            found.append(value is not None and low <= value <= high)
+            found.append(inside(value, low, high))
     return tuple(found)
+
+
+def inside(value: float | None, low: float, high: float) -> bool:
+    """Whether a variance is in a band; below what float32 can hold all of them are one."""
+    return value is not None and max(low, UNDERFLOW) <= max(value, UNDERFLOW) <= max(high, UNDERFLOW)
 
 
 def _middle(values: Iterable[float | None]) -> float | None:
@@ -228,16 +241,37 @@ def _gone(hidden: Sequence[LayerHealth]) -> str | None:
     if any(layer.gradient_energy is not None for layer in hidden):
         paths.append(("gradients", [(layer.layer, layer.gradient_energy) for layer in reversed(hidden)]))
     for what, path in paths:
-        for layer, value in path:
-            if value is None:
-                return f"{what} overflow at {layer}"
-            if value == 0:
-                return f"{what} are {'constant' if what == 'activations' else 'zero'} at {layer}"
+        for index, (layer, value) in enumerate(path):
+            if not value:
+                end = "overflow" if value is None else f"are {'constant' if what == 'activations' else 'zero'}"
+                return f"{what} {_pace_until([before or 0.0 for _, before in path[:index]])}{end} at {layer}"
     return None
 
 
+def _pace_until(before: Sequence[float]) -> str:
+    """How fast a signal went to where it ends, in words that go before how it ends; nothing where that is no matter of pace."""
+    if len(before) < 2:
+        return ""
+    factor = (before[-1] / before[0]) ** (1 / (len(before) - 1))
+    faster = max(factor, 1 / factor)
+    return f"{'grow' if factor > 1 else 'shrink'} {faster:.{1 if faster >= 1.95 else 2}f}x a layer until they " if faster >= PACE else ""
+
+
+def _straying(found: SchemeHealth) -> str | None:
+    """How far networks of this width stray at the last hidden layer, where that is far; None where these stray even farther."""
+    last = found.layers[-2] if len(found.layers) > 2 else found.layers[-1]
+    low, high = last.expected.predicted_pre_activation_variance_low, last.expected.predicted_pre_activation_variance_high
+    if low is None or high is None or low < UNDERFLOW or not inside(last.pre_activation_variance, low, high):
+        return None
+    deviation = math.log(high / low) / (2 * HALF_BAND)
+    if deviation < STRAYING:
+        return None
+    far = f"some {deviation:.0%}" if deviation < 1 else f"a factor of {_large(math.exp(deviation))}"
+    return f"single networks of this width stray by {far} at {last.layer}, as theory expects"
+
+
 def _asides(found: SchemeHealth) -> list[str]:
-    parts = []
+    parts = [straying] if (straying := _straying(found)) else []
     if found.leaves_at is not None and len(found.layers) > 2:
         parts.append(f"the signal leaves the healthy range at {found.leaves_at}")
     hidden = found.layers[:-1] if len(found.layers) > 2 else found.layers

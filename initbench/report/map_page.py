@@ -23,8 +23,12 @@ FARTHEST = 8.0
 """Powers of ten at which the colours end."""
 TRAINS_TO = 6.0
 """Networks train to about so many depth scales. Source: Schoenholz et al. 2017, section 5."""
-LEVELS = (2, 5, 10, 20)
+LEVELS = (2.0, 5.0, 10.0, 20.0)
 """Depth scales that are drawn as contours."""
+SPREADS = (0.1, 0.25, 0.5, 1.0, 2.0)
+"""Standard deviations between networks that are drawn as contours, in powers of ten."""
+NEAR = 0.1
+"""A gain so close to the edge that the grid shows is that edge."""
 KEPT = 1.0
 """A point keeps the gradient when it stays within so many powers of ten."""
 FINE = 41
@@ -75,8 +79,8 @@ def _critical_gain(name: str) -> float | None:
     if not len(above) or not above[0]:
         return None
     # Where lengths vanish at the edge they do so ever more slowly, and the limit is exact.
-    vanishing = phase.q[above[0] - 1] < VANISHING
-    return float(phi.moments(1e-12).slope_second ** -0.5) if vanishing else float(gains[above[0] - 1])
+    limit, seen = phi.moments(1e-12).slope_second ** -0.5, float(gains[above[0] - 1])
+    return float(limit) if phase.q[above[0] - 1] < VANISHING and abs(limit - seen) < NEAR else seen
 
 
 def write(folder: Path, found: Map, config: str, provenance: dict[str, str]) -> None:
@@ -179,7 +183,7 @@ def _theory(axes: Axes, found: Map) -> str:
     """Draws what theory says over the colours, and says what the lines are."""
     import numpy as np
 
-    from initbench.theory.phase import phase_grid
+    from initbench.theory.phase import gradient_decades, phase_grid, straying
 
     names = (found.x.name, found.y.name)
     grey = "Grey: a number overflowed or is zero. " if any(_value(point, found) is None for point in found.points) else ""
@@ -193,26 +197,39 @@ def _theory(axes: Axes, found: Map) -> str:
     width = grid.get("width", np.full_like(sigma_w, float(found.width)))
     said = [grey] if grey else []
     ink = "white" if found.trained else INK
-    if "width" in names:
-        axes.contour(x, y, 5 * depth / width, levels=[1.0], colors=ink, linewidths=2)
-        return "".join([*said, "Line: 5 depth = width; above it the logarithm of a ReLU network's lengths varies by more than one."])
     try:
         phase = phase_grid(found.activation, sigma_w, sigma_b)
+        decades = gradient_decades(found.activation, sigma_w, sigma_b, depth)
     except ConfigError:
         return "".join([*said, f"There is no theory for the activation {found.activation}."])
-    decades = (depth - 1) * np.log10(np.maximum(phase.chi_1, 1e-300))
     with np.errstate(all="ignore"):
-        axes.contour(x, y, phase.chi_1, levels=[1.0], colors=ink, linewidths=2.2)
-        axes.contour(x, y, decades, levels=[-2.0, 2.0], colors=ink, linewidths=1, linestyles="dotted")
-        if "depth" in names:
-            axes.contour(x, y, depth / (TRAINS_TO * phase.xi_c), levels=[1.0], colors=ink, linewidths=1.2, linestyles="dashed")
-
-            scale = "Dashed: depth = 6 xi_c, to which networks train."
+        _contour(axes, x, y, decades, [-2.0, 2.0], colors=ink, linewidths=1, linestyles="dotted")
+        said.append("Dotted: the gradient changes 100-fold, predicted. ")
+        if set(names) == {"depth", "width"}:
+            gain = float(sigma_w.flat[0])
+            of_depth = straying(found.activation, gain, max(3, int(depth.max())), found.width)
+            spread = np.interp(depth, np.arange(len(of_depth)) + 1, of_depth) * np.sqrt(found.width / width)
+            drawn = _contour(axes, x, y, spread, list(SPREADS), colors=ink, linewidths=0.9, linestyles="dashed")
+            said.append(f"\nDashed: standard deviation between single networks, powers of ten, predicted; sigma_w = {gain:.3g}.")
         else:
-            drawn = axes.contour(x, y, phase.xi_c, levels=LEVELS, colors=ink, linewidths=0.8, linestyles="dashed")
-            axes.clabel(drawn, fmt=lambda value: f"{value:g}", fontsize=8, colors=ink)
-            scale = f"Dashed: depth scale xi_c in layers (this network has {found.depth})."
-    return "".join([*said, "Thick: critical line (chi_1 = 1). Dotted: the gradient changes 100-fold, predicted.\n", scale])
+            _contour(axes, x, y, phase.chi_1, [1.0], colors=ink, linewidths=2.2)
+            said.append("Thick: critical line (chi_1 = 1).\n")
+            if "depth" in names:
+                drawn = None
+                _contour(axes, x, y, depth / (TRAINS_TO * phase.xi_c), [1.0], colors=ink, linewidths=1.2, linestyles="dashed")
+                said.append("Dashed: depth = 6 xi_c, to which networks train.")
+            else:
+                drawn = _contour(axes, x, y, phase.xi_c, list(LEVELS), colors=ink, linewidths=0.8, linestyles="dashed")
+                said.append(f"Dashed: depth scale xi_c in layers (this network has {found.depth}).")
+    if drawn is not None:
+        axes.clabel(drawn, fmt=lambda value: f"{value:g}", fontsize=8, colors=ink)
+    return "".join(said)
+
+
+def _contour(axes: Axes, x: Any, y: Any, values: Any, levels: list[float], **style: Any) -> Any:
+    """Contours at those levels that occur; None where none does."""
+    inside = [level for level in levels if values.min() < level < values.max()]
+    return axes.contour(x, y, values, levels=inside, **style) if inside else None
 
 
 def _value(point: Point, found: Map) -> float | None:

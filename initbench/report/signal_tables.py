@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from initbench.questions.health import HEALTHY_DECADES, LayerHealth, SchemeHealth
+from initbench.questions.health import HEALTHY_DECADES, LayerHealth, SchemeHealth, inside
 from initbench.questions.probed import ProbedLayer, ProbeRun
 from initbench.report.tables import Table, markdown
 from initbench.results import RunStatus
@@ -115,13 +115,16 @@ def _star(layer: ProbedLayer, value: float | None, quantity: str) -> str:
     low, high = getattr(layer, f"predicted_{quantity}_variance_low"), getattr(layer, f"predicted_{quantity}_variance_high")
     if low is None or high is None:
         return ""
-    return "" if value is not None and low <= value <= high else " *"
+    return "" if inside(value, low, high) else " *"
 
 
 def law_table(run: ProbeRun) -> Table:
     """A row a weight layer: which known law its numbers follow."""
-    rows = tuple((law.layer, "x".join(map(str, law.shape)), law.words) for law in run.laws)
-    return Table(f"{run.scheme}: what the weights look like", ("layer", "shape", "law, scale and the schemes that draw so"), rows)
+    rows = []
+    for law in run.laws:
+        shape, _, schemes = law.words.partition(": ")
+        rows.append((law.layer, "x".join(map(str, law.shape)), shape, schemes))
+    return Table(f"{run.scheme}: what the weights look like", ("layer", "shape", "law and scale", "drawn so by"), tuple(rows))
 
 
 def verdict_lines(found: Sequence[SchemeHealth]) -> tuple[str, ...]:

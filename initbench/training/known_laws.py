@@ -34,6 +34,8 @@ DEVIATIONS = 3.5
 """A mean or scale so many standard errors away is another one."""
 CLOSE = 2e-3
 """Relative difference of a scale, or of W W^T from a multiple of the identity, that is rounding."""
+TELLING = 300
+"""Of so many normal numbers one in a thousand times none is beyond where a truncated normal ends."""
 FEWEST = 16
 """Fewer numbers than this say nothing about a law."""
 NAMED = 3
@@ -78,7 +80,11 @@ def _shape(values: Tensor, mean: float, std: float) -> tuple[str, float]:
     flat = flat[torch.linspace(0, len(flat) - 1, min(SAMPLE, len(flat))).long()]
     ordered = ((flat - mean) / std).sort().values
     distances = {name: _distance(ordered, cumulative) for name, cumulative in SHAPES.items()}
-    best = min(distances, key=lambda name: distances[name])
+    farthest, slack = ordered.abs().max().item(), 1 + DEVIATIONS / math.sqrt(2 * len(flat))
+    possible = {name for name, end in ENDS.items() if farthest <= end * slack}
+    if not possible or len(flat) < TELLING:
+        possible.add("normal")
+    best = min(possible, key=lambda name: distances[name])
     return (best if distances[best] * math.sqrt(len(flat)) < DISTANCE else "none"), 0.0
 
 
@@ -100,6 +106,10 @@ def _trunc_normal(z: Tensor) -> Tensor:
 
 SHAPES: dict[str, Callable[[Tensor], Tensor]] = {"normal": _normal, "uniform": _uniform, "trunc_normal": _trunc_normal}
 """Cumulative distributions of mean 0 and standard deviation 1."""
+
+
+ENDS = {"uniform": math.sqrt(3), "trunc_normal": 2 / STD_OF_NORMAL_CUT_AT_2}
+"""Where the laws that end do so, in standard deviations."""
 
 
 def _distance(ordered: Tensor, cumulative: Callable[[Tensor], Tensor]) -> float:
@@ -173,4 +183,5 @@ def _words(values: Tensor, name: str, mean: float, std: float, gain: float, sche
         tails = ((values - mean) / std).pow(4).mean().item() if std else math.nan
         return f"none of the known laws: std {std:.4g}, kurtosis {tails:.3g} (normal 3, uniform 1.8)"
     known = " or ".join(schemes) if schemes else "no known scheme has this scale"
-    return f"{name.replace('trunc_normal', 'truncated normal')}, std {std:.4g}: {known}"
+    guess = "perhaps " if values.numel() < TELLING else ""
+    return f"{guess}{name.replace('trunc_normal', 'truncated normal')}, std {std:.4g}: {known}"

@@ -105,7 +105,7 @@ def singular_values(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: T
                 for row, gradient in now.items():
                     if gradient.shape[0] % len(inputs) == 0:
                         each = gradient.reshape(len(inputs), -1)[: images * copies].reshape(copies, images, -1)
-                        rows.setdefault(row, []).append(each[: len(group)])
+                        rows.setdefault(row, []).append(each[: len(group)].clone() if coupled else each[: len(group)])
     finally:
         for handle in handles:
             handle.remove()
