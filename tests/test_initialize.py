@@ -144,3 +144,19 @@ def test_a_pattern_cannot_take_a_scheme_of_whole_models(own):
 def test_a_file_that_gives_no_scheme_is_refused(own):
     with pytest.raises(InitbenchError, match=r"must return a Layerwise"):
         init(nn.Linear(3, 4), f"{own}:wrong")
+
+
+def test_what_cannot_be_told_about_a_model_is_in_the_report():
+    class Detour(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.aside = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.used(x)
+
+    told, _ = initialize(Detour(), parse_ref("kaiming"), seed=0, inputs=torch.zeros(2, 4))
+    assert told.notes == ("'aside' is not met in a forward pass in evaluation mode.",)
+    assert "aside" in str(told).splitlines()[-1]
+    plain, _ = initialize(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), parse_ref("kaiming"), seed=0, inputs=torch.zeros(2, 4))
+    assert plain.notes == ()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from initbench import catalog
 from initbench.config import InitRules, Ref, TrainConfig
 from initbench.errors import ConfigError, DoesNotApply, InitbenchError, UserCode, a_or_an
-from initbench.nn.layers import WeightLayer, weight_layers
+from initbench.nn.layers import WeightLayer, explain, weight_layers
 from initbench.nn.naming import parameters_of, refuse_unused, refuse_without_storage
 from initbench.results import InitReport
 from initbench.schemes import InitContext, Layerwise, Need, Scheme
@@ -29,7 +29,8 @@ def initialize(
     """Initializes `model` in place; gives the report and the weight layers (in execution order, where `inputs` are given).
 
     It runs on one thread, as sums and decompositions differ from one number of threads to another.
-    `inputs` is a batch as the model takes it; `batch(size, index)` gives training batches to schemes that need data.
+    `inputs` is a batch as the model takes it; what then still cannot be told about a layer is in the report's notes.
+    `batch(size, index)` gives training batches to schemes that need data.
     Raises: ConfigError for names, parameters and patterns that cannot be used; DoesNotApply, with the model unchanged,
     where the scheme does not suit it.
     """
@@ -41,11 +42,12 @@ def initialize(
     def find_layers() -> tuple[WeightLayer, ...]:
         return weight_layers(model, inputs, rules.in_out)
 
+    explained = explain(model, inputs, rules.in_out)
     chosen = build_scheme(scheme)
     context = InitContext(
         seed=seed,
         rules=rules,
-        layers=find_layers(),
+        layers=explained.layers,
         overrides=tuple((pattern, _layerwise(pattern, ref)) for pattern, ref in rules.layers.items()),
         batch=batch,
         train=train,
@@ -57,7 +59,8 @@ def initialize(
         report = chosen.apply(model, context)
     if not isinstance(report, InitReport):
         raise ConfigError(f"apply() of the scheme '{scheme.name}' gives {a_or_an(type(report).__name__)}. It must return an InitReport.")
-    report = report.model_copy(update={"scheme": str(catalog.resolve("scheme", scheme))})
+    doubts = explained.notes if inputs is not None else ()
+    report = report.model_copy(update={"scheme": str(catalog.resolve("scheme", scheme)), "notes": (*report.notes, *doubts)})
     return report, find_layers() if Need.HOOKS in chosen.needs else context.layers
 
 
