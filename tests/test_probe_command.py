@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 import initbench
 from initbench.cli import app
 from initbench.errors import ConfigError, InitbenchError
-from initbench.questions.health import assess, inside
+from initbench.questions.health import assess
 from initbench.questions.probed import ProbedLayer, ProbeRun
+from initbench.questions.signal_health import inside
 from initbench.report import draw
 from initbench.results import RunStatus
 
@@ -235,3 +236,17 @@ def test_below_what_float32_holds_a_zero_is_inside_of_the_band():
     assert inside(0.0, 1e-120, 1e-110)
     assert not inside(0.0, 1e-70, 1e-60)
     assert not inside(None, 0.0, 1.0)
+
+
+def test_branches_and_heads_that_begin_at_zero_lose_no_signal():
+    run_ = simulated("shut", 1.0)
+    shut = {"gradient_variance": 0.0}
+    branch = tuple(layer.model_copy(update=shut) if index in {3, 4} else layer for index, layer in enumerate(run_.layers))
+    found = assess([run_.model_copy(update={"layers": branch})])[0]
+    assert found.keeps
+    assert "2 layers in branches that begin at zero get no gradient at first" in found.verdict
+    head = run_.layers[-1].model_copy(update={"pre_activation_variance": 0.0})
+    layers = (*(layer.model_copy(update=shut) for layer in run_.layers[:-1]), head)
+    found = assess([run_.model_copy(update={"layers": layers})])[0]
+    assert found.keeps
+    assert "l10 begins at zero and alone learns at first" in found.verdict

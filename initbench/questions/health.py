@@ -2,17 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from initbench.questions.probed import ProbedLayer, ProbeRun
+from initbench.questions.signal_health import HEALTHY_DECADES, KEPT_DECADES, UNDERFLOW, LayerHealth, SchemeHealth, inside, inside_bands
 from initbench.results import RunStatus
 from initbench.statistics.inference import median
 
-HEALTHY_DECADES = 2.0
-"""A layer is outside of the healthy range where a variance is so many powers of ten away from where the signal entered."""
-KEPT_DECADES = 1.0
-"""A scheme keeps the signal that stays within so many powers of ten."""
 NOTHING_DECADES = 6.0
 """A millionth of a variance counts as nothing."""
 ALIKE = 0.999
@@ -21,65 +17,12 @@ UNTRUSTWORTHY_LOSS = 2.0
 """A first loss of so many times ln(classes) is worth a word."""
 NEARLY_ALL = 0.9
 """A layer is dead when this share of its units is."""
-UNDERFLOW = 1e-76
-"""The variance of numbers that are the smallest that float32 holds with all of its digits."""
 STRAYING = 0.25
 """From this relative standard deviation on it is said how far theory expects single networks to stray."""
 PACE = 1.05
 """A signal that is lost at a slower pace is lost by something else."""
 HALF_BAND = 1.96
 """Standard deviations of half a 95 % band."""
-
-
-@dataclass(frozen=True)
-class LayerHealth:
-    """One weight layer, medians over seeds; None where there is no number (or where it overflowed)."""
-
-    layer: str
-    pre_activation_variance: float | None
-    activation_variance: float | None
-    zero_fraction: float | None
-    dead_fraction: float | None
-    gradient_variance: float | None
-    gradient_energy: float | None
-    correlation: float | None
-    jacobian_mean: float | None
-    jacobian_max: float | None
-    jacobian_min: float | None
-    condition: float | None
-    expected: ProbedLayer
-    outside: int
-    bands: int
-
-
-@dataclass(frozen=True)
-class SchemeHealth:
-    """One scheme: its layers, and how far the signal strays.
-
-    `activations` is the variance after the last hidden layer over that after the first; `gradients` the squared length of
-    the gradient at the first hidden layer over that at the last; both None where something overflowed or is zero.
-    `decades` is the farthest that either strays on its way, infinite where it is gone; `leaves_at` the first layer,
-    counted the way the signal goes, that is outside of the healthy range.
-    """
-
-    scheme: str
-    status: RunStatus
-    reason: str | None
-    seeds: int
-    layers: tuple[LayerHealth, ...] = ()
-    activations: float | None = None
-    gradients: float | None = None
-    decades: float = math.inf
-    leaves_at: str | None = None
-    first_loss: float | None = None
-    chance_loss: float | None = None
-    output_std: float | None = None
-    verdict: str = ""
-
-    @property
-    def keeps(self) -> bool:
-        """Whether the signal stays within `KEPT_DECADES` on its way."""
-        return self.status is RunStatus.COMPLETED and self.decades <= KEPT_DECADES
 
 
 def assess(runs: Iterable[ProbeRun], others: Iterable[ProbeRun] = ()) -> tuple[SchemeHealth, ...]:
@@ -105,11 +48,7 @@ def _assessed(scheme: str, runs: list[ProbeRun]) -> SchemeHealth:
     if not done:
         return SchemeHealth(scheme, runs[0].status, runs[0].reason, 0)
     layers = tuple(_layer([run.layers[index] for run in done]) for index in range(len(done[0].layers)))
-    hidden = layers[:-1] if len(layers) > 2 else layers
-    forward = [(layer.layer, layer.activation_variance) for layer in hidden]
-    backward = [(layer.layer, layer.gradient_energy) for layer in reversed(hidden)]
-    if all(layer.gradient_energy is None for layer in hidden):
-        backward = []
+    forward, backward = _ways(layers)
     return SchemeHealth(
         scheme=scheme,
         status=RunStatus.COMPLETED,
@@ -124,6 +63,30 @@ def _assessed(scheme: str, runs: list[ProbeRun]) -> SchemeHealth:
         chance_loss=done[0].chance_loss,
         output_std=_middle(run.output_std for run in done),
     )
+
+
+Way = list[tuple[str, float | None]]
+"""Layers and their signal, in the order in which it goes."""
+
+
+def _ways(layers: Sequence[LayerHealth]) -> tuple[Way, Way]:
+    """The signal's way forward and back through the hidden layers, without branches that begin at zero: it goes around them.
+
+    The way back is empty where there is no loss, and where the last layer begins at zero, as the heads of Fixup do on purpose.
+    """
+    hidden = layers[:-1] if len(layers) > 2 else layers
+    forward: Way = [(layer.layer, layer.activation_variance) for layer in hidden]
+    backward: Way = [(layer.layer, layer.gradient_energy) for layer in reversed(hidden)]
+    if all(value is None for _, value in backward) or _head_begins_at_zero(layers):
+        backward = []
+    ways = [[each for each in way if each[1] != 0] if way and way[-1][1] else way for way in (forward, backward)]
+    return ways[0], ways[1]
+
+
+def _head_begins_at_zero(layers: Sequence[LayerHealth]) -> bool:
+    *hidden, last = layers
+    alone = bool(last.gradient_energy) and all(layer.gradient_energy == 0 for layer in hidden)
+    return alone and bool(hidden) and last.pre_activation_variance == 0 and bool(hidden[-1].activation_variance)
 
 
 def _layer(each: Sequence[ProbedLayer]) -> LayerHealth:
@@ -148,22 +111,6 @@ def _layer(each: Sequence[ProbedLayer]) -> LayerHealth:
         outside=verdicts.count(False),
         bands=len(verdicts),
     )
-
-
-def inside_bands(layer: ProbedLayer) -> tuple[bool, ...]:
-    """For each predicted variance of a layer whether the measured one is inside of its band."""
-    found = []
-    for quantity in ("pre_activation_variance", "gradient_variance"):
-        value = getattr(layer, quantity)
-        low, high = getattr(layer, f"predicted_{quantity}_low"), getattr(layer, f"predicted_{quantity}_high")
-        if low is not None and high is not None:
-            found.append(inside(value, low, high))
-    return tuple(found)
-
-
-def inside(value: float | None, low: float, high: float) -> bool:
-    """Whether a variance is in a band; below what float32 can hold all of them are one."""
-    return value is not None and max(low, UNDERFLOW) <= max(value, UNDERFLOW) <= max(high, UNDERFLOW)
 
 
 def _middle(values: Iterable[float | None]) -> float | None:
@@ -212,7 +159,7 @@ def _saying(found: SchemeHealth, sentence: str) -> SchemeHealth:
 def _signal_words(found: SchemeHealth) -> str:
     hidden = found.layers[:-1] if len(found.layers) > 2 else found.layers
     steps = len(hidden) - 1
-    gone = _gone(hidden)
+    gone = _gone(found.layers)
     if gone:
         return gone
     forward, backward = _decades(found.activations), _decades(found.gradients)
@@ -235,12 +182,9 @@ def _signal_words(found: SchemeHealth) -> str:
     return f"{pace}: after {layers} layers {end}"
 
 
-def _gone(hidden: Sequence[LayerHealth]) -> str | None:
+def _gone(layers: Sequence[LayerHealth]) -> str | None:
     """Where a signal is zero or overflows, in words."""
-    paths = [("activations", [(layer.layer, layer.activation_variance) for layer in hidden])]
-    if any(layer.gradient_energy is not None for layer in hidden):
-        paths.append(("gradients", [(layer.layer, layer.gradient_energy) for layer in reversed(hidden)]))
-    for what, path in paths:
+    for what, path in zip(("activations", "gradients"), _ways(layers), strict=True):
         for index, (layer, value) in enumerate(path):
             if not value:
                 end = "overflow" if value is None else f"are {'constant' if what == 'activations' else 'zero'}"
@@ -272,6 +216,11 @@ def _straying(found: SchemeHealth) -> str | None:
 
 def _asides(found: SchemeHealth) -> list[str]:
     parts = [straying] if (straying := _straying(found)) else []
+    if _head_begins_at_zero(found.layers):
+        parts.append(f"{found.layers[-1].layer} begins at zero and alone learns at first")
+    shut = sum(layer.gradient_energy == 0 for layer in found.layers[:-1])
+    if shut and found.layers[0].gradient_energy:
+        parts.append(f"{shut} layers in branches that begin at zero get no gradient at first")
     if found.leaves_at is not None and len(found.layers) > 2:
         parts.append(f"the signal leaves the healthy range at {found.leaves_at}")
     hidden = found.layers[:-1] if len(found.layers) > 2 else found.layers

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from initbench import store
-from initbench.questions.health import SchemeHealth
 from initbench.questions.probed import ProbeRun, Question
+from initbench.questions.signal_health import SchemeHealth
 from initbench.report import draw, signal_plots, signal_tables
 from initbench.report.page import inline_svg
 from initbench.report.tables import Table

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from initbench.questions.health import LayerHealth, SchemeHealth
+from initbench.questions.signal_health import LayerHealth, SchemeHealth
 from initbench.report.figures import LONGEST_NAME, Band, Line, Panel, Plot, Points
 from initbench.results import RunStatus
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from initbench.questions.health import HEALTHY_DECADES, LayerHealth, SchemeHealth, inside
 from initbench.questions.probed import ProbedLayer, ProbeRun
+from initbench.questions.signal_health import HEALTHY_DECADES, LayerHealth, SchemeHealth, inside
 from initbench.report.tables import Table, markdown
 from initbench.results import RunStatus
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from initbench import __version__, catalog, plan, provenance, store
 from initbench.config import ExperimentConfig, Ref
 from initbench.errors import ConfigError, InitbenchError, StorageError
-from initbench.questions.health import HEALTHY_DECADES, SchemeHealth, assess
+from initbench.questions.health import assess
 from initbench.questions.probed import ProbeRun, Question
+from initbench.questions.signal_health import HEALTHY_DECADES, SchemeHealth
 from initbench.results import RunStatus
 from initbench.routes.asking import configure, options
 from initbench.routes.means import device_of
