@@ -4,6 +4,7 @@
     python benchmarks/band.py --full --out band.jsonl            # and width 1024, depth 50 (an hour of one core)
     python benchmarks/band.py -a relu -s kaiming -w 64 -d 20
     python benchmarks/band.py --show band.jsonl                  # the tables of docs/theory.md
+    python benchmarks/band.py --missed-in band.jsonl --seed 2 -n 1000 --wide-networks 400    # was it chance?
 
 Each cell is one activation, width, depth and scheme. The scheme initializes a real model through initbench; its report gives
 the laws that theory predicts from. Then many networks are drawn from the same laws (`band_networks.py`) and measured on the
@@ -238,6 +239,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--show", type=Path)
+    parser.add_argument("--missed-in", type=Path, help="measure only the cells that miss in this file; with a new seed and more networks")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
@@ -253,6 +255,8 @@ def main() -> None:
     print("| scheme | activation | width | depth | networks | activations inside | gradients inside | CPU seconds |")
     print("|---|---|---|---|---|---|---|---|")
     cells = [Cell(s, a, w, d) for w in widths for d in depths for s in arguments.schemes for a in arguments.activations]
+    if arguments.missed_in:
+        cells = [outcome.cell for outcome in read(arguments.missed_in).values() if not outcome.holds]
     for cell in cells:
         if cell in there:
             continue
