@@ -24,7 +24,7 @@ def build(*, rule: Rule = "sqrt_l", base: str = "kaiming") -> Structural:
     Applies to: residual networks, such as `resnet:depth=8,norm=none`.
     Needs: nothing.
 
-    Source: Hanin & Rolnick 2018 (a bounded sum of branch scales); Hayou et al. 2021, section 3; Radford et al. 2019 count
+    Source: Hanin & Rolnick 2018 (a bounded sum of branch scales); Hayou et al. 2021 (Stable ResNet); Radford et al. 2019 count
     a transformer layer as L = 2 branches.
     """
     choose("rule", rule, Rule)

@@ -36,7 +36,7 @@ def build(
     Applies to: transformers, such as `vit:depth=2,width=32`.
     Needs: nothing.
 
-    Source: Trockman & Kolter 2023 (Mimetic Initialization of Self-Attention Layers), section 3.
+    Source: Trockman & Kolter 2023 (Mimetic Initialization of Self-Attention Layers).
     """
     query_key = number("qk_noise", qk_noise), number("qk_identity", qk_identity)
     value_output = number("vo_noise", vo_noise), -number("vo_identity", vo_identity)

@@ -25,7 +25,7 @@ def build(*, scaling: Scaling = "uniform", base: str = "kaiming") -> Structural:
     Applies to: residual networks, such as `resnet:depth=8,norm=none`.
     Needs: model hooks (it changes the forward pass itself).
 
-    Source: Hayou et al. 2021 (Stable ResNet), section 3, where both scalings are defined.
+    Source: Hayou et al. 2021 (Stable ResNet), where both scalings are defined.
     """
     choose("scaling", scaling, Scaling)
     laws = layerwise(base)
