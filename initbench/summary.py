@@ -189,6 +189,8 @@ def _headline(metric: Metric, summary: Summary) -> str:
 def ends_text(found: SchemeSummary) -> str:
     """How the runs ended: `7 of 8 trained, 1 diverged`."""
     counts = {"stuck at chance": found.stuck, "diverged": found.diverged, "failed": found.failed, "skipped": found.skipped}
+    if found.skipped == len(found.seeds):
+        return "skipped"
     parts = [f"{found.trained} of {len(found.seeds)} trained"] if not found.probed else ["not trained"]
     return ", ".join([*parts, *(f"{count} {words}" for words, count in counts.items() if count)])
 

@@ -39,6 +39,7 @@ def elsewhere(tmp_path, monkeypatch):
 def no_pictures(monkeypatch):
     """Plots are not what is tested, and take most of the time."""
     monkeypatch.setattr("initbench.report.draw.draw", lambda _plot: {".png": b"", ".svg": b"<svg/>"})
+    monkeypatch.setattr("initbench.report.draw.cores", lambda: 1)
 
 
 class Heard:

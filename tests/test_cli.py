@@ -20,6 +20,7 @@ def call(tmp_path, monkeypatch):
     monkeypatch.delenv("INITBENCH_DATA", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("initbench.report.draw.draw", lambda _plot: {".png": b"", ".svg": b"<svg/>"})
+    monkeypatch.setattr("initbench.report.draw.cores", lambda: 1)
 
     def called(*arguments):
         return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "80"})

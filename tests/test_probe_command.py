@@ -53,6 +53,7 @@ def _folder(tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     if "drawn" not in request.fixturenames:
         monkeypatch.setattr(draw, "draw", lambda plot: {".png": b"", ".svg": b"<svg ></svg>"})
+        monkeypatch.setattr(draw, "cores", lambda: 1)
     (tmp_path / "mine.py").write_text(USER)
 
 

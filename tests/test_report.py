@@ -18,6 +18,7 @@ def runs():
 @pytest.fixture
 def no_drawing(monkeypatch):
     monkeypatch.setattr(report.draw, "draw", lambda plot: {".png": plot.name.encode(), ".svg": b"<svg>" + repr(plot).encode() + b"</svg>"})
+    monkeypatch.setattr(report.draw, "cores", lambda: 1)
 
 
 @pytest.fixture(scope="module")
