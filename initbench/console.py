@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from textwrap import fill
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from initbench.catalog import Entry
+from initbench.columns import fit
 from initbench.plan import changes
 from initbench.provenance import Check
 from initbench.results import RunResult
@@ -28,14 +27,6 @@ from initbench.statistics.findings import Summary
 if TYPE_CHECKING:
     from initbench.datasets.manage import DataStatus
     from initbench.training.scheme_checks import SchemeCheck
-
-
-PLACES_TO_BREAK = re.compile(r" (?=[\[(])|(?<=,) (?![^\[(]*[\])])|(?<=[:,])(?=\w+=)")
-"""Blanks before a bracket, and after a comma that is not inside of one; before each parameter of a scheme."""
-GAP, LONGEST_WORD = 2, 20
-"""Blanks between the columns of a table; letters up to which a word is not broken, however narrow the terminal."""
-UNLIMITED = 10_000
-"""Columns of a terminal on which every table fits."""
 
 
 def people() -> Console:
@@ -100,30 +91,17 @@ def sentence(content: str) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
-    """A table on stdout; the columns in `right` are aligned there. Too wide, it has intervals on lines of their own."""
+    """A table on stdout; the columns in `right` are aligned there. What does not fit the terminal goes to further lines."""
     console = Console(highlight=False)
     if title:
         console.print(f"[bold]{escape(title)}[/bold]")
-    drawn = _drawn(columns, rows, right)
-    if Measurement.get(console, console.options.update(max_width=UNLIMITED), drawn).maximum > console.width:
-        columns = [column.replace(" ", "\n") for column in columns]
-        rows = [[PLACES_TO_BREAK.sub("\n", cell) for cell in row] for row in rows]
-        drawn = _drawn(columns, rows, right)
-    least = sum((column.min_width or 0) + GAP for column in drawn.columns)
-    Console(highlight=False, width=max(console.width, least)).print(drawn)
-
-
-def _drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int]) -> Table:
+    fitted = fit(columns, rows, right, console.width)
     drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        cells = "\n".join([column, *(row[index] for row in rows)])
-        if index in right:
-            drawn.add_column(column, justify="right", no_wrap=True, min_width=max(map(len, cells.split("\n"))))
-        else:
-            drawn.add_column(column, overflow="fold", min_width=min(LONGEST_WORD, max(map(len, cells.split()), default=0)))
-    for row in rows:
+    for index, (column, width) in enumerate(zip(fitted.columns, fitted.widths, strict=True)):
+        drawn.add_column(column, justify="right" if index in right else "left", width=width, no_wrap=index in right, overflow="fold")
+    for row in fitted.rows:
         drawn.add_row(*(escape(cell) for cell in row))
-    return drawn
+    Console(highlight=False, width=max(console.width, fitted.width)).print(drawn)
 
 
 def listing(title: str, lines: Iterable[Listed]) -> None:
@@ -221,7 +199,7 @@ def published(found: Iterable[Line]) -> None:
         by_title.setdefault(f"{line.title} ({line.source})", []).append(line)
     for title, lines in by_title.items():
         columns = ("figure", "scheme", "published", "accepted", "here", "n", "verdict")
-        table(title, columns, [_published_row(line) for line in lines], right=frozenset({5}))
+        table(title, columns, [_published_row(line) for line in lines], right=frozenset({4, 5}))
         text("")
 
 
