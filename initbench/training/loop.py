@@ -18,6 +18,7 @@ from initbench.training import probes
 from initbench.training.batches import DeviceData, batches, memory_format, probe_batch
 from initbench.training.devices import products
 from initbench.training.evaluate import evaluate
+from initbench.training.fast_layers import fast_layers
 from initbench.training.optimizers import Optimizer, learning_rate
 
 LOOK_EVERY_STEPS = 25
@@ -99,6 +100,7 @@ class Run:
         self.model, self.layers, self.data, self.job = model, layers, data, job
         self.schedule = make_schedule(job.train, job.probe, len(data.x_train))
         self.layout = memory_format(model, data.device)
+        self.fast = fast_layers(model, data.device, job.train.precision)
         self.losses = torch.zeros(self.schedule.steps, device=data.device)
         self.probe_inputs, self.probe_labels = probe_batch(data, job.probe.images, self.layout)
         self.evaluations: list[Evaluation] = []
@@ -129,7 +131,7 @@ class Run:
 
     def evaluation(self) -> Tensor:
         """Test loss and accuracy as the model is now, (2,), still on the device."""
-        with self.precision():
+        with self.precision(), self.fast:
             return evaluate(self.model, self.data, self.layout)
 
     def evaluated(self, step: int, loss: float, accuracy: float) -> bool:
@@ -208,7 +210,7 @@ def _steps(run: Run, optimizer: Optimizer, watch: Stopwatch, stepped: Stepped) -
                 before = probes.copy_weights(run.layers)
         inputs, labels = next(feed)
         optimizer.before_backward()
-        with run.precision():
+        with run.precision(), run.fast:
             loss = functional.cross_entropy(model(inputs), labels)
         losses[step] = loss.detach()
         loss.backward()  # type: ignore[no-untyped-call]
