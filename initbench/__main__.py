@@ -2,13 +2,16 @@
 
 import sys
 
-from initbench.cli import app
+from initbench import head_start
 
 
 def main() -> None:
     """Reads the command line, carries it out and leaves with its exit code. Modules of the working folder can be named."""
     if "" not in sys.path:
         sys.path.append("")
+    head_start.begin(sys.argv[1:])
+    from initbench.cli import app
+
     app(prog_name="initbench")
 
 

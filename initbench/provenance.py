@@ -77,12 +77,6 @@ def source_revision() -> str | None:
     return done.stdout.strip() or None
 
 
-def accelerator_possible() -> bool:
-    """Whether an accelerator may be here, told without importing torch: False only where certainly none is."""
-    nodes = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
-    return platform.system() != "Linux" or any(Path(node).exists() for node in nodes)
-
-
 @dataclass(frozen=True)
 class Check:
     """One thing that `doctor` looked at; a `broken` one stops initbench from working, a `limited` one only a part of it."""

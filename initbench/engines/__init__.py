@@ -1,6 +1,7 @@
 """The contract of an engine: a file of this folder with `execute(jobs, *, ...) -> Iterator[RunResult]`.
 
-Results come as they are finished, in any order; the same job gives the same losses and statistics in every engine.
+Results come as they are finished, in any order; the same job gives the same losses and statistics in every engine,
+to the last bit where runs have one thread.
 Everything that would make a job impossible is found before `execute` returns, and raised.
 """
 

@@ -1,6 +1,6 @@
-"""As many runs at once as there are cores, each in a worker process with one thread; workers are reused."""
+"""As many runs at once as there are cores, each in a worker process; workers are reused."""
 
-import os
+import contextlib
 import signal
 import socket
 import subprocess
@@ -11,9 +11,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 
+from initbench import head_start
 from initbench.config import Job
 from initbench.engines import Progress, Report, to_check
-from initbench.engines.zygote import FATE, FORK, ID_BYTES, Answer, Check, Checked, Request, Run
+from initbench.engines.zygote import FATE, FORK, ID_BYTES, Answer, Check, Checked, Request, Run, Setting
 from initbench.errors import NotThereError
 from initbench.provenance import cores
 from initbench.results import RunResult, RunStatus
@@ -22,8 +23,6 @@ SECONDS_TO_END = 5.0
 """How long the workers' process may take to end before it is killed."""
 JUST_BEGUN = 0.25
 """The share of a run up to which another one may still join it on its core."""
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-"""Set for the workers, so that no library starts threads before they are forked."""
 
 
 def execute(
@@ -32,11 +31,12 @@ def execute(
     device: str,
     data_dir: str | None,
     workers: int | None = None,
+    threads: int = 1,
     report: Report | None = None,
 ) -> Iterator[RunResult]:
-    """As many runs at once as there are cores (or `workers`), each in a worker process with one thread; workers are reused.
+    """As many runs at once as there are cores (or `workers`), each in a worker process; fewer runs share the cores.
 
-    Everything is checked, by the workers, before it returns; this process never imports torch. A worker that is killed
+    Workers are reused. Everything is checked, by the workers, before it returns; this process never imports torch. A worker that is killed
     costs the run it was at, which fails; another takes its place. Closing the iterator ends all workers.
     Raises: InitbenchError for what would make a job impossible.
     """
@@ -44,7 +44,7 @@ def execute(
         from initbench.engines import serial
 
         return serial.execute(jobs, device=device, data_dir=data_dir, report=report)
-    crew = Crew(device, data_dir)
+    crew = Crew(Setting(device, data_dir, threads))
     with ExitStack() as unless_it_works:
         unless_it_works.callback(crew.dismiss)
         team = [crew.hire() for _ in range(max(1, min(workers or cores(), len(jobs))))]
@@ -58,7 +58,7 @@ class Worker:
     """A worker process, what it has been asked for and not yet answered, and how far it is with the first of that."""
 
     process: int
-    connection: "Connection[Request, Answer]"
+    connection: "Connection[Setting | Request, Answer]"
     asked: deque[Request] = field(default_factory=deque)
     done_fraction: float = 0.0
 
@@ -74,36 +74,20 @@ class Worker:
 class Crew:
     """The worker processes of one call of `execute`: on Linux forked by one process that has imported torch, else on their own."""
 
-    def __init__(self, device: str, data_dir: str | None) -> None:
-        self.device, self.data_dir = device, data_dir
-        self.forks = sys.platform == "linux"
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
         self.started: dict[int, subprocess.Popen[bytes]] = {}
-        self.control = self._start("fork")[1] if self.forks else None
+        self.control = self._started(head_start.taken()) if sys.platform == "linux" else None
 
-    def _start(self, mode: str) -> tuple[int, socket.socket]:
-        """Starts a process in a group of its own, so that Ctrl-C reaches only this one; gives its id and our end of the socket."""
-        ours, theirs = socket.socketpair()
-        code = (
-            f"import sys; sys.path[:] = {sys.path!r}; from initbench.engines.zygote import main; "
-            f"main({theirs.fileno()}, {self.device!r}, {self.data_dir!r}, {mode!r})"
-        )
-        process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdin=subprocess.DEVNULL,
-            stdout=2,
-            pass_fds=[theirs.fileno()],
-            process_group=0,
-            env={**os.environ, **ONE_THREAD},
-        )
-        theirs.close()
-        self.started[process.pid] = process
-        return process.pid, ours
+    def _started(self, new: head_start.Started) -> socket.socket:
+        self.started[new.process.pid] = new.process
+        return new.socket
 
     def hire(self) -> Worker:
         """A new worker. Raises: NotThereError when none can be started."""
         if self.control is None:
-            process, ours = self._start("work")
-            return Worker(process, Connection(ours.detach()))
+            new = head_start.start("work")
+            return self._with_setting(new.process.pid, self._started(new))
         try:
             self.control.sendall(FORK)
             answer, descriptors, _, _ = socket.recv_fds(self.control, ID_BYTES, 1)
@@ -111,7 +95,13 @@ class Crew:
             descriptors = []
         if not descriptors:
             raise NotThereError("The worker processes cannot be started; their message is above. Try: --engine serial")
-        return Worker(int.from_bytes(answer, "little"), Connection(descriptors[0]))
+        return self._with_setting(int.from_bytes(answer, "little"), socket.socket(fileno=descriptors[0]))
+
+    def _with_setting(self, process: int, ours: socket.socket) -> Worker:
+        worker = Worker(process, Connection(ours.detach()))
+        with contextlib.suppress(OSError):
+            worker.connection.send(self.setting)
+        return worker
 
     def fate(self, worker: Worker) -> str:
         """How a worker that is gone ended, in words."""

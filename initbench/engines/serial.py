@@ -13,6 +13,7 @@ def execute(
     device: str,
     data_dir: str | None,
     workers: int | None = None,  # noqa: ARG001 - there is only this process
+    threads: int = 1,  # noqa: ARG001 - always one
     report: Report | None = None,
 ) -> Iterator[RunResult]:
     """One run after another in this process, one thread on the CPU; the engine for an accelerator.

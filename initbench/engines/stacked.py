@@ -13,6 +13,7 @@ def execute(
     device: str,
     data_dir: str | None,
     workers: int | None = None,  # noqa: ARG001 - there is only this process
+    threads: int = 1,  # noqa: ARG001 - always one
     report: Report | None = None,
 ) -> Iterator[RunResult]:
     """All runs that differ only in scheme, seed and numbers train as one in this process; made for an accelerator.

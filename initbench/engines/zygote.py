@@ -1,10 +1,11 @@
 """The process that imports torch once and forks the workers of the engine `processes`; and what a worker does.
 
-Started by `processes` with one end of a socket. On Linux a byte on the socket asks for a fork of this process, which by
+Started by `head_start` with one end of a socket. On Linux a byte on the socket asks for a fork of this process, which by
 then has everything imported and has computed nothing; elsewhere, where forking is not safe, this process is the worker.
 """
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -23,6 +24,15 @@ FORK, FATE = b"f", b"?"
 ID_BYTES = 8
 RATHER_THIS = "500"
 """When memory runs out, Linux shall end a worker rather than the process that has the results."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a worker is told first: where it finds device and data, and how many threads a run has."""
+
+    device: str
+    data_dir: str | None
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -51,21 +61,26 @@ Request = Check | Run
 Answer = Checked | Progress | RunResult
 
 
-def main(descriptor: int, device: str, data_dir: str | None, mode: str) -> None:
-    """Where the process starts; `mode` is `fork` or `work`, and `descriptor` its end of the socket."""
+def main(descriptor: int, mode: str) -> None:
+    """Where the process starts; `mode` is `fork` or `work`, and `descriptor` its end of the socket.
+
+    Until everything is imported, which makes no garbage but much to look through, garbage collection is off.
+    """
     import initbench.training.worker  # noqa: F401 - imported here so that no forked worker has to
 
     for kind in catalog.FOLDERS:
         catalog.entries(kind)
     provenance.environment()
+    gc.freeze()
+    gc.enable()
     if mode == "work":
-        work(descriptor, device, data_dir)
+        work(descriptor)
     else:
-        fork_on_request(descriptor, device, data_dir)
+        fork_on_request(descriptor)
     os._exit(0)
 
 
-def fork_on_request(descriptor: int, device: str, data_dir: str | None) -> None:
+def fork_on_request(descriptor: int) -> None:
     """Forks a worker for each `FORK` on the socket; when the socket closes, ends them."""
     control = socket.socket(fileno=descriptor)
     workers: set[int] = set()
@@ -82,7 +97,7 @@ def fork_on_request(descriptor: int, device: str, data_dir: str | None) -> None:
             if process == 0:
                 control.close()
                 ours.close()
-                work(theirs.detach(), device, data_dir)
+                work(theirs.detach())
                 os._exit(0)
             theirs.close()
             workers.add(process)
@@ -93,19 +108,21 @@ def fork_on_request(descriptor: int, device: str, data_dir: str | None) -> None:
             os.kill(process, signal.SIGKILL)
 
 
-def work(descriptor: int, device: str, data_dir: str | None) -> None:
-    """Answers requests until the other end closes."""
+def work(descriptor: int) -> None:
+    """Is told its setting, then answers requests until the other end closes."""
     from initbench.training.devices import small_runs
 
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(RATHER_THIS)
     connection = Connection(descriptor)
-    with contextlib.suppress(EOFError, OSError), small_runs():
-        while True:
-            connection.send(_answer(connection.recv(), connection, device, data_dir))
+    with contextlib.suppress(EOFError, OSError):
+        setting: Setting = connection.recv()
+        with small_runs(setting.threads):
+            while True:
+                connection.send(_answer(connection.recv(), connection, setting))
 
 
-def _answer(request: Request, connection: "Connection[Answer, Request]", device: str, data_dir: str | None) -> Answer:
+def _answer(request: Request, connection: "Connection[Answer, Request]", setting: Setting) -> Answer:
     from initbench.training.worker import check, run_job
 
     if isinstance(request, Run):
@@ -114,9 +131,9 @@ def _answer(request: Request, connection: "Connection[Answer, Request]", device:
         def stepped(done: int, total: int) -> None:
             connection.send(Progress(job_id, done, total))
 
-        return run_job(request.job, job_id, device=device, data_dir=data_dir, report=stepped)
+        return run_job(request.job, job_id, device=setting.device, data_dir=setting.data_dir, report=stepped)
     try:
-        check(request.job, device=device, data_dir=data_dir)
+        check(request.job, device=setting.device, data_dir=setting.data_dir)
     except InitbenchError as error:
         return Checked(error)
     return Checked(None)

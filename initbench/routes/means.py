@@ -2,13 +2,16 @@
 
 import threading
 
-from initbench import provenance
+from initbench import head_start, provenance
 from initbench.config import Execution
+
+MOST_THREADS = 8
+"""For networks as small as these more would wait for each other; measured with two, the rest is caution."""
 
 
 def device_of(name: str) -> str:
     """The device that `auto` means; torch is asked only where an accelerator may be."""
-    if name == "cpu" or (name == "auto" and not provenance.accelerator_possible()):
+    if name == "cpu" or (name == "auto" and not head_start.accelerator_possible()):
         return "cpu"
     from initbench.training.devices import choose_device
 
@@ -16,15 +19,17 @@ def device_of(name: str) -> str:
 
 
 def engine_of(execution: Execution, runs: int, device: str) -> str:
-    """Several runs: one worker a core on the CPU, all as one on CUDA; else one after the other. Measured in docs/performance.md."""
+    """On the CPU worker processes, on CUDA all runs as one; else one after the other. Measured in docs/performance.md."""
     if execution.engine != "auto":
         return execution.engine
-    if runs < 2:
-        return "serial"
     if device.startswith("cuda"):
-        return "stacked"
-    workers = execution.jobs or provenance.cores()
-    return "processes" if device == "cpu" and workers > 1 else "serial"
+        return "stacked" if runs > 1 else "serial"
+    return "processes" if device == "cpu" else "serial"
+
+
+def threads_of(execution: Execution, runs: int) -> int:
+    """Threads of each run: fewer runs than cores share these, unless the user says how many go at once, each on a core."""
+    return 1 if execution.jobs else max(1, min(MOST_THREADS, provenance.cores() // max(1, runs)))
 
 
 def import_ahead(engine: str) -> None:

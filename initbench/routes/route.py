@@ -18,7 +18,7 @@ from initbench.config import Execution, ExperimentConfig, Job, View, parse_ref
 from initbench.errors import ConfigError, StorageError
 from initbench.questions import studies
 from initbench.results import RunResult
-from initbench.routes.means import device_of, engine_of, import_ahead
+from initbench.routes.means import device_of, engine_of, import_ahead, threads_of
 from initbench.statistics.findings import Summary
 from initbench.statistics.outcomes import find_metric
 
@@ -192,6 +192,7 @@ def _run_missing(steps: Plan, watch: Watch | None) -> None:
         device=device,
         data_dir=steps.execution.data_dir,
         workers=steps.execution.jobs,
+        threads=threads_of(steps.execution, len(steps.jobs)),
         report=watch.progress if watch else None,
     )
     begun = False

@@ -42,30 +42,30 @@ def device_name(device: torch.device) -> str:
 
 
 @contextlib.contextmanager
-def small_runs() -> Iterator[None]:
-    """Within: one thread a process, denormal numbers are zero, glibc keeps freed memory, and CUDA multiplies in full float32.
+def small_runs(threads: int = 1) -> Iterator[None]:
+    """Within: so many threads a process, denormal numbers are zero, glibc keeps freed memory, and CUDA multiplies in full float32.
 
-    Every engine runs its jobs within, so that the same job gives the same bytes in each. Denormals are flushed because
+    Every engine runs its jobs within, so that the same job with one thread gives the same bytes in each. Denormals are flushed because
     arithmetic with them is up to a hundred times slower, and a signal that has vanished that far is gone.
     """
     torch.set_flush_denormal(True)
     keep_freed_memory()
     try:
-        with one_thread(), products("ieee"):
+        with thread_count(threads), products("ieee"):
             yield
     finally:
         torch.set_flush_denormal(False)
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Within, torch computes on one thread of the CPU."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def thread_count(threads: int) -> Iterator[None]:
+    """Within, torch computes on so many threads of the CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

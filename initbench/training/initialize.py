@@ -11,7 +11,7 @@ from initbench.nn.layers import WeightLayer, explain, weight_layers
 from initbench.nn.naming import parameters_of, refuse_unused, refuse_without_storage
 from initbench.results import InitReport
 from initbench.schemes import InitContext, Layerwise, Need, Scheme
-from initbench.training.devices import one_thread
+from initbench.training.devices import thread_count
 
 Batch = Callable[[int, int], tuple[Tensor, Tensor]]
 
@@ -55,7 +55,7 @@ def initialize(
         find_layers=find_layers,
     )
     refuse_missing(chosen, context)
-    with one_thread():
+    with thread_count(1):
         report = chosen.apply(model, context)
     if not isinstance(report, InitReport):
         raise ConfigError(f"apply() of the scheme '{scheme.name}' gives {a_or_an(type(report).__name__)}. It must return an InitReport.")
