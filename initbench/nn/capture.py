@@ -1,17 +1,19 @@
 """Statistics of the signal in one forward and backward pass; the model, its buffers and all random state stay as they are."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from initbench.nn.follow import Follower
 from initbench.nn.layers import WeightLayer
 from initbench.nn.marks import Use
+from initbench.nn.onednn import linear
 from initbench.nn.watch import followed, untouched
 
 MEASURED = ("pre_activation", "activation", "gradient", "weight", "weight_gradient")
@@ -22,6 +24,13 @@ CHUNK = 2**18
 
 ROUNDING = 1e-13
 """A variance below this share of the mean square is rounding of a constant."""
+
+
+SAFE = (1e-12, 1e15)
+"""Norms whose squares float32 can hold, also those of single elements that matter."""
+
+CLOSE_TO_ZERO = 0.01
+"""Share of the mean square up to which the square of the mean takes no digit from the variance."""
 
 
 class Scratch:
@@ -66,6 +75,18 @@ def sums(values: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor, int]:
     return totals[0].sum(), torch.linalg.vector_norm(totals[1]), count
 
 
+def matrix_sums(values: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor, int]:
+    """As `sums`, four times as fast where rows can be summed in float32: on a CPU, within its range, with a mean close to zero."""
+    values = values.detach()
+    if values.device.type == "cpu" and values.dtype == torch.float32 and values.dim() > 1 and values.numel():
+        rows = values.flatten(1)
+        total = rows.sum(1).sum(dtype=torch.float64)
+        norm = torch.linalg.vector_norm(torch.linalg.vector_norm(rows, dim=1), dtype=torch.float64)
+        if SAFE[0] < float(norm) < SAFE[1] and float(total) ** 2 < CLOSE_TO_ZERO * rows.numel() * float(norm) ** 2:
+            return total, norm, rows.numel()
+    return sums(values, scratch)
+
+
 def moments(sum_: Tensor, norm: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and population variance from what `sums` gives, for any number of tensors at once."""
     mean, square = sum_ / count, norm.square() / count
@@ -103,6 +124,10 @@ class Signal:
     def add(self, name: str, values: Tensor) -> None:
         """Takes up the moments of a tensor under a name."""
         self.scalars[f"{name} sum"], self.scalars[f"{name} norm"], self.counts[name] = sums(values, self._scratch)
+
+    def add_matrix(self, name: str, values: Tensor) -> None:
+        """As `add`, for weights and their gradients."""
+        self.scalars[f"{name} sum"], self.scalars[f"{name} norm"], self.counts[name] = matrix_sums(values, self._scratch)
 
     def add_alive(self, values: Tensor, unit_dim: int) -> None:
         """Takes up how many elements and units of an activation are not zero."""
@@ -168,6 +193,9 @@ class _Capture(Follower):
         self._layers = layers
         self._rows = {layer.parameter: row for row, layer in enumerate(layers)}
         self._first: dict[str, int] = {}
+
+    def result(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return (linear if func is functional.linear else func)(*args, **kwargs)
 
     def on_output(self, use: Use, output: Tensor) -> None:
         row = self._row(use)

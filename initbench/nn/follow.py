@@ -37,6 +37,10 @@ class Follower(TorchFunctionMode):
     def on_activation(self, uses: frozenset[int], output: Tensor) -> None:
         """Called with the activation of these uses (once more where it turns out to go on)."""
 
+    def result(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a function gives that is followed; called outside of this mode."""
+        return func(*args, **kwargs)
+
     def start(self, inputs: object) -> None:
         """Marks the model's inputs."""
         for tensor in ops.tensors_in(inputs):
@@ -109,7 +113,7 @@ class Follower(TorchFunctionMode):
             others=tuple(tensor for tensor in given if id(tensor) not in known),
         )
         chains = {id(tensor): node.chain for tensor, node in nodes}
-        result = func(*args, **kwargs)
+        result = self.result(func, args, kwargs)
         for output in ops.tensors_in(result):
             self._mark_output(call, chains, given, output)
         return result

@@ -5,6 +5,7 @@ The object-oriented interface on bare canvases, without pyplot, which would cost
 
 from __future__ import annotations
 
+import gc
 import io
 import math
 import sys
@@ -73,7 +74,7 @@ def draw_all(plots: Sequence[Plot]) -> list[dict[str, bytes]]:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    with ProcessPoolExecutor(min(cores(), len(plots)), mp_context=get_context("fork")) as pool:
+    with ProcessPoolExecutor(min(cores(), len(plots)), mp_context=get_context("fork"), initializer=gc.disable) as pool:
         return list(pool.map(draw, plots))
 
 

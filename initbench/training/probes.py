@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from initbench.nn.capture import captured, columns, wide_type
+from initbench.nn.capture import Scratch, captured, columns, matrix_sums
 from initbench.nn.layers import WeightLayer
 from initbench.nn.operations import tensors_in
 from initbench.results import LayerStats
@@ -53,9 +53,9 @@ def measure(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, l
             for index, got in zip(wanted, computed, strict=True):
                 gradients[index] = got
     for signal, weight, gradient in zip(forward.signals, weights, gradients, strict=True):
-        signal.add("weight", weight)
+        signal.add_matrix("weight", weight)
         if gradient is not None:
-            signal.add("weight_gradient", gradient)
+            signal.add_matrix("weight_gradient", gradient)
     found = columns(forward.signals, inputs)
     found["weight_gradient_norm"] = found["weight_gradient_norm"] / len(inputs)
     return torch.column_stack([found[name] for name in COLUMNS])
@@ -72,8 +72,11 @@ def copy_weights(layers: tuple[WeightLayer, ...]) -> list[Tensor]:
 
 def update_ratios(layers: tuple[WeightLayer, ...], before: Sequence[Tensor]) -> Tensor:
     """Norm of what changed since `copy_weights` over the norm of the weight before, (layers,) on the device."""
-    pairs = zip(layers, before, strict=True)
-    return torch.stack([_norm(layer.weight.detach() - old) / _norm(old) for layer, old in pairs])
+    scratch, found = Scratch(), []
+    for layer, old in zip(layers, before, strict=True):
+        size = matrix_sums(old, scratch)[1]
+        found.append(matrix_sums(old.sub_(layer.weight.detach()), scratch)[1] / size)
+    return torch.stack(found)
 
 
 def to_stats(layers: tuple[WeightLayer, ...], records: Sequence[ProbeRecord]) -> tuple[LayerStats, ...]:
@@ -85,7 +88,3 @@ def to_stats(layers: tuple[WeightLayer, ...], records: Sequence[ProbeRecord]) ->
             named = dict(zip((*COLUMNS, "update_ratio"), row, strict=True))
             stats.append(LayerStats(step=record.step, layer=layer.name, position=layer.position, **named))
     return tuple(stats)
-
-
-def _norm(values: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(values.detach(), dtype=wide_type(values))  # type: ignore[no-any-return]

@@ -1,0 +1,71 @@
+"""Linear layers on a CPU by oneDNN, where torch's own way is slower.
+
+torch multiplies float32 matrices with MKL, which stays with AVX2 on an AMD processor even if that has AVX-512. oneDNN, which is
+part of torch too, uses it: about twice as fast. docs/performance.md has the figures.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LEAST_PRODUCTS = 3_000_000
+"""Multiplications in a layer from which the faster product outweighs calling it from Python."""
+
+
+@cache
+def multiplies_faster() -> bool:
+    """Whether oneDNN multiplies matrices faster here than what torch calls for it, as far as that was measured: AMD with AVX-512.
+
+    A rule and not a measurement, so that a machine gives the same numbers each time.
+    """
+    if not torch.backends.mkl.is_available() or not torch.backends.mkldnn.is_available():
+        return False
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return False
+    try:
+        maker = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        few = torch.arange(6.0).view(2, 3)
+        return "AuthenticAMD" in maker and torch.equal(_product(few, few), few @ few.mT)
+    except (OSError, AttributeError, RuntimeError):
+        return False
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`functional.linear`, by oneDNN where that is faster: x (..., in), weight (out, in), bias (out,); differentiable, also twice."""
+    if x.numel() * weight.shape[0] < LEAST_PRODUCTS or not _suits(x, weight) or not multiplies_faster():
+        return functional.linear(x, weight, bias)
+    return _Linear.apply(x, weight, bias)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def _suits(x: Tensor, weight: Tensor) -> bool:
+    """Float32 on a CPU, outside of autocast and of `torch.func`, whose functions look into each operation."""
+    plain = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and x.dim() > 1
+    return plain and not torch.is_autocast_enabled("cpu") and not torch._C._are_functorch_transforms_active()
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (..., in) times the transposed weight (out, in), plus the bias, by oneDNN; not differentiable."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        of_input, of_weight, of_bias = ctx.needs_input_grad
+        rows, inputs = gradient.reshape(-1, gradient.shape[-1]), x.reshape(-1, x.shape[-1])
+        product = functional.linear if torch.is_grad_enabled() else _product
+        return (
+            product(gradient, weight.mT) if of_input else None,
+            product(rows.mT, inputs.mT) if of_weight else None,
+            rows.sum(0) if of_bias else None,
+        )
