@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 from training_support import jobs_of
 
+from initbench import provenance
+from initbench.config import Execution
 from initbench.engines import processes, serial, to_check
 from initbench.errors import ConfigError, DataError
 from initbench.results import RunStatus
+from initbench.routes.means import engine_of, threads_of
 
 HERE = Path(__file__).parent
 needs_processes = pytest.mark.skipif(sys.platform == "win32", reason="the engine processes is the engine serial there")
@@ -44,6 +47,25 @@ def gone(process, seconds=10):
     while alive(process) and time.monotonic() < end:
         time.sleep(0.02)
     return not alive(process)
+
+
+def test_fewer_runs_than_cores_share_them(monkeypatch):
+    monkeypatch.setattr(provenance, "cores", lambda: 12)
+    alone = Execution()
+    assert [threads_of(alone, runs) for runs in (0, 1, 2, 4, 5, 12, 100)] == [8, 8, 6, 3, 2, 1, 1]
+    assert threads_of(Execution(jobs=1), 1) == 1
+    assert [engine_of(alone, runs, device) for runs in (1, 2) for device in ("cpu", "cuda:0", "mps")] == [
+        "processes", "serial", "serial", "processes", "stacked", "serial"
+    ]  # fmt: skip
+    assert engine_of(Execution(engine="serial"), 2, "cpu") == "serial"
+
+
+@needs_processes
+def test_a_run_with_two_threads_gives_the_same_within_rounding():
+    jobs = jobs_of("kaiming", train={"steps": 5, "batch_size": 64})
+    (one,), (two,) = (collect(processes, jobs, workers=1, threads=threads).values() for threads in (1, 2))
+    assert (one.provenance["threads"], two.provenance["threads"]) == ("1", "2")
+    assert two.train_losses == pytest.approx(one.train_losses, rel=1e-4)
 
 
 def test_both_engines_give_the_same_results():
@@ -141,6 +163,8 @@ import sys
 from contextlib import closing
 sys.path.insert(0, {here!r})
 from training_support import jobs_of
+from initbench import provenance
+from initbench.config import Execution
 from initbench.engines import processes
 
 jobs = jobs_of("kaiming", seeds=(0, 1), train={{"steps": 500_000, "batch_size": 32}}, probe={{"every_steps": 500_000}})

@@ -249,6 +249,8 @@ def test_auto_is_always_some_device():
 
 def test_small_runs_have_one_thread_and_give_the_threads_back():
     threads = torch.get_num_threads()
+    with small_runs(2):
+        assert torch.get_num_threads() == 2
     with small_runs():
         assert torch.get_num_threads() == 1
         assert (torch.tensor([1e-30]) * torch.tensor([1e-12])).item() == 0.0

@@ -22,7 +22,7 @@ def multiplies_faster() -> bool:
 
     A rule and not a measurement, so that a machine gives the same numbers each time.
     """
-    if not torch.backends.mkl.is_available() or not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkl.is_available() or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         return False
@@ -38,7 +38,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`functional.linear`, by oneDNN where that is faster: x (..., in), weight (out, in), bias (out,); differentiable, also twice."""
     if x.numel() * weight.shape[0] < LEAST_PRODUCTS or not _suits(x, weight) or not multiplies_faster():
         return functional.linear(x, weight, bias)
-    return _Linear.apply(x, weight, bias)  # type: ignore[no-any-return,no-untyped-call]
+    return _Linear.apply(x, weight, bias)  # type: ignore[no-any-return]
 
 
 def _suits(x: Tensor, weight: Tensor) -> bool:
@@ -48,7 +48,7 @@ def _suits(x: Tensor, weight: Tensor) -> bool:
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (..., in) times the transposed weight (out, in), plus the bias, by oneDNN; not differentiable."""
+    """Inputs (..., in) times the transposed weight (out, in), plus the bias, by oneDNN; not differentiable."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
 
 

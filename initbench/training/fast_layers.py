@@ -51,7 +51,7 @@ class FastLayers:
 
 def fast_layers(model: nn.Module, device: torch.device, precision: str) -> AbstractContextManager[None]:
     """`FastLayers` where it applies: float32 on a CPU, in a torch that has oneDNN. Elsewhere nothing is changed."""
-    if device.type != "cpu" or precision == "bfloat16" or not torch.backends.mkldnn.is_available():
+    if device.type != "cpu" or precision == "bfloat16" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return nullcontext()
     return FastLayers(model)
 
@@ -69,9 +69,13 @@ def _steps(modules: Sequence[nn.Module]) -> Steps:
     end = next((place for place in range(first, len(modules)) if not _stays(modules[place])), len(modules))
     while end > first and not any(isinstance(module, nn.MaxPool2d) for module in modules[_last_convolution(modules, end) : end]):
         end = _last_convolution(modules, end)
-    if end <= first or modules[first].in_channels > FEW_CHANNELS:
+    if end <= first or not _takes_images(modules[first]):
         return ()
     return (False, modules[:first]), (True, modules[first:end]), (False, modules[end:])
+
+
+def _takes_images(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and module.in_channels <= FEW_CHANNELS
 
 
 def _last_convolution(modules: Sequence[nn.Module], end: int) -> int:

@@ -1,0 +1,223 @@
+"""Layers by oneDNN: the same values and gradients as torch's own, where they apply, and nothing changed elsewhere."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from initbench.config import Ref
+from initbench.models.building import build_model
+from initbench.nn import onednn
+from initbench.training import fast_layers as fast
+from initbench.training.fast_layers import FastLayers, fast_layers
+
+needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+
+
+@pytest.fixture
+def by_onednn(monkeypatch):
+    """Every linear layer goes by oneDNN; gives how many products that took so far."""
+    monkeypatch.setattr(onednn, "LEAST_PRODUCTS", 0)
+    monkeypatch.setattr(onednn, "multiplies_faster", lambda: True)
+    monkeypatch.setattr(fast, "multiplies_faster", lambda: True)
+    taken, product = [], onednn._product
+    monkeypatch.setattr(onednn, "_product", lambda *tensors: taken.append(1) or product(*tensors))
+    return lambda: len(taken)
+
+
+def random(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@needs_onednn
+@pytest.mark.parametrize("shape", [(5, 7), (2, 3, 7), (2, 1, 4, 7)])
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_linear_layer_by_onednn_has_the_values_and_gradients_of_torchs_own(by_onednn, shape, biased):
+    found = []
+    for linear in (functional.linear, onednn.linear):
+        x, weight, bias = (random(*size, seed=number).requires_grad_() for number, size in enumerate((shape, (4, 7), (4,))))
+        out = linear(x, weight, bias if biased else None)
+        given = [x, weight, bias] if biased else [x, weight]
+        found.append([out, *torch.autograd.grad(out, given, random(*out.shape, seed=9))])
+    assert by_onednn() == 3
+    for plain, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+
+
+@needs_onednn
+def test_only_what_needs_a_gradient_gets_one(by_onednn):
+    x, weight = random(3, 5), random(4, 5, seed=1).requires_grad_()
+    onednn.linear(x, weight).sum().backward()
+    assert by_onednn() == 2
+    torch.testing.assert_close(weight.grad, x.sum(0).expand(4, 5))
+
+
+@needs_onednn
+def test_a_linear_layer_by_onednn_can_be_differentiated_twice(by_onednn):
+    found = []
+    for linear in (functional.linear, onednn.linear):
+        x, weight = random(3, 5).requires_grad_(), random(4, 5, seed=1).requires_grad_()
+        (slope,) = torch.autograd.grad(linear(x, weight).tanh().sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(slope.square().sum(), [x, weight]))
+    for plain, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+
+
+@needs_onednn
+def test_other_types_and_torchs_transformations_keep_to_torchs_own(by_onednn):
+    x, weight = random(3, 5), random(4, 5, seed=1)
+    assert onednn.linear(x.double(), weight.double()).dtype == torch.float64
+    with torch.autocast("cpu", torch.bfloat16):
+        assert onednn.linear(x, weight).dtype == torch.bfloat16
+    assert torch.vmap(lambda one: onednn.linear(one, weight))(random(2, 3, 5)).shape == (2, 3, 4)
+    assert torch.func.grad(lambda one: onednn.linear(one, weight).sum())(x).shape == (3, 5)
+    assert onednn.linear(x[0], weight).shape == (4,)
+    assert by_onednn() == 0
+
+
+def test_few_products_keep_to_torchs_own(monkeypatch):
+    monkeypatch.setattr(onednn, "multiplies_faster", lambda: True)
+    monkeypatch.setattr(onednn, "_product", lambda *_: pytest.fail("it is not worth it"))
+    onednn.linear(random(10, 20), random(30, 20))
+
+
+@pytest.mark.parametrize(
+    ("capability", "processor", "faster"),
+    [("AVX512", "AuthenticAMD", True), ("AVX2", "AuthenticAMD", False), ("AVX512", "GenuineIntel", False)],
+)
+def test_whose_processor_multiplies_faster_is_a_rule(monkeypatch, tmp_path, capability, processor, faster):
+    (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {processor}\n")
+    monkeypatch.setattr(onednn, "Path", lambda _: tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    here = torch.backends.mkldnn.is_available()
+    assert onednn.multiplies_faster.__wrapped__() == (faster and here)
+
+
+MODELS = {
+    "mlp:depth=2,width=16": (1, 8, 8),
+    "cnn:channels=[4,6],kernel=3,pooling=max": (1, 12, 12),
+    "cnn:channels=[4,6,8],kernel=5,pooling=max,activation=gelu": (3, 16, 16),
+    "cnn:channels=[4,6],pooling=avg": (1, 12, 12),
+    "cnn:channels=[4,6],pooling=max,norm=batch": (1, 12, 12),
+    "cnn:channels=[4,6],pooling=max,dropout=0.3,head=global": (1, 12, 12),
+    "resnet:depth=8,width=4": (3, 8, 8),
+    "vit:depth=1,width=16": (3, 8, 8),
+}
+
+
+@needs_onednn
+@pytest.mark.parametrize("name", MODELS)
+def test_a_models_loss_and_gradients_are_the_same_within(by_onednn, name):
+    head, _, tail = name.partition(":")
+    plain = build_model(Ref.model_validate({"name": head, "params": _params(tail)}), MODELS[name], 10, 0)
+    if any(isinstance(module, nn.Conv2d) for module in plain.modules()):
+        plain = plain.to(memory_format=torch.channels_last)
+    ours, x, labels = copy.deepcopy(plain), random(6, *MODELS[name]), torch.arange(6)
+    losses = []
+    for model, context in ((plain, None), (ours, fast_layers(ours, torch.device("cpu"), "float32"))):
+        torch.manual_seed(3)
+        if context is None:
+            losses.append(functional.cross_entropy(model(x), labels))
+        else:
+            with context:
+                losses.append(functional.cross_entropy(model(x), labels))
+        losses[-1].backward()
+    assert by_onednn() > 0
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-6)
+    for (parameter, one), two in zip(plain.named_parameters(), ours.parameters(), strict=True):
+        scale = one.grad.abs().max().item()
+        torch.testing.assert_close(
+            two.grad, one.grad, rtol=1e-4, atol=1e-5 * scale + 1e-6, msg=lambda text, parameter=parameter: f"{parameter}: {text}"
+        )
+    for one, two in zip(plain.buffers(), ours.buffers(), strict=True):
+        torch.testing.assert_close(two, one)
+
+
+def _params(text):
+    from initbench.config import parse_ref
+
+    return parse_ref(f"x:{text}").params
+
+
+def chain(model):
+    """The modules that run in oneDNN's layout, by their class names."""
+    return [type(module).__name__ for inside, group in fast._steps(list(model)) if inside for module in group]
+
+
+def conv(channels, out=4):
+    return nn.Conv2d(channels, out, 3, padding=1)
+
+
+def test_a_chain_goes_from_the_images_to_the_last_pooling():
+    pool, relu = nn.MaxPool2d(2), nn.ReLU()
+    assert chain([conv(1), pool, relu, conv(4), pool, relu, nn.Flatten()]) == ["Conv2d", "MaxPool2d", "ReLU"] * 2
+    assert chain([conv(1), relu, conv(4), relu, pool, conv(4), relu, nn.Flatten()]) == ["Conv2d", "ReLU", "Conv2d", "ReLU", "MaxPool2d"]
+    assert chain([nn.Identity(), conv(3), pool, nn.BatchNorm2d(4), pool]) == ["Conv2d", "MaxPool2d"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        [],
+        [nn.Flatten(), nn.Linear(4, 4)],
+        [conv(1), nn.ReLU(), conv(4), nn.ReLU()],
+        [conv(16), nn.MaxPool2d(2)],
+        [nn.Conv2d(16, 16, 3, groups=16), nn.MaxPool2d(2)],
+        [conv(1), nn.BatchNorm2d(4), nn.MaxPool2d(2)],
+        [conv(1), nn.AvgPool2d(2)],
+        [conv(1), nn.MaxPool2d(2, ceil_mode=True)],
+        [conv(1), nn.MaxPool2d(2, dilation=2)],
+        [nn.Conv2d(1, 4, 3, padding=1, padding_mode="reflect"), nn.MaxPool2d(2)],
+        [conv(1).double(), nn.MaxPool2d(2)],
+    ],
+)
+def test_what_cannot_or_would_not_gain_is_left_alone(model):
+    assert chain(model) == []
+
+
+def test_what_somebody_watches_or_has_changed_is_left_alone():
+    watched = conv(1)
+    watched.register_forward_hook(lambda *_: None)
+    assert chain([watched, nn.MaxPool2d(2)]) == []
+
+    class Mine(nn.Conv2d):
+        pass
+
+    assert chain([Mine(1, 4, 3), nn.MaxPool2d(2)]) == []
+    layer = nn.Linear(3, 3)
+    layer.forward = lambda x: x + 1
+    with FastLayers(layer):
+        assert layer(torch.zeros(3)).tolist() == [1, 1, 1]
+    assert layer(torch.zeros(3)).tolist() == [1, 1, 1]
+
+
+@needs_onednn
+def test_outside_everything_is_as_it_was(by_onednn):
+    model = nn.Sequential(conv(1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2))
+    layers = FastLayers(model)
+    for _ in range(2):
+        with layers:
+            assert {"forward"} & set(vars(model)) == {"forward"} & set(vars(model[3])) == {"forward"}
+            assert not model(random(2, 1, 4, 4)).is_mkldnn
+        assert not any("forward" in vars(module) for module in model.modules())
+    with pytest.raises(ZeroDivisionError), layers:
+        raise ZeroDivisionError
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+@needs_onednn
+def test_images_without_a_batch_and_other_types_go_torchs_own_way():
+    model = nn.Sequential(conv(1), nn.MaxPool2d(2))
+    with FastLayers(model):
+        assert model(random(1, 4, 4)).shape == (4, 2, 2)
+    with FastLayers(wide := copy.deepcopy(model)):
+        assert wide.double()(random(2, 1, 4, 4).double()).dtype == torch.float64
+
+
+def test_other_devices_and_precisions_are_left_alone():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, device="meta"), nn.MaxPool2d(2))
+    assert not isinstance(fast_layers(model, torch.device("meta"), "float32"), FastLayers)
+    assert not isinstance(fast_layers(model, torch.device("cpu"), "bfloat16"), FastLayers)
