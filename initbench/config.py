@@ -160,7 +160,7 @@ class TrainConfig(Frozen):
         return self
 
 
-PROBE_IMAGES, FEW_PROBE_IMAGES, OFTEN_STEPS = 128, 32, 10
+PROBE_IMAGES, FEW_PROBE_IMAGES, OFTEN_STEPS = 128, 24, 10
 """Images in a probe, and where probes are fewer than so many steps apart; the cost of both is in docs/performance.md."""
 
 
@@ -173,7 +173,7 @@ class ProbeConfig(Frozen):
     batch_size: int | None = Field(
         default=None,
         ge=2,
-        description="training images in the fixed probe batch; default: 128, or 32 where it is more often than every 10 steps",
+        description="training images in the fixed probe batch; default: 128, or 24 where it is more often than every 10 steps",
     )
 
     @property

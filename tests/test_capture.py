@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from initbench.nn.capture import CHUNK, Scratch, alive, captured, columns, matrix_sums, moments, sums
+from initbench.nn.capture import captured
 from initbench.nn.layers import weight_layers
+from initbench.nn.sums import CHUNK, Scratch, alive, columns, matrix_sums, moments, sums
 
 
 def mean_and_variance(values):

@@ -272,5 +272,5 @@ def test_training_needs_neither_torch_optim_nor_the_compiler_behind_it():
 
 def test_probes_that_are_frequent_measure_fewer_images_unless_told():
     assert ProbeConfig().images == ProbeConfig(every_steps=10).images == 128
-    assert ProbeConfig(every_steps=9).images == 32
+    assert ProbeConfig(every_steps=9).images == 24
     assert ProbeConfig(every_steps=1, batch_size=500).images == 500

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
@@ -14,147 +13,10 @@ from initbench.nn.follow import Follower
 from initbench.nn.layers import WeightLayer
 from initbench.nn.marks import Use
 from initbench.nn.onednn import linear
+from initbench.nn.operations import tensors_in
+from initbench.nn.sums import Scratch, Signal
+from initbench.nn.tape import NotAsItWas, Replay, Take, Tape, parameters_in
 from initbench.nn.watch import followed, untouched
-
-MEASURED = ("pre_activation", "activation", "gradient", "weight", "weight_gradient")
-"""The tensors of a layer that are summed up; `captured` fills the first three."""
-
-CHUNK = 2**18
-"""Elements that are summed at once on a CPU: 2 MB in float64, which stays in the cache."""
-
-ROUNDING = 1e-13
-"""A variance below this share of the mean square is rounding of a constant."""
-
-
-SAFE = (1e-12, 1e15)
-"""Norms whose squares float32 can hold, also those of single elements that matter."""
-
-CLOSE_TO_ZERO = 0.01
-"""Share of the mean square up to which the square of the mean takes no digit from the variance."""
-
-
-class Scratch:
-    """Memory that sums are made in, kept from one tensor to the next: on a CPU, fresh pages cost more than the sums."""
-
-    def __init__(self) -> None:
-        self._memory: Tensor | None = None
-
-    def wide(self, values: Tensor) -> Tensor:
-        """At most `CHUNK` values in float64."""
-        return self._part(values.numel(), torch.float64).view(values.shape).copy_(values)
-
-    def signs(self, values: Tensor) -> Tensor:
-        """1 where a value is not zero, else 0."""
-        if values.device.type != "cpu" or values.dtype != torch.float32 or values.numel() > CHUNK:
-            return values.sign().abs_()
-        return torch.sign(values, out=self._part(values.numel(), torch.float32).view(values.shape)).abs_()
-
-    def _part(self, count: int, dtype: torch.dtype) -> Tensor:
-        if self._memory is None:
-            self._memory = torch.empty(CHUNK, dtype=torch.float64)
-        return self._memory.view(dtype)[:count]
-
-
-def sums(values: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor, int]:
-    """The sum of all elements and their Euclidean norm as float64 scalars on the device (float32 on MPS), and their number.
-
-    Float64 sums keep every magnitude that float32 can hold, so an exploding signal is still a number; two plain sums
-    are several times faster on one core than `torch.var_mean`.
-    """
-    values, count = values.detach(), values.numel()
-    if values.device.type != "cpu" or values.dtype == torch.float64 or not count:
-        wide = wide_type(values)
-        return values.sum(dtype=wide), torch.linalg.vector_norm(values, dtype=wide), count
-    if count <= CHUNK:
-        wide_values = scratch.wide(values)
-        return wide_values.sum(), torch.linalg.vector_norm(wide_values), count
-    flat = values.movedim(1, -1) if values.dim() == 4 and not values.is_contiguous() else values
-    parts: tuple[Tensor, ...] = flat.reshape(-1).split(CHUNK)  # type: ignore[no-untyped-call]
-    pieces = [(part.sum(), torch.linalg.vector_norm(part)) for part in map(scratch.wide, parts)]
-    totals = [torch.stack(column) for column in zip(*pieces, strict=True)]
-    return totals[0].sum(), torch.linalg.vector_norm(totals[1]), count
-
-
-def matrix_sums(values: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor, int]:
-    """As `sums`, four times as fast where rows can be summed in float32: on a CPU, within its range, with a mean close to zero."""
-    values = values.detach()
-    if values.device.type == "cpu" and values.dtype == torch.float32 and values.dim() > 1 and values.numel():
-        rows = values.flatten(1)
-        total = rows.sum(1).sum(dtype=torch.float64)
-        norm = torch.linalg.vector_norm(torch.linalg.vector_norm(rows, dim=1), dtype=torch.float64)
-        if SAFE[0] < float(norm) < SAFE[1] and float(total) ** 2 < CLOSE_TO_ZERO * rows.numel() * float(norm) ** 2:
-            return total, norm, rows.numel()
-    return sums(values, scratch)
-
-
-def moments(sum_: Tensor, norm: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and population variance from what `sums` gives, for any number of tensors at once."""
-    mean, square = sum_ / count, norm.square() / count
-    variance = square - mean.square()
-    return mean, torch.where(variance < ROUNDING * square, 0.0, variance)
-
-
-def alive(values: Tensor, unit_dim: int, scratch: Scratch) -> tuple[Tensor, Tensor, int]:
-    """The number of elements that are not exactly zero, the number of units that are zero throughout, and that of all units.
-
-    A unit is an index along `unit_dim`: a neuron, or a channel, dead when zero in every image at every position.
-    """
-    values = values.detach()
-    unit_dim %= max(1, values.dim())
-    others = [dim for dim in range(values.dim()) if dim != unit_dim]
-    counts = scratch.signs(values)
-    counts = counts.sum(others, dtype=torch.float32) if others else counts.to(torch.float32)
-    wide = wide_type(values)
-    return counts.sum(dtype=wide), counts.eq(0).sum(dtype=wide), counts.numel()
-
-
-def wide_type(values: Tensor) -> torch.dtype:
-    """The type that sums run in: float64 where the device has it."""
-    return torch.float32 if values.device.type == "mps" else torch.float64
-
-
-class Signal:
-    """The sums of one layer's signal: scalars on the device, and how many elements went into each."""
-
-    def __init__(self, scratch: Scratch) -> None:
-        self._scratch = scratch
-        self.scalars: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
-
-    def add(self, name: str, values: Tensor) -> None:
-        """Takes up the moments of a tensor under a name."""
-        self.scalars[f"{name} sum"], self.scalars[f"{name} norm"], self.counts[name] = sums(values, self._scratch)
-
-    def add_matrix(self, name: str, values: Tensor) -> None:
-        """As `add`, for weights and their gradients."""
-        self.scalars[f"{name} sum"], self.scalars[f"{name} norm"], self.counts[name] = matrix_sums(values, self._scratch)
-
-    def add_alive(self, values: Tensor, unit_dim: int) -> None:
-        """Takes up how many elements and units of an activation are not zero."""
-        self.scalars["alive"], self.scalars["dead"], self.counts["units"] = alive(values, unit_dim, self._scratch)
-
-    def same(self, name: str, other: str) -> None:
-        """Says that `name` is the tensor that is known as `other`."""
-        for kind in ("sum", "norm"):
-            self.scalars[f"{name} {kind}"] = self.scalars[f"{other} {kind}"]
-        self.counts[name] = self.counts[other]
-
-
-def columns(signals: list[Signal], like: Tensor) -> dict[str, Tensor]:
-    """All that was taken up, as one vector (layers,) a quantity on the device of `like`; NaN where there is nothing."""
-    names = [f"{name} {kind}" for kind in ("sum", "norm") for name in MEASURED] + ["alive", "dead"]
-    wide, size = wide_type(like), len(MEASURED)
-    missing = torch.full((), torch.nan, dtype=wide, device=like.device)
-    cells = torch.stack([signal.scalars.get(name, missing) for name in names for signal in signals]).view(len(names), len(signals))
-    counts = torch.tensor([[max(1, signal.counts.get(name, 1)) for signal in signals] for name in (*MEASURED, "units")], dtype=wide)
-    counts = counts.to(like.device)
-    means, variances = moments(cells[:size], cells[size : 2 * size], counts[:size])
-    found: dict[str, Tensor] = {}
-    for row, name in enumerate(MEASURED):
-        found[f"{name}_mean"], found[f"{name}_variance"], found[f"{name}_norm"] = means[row], variances[row], cells[size + row]
-    found["zero_fraction"] = 1 - cells[-2] / counts[MEASURED.index("activation")]
-    found["dead_fraction"] = cells[-1] / counts[-1]
-    return found
 
 
 @dataclass(frozen=True)
@@ -166,60 +28,124 @@ class Captured:
 
 
 @contextmanager
-def captured(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor) -> Iterator[Captured]:
+def captured(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, tape: Tape | None = None) -> Iterator[Captured]:
     """Runs the model on a batch; a backward pass within completes the statistics with those of the gradients.
 
     Norms use batch statistics and dropout is off. Everything is measured the moment it is there, so that functions that
     work in place change nothing. A weight that is used several times is measured at its first use; the products inside
-    a recurrent module are hidden, its last layer's weights have its states as their activation.
+    a recurrent module are hidden, its last layer's weights have its states as their activation. With a `tape`, kept from one
+    call to the next for the same model and layers, only the first pass is followed.
     """
-    watch = _Capture(model, layers)
+    with untouched(model, "batch"):
+        taker = _Taker(len(layers))
+        try:
+            output = _again(model, inputs, tape, taker) if tape is not None and tape.complete else None
+            if output is None:
+                taker.forget()
+                watch = _Capture(model, layers, taker, tape)
+                output = followed(model, watch, inputs)
+                watch.end()
+            yield Captured(output, taker.signals)
+        finally:
+            taker.forget()
+
+
+def _again(model: nn.Module, inputs: Tensor, tape: Tape, taker: "_Taker") -> Any:
+    """What the model gives, with everything taken as the tape says; None where the pass is not the one on the tape."""
+    replay = Replay(tape, taker.take)
     try:
-        with untouched(model, "batch"):
-            yield Captured(followed(model, watch, inputs), watch.signals)
-    finally:
-        for handle in watch.handles:
+        with replay:
+            output = model(inputs)
+    except NotAsItWas:
+        return None
+    return output if replay.finished() else None
+
+
+class _Taker:
+    """Takes the statistics of each layer's signal as it comes by, and of its gradient in a later backward pass."""
+
+    def __init__(self, layers: int) -> None:
+        self._layers = layers
+        self.forget()
+
+    def forget(self) -> None:
+        """Begins anew; gradients are no longer waited for."""
+        for handle in getattr(self, "_handles", ()):
             handle.remove()
+        self._handles: list[RemovableHandle] = []
+        scratch = Scratch()
+        self.signals = [Signal(scratch) for _ in range(self._layers)]
+
+    def take(self, take: Take, output: Tensor) -> None:
+        """Measures a tensor."""
+        signal = self.signals[take.row]
+        signal.add("activation" if take.activation else "pre_activation", output)
+        if take.alone:
+            signal.same("activation", "pre_activation")
+        if take.activation or take.alone:
+            signal.add_alive(output, take.unit_dim)
+        if not take.activation and output.requires_grad:
+
+            def of_gradient(gradient: Tensor) -> None:
+                signal.add("gradient", gradient)
+
+            self._handles.append(output.register_hook(of_gradient))  # type: ignore[no-untyped-call]
 
 
 class _Capture(Follower):
-    """Takes the statistics of each layer as the signal comes by."""
+    """Finds out where the signal of each layer comes by, has it taken, and notes it on the tape."""
 
-    def __init__(self, model: nn.Module, layers: tuple[WeightLayer, ...]) -> None:
+    def __init__(self, model: nn.Module, layers: tuple[WeightLayer, ...], taker: _Taker, tape: Tape | None) -> None:
         super().__init__({id(parameter): name for name, parameter in model.named_parameters()})
-        scratch = Scratch()
-        self.signals = [Signal(scratch) for _ in layers]
-        self.handles: list[RemovableHandle] = []
-        self._layers = layers
+        self._taker, self._layers = taker, layers
         self._rows = {layer.parameter: row for row, layer in enumerate(layers)}
         self._first: dict[str, int] = {}
+        self._tape = tape if tape is not None else Tape()
+        self._tape.calls, self._tape.takes, self._tape.given, self._tape.complete = [], {}, {}, False
+        self._outputs: tuple[Tensor, ...] | None = None
+        self._hidden = False
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        """Notes the call on the tape."""
+        if self._aside:
+            return func(*args, **(kwargs or {}))
+        self._tape.calls.append(func)
+        try:
+            return super().__torch_function__(func, types, args, kwargs)
+        finally:
+            self._outputs = None
 
     def result(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return (linear if func is functional.linear else func)(*args, **kwargs)
+        found = (linear if func is functional.linear else func)(*args, **kwargs)
+        self._outputs = tuple(tensors_in(found))
+        self._parameters = parameters_in(args, kwargs)
+        return found
+
+    def end(self) -> None:
+        """The pass is over: the tape can be used unless something was taken outside of torch's functions."""
+        self._tape.complete = not self._hidden
 
     def on_output(self, use: Use, output: Tensor) -> None:
         row = self._row(use)
-        if row is None:
-            return
-        signal = self.signals[row]
-        signal.add("pre_activation", output)
-        layer = self._layers[row]
-        if layer.activation is None or not layer.surroundings.uses:
-            signal.same("activation", "pre_activation")
-            signal.add_alive(output, self._unit_dim(use, output))
-        if output.requires_grad:
-
-            def take(gradient: Tensor) -> None:
-                signal.add("gradient", gradient)
-
-            self.handles.append(output.register_hook(take))  # type: ignore[no-untyped-call]
+        if row is not None:
+            alone = self._layers[row].activation is None or not self._layers[row].surroundings.uses
+            self._take(Take(row, self._unit_dim(use, output), activation=False, alone=alone), output)
 
     def on_activation(self, uses: frozenset[int], output: Tensor) -> None:
         for index in uses:
             row = self._row(self.uses[index])
             if row is not None:
-                self.signals[row].add("activation", output)
-                self.signals[row].add_alive(output, self._unit_dim(self.uses[index], output))
+                self._take(Take(row, self._unit_dim(self.uses[index], output), activation=True), output)
+
+    def _take(self, take: Take, output: Tensor) -> None:
+        which = next((number for number, tensor in enumerate(self._outputs or ()) if tensor is output), None)
+        if which is None:
+            self._hidden = True
+        else:
+            number = len(self._tape.calls) - 1
+            self._tape.takes.setdefault(number, []).append((which, take))
+            self._tape.given[number] = self._parameters
+        self._taker.take(take, output)
 
     def _row(self, use: Use) -> int | None:
         """The layer's row at its first use."""

@@ -25,19 +25,29 @@ def untouched(model: nn.Module, norms: Norms) -> Iterator[None]:
     flags = [module.training for module in modules]
     buffers = [(module, name, buffer) for module in modules for name, buffer in module._buffers.items() if buffer is not None]
     copies: dict[int, Tensor] = {}
-    devices = sorted({tensor.device.index or 0 for tensor in (*model.parameters(), *model.buffers()) if tensor.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=_cuda_devices(model)):
         try:
             for module, name, buffer in buffers:
                 module._buffers[name] = copies.setdefault(id(buffer), buffer.detach().clone())
             for module in modules:
-                module.training = norms == "batch" and isinstance(module, nn.modules.batchnorm._NormBase)
+                _set_training(module, norms == "batch" and isinstance(module, nn.modules.batchnorm._NormBase))
             yield
         finally:
             for module, name, buffer in buffers:
                 module._buffers[name] = buffer
             for module, flag in zip(modules, flags, strict=True):
-                module.training = flag
+                _set_training(module, flag)
+
+
+def _set_training(module: nn.Module, wanted: bool) -> None:  # noqa: FBT001 - the attribute itself
+    if module.training != wanted:
+        module.training = wanted
+
+
+def _cuda_devices(model: nn.Module) -> list[int]:
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return []
+    return sorted({tensor.device.index or 0 for tensor in (*model.parameters(), *model.buffers()) if tensor.device.type == "cuda"})
 
 
 def followed(model: nn.Module, follower: Follower, inputs: Tensor) -> Any:
@@ -123,12 +133,13 @@ class _OwnActivation:
 
     def enter(self, _: nn.Module, args: tuple[Any, ...]) -> None:
         """Called before the module's forward."""
-        entries = [(tensor, node) for tensor in ops.tensors_in(args) if (node := self._follower.node(tensor)) is not None]
-        self._entry = None
-        if len(entries) == 1:
-            tensor, node = entries[0]
-            waiting = frozenset(index for index in node.pending if self._follower.uses[index].activation is None)
-            self._entry = node, tuple(tensor.shape), waiting
+        with self._follower.aside():
+            entries = [(tensor, node) for tensor in ops.tensors_in(args) if (node := self._follower.node(tensor)) is not None]
+            self._entry = None
+            if len(entries) == 1:
+                tensor, node = entries[0]
+                waiting = frozenset(index for index in node.pending if self._follower.uses[index].activation is None)
+                self._entry = node, tuple(tensor.shape), waiting
 
     def leave(self, module: nn.Module, _: tuple[Any, ...], result: Any) -> None:
         """Called after the module's forward."""

@@ -13,6 +13,7 @@ from torch.nn import functional
 from initbench.config import Job, ProbeConfig, TrainConfig
 from initbench.nn.layers import WeightLayer
 from initbench.nn.seeds import derived_seed
+from initbench.nn.tape import Tape
 from initbench.results import Evaluation, InitReport, LayerStats
 from initbench.training import probes
 from initbench.training.batches import DeviceData, batches, memory_format, probe_batch
@@ -103,6 +104,7 @@ class Run:
         self.fast = fast_layers(model, data.device, job.train.precision)
         self.losses = torch.zeros(self.schedule.steps, device=data.device)
         self.probe_inputs, self.probe_labels = probe_batch(data, job.probe.images, self.layout)
+        self.tape = Tape()
         self.evaluations: list[Evaluation] = []
         self.records: list[probes.ProbeRecord] = []
         self.checked = 0
@@ -146,7 +148,7 @@ class Run:
     def probe(self, step: int) -> None:
         """Measures every layer after `step` updates."""
         with self.precision():
-            values = probes.measure(self.model, self.layers, self.probe_inputs, self.probe_labels)
+            values = probes.measure(self.model, self.layers, self.probe_inputs, self.probe_labels, self.tape)
         self.records.append(probes.ProbeRecord(step, values))
 
     def ratios(self, before: list[Tensor]) -> None:

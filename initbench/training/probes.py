@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from initbench.nn.capture import Scratch, captured, columns, matrix_sums
+from initbench.nn.capture import captured
 from initbench.nn.layers import WeightLayer
 from initbench.nn.operations import tensors_in
+from initbench.nn.sums import Scratch, columns, matrix_norm
+from initbench.nn.tape import Tape
 from initbench.results import LayerStats
 
 COLUMNS = (
@@ -35,16 +37,19 @@ Loss = Callable[[Tensor], Tensor]
 """The loss of the outputs, summed over the batch."""
 
 
-def measure(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, labels: Tensor | Loss | None) -> Tensor:
+def measure(
+    model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, labels: Tensor | Loss | None, tape: Tape | None = None
+) -> Tensor:
     """One row a layer, one column a quantity (`COLUMNS`), float64 on the model's device (float32 on MPS); NaN where there is none.
 
     `inputs` (N, ...), `labels` int64 (N,); without labels there is no loss and the gradient columns are NaN. Signal
     gradients are of the summed cross entropy (or of the loss that stands in the place of `labels`), `weight_gradient_norm`
-    of the mean. Of a model that gives several tensors, the first is taken for the logits.
+    of the mean. A `tape` that is kept makes the next probe of the same model cheaper. Of a model
+    that gives several tensors, the first is taken for the logits.
     """
     weights = [layer.weight for layer in layers]
     gradients: list[Tensor | None] = [None] * len(layers)
-    with torch.enable_grad(), captured(model, layers, inputs) as forward:
+    with torch.enable_grad(), captured(model, layers, inputs, tape) as forward:
         logits = next(tensors_in(forward.output), None)
         if labels is not None and logits is not None and logits.requires_grad:
             loss = labels(logits) if callable(labels) else _cross_entropy(logits, labels)
@@ -55,7 +60,7 @@ def measure(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, l
     for signal, weight, gradient in zip(forward.signals, weights, gradients, strict=True):
         signal.add_matrix("weight", weight)
         if gradient is not None:
-            signal.add_matrix("weight_gradient", gradient)
+            signal.add_norm("weight_gradient", gradient)
     found = columns(forward.signals, inputs)
     found["weight_gradient_norm"] = found["weight_gradient_norm"] / len(inputs)
     return torch.column_stack([found[name] for name in COLUMNS])
@@ -71,12 +76,11 @@ def copy_weights(layers: tuple[WeightLayer, ...]) -> list[Tensor]:
 
 
 def update_ratios(layers: tuple[WeightLayer, ...], before: Sequence[Tensor]) -> Tensor:
-    """Norm of what changed since `copy_weights` over the norm of the weight before, (layers,) on the device."""
-    scratch, found = Scratch(), []
-    for layer, old in zip(layers, before, strict=True):
-        size = matrix_sums(old, scratch)[1]
-        found.append(matrix_sums(old.sub_(layer.weight.detach()), scratch)[1] / size)
-    return torch.stack(found)
+    """Norm of what changed since `copy_weights` over the norm of the weight before, (layers,) on the device; uses up the copies."""
+    scratch = Scratch()
+    sizes = [matrix_norm(old, scratch) for old in before]
+    changes = [matrix_norm(old.sub_(layer.weight.detach()), scratch) for layer, old in zip(layers, before, strict=True)]
+    return torch.stack(changes) / torch.stack(sizes)
 
 
 def to_stats(layers: tuple[WeightLayer, ...], records: Sequence[ProbeRecord]) -> tuple[LayerStats, ...]:

@@ -10,8 +10,8 @@ from initbench.config import ExperimentConfig, Ref
 from initbench.datasets.files import data_folder
 from initbench.errors import ConfigError
 from initbench.models.building import build_model
-from initbench.nn.capture import wide_type
 from initbench.nn.layers import Role, WeightLayer
+from initbench.nn.sums import wide_type
 from initbench.nn.watch import untouched
 from initbench.training.batches import memory_format, probe_batch
 from initbench.training.devices import choose_device, small_runs

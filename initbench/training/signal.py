@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from initbench.nn.capture import wide_type
 from initbench.nn.follow import Follower
 from initbench.nn.layers import WeightLayer
 from initbench.nn.marks import Use
 from initbench.nn.operations import tensors_in
 from initbench.nn.seeds import generator
+from initbench.nn.sums import wide_type
 from initbench.nn.watch import followed, untouched
 
 PAIRS = 32
