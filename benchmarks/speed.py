@@ -30,7 +30,7 @@ import numpy as np
 HERE = Path(__file__).parent
 MODELS = {"mlp": "mlp", "cnn": "cnn:channels=[16,32],kernel=3,pooling=max,head=flatten"}
 SEEDS = {"mlp": 2, "cnn": 1}
-SIDES = ("initbench", "floor", "plain_loop", "dataloader", "dataloader_2_workers", "lightning_trainer")
+SIDES = ("initbench", "floor", "floor_onednn", "plain_loop", "dataloader", "dataloader_2_workers", "lightning_trainer")
 TITLES = {
     "initbench": "initbench",
     "dataloader": "(a) torchvision + DataLoader",
@@ -38,6 +38,7 @@ TITLES = {
     "lightning_trainer": "(b) Lightning",
     "plain_loop": "(c) loop over tensors, all cores",
     "floor": "(d) floor: products only",
+    "floor_onednn": "(d) with all products by oneDNN",
 }
 
 
@@ -87,11 +88,11 @@ def command(side: str, model: str, seeds: int, asked: argparse.Namespace, npz: P
         length = ["--seeds", str(seeds), "--epochs", str(asked.epochs)]
         means = ["--data-dir", str(asked.data), "--device", asked.device, "--out", str(out), "--fresh", "--quiet"]
         return [sys.executable, "-m", "initbench", "compare", *question, *length, *means]
-    script = "dataloader" if side == "dataloader_2_workers" else side
-    return [
-        sys.executable, str(HERE / "opponents" / f"{script}.py"), "--model", model, "--seeds", str(seeds), "--epochs", str(asked.epochs),
-        "--data", str(npz), "--out", str(out), "--device", asked.device, "--workers", "2" if side.endswith("_2_workers") else "0",
-    ]  # fmt: skip
+    script = side.removesuffix("_2_workers").removesuffix("_onednn")
+    words = [sys.executable, str(HERE / "opponents" / f"{script}.py"), "--model", model, "--seeds", str(seeds)]
+    words += ["--epochs", str(asked.epochs), "--data", str(npz), "--out", str(out), "--device", asked.device]
+    words += ["--workers", "2"] if side.endswith("_2_workers") else []
+    return words + (["--onednn"] if side.endswith("_onednn") else [])
 
 
 def family_mib(root: int) -> float:
@@ -109,11 +110,16 @@ def family_mib(root: int) -> float:
     return total / 1024
 
 
+def environment() -> dict[str, str]:
+    """Python keeps compiled modules, as it does unless told otherwise."""
+    return {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run(words: list[str], cwd: Path) -> float:
     """Wall seconds of one command; its output is shown when it fails."""
     with (cwd / "output").open("w+") as output:
         start = time.perf_counter()
-        process = subprocess.Popen(words, cwd=cwd, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(words, cwd=cwd, stdout=output, stderr=subprocess.STDOUT, env=environment())
         process.wait()
         seconds = time.perf_counter() - start
         check(process, output)
@@ -123,7 +129,7 @@ def run(words: list[str], cwd: Path) -> float:
 def peak(words: list[str], cwd: Path) -> float:
     """Peak memory of one command, in MiB."""
     with (cwd / "output").open("w+") as output:
-        process, most = subprocess.Popen(words, cwd=cwd, stdout=output, stderr=subprocess.STDOUT), 0.0
+        process, most = subprocess.Popen(words, cwd=cwd, stdout=output, stderr=subprocess.STDOUT, env=environment()), 0.0
         while process.poll() is None:
             most = max(most, family_mib(process.pid))
             time.sleep(0.25)

@@ -1,5 +1,6 @@
 """The floor (d): only the matrix products or convolutions of the same steps: forward, input gradient, weight gradient.
 
+As torch calls them, or with `--onednn` by oneDNN throughout, which is faster on some processors and what initbench then does too.
 One single-threaded process a core, as many steps in all as the job has; nothing else: no data, no loss, no update, no files.
 The first process does not even import torch. glibc keeps the memory that one product frees for the next.
 """
@@ -19,6 +20,7 @@ def products() -> None:
     asked, share, cores = arguments(), int(os.environ["SHARE"]), int(os.environ["CORES"])
     total = len(SCHEMES) * asked.seeds * asked.epochs * (TRAINING_IMAGES // BATCH)
     torch.set_num_threads(1)
+    product = lambda a, b: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")  # noqa: E731
     network = build(asked.model)
     sizes: list[torch.Size] = []
     hooks = [layer.register_forward_hook(lambda _layer, inputs, _output: sizes.append(inputs[0].shape)) for layer in weight_layers(network)]
@@ -32,10 +34,19 @@ def products() -> None:
             if x.dim() == 4:
                 x = x.contiguous(memory_format=torch.channels_last)
                 layer.to(memory_format=torch.channels_last)
-            work.append((layer.weight.detach(), x, torch.randn_like(layer(x)), number > 0))
+            weight, gradient = layer.weight.detach(), torch.randn_like(layer(x))
+            if x.dim() == 4 and asked.onednn:
+                x = x.to_mkldnn()
+                gradient = torch.conv2d(x, weight, padding=1)
+            work.append((weight, x, gradient, number > 0))
         for _ in range(total // cores + (share < total % cores)):
             for weight, x, gradient, needs_input_gradient in work:
-                if x.dim() == 2:
+                if x.dim() == 2 and asked.onednn:
+                    product(x, weight)
+                    product(gradient.t(), x.t())
+                    if needs_input_gradient:
+                        product(gradient, weight.t())
+                elif x.dim() == 2:
                     x @ weight.t()
                     gradient.t() @ x
                     if needs_input_gradient:

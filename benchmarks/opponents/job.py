@@ -35,6 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--onednn", action="store_true", help="the floor with all products by oneDNN")
     parser.add_argument("--steps", type=int, default=None, help="stop each run early: for checking the losses")
     parser.add_argument("--ours", action="store_true", help="initbench's initial values and data order: for checking the losses")
     return parser.parse_args()
