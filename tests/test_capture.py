@@ -7,7 +7,7 @@ from torch import nn
 
 from initbench.nn.capture import captured
 from initbench.nn.layers import weight_layers
-from initbench.nn.sums import CHUNK, Scratch, alive, columns, matrix_sums, moments, sums
+from initbench.nn.sums import CHUNK, Scratch, alive, columns, moments, quick_sums, sums
 
 
 def mean_and_variance(values):
@@ -163,11 +163,11 @@ def test_a_model_that_draws_and_keeps_things_is_left_alone():
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-8, 1.0, 1e8, 1e30])
 @pytest.mark.parametrize("shift", [0.0, 1e-3, 3.0])
-@pytest.mark.parametrize("shape", [(40, 30), (7, 3, 5, 5), (300, 1000), (11,)])
-def test_sums_of_weights_are_exact_at_any_magnitude(scale, shift, shape):
+@pytest.mark.parametrize("shape", [(40, 30), (200, 3, 8, 8), (300, 1000), (11,)])
+def test_quick_sums_are_right_at_any_magnitude(scale, shift, shape):
     values = torch.randn(shape, generator=torch.Generator().manual_seed(0)).add(shift).mul(scale)
     for seen in (values, values.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else values):
-        total, norm, count = matrix_sums(seen, Scratch())
+        total, norm, count = quick_sums(seen, Scratch())
         _, variance = moments(total, norm, torch.tensor(count))
         assert count == values.numel()
         assert norm.item() == pytest.approx(values.double().norm().item(), rel=1e-6)
@@ -175,6 +175,6 @@ def test_sums_of_weights_are_exact_at_any_magnitude(scale, shift, shape):
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1.0, -3e30])
-def test_equal_weights_have_no_variance_at_all(value):
-    total, norm, count = matrix_sums(torch.full((64, 33), value), Scratch())
+def test_equal_values_have_no_variance_at_all(value):
+    total, norm, count = quick_sums(torch.full((640, 33), value), Scratch())
     assert moments(total, norm, torch.tensor(count))[1].item() == 0

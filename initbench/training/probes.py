@@ -13,7 +13,7 @@ from torch.nn import functional
 from initbench.nn.capture import captured
 from initbench.nn.layers import WeightLayer
 from initbench.nn.operations import tensors_in
-from initbench.nn.sums import Scratch, columns, matrix_norm
+from initbench.nn.sums import Scratch, columns, quick_norm
 from initbench.nn.tape import Tape
 from initbench.results import LayerStats
 
@@ -58,7 +58,7 @@ def measure(
             for index, got in zip(wanted, computed, strict=True):
                 gradients[index] = got
     for signal, weight, gradient in zip(forward.signals, weights, gradients, strict=True):
-        signal.add_matrix("weight", weight)
+        signal.add("weight", weight)
         if gradient is not None:
             signal.add_norm("weight_gradient", gradient)
     found = columns(forward.signals, inputs)
@@ -78,8 +78,8 @@ def copy_weights(layers: tuple[WeightLayer, ...]) -> list[Tensor]:
 def update_ratios(layers: tuple[WeightLayer, ...], before: Sequence[Tensor]) -> Tensor:
     """Norm of what changed since `copy_weights` over the norm of the weight before, (layers,) on the device; uses up the copies."""
     scratch = Scratch()
-    sizes = [matrix_norm(old, scratch) for old in before]
-    changes = [matrix_norm(old.sub_(layer.weight.detach()), scratch) for layer, old in zip(layers, before, strict=True)]
+    sizes = [quick_norm(old, scratch) for old in before]
+    changes = [quick_norm(old.sub_(layer.weight.detach()), scratch) for layer, old in zip(layers, before, strict=True)]
     return torch.stack(changes) / torch.stack(sizes)
 
 
