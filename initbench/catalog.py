@@ -29,7 +29,7 @@ GIVEN: dict[Kind, set[str]] = {
     "scheme": set(),
     "model": {"shape", "classes"},
     "dataset": {"root"},
-    "engine": {"jobs", "device", "data_dir", "workers", "report"},
+    "engine": {"jobs", "device", "data_dir", "workers", "threads", "report"},
 }
 """Arguments that initbench gives itself."""
 
