@@ -5,6 +5,7 @@ at the same time. This file imports nothing but the standard library, so that it
 """
 
 import atexit
+import contextlib
 import os
 import socket
 import subprocess
@@ -46,10 +47,12 @@ _waiting: list[Started] = []
 def begin(words: Sequence[str]) -> None:
     """Starts the process if the command line looks as if it will be needed; `taken` then gives it."""
     asked = {word.partition("=")[0] for word in words}
-    if sys.platform != "linux" or not words or words[0] not in COMMANDS or asked.intersection(RATHER_NOT) or accelerator_possible():
+    wanted = bool(words) and words[0] in COMMANDS and not asked.intersection(RATHER_NOT)
+    if not wanted or sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2 or accelerator_possible():
         return
-    _waiting.append(start("fork"))
-    atexit.register(_end_waiting)
+    with contextlib.suppress(OSError):
+        _waiting.append(start("fork"))
+        atexit.register(_end_waiting)
 
 
 def taken() -> Started:

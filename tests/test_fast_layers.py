@@ -194,6 +194,53 @@ def test_what_somebody_watches_or_has_changed_is_left_alone():
     assert layer(torch.zeros(3)).tolist() == [1, 1, 1]
 
 
+CHAINS = {
+    "activations in place": [conv(3), nn.MaxPool2d(2), nn.ReLU(inplace=True), conv(4), nn.ReLU(inplace=True), nn.MaxPool2d(2)],
+    "strides and groups": [
+        nn.Conv2d(3, 9, 3, stride=2, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(9, 9, 3, groups=3, dilation=2),
+        nn.MaxPool2d(3, 2, 1),
+    ],
+    "windows that overlap": [nn.Conv2d(3, 8, (3, 5), padding="same"), nn.MaxPool2d((2, 3), (2, 1), (1, 0)), nn.ReLU()],
+    "pooling first": [nn.MaxPool2d(2), conv(3), nn.GELU(), nn.MaxPool2d(2)],
+}
+
+
+@needs_onednn
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_chain_has_the_values_and_gradients_of_torchs_own(name, frozen):
+    plain = nn.Sequential(*copy.deepcopy(CHAINS[name]))
+    next(module for module in plain if isinstance(module, nn.Conv2d)).requires_grad_(not frozen)
+    ours, x = copy.deepcopy(plain), random(3, 3, 20, 22)
+    assert chain(ours)
+    one = plain(x)
+    with FastLayers(ours):
+        two = ours(x)
+    torch.testing.assert_close(two, one)
+    if one.requires_grad:
+        one.square().sum().backward()
+        two.square().sum().backward()
+    for left, right in zip(plain.parameters(), ours.parameters(), strict=True):
+        assert (left.grad is None) == (right.grad is None)
+        if left.grad is not None:
+            torch.testing.assert_close(right.grad, left.grad, rtol=1e-4, atol=1e-4)
+
+
+@needs_onednn
+def test_derivatives_by_the_images_and_transformations_are_torchs_own():
+    model, x = nn.Sequential(conv(1), nn.MaxPool2d(2), nn.ReLU()), random(2, 1, 6, 6).requires_grad_()
+    with FastLayers(model):
+        (slope,) = torch.autograd.grad(model(x).square().sum(), x, create_graph=True)
+        slope.square().sum().backward()
+        assert x.grad is not None
+        assert torch.vmap(model)(random(3, 2, 1, 6, 6)).shape == (3, 2, 4, 3, 3)
+        assert torch.func.grad(lambda images: model(images).sum())(random(2, 1, 6, 6)).shape == (2, 1, 6, 6)
+        with torch.inference_mode():
+            assert model(random(0, 1, 6, 6)).shape == (0, 4, 3, 3)
+
+
 @needs_onednn
 def test_outside_everything_is_as_it_was(by_onednn):
     model = nn.Sequential(conv(1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2))

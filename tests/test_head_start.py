@@ -1,5 +1,6 @@
 """The process that imports torch while the command line is read: when it is started, and that it never stays behind."""
 
+import os
 import subprocess
 import sys
 import time
@@ -8,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from initbench import head_start
+from initbench.engines import processes
+from initbench.engines.zygote import Setting
+from initbench.errors import NotThereError
 
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
 
@@ -27,6 +31,7 @@ def started(monkeypatch):
     monkeypatch.setattr(head_start, "start", lambda mode: found.append(Stub()) or found[-1])
     monkeypatch.setattr(head_start, "accelerator_possible", lambda: False)
     monkeypatch.setattr(head_start, "_waiting", [])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     return found
 
 
@@ -62,6 +67,23 @@ def test_nothing_is_started_where_an_accelerator_may_do_the_work(started, monkey
     monkeypatch.setattr(head_start, "accelerator_possible", lambda: True)
     head_start.begin(["compare", "xavier"])
     assert not started
+
+
+def test_a_single_core_is_left_to_the_command(started, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    head_start.begin(["compare", "xavier"])
+    assert not started
+
+
+@only_linux
+def test_a_process_that_cannot_be_started_is_a_sentence_where_it_is_needed(started, monkeypatch):
+    def fails(_mode):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(head_start, "start", fails)
+    head_start.begin(["compare", "xavier"])
+    with pytest.raises(NotThereError, match=r"\(Resource temporarily unavailable\). Try: --engine serial"):
+        processes.Crew(Setting("cpu", None))
 
 
 @only_linux

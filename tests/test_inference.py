@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats as oracle
 
+from initbench.statistics import inference
 from initbench.statistics.inference import (
     Interval,
     difference,
@@ -91,6 +92,24 @@ def test_signed_ranks_with_ties_zeros_and_infinities_agree_with_all_sign_flips(v
     signed = np.sign(values) * ranks
     flips = oracle.permutation_test((signed,), np.sum, permutation_type="samples", n_resamples=np.inf)
     assert signed_ranks(values).p == pytest.approx(flips.pvalue)
+
+
+@pytest.mark.parametrize("digits", [1, 3])
+@pytest.mark.parametrize("n", [5, 61, 90])
+def test_many_signed_ranks_are_the_same_by_counting_and_by_numpy(n, digits):
+    source = random.Random(n)
+    values = [round(source.gauss(0.3, 1), digits) for _ in range(n)]
+    ranks = inference._doubled_ranks([abs(value) for value in values])
+    for distance in (0, 1, n, sum(ranks) // 2, sum(ranks)):
+        exact = inference._extreme_share(ranks, distance)
+        assert inference._extreme_share_by_numpy(ranks, distance) == pytest.approx(exact, rel=1e-12, abs=0)
+
+
+def test_a_thousand_signed_ranks_agree_with_the_normal_approximation():
+    source = random.Random(1)
+    values = [source.gauss(0.06, 1) for _ in range(1000)]
+    assert signed_ranks(values).p == pytest.approx(oracle.wilcoxon(values, method="approx").pvalue, rel=0.01)
+    assert signed_ranks([1.0] * 1000).p == pytest.approx(2.0**-999)
 
 
 def test_signed_ranks_by_hand():

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -72,22 +72,28 @@ class Worker:
 
 
 class Crew:
-    """The worker processes of one call of `execute`: on Linux forked by one process that has imported torch, else on their own."""
+    """The worker processes of one call of `execute`: on Linux forked by one process that has imported torch, else on their own.
+
+    Raises: NotThereError when none can be started.
+    """
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.started: dict[int, subprocess.Popen[bytes]] = {}
-        self.control = self._started(head_start.taken()) if sys.platform == "linux" else None
+        self.control = self._started(head_start.taken)[1] if sys.platform == "linux" else None
 
-    def _started(self, new: head_start.Started) -> socket.socket:
+    def _started(self, begin: Callable[[], head_start.Started]) -> tuple[int, socket.socket]:
+        try:
+            new = begin()
+        except OSError as error:
+            raise NotThereError(f"The worker processes cannot be started ({error.strerror}). Try: --engine serial") from None
         self.started[new.process.pid] = new.process
-        return new.socket
+        return new.process.pid, new.socket
 
     def hire(self) -> Worker:
         """A new worker. Raises: NotThereError when none can be started."""
         if self.control is None:
-            new = head_start.start("work")
-            return self._with_setting(new.process.pid, self._started(new))
+            return self._with_setting(*self._started(lambda: head_start.start("work")))
         try:
             self.control.sendall(FORK)
             answer, descriptors, _, _ = socket.recv_fds(self.control, ID_BYTES, 1)

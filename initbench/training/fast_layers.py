@@ -96,13 +96,25 @@ def _stays(module: nn.Module) -> bool:
 
 
 def _sequential_way(steps: Steps) -> Forward:
+    ways = [(in_layout, [_in_layout(module) if in_layout else module for module in modules], modules) for in_layout, modules in steps]
+
     def forward(x: Tensor) -> Tensor:
-        for in_layout, modules in steps:
-            goes = in_layout and x.dim() == 4 and x.dtype == torch.float32
+        for in_layout, fast, plain in ways:
+            goes = in_layout and _are_images(x)
             x = x.to_mkldnn() if goes else x
-            for module in modules:
-                x = module(x)
+            for way in fast if goes else plain:
+                x = way(x)
             x = x.to_dense() if goes else x
         return x
 
     return forward
+
+
+def _in_layout(module: nn.Module) -> Forward:
+    """How a module computes in oneDNN's layout: never in place, for there a pooling keeps what it has given."""
+    return torch.relu if isinstance(module, nn.ReLU) else module
+
+
+def _are_images(x: Tensor) -> bool:
+    """Whether these are data: a derivative by them may be wanted twice, and `torch.func` looks into each operation."""
+    return x.dim() == 4 and x.dtype == torch.float32 and not x.requires_grad and not torch._C._are_functorch_transforms_active()

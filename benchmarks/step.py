@@ -1,0 +1,125 @@
+"""What a training step takes on a CPU: layers as torch computes them, layers by oneDNN, and two threads; in turn.
+
+    python benchmarks/step.py                        # every model, batch 128
+    python benchmarks/step.py --models mlp --batch 16
+
+Milliseconds a step are the best of the rounds, which alternate between the sides. Then the products alone, as MKL (what torch calls)
+and as oneDNN computes them: forward, gradient of the weight, gradient of the input.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional
+
+from initbench.config import ExperimentConfig
+from initbench.nn import onednn
+from initbench.plan import make_jobs
+from initbench.training import loop
+from initbench.training.devices import small_runs
+from initbench.training.worker import Ready, prepare
+
+MODELS = {
+    "mlp": "mlp",
+    "mlp_64": "mlp:width=64",
+    "deep": "mlp:depth=30,width=128",
+    "cnn": "cnn:channels=[16,32],kernel=3,pooling=max,head=flatten",
+    "cnn_gelu": "cnn:channels=[16,32],activation=gelu",
+    "resnet": "resnet:depth=8,width=8",
+    "vit": "vit:depth=2,width=64",
+}
+SIDES = {"torch's layers": (False, 1), "by oneDNN": (True, 1), "by oneDNN, 2 threads": (True, 2)}
+PRODUCTS = ((128, 784, 256), (128, 256, 256), (128, 128, 128), (128, 64, 64), (32, 784, 256), (16, 784, 256), (16, 256, 256))
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=20, help="steps of a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    return parser.parse_args()
+
+
+def ready(model: str, batch: int) -> Ready:
+    training = {"steps": 1, "batch_size": batch, "lr": 1e-3}
+    data = "synthetic:n=2000,test=100,classes=10,shape=[1,28,28]"
+    (job,) = make_jobs(ExperimentConfig(schemes=("kaiming",), seeds=(0,), model=MODELS[model], dataset=data, train=training))
+    return prepare(job, device="cpu", data_dir=None, watch=loop.Stopwatch())
+
+
+def steps(run: loop.Run, *, fast: bool) -> Callable[[], None]:
+    """One step of a run, as the training loop takes it."""
+    config = run.job.train
+    optimizer = loop.Optimizer(run.model, config, {})
+    feed = loop.batches(run.data, seed=0, batch_size=config.batch_size, layout=run.layout, augment=False)
+
+    def forward() -> torch.Tensor:
+        inputs, labels = next(feed)
+        optimizer.before_backward()
+        return functional.cross_entropy(run.model(inputs), labels)
+
+    def step() -> None:
+        if fast:
+            with run.fast:
+                loss = forward()
+        else:
+            loss = forward()
+        loss.backward()
+        optimizer.update(config.lr)
+
+    return step
+
+
+def milliseconds(action: Callable[[], None], times: int) -> float:
+    start = time.perf_counter()
+    for _ in range(times):
+        action()
+    return (time.perf_counter() - start) / times * 1e3
+
+
+def of_models(asked: argparse.Namespace) -> None:
+    print(f"| ms a step, batch {asked.batch} | {' | '.join(SIDES)} | gain, 1 thread | gain, 2 threads |\n|---|---|---|---|---|---|")
+    for model in asked.models:
+        actions = {}
+        for side, (fast, threads) in SIDES.items():
+            prepared = ready(model, asked.batch)
+            run = loop.Run(prepared.model, prepared.layers, prepared.data, prepared.job)
+            prepared.model.train()
+            actions[side] = steps(run, fast=fast), threads
+        best = dict.fromkeys(SIDES, float("inf"))
+        for _ in range(asked.rounds + 1):
+            for side, (action, threads) in actions.items():
+                torch.set_num_threads(threads)
+                best[side] = min(best[side], milliseconds(action, asked.steps))
+        torch.set_num_threads(1)
+        plain, one, two = best.values()
+        print(f"| {model} | {plain:.2f} | {one:.2f} | {two:.2f} | {plain / one:.2f} | {one / two:.2f} |", flush=True)
+
+
+def of_products(rounds: int) -> None:
+    print("\n| microseconds, images x in x out | MKL: forward, weight, input | oneDNN: forward, weight, input |\n|---|---|---|")
+    for images, inputs, outputs in PRODUCTS:
+        x, weight, gradient = torch.randn(images, inputs), torch.randn(outputs, inputs), torch.randn(images, outputs)
+        pairs = ((x, weight), (gradient.mT, x.mT), (gradient, weight.mT))
+        found = []
+        for product in (functional.linear, onednn._product):
+            times = [min(milliseconds(lambda product=product, a=a, b=b: product(a, b), 100) for _ in range(rounds)) * 1e3 for a, b in pairs]
+            found.append(", ".join(f"{micro:.0f}" for micro in times))
+        print(f"| {images} x {inputs} x {outputs} | {' | '.join(found)} |", flush=True)
+
+
+def main() -> None:
+    asked = options()
+    with small_runs():
+        of_models(asked)
+        if torch.backends.mkldnn.is_available():
+            of_products(asked.rounds)
+    here = f"linear layers by oneDNN here: {onednn.multiplies_faster()}"
+    print(f"\ntorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {here}")
+
+
+if __name__ == "__main__":
+    main()
