@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-LEAST_PRODUCTS = 3_000_000
+LEAST_PRODUCTS = 4_000_000
 """Multiplications in a layer from which the faster product outweighs calling it from Python."""
 
 
