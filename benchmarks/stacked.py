@@ -1,6 +1,7 @@
 """The stacked engine against one run at a time: time of a step, ways to convolve, waits for the device, a whole comparison.
 
     python benchmarks/stacked.py                                        # CPU, synthetic MNIST-sized images
+    python benchmarks/stacked.py --models mlp mlp_64 mlp_16 deep_128 deep deep_16 --runs 12 --batch 16
     python benchmarks/stacked.py --device cuda --runs 1 32 96 --data DATA_FOLDER --compare
 
 A step's time is the difference of a long and a short training, so that set-up and recording a CUDA graph do not count; each
@@ -31,7 +32,11 @@ from initbench.training.worker import Ready, prepare
 MODELS = {
     "mlp": "mlp",
     "cnn": "cnn:channels=[16,32],kernel=3,pooling=max,head=flatten",
+    "mlp_64": "mlp:width=64",
+    "mlp_16": "mlp:width=16",
+    "deep_128": "mlp:depth=30,width=128",
     "deep": "mlp:depth=30,width=32",
+    "deep_16": "mlp:depth=30,width=16",
     "vit": "vit:depth=2,width=32",
 }
 IMAGES = "synthetic:n=20000,test=100,classes=10,shape=[1,28,28]"

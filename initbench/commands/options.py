@@ -151,7 +151,15 @@ Engine = Annotated[
     ),
 ]
 Jobs = Annotated[
-    int | None, typer.Option("-j", "--jobs", min=1, metavar="N", help="Runs at the same time. Default: one a core.", rich_help_panel=HOW)
+    int | None,
+    typer.Option(
+        "-j",
+        "--jobs",
+        min=1,
+        metavar="N",
+        help="Runs at once, a core each. Default: all cores; fewer runs share them.",
+        rich_help_panel=HOW,
+    ),
 ]
 DataDir = Annotated[
     str | None, typer.Option("--data-dir", metavar="DIR", envvar="INITBENCH_DATA", help="The folder of data files.", rich_help_panel=HOW)

@@ -16,7 +16,7 @@ def execute(
     threads: int = 1,  # noqa: ARG001 - always one
     report: Report | None = None,
 ) -> Iterator[RunResult]:
-    """One run after another in this process, one thread on the CPU; the engine for an accelerator.
+    """One run after another in this process, one thread on the CPU; for an accelerator, and for a debugger.
 
     Everything is checked before it returns. Raises: InitbenchError for what would make a job impossible.
     """
