@@ -21,6 +21,8 @@ RATHER_NOT = ("-h", "--help", "--dry-run", "--engine")
 """Options with which no worker is needed, or perhaps none."""
 ACCELERATORS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 """Where Linux shows an accelerator."""
+FIRST_FREE = 3
+"""The first descriptor that is not one of the three standard streams, whose numbers a socket gets where they are closed."""
 SETTINGS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """Set for the workers, so that no library starts threads before they are forked."""
 SPIN = {"GOMP_SPINCOUNT": "3000"}
@@ -62,19 +64,23 @@ def taken() -> Started:
 
 def start(mode: Literal["fork", "work"]) -> Started:
     """Starts the process, which forks workers on request or is one, in a group of its own, so that Ctrl-C reaches only this one."""
+    import fcntl
+
     ours, theirs = socket.socketpair()
+    given = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD, FIRST_FREE)
+    path = [os.fspath(entry) for entry in sys.path if isinstance(entry, str | os.PathLike)]
     code = (
-        f"import gc; gc.disable(); import sys; sys.path[:] = {sys.path!r}; "
-        f"from initbench.engines.zygote import main; main({theirs.fileno()}, {mode!r})"
+        f"import gc; gc.disable(); import sys; sys.path[:] = {path!r}; from initbench.engines.zygote import main; main({given}, {mode!r})"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.DEVNULL,
         stdout=2,
-        pass_fds=[theirs.fileno()],
+        pass_fds=[given],
         process_group=0,
         env={**SPIN, **os.environ, **SETTINGS},
     )
+    os.close(given)
     theirs.close()
     return Started(process, ours)
 

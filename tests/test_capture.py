@@ -163,7 +163,7 @@ def test_a_model_that_draws_and_keeps_things_is_left_alone():
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-8, 1.0, 1e8, 1e30])
 @pytest.mark.parametrize("shift", [0.0, 1e-3, 3.0])
-@pytest.mark.parametrize("shape", [(40, 30), (200, 3, 8, 8), (300, 1000), (11,)])
+@pytest.mark.parametrize("shape", [(40, 30), (200, 3, 8, 8), (300, 1000), (11,), (2, 400_000), (3, 16411), (2, 3, 300, 301)])
 def test_quick_sums_are_right_at_any_magnitude(scale, shift, shape):
     values = torch.randn(shape, generator=torch.Generator().manual_seed(0)).add(shift).mul(scale)
     for seen in (values, values.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else values):
@@ -174,7 +174,7 @@ def test_quick_sums_are_right_at_any_magnitude(scale, shift, shape):
         assert variance.item() == pytest.approx(values.double().var(correction=0).item(), rel=2e-6)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, 1.0, -3e30])
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.0, -7.3, -3e30])
 def test_equal_values_have_no_variance_at_all(value):
     total, norm, count = quick_sums(torch.full((640, 33), value), Scratch())
     assert moments(total, norm, torch.tensor(count))[1].item() == 0

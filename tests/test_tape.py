@@ -9,6 +9,7 @@ from initbench.config import parse_ref
 from initbench.models.building import build_model
 from initbench.nn import capture
 from initbench.nn.layers import weight_layers
+from initbench.nn.plain import is_plain
 from initbench.nn.tape import Tape
 from initbench.training.probes import measure
 
@@ -118,3 +119,14 @@ def test_what_is_measured_outside_of_torchs_functions_is_followed_each_time(foll
     assert not tape.complete
     torch.testing.assert_close(measure(model, layers, x, y, tape), first, rtol=0, atol=0, equal_nan=True)
     assert follows() == 2
+
+
+def test_only_models_without_users_code_are_taken_to_do_the_same_each_time():
+    assert is_plain(build_model(parse_ref("cnn"), (1, 8, 8), 10, 0))
+    assert is_plain(build_model(parse_ref("vit:depth=1"), (1, 8, 8), 10, 0))
+    assert is_plain(small(nn.Tanh()))
+    assert not is_plain(Routed())
+    assert not is_plain(small(Routed()))
+    changed = small(nn.Tanh())
+    changed[1].forward = torch.sin
+    assert not is_plain(changed)

@@ -115,8 +115,11 @@ class Crew:
         if self.control is None:
             code = self.started[worker.process].wait()
         else:
-            self.control.sendall(FATE + worker.process.to_bytes(ID_BYTES, "little"))
-            code = int.from_bytes(self.control.recv(ID_BYTES), "little", signed=True)
+            try:
+                self.control.sendall(FATE + worker.process.to_bytes(ID_BYTES, "little"))
+                code = int.from_bytes(self.control.recv(ID_BYTES), "little", signed=True)
+            except OSError:
+                raise NotThereError("The process that the workers come from was killed. Go on with: initbench resume") from None
         if code == -signal.SIGKILL:
             return "its process was killed, as the system does when memory runs out"
         return f"its process ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
@@ -155,7 +158,9 @@ def _results(crew: Crew, team: list[Worker], queue: deque[Run], report: Report |
         _hand_out(team, queue)
         while busy := {worker.connection: worker for worker in team if worker.asked}:
             if may_grow and _are_left_over(team, queue):
-                team += [crew.hire() for _ in queue]
+                may_grow = False
+                with contextlib.suppress(NotThereError):
+                    team += [crew.hire() for _ in tuple(queue)]
                 _hand_out(team, queue)
                 continue
             for connection in wait(list(busy)):

@@ -4,14 +4,18 @@ torch multiplies float32 matrices with MKL, which stays with AVX2 on an AMD proc
 part of torch too, uses it: about twice as fast. docs/performance.md has the figures.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional
 
+PLAIN = functional.linear
 LEAST_PRODUCTS = 4_000_000
 """Multiplications in a layer from which the faster product outweighs calling it from Python."""
 
@@ -34,17 +38,33 @@ def multiplies_faster() -> bool:
         return False
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`functional.linear`, by oneDNN where that is faster: x (..., in), weight (out, in), bias (out,); differentiable, also twice."""
-    if x.numel() * weight.shape[0] < LEAST_PRODUCTS or not _suits(x, weight) or not multiplies_faster():
-        return functional.linear(x, weight, bias)
-    return _Linear.apply(x, weight, bias)  # type: ignore[no-any-return]
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`functional.linear`, by oneDNN where that is faster: input (..., in), weight (out, in), bias (out,); differentiable, also twice."""
+    large = input.numel() * weight.shape[0] >= LEAST_PRODUCTS
+    if not large or not multiplies_faster() or not _suits(input, weight):
+        return PLAIN(input, weight, bias)
+    return _Linear.apply(input, weight, bias)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def linear_by_onednn() -> Iterator[None]:
+    """Within, `torch.nn.functional.linear`, and so `nn.Linear`, is `linear`; may be entered again and again."""
+    before = functional.linear
+    functional.linear = linear
+    try:
+        yield
+    finally:
+        functional.linear = before
 
 
 def _suits(x: Tensor, weight: Tensor) -> bool:
-    """Float32 on a CPU, outside of autocast and of `torch.func`, whose functions look into each operation."""
-    plain = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and x.dim() > 1
-    return plain and not torch.is_autocast_enabled("cpu") and not torch._C._are_functorch_transforms_active()
+    """Float32 on a CPU; outside of autocast, of `torch.func`, of forward-mode derivatives and of modes that look into each operation."""
+    if weight.dim() != 2 or x.dim() < 2 or x.layout is not torch.strided or weight.layout is not torch.strided:
+        return False
+    plain = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and torch.backends.mkldnn.enabled
+    traced = torch._C._get_tracing_state() is not None or torch._C._are_functorch_transforms_active()
+    watched = traced or torch.overrides.has_torch_function((x, weight)) or forward_ad._current_level >= 0
+    return bool(plain) and not watched and not torch.is_autocast_enabled("cpu")
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -63,7 +83,7 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_input, of_weight, of_bias = ctx.needs_input_grad
         rows, inputs = gradient.reshape(-1, gradient.shape[-1]), x.reshape(-1, x.shape[-1])
-        product = functional.linear if torch.is_grad_enabled() else _product
+        product = PLAIN if torch.is_grad_enabled() else _product
         return (
             product(gradient, weight.mT) if of_input else None,
             product(rows.mT, inputs.mT) if of_weight else None,

@@ -9,7 +9,7 @@ MEASURED = ("pre_activation", "activation", "gradient", "weight", "weight_gradie
 CHUNK = 2**18
 """Elements that are summed at once on a CPU: 2 MB in float64, which stays in the cache."""
 
-ROUNDING = 1e-13
+ROUNDING = 1e-12
 """A variance below this share of the mean square is rounding of a constant."""
 
 
@@ -18,6 +18,9 @@ FEW = 2**14
 
 SAFE = (1e-12, 1e15)
 """Norms whose squares float32 can hold, also those of single elements that matter."""
+
+LONG_ROW = 2**14
+"""Elements of a row that float32 sums to 1e-7."""
 
 SMALL_SHARE = 0.01
 """The variance's share of the mean square below which float32 would take digits from it."""
@@ -68,32 +71,42 @@ def sums(values: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor, int]:
 
 
 def quick_norm(values: Tensor, scratch: Scratch) -> Tensor:
-    """The norm of `sums`; three times as fast where rows can be summed in float32: on a CPU, within its range. Exact to 1e-7."""
+    """The norm of `sums` to 1e-7; three times as fast where rows can be summed in float32: on a CPU, within its range."""
     values = values.detach()
-    if _has_rows(values):
-        norm = torch.linalg.vector_norm(torch.linalg.vector_norm(_rows(values), dim=1), dtype=torch.float64)
+    if (rows := _rows(values)) is not None:
+        norm = _norm(rows)
         if SAFE[0] < float(norm) < SAFE[1]:
-            return norm  # type: ignore[no-any-return]
+            return norm
     return sums(values, scratch)[1]
 
 
 def quick_sums(values: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor, int]:
     """As `sums`, three times as fast where float32 is enough for the variance, to 1e-5: where it is no small share of the mean square."""
     values, count = values.detach(), values.numel()
-    if _has_rows(values):
-        total, norm = _rows(values).sum(1).sum(dtype=torch.float64), quick_norm(values, scratch)
-        if float(total) ** 2 < (1 - SMALL_SHARE) * count * float(norm) ** 2:
+    if (rows := _rows(values)) is not None:
+        total, norm = rows.sum(1).sum(dtype=torch.float64), _norm(rows)
+        in_range = SAFE[0] < float(norm) < SAFE[1]
+        if in_range and float(total) ** 2 < (1 - SMALL_SHARE) * count * float(norm) ** 2:
             return total, norm, count
     return sums(values, scratch)
 
 
-def _has_rows(values: Tensor) -> bool:
-    return values.device.type == "cpu" and values.dtype == torch.float32 and values.dim() > 1 and values.numel() > FEW
+def _norm(rows: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(torch.linalg.vector_norm(rows, dim=1), dtype=torch.float64)  # type: ignore[no-any-return]
 
 
-def _rows(values: Tensor) -> Tensor:
-    """A matrix of the elements, without a copy where they are stored in order, channels first or last."""
-    return (values.movedim(1, -1) if values.dim() == 4 and not values.is_contiguous() else values).flatten(1)
+def _rows(values: Tensor) -> Tensor | None:
+    """A matrix of the elements of float32 on a CPU, without a copy where they are stored in order, channels first or last.
+
+    Long rows are cut, since float32 keeps fewer digits of a longer sum; None where they cannot be, and for few elements.
+    """
+    if values.device.type != "cpu" or values.dtype != torch.float32 or values.dim() < 2 or values.numel() <= FEW:
+        return None
+    rows = (values.movedim(1, -1) if values.dim() == 4 and not values.is_contiguous() else values).flatten(1)
+    length = rows.shape[1]
+    fewest = -(-length // LONG_ROW)
+    parts = next((parts for parts in range(fewest, 16 * fewest) if length % parts == 0), None)
+    return None if parts is None else rows.reshape(-1, length // parts)
 
 
 def moments(sum_: Tensor, norm: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,7 @@ RESULTS = Path("results")
 """Where results go when nobody says."""
 PROBES = ("probe", "map")
 """Commands whose folders hold no runs that were trained."""
-CONDITIONS = ("initbench", "torch", "device", "data")
+CONDITIONS = ("initbench", "torch", "device", "threads", "data")
 """What must be the same for runs that are compared, by its name in their provenance."""
 NOT_STACKED = "one at a time"
 """How the provenance of a run begins to say that it could not be stacked, and why."""

@@ -123,7 +123,7 @@ def signed_ranks(differences: Sequence[float]) -> SignedRanks:
     total = sum(used)
     unit = math.gcd(*used) or 1
     count = _extreme_share if len(used) <= WHOLE_NUMBERS else _extreme_share_by_numpy
-    p = count([rank // unit for rank in used], abs(2 * positive - total) // unit)
+    p = min(1.0, count([rank // unit for rank in used], abs(2 * positive - total) // unit))
     wins, losses = sum(value > 0 for value in differences), sum(value < 0 for value in differences)
     return SignedRanks(p, wins, losses, len(ranks) - wins - losses, (2 * positive - total) / total if total else 0.0)
 

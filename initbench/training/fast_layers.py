@@ -6,15 +6,19 @@ Values and gradients are the same within rounding. docs/performance.md has the f
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as global_hooks
 
-from initbench.nn.onednn import linear, multiplies_faster
+from initbench.nn.onednn import linear_by_onednn
+from initbench.nn.plain import is_plain
 
 FEW_CHANNELS = 4
 """Channels up to which inputs are taken for images, which are small and need no gradient."""
+LARGEST = 1e37
+"""Numbers up to which no convolution overflows, with room for rounding."""
 IN_LAYOUT = (nn.Conv2d, nn.MaxPool2d, nn.ReLU, nn.GELU, nn.Identity)
 """Modules that compute, and are differentiated, in oneDNN's layout as they are; others cannot or are slower there."""
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -24,29 +28,27 @@ Steps = Sequence[tuple[bool, Sequence[nn.Module]]]
 
 
 class FastLayers:
-    """Within (`with` may be used again and again): the linear layers and pooled convolutions of a model take oneDNN's way.
+    """Within (`with` may be used again and again): linear layers and pooled convolutions of a model take oneDNN's way.
 
-    Only what is exactly torch's own module is changed, and in a chain of convolutions only what nobody has hooked. Outside, for
-    probes and for what users do with a model, all layers are as they were.
+    Backward passes belong inside too: what they compute again (checkpoints) must go the same way. Convolutions are changed
+    only in models of torch's and our own modules, and only those that nobody has hooked.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.ways: list[tuple[nn.Module, Forward]] = []
-        for module in model.modules():
-            if "forward" in vars(module):
-                continue
-            if type(module) is nn.Linear and multiplies_faster():
-                self.ways.append((module, _linear_way(module)))
-            elif type(module) is nn.Sequential and (steps := _steps(list(module))):
-                self.ways.append((module, _sequential_way(steps)))
+        self.chains: list[tuple[nn.Sequential, Forward]] = []
+        self._within = ExitStack()
+        if is_plain(model):
+            sequences = [module for module in model.modules() if type(module) is nn.Sequential]
+            self.chains = [(module, _sequential_way(steps)) for module in sequences if (steps := _steps(list(module)))]
 
     def __enter__(self) -> None:
-        for module, forward in self.ways:
+        self._within.enter_context(linear_by_onednn())
+        for module, forward in self.chains:
             vars(module)["forward"] = forward
+            self._within.callback(vars(module).pop, "forward", None)
 
     def __exit__(self, *exception: object) -> None:
-        for module, _ in self.ways:
-            del vars(module)["forward"]
+        self._within.close()
 
 
 def fast_layers(model: nn.Module, device: torch.device, precision: str) -> AbstractContextManager[None]:
@@ -54,10 +56,6 @@ def fast_layers(model: nn.Module, device: torch.device, precision: str) -> Abstr
     if device.type != "cpu" or precision == "bfloat16" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return nullcontext()
     return FastLayers(model)
-
-
-def _linear_way(layer: nn.Linear) -> Forward:
-    return lambda x: linear(x, layer.weight, layer.bias)
 
 
 def _steps(modules: Sequence[nn.Module]) -> Steps:
@@ -87,7 +85,7 @@ def _stays(module: nn.Module) -> bool:
     if type(module) not in IN_LAYOUT or "forward" in vars(module) or any(getattr(module, name) for name in HOOKS):
         return False
     if isinstance(module, nn.Conv2d):
-        return module.padding_mode == "zeros" and module.weight.dtype == torch.float32
+        return module.padding_mode == "zeros" and module.padding != "same" and module.weight.dtype == torch.float32
     if isinstance(module, nn.GELU):
         return module.approximate == "none"
     if isinstance(module, nn.MaxPool2d):
@@ -100,7 +98,7 @@ def _sequential_way(steps: Steps) -> Forward:
 
     def forward(x: Tensor) -> Tensor:
         for in_layout, fast, plain in ways:
-            goes = in_layout and _are_images(x)
+            goes = in_layout and _are_images(x) and _cannot_overflow(x, plain)
             x = x.to_mkldnn() if goes else x
             for way in fast if goes else plain:
                 x = way(x)
@@ -116,5 +114,19 @@ def _in_layout(module: nn.Module) -> Forward:
 
 
 def _are_images(x: Tensor) -> bool:
-    """Whether these are data: a derivative by them may be wanted twice, and `torch.func` looks into each operation."""
-    return x.dim() == 4 and x.dtype == torch.float32 and not x.requires_grad and not torch._C._are_functorch_transforms_active()
+    """Whether these are data (a derivative by them may be wanted twice) and nothing looks into each operation."""
+    if x.dim() != 4 or x.dtype != torch.float32 or x.requires_grad or not x.numel():
+        return False
+    hooked = global_hooks._global_forward_hooks or global_hooks._global_forward_pre_hooks or global_hooks._global_backward_hooks
+    return not hooked and not torch._C._are_functorch_transforms_active() and not torch.is_autocast_enabled("cpu")
+
+
+@torch.no_grad()
+def _cannot_overflow(x: Tensor, modules: Sequence[nn.Module]) -> bool:
+    """Whether all values on the way are sure to be numbers: oneDNN's max pooling and ReLU would turn a NaN into a number."""
+    largest = float(x.abs().max())
+    for module in modules:
+        if isinstance(module, nn.Conv2d):
+            largest *= float(module.weight.abs().max()) * module.weight[0].numel()
+            largest += 0.0 if module.bias is None else float(module.bias.abs().max())
+    return largest < LARGEST

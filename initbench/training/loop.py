@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from initbench.config import Job, ProbeConfig, TrainConfig
 from initbench.nn.layers import WeightLayer
+from initbench.nn.plain import is_plain
 from initbench.nn.seeds import derived_seed
 from initbench.nn.tape import Tape
 from initbench.results import Evaluation, InitReport, LayerStats
@@ -104,7 +105,7 @@ class Run:
         self.fast = fast_layers(model, data.device, job.train.precision)
         self.losses = torch.zeros(self.schedule.steps, device=data.device)
         self.probe_inputs, self.probe_labels = probe_batch(data, job.probe.images, self.layout)
-        self.tape = Tape()
+        self.tape = Tape() if is_plain(model) else None
         self.evaluations: list[Evaluation] = []
         self.records: list[probes.ProbeRecord] = []
         self.checked = 0
@@ -212,10 +213,11 @@ def _steps(run: Run, optimizer: Optimizer, watch: Stopwatch, stepped: Stepped) -
                 before = probes.copy_weights(run.layers)
         inputs, labels = next(feed)
         optimizer.before_backward()
-        with run.precision(), run.fast:
-            loss = functional.cross_entropy(model(inputs), labels)
-        losses[step] = loss.detach()
-        loss.backward()  # type: ignore[no-untyped-call]
+        with run.fast:
+            with run.precision():
+                loss = functional.cross_entropy(model(inputs), labels)
+            losses[step] = loss.detach()
+            loss.backward()  # type: ignore[no-untyped-call]
         optimizer.update(learning_rate(config, step, schedule.steps))
         if probes_now:
             with watch.part("probe"):

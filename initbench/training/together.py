@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from initbench.nn.onednn import linear
 from initbench.training.unfolded import applies, unfolded_conv2d
 
 Convolution = Literal["separate", "unfolded", "grouped"]
@@ -29,6 +30,10 @@ DROPOUTS: frozenset[Callable[..., Any]] = frozenset(
     }
 )
 """Functions that draw random numbers in training."""
+
+
+SEPARATE_PRODUCTS = 300_000
+"""Multiplications of one run in a linear layer from which, on the CPU, runs are not multiplied together."""
 
 
 @dataclass
@@ -53,7 +58,7 @@ class Together(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         given = kwargs or {}
         if func is functional.linear:
-            return _linear(*args, **given)
+            return _linear(self.convolution, *args, **given)
         if func is functional.conv2d and self.convolution != "grouped":
             return _conv2d(self.convolution, *args, **given)
         if func in DROPOUTS and self.random is not None:
@@ -70,14 +75,37 @@ def default_convolution(device: torch.device) -> Convolution:
     return "separate" if device.type == "cpu" else "unfolded"
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`functional.linear` as weight times inputs: the gradient of the weight then comes in the weight's own memory layout."""
+def _linear(way: Convolution, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`functional.linear` as weight times inputs: the gradient of the weight then comes in the weight's own memory layout.
+
+    On the CPU the larger ones go one after the other, with the very products of a run alone: calling them takes little of their time.
+    """
     if x.dim() < 2:
         return functional.linear(x, weight, bias)
+    if way == "separate" and x.numel() * weight.shape[0] >= SEPARATE_PRODUCTS:
+        return _Linear.apply(x, weight, bias)  # type: ignore[no-any-return]
     out = (weight @ x.reshape(-1, x.shape[-1]).mT).mT
     if bias is not None:
         out = out + bias.to(out.dtype)
     return out if x.dim() == 2 else out.reshape(*x.shape[:-1], weight.shape[0])
+
+
+class _Linear(torch.autograd.Function):
+    """`onednn.linear` for one run after the other; differentiable only below vmap."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return functional.linear(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Nothing is kept: the derivative is taken below vmap."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, int]:
+        x, weight, bias = _runs_first(info.batch_size, in_dims, (x, weight, bias))
+        biases: Sequence[Tensor | None] = [None] * info.batch_size if bias is None else bias.unbind()
+        return torch.stack([linear(*own) for own in zip(x.unbind(), weight.unbind(), biases, strict=True)]), 0
 
 
 def _conv2d(
