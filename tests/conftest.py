@@ -2,4 +2,18 @@
 
 import os
 
+import pytest
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def by_onednn(monkeypatch):
+    """Every linear layer goes by oneDNN; gives how many products that took so far."""
+    from initbench.nn import onednn
+
+    monkeypatch.setattr(onednn, "LEAST_PRODUCTS", 0)
+    monkeypatch.setattr(onednn, "multiplies_faster", lambda: True)
+    taken, product = [], onednn._product
+    monkeypatch.setattr(onednn, "_product", lambda *tensors: taken.append(1) or product(*tensors))
+    return lambda: len(taken)

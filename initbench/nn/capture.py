@@ -14,6 +14,7 @@ from initbench.nn.layers import WeightLayer
 from initbench.nn.marks import Use
 from initbench.nn.onednn import linear
 from initbench.nn.operations import tensors_in
+from initbench.nn.plain import is_plain
 from initbench.nn.sums import Scratch, Signal
 from initbench.nn.tape import NotAsItWas, Replay, Take, Tape, parameters_in
 from initbench.nn.watch import followed, untouched
@@ -98,6 +99,7 @@ class _Capture(Follower):
     def __init__(self, model: nn.Module, layers: tuple[WeightLayer, ...], taker: _Taker, tape: Tape | None) -> None:
         super().__init__({id(parameter): name for name, parameter in model.named_parameters()})
         self._taker, self._layers = taker, layers
+        self._linear = linear if is_plain(model) else functional.linear
         self._rows = {layer.parameter: row for row, layer in enumerate(layers)}
         self._first: dict[str, int] = {}
         self._tape = tape if tape is not None else Tape()
@@ -116,7 +118,7 @@ class _Capture(Follower):
             self._outputs = None
 
     def result(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        found = (linear if func is functional.linear else func)(*args, **kwargs)
+        found = (self._linear if func is functional.linear else func)(*args, **kwargs)
         self._outputs = tuple(tensors_in(found))
         self._parameters = parameters_in(args, kwargs)
         return found
