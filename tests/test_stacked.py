@@ -40,10 +40,16 @@ def test_every_way_of_training_gives_the_losses_of_a_run_alone(numbers):
         "cnn:channels=[4],norm=group,pooling=avg",
         "resnet:depth=8,width=2",
         "vit:depth=1,width=8,heads=2",
+        "residual_mlp:depth=2,width=8",
     ],
 )
 def test_every_model_gives_the_losses_of_a_run_alone(model):
     jobs = jobs_of("kaiming", seeds=(0, 1), model=model, dataset=IMAGES, train={**SMALL, "lr": 0.002})
+    assert how(assert_alike(jobs)) == {"stacked, 2 at once"}
+
+
+def test_layers_large_enough_for_other_products_give_the_losses_of_a_run_alone():
+    jobs = jobs_of("kaiming", "xavier", model="mlp", dataset="mnist5k", train={"steps": 50, "batch_size": 128})
     assert how(assert_alike(jobs)) == {"stacked, 2 at once"}
 
 
