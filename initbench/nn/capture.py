@@ -35,20 +35,21 @@ def captured(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, 
     Norms use batch statistics and dropout is off. Everything is measured the moment it is there, so that functions that
     work in place change nothing. A weight that is used several times is measured at its first use; the products inside
     a recurrent module are hidden, its last layer's weights have its states as their activation. With a `tape`, kept from one
-    call to the next for the same model and layers, only the first pass is followed.
+    call to the next for the same model and layers, only the first pass is followed; it is for models without users' code (`is_plain`).
     """
     with untouched(model, "batch"):
         taker = _Taker(len(layers))
         try:
             output = _again(model, inputs, tape, taker) if tape is not None and tape.complete else None
             if output is None:
-                taker.forget()
+                taker.end()
+                taker = _Taker(len(layers))
                 watch = _Capture(model, layers, taker, tape)
                 output = followed(model, watch, inputs)
                 watch.end()
             yield Captured(output, taker.signals)
         finally:
-            taker.forget()
+            taker.end()
 
 
 def _again(model: nn.Module, inputs: Tensor, tape: Tape, taker: "_Taker") -> Any:
@@ -66,16 +67,14 @@ class _Taker:
     """Takes the statistics of each layer's signal as it comes by, and of its gradient in a later backward pass."""
 
     def __init__(self, layers: int) -> None:
-        self._layers = layers
-        self.forget()
-
-    def forget(self) -> None:
-        """Begins anew; gradients are no longer waited for."""
-        for handle in getattr(self, "_handles", ()):
-            handle.remove()
-        self._handles: list[RemovableHandle] = []
         scratch = Scratch()
-        self.signals = [Signal(scratch) for _ in range(self._layers)]
+        self.signals = [Signal(scratch) for _ in range(layers)]
+        self._handles: list[RemovableHandle] = []
+
+    def end(self) -> None:
+        """No gradient is waited for any more."""
+        for handle in self._handles:
+            handle.remove()
 
     def take(self, take: Take, output: Tensor) -> None:
         """Measures a tensor."""

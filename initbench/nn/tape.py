@@ -1,7 +1,8 @@
 """Notes which calls of a forward pass give what is measured, so that the same pass need not be followed again.
 
-Following a signal takes some 60 microseconds a call, as much as a small layer; counting calls takes 5. Whatever is not as it was
-(another function, another parameter: a model that chooses its way by its data) is noticed, and the pass is followed anew.
+Following a signal takes some 60 microseconds a call, as much as a small layer; counting calls takes 5. It is for models whose forward
+pass makes the same calls each time, those without users' code (`is_plain`). Another function, or another parameter given to one
+that is measured, is noticed, and the pass is followed anew; not every change that users' code could make is.
 """
 
 from collections.abc import Callable
