@@ -28,18 +28,18 @@ import torch
 from band_networks import measured
 from torch import Tensor, nn
 
-from initbench.config import Ref, parse_ref
-from initbench.datasets.files import data_folder
 from initbench.errors import DoesNotApply
+from initbench.init.initialize import initialize
+from initbench.measure import probes
+from initbench.measure.graph import trace_network
+from initbench.measure.predict import input_stats, layer_specs
 from initbench.nn.activation import activation_function
+from initbench.question.config import Ref, parse_ref
+from initbench.question.data_folder import data_folder
 from initbench.theory.network import LayerSpec, NetworkSpec, Weight
 from initbench.theory.prediction import LayerPrediction, predict
-from initbench.training import probes
 from initbench.training.batches import probe_batch
-from initbench.training.graph import trace_network
-from initbench.training.initialize import initialize
-from initbench.training.predict import input_stats, layer_specs
-from initbench.training.worker import load_data
+from initbench.training.job import load_data
 
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "gelu", "silu", "elu", "selu", "erf", "sin", "sigmoid")
 SCHEMES = ("kaiming", "xavier", "lecun", "edge_of_chaos", "orthogonal", "torch_default")

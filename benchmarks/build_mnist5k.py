@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from initbench.datasets import files, manage
+from initbench.data import files, manage
 
-TARGET = Path(files.__file__).parent / "mnist5k.npz"
+TARGET = files.EMBEDDED
 PER_CLASS = {"train": 400, "test": 100}
 
 

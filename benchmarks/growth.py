@@ -15,10 +15,10 @@ import time
 
 from speed import family_mib
 
-from initbench.config import ExperimentConfig, Job
-from initbench.plan import make_jobs
+from initbench.question.config import ExperimentConfig, Job
+from initbench.question.plan import make_jobs
 from initbench.training.devices import small_runs
-from initbench.training.worker import run_job
+from initbench.training.job import run_job
 
 DATA = "synthetic:n=2000,test=200,classes=10,shape=[1,28,28]"
 DEEP = {"mlp of 1,000 layers": "mlp:depth=999,width=32", "ResNet-110": "resnet:depth=110,width=16"}

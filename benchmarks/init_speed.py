@@ -18,14 +18,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from initbench import build_model, catalog
-from initbench.config import parse_ref
+from initbench import build_model
+from initbench.cli import guide
 from initbench.errors import DoesNotApply
+from initbench.init.contract import InitContext, Need, Scheme
+from initbench.init.initialize import build_scheme, initialize
 from initbench.nn.layers import WeightLayer, weight_layers
 from initbench.nn.seeds import generator
-from initbench.routes import guide
-from initbench.schemes import InitContext, Need, Scheme
-from initbench.training.initialize import build_scheme, initialize
+from initbench.question import catalog
+from initbench.question.config import parse_ref
 
 SHAPE, CLASSES = (3, 32, 32), 10
 MODELS = (

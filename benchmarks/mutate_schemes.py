@@ -24,14 +24,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from initbench import catalog
-from initbench.config import Ref
 from initbench.errors import DoesNotApply
+from initbench.init.contract import InitContext, Layerwise
+from initbench.init.initialize import initialize
+from initbench.init.structural import Structural
 from initbench.nn.layers import WeightLayer
-from initbench.results import Setter
-from initbench.schemes import InitContext, Layerwise
-from initbench.schemes.structural import Structural
-from initbench.training.initialize import initialize
+from initbench.question import catalog
+from initbench.question.config import Ref
+from initbench.results.record import Setter
 
 TESTS = Path(__file__).parent.parent / "tests"
 MUTATIONS = ("times 1.05", "times 2", "fans swapped", "sign dropped", "numbers", "biases")

@@ -11,11 +11,11 @@ import argparse
 import statistics
 import time
 
-from initbench.config import ExperimentConfig, Job
-from initbench.plan import make_jobs
+from initbench.question.config import ExperimentConfig, Job
+from initbench.question.plan import make_jobs
 from initbench.training.devices import small_runs
+from initbench.training.job import prepare
 from initbench.training.loop import Stopwatch, make_schedule, train
-from initbench.training.worker import prepare
 
 MODELS = {
     "mlp": "mlp",

@@ -16,14 +16,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from initbench import catalog, plan, store
-from initbench.config import ExperimentConfig, Job
 from initbench.errors import InitbenchError
-from initbench.questions import racing, recommending, tuning
-from initbench.questions.racing import ROUNDS, Arm
-from initbench.results import RunResult
-from initbench.routes.asking import race_question
+from initbench.question import catalog, plan
+from initbench.question.config import ExperimentConfig, Job
+from initbench.question.request import race_question
+from initbench.results import store
+from initbench.results.record import RunResult
 from initbench.statistics.inference import ALPHA, signed_ranks
+from initbench.studies import race as racing
+from initbench.studies import recommend as recommending
+from initbench.studies import tune as tuning
+from initbench.studies.race import ROUNDS, Arm
 
 SCHEMES = ("kaiming", "xavier", "lecun", "orthogonal", "torch_default", "normal", "lsuv", "looks_linear", "identity", "sparse")
 WANTED = 95.0

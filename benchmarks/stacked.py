@@ -21,13 +21,13 @@ from pathlib import Path
 
 import torch
 
-from initbench.config import ExperimentConfig, Job
-from initbench.plan import make_jobs
+from initbench.question.config import ExperimentConfig, Job
+from initbench.question.plan import make_jobs
+from initbench.stacking.layers import default_convolution
+from initbench.stacking.train import train_stacked
 from initbench.training.devices import small_runs
+from initbench.training.job import Ready, prepare
 from initbench.training.loop import Stopwatch, train
-from initbench.training.stacked import train_stacked
-from initbench.training.together import default_convolution
-from initbench.training.worker import Ready, prepare
 
 MODELS = {
     "mlp": "mlp",

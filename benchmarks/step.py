@@ -15,12 +15,12 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-from initbench.config import ExperimentConfig
-from initbench.nn import onednn
-from initbench.plan import make_jobs
+from initbench.fast import onednn
+from initbench.question.config import ExperimentConfig
+from initbench.question.plan import make_jobs
 from initbench.training import loop
 from initbench.training.devices import small_runs
-from initbench.training.worker import Ready, prepare
+from initbench.training.job import Ready, prepare
 
 MODELS = {
     "mlp": "mlp",

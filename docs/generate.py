@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from initbench import catalog
-from initbench.console import plain
-from initbench.routes import guide
+from initbench.cli import guide
+from initbench.cli.output import plain
+from initbench.question import catalog
 
 PAGE = Path(__file__).parent / "schemes.md"
-PACKAGE = Path(catalog.__file__).parent
 INTRODUCTION = """\
 # Initialization schemes
 
@@ -25,7 +24,7 @@ What a scheme *needs* beside the model: `data` and `labels` (training batches, a
 
 def document() -> str:
     """The whole page."""
-    shipped = [entry for entry in catalog.entries("scheme") if PACKAGE in entry.path.parents]
+    shipped = [entry for entry in catalog.entries("scheme") if catalog.PACKAGE in entry.path.parents]
     families = {family: [entry for entry in shipped if entry.family == family] for family in sorted({entry.family for entry in shipped})}
     parts = [
         INTRODUCTION,

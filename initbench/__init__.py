@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from initbench.api import build_model, check_scheme, compare, init_network, load_results, run
-    from initbench.routes.probing import probe
+    from initbench.probing.run import probe
 
 __version__ = "0.1.0"
 __all__ = ["build_model", "check_scheme", "compare", "init_network", "load_results", "probe", "run"]
@@ -14,7 +14,7 @@ def __getattr__(name: str) -> Any:
     """Imports a public function when it is first used, so that `import initbench` costs nothing."""
     if name in __all__:
         from initbench import api
-        from initbench.routes import probing
+        from initbench.probing import run as probing
 
         return getattr(probing if name == "probe" else api, name)
     raise AttributeError(f"module 'initbench' has no attribute '{name}'")

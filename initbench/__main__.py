@@ -3,7 +3,7 @@
 import gc
 import sys
 
-from initbench import head_start
+from initbench.workers import head_start
 
 
 def main() -> None:
@@ -11,7 +11,7 @@ def main() -> None:
     if "" not in sys.path:
         sys.path.append("")
     head_start.begin(sys.argv[1:])
-    from initbench.cli import app
+    from initbench.cli.app import app
 
     try:
         app(prog_name="initbench")

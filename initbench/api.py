@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from pydantic import ValidationError
 
-from initbench import catalog, store
-from initbench.config import Execution, InitRules, Ref, View, as_ref
 from initbench.errors import ConfigError, StorageError, a_or_an
-from initbench.results import InitReport
-from initbench.routes.asking import Look, configure, options, race_question, view_of
-from initbench.routes.merging import merge
-from initbench.routes.published import Line, against
-from initbench.routes.route import (
+from initbench.question import catalog
+from initbench.question.config import Execution, InitRules, Ref, View, as_ref
+from initbench.question.request import Look, configure, options, view_of
+from initbench.results import store
+from initbench.results.record import InitReport
+from initbench.studies.merge import merge
+from initbench.studies.published import Line, against
+from initbench.studies.recommend import race_question
+from initbench.studies.study import (
     RESULTS,
     Plan,
     Results,
@@ -37,7 +39,7 @@ from initbench.routes.route import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from initbench.training.scheme_checks import SchemeCheck
+    from initbench.init.checks import SchemeCheck
 
 __all__ = [
     "RESULTS",
@@ -57,7 +59,6 @@ __all__ = [
     "merge",
     "options",
     "plan_of",
-    "race_question",
     "recommend",
     "report",
     "resume",
@@ -67,7 +68,7 @@ __all__ = [
 
 
 class Means(TypedDict, total=False):
-    """How jobs are carried out; see `initbench.config.Execution`."""
+    """How jobs are carried out; see `initbench.question.config.Execution`."""
 
     engine: str
     device: str
@@ -170,7 +171,7 @@ def check_scheme(scheme: str | Ref, model: str | Ref | None = None) -> tuple[Sch
 
     In a test: `assert all(found.passed for found in check_scheme("./mine.py"))`. Raises: ConfigError for what cannot be built.
     """
-    from initbench.training import scheme_checks
+    from initbench.init import checks as scheme_checks
 
     return scheme_checks.check_scheme(as_ref(scheme), None if model is None else as_ref(model))
 
@@ -180,7 +181,7 @@ def build_model(model: str | Ref = "mlp", shape: Sequence[int] = (1, 28, 28), cl
 
     The global random state is not used. Raises: ConfigError when there is no such model or it does not take its parameters.
     """
-    from initbench.models.building import build_model as build
+    from initbench.nn.build import build_model as build
 
     return build(catalog.resolve("model", as_ref(model)), tuple(shape), classes, seed)
 
@@ -208,7 +209,7 @@ def init_network(
     """
     from torch import nn
 
-    from initbench.training.initialize import initialize
+    from initbench.init.initialize import initialize
 
     if not isinstance(model, nn.Module):
         raise ConfigError(f"The model is {a_or_an(type(model).__name__)}. It must be a torch.nn.Module.")
@@ -245,6 +246,6 @@ def document(results: Results) -> dict[str, Any]:
 
 def parameters_of(steps: Plan) -> int:
     """The number of trainable parameters of the plan's model, built for its data; nothing is trained."""
-    from initbench.training import worker
+    from initbench.training import job as worker
 
     return worker.check(steps.jobs[0][1], device="cpu", data_dir=steps.execution.data_dir)

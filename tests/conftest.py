@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.fixture
 def by_onednn(monkeypatch):
     """Every linear layer goes by oneDNN; gives how many products that took so far."""
-    from initbench.nn import onednn
+    from initbench.fast import onednn
 
     monkeypatch.setattr(onednn, "LEAST_PRODUCTS", 0)
     monkeypatch.setattr(onednn, "multiplies_faster", lambda: True)

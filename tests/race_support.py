@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from initbench import plan
-from initbench.config import ExperimentConfig, Job, TrainConfig, View, parse_ref
-from initbench.questions import studies
-from initbench.results import Evaluation, RunResult, RunStatus
+from initbench.question import plan
+from initbench.question.config import ExperimentConfig, Job, TrainConfig, View, parse_ref
+from initbench.results.record import Evaluation, RunResult, RunStatus
+from initbench.studies import kinds as studies
 
 
 def question(*schemes: str, seeds: int = 8, **more) -> ExperimentConfig:

@@ -8,10 +8,10 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from initbench.config import InitRules, parse_ref
+from initbench.init.initialize import initialize
 from initbench.nn.layers import weight_layers
-from initbench.results import InitReport
-from initbench.training.initialize import initialize
+from initbench.question.config import InitRules, parse_ref
+from initbench.results.record import InitReport
 
 TINY_PROBABILITY = 1e-6
 

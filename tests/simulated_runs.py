@@ -3,8 +3,8 @@
 import math
 import random
 
-from initbench.config import ExperimentConfig, InitRules, Job, ProbeConfig, Ref, TrainConfig, parse_ref
-from initbench.results import Evaluation, InitReport, LayerStats, ParameterInit, RunResult, RunStatus, Setter
+from initbench.question.config import ExperimentConfig, InitRules, Job, ProbeConfig, Ref, TrainConfig, parse_ref
+from initbench.results.record import Evaluation, InitReport, LayerStats, ParameterInit, RunResult, RunStatus, Setter
 
 STEPS = 20
 

@@ -7,12 +7,13 @@ import torch
 from torch import nn
 
 import initbench
-from initbench import api, store
-from initbench.commands import gate
-from initbench.config import Execution
+from initbench import api
+from initbench.cli import smoke as gate
 from initbench.errors import ConfigError, DataError, StorageError
-from initbench.results import RunStatus
-from initbench.routes import route
+from initbench.question.config import Execution
+from initbench.results import store
+from initbench.results.record import RunStatus
+from initbench.studies import study as route
 
 TINY = {
     "model": "mlp:depth=1,width=8",

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "initbench"
-COLD_FOLDERS = ("commands", "questions", "report", "routes", "statistics", "theory")
+COLD_FOLDERS = ("cli", "probing", "question", "report", "results", "statistics", "studies", "theory")
 COLD = sorted([*PACKAGE.glob("*.py"), *(path for folder in COLD_FOLDERS for path in (PACKAGE / folder).glob("*.py"))])
 EVERYTHING = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "tests").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")])
 HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "scipy"}
@@ -45,8 +45,9 @@ def test_a_cold_command_leaves_the_heavy_packages_alone(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("path", EVERYTHING, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_file_is_longer_than_300_lines(path):
-    assert len(path.read_text().splitlines()) <= 300
+def test_a_file_of_more_than_500_lines_says_why(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 500 or any(line.startswith("# Longer than 500 lines: ") for line in lines)
 
 
 def test_only_the_worker_catches_every_exception():
@@ -55,7 +56,7 @@ def test_only_the_worker_catches_every_exception():
         for path in PACKAGE.rglob("*.py")
         if re.search(r"except (Base)?Exception\b|except:", path.read_text())
     }
-    assert catching <= {"training/worker.py"}
+    assert catching <= {"training/job.py"}
 
 
 def test_only_the_console_prints():
@@ -65,7 +66,7 @@ def test_only_the_console_prints():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     }
-    assert printing <= {"console.py"}
+    assert printing <= {"cli/output.py"}
 
 
 def test_imports_point_one_way():

@@ -6,7 +6,7 @@ from schemes_support import Raw, init
 from torch import nn
 
 from initbench.errors import ConfigError
-from initbench.results import Setter
+from initbench.results.record import Setter
 
 
 def entries(report):

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from initbench.nn.capture import captured
+from initbench.measure.capture import captured
+from initbench.measure.sums import CHUNK, Scratch, alive, columns, moments, quick_sums, sums
 from initbench.nn.layers import weight_layers
-from initbench.nn.sums import CHUNK, Scratch, alive, columns, moments, quick_sums, sums
 
 
 def mean_and_variance(values):

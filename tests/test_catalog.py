@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from initbench import catalog
-from initbench.config import Ref, parse_ref
 from initbench.errors import ConfigError
+from initbench.question import catalog
+from initbench.question.config import Ref, parse_ref
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_the_choices_of_a_parameter_are_known_from_the_source_alone():
 
 def test_listing_everything_imports_nothing_heavy():
     code = (
-        "import sys\nfrom initbench import catalog\n"
+        "import sys\nfrom initbench.question import catalog\n"
         "for kind in catalog.FOLDERS: catalog.entries(kind)\n"
         "print(sorted({'torch', 'numpy', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)))"
     )

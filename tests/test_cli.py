@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import initbench
-from initbench.cli import app
+from initbench.cli.app import app
 
 TINY = ["--dataset", "synthetic:n=64,test=20,shape=[1,4,4]", "--model", "mlp:depth=1,width=8", "--steps", "2", "--engine", "serial"]
 TINY += ["--device", "cpu", "--set", "train.batch_size=16", "--set", "probe.batch_size=16"]

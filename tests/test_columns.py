@@ -2,7 +2,7 @@
 
 import pytest
 
-from initbench.columns import fit
+from initbench.cli.columns import fit
 
 COLUMNS = ("figure", "published", "here", "verdict")
 ROWS = [("gradient variance, first over last", "1/81 = 0.0123", "0.0124 [0.0121, 0.0126]", "agrees")]

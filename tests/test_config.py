@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from initbench.complaints import explain
-from initbench.config import ExperimentConfig, InitRules, Ref, TrainConfig, as_ref, parse_ref, parse_value
 from initbench.errors import ConfigError
+from initbench.question.config import ExperimentConfig, InitRules, Ref, TrainConfig, as_ref, parse_ref, parse_value
+from initbench.question.messages import explain
 
 NAMES = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
 PLAIN = st.one_of(st.booleans(), st.none(), st.integers(-(10**9), 10**9), st.floats(allow_nan=False, allow_infinity=False), NAMES)

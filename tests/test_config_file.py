@@ -7,10 +7,10 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from initbench.config import Ref, parse_ref
-from initbench.config_file import dump_config, headline, load_config, locate, shipped
-from initbench.config_schema import schema
 from initbench.errors import ConfigError
+from initbench.question.config import Ref, parse_ref
+from initbench.question.config_file import dump_config, headline, load_config, locate, shipped
+from initbench.question.schema import schema
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

@@ -5,15 +5,15 @@ import re
 
 import pytest
 
-from initbench import catalog, console
-from initbench.commands import files as files_commands
-from initbench.commands import live
-from initbench.config import ExperimentConfig, parse_ref
-from initbench.engines import Progress
-from initbench.provenance import Check
-from initbench.results import Evaluation, RunResult, RunStatus
-from initbench.routes import guide
-from initbench.routes.route import make_plan
+from initbench.cli import files as files_commands
+from initbench.cli import guide, live
+from initbench.cli import output as console
+from initbench.question import catalog
+from initbench.question.config import ExperimentConfig, parse_ref
+from initbench.results.provenance import Check
+from initbench.results.record import Evaluation, RunResult, RunStatus
+from initbench.studies.study import make_plan
+from initbench.workers.progress import Progress
 
 
 @pytest.fixture(autouse=True)

@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 from training_support import arrays
 
-from initbench.datasets import files, manage
+from initbench.data import files, manage
 from initbench.errors import ConfigError, DataError, StorageError
+from initbench.question.data_folder import data_folder
 
 
 def test_the_data_folder_is_the_one_given_then_the_environment_then_the_users_own(tmp_path, monkeypatch):
     monkeypatch.setenv("INITBENCH_DATA", str(tmp_path / "env"))
-    assert files.data_folder(tmp_path / "given") == tmp_path / "given"
-    assert files.data_folder(None) == tmp_path / "env"
+    assert data_folder(tmp_path / "given") == tmp_path / "given"
+    assert data_folder(None) == tmp_path / "env"
     monkeypatch.delenv("INITBENCH_DATA")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "own"))
     monkeypatch.setattr(sys, "platform", "linux")
-    assert files.data_folder(None) == tmp_path / "own" / "initbench"
+    assert data_folder(None) == tmp_path / "own" / "initbench"
 
 
 @pytest.mark.parametrize(
@@ -262,5 +263,5 @@ def test_a_data_folder_that_cannot_be_written_is_a_sentence(tmp_path):
 
 
 def test_looking_after_data_files_needs_no_torch():
-    code = "import sys; from initbench.datasets import manage; assert not {'torch', 'torchvision', 'pandas', 'scipy'} & set(sys.modules)"
+    code = "import sys; from initbench.data import manage; assert not {'torch', 'torchvision', 'pandas', 'scipy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

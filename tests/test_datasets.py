@@ -8,9 +8,10 @@ import pytest
 import torch
 from training_support import arrays
 
-from initbench import catalog
-from initbench.datasets import cifar10, fashion_mnist, files, manage, mnist5k, npz, synthetic
+from initbench.data import files, manage
+from initbench.datasets import cifar10, fashion_mnist, mnist5k, npz, synthetic
 from initbench.errors import ConfigError, DataError
+from initbench.question import catalog
 
 
 def test_mnist5k_holds_the_same_number_of_images_of_each_class(tmp_path):

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from initbench import catalog
-from initbench.config import parse_ref
-from initbench.routes import guide
-from initbench.schemes import Need
-from initbench.training.initialize import build_scheme
+from initbench.cli import guide
+from initbench.init.contract import Need
+from initbench.init.initialize import build_scheme
+from initbench.question import catalog
+from initbench.question.config import parse_ref
 
 DOCS = Path(__file__).parent.parent / "docs"
 SCHEMES = [entry for entry in catalog.entries("scheme") if entry.path.parent.name == "schemes"]

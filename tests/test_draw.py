@@ -8,7 +8,7 @@ from simulated_runs import make_comparison, make_run
 
 from initbench.report.draw import COLOURS, DPI, WIDTH, draw
 from initbench.report.figures import plots
-from initbench.summary import group, summarize
+from initbench.statistics.summary import group, summarize
 
 ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]
 

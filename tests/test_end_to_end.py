@@ -66,7 +66,7 @@ def test_a_killed_comparison_goes_on_where_it_was_and_ends_the_same(undisturbed,
 def test_a_finished_comparison_is_shown_again_without_torch_or_pandas(undisturbed):
     code = (
         "import sys\n"
-        "from initbench.cli import app\n"
+        "from initbench.cli.app import app\n"
         f"app({[*QUESTION, '--steps', '60']!r}, standalone_mode=False)\n"
         "print(sorted({'torch', 'pandas', 'matplotlib', 'scipy', 'numpy'} & set(sys.modules)), file=sys.stderr)\n"
     )
@@ -113,7 +113,7 @@ def test_a_reader_that_leaves_early_is_no_bug(tmp_path):
 
 
 def test_a_bug_of_ours_is_a_traceback_and_exit_code_1(tmp_path):
-    code = "from initbench import cli\nfrom initbench.routes import guide\nguide.listed = lambda kind: 1 / 0\ncli.app(['list'])"
+    code = "from initbench.cli import app\napp.guide.listed = lambda kind: 1 / 0\napp.app(['list'])"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=dict(os.environ))
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr

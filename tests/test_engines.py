@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from training_support import jobs_of
 
-from initbench import provenance
-from initbench.config import Execution
-from initbench.engines import processes, serial, to_check
+from initbench.engines import processes, serial
 from initbench.errors import ConfigError, DataError
-from initbench.results import RunStatus
-from initbench.routes.means import engine_of, threads_of
+from initbench.question.config import Execution
+from initbench.results import provenance
+from initbench.results.record import RunStatus
+from initbench.studies.execution import engine_of, threads_of
+from initbench.workers.progress import to_check
 
 HERE = Path(__file__).parent
 needs_processes = pytest.mark.skipif(sys.platform == "win32", reason="the engine processes is the engine serial there")
@@ -104,7 +105,7 @@ def test_only_what_differs_in_more_than_numbers_is_checked_twice():
 
 
 def test_closing_the_serial_engine_lets_go_of_the_data():
-    from initbench.training import worker
+    from initbench.training import job as worker
 
     worker.forget_data()
     results = serial.execute(jobs_of("kaiming", "xavier"), device="cpu", data_dir=None)
@@ -163,8 +164,8 @@ import sys
 from contextlib import closing
 sys.path.insert(0, {here!r})
 from training_support import jobs_of
-from initbench import provenance
-from initbench.config import Execution
+from initbench.results import provenance
+from initbench.question.config import Execution
 from initbench.engines import processes
 
 jobs = jobs_of("kaiming", seeds=(0, 1), train={{"steps": 500_000, "batch_size": 32}}, probe={{"every_steps": 500_000}})

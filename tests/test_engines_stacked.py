@@ -6,14 +6,14 @@ import pytest
 import torch
 from training_support import jobs_of
 
-from initbench.config import ExperimentConfig
 from initbench.engines import serial, stacked
 from initbench.errors import ConfigError, DeviceError
-from initbench.results import RunStatus
-from initbench.routes.route import Results
+from initbench.question.config import ExperimentConfig
+from initbench.results.record import RunStatus
+from initbench.stacking import jobs as stacked_worker
+from initbench.stacking.train import train_stacked
 from initbench.statistics.findings import Summary
-from initbench.training import stacked_worker
-from initbench.training.stacked import train_stacked
+from initbench.studies.study import Results
 
 
 def collect(engine, jobs, **options):

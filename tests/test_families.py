@@ -3,9 +3,9 @@
 import pytest
 from typer.testing import CliRunner
 
-from initbench import catalog, config_file, families
-from initbench.cli import app
+from initbench.cli.app import app
 from initbench.errors import ConfigError
+from initbench.question import catalog, config_file, families
 
 
 def names(*schemes):

@@ -9,11 +9,11 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from initbench.config import Ref
-from initbench.models.building import build_model
-from initbench.nn import onednn
-from initbench.training import fast_layers as fast
-from initbench.training.fast_layers import FastLayers, fast_layers
+from initbench.fast import layers as fast
+from initbench.fast import onednn
+from initbench.fast.layers import FastLayers, fast_layers
+from initbench.nn.build import build_model
+from initbench.question.config import Ref
 
 MODELS = {
     "mlp:depth=2,width=16": (1, 8, 8),
@@ -56,7 +56,7 @@ def test_a_models_loss_and_gradients_are_the_same_within(by_onednn, name):
 
 
 def _params(text):
-    from initbench.config import parse_ref
+    from initbench.question.config import parse_ref
 
     return parse_ref(f"x:{text}").params
 

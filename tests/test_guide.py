@@ -2,8 +2,8 @@
 
 import pytest
 
+from initbench.cli import guide
 from initbench.errors import ConfigError
-from initbench.routes import guide
 
 
 def test_a_name_that_two_kinds_have_is_shown_for_both(monkeypatch):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from initbench import head_start
 from initbench.engines import processes
-from initbench.engines.zygote import Setting
 from initbench.errors import NotThereError
+from initbench.workers import head_start
+from initbench.workers.zygote import Setting
 
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
 
@@ -128,6 +128,6 @@ def _workers_in(folder):
             words = (entry / "cmdline").read_bytes()
         except OSError:
             continue
-        if here and b"initbench.engines.zygote" in words:
+        if here and b"initbench.workers.zygote" in words:
             found.append(entry.name)
     return found

@@ -5,11 +5,11 @@ import torch
 from schemes_support import init
 from torch import nn
 
-from initbench.config import parse_ref
 from initbench.errors import ConfigError, DoesNotApply, InitbenchError
-from initbench.results import Setter
-from initbench.schemes import Layerwise, Need
-from initbench.training.initialize import build_scheme, initialize
+from initbench.init.contract import Layerwise, Need
+from initbench.init.initialize import build_scheme, initialize
+from initbench.question.config import parse_ref
+from initbench.results.record import Setter
 
 
 def net():
@@ -93,7 +93,7 @@ def test_a_wrong_name_is_one_sentence(text, words):
 
 OWN = '''
 from initbench.schemes import Layerwise, Need
-from initbench.nn.assign import Law
+from initbench.schemes import Law
 
 class Data:
     name = "hungry"

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from initbench.errors import ConfigError
-from initbench.nn.assign import Law, Recipe, assign
+from initbench.init.assign import Law, Recipe, assign
 from initbench.nn.layers import Role, explain, weight_layers
 
 FANS = {

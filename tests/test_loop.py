@@ -10,14 +10,14 @@ from torch import nn
 from torch.nn import functional
 from training_support import TINY, job_of
 
-from initbench.config import ProbeConfig, parse_ref
-from initbench.models.building import build_model
-from initbench.results import InitReport
+from initbench.init.initialize import initialize
+from initbench.nn.build import build_model
+from initbench.question.config import ProbeConfig, parse_ref
+from initbench.results.record import InitReport
 from initbench.training import batches
 from initbench.training.evaluate import evaluate
-from initbench.training.initialize import initialize
+from initbench.training.job import load_data
 from initbench.training.loop import Stopwatch, make_schedule, train
-from initbench.training.worker import load_data
 
 CPU = torch.device("cpu")
 PLAIN = torch.contiguous_format
@@ -262,7 +262,7 @@ def test_training_needs_neither_torch_optim_nor_the_compiler_behind_it():
     """The first optimizer of torch.optim imports the compiler, which takes as long as torch itself."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from training_support import jobs_of\nfrom initbench.training.worker import run_job\n"
+        "from training_support import jobs_of\nfrom initbench.training.job import run_job\n"
         "((name, job),) = jobs_of('kaiming')\n"
         "assert run_job(job, name, device='cpu', data_dir=None).status == 'completed'\n"
         "assert 'torch._dynamo' not in sys.modules\n"

@@ -8,19 +8,19 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from initbench.cli import app
-from initbench.config import ExperimentConfig, Ref
-from initbench.datasets.files import data_folder
+from initbench.cli.app import app
 from initbench.errors import ConfigError
-from initbench.models.building import build_model
-from initbench.report import map_page
-from initbench.routes.mapping import draw_map, read_axes
+from initbench.init.initialize import initialize
+from initbench.nn.build import build_model
+from initbench.probing import map_page
+from initbench.probing.map_run import draw_map, read_axes
+from initbench.question.config import ExperimentConfig, Ref
+from initbench.question.data_folder import data_folder
 from initbench.theory import meanfield
 from initbench.theory.phase import phase_grid
 from initbench.training.batches import memory_format, probe_batch
-from initbench.training.initialize import initialize
-from initbench.training.scanning import scan
-from initbench.training.worker import load_data
+from initbench.training.job import load_data
+from initbench.training.scan import scan
 
 SMALL = Ref(name="mlp", params={"depth": 5, "width": 32, "activation": "tanh"})
 

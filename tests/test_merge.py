@@ -3,13 +3,16 @@
 import pytest
 from race_support import made_up, question
 
-from initbench import api, config_file, plan, store
-from initbench.config import Execution, TrainConfig
+from initbench import api
 from initbench.errors import ConfigError, StorageError
-from initbench.results import RunStatus
-from initbench.routes import published, route
-from initbench.routes.merging import merge
-from initbench.summary import summarize
+from initbench.question import config_file, plan
+from initbench.question.config import Execution, TrainConfig
+from initbench.results import store
+from initbench.results.record import RunStatus
+from initbench.statistics.summary import summarize
+from initbench.studies import published
+from initbench.studies import study as route
+from initbench.studies.merge import merge
 
 PLAIN = {"tune": None, "train": TrainConfig(steps=4)}
 
@@ -108,7 +111,7 @@ def test_a_shipped_reference_is_about_a_shipped_config_and_its_schemes(name):
 
 
 def published_metrics():
-    from initbench.statistics.outcomes import metrics
+    from initbench.statistics.metrics import metrics
 
     return metrics()
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from initbench import catalog
-from initbench.config import Ref, parse_ref
 from initbench.errors import ConfigError
 from initbench.models import cnn, mlp
-from initbench.models.activations import activation, is_non_decreasing
-from initbench.models.building import build_model, check_output
+from initbench.nn.blocks import activation, is_non_decreasing
+from initbench.nn.build import build_model, check_output
+from initbench.question import catalog
+from initbench.question.config import Ref, parse_ref
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from initbench import catalog
-from initbench.config import parse_ref
 from initbench.errors import ConfigError, NotThereError
 from initbench.models import residual_mlp, resnet, vit
 from initbench.models import torchvision as zoo
 from initbench.nn.layers import weight_layers
 from initbench.nn.residual import PadShortcut, branches
+from initbench.question import catalog
+from initbench.question.config import parse_ref
 
 SHAPES = [(3, 32, 32), (1, 28, 28)]
 

@@ -5,7 +5,7 @@ import torch
 from onednn_support import needs_onednn, random
 from torch.nn import functional
 
-from initbench.nn import onednn
+from initbench.fast import onednn
 
 
 @needs_onednn

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from initbench.config import TrainConfig
+from initbench.question.config import TrainConfig
 from initbench.training.optimizers import Optimizer, learning_rate
 
 INPUTS = torch.randn(16, 3, 6, 6, generator=torch.Generator().manual_seed(0))

@@ -5,8 +5,8 @@ import pytest
 from simulated_runs import make_layers, make_run
 
 from initbench.errors import ConfigError
-from initbench.results import Evaluation, LayerStats, RunStatus
-from initbench.statistics.outcomes import Outcome, find_metric, first_signal, is_outcome_of_scheme, outcome, signal
+from initbench.results.record import Evaluation, LayerStats, RunStatus
+from initbench.statistics.metrics import Outcome, find_metric, first_signal, is_outcome_of_scheme, outcome, signal
 
 
 def layers(*variances, gradients=None):

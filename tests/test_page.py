@@ -7,8 +7,8 @@ from simulated_runs import make_comparison, make_config, make_run
 from initbench.report import page
 from initbench.report.draw import draw
 from initbench.report.figures import plots
-from initbench.results import RunStatus
-from initbench.summary import group, summarize
+from initbench.results.record import RunStatus
+from initbench.statistics.summary import group, summarize
 
 ORDER = ["xavier", "kaiming", "normal", "lecun", "orthogonal"]
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from initbench import plan
-from initbench.config import ExperimentConfig, TrainConfig, parse_ref
 from initbench.errors import ConfigError
+from initbench.question import plan
+from initbench.question.config import ExperimentConfig, TrainConfig, parse_ref
 
 
 def config(*schemes, **more):

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from initbench.config import Ref
-from initbench.results import LayerStats, Setter
+from initbench.init.initialize import initialize
+from initbench.measure import predict, probes
+from initbench.measure.graph import trace_network
+from initbench.question.config import Ref
+from initbench.results.record import LayerStats, Setter
 from initbench.theory.network import Add, Apply, Flatten, Norm, Pool, Scale, Unknown, Weight
-from initbench.training import predict, probes
-from initbench.training.graph import trace_network
-from initbench.training.initialize import initialize
 
 
 @pytest.fixture(scope="module")

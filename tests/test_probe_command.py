@@ -10,13 +10,13 @@ from torch import nn
 from typer.testing import CliRunner
 
 import initbench
-from initbench.cli import app
+from initbench.cli.app import app
 from initbench.errors import ConfigError, InitbenchError
-from initbench.questions.health import assess
-from initbench.questions.probed import ProbedLayer, ProbeRun
-from initbench.questions.signal_health import inside
+from initbench.probing.health import inside
+from initbench.probing.verdicts import assess
 from initbench.report import draw
-from initbench.results import RunStatus
+from initbench.results.probe_record import ProbedLayer, ProbeRun
+from initbench.results.record import RunStatus
 
 USER = """
 import torch

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from initbench.measure.probes import COLUMNS, ProbeRecord, copy_weights, measure, to_stats, update_ratios
 from initbench.nn.layers import weight_layers
-from initbench.training.probes import COLUMNS, ProbeRecord, copy_weights, measure, to_stats, update_ratios
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import initbench
-from initbench import provenance
+from initbench.results import provenance
 
 
 def test_the_environment_says_what_changes_numbers():
@@ -24,7 +24,7 @@ def test_the_environment_holds_no_path_and_no_name_of_a_machine():
 
 
 def test_the_environment_is_told_without_torch():
-    code = "import sys; from initbench import provenance; provenance.environment(); print('torch' in sys.modules)"
+    code = "import sys; from initbench.results import provenance; provenance.environment(); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
 
 

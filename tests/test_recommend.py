@@ -7,14 +7,16 @@ import pytest
 from race_support import carried_out, made_up, question, summary_of
 from scipy import stats
 
-from initbench import plan
-from initbench.config import TrainConfig
 from initbench.errors import ConfigError
-from initbench.questions import racing, recommending, studies
-from initbench.questions.racing import Arm, Race, race
+from initbench.question import plan
+from initbench.question.config import TrainConfig
 from initbench.report import tables
-from initbench.results import RunStatus
-from initbench.routes.asking import race_question
+from initbench.results.record import RunStatus
+from initbench.studies import kinds as studies
+from initbench.studies import race as racing
+from initbench.studies import recommend as recommending
+from initbench.studies.race import Arm, Race, race
+from initbench.studies.recommend import race_question
 
 
 def arms(schemes=6, values=(0.1, 1.0)):

@@ -6,13 +6,20 @@ from simulated_runs import make_comparison, make_config, make_run
 
 from initbench import report
 from initbench.errors import StorageError
-from initbench.summary import Summary
+from initbench.question.config import View
+from initbench.statistics.summary import Summary
+from initbench.studies import kinds
 
 SCHEMES = ("xavier", "kaiming", "normal")
 
 
 def runs():
     return [run for run in make_comparison(4) if str(run.job.scheme) in SCHEMES]
+
+
+def write(folder, config, made):
+    done = {run.job_id: run for run in made}
+    return report.write(folder, config, kinds.summarize_study("compare", config, done, View()), made, made)
 
 
 @pytest.fixture
@@ -24,7 +31,7 @@ def no_drawing(monkeypatch):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
-    return folder, report.write(folder, make_config(*SCHEMES, seeds=4), runs())
+    return folder, write(folder, make_config(*SCHEMES, seeds=4), runs())
 
 
 def test_every_derived_file_is_written(written):
@@ -39,8 +46,8 @@ def test_every_derived_file_is_written(written):
 def test_the_same_runs_in_another_order_give_the_same_bytes(tmp_path, no_drawing):
     shuffled = runs()
     random.Random(3).shuffle(shuffled)
-    paths = report.write(tmp_path / "one", make_config(*SCHEMES, seeds=4), runs())
-    report.write(tmp_path / "two", make_config(*SCHEMES, seeds=4), shuffled)
+    paths = write(tmp_path / "one", make_config(*SCHEMES, seeds=4), runs())
+    write(tmp_path / "two", make_config(*SCHEMES, seeds=4), shuffled)
     for path in paths:
         assert (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes(), path.name
 
@@ -62,18 +69,18 @@ def test_the_verdict_is_the_same_everywhere(written):
 def test_plots_of_an_earlier_report_do_not_stay(tmp_path, no_drawing):
     (tmp_path / "plots").mkdir()
     (tmp_path / "plots" / "of_yesterday.png").write_bytes(b"old")
-    report.write(tmp_path, make_config(*SCHEMES, seeds=4), runs())
+    write(tmp_path, make_config(*SCHEMES, seeds=4), runs())
     assert not (tmp_path / "plots" / "of_yesterday.png").exists()
     assert (tmp_path / "plots" / "accuracy.png").exists()
 
 
 def test_an_alias_in_the_config_keeps_its_place(tmp_path, no_drawing):
     made = [make_run(scheme, seed) for scheme in ("kaiming", "lecun") for seed in range(2)]
-    report.write(tmp_path, make_config("lecun", "he", seeds=2), made)
+    write(tmp_path, make_config("lecun", "he", seeds=2), made)
     assert json.loads((tmp_path / "summary.json").read_text())["reference"] == "lecun"
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path, no_drawing):
     (tmp_path / "tables").write_text("a file where a folder should be")
     with pytest.raises(StorageError, match="Cannot write"):
-        report.write(tmp_path, make_config("kaiming", seeds=1), [make_run("kaiming", 0)])
+        write(tmp_path, make_config("kaiming", seeds=1), [make_run("kaiming", 0)])

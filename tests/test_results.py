@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from initbench.results import Evaluation, InitReport, LayerStats, ParameterInit, Setter
+from initbench.results.record import Evaluation, InitReport, LayerStats, ParameterInit, Setter
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -6,12 +6,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from initbench import catalog
-from initbench.cli import app
-from initbench.config import parse_ref
+from initbench.cli import guide
+from initbench.cli.app import app
 from initbench.errors import ConfigError, DoesNotApply
-from initbench.routes import guide
-from initbench.training.scheme_checks import CHECKS, check_scheme
+from initbench.init.checks import CHECKS, check_scheme
+from initbench.question import catalog
+from initbench.question.config import parse_ref
 
 SHIPPED = {entry.name: guide.setting(entry) for entry in catalog.entries("scheme") if entry.path.parent.name == "schemes"}
 QUICK = {
@@ -25,7 +25,7 @@ GOOD = '''
 import time
 import torch
 from initbench.errors import DoesNotApply
-from initbench.nn.assign import Law
+from initbench.schemes import Law
 from initbench.schemes import Layerwise
 
 def build(*, scale: float = 1.0):

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = '''
 """A scheme of one's own."""
-from initbench.nn.assign import Law
+from initbench.schemes import Law
 from initbench.schemes import Layerwise
 
 FAMILY = "mine"

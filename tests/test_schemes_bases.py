@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from initbench.config import parse_ref
+from initbench.init.initialize import initialize
 from initbench.nn.seeds import generator
-from initbench.training.initialize import initialize
+from initbench.question.config import parse_ref
 
 IMAGES = torch.randn(64, 12, generator=generator(0, "test"))
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from initbench import catalog
-from initbench.config import Ref
 from initbench.errors import DoesNotApply
+from initbench.init.initialize import build_scheme, initialize
 from initbench.nn.seeds import generator
-from initbench.training.initialize import build_scheme, initialize
+from initbench.question import catalog
+from initbench.question.config import Ref
 
 torch.set_num_threads(1)
 NAMES = [entry.name for entry in catalog.entries("scheme")]

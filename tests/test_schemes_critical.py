@@ -7,13 +7,13 @@ import torch
 from schemes_support import assert_law, cases, init, weight_of
 from torch import nn
 
-from initbench.config import InitRules, parse_ref
 from initbench.errors import DoesNotApply
+from initbench.init.forward import layer_outputs
+from initbench.init.initialize import initialize
+from initbench.init.signal import largest_of
 from initbench.nn.seeds import generator
+from initbench.question.config import InitRules, parse_ref
 from initbench.schemes.edge_of_chaos import critical_point
-from initbench.schemes.forward import layer_outputs
-from initbench.schemes.signal import largest_of
-from initbench.training.initialize import initialize
 
 
 def normal(*shape):

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from initbench.config import InitRules, TrainConfig, parse_ref
 from initbench.errors import DoesNotApply
+from initbench.init.initialize import initialize
 from initbench.nn.seeds import generator
+from initbench.question.config import InitRules, TrainConfig, parse_ref
 from initbench.schemes import metainit
-from initbench.training.initialize import initialize
 
 torch.set_num_threads(1)
 IMAGES = torch.randn(512, 2, 6, 6, generator=generator(0, "test")) * torch.tensor([1.0, 5.0]).view(2, 1, 1) + 1

@@ -7,11 +7,11 @@ import torch
 from schemes_support import assert_law, cases, init, weight_of
 from torch import nn
 
-from initbench.config import parse_ref
 from initbench.errors import ConfigError, DoesNotApply
+from initbench.init.gains import gain_of, gaussian_gain, gradient_gain, torch_gain
+from initbench.init.initialize import initialize
 from initbench.nn.seeds import generator
-from initbench.schemes.gains import gain_of, gaussian_gain, gradient_gain, torch_gain
-from initbench.training.initialize import initialize
+from initbench.question.config import parse_ref
 
 
 @pytest.mark.parametrize("name", ["linear", "conv2d", "conv_transpose3d", "sigmoid", "tanh", "relu", "leaky_relu", "selu"])

@@ -127,8 +127,8 @@ def test_gain_auto_follows_the_activation_after_each_layer():
 
 
 def initialize_traced(model, scheme):
-    from initbench.config import parse_ref
-    from initbench.training.initialize import initialize
+    from initbench.init.initialize import initialize
+    from initbench.question.config import parse_ref
 
     return initialize(model, parse_ref(scheme), seed=0, inputs=torch.randn(2, 300))[0]
 

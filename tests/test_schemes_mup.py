@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from initbench.config import TrainConfig, parse_ref
 from initbench.errors import DoesNotApply
+from initbench.init.initialize import initialize
 from initbench.models import mlp, vit
 from initbench.nn import hooks
 from initbench.nn.hooks import Slot
-from initbench.training.initialize import initialize
+from initbench.question.config import TrainConfig, parse_ref
 
 SHAPE = (1, 12, 12)
 

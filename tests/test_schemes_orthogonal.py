@@ -8,10 +8,10 @@ import torch
 from schemes_support import init
 from torch import nn
 
-from initbench.config import parse_ref
 from initbench.errors import DoesNotApply
+from initbench.init.initialize import initialize
 from initbench.nn.seeds import generator
-from initbench.training.initialize import initialize
+from initbench.question.config import parse_ref
 
 
 def normal(*shape):

@@ -8,15 +8,15 @@ import torch
 from schemes_support import assert_law
 from torch import nn
 
-from initbench.config import InitRules, parse_ref
 from initbench.errors import ConfigError, DoesNotApply
+from initbench.init.initialize import initialize
 from initbench.models import mlp, residual_mlp, resnet, vit
 from initbench.nn import hooks
 from initbench.nn.hooks import Slot
 from initbench.nn.layers import weight_layers
 from initbench.nn.residual import branches
-from initbench.results import Setter
-from initbench.training.initialize import initialize
+from initbench.question.config import InitRules, parse_ref
+from initbench.results.record import Setter
 
 RESIDUAL = ["fixup", "skipinit", "rezero", "depth_scaled", "stable_resnet", "zero_gamma"]
 SHAPE = (3, 16, 16)

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from initbench.config import parse_ref
 from initbench.errors import ConfigError, DoesNotApply
+from initbench.init.initialize import initialize
 from initbench.models import mlp, residual_mlp, resnet, vit
 from initbench.nn import hooks
 from initbench.nn.hooks import Slot
-from initbench.training.initialize import initialize
+from initbench.question.config import parse_ref
 
 FEATURES = 256
 

@@ -5,13 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from initbench.config import InitRules, parse_ref
 from initbench.errors import DoesNotApply
+from initbench.init.initialize import initialize
 from initbench.models import resnet
 from initbench.nn.layers import weight_layers
 from initbench.nn.residual import branches
-from initbench.results import Setter
-from initbench.training.initialize import initialize
+from initbench.question.config import InitRules, parse_ref
+from initbench.results.record import Setter
 
 SHAPE = (3, 8, 8)
 

@@ -8,13 +8,13 @@ import torch
 from schemes_support import assert_law
 from torch import nn
 
-from initbench.config import InitRules, parse_ref
 from initbench.errors import DoesNotApply
+from initbench.init.initialize import initialize
 from initbench.models import mlp, resnet, vit
 from initbench.nn import hooks
 from initbench.nn.hooks import Slot
-from initbench.results import Setter
-from initbench.training.initialize import initialize
+from initbench.question.config import InitRules, parse_ref
+from initbench.results.record import Setter
 
 TRANSFORMER = ["small_init", "wang_init", "t_fixup", "deepnorm", "mimetic", "vit_default"]
 SHAPE = (1, 12, 12)

@@ -9,15 +9,15 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from initbench.config import parse_ref
 from initbench.errors import ConfigError, DataError, NotThereError
+from initbench.init.initialize import initialize
+from initbench.init.known_laws import law_of, laws_of
+from initbench.measure import jacobians as signal
+from initbench.measure.jacobians import correlations, output_directions, singular_values
 from initbench.nn.layers import weight_layers
-from initbench.training import signal
+from initbench.question.config import parse_ref
 from initbench.training.checkpoints import load_checkpoint, read_checkpoint
-from initbench.training.initialize import initialize
 from initbench.training.inputs import Objective, default_batch_size, read_input
-from initbench.training.known_laws import law_of, laws_of
-from initbench.training.signal import correlations, output_directions, singular_values
 
 
 def net(activation=nn.Tanh, outputs=3):

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional
 from training_support import jobs_of
 
-from initbench.training.stack import CannotStack, Stack, refuse_different, signature
-from initbench.training.together import RandomStates, Together
+from initbench.stacking.layers import RandomStates, Together
+from initbench.stacking.stack import CannotStack, Stack, refuse_different, signature
 
 SMALL = {"steps": 50, "batch_size": 16, "lr": 0.01}
 IMAGES = "synthetic:n=128,test=32,classes=3,shape=[1,8,8],noise=0.5"

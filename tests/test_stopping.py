@@ -5,11 +5,11 @@ import signal
 
 import pytest
 
-from initbench.commands.stopping import StopRequest, stoppable
-from initbench.config import ExperimentConfig, parse_ref
-from initbench.engines import Progress
-from initbench.results import RunResult, RunStatus
-from initbench.routes.route import make_plan
+from initbench.cli.stopping import StopRequest, stoppable
+from initbench.question.config import ExperimentConfig, parse_ref
+from initbench.results.record import RunResult, RunStatus
+from initbench.studies.study import make_plan
+from initbench.workers.progress import Progress
 
 SIGN = Progress("a", 1, 9)
 

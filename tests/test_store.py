@@ -5,10 +5,11 @@ import stat
 
 import pytest
 
-from initbench import plan, store
-from initbench.config import ExperimentConfig, View, parse_ref
 from initbench.errors import StorageError
-from initbench.results import RunResult, RunStatus
+from initbench.question import plan
+from initbench.question.config import ExperimentConfig, View, parse_ref
+from initbench.results import store
+from initbench.results.record import RunResult, RunStatus
 
 QUESTION = ExperimentConfig(schemes=(parse_ref("xavier"),), seeds=(0,))
 (JOB,) = plan.make_jobs(QUESTION)

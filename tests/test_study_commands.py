@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from initbench import api
-from initbench.cli import app
-from initbench.routes import published
+from initbench.cli.app import app
+from initbench.studies import published
 
 TINY = ["--dataset", "synthetic:n=80,test=20,shape=[1,4,4]", "--model", "mlp:depth=1,width=8", "--steps", "2", "--engine", "serial"]
 TINY += ["--device", "cpu", "--set", "train.batch_size=16", "--set", "probe.batch_size=16"]

@@ -4,9 +4,9 @@ import pytest
 from simulated_runs import make_comparison, make_run
 
 from initbench.errors import ConfigError
-from initbench.results import Evaluation, RunStatus, Setter
+from initbench.results.record import Evaluation, RunStatus, Setter
+from initbench.statistics.summary import Summary, ends_text, summarize
 from initbench.statistics.verdicts import Verdict
-from initbench.summary import Summary, ends_text, summarize
 
 ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]
 

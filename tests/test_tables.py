@@ -2,7 +2,7 @@ import pytest
 from simulated_runs import make_comparison, make_run
 
 from initbench.report import tables
-from initbench.summary import group, summarize
+from initbench.statistics.summary import group, summarize
 
 ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]
 

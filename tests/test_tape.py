@@ -5,13 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from initbench.config import parse_ref
-from initbench.models.building import build_model
-from initbench.nn import capture
+from initbench.fast.plain import is_plain
+from initbench.fast.tape import Tape
+from initbench.measure import capture
+from initbench.measure.probes import measure
+from initbench.nn.build import build_model
 from initbench.nn.layers import weight_layers
-from initbench.nn.plain import is_plain
-from initbench.nn.tape import Tape
-from initbench.training.probes import measure
+from initbench.question.config import parse_ref
 
 SHIPPED = {
     "mlp:depth=3,width=12": (1, 4, 4),

@@ -5,8 +5,8 @@ import pytest
 from simulated_runs import make_comparison, make_run
 
 from initbench.report import tidy
-from initbench.results import Evaluation, LayerStats, ParameterInit, RunStatus, Setter
-from initbench.summary import group, summarize
+from initbench.results.record import Evaluation, LayerStats, ParameterInit, RunStatus, Setter
+from initbench.statistics.summary import group, summarize
 
 
 def rows(text):

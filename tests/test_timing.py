@@ -4,9 +4,9 @@ import time
 
 from training_support import job_of
 
-from initbench.commands.timing import TimingWatch, process_age
-from initbench.engines import Progress
-from initbench.results import RunResult, RunStatus
+from initbench.cli.timing import TimingWatch, process_age
+from initbench.results.record import RunResult, RunStatus
+from initbench.workers.progress import Progress
 
 
 def finished(**seconds):

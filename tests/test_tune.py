@@ -6,11 +6,12 @@ import pytest
 import torch
 from race_support import carried_out, made_up, question, summary_of
 
-from initbench import plan
-from initbench.config import View
 from initbench.errors import ConfigError
-from initbench.questions import studies, tuning
+from initbench.question import plan
+from initbench.question.config import View
 from initbench.report import sensitivity
+from initbench.studies import kinds as studies
+from initbench.studies import tune as tuning
 from initbench.training.batches import held_out, to_device
 
 

@@ -1,6 +1,6 @@
 """What belongs to a user's file."""
 
-from initbench.user_files import digest, sources
+from initbench.question.user_files import digest, sources
 
 
 def write(folder, **texts):

@@ -9,8 +9,8 @@ import torch
 from training_support import arrays, job_of
 
 from initbench.errors import ConfigError, DataError, DeviceError, DoesNotApply, InitbenchError
-from initbench.results import RunResult, RunStatus
-from initbench.training import worker
+from initbench.results.record import RunResult, RunStatus
+from initbench.training import job as worker
 from initbench.training.devices import choose_device, small_runs
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from initbench import plan
-from initbench.config import ExperimentConfig, Job
+from initbench.question import plan
+from initbench.question.config import ExperimentConfig, Job
 
 TINY = "synthetic:n=256,test=64,classes=3,shape=[1,6,6],noise=0.5"
 

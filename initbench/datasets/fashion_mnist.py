@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from initbench.datasets import DataSplits
-from initbench.datasets.files import find_file, splits
+from initbench.data.files import find_file, splits
+from initbench.data.splits import DataSplits
 
 
 def load(root: Path) -> DataSplits:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from initbench.datasets import DataSplits
-from initbench.datasets.files import splits
+from initbench.data.files import splits
+from initbench.data.splits import DataSplits
 
 
 def load(root: Path) -> DataSplits:  # noqa: ARG001 - it lies beside this file, wherever the data folder is

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from initbench.datasets import DataSplits
+from initbench.data.splits import DataSplits
 from initbench.errors import ConfigError
 from initbench.nn.seeds import generator
 

@@ -11,13 +11,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 
-from initbench import head_start
-from initbench.config import Job
-from initbench.engines import Progress, Report, to_check
-from initbench.engines.zygote import FATE, FORK, ID_BYTES, Answer, Check, Checked, Request, Run, Setting
 from initbench.errors import NotThereError
-from initbench.provenance import cores
-from initbench.results import RunResult, RunStatus
+from initbench.question.config import Job
+from initbench.results.provenance import cores
+from initbench.results.record import RunResult, RunStatus
+from initbench.workers import head_start
+from initbench.workers.progress import Progress, Report, to_check
+from initbench.workers.zygote import FATE, FORK, ID_BYTES, Answer, Check, Checked, Request, Run, Setting
 
 SECONDS_TO_END = 5.0
 """How long the workers' process may take to end before it is killed."""

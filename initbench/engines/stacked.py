@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from initbench.config import Job
-from initbench.engines import Progress, Report, to_check
-from initbench.results import RunResult
+from initbench.question.config import Job
+from initbench.results.record import RunResult
+from initbench.workers.progress import Progress, Report, to_check
 
 
 def execute(
@@ -21,9 +21,9 @@ def execute(
     As many at once as fit the memory. A run that cannot be stacked goes alone, and its result says why. Everything is
     checked before it returns. Raises: InitbenchError for what would make a job impossible.
     """
+    from initbench.stacking.jobs import Means, groups, run_group
     from initbench.training.devices import small_runs
-    from initbench.training.stacked_worker import Means, groups, run_group
-    from initbench.training.worker import check, forget_data
+    from initbench.training.job import check, forget_data
 
     with small_runs():
         for job in to_check(jobs):

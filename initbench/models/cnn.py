@@ -5,8 +5,8 @@ from collections import OrderedDict
 from torch import nn
 
 from initbench.errors import ConfigError
-from initbench.models.activations import activation as named_activation
-from initbench.models.activations import is_non_decreasing, one_of, share, whole_numbers
+from initbench.nn.blocks import activation as named_activation
+from initbench.nn.blocks import is_non_decreasing, one_of, share, whole_numbers
 
 GROUPS = 8
 """Groups of a group norm; a layer whose channels it does not divide takes the largest smaller number that does."""

@@ -6,8 +6,8 @@ from collections import OrderedDict
 from torch import nn
 
 from initbench.errors import ConfigError
-from initbench.models.activations import activation as named_activation
-from initbench.models.activations import one_of, share, whole_numbers
+from initbench.nn.blocks import activation as named_activation
+from initbench.nn.blocks import one_of, share, whole_numbers
 
 DEPTH, WIDTH = 3, 256
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}

@@ -4,8 +4,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from initbench.models.activations import Maker, one_of, whole_numbers
-from initbench.models.activations import activation as named_activation
+from initbench.nn.blocks import Maker, one_of, whole_numbers
+from initbench.nn.blocks import activation as named_activation
 from initbench.nn.residual import Residual
 
 NORM_CHOICES = ("none", "layer", "batch")

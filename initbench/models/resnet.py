@@ -6,8 +6,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from initbench.errors import ConfigError
-from initbench.models.activations import Maker, one_of, whole_numbers
-from initbench.models.activations import activation as named_activation
+from initbench.nn.blocks import Maker, one_of, whole_numbers
+from initbench.nn.blocks import activation as named_activation
 from initbench.nn.residual import PadShortcut, Residual
 
 Norm = Literal["batch", "group", "layer", "none"]

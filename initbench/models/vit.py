@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from initbench.errors import ConfigError
-from initbench.models.activations import Maker, one_of, whole_numbers
-from initbench.models.activations import activation as named_activation
 from initbench.nn.attention import SelfAttention
+from initbench.nn.blocks import Maker, one_of, whole_numbers
+from initbench.nn.blocks import activation as named_activation
 from initbench.nn.residual import Residual
 
 NORM_CHOICES = ("pre", "post", "none")

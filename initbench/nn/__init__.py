@@ -1,1 +1,1 @@
-"""What initbench knows about any `torch.nn.Module`: its weight layers, fans, random numbers, captured signals."""
+"""What is true of any `torch.nn.Module`: the followed signal, its weight layers, fans, residual branches, hooks, seeds."""

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812  as everybody calls it
 from torch import Tensor
 
-from initbench.config import Ref, parse_ref
 from initbench.errors import ConfigError, unknown_name
 from initbench.nn.operations import argument
+from initbench.question.config import Ref, parse_ref
 
 Function = Callable[[Tensor], Tensor]
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from initbench.nn.naming import modules_of
-from initbench.results import InitReport, ParameterInit, Setter
+from initbench.results.record import InitReport, ParameterInit, Setter
 
 
 class Slot(StrEnum):

@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from initbench.config import InitRules
 from initbench.errors import ConfigError, suggestion
 from initbench.nn.layers import WeightLayer
+from initbench.question.config import InitRules
 
 
 @dataclass(frozen=True)

@@ -60,11 +60,11 @@ ENDS = _names("matmul rmatmul bmm mm einsum baddbmm softmax log_softmax scaled_d
 
 
 def plain_name(func: Callable[..., Any]) -> str:
-    """`relu` for `Tensor.relu_`, `sub` for `Tensor.__sub__`, `T` for the property."""
+    """`relu` for `Tensor.relu_`, `sub` for `Tensor.__sub__`, `T` for the property, `expit` for `special_expit` (some versions)."""
     name: str = getattr(func, "__name__", type(func).__name__)
     if name == "__get__":
         name = getattr(getattr(func, "__self__", None), "__name__", "get")
-    return name.strip("_")
+    return name.strip("_").removeprefix("special_")
 
 
 def tensors_in(values: object) -> Iterator[Tensor]:

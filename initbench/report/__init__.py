@@ -3,26 +3,25 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from initbench import plan, store
-from initbench.config import ExperimentConfig, View
-from initbench.questions import studies
+from initbench.question import plan
+from initbench.question.config import ExperimentConfig
 from initbench.report import draw, figures, page, sensitivity, tables, tidy
-from initbench.results import RunResult
-from initbench.summary import group
+from initbench.results import store
+from initbench.results.record import RunResult
+from initbench.statistics.findings import Summary
+from initbench.statistics.summary import group
 
 
 def write(
-    folder: Path, config: ExperimentConfig, results: Iterable[RunResult], view: View = View(), *, command: str = "compare"
+    folder: Path, config: ExperimentConfig, summary: Summary, reported: Iterable[RunResult], every: Iterable[RunResult]
 ) -> tuple[Path, ...]:
     """Writes every derived file of a results folder and gives their paths; plots that are no longer made are removed.
 
-    `command` says what kind of question it is: see `studies`.
-    Raises: StorageError when the folder cannot be written; ConfigError for an unknown reference or metric.
+    `reported`: the runs that tables and plots of schemes are about; `every`: all of them, those that only served to choose too.
+    Raises: StorageError when the folder cannot be written.
     """
-    done = {run.job_id: run for run in results}
     order = [str(ref) for ref in plan.resolve_config(config).schemes]
-    summary = studies.summarize_study(command, config, done, view)
-    by_scheme = group(studies.reported(command, config, done), order)
+    by_scheme = group(reported, order)
     runs = [run for found in by_scheme.values() for run in found]
     question = page.question(config)
     plots = [sensitivity.in_true_words(summary, plot) for plot in figures.plots(summary, by_scheme)]
@@ -38,7 +37,7 @@ def write(
         "summary.md": tables.summary_markdown(summary, question, sensitivity.study_tables(summary)),
         "report.html": page.render(config, summary, by_scheme, [(plot, made[".svg"]) for plot, made in pictures]),
         "summary.json": summary.model_dump_json(indent=2) + "\n",
-        **sensitivity.tables(summary, done.values()),
+        **sensitivity.tables(summary, every),
     }
     for name, content in files.items():
         store.write_text(folder / name, content)

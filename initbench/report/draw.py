@@ -13,9 +13,9 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from initbench.provenance import cores
 from initbench.report.figures import Line, Panel, Plot, Strip
 from initbench.report.scales import error_scale, error_unscale, limits, power_of_ten, spread_apart, stretched, ticks_between
+from initbench.results.provenance import cores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby, takewhile
 from typing import Literal
 
-from initbench.results import LayerStats, RunResult, RunStatus
+from initbench.results.record import LayerStats, RunResult, RunStatus
 from initbench.statistics.estimates import estimate_text
 from initbench.statistics.inference import median
-from initbench.statistics.outcomes import Outcome, find_metric, layer_value, outcome
-from initbench.summary import Runs, Summary
+from initbench.statistics.metrics import Outcome, find_metric, layer_value, outcome
+from initbench.statistics.summary import Runs, Summary
 
 MOST_POINTS = 100
 """Longer curves are drawn as means over equal stretches, so that files stay small and lines readable."""

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from initbench import config_file
-from initbench.config import ExperimentConfig
-from initbench.questions.recommending import all_schemes
+from initbench.question import config_file
+from initbench.question.config import ExperimentConfig
+from initbench.question.families import all_schemes
 from initbench.report.draw import GRID, INK
 from initbench.report.figures import Plot
+from initbench.report.html import template
 from initbench.report.sensitivity import study_tables
 from initbench.report.tables import Table, layer_table, metric_table, outcome_table, pair_table, scheme_table
-from initbench.results import RunResult
-from initbench.statistics.outcomes import find_metric
-from initbench.summary import Runs, Summary
+from initbench.results.record import RunResult
+from initbench.statistics.metrics import find_metric
+from initbench.statistics.summary import Runs, Summary
 
 OPEN_LAYER_TABLES = 4
 """With more schemes than this their layer tables are folded."""
@@ -39,19 +40,11 @@ def question(config: ExperimentConfig) -> str:
 
 def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequence[tuple[Plot, bytes]]) -> str:
     """The whole page as HTML."""
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     every = [run for found in runs.values() for run in found]
     sections = [_layer_section(summary, scheme, found) for scheme, found in runs.items()]
-    return environment.get_template("page.html.jinja").render(
+    return template(Path(__file__).with_name("page.html.jinja")).render(
         title=question(config),
         summary=summary,
         metric=find_metric(summary.metric, summary.target),

@@ -5,16 +5,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from initbench.config import value_text
+from initbench.question.config import value_text
 from initbench.report.figures import Line, Panel, Plot, Points
 from initbench.report.tables import Table
 from initbench.report.tidy import summary as summary_csv
 from initbench.report.tidy import write
-from initbench.results import RunResult
+from initbench.results.record import RunResult
 from initbench.statistics.estimates import estimate_text
 from initbench.statistics.findings import Candidate, Recommendation, Summary, Tuned, TunedScheme
-from initbench.statistics.outcomes import find_metric, outcome
-from initbench.summary import ends_text
+from initbench.statistics.metrics import find_metric, outcome
+from initbench.statistics.summary import ends_text
 
 
 def plots(summary: Summary) -> tuple[Plot, ...]:

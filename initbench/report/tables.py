@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from initbench.results import LayerStats, RunResult
+from initbench.results.record import LayerStats, RunResult
 from initbench.statistics.estimates import Estimate, estimate_text, interval_text, number_text, share_text
 from initbench.statistics.inference import median
-from initbench.statistics.outcomes import SIGNAL_RATIOS, Metric, find_metric, layer_value, metrics
+from initbench.statistics.metrics import SIGNAL_RATIOS, Metric, find_metric, layer_value, metrics
+from initbench.statistics.summary import SchemeSummary, Summary, ends_text
 from initbench.statistics.verdicts import Comparison
-from initbench.summary import SchemeSummary, Summary, ends_text
 
 
 @dataclass(frozen=True)

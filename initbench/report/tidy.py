@@ -7,9 +7,9 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from initbench.results import LayerStats, ParameterInit, RunResult
-from initbench.statistics.outcomes import outcome
-from initbench.summary import Summary
+from initbench.results.record import LayerStats, ParameterInit, RunResult
+from initbench.statistics.metrics import outcome
+from initbench.statistics.summary import Summary
 
 Row = Sequence[object]
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from initbench.init.arguments import number, whole
+from initbench.init.contract import InitContext, Layerwise, Need
+from initbench.init.forward import layer_outputs, remeasured, start_from, training_batch
+from initbench.init.structural import layerwise
 from initbench.nn.seeds import generator
-from initbench.results import InitReport
-from initbench.schemes import InitContext, Layerwise, Need
-from initbench.schemes.arguments import number, whole
-from initbench.schemes.forward import layer_outputs, remeasured, start_from, training_batch
-from initbench.schemes.structural import layerwise
+from initbench.results.record import InitReport
 
 FAMILY = "critical"
 ALIASES: dict[str, dict[str, object]] = {"jacobian_tuning": {}}

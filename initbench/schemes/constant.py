@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from initbench.nn.assign import Law
+from initbench.init.arguments import number
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
+from initbench.init.sampling import constant
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.arguments import number
-from initbench.schemes.sampling import constant
 
 FAMILY = "elementary"
 ALIASES: dict[str, dict[str, object]] = {"const": {}, "fill": {}}

@@ -3,11 +3,11 @@
 from torch import nn
 
 from initbench.errors import DoesNotApply
+from initbench.init.arguments import choose
+from initbench.init.contract import InitContext, Layerwise, Need
+from initbench.init.sampling import Distribution
+from initbench.init.structural import Number, Plan, Structural, require_attention, require_branches
 from initbench.nn.hooks import Slot
-from initbench.schemes import InitContext, Layerwise, Need
-from initbench.schemes.arguments import choose
-from initbench.schemes.sampling import Distribution
-from initbench.schemes.structural import Number, Plan, Structural, require_attention, require_branches
 from initbench.schemes.t_fixup import xavier_by_part
 
 FAMILY = "transformer"

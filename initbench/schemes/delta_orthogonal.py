@@ -5,13 +5,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from initbench.nn.assign import Law
+from initbench.init.arguments import choose
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
+from initbench.init.gains import check_gain, resolve, without_gain
+from initbench.init.orthogonality import fill_delta
+from initbench.init.suitability import channels, kernel, leaves_holes, no_centre, refuse_where
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.arguments import choose
-from initbench.schemes.gains import check_gain, resolve, without_gain
-from initbench.schemes.orthogonality import fill_delta
-from initbench.schemes.suitability import channels, kernel, leaves_holes, no_centre, refuse_where
 
 FAMILY = "orthogonal"
 ALIASES: dict[str, dict[str, object]] = {"delta_ortho": {}, "delta": {}}

@@ -4,9 +4,9 @@ from typing import Literal
 
 from torch import nn
 
-from initbench.schemes import InitContext
-from initbench.schemes.arguments import choose
-from initbench.schemes.structural import Plan, Structural, layerwise, require_branches, rescaled
+from initbench.init.arguments import choose
+from initbench.init.contract import InitContext
+from initbench.init.structural import Plan, Structural, layerwise, require_branches, rescaled
 
 FAMILY = "residual"
 ALIASES: dict[str, dict[str, object]] = {"scaled_residual": {}}

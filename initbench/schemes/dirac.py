@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from initbench.nn.assign import Law
+from initbench.init.arguments import number
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
+from initbench.init.orthogonality import as_it_is, centre, matrices
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.arguments import number
-from initbench.schemes.orthogonality import as_it_is, centre, matrices
 
 FAMILY = "identity-like"
 

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from initbench.errors import DoesNotApply
-from initbench.nn.assign import Law
+from initbench.init.arguments import choose, number
+from initbench.init.assign import Law
+from initbench.init.contract import InitContext, Layerwise
+from initbench.init.gains import LINEAR, fed_by
+from initbench.init.orthogonality import fill_delta, fill_orthogonal
+from initbench.init.sampling import Distribution, sample, scaled
+from initbench.init.structural import Plan, Structural
+from initbench.init.suitability import channels, leaves_holes, no_centre, refuse_where
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import InitContext, Layerwise
-from initbench.schemes.arguments import choose, number
-from initbench.schemes.gains import LINEAR, fed_by
-from initbench.schemes.orthogonality import fill_delta, fill_orthogonal
-from initbench.schemes.sampling import Distribution, sample, scaled
-from initbench.schemes.structural import Plan, Structural
-from initbench.schemes.suitability import channels, leaves_holes, no_centre, refuse_where
 from initbench.theory import activations
 
 FAMILY = "critical"

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from initbench.errors import DoesNotApply
-from initbench.nn.assign import Law
+from initbench.init.arguments import choose, number
+from initbench.init.assign import Law
+from initbench.init.contract import InitContext, Layerwise, Need
+from initbench.init.sampling import Mode, scaled
+from initbench.init.structural import Number, Plan, Structural, head_of, refuse_norm, require_branches, rescaled
 from initbench.nn.attention import attentions
 from initbench.nn.hooks import Slot
 from initbench.nn.layers import WeightLayer
 from initbench.nn.residual import Branch
-from initbench.schemes import InitContext, Layerwise, Need
-from initbench.schemes.arguments import choose, number
-from initbench.schemes.sampling import Mode, scaled
-from initbench.schemes.structural import Number, Plan, Structural, head_of, refuse_norm, require_branches, rescaled
 
 FAMILY = "residual"
 ALIASES: dict[str, dict[str, object]] = {"fixup_init": {}}

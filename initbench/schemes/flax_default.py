@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from initbench.nn.assign import Law
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
+from initbench.init.orthogonality import fill_orthogonal
+from initbench.init.sampling import sample, scaled
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.orthogonality import fill_orthogonal
-from initbench.schemes.sampling import sample, scaled
 
 FAMILY = "framework defaults"
 ALIASES: dict[str, dict[str, object]] = {"flax": {}, "jax": {}}

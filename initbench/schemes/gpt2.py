@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from initbench.nn.assign import Law, RestFiller
+from initbench.init.arguments import number
+from initbench.init.assign import Law, RestFiller
+from initbench.init.contract import InitContext, Layerwise
+from initbench.init.sampling import sample
+from initbench.init.structural import Plan, Structural, require_branches, rescaled
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import InitContext, Layerwise
-from initbench.schemes.arguments import number
-from initbench.schemes.sampling import sample
-from initbench.schemes.structural import Plan, Structural, require_branches, rescaled
 
 FAMILY = "transformer"
 ALIASES: dict[str, dict[str, object]] = {"gpt": {}}

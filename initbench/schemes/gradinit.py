@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from initbench.errors import DoesNotApply
+from initbench.init.arguments import number, whole
+from initbench.init.contract import InitContext, Layerwise, Need
+from initbench.init.forward import free_biases, remeasured, start_from, training_batch
+from initbench.init.structural import layerwise
 from initbench.nn.watch import untouched
-from initbench.results import InitReport
-from initbench.schemes import InitContext, Layerwise, Need
-from initbench.schemes.arguments import number, whole
-from initbench.schemes.forward import free_biases, remeasured, start_from, training_batch
-from initbench.schemes.structural import layerwise
+from initbench.results.record import InitReport
 
 FAMILY = "learned"
 ALIASES: dict[str, dict[str, object]] = {"grad_init": {}}

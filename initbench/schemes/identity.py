@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from initbench.nn.assign import Law
+from initbench.init.arguments import number
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
+from initbench.init.orthogonality import as_it_is
+from initbench.init.suitability import is_convolution, refuse_where
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.arguments import number
-from initbench.schemes.orthogonality import as_it_is
-from initbench.schemes.suitability import is_convolution, refuse_where
 
 FAMILY = "identity-like"
 ALIASES: dict[str, dict[str, object]] = {"eye": {}, "irnn": {}}

@@ -6,12 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from initbench.nn.assign import Law
+from initbench.init.arguments import choose, number
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
+from initbench.init.sampling import fan
+from initbench.init.suitability import is_convolution, refuse_where
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.arguments import choose, number
-from initbench.schemes.sampling import fan
-from initbench.schemes.suitability import is_convolution, refuse_where
 
 FAMILY = "identity-like"
 ALIASES: dict[str, dict[str, object]] = {"tanh_dz": {}}

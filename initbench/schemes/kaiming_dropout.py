@@ -5,15 +5,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-from initbench.config import parse_ref
 from initbench.errors import ConfigError
-from initbench.nn.assign import Law
+from initbench.init.arguments import choose, number
+from initbench.init.assign import Law
+from initbench.init.contract import InitContext, Layerwise
+from initbench.init.sampling import Distribution, scaled
+from initbench.init.structural import Plan, Structural
 from initbench.nn.layers import WeightLayer
 from initbench.nn.operations import DROPOUTS
-from initbench.schemes import InitContext, Layerwise
-from initbench.schemes.arguments import choose, number
-from initbench.schemes.sampling import Distribution, scaled
-from initbench.schemes.structural import Plan, Structural
+from initbench.question.config import parse_ref
 
 FAMILY = "variance scaling"
 ALIASES: dict[str, dict[str, object]] = {"dropout_aware": {}, "he_dropout": {}}

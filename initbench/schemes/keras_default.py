@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from initbench.nn.assign import Law
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
+from initbench.init.orthogonality import haar
+from initbench.init.sampling import constant, sample, uniform
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.orthogonality import haar
-from initbench.schemes.sampling import constant, sample, uniform
 
 FAMILY = "framework defaults"
 ALIASES: dict[str, dict[str, object]] = {"keras": {}, "tensorflow": {}}

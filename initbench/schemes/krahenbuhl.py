@@ -7,14 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from initbench.init.arguments import choose, number, switch, whole
+from initbench.init.contract import InitContext, Need
+from initbench.init.filters import layer_patches, learned_filters
+from initbench.init.forward import free_biases, layer_outputs, remeasured, start_from, training_batch, unit_axis
+from initbench.init.structural import layerwise
 from initbench.nn.layers import WeightLayer
 from initbench.nn.seeds import generator
-from initbench.results import InitReport
-from initbench.schemes import InitContext, Need
-from initbench.schemes.arguments import choose, number, switch, whole
-from initbench.schemes.filters import layer_patches, learned_filters
-from initbench.schemes.forward import free_biases, layer_outputs, remeasured, start_from, training_batch, unit_axis
-from initbench.schemes.structural import layerwise
+from initbench.results.record import InitReport
 
 FAMILY = "data-dependent"
 ALIASES: dict[str, dict[str, object]] = {"magic_init": {}, "data_dependent": {}}

@@ -2,12 +2,12 @@
 
 from torch import nn
 
+from initbench.init.arguments import number
+from initbench.init.contract import InitContext, Need
+from initbench.init.structural import Number, Plan, Structural, layerwise, require_branches
 from initbench.nn.attention import attentions
 from initbench.nn.hooks import Slot
 from initbench.nn.residual import Branch
-from initbench.schemes import InitContext, Need
-from initbench.schemes.arguments import number
-from initbench.schemes.structural import Number, Plan, Structural, layerwise, require_branches
 
 FAMILY = "transformer"
 ALIASES: dict[str, dict[str, object]] = {"cait": {}}

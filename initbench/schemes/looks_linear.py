@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from initbench.errors import DoesNotApply
-from initbench.nn.assign import Law
+from initbench.init.arguments import number
+from initbench.init.assign import Law
+from initbench.init.contract import InitContext, Layerwise
+from initbench.init.orthogonality import as_it_is, centre, haar, matrices
+from initbench.init.structural import Plan, Structural
+from initbench.init.suitability import channels, leaves_holes, no_centre
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import InitContext, Layerwise
-from initbench.schemes.arguments import number
-from initbench.schemes.orthogonality import as_it_is, centre, haar, matrices
-from initbench.schemes.structural import Plan, Structural
-from initbench.schemes.suitability import channels, leaves_holes, no_centre
 
 FAMILY = "orthogonal"
 ALIASES: dict[str, dict[str, object]] = {"mirrored": {}, "gsm": {}}

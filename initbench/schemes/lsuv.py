@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from initbench.init.arguments import number, switch, whole
+from initbench.init.contract import InitContext, Layerwise, Need
+from initbench.init.forward import free_biases, layer_outputs, remeasured, start_from, training_batch, unit_axis
+from initbench.init.structural import layerwise
 from initbench.nn.layers import WeightLayer
-from initbench.results import InitReport
-from initbench.schemes import InitContext, Layerwise, Need
-from initbench.schemes.arguments import number, switch, whole
-from initbench.schemes.forward import free_biases, layer_outputs, remeasured, start_from, training_batch, unit_axis
-from initbench.schemes.structural import layerwise
+from initbench.results.record import InitReport
 
 FAMILY = "data-dependent"
 ALIASES: dict[str, dict[str, object]] = {"layer_sequential_unit_variance": {}}

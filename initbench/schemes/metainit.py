@@ -8,13 +8,13 @@ import torch.nn.functional as F  # noqa: N812  as everybody calls it
 from torch import Tensor, nn
 
 from initbench.errors import DoesNotApply
+from initbench.init.arguments import number, whole
+from initbench.init.contract import InitContext, Layerwise, Need
+from initbench.init.forward import remeasured, start_from
+from initbench.init.structural import layerwise
 from initbench.nn.seeds import generator
 from initbench.nn.watch import untouched
-from initbench.results import InitReport
-from initbench.schemes import InitContext, Layerwise, Need
-from initbench.schemes.arguments import number, whole
-from initbench.schemes.forward import remeasured, start_from
-from initbench.schemes.structural import layerwise
+from initbench.results.record import InitReport
 
 FAMILY = "learned"
 ALIASES: dict[str, dict[str, object]] = {"meta_init": {}}

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from initbench.errors import DoesNotApply
-from initbench.nn.assign import Law
+from initbench.init.arguments import number
+from initbench.init.assign import Law
+from initbench.init.contract import InitContext, Layerwise
+from initbench.init.structural import Plan, Structural, layerwise, require_attention
 from initbench.nn.attention import AttentionLayers, thirds
 from initbench.nn.layers import WeightLayer
 from initbench.nn.seeds import generator
-from initbench.schemes import InitContext, Layerwise
-from initbench.schemes.arguments import number
-from initbench.schemes.structural import Plan, Structural, layerwise, require_attention
 
 FAMILY = "transformer"
 ALIASES: dict[str, dict[str, object]] = {}

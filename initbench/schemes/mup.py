@@ -6,13 +6,13 @@ from typing import Literal
 from torch import nn
 
 from initbench.errors import DoesNotApply
+from initbench.init.arguments import choose, number, switch, whole
+from initbench.init.contract import InitContext, Layerwise, Need
+from initbench.init.structural import Number, Plan, Structural, head_of, layerwise, rescaled
 from initbench.nn.attention import AttentionLayers, attentions
 from initbench.nn.hooks import Slot
 from initbench.nn.layers import WeightLayer
 from initbench.nn.naming import parameters_of
-from initbench.schemes import InitContext, Layerwise, Need
-from initbench.schemes.arguments import choose, number, switch, whole
-from initbench.schemes.structural import Number, Plan, Structural, head_of, layerwise, rescaled
 
 FAMILY = "transformer"
 ALIASES: dict[str, dict[str, object]] = {"maximal_update": {}}

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from initbench.nn.assign import Law
+from initbench.init.arguments import number
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.arguments import number
 
 FAMILY = "elementary"
 ALIASES: dict[str, dict[str, object]] = {"gaussian": {}, "random_normal": {}}

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from initbench.nn.assign import Law
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
+from initbench.init.gains import auto_check, check_gain, resolve
+from initbench.init.orthogonality import fill_orthogonal
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.gains import auto_check, check_gain, resolve
-from initbench.schemes.orthogonality import fill_orthogonal
 
 FAMILY = "orthogonal"
 ALIASES: dict[str, dict[str, object]] = {"ortho": {}, "saxe": {}}

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from initbench.errors import DoesNotApply
-from initbench.nn.assign import Law
+from initbench.init.arguments import number
+from initbench.init.assign import Law
+from initbench.init.contract import InitContext, Layerwise
+from initbench.init.structural import Plan, Structural
 from initbench.nn.layers import WeightLayer
 from initbench.nn.naming import matches, parameters_of
 from initbench.nn.seeds import generator as generator_for
-from initbench.schemes import InitContext, Layerwise
-from initbench.schemes.arguments import number
-from initbench.schemes.structural import Plan, Structural
 
 FAMILY = "special"
 ALIASES: dict[str, dict[str, object]] = {"randomized_asymmetric": {}}

@@ -5,13 +5,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from initbench.nn.assign import Law
+from initbench.init.arguments import number
+from initbench.init.assign import Law
+from initbench.init.contract import InitContext, Layerwise, Need
+from initbench.init.sampling import scaled
+from initbench.init.structural import Number, Plan, Structural, require_branches
 from initbench.nn.hooks import Slot
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import InitContext, Layerwise, Need
-from initbench.schemes.arguments import number
-from initbench.schemes.sampling import scaled
-from initbench.schemes.structural import Number, Plan, Structural, require_branches
 
 FAMILY = "residual"
 ALIASES: dict[str, dict[str, object]] = {"re_zero": {}}

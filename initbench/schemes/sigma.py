@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor
 
-from initbench.nn.assign import Law
+from initbench.init.arguments import number
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
+from initbench.init.sampling import fan, sample
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.arguments import number
-from initbench.schemes.sampling import fan, sample
 
 FAMILY = "variance scaling"
 ALIASES: dict[str, dict[str, object]] = {}

@@ -5,14 +5,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from initbench.config import parse_ref
 from initbench.errors import ConfigError, DoesNotApply
-from initbench.nn.assign import Law
+from initbench.init.arguments import number
+from initbench.init.assign import Law
+from initbench.init.contract import InitContext, Layerwise
+from initbench.init.sampling import uniform
+from initbench.init.structural import Plan, Structural
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import InitContext, Layerwise
-from initbench.schemes.arguments import number
-from initbench.schemes.sampling import uniform
-from initbench.schemes.structural import Plan, Structural
+from initbench.question.config import parse_ref
 
 FAMILY = "special"
 

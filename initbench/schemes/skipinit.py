@@ -2,10 +2,10 @@
 
 from torch import nn
 
+from initbench.init.arguments import number
+from initbench.init.contract import InitContext, Need
+from initbench.init.structural import Number, Plan, Structural, layerwise, require_branches
 from initbench.nn.hooks import Slot
-from initbench.schemes import InitContext, Need
-from initbench.schemes.arguments import number
-from initbench.schemes.structural import Number, Plan, Structural, layerwise, require_branches
 
 FAMILY = "residual"
 ALIASES: dict[str, dict[str, object]] = {}

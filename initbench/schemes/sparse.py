@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from initbench.nn.assign import Law
+from initbench.init.arguments import number
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.arguments import number
 
 FAMILY = "sparse"
 MOST_BY_FLOYD = 16

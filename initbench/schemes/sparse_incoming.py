@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from initbench.nn.assign import Law
+from initbench.init.arguments import number, whole
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.arguments import number, whole
 
 FAMILY = "sparse"
 ALIASES: dict[str, dict[str, object]] = {"martens": {}, "sparse_martens": {}}

@@ -5,10 +5,10 @@ from typing import Literal
 
 from torch import nn
 
+from initbench.init.arguments import choose
+from initbench.init.contract import InitContext, Need
+from initbench.init.structural import Number, Plan, Structural, layerwise, require_branches
 from initbench.nn.hooks import Slot
-from initbench.schemes import InitContext, Need
-from initbench.schemes.arguments import choose
-from initbench.schemes.structural import Number, Plan, Structural, layerwise, require_branches
 
 FAMILY = "residual"
 ALIASES: dict[str, dict[str, object]] = {}

@@ -6,15 +6,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from initbench.nn.assign import Filler, Law
+from initbench.init.arguments import choose, number
+from initbench.init.assign import Filler, Law
+from initbench.init.contract import InitContext, Layerwise
+from initbench.init.sampling import Distribution, scaled
+from initbench.init.structural import Plan, Structural, refuse_norm, require_attention, require_branches, stream_width
 from initbench.nn.attention import AttentionLayers, thirds
 from initbench.nn.layers import WeightLayer
 from initbench.nn.residual import Branch
-from initbench.schemes import InitContext, Layerwise
-from initbench.schemes.arguments import choose, number
 from initbench.schemes.gpt2 import embeddings
-from initbench.schemes.sampling import Distribution, scaled
-from initbench.schemes.structural import Plan, Structural, refuse_norm, require_attention, require_branches, stream_width
 
 FAMILY = "transformer"
 ALIASES: dict[str, dict[str, object]] = {"tfixup": {}}

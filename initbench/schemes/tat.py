@@ -4,11 +4,11 @@ import math
 
 from torch import nn
 
+from initbench.init.arguments import choose, number
+from initbench.init.kernels import Inputs, Shaped, around, shaped_scheme
+from initbench.init.structural import Number, Structural
 from initbench.nn.hooks import Slot
-from initbench.schemes.arguments import choose, number
 from initbench.schemes.dks import check_share
-from initbench.schemes.kernels import Inputs, Shaped, around, shaped_scheme
-from initbench.schemes.structural import Number, Structural
 from initbench.theory import activations
 from initbench.theory.shaping import Depth, tailored_rectifier, tailored_smooth
 

@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from initbench.nn.assign import Law
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
+from initbench.init.sampling import constant, uniform
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.sampling import constant, uniform
 
 FAMILY = "framework defaults"
 ALIASES: dict[str, dict[str, object]] = {"default": {}, "pytorch": {}, "torch": {}}

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from initbench.errors import ConfigError
-from initbench.nn.assign import Law
+from initbench.init.arguments import choose, number
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
+from initbench.init.sampling import mass_within, truncated
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.arguments import choose, number
-from initbench.schemes.sampling import mass_within, truncated
 
 FAMILY = "elementary"
 ALIASES: dict[str, dict[str, object]] = {"truncated_normal": {}, "trunc_normal_tf": {"cut": "std"}}

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from initbench.errors import ConfigError
-from initbench.nn.assign import Law
+from initbench.init.arguments import number
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
+from initbench.init.sampling import uniform
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.arguments import number
-from initbench.schemes.sampling import uniform
 
 FAMILY = "elementary"
 ALIASES: dict[str, dict[str, object]] = {"random_uniform": {}}

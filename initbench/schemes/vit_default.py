@@ -6,13 +6,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from initbench.nn.assign import Law
+from initbench.init.arguments import choose, number
+from initbench.init.assign import Law
+from initbench.init.contract import InitContext, Layerwise
+from initbench.init.sampling import constant, sample, scaled
+from initbench.init.structural import Plan, Structural, head_of, require_attention, require_branches
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import InitContext, Layerwise
-from initbench.schemes.arguments import choose, number
 from initbench.schemes.gpt2 import embeddings
-from initbench.schemes.sampling import constant, sample, scaled
-from initbench.schemes.structural import Plan, Structural, head_of, require_attention, require_branches
 
 FAMILY = "transformer"
 ALIASES: dict[str, dict[str, object]] = {"vit_timm": {"variant": "timm"}, "vit_jax": {"variant": "jax"}, "vit_moco": {"variant": "moco"}}

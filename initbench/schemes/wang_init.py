@@ -5,12 +5,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from initbench.nn.assign import Law
+from initbench.init.assign import Law
+from initbench.init.contract import InitContext, Layerwise
+from initbench.init.sampling import sample
+from initbench.init.structural import Plan, Structural, require_attention, require_branches, stream_width
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import InitContext, Layerwise
 from initbench.schemes.gpt2 import embeddings
-from initbench.schemes.sampling import sample
-from initbench.schemes.structural import Plan, Structural, require_attention, require_branches, stream_width
 
 FAMILY = "transformer"
 ALIASES: dict[str, dict[str, object]] = {"wang": {}}

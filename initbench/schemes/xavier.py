@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from initbench.nn.assign import Law
+from initbench.init.arguments import choose
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
+from initbench.init.gains import auto_check, check_gain, resolve
+from initbench.init.sampling import Distribution, scaled
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.arguments import choose
-from initbench.schemes.gains import auto_check, check_gain, resolve
-from initbench.schemes.sampling import Distribution, scaled
 
 FAMILY = "variance scaling"
 ALIASES: dict[str, dict[str, object]] = {

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from initbench.errors import DoesNotApply
-from initbench.nn.assign import Law
+from initbench.init.arguments import choose, number
+from initbench.init.assign import Law
+from initbench.init.contract import InitContext, Layerwise
+from initbench.init.sampling import Mode, constant, sample, scaled
+from initbench.init.structural import Plan, Structural, head_of, require_branches
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import InitContext, Layerwise
-from initbench.schemes.arguments import choose, number
-from initbench.schemes.sampling import Mode, constant, sample, scaled
-from initbench.schemes.structural import Plan, Structural, head_of, require_branches
 
 FAMILY = "residual"
 ALIASES: dict[str, dict[str, object]] = {"zero_init_residual": {}, "zero_init_last": {}}

@@ -6,12 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from initbench.nn.assign import Law
+from initbench.init.arguments import choose
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
+from initbench.init.orthogonality import as_it_is, centre, matrices
+from initbench.init.suitability import leaves_holes, no_centre, refuse_where
 from initbench.nn.layers import Role, WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.arguments import choose
-from initbench.schemes.orthogonality import as_it_is, centre, matrices
-from initbench.schemes.suitability import leaves_holes, no_centre, refuse_where
 
 FAMILY = "identity-like"
 ALIASES: dict[str, dict[str, object]] = {"hadamard": {}}

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from initbench.nn.assign import Law
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
+from initbench.init.sampling import constant
 from initbench.nn.layers import WeightLayer
-from initbench.schemes import Layerwise
-from initbench.schemes.sampling import constant
 
 FAMILY = "elementary"
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from initbench.config import Frozen
-from initbench.results import Number
+from initbench.question.config import Frozen
+from initbench.results.record import Number
 from initbench.statistics.inference import LEVEL, median, median_interval, wilson
-from initbench.statistics.outcomes import Metric
+from initbench.statistics.metrics import Metric
 
 
 class Estimate(Frozen):

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from initbench.config import Frozen
-from initbench.results import Number
+from initbench.question.config import Frozen
+from initbench.results.record import Number
 from initbench.statistics.estimates import Estimate, Share
 from initbench.statistics.verdicts import Comparison
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from initbench.config import Frozen
-from initbench.results import Number
+from initbench.question.config import Frozen
+from initbench.results.record import Number
 from initbench.statistics.estimates import Estimate, estimate, interval_text, number_text, seeds_text
 from initbench.statistics.inference import ALPHA, difference, holm, median_interval, probability_of_improvement, seeds_needed, signed_ranks
-from initbench.statistics.outcomes import Metric
+from initbench.statistics.metrics import Metric
 
 
 class Verdict(StrEnum):

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from initbench.config import Ref, parse_ref
 from initbench.errors import ConfigError, suggestion, unknown_name
+from initbench.question.config import Ref, parse_ref
 from initbench.theory.closed_forms import closed_moments, closed_pair
 from initbench.theory.functions import ALIASES, SHAPES, Array, Function, Shape
 from initbench.theory.moments import Moments

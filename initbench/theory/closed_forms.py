@@ -5,7 +5,7 @@ Source: Cho & Saul 2009 (rectifiers), Williams 1997 (erf), Tsuchida et al. 2020 
 
 from math import acos, asin, atan, cos, exp, expm1, pi, sin, sqrt
 
-from initbench.config import Ref
+from initbench.question.config import Ref
 from initbench.theory.moments import Moments
 
 

@@ -1,1 +1,1 @@
-"""From a job to its result: initialize, train, probe, evaluate, alone or stacked with others."""
+"""From a job to its result: batches, steps, evaluations, devices."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from initbench.datasets import DataSplits
+from initbench.data.splits import DataSplits
 from initbench.errors import ConfigError, DataError
 from initbench.nn.seeds import generator
 

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from initbench.errors import DeviceError
+from initbench.nn.threads import thread_count
 
 KINDS = ("cpu", "cuda", "mps")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -55,17 +56,6 @@ def small_runs(threads: int = 1) -> Iterator[None]:
             yield
     finally:
         torch.set_flush_denormal(False)
-
-
-@contextlib.contextmanager
-def thread_count(threads: int) -> Iterator[None]:
-    """Within, torch computes on so many threads of the CPU."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

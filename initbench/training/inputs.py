@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from initbench.datasets.files import data_folder
 from initbench.errors import ConfigError, DataError
 from initbench.nn.seeds import generator
-from initbench.questions.probed import Question
+from initbench.question.data_folder import data_folder
+from initbench.results.probe_record import Question
 from initbench.training.batches import memory_format, probe_batch, scheme_batches
-from initbench.training.worker import load_data
+from initbench.training.job import load_data
 
 Batch = Callable[[int, int], tuple[Tensor, Tensor]]
 

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from initbench.config import Job, ProbeConfig, TrainConfig
+from initbench.fast.layers import fast_layers
+from initbench.fast.plain import is_plain
+from initbench.fast.tape import Tape
+from initbench.measure import probes
 from initbench.nn.layers import WeightLayer
-from initbench.nn.plain import is_plain
 from initbench.nn.seeds import derived_seed
-from initbench.nn.tape import Tape
-from initbench.results import Evaluation, InitReport, LayerStats
-from initbench.training import probes
+from initbench.question.config import Job, ProbeConfig, TrainConfig
+from initbench.results.record import Evaluation, InitReport, LayerStats
 from initbench.training.batches import DeviceData, batches, memory_format, probe_batch
 from initbench.training.devices import products
 from initbench.training.evaluate import evaluate
-from initbench.training.fast_layers import fast_layers
 from initbench.training.optimizers import Optimizer, learning_rate
 
 LOOK_EVERY_STEPS = 25

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from initbench.config import TrainConfig
+from initbench.question.config import TrainConfig
 
 CLIP_EPSILON = 1e-6
 """Added to the gradient norm before dividing by it, as torch does."""

@@ -1,0 +1,123 @@
+"""What is printed while runs are under way: live bars on a terminal, one plain line a finished run elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+from initbench.cli.output import count_text, people, question_text
+from initbench.question.plan import describe
+from initbench.results.record import RunResult, RunStatus
+from initbench.studies.study import Plan
+from initbench.workers.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+STYLES = {RunStatus.COMPLETED: "green", RunStatus.DIVERGED: "yellow", RunStatus.FAILED: "red", RunStatus.SKIPPED: "dim"}
+"""The colour of each way a run ends, on a terminal that has colours."""
+
+
+class RunScreen:
+    """Tells how the runs go: live bars on a terminal, one plain line a finished run elsewhere."""
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self.quiet, self.verbose = quiet, verbose
+        self.console = people()
+        self.live = self.console.is_terminal and not quiet
+        self.labels: dict[str, str] = {}
+        self.finished_runs = 0
+        self.bars: _Bars | None = None
+
+    def planned(self, steps: Plan) -> None:
+        """Says what will be done."""
+        self.close()
+        self.finished_runs = 0
+        self.labels = {name: describe(job, steps.config) for name, job in steps.missing}
+        if self.quiet:
+            return
+        before = f", {len(steps.done)} done before" if steps.done else ""
+        runs = count_text(len(self.labels), "run") if self.labels else "Nothing to run"
+        self.console.print(escape(f"{runs}: {question_text(steps)}{before}."))
+        if self.live and self.labels:
+            self.bars = _Bars(self.console, self.labels)
+
+    def progress(self, sign: Progress) -> None:
+        """Moves the bar of a run under way."""
+        if self.bars:
+            self.bars.move(sign)
+
+    def finished(self, result: RunResult) -> None:
+        """Counts a finished run; what went wrong is always said."""
+        self.finished_runs += 1
+        if self.bars:
+            self.bars.finish(result.job_id)
+        wrong = result.status is RunStatus.FAILED
+        if wrong or (not self.quiet and (self.verbose or not self.live)):
+            label = (
+                f"[{self.finished_runs:>{len(str(len(self.labels)))}}/{len(self.labels)}] {self.labels.get(result.job_id, result.job_id)}"
+            )
+            self.console.print(f"{escape(label)}: [{STYLES[result.status]}]{escape(_outcome(result))}[/]")
+
+    def close(self) -> None:
+        """Leaves the terminal as it was."""
+        if self.bars:
+            self.bars.close()
+        self.bars = None
+
+
+@contextmanager
+def run_screen(*, quiet: bool, verbose: bool) -> Iterator[RunScreen]:
+    """A `RunScreen` that is closed whatever happens."""
+    screen = RunScreen(quiet=quiet, verbose=verbose)
+    try:
+        yield screen
+    finally:
+        screen.close()
+
+
+class _Bars:
+    """One bar over all runs and one for each that is under way."""
+
+    def __init__(self, console: Console, labels: dict[str, str]) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+        self.bars = Bars(*columns, console=console, transient=True)
+        self.labels = labels
+        self.shares: dict[str, float] = {}
+        self.tasks: dict[str, TaskID] = {}
+        self.total = self.bars.add_task("all runs", total=len(labels))
+        self.bars.start()
+
+    def move(self, sign: Progress) -> None:
+        if sign.job_id not in self.tasks:
+            self.tasks[sign.job_id] = self.bars.add_task(self.labels.get(sign.job_id, ""), total=sign.total)
+        self.bars.update(self.tasks[sign.job_id], completed=sign.done)
+        self.shares[sign.job_id] = sign.done / max(1, sign.total)
+        self.bars.update(self.total, completed=sum(self.shares.values()))
+
+    def finish(self, job_id: str) -> None:
+        if job_id in self.tasks:
+            self.bars.remove_task(self.tasks.pop(job_id))
+        self.shares[job_id] = 1.0
+        self.bars.update(self.total, completed=sum(self.shares.values()))
+
+    def close(self) -> None:
+        self.bars.stop()
+
+
+def _outcome(result: RunResult) -> str:
+    if result.status is RunStatus.DIVERGED:
+        return f"diverged at step {result.first_bad_step}"
+    if result.status is not RunStatus.COMPLETED:
+        return f"{result.status}: {result.reason}"
+    seconds = f" ({result.seconds['total']:.1f} s)" if "total" in result.seconds else ""
+    last = result.evaluations[-1] if result.evaluations else None
+    if last is None or last.test_accuracy is None or last.test_loss is None:
+        return f"completed{seconds}"
+    split = "held-out" if result.job.train.holdout else "test"
+    return f"{100 * last.test_accuracy:.1f} % {split} accuracy, loss {last.test_loss:.3f}{seconds}"

@@ -1,0 +1,278 @@
+"""The only file that prints, with `live.py` for runs under way: data to stdout, everything for people to stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from initbench.cli.columns import fit
+from initbench.cli.guide import Line as Listed
+from initbench.cli.guide import Page
+from initbench.question.catalog import Entry
+from initbench.question.plan import changes
+from initbench.results.provenance import Check
+from initbench.results.record import RunResult
+from initbench.statistics.findings import Summary
+from initbench.studies.published import Line
+from initbench.studies.study import Plan
+
+if TYPE_CHECKING:
+    from initbench.data.manage import DataStatus
+    from initbench.init.checks import SchemeCheck
+
+
+def people() -> Console:
+    """Where everything for people goes: stderr."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _tell(console: Console, content: str, style: str = "", title: str = "") -> None:
+    """Prints sentences, the `title` they begin with in `style`, or all of them. A terminal gets lines that end between words."""
+    if console.is_terminal:
+        lines = (
+            fill(
+                line,
+                console.width,
+                subsequent_indent=" " * (len(line) - len(line.lstrip())),
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for line in content.splitlines()
+        )
+        content = "\n".join(lines)
+    told = Text(content, "" if title else style)
+    told.stylize(style, 0, len(title))
+    console.print(told, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A line for people."""
+    _tell(people(), text)
+
+
+def hint(text: str) -> None:
+    """A quiet line for people: where to look, what to do next."""
+    _tell(people(), text, "dim")
+
+
+def warn(text: str) -> None:
+    """Something that is not as it should be, and what to do about it."""
+    _tell(people(), f"Warning: {text}", "yellow", "Warning:")
+
+
+def error(text: str) -> None:
+    """Why it does not go on; one problem a line."""
+    lines = text.splitlines() or [""]
+    title = "Error:" if len(lines) == 1 else f"{len(lines)} errors:"
+    _tell(people(), f"{title} {lines[0]}" if len(lines) == 1 else "\n  ".join([title, *lines]), "bold red", title)
+
+
+def document(data: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False))
+
+
+def text(content: str) -> None:
+    """Text as it is, on stdout."""
+    print(content.rstrip("\n"))
+
+
+def sentence(content: str) -> None:
+    """A sentence on stdout: on a terminal broken between words, elsewhere one line."""
+    _tell(Console(highlight=False), content)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
+    """A table on stdout; the columns in `right` are aligned there. What does not fit the terminal goes to further lines."""
+    console = Console(highlight=False)
+    if title:
+        console.print(f"[bold]{escape(title)}[/bold]")
+    fitted = fit(columns, rows, right, console.width)
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for index, (column, width) in enumerate(zip(fitted.columns, fitted.widths, strict=True)):
+        drawn.add_column(column, justify="right" if index in right else "left", width=width, no_wrap=index in right, overflow="fold")
+    for row in fitted.rows:
+        drawn.add_row(*(escape(cell) for cell in row))
+    Console(highlight=False, width=max(console.width, fitted.width)).print(drawn)
+
+
+def listing(title: str, lines: Iterable[Listed]) -> None:
+    """Names grouped by family, a line each."""
+    by_family: dict[str, list[Listed]] = {}
+    for line in lines:
+        by_family.setdefault(line.family, []).append(line)
+    console = Console(highlight=False)
+    width = max((len(line.name) for found in by_family.values() for line in found), default=0)
+    console.print(f"[bold]{title}[/bold]" + ("" if by_family else "  (none)"))
+    for family in sorted(by_family):
+        if family:
+            console.print(f"\n[italic]{escape(family)}[/italic]")
+        drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        drawn.add_column(min_width=width, no_wrap=True)
+        drawn.add_column(overflow="fold")
+        for line in by_family[family]:
+            also = f" [dim]Also: {', '.join(line.aliases)}.[/dim]" if line.aliases else ""
+            drawn.add_row(f"[cyan]{escape(line.name)}[/cyan]", escape(line.summary) + also)
+        console.print(drawn)
+    console.print()
+
+
+def checks(found: Iterable[Check]) -> None:
+    """What `doctor` found, with what to do where something does not work."""
+    console = Console(highlight=False)
+    marks = {"fine": "[green]fine[/green]", "limited": "[yellow]limited[/yellow]", "broken": "[red]broken[/red]"}
+    drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for check in found:
+        drawn.add_row(marks[check.state], check.what, escape(" ".join(part for part in (check.found, check.remedy) if part)))
+    console.print(drawn)
+
+
+def data_files(found: Iterable[DataStatus]) -> None:
+    """The datasets and their files."""
+    columns = ("dataset", "state", "training", "test", "shape", "classes", "digest")
+    table("", columns, [_data_row(status) for status in found], right=frozenset({2, 3}))
+
+
+def _data_row(status: DataStatus) -> tuple[str, ...]:
+    state = "damaged" if status.problem else "there" if status.there else "not there"
+    if status.record is None:
+        return (status.name, state, "", "", "", "", "")
+    record = status.record
+    shape = "x".join(str(size) for size in record.shape)
+    return (status.name, state, f"{record.train_images:,}", f"{record.test_images:,}", shape, str(record.classes), record.digest[:12])
+
+
+@contextmanager
+def download(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar for a download; gives the function to call with (bytes so far, bytes in all)."""
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    console = people()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Bars(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
+        task = bars.add_task(name, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def dry_run(steps: Plan, parameters: int) -> None:
+    """What would be run, and what is done already."""
+    missing = {name for name, _ in steps.missing}
+    rows: list[tuple[str, ...]] = [
+        (name, str(job.scheme), str(job.seed), ", ".join(changes(job, steps.config)), "to do" if name in missing else "done")
+        for name, job in steps.jobs
+    ]
+    columns: tuple[str, ...] = ("job", "scheme", "seed", "with", "state")
+    if not any(row[3] for row in rows):
+        rows, columns = [(*row[:3], row[4]) for row in rows], (*columns[:3], columns[4])
+    table(question_text(steps), columns, rows, right=frozenset({2}))
+    more = " What they show decides on further ones." if steps.config.tune is not None else ""
+    sentence(f"{parameters:,} trainable parameters; {len(missing)} of {count_text(len(rows), 'run')} to do.{more} Results: {steps.folder}")
+
+
+def outcome(summary: Summary, *, quiet: bool) -> None:
+    """The table of schemes, the sentence that says who won and, on stderr, what a reader must know."""
+    from initbench.report import sensitivity, tables
+
+    for drawn in (tables.scheme_table(summary), *sensitivity.study_tables(summary)):
+        table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
+        text("")
+    sentence(summary.headline + ".")
+    if summary.recommendation is not None and summary.recommendation.code:
+        text("\n" + summary.recommendation.code)
+    for note in () if quiet else summary.notes:
+        hint(note)
+
+
+def published(found: Iterable[Line]) -> None:
+    """Published figures beside the measured ones, a table a source."""
+    by_title: dict[str, list[Line]] = {}
+    for line in found:
+        by_title.setdefault(f"{line.title} ({line.source})", []).append(line)
+    for title, lines in by_title.items():
+        columns = ("figure", "scheme", "published", "accepted", "here", "n", "verdict")
+        table(title, columns, [_published_row(line) for line in lines], right=frozenset({4, 5}))
+        text("")
+
+
+def _published_row(line: Line) -> tuple[str, ...]:
+    here = "" if line.here is None else f"{line.here:.3g}"
+    if line.here_low is not None and line.here_high is not None:
+        here += f" [{line.here_low:.3g}, {line.here_high:.3g}]"
+    accepted = f"{line.figure.low:g} to {line.figure.high:g}"
+    return (line.figure.what, line.figure.scheme, line.figure.published, accepted, here, str(line.n), line.agreement.value)
+
+
+def layers(summary: Summary, results: Sequence[RunResult]) -> None:
+    """A table of layers for each scheme: signal, gradient and weights before the first step."""
+    from initbench.report import tables
+
+    for found in summary.schemes:
+        runs = [run for run in results if str(run.job.scheme) == found.scheme and run.layers]
+        if runs:
+            drawn = tables.layer_table(runs, found.signal_lost_at)
+            table(f"{found.scheme}, before the first step", drawn.columns, drawn.rows, right=drawn.right)
+            text("")
+
+
+def scheme_checks(found: Iterable[SchemeCheck]) -> None:
+    """What a scheme owes, a line each."""
+    marks = {True: "[green]passed[/green]", False: "[red]failed[/red]"}
+    drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for check in found:
+        drawn.add_row(marks[check.passed], check.what, escape(check.found))
+    Console(highlight=False).print(drawn)
+
+
+def entry_page(entry: Entry, page: Page, command: str, example: str) -> None:
+    """Everything the catalogue knows of one name, and a `command` and an `example` in Python that use it."""
+    console = Console(highlight=False)
+    console.print(f"[bold cyan]{escape(entry.name)}[/bold cyan] [dim]({entry.kind}{f', {entry.family}' if entry.family else ''})[/dim]\n")
+    console.print(escape(page.summary))
+    for paragraph in page.formula:
+        console.print(f"\n{escape(paragraph)}")
+    for title, part in (("Applies to", page.applies), ("Needs", page.needs)):
+        if part:
+            console.print(f"\n[bold]{title}[/bold] {escape(part)}")
+    if entry.aliases:
+        console.print("\n[bold]Also known as[/bold]")
+        for alias, params in sorted(entry.aliases.items()):
+            meaning = f" = {entry.name}:" + ",".join(f"{key}={value}" for key, value in params.items()) if params else ""
+            console.print(f"  {alias}{meaning}")
+    if entry.parameters:
+        console.print("\n[bold]Parameters[/bold]")
+        drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
+        for parameter in entry.parameters:
+            default = "required" if parameter.required else f"default {plain(parameter.default)}"
+            allowed = ", ".join(map(str, parameter.choices)) or parameter.annotation
+            drawn.add_row(f"[cyan]{parameter.name}[/cyan]", escape(allowed), escape(default))
+        console.print(drawn)
+    if page.source:
+        console.print(f"\n[bold]Source[/bold]\n{escape(page.source)}")
+    console.print(f"\n[bold]File[/bold]\n  {escape(entry.path.name)} [dim]in {escape(str(entry.path.parent))}[/dim]", soft_wrap=True)
+    console.print(f"\n[bold]On the command line[/bold]\n{escape(command)}", soft_wrap=True)
+    console.print(f"\n[bold]In Python[/bold]\n{escape(example)}", soft_wrap=True)
+
+
+def question_text(steps: Plan) -> str:
+    """What is asked, in words: `3 schemes x 8 seeds with mlp on mnist5k`."""
+    config = steps.config
+    return f"{count_text(len(config.schemes), 'scheme')} x {count_text(len(config.seeds), 'seed')} with {config.model} on {config.dataset}"
+
+
+def count_text(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def plain(value: Any) -> str:
+    """A default value as a config file has it."""
+    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)

@@ -1,0 +1,43 @@
+"""The smoke benchmark: what it runs, and what it demands."""
+
+from initbench.api import Plan, Results, configure, make_plan
+from initbench.question.config import Execution, View
+from initbench.results.record import RunStatus
+
+GATE_SCHEME = "kaiming"
+"""The scheme that `smoke` watches: the only one of its config that keeps the signal through twenty ReLU layers."""
+GATE_ACCURACY = 0.70
+"""The mean test accuracy that it must reach; it reached 0.82 to 0.83 in each of three seeds when this was set."""
+GATE_MARGIN = 0.30
+"""How far it must be above every other scheme: xavier was at 0.14 to 0.23, normal diverges."""
+
+
+def smoke_plan(execution: Execution = Execution()) -> Plan:
+    """The runs of the smoke benchmark: the shipped config `smoke`, always anew, since it is the code that is tested."""
+    return make_plan("smoke", configure("smoke", "smoke"), execution.model_copy(update={"fresh": True}), View(reference=GATE_SCHEME))
+
+
+def missed_gates(outcome: Results) -> list[str]:
+    """What the smoke benchmark demands and did not find, a sentence each."""
+    missed = [
+        f"{result.job.scheme}, seed {result.job.seed}, failed: {result.reason}"
+        for result in outcome.results
+        if result.status is RunStatus.FAILED
+    ]
+    accuracy = {str(scheme): _mean_accuracy(outcome, str(scheme)) for scheme in outcome.config.schemes}
+    reached = accuracy.pop(GATE_SCHEME)
+    if reached < GATE_ACCURACY:
+        missed.append(f"{GATE_SCHEME} reaches a mean test accuracy of {reached:.1%}; it must reach {GATE_ACCURACY:.0%}.")
+    missed += [
+        f"{GATE_SCHEME} ({reached:.1%}) must be {100 * GATE_MARGIN:g} points of accuracy above {scheme} ({other:.1%})."
+        for scheme, other in accuracy.items()
+        if reached - other < GATE_MARGIN
+    ]
+    return missed
+
+
+def _mean_accuracy(outcome: Results, scheme: str) -> float:
+    """The mean last test accuracy of a scheme; a run without one counts as 0."""
+    runs = [result for result in outcome.results if str(result.job.scheme) == scheme]
+    last = [result.evaluations[-1].test_accuracy or 0.0 if result.evaluations else 0.0 for result in runs]
+    return sum(last) / len(last)

@@ -1,0 +1,76 @@
+"""Stopping in order: the first signal lets the step finish, the second stops at once."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from initbench.results.record import RunResult
+from initbench.studies.study import Plan, Watch
+from initbench.workers.progress import Progress
+
+
+class StopRequest(KeyboardInterrupt):
+    """The user wants to stop; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class StoppableWatch:
+    """Passes everything on to another watch, and raises StopRequest between two steps once a signal has come."""
+
+    def __init__(self, inner: Watch) -> None:
+        self.inner = inner
+        self.requested: int | None = None
+        self.stepping = False
+        self.left = 0
+
+    def planned(self, steps: Plan) -> None:
+        """Passes it on."""
+        self.left = len(steps.missing)
+        self.inner.planned(steps)
+
+    def progress(self, sign: Progress) -> None:
+        """A step is finished: from here on a signal waits for the end of a step."""
+        self.stepping = True
+        self.inner.progress(sign)
+        self._stop_if_requested()
+
+    def finished(self, result: RunResult) -> None:
+        """A run is finished and its result is saved."""
+        self.left -= 1
+        self.stepping = self.left > 0
+        self.inner.finished(result)
+        self._stop_if_requested()
+
+    def on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Notes the first signal while steps are made; otherwise, and for the second, stops at once."""
+        if self.requested is not None or not self.stepping:
+            raise StopRequest(number)
+        self.requested = number
+
+    def _stop_if_requested(self) -> None:
+        if self.requested is not None:
+            raise StopRequest(self.requested)
+
+
+@contextmanager
+def stoppable(inner: Watch) -> Iterator[StoppableWatch]:
+    """A watch that listens to Ctrl-C and SIGTERM while it is open.
+
+    After a stop, further ones are ignored: what is saved is about to be said, and the process to end.
+    """
+    watch = StoppableWatch(inner)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before: list[Any] = [signal.signal(number, watch.on_signal) for number in numbers]
+    try:
+        yield watch
+    except StopRequest:
+        before = [signal.SIG_IGN] * len(numbers)
+        raise
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,157 @@
+"""What `dks` and `tat` share: the activations of a model, its depth, its weights, and transformed activations in their place."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from initbench.errors import DoesNotApply
+from initbench.init.assign import Law
+from initbench.init.contract import InitContext, Layerwise, Need
+from initbench.init.orthogonality import haar, matrices
+from initbench.init.structural import Number, Plan, Structural, refuse_norm
+from initbench.nn import hooks
+from initbench.nn.activation import recognized
+from initbench.nn.attention import attentions
+from initbench.nn.hooks import Slot
+from initbench.nn.layers import NORMS, WeightLayer
+from initbench.nn.naming import modules_of
+from initbench.nn.residual import Branch, PadShortcut, Residual, branches
+from initbench.theory.shaping import Depth, Shaping
+
+Inputs = Literal["image", "location", "none"]
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """What takes the place of one activation module: `module` (itself or another) with numbers around it."""
+
+    module: nn.Module
+    numbers: tuple[Number, ...]
+
+
+Transform = Callable[[str, nn.Module, Depth], Shaped]
+"""Makes the transformed activation from the name of an activation, its module and the network's depth."""
+
+
+def shaped_scheme(name: str, transform: Transform, *, inputs: Inputs, branch_share: float) -> Structural:
+    """The scheme: transformed activations, SUO (delta) weights, weighted sums, normalized inputs."""
+
+    def plan(model: nn.Module, context: InitContext) -> Plan:
+        found = _check(name, model, context.layers)
+        places = _activations(name, model, context.layers)
+        depth = _depth(model, found, places, branch_share)
+        shaped = {id(module): transform(kind, module, depth) for kind, module in places.values()}
+        numbers = [number for item in shaped.values() for number in item.numbers]
+        for branch in found:
+            numbers += _weighted_sum(branch, branch_share)
+
+        def change(model: nn.Module) -> None:
+            for place, (_, module) in places.items():
+                parent, _, last = place.rpartition(".")
+                setattr(model.get_submodule(parent), last, shaped[id(module)].module)
+            if inputs != "none":
+                hooks.normalize_input(model, each=inputs)
+
+        notes = [f"{len(places)} activations transformed for a depth of {depth.plain} plus {len(found)} branches"]
+        return Plan(Layerwise(name, _fill), tuple(numbers), notes=tuple(notes), change=change)
+
+    return Structural(name, plan, frozenset({Need.HOOKS}))
+
+
+def around(module: nn.Module, shaping: Shaping) -> Shaped:
+    """The module as gamma (phi(alpha x + beta) + delta)."""
+    values = (
+        (Slot.INPUT_SCALE, shaping.alpha),
+        (Slot.INPUT_SHIFT, shaping.beta),
+        (Slot.OUTPUT_SCALE, shaping.gamma),
+        (Slot.OUTPUT_SHIFT, shaping.gamma * shaping.delta),
+    )
+    return Shaped(module, tuple(Number(module, slot, value) for slot, value in values))
+
+
+def _check(name: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Branch, ...]:
+    """The branches. Raises: DoesNotApply where the theory or our hooks do not reach."""
+    refuse_norm(name, model)
+    if attentions(model, layers):
+        raise DoesNotApply(f"'{name}' is for linear and convolutional networks, and this one has attention.")
+    found = branches(model, layers)
+    if found and not any(isinstance(module, Residual) for module in model.modules()):
+        raise DoesNotApply(f"'{name}' weights the sums of residual blocks, which it can do in initbench's own residual models only.")
+    if any(isinstance(module, Residual) and recognized_after(module) for module in model.modules()):
+        raise DoesNotApply(
+            f"'{name}' needs residual blocks without an activation after the sum, which sees no weights in between. "
+            "Use resnet:preactivation=true or residual_mlp."
+        )
+    for layer in layers:
+        if layer.parts > 1 or layer.transposed:
+            raise DoesNotApply(f"'{name}' is for linear layers and convolutions, and '{layer.name}' is neither.")
+        even = [size for size in layer.weight.shape[2:] if size % 2 == 0]
+        if even:
+            raise DoesNotApply(f"'{name}' needs kernels with a centre, and '{layer.name}' has one of {tuple(layer.weight.shape[2:])}.")
+    return found
+
+
+def recognized_after(block: Residual) -> bool:
+    """Whether an activation follows a block's sum."""
+    return recognized(block.after) not in {None, "identity"}
+
+
+def _activations(name: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> dict[str, tuple[str, nn.Module]]:
+    """Full name -> (kind, module) of all activation modules. Raises: DoesNotApply where some activations are no modules."""
+    known: dict[str, str | None] = {}
+    found = {}
+    for place, module in model.named_modules(remove_duplicate=False):
+        if list(module.children()) or isinstance(module, NORMS) or any(weight.dim() > 1 for weight in module.parameters()):
+            continue
+        text = f"{type(module).__qualname__} {module}"
+        if text not in known:
+            known[text] = recognized(module)
+        kind = known[text]
+        if kind is not None and kind != "identity":
+            found[place] = (kind, module)
+    wanted = [layer for layer in layers if layer.activation is not None]
+    own = any(isinstance(module, Residual) for module in model.modules())
+    if not found or (not own and len(wanted) > len(found)):
+        raise DoesNotApply(
+            f"'{name}' transforms activation modules, and this model has {len(found)} for {len(wanted)} layers with an activation. "
+            "Give each its own module, such as nn.Tanh()."
+        )
+    return found
+
+
+def _depth(model: nn.Module, found: tuple[Branch, ...], places: dict[str, tuple[str, nn.Module]], share: float) -> Depth:
+    names: dict[int, list[str]] = {}
+    for name, module in modules_of(model):
+        names.setdefault(id(module), []).append(f"{name}.")
+    inside = [[place for place in places if place.startswith(tuple(names[id(branch.end)]))] for branch in found]
+    counted = {place for group in inside for place in group}
+    return Depth(plain=len(places) - len(counted), branches=tuple(len(group) for group in inside), branch_share=share)
+
+
+def _weighted_sum(branch: Branch, share: float) -> list[Number]:
+    """Factors whose squares add up to 1; a shortcut that pads with zero channels gives back the mean square it loses."""
+    skip = math.sqrt(1 - share)
+    if isinstance(branch.shortcut, PadShortcut):
+        channels = branch.last.weight.shape[0]
+        skip *= math.sqrt(channels / (channels - branch.shortcut.extra))
+    numbers = [Number(branch.end, Slot.OUTPUT_SCALE, math.sqrt(share))]
+    return numbers + ([Number(branch.shortcut, Slot.OUTPUT_SCALE, skip)] if branch.shortcut is not None else [])
+
+
+def _fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
+    """Scaled orthogonal, at the centre of a kernel: max(sqrt(out/in), 1) times orthonormal, so that mean squares are kept."""
+    std = 0.0
+    for block in matrices(weight, layer):
+        rows, columns = block.shape[:2]
+        gain = max(math.sqrt(rows / columns), 1.0)
+        block.zero_()
+        centre = block
+        for size in block.shape[2:]:
+            centre = centre.select(2, size // 2)
+        centre.copy_(gain * haar(rows, columns, generator))
+        std = gain / math.sqrt(max(rows, columns) * math.prod(block.shape[2:]))
+    return Law("scaled orthogonal", std)

@@ -1,0 +1,158 @@
+"""Statistics of the signal in one forward and backward pass; the model, its buffers and all random state stay as they are."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
+
+from initbench.fast.onednn import linear
+from initbench.fast.plain import is_plain
+from initbench.fast.tape import NotAsItWas, Replay, Take, Tape, parameters_in
+from initbench.measure.sums import Scratch, Signal
+from initbench.nn.follow import Follower
+from initbench.nn.layers import WeightLayer
+from initbench.nn.marks import Use
+from initbench.nn.operations import tensors_in
+from initbench.nn.watch import followed, untouched
+
+
+@dataclass(frozen=True)
+class Captured:
+    """One forward pass: what the model gave, and the sums of each layer's signal so far."""
+
+    output: Any
+    signals: list[Signal]
+
+
+@contextmanager
+def captured(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, tape: Tape | None = None) -> Iterator[Captured]:
+    """Runs the model on a batch; a backward pass within completes the statistics with those of the gradients.
+
+    Norms use batch statistics and dropout is off. Everything is measured the moment it is there, so that functions that
+    work in place change nothing. A weight that is used several times is measured at its first use; the products inside
+    a recurrent module are hidden, its last layer's weights have its states as their activation. With a `tape`, kept from one
+    call to the next for the same model and layers, only the first pass is followed; it is for models without users' code (`is_plain`).
+    """
+    with untouched(model, "batch"):
+        taker = _Taker(len(layers))
+        try:
+            output = _again(model, inputs, tape, taker) if tape is not None and tape.complete else None
+            if output is None:
+                taker.end()
+                taker = _Taker(len(layers))
+                watch = _Capture(model, layers, taker, tape)
+                output = followed(model, watch, inputs)
+                watch.end()
+            yield Captured(output, taker.signals)
+        finally:
+            taker.end()
+
+
+def _again(model: nn.Module, inputs: Tensor, tape: Tape, taker: "_Taker") -> Any:
+    """What the model gives, with everything taken as the tape says; None where the pass is not the one on the tape."""
+    replay = Replay(tape, taker.take)
+    try:
+        with replay:
+            output = model(inputs)
+    except NotAsItWas:
+        return None
+    return output if replay.finished() else None
+
+
+class _Taker:
+    """Takes the statistics of each layer's signal as it comes by, and of its gradient in a later backward pass."""
+
+    def __init__(self, layers: int) -> None:
+        scratch = Scratch()
+        self.signals = [Signal(scratch) for _ in range(layers)]
+        self._handles: list[RemovableHandle] = []
+
+    def end(self) -> None:
+        """No gradient is waited for any more."""
+        for handle in self._handles:
+            handle.remove()
+
+    def take(self, take: Take, output: Tensor) -> None:
+        """Measures a tensor."""
+        signal = self.signals[take.row]
+        signal.add("activation" if take.activation else "pre_activation", output)
+        if take.alone:
+            signal.same("activation", "pre_activation")
+        if take.activation or take.alone:
+            signal.add_alive(output, take.unit_dim)
+        if not take.activation and output.requires_grad:
+
+            def of_gradient(gradient: Tensor) -> None:
+                signal.add("gradient", gradient)
+
+            self._handles.append(output.register_hook(of_gradient))  # type: ignore[no-untyped-call]
+
+
+class _Capture(Follower):
+    """Finds out where the signal of each layer comes by, has it taken, and notes it on the tape."""
+
+    def __init__(self, model: nn.Module, layers: tuple[WeightLayer, ...], taker: _Taker, tape: Tape | None) -> None:
+        super().__init__({id(parameter): name for name, parameter in model.named_parameters()})
+        self._taker, self._layers = taker, layers
+        self._linear = linear if is_plain(model) else functional.linear
+        self._rows = {layer.parameter: row for row, layer in enumerate(layers)}
+        self._first: dict[str, int] = {}
+        self._tape = tape if tape is not None else Tape()
+        self._tape.calls, self._tape.takes, self._tape.given, self._tape.complete = [], {}, {}, False
+        self._outputs: tuple[Tensor, ...] | None = None
+        self._hidden = False
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        """Notes the call on the tape."""
+        if self._aside:
+            return func(*args, **(kwargs or {}))
+        self._tape.calls.append(func)
+        try:
+            return super().__torch_function__(func, types, args, kwargs)
+        finally:
+            self._outputs = None
+
+    def result(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        found = (self._linear if func is functional.linear else func)(*args, **kwargs)
+        self._outputs = tuple(tensors_in(found))
+        self._parameters = parameters_in(args, kwargs)
+        return found
+
+    def end(self) -> None:
+        """The pass is over: the tape can be used unless something was taken outside of torch's functions."""
+        self._tape.complete = not self._hidden
+
+    def on_output(self, use: Use, output: Tensor) -> None:
+        row = self._row(use)
+        if row is not None:
+            alone = self._layers[row].activation is None or not self._layers[row].surroundings.uses
+            self._take(Take(row, self._unit_dim(use, output), activation=False, alone=alone), output)
+
+    def on_activation(self, uses: frozenset[int], output: Tensor) -> None:
+        for index in uses:
+            row = self._row(self.uses[index])
+            if row is not None:
+                self._take(Take(row, self._unit_dim(self.uses[index], output), activation=True), output)
+
+    def _take(self, take: Take, output: Tensor) -> None:
+        which = next((number for number, tensor in enumerate(self._outputs or ()) if tensor is output), None)
+        if which is None:
+            self._hidden = True
+        else:
+            number = len(self._tape.calls) - 1
+            self._tape.takes.setdefault(number, []).append((which, take))
+            self._tape.given[number] = self._parameters
+        self._taker.take(take, output)
+
+    def _row(self, use: Use) -> int | None:
+        """The layer's row at its first use."""
+        name = use.view.name
+        first = self._first.setdefault(name, use.index)
+        return self._rows.get(name) if first == use.index else None
+
+    def _unit_dim(self, use: Use, output: Tensor) -> int:
+        return 1 if "conv" in use.function and output.dim() == len(use.output_shape) else -1

@@ -1,0 +1,149 @@
+"""What a forward pass alone does not show: how alike two inputs become, and how the outputs depend on each layer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
+
+from initbench.measure.sums import wide_type
+from initbench.nn.follow import Follower
+from initbench.nn.layers import WeightLayer
+from initbench.nn.marks import Use
+from initbench.nn.operations import tensors_in
+from initbench.nn.seeds import generator
+from initbench.nn.watch import followed, untouched
+
+PAIRS = 32
+"""Pairs of inputs that correlations are averaged over."""
+DIRECTIONS = 10
+"""Directions of the outputs that Jacobians are taken in; all of them where there are no more."""
+IMAGES = 4
+"""Inputs that singular values are averaged over."""
+COUPLED, COUPLED_IMAGES = 32, 8
+"""Inputs that go along with one where batch norm makes each depend on the others; images have many positions each."""
+MEMORY = 2**26
+"""Numbers of a Jacobian, all layers together, that are held at once."""
+AT_ONCE = 2**23
+"""Below so many of them all directions go back in one pass, each from a copy of the inputs."""
+
+
+@dataclass(frozen=True)
+class SingularValues:
+    """Of the Jacobian of the outputs by one layer's pre-activation: mean, largest and smallest, means over a few inputs."""
+
+    mean: float
+    largest: float
+    smallest: float
+
+
+def correlations(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor) -> tuple[float | None, ...]:
+    """For each layer the mean cosine of the pre-activations of inputs 0 and 1, 2 and 3, ...; None where one has no length.
+
+    Norms use batch statistics, dropout is off. `inputs` is a batch (N, ...); at most `PAIRS` pairs are taken.
+    """
+    inputs = inputs[: 2 * PAIRS]
+    found: list[float | None] = [None] * len(layers)
+
+    def look(row: int, output: Tensor) -> None:
+        if output.shape[0] % len(inputs) == 0:
+            flat = output.detach().reshape(len(inputs), -1).to(wide_type(output))
+            first, second = flat[0 : len(flat) // 2 * 2 : 2], flat[1::2]
+            cosines = (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1))
+            value = cosines.mean().item()
+            found[row] = value if value == value else None
+
+    watch = _Outputs(model, layers, look)
+    with torch.no_grad(), untouched(model, "batch"):
+        followed(model, watch, inputs)
+    return tuple(found)
+
+
+def singular_values(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor) -> tuple[SingularValues | None, ...]:
+    """Singular values of the derivative of the outputs by each layer's pre-activation; None for layers that have none.
+
+    Of a model with more than `DIRECTIONS` outputs that many random directions are taken, orthonormal, so that the values
+    are a sample. Where batch norm couples the inputs, the derivative is that of the first input's outputs by its own
+    pre-activation, in a batch of `COUPLED` (of images, `COUPLED_IMAGES`).
+    """
+    coupled = any(isinstance(module, nn.modules.batchnorm._NormBase) for module in model.modules())
+    numbers = sum(prod(layer.surroundings.output_shape) for layer in layers) or 1
+    images = 1 if coupled else max(1, min(IMAGES, len(inputs), MEMORY // (DIRECTIONS * numbers)))
+    together = COUPLED_IMAGES if inputs.dim() > 2 else COUPLED
+    inputs = inputs[:together] if coupled else inputs[:images]
+    copies = DIRECTIONS if not coupled and images * DIRECTIONS * numbers <= AT_ONCE else 1
+    inputs = inputs.repeat(copies, *[1] * (inputs.dim() - 1))
+    if inputs.is_floating_point():
+        inputs = inputs.detach().clone().requires_grad_()
+    handles: list[RemovableHandle] = []
+    now: dict[int, Tensor] = {}
+    rows: dict[int, list[Tensor]] = {}
+
+    def look(row: int, output: Tensor) -> None:
+        def take(gradient: Tensor) -> None:
+            now[row] = gradient.detach()
+
+        if output.requires_grad:
+            handles.append(output.register_hook(take))  # type: ignore[no-untyped-call]
+
+    try:
+        with torch.enable_grad(), untouched(model, "batch"):
+            outputs = next(tensors_in(followed(model, _Outputs(model, layers, look), inputs)), None)
+            if outputs is None or not outputs.requires_grad or outputs.shape[:1] != inputs.shape[:1]:
+                return (None,) * len(layers)
+            ends = [inputs] if inputs.requires_grad else [layer.weight for layer in layers if layer.weight.requires_grad]
+            flat = outputs.reshape(len(inputs), -1)[: images * copies]
+            directions = output_directions(flat.shape[1]).to(flat)
+            for group in torch.split(directions, copies):
+                now.clear()
+                seeds = functional.pad(group, (0, 0, 0, copies - len(group))).repeat_interleave(images, 0)
+                torch.autograd.grad(flat, ends, seeds, retain_graph=True, allow_unused=True)
+                for row, gradient in now.items():
+                    if gradient.shape[0] % len(inputs) == 0:
+                        each = gradient.reshape(len(inputs), -1)[: images * copies].reshape(copies, images, -1)
+                        rows.setdefault(row, []).append(each[: len(group)].clone() if coupled else each[: len(group)])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return tuple(_values(torch.cat(rows[row]).transpose(0, 1)) if row in rows else None for row in range(len(layers)))
+
+
+def output_directions(outputs: int) -> Tensor:
+    """Orthonormal rows (at most `DIRECTIONS`, outputs): each output where they are few, else random ones, always the same."""
+    if outputs <= DIRECTIONS:
+        return torch.eye(outputs)
+    drawn = torch.randn(outputs, DIRECTIONS, generator=generator(0, "probe directions"))
+    rows: Tensor = torch.linalg.qr(drawn).Q.T.contiguous()
+    return rows
+
+
+def _values(jacobians: Tensor) -> SingularValues | None:
+    """From Jacobians (images, directions, numbers); None where they are not finite."""
+    scale = jacobians.abs().amax(dim=(1, 2), keepdim=True)
+    scaled = (jacobians / torch.where(scale > 0, scale, 1.0)).to(wide_type(jacobians))
+    if not scaled.isfinite().all():
+        return None
+    count = min(jacobians.shape[1:])
+    squares = torch.linalg.eigvalsh((scaled @ scaled.transpose(1, 2)).cpu())[:, -count:]
+    values = squares.clamp_min(0).sqrt() * scale[:, 0].to("cpu", squares.dtype)
+    return SingularValues(values.mean().item(), values.amax(1).mean().item(), values.amin(1).mean().item())
+
+
+class _Outputs(Follower):
+    """Hands over each layer's pre-activation at its first use, the moment it is there."""
+
+    def __init__(self, model: nn.Module, layers: tuple[WeightLayer, ...], look: Callable[[int, Tensor], Any]) -> None:
+        super().__init__({id(parameter): name for name, parameter in model.named_parameters()})
+        self._rows = {layer.parameter: row for row, layer in enumerate(layers)}
+        self._first: dict[str, int] = {}
+        self._look = look
+
+    def on_output(self, use: Use, output: Tensor) -> None:
+        name = use.view.name
+        row = self._rows.get(name)
+        if row is not None and self._first.setdefault(name, use.index) == use.index:
+            self._look(row, output)

@@ -1,0 +1,216 @@
+"""Puts what theory predicts next to what a probe has measured at step 0; a model without a formula gets the reason instead."""
+
+from collections.abc import Sequence
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from initbench.measure.graph import trace_network
+from initbench.nn.layers import WeightLayer
+from initbench.results.record import InitReport, LayerStats, ParameterInit
+from initbench.theory.network import InputStats, LayerSpec, NetworkSpec, Weight
+from initbench.theory.prediction import LayerPrediction, predict
+
+STRATA = 16
+"""Groups of images of like length that theory follows one by one."""
+PATCHES = 4096
+"""Patches of images that correlations are measured on, for a first layer that is a convolution."""
+LAWS = frozenset({"normal", "uniform", "trunc_normal", "constant", "sparse normal", "orthogonal", "delta orthogonal", "scaled orthogonal"})
+"""Laws of a weight for which there is a formula; weights with another law, or none, must look independent to be predicted."""
+DIGITS = 6
+"""Digits of a prediction that are kept: the last ones depend on the machine."""
+CLOSE = 4.0
+"""A mean of weights within so many standard errors of zero counts as zero."""
+
+
+def with_predictions(
+    stats: Sequence[LayerStats],
+    model: nn.Module,
+    layers: tuple[WeightLayer, ...],
+    report: InitReport,
+    inputs: Tensor,
+    labels: Tensor | None = None,
+) -> tuple[LayerStats, ...]:
+    """The statistics with the predictions of step 0 filled in; the model must still be as initialized.
+
+    `inputs` and `labels` are the probe batch. Never fails: where there is no prediction, `prediction_note` says why.
+    """
+    return filled(stats, predictions(model, layers, report, inputs, labels))
+
+
+def filled(stats: Sequence[LayerStats], predicted: dict[str, LayerPrediction]) -> tuple[LayerStats, ...]:
+    """The statistics with predictions made before training filled in at step 0."""
+    return tuple(_filled(entry, predicted.get(entry.layer)) if entry.step == 0 else entry for entry in stats)
+
+
+def predictions(
+    model: nn.Module, layers: tuple[WeightLayer, ...], report: InitReport, inputs: Tensor, labels: Tensor | None = None
+) -> dict[str, LayerPrediction]:
+    """What theory expects of each weight layer, by its name."""
+    specs = layer_specs(layers, report)
+    try:
+        traced = trace_network(model, layers, specs, inputs)
+        if traced.entering is None:
+            return _nothing(layers, "no weight layer takes the model's input directly")
+        statistics = input_stats(traced.entering, labels, _first(traced.network))
+        found = predict(traced.network, statistics)
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
+        return _nothing(layers, f"the model could not be followed ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
+    by_name: dict[str, LayerPrediction] = {}
+    for entry in found:
+        again = entry.name in by_name
+        by_name[entry.name] = (
+            LayerPrediction(entry.name, None, None, "no prediction: the weight is used more than once") if again else entry
+        )
+    return _nothing(layers, "the forward pass does not use it in a way that theory can follow") | by_name
+
+
+def layer_specs(layers: tuple[WeightLayer, ...], report: InitReport) -> dict[str, LayerSpec]:
+    """What theory must know of each weight, by its parameter name: from the report, else measured."""
+    entries = {entry.parameter: entry for entry in report.parameters}
+    return {layer.parameter: _spec(layer, entries) for layer in layers}
+
+
+def input_stats(entering: Tensor, labels: Tensor | None, first: LayerSpec | None) -> InputStats:
+    """The probe batch in numbers; `entering` is what the first weight layer takes, (N, features) or (N, C, H, W)."""
+    x = entering.detach().to("cpu", torch.float32)
+    classes = None if labels is None else labels.detach().cpu()
+    shares = () if classes is None else tuple((classes.bincount() / len(classes)).tolist())
+    if first is not None and first.kernel and x.dim() == 4:
+        return _of_patches(x, classes, shares, first)
+    x = x.flatten(1).double()
+    gram = x @ x.T / x.shape[1]
+    squares = gram.diagonal()
+    scale = max(squares.mean().item(), 1e-300)
+    same = torch.ones_like(gram, dtype=torch.bool) if classes is None else classes[:, None] == classes
+    return InputStats(
+        squares=_strata(squares).numpy(),
+        correlation=gram.square().mean().sqrt().item() / scale,
+        mean_correlation=gram.mean().item() / scale,
+        class_correlation=gram[same].mean().item() / scale,
+        samples=len(x),
+        class_shares=shares,
+        channels=x.shape[1],
+    )
+
+
+def _of_patches(x: Tensor, classes: Tensor | None, shares: tuple[float, ...], first: LayerSpec) -> InputStats:
+    order = x.flatten(1).square().mean(1).argsort()
+    chosen = order[torch.linspace(0, len(x) - 1, min(STRATA, len(x))).round().long()]
+    taken = functional.unfold(x, first.kernel, dilation=first.dilation, padding=first.padding, stride=first.stride)
+    images, size, positions = taken.shape
+    flat = taken.transpose(1, 2).reshape(-1, size)
+    some = flat[torch.linspace(0, len(flat) - 1, min(PATCHES, len(flat))).round().long()].double()
+    scale = max(flat.square().sum(1).mean().item(), 1e-300)
+    matrix = some.T @ some / len(some)
+    mean = flat.mean(0)
+    groups = [torch.ones(images, dtype=torch.bool)] if classes is None else [classes == label for label in set(classes.tolist())]
+    of_class = sum(group.float().mean() * taken[group].mean((0, 2)).square().sum() for group in groups)
+    aligned_class = sum(group.float().mean() * taken[group].mean(0).square().sum() / positions for group in groups)
+    gram = torch.einsum("adp,bdp->abp", taken[:64], taken[:64])
+    height = (x.shape[2] + 2 * first.padding[0] - first.dilation[0] * (first.kernel[0] - 1) - 1) // first.stride[0] + 1
+    grid = taken.view(images, size, height, -1)
+    apart = [step for step in (1, 2, 4, 8, 16) if step < grid.shape[3]] or [0]
+    near = [(grid[..., : grid.shape[3] - step] * grid[..., step:]).sum(1).mean().item() / scale for step in apart]
+    return InputStats(
+        squares=x[chosen].square().mean(1).double().numpy(),
+        correlation=matrix.square().sum().sqrt().item() / max(matrix.trace().item(), 1e-300),
+        mean_correlation=mean.square().sum().item() / scale,
+        class_correlation=float(of_class) / scale,
+        samples=images,
+        class_shares=shares,
+        near_correlations=tuple(max(0.0, value) for value in near),
+        aligned_correlations=(
+            taken.mean(0).square().sum().item() / positions / scale,
+            float(aligned_class) / scale,
+            gram.square().mean().sqrt().item() / scale,
+        ),
+        channels=x.shape[1],
+    )
+
+
+def _strata(squares: Tensor) -> Tensor:
+    """Means of groups of like length."""
+    count = min(STRATA, len(squares))
+    return torch.stack([part.mean() for part in squares.sort().values.tensor_split(count)])
+
+
+def _first(network: NetworkSpec) -> LayerSpec | None:
+    return next((node.spec for node in network.nodes if isinstance(node, Weight)), None)
+
+
+def _spec(layer: WeightLayer, entries: dict[str, ParameterInit]) -> LayerSpec:
+    weight, module = entries.get(layer.parameter), layer.module
+    std, mean, law = _drawn(layer.weight, weight)
+    bias_std, bias_mean, bias_law = 0.0, 0.0, "constant"
+    if layer.bias is not None:
+        bias = dict(module.named_parameters(recurse=False)).get(layer.bias.rpartition(".")[2])
+        if bias is not None:
+            bias_std, bias_mean, bias_law = _drawn(bias, entries.get(layer.bias))
+    spatial = isinstance(module, nn.Conv2d) and not isinstance(module.padding, str)
+    kernel, stride, padding, dilation = (
+        (module.kernel_size, module.stride, module.padding, module.dilation)
+        if spatial and isinstance(module, nn.Conv2d)
+        else ((), (), (), ())
+    )
+    return LayerSpec(
+        name=layer.name,
+        fan_in=layer.fan_in,
+        units=int(layer.weight.shape[0]),
+        law=law.replace(" ", "_"),
+        std=std,
+        mean=mean,
+        bias_std=bias_std,
+        bias_mean=bias_mean,
+        bias_law=bias_law,
+        groups=layer.groups,
+        kernel=tuple(kernel),
+        stride=tuple(stride),
+        padding=tuple(int(pad) for pad in padding),
+        dilation=tuple(dilation),
+        why=_why_not(layer, law, spatial=spatial),
+    )
+
+
+def _drawn(parameter: Tensor, entry: ParameterInit | None) -> tuple[float, float, str]:
+    """Standard deviation, mean and law of a parameter: as promised where the report says so, else as measured."""
+    values = parameter.detach().double()
+    law = entry.law if entry is not None and entry.law else "measured"
+    if entry is not None and entry.target_std is not None and law in LAWS and "orthogonal" not in law:
+        return entry.target_std, entry.target_mean or 0.0, law
+    mean, std = values.mean().item(), values.std(correction=0).item()
+    near_zero = abs(mean) <= CLOSE * std / sqrt(max(1, values.numel()))
+    return sqrt(std * std + mean * mean) if near_zero else std, 0.0 if near_zero else mean, law
+
+
+def _why_not(layer: WeightLayer, law: str, *, spatial: bool) -> str | None:
+    """Why a layer has no formula, None where it has one."""
+    if law not in LAWS and law != "measured":
+        return f"there is no formula for weights of the law '{law}'"
+    if isinstance(layer.module, nn.Linear) or spatial:
+        return "there is no formula for grouped layers" if layer.parts > 1 else None
+    return f"there is no formula for a {type(layer.module).__name__}"
+
+
+def _nothing(layers: tuple[WeightLayer, ...], why: str) -> dict[str, LayerPrediction]:
+    return {layer.name: LayerPrediction(layer.name, None, None, f"no prediction: {why}") for layer in layers}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _filled(entry: LayerStats, found: LayerPrediction | None) -> LayerStats:
+    if found is None:
+        return entry.model_copy(update={"prediction_note": "no prediction"})
+    update: dict[str, object] = {"prediction_note": found.note}
+    for key, predicted in (("pre_activation", found.pre_activation), ("gradient", found.gradient)):
+        if predicted is not None:
+            update |= {
+                f"predicted_{key}_variance": _rounded(predicted.line),
+                f"predicted_{key}_variance_low": _rounded(predicted.low),
+                f"predicted_{key}_variance_high": _rounded(predicted.high),
+            }
+    return LayerStats.model_validate({**entry.model_dump(), **update})

@@ -1,0 +1,94 @@
+"""Measures every weight layer of a model on a fixed batch; training goes on as if nothing had been measured.
+
+Norms use batch statistics and dropout is off; gradients never touch `.grad`; nothing waits for the device until `to_stats`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from initbench.fast.tape import Tape
+from initbench.measure.capture import captured
+from initbench.measure.sums import Scratch, columns, quick_norm
+from initbench.nn.layers import WeightLayer
+from initbench.nn.operations import tensors_in
+from initbench.results.record import LayerStats
+
+COLUMNS = (
+    "pre_activation_mean", "pre_activation_variance", "activation_mean", "activation_variance", "zero_fraction", "dead_fraction",
+    "gradient_variance", "weight_variance", "weight_gradient_norm",
+)  # fmt: skip
+"""The columns of what `measure` gives; each is a field of `LayerStats`."""
+
+
+@dataclass(frozen=True)
+class ProbeRecord:
+    """One probe after `step` optimizer steps: `values` (layers, columns), `update_ratios` (layers,) of the next step; on the device."""
+
+    step: int
+    values: Tensor
+    update_ratios: Tensor | None = None
+
+
+Loss = Callable[[Tensor], Tensor]
+"""The loss of the outputs, summed over the batch."""
+
+
+def measure(
+    model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, labels: Tensor | Loss | None, tape: Tape | None = None
+) -> Tensor:
+    """One row a layer, one column a quantity (`COLUMNS`), float64 on the model's device (float32 on MPS); NaN where there is none.
+
+    `inputs` (N, ...), `labels` int64 (N,); without labels there is no loss and the gradient columns are NaN. Signal
+    gradients are of the summed cross entropy (or of the loss that stands in the place of `labels`), `weight_gradient_norm`
+    of the mean. A `tape` that is kept makes the next probe of the same model cheaper. Of a model
+    that gives several tensors, the first is taken for the logits.
+    """
+    weights = [layer.weight for layer in layers]
+    gradients: list[Tensor | None] = [None] * len(layers)
+    with torch.enable_grad(), captured(model, layers, inputs, tape) as forward:
+        logits = next(tensors_in(forward.output), None)
+        if labels is not None and logits is not None and logits.requires_grad:
+            loss = labels(logits) if callable(labels) else _cross_entropy(logits, labels)
+            wanted = [index for index, weight in enumerate(weights) if weight.requires_grad]
+            computed = torch.autograd.grad(loss, [weights[index] for index in wanted], allow_unused=True)
+            for index, got in zip(wanted, computed, strict=True):
+                gradients[index] = got
+    for signal, weight, gradient in zip(forward.signals, weights, gradients, strict=True):
+        signal.add("weight", weight)
+        if gradient is not None:
+            signal.add_norm("weight_gradient", gradient)
+    found = columns(forward.signals, inputs)
+    found["weight_gradient_norm"] = found["weight_gradient_norm"] / len(inputs)
+    return torch.column_stack([found[name] for name in COLUMNS])
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return functional.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, reduction="sum")
+
+
+def copy_weights(layers: tuple[WeightLayer, ...]) -> list[Tensor]:
+    """The weights as they are now, for `update_ratios`."""
+    return [layer.weight.detach().clone() for layer in layers]
+
+
+def update_ratios(layers: tuple[WeightLayer, ...], before: Sequence[Tensor]) -> Tensor:
+    """Norm of what changed since `copy_weights` over the norm of the weight before, (layers,) on the device; uses up the copies."""
+    scratch = Scratch()
+    sizes = [quick_norm(old, scratch) for old in before]
+    changes = [quick_norm(old.sub_(layer.weight.detach()), scratch) for layer, old in zip(layers, before, strict=True)]
+    return torch.stack(changes) / torch.stack(sizes)
+
+
+def to_stats(layers: tuple[WeightLayer, ...], records: Sequence[ProbeRecord]) -> tuple[LayerStats, ...]:
+    """Brings the records to the host, in one transfer a record; numbers that do not exist become None."""
+    stats: list[LayerStats] = []
+    for record in records:
+        ratios = torch.full_like(record.values[:, 0], torch.nan) if record.update_ratios is None else record.update_ratios
+        for layer, row in zip(layers, torch.column_stack([record.values, ratios]).tolist(), strict=True):
+            named = dict(zip((*COLUMNS, "update_ratio"), row, strict=True))
+            stats.append(LayerStats(step=record.step, layer=layer.name, position=layer.position, **named))
+    return tuple(stats)

@@ -1,0 +1,92 @@
+"""Builds the model that a reference names, shipped or the user's own, and checks that it fits the data."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from initbench.errors import ConfigError, UserCode, a_or_an
+from initbench.nn.seeds import derived_seed
+from initbench.question import catalog
+from initbench.question.config import Ref
+
+
+def build_model(ref: Ref, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.Module:
+    """The model, on the CPU; `shape` and `classes` are passed on to a builder that takes them.
+
+    What construction draws at random depends on `seed` only, and the caller's generator stays as it is. Lazy layers
+    get their shapes from one image of zeros.
+    Raises: ConfigError when the reference is no model or does not take its parameters.
+    """
+    function = catalog.load("model", ref.name)
+    if isinstance(function, nn.Module):
+        raise ConfigError(f"'{ref}' is a model that is built already. Name its class, or a function that builds it.")
+    _, implied = catalog.find("model", ref.name)
+    arguments = {**_given(function, shape, classes), **implied, **ref.params}
+    signature = _signature(function)
+    if signature is not None:
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            raise ConfigError(f"The model '{ref}' cannot be built: {error}.") from error
+    with torch.random.fork_rng(devices=[]), UserCode(f"The model '{ref}' cannot be built"):
+        torch.manual_seed(derived_seed(seed, "model"))
+        model = function(**arguments)
+        if isinstance(model, nn.Module):
+            _fill_lazy(model, shape)
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"The model '{ref}' gives {a_or_an(type(model).__name__)}. It must give a torch.nn.Module.")
+    return model
+
+
+def _fill_lazy(model: nn.Module, shape: tuple[int, ...]) -> None:
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        mode = model.training
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *shape))
+        model.train(mode)
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
+def _given(function: Callable[..., Any], shape: tuple[int, ...], classes: int) -> dict[str, Any]:
+    """`shape` and `classes` (or torchvision's `num_classes`) for a builder that names them or takes any keyword."""
+    signature = _signature(function)
+    if signature is None:
+        return {}
+    named = {name for name, entry in signature.parameters.items() if entry.kind is not inspect.Parameter.POSITIONAL_ONLY}
+    given: dict[str, Any] = {"shape": shape, "classes": classes}
+    found = {name: value for name, value in given.items() if name in named}
+    if "num_classes" in named and "classes" not in named:
+        found["num_classes"] = classes
+    return found
+
+
+def check_output(model: nn.Module, ref: Ref, inputs: Tensor, classes: int, dataset: str) -> None:
+    """Runs one batch through the model, without gradients, in evaluation mode.
+
+    Raises: ConfigError with what came out when it is not logits (N, classes), or with the model's own error.
+    """
+    mode = model.training
+    refused = f"The model '{ref}' does not take the images of {dataset}, which have shape {tuple(inputs.shape[1:])}"
+    try:
+        with torch.no_grad(), UserCode(refused):
+            outputs = model.eval()(inputs)
+    finally:
+        model.train(mode)
+    if not isinstance(outputs, Tensor):
+        raise ConfigError(f"The model '{ref}' gives {a_or_an(type(outputs).__name__)}. It must give one tensor of logits (N, classes).")
+    given = tuple(outputs.shape)
+    if given != (len(inputs), classes):
+        raise ConfigError(
+            f"The model '{ref}' gives shape {given} for a batch of {len(inputs)}, but {dataset} has {classes} classes. "
+            f"Its output must have shape ({len(inputs)}, {classes})."
+        )

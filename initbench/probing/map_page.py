@@ -1,0 +1,243 @@
+"""A trainability map on paper: colours are measured, lines are theory."""
+
+from __future__ import annotations
+
+import csv
+import io
+from itertools import pairwise
+from math import log10
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from initbench.errors import ConfigError
+from initbench.probing.page import page, write_files
+from initbench.report.draw import DPI, INK, STYLE, WIDTH
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from initbench.probing.map import Axis, Map, Point
+
+HEIGHT = 5.6
+FARTHEST = 8.0
+"""Powers of ten at which the colours end."""
+TRAINS_TO = 6.0
+"""Networks train to about so many depth scales. Source: Schoenholz et al. 2017, section 5."""
+LEVELS = (2.0, 5.0, 10.0, 20.0)
+"""Depth scales that are drawn as contours."""
+SPREADS = (0.1, 0.25, 0.5, 1.0, 2.0)
+"""Standard deviations between networks that are drawn as contours, in powers of ten."""
+NEAR = 0.1
+"""A gain so close to the edge that the grid shows is that edge."""
+KEPT = 1.0
+"""A point keeps the gradient when it stays within so many powers of ten."""
+FINE = 41
+"""Points along an axis of the theory."""
+VANISHING = 0.1
+"""A length at the edge below this goes on to zero."""
+LABELS = {
+    "sigma_w": "sigma_w (gain of the weights)", "sigma_b": "sigma_b (standard deviation of the biases)", "gain": "gain (sigma_w)",
+    "depth": "depth (hidden layers)", "width": "width (units a layer)",
+}  # fmt: skip
+
+
+def sentences(found: Map) -> tuple[str, ...]:
+    """What the map says, in words."""
+    kept = [point for point in found.points if point.decades is not None and abs(point.decades) <= KEPT]
+    lines = [
+        f"{len(kept)} of {len(found.points)} points keep the gradient within a factor of ten over the layers"
+        f" ({found.model}, {found.activation})."
+    ]
+    sigma = next((axis for axis in (found.x, found.y) if axis.name in {"sigma_w", "gain"}), None)
+    critical = _critical_gain(found.activation)
+    if sigma is not None and critical is not None:
+        lines.append(f"Theory: without biases the edge between vanishing and exploding gradients is at {sigma.name} = {critical:.4g}.")
+    if found.trained:
+        known = [point for point in found.points if point.accuracy is not None]
+        if known:
+            best = max(known, key=lambda point: point.accuracy or 0.0)
+            lines.append(
+                f"The best accuracy, {best.accuracy:.1%}, is at {found.x.name} = {best.x:g}, {found.y.name} = {best.y:g};"
+                f" {len(found.points) - len(known)} points diverged or failed."
+            )
+    return tuple(lines)
+
+
+def _critical_gain(name: str) -> float | None:
+    """The gain with chi_1 = 1 at the settled length, without biases; None where theory has no such activation."""
+    import numpy as np
+
+    from initbench.theory.activations import activation
+    from initbench.theory.phase import phase_grid
+
+    gains = np.linspace(0.4, 3.0, 261)
+    try:
+        phase, phi = phase_grid(name, gains, np.zeros_like(gains)), activation(name)
+    except ConfigError:
+        return None
+    above = np.flatnonzero(phase.chi_1 > 1 + 1e-3)
+    if not len(above) or not above[0]:
+        return None
+    # Where lengths vanish at the edge they do so ever more slowly, and the limit is exact.
+    limit, seen = phi.moments(1e-12).slope_second ** -0.5, float(gains[above[0] - 1])
+    return float(limit) if phase.q[above[0] - 1] < VANISHING and abs(limit - seen) < NEAR else seen
+
+
+def write(folder: Path, found: Map, config: str, provenance: dict[str, str]) -> None:
+    """Writes map.csv, the picture, summary and page. Raises: StorageError."""
+    name = f"map-{found.x.name}-{found.y.name}"
+    picture = draw(found, name)
+    title = f"map of {found.x.name} and {found.y.name}: {found.model}"
+    notes = ("Colours are measured with the same noise at every point; lines are theory at infinite width",)
+    write_files(
+        folder,
+        {
+            "config.yaml": config,
+            "tables/map.csv": table(found.points, found.x.name, found.y.name),
+            "summary.md": f"# {title}\n\n" + "".join(f"- {line}\n" for line in found.sentences),
+            "report.html": page(title, found.sentences, notes, {name: (title, picture[".svg"])}, provenance=provenance),
+        },
+        {name: picture},
+    )
+
+
+def table(points: tuple[Point, ...], x: str, y: str) -> str:
+    """One point a row."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((x, y, "gradient_decades", "correlation", "test_accuracy", "status"))
+    for point in points:
+        cells = (point.x, point.y, point.decades, point.correlation, point.accuracy)
+        writer.writerow([*("" if cell is None else f"{cell:.9g}" for cell in cells), point.status])
+    return text.getvalue()
+
+
+def draw(found: Map, name: str) -> dict[str, bytes]:
+    """The picture as `.png` and `.svg`."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    settings: Any = {**STYLE, "svg.hashsalt": name, "axes.grid": False}
+    with mpl.rc_context(settings):
+        figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
+        what = "Test accuracy after a short training" if found.trained else "Gradient at the first hidden layer over that at the last"
+        figure.text(0.012, 0.985, what, fontsize=12, fontweight="bold", va="top")
+        figure.text(0.012, 0.935, f"{found.model}", fontsize=9, va="top")
+        axes = figure.add_axes((0.09, 0.19, 0.76, 0.68))
+        _paint(figure, axes, found)
+        said = _theory(axes, found)
+        figure.text(0.012, 0.012, said, fontsize=8.5, va="bottom", linespacing=1.3)
+        pixels, vector = io.BytesIO(), io.BytesIO()
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.print_png(pixels, metadata={"Software": None})
+        figure.patch.set_alpha(0)
+        canvas = FigureCanvasSVG(figure)
+        canvas.print_svg(vector, metadata={"Date": None, "Creator": None})
+    return {".png": pixels.getvalue(), ".svg": vector.getvalue()}
+
+
+def _paint(figure: Any, axes: Axes, found: Map) -> None:
+    import numpy as np
+
+    shape = (len(found.y.values), len(found.x.values))
+    raw = [point.accuracy if found.trained else point.decades for point in found.points]
+    values = np.array([np.nan if value is None else value for value in raw], dtype=float).reshape(shape)
+    colours, low, high = ("viridis", 0.0, 1.0) if found.trained else ("RdBu_r", -FARTHEST, FARTHEST)
+    axes.set_facecolor("#bbbbbb")
+    mesh = axes.pcolormesh(_edges(found.x), _edges(found.y), np.clip(values, low, high), cmap=colours, vmin=low, vmax=high)
+    mesh.set_rasterized(False)
+    bar = figure.colorbar(mesh, cax=figure.add_axes((0.87, 0.19, 0.022, 0.68)))
+    bar.outline.set_visible(False)
+    if found.trained:
+        bar.set_label("test accuracy", color=INK)
+    else:
+        bar.set_label("powers of ten of the gradient's squared length", color=INK)
+    for axis, setter, scale in ((found.x, axes.set_xlabel, axes.set_xscale), (found.y, axes.set_ylabel, axes.set_yscale)):
+        setter(LABELS[axis.name])
+        if axis.logarithmic:
+            scale("log")
+    _plain_ticks(axes, found)
+
+
+def _plain_ticks(axes: Axes, found: Map) -> None:
+    from matplotlib.ticker import FixedLocator, NullFormatter
+
+    for axis, ticks in ((found.x, axes.xaxis), (found.y, axes.yaxis)):
+        if axis.logarithmic:
+            ticks.set_major_locator(FixedLocator(list(axis.values)))
+            ticks.set_major_formatter(lambda value, _: f"{value:g}")
+            ticks.set_minor_formatter(NullFormatter())
+
+
+def _edges(axis: Axis) -> list[float]:
+    """The borders of the cells around the points."""
+    values = [log10(value) for value in axis.values] if axis.logarithmic else list(axis.values)
+    middles = [(a + b) / 2 for a, b in pairwise(values)]
+    ends = [values[0] - (middles[0] - values[0]), *middles, values[-1] + (values[-1] - middles[-1])]
+    return [10**value for value in ends] if axis.logarithmic else ends
+
+
+def _theory(axes: Axes, found: Map) -> str:
+    """Draws what theory says over the colours, and says what the lines are."""
+    import numpy as np
+
+    from initbench.theory.phase import gradient_decades, phase_grid, straying
+
+    names = (found.x.name, found.y.name)
+    grey = "Grey: a number overflowed or is zero. " if any(_value(point, found) is None for point in found.points) else ""
+    if found.trained:
+        grey = grey.replace("a number overflowed or is zero", "the run diverged")
+    x, y = (_fine(axis) for axis in (found.x, found.y))
+    grid = dict(zip(names, np.meshgrid(x, y), strict=True))
+    sigma_w = grid.get("sigma_w", grid.get("gain", np.full_like(grid[names[0]], 2**0.5)))
+    sigma_b = grid.get("sigma_b", np.zeros_like(sigma_w))
+    depth = grid.get("depth", np.full_like(sigma_w, float(found.depth)))
+    width = grid.get("width", np.full_like(sigma_w, float(found.width)))
+    said = [grey] if grey else []
+    ink = "white" if found.trained else INK
+    try:
+        phase = phase_grid(found.activation, sigma_w, sigma_b)
+        decades = gradient_decades(found.activation, sigma_w, sigma_b, depth)
+    except ConfigError:
+        return "".join([*said, f"There is no theory for the activation {found.activation}."])
+    with np.errstate(all="ignore"):
+        _contour(axes, x, y, decades, [-2.0, 2.0], colors=ink, linewidths=1, linestyles="dotted")
+        said.append("Dotted: the gradient changes 100-fold, predicted. ")
+        if set(names) == {"depth", "width"}:
+            gain = float(sigma_w.flat[0])
+            of_depth = straying(found.activation, gain, max(3, int(depth.max())), found.width)
+            spread = np.interp(depth, np.arange(len(of_depth)) + 1, of_depth) * np.sqrt(found.width / width)
+            drawn = _contour(axes, x, y, spread, list(SPREADS), colors=ink, linewidths=0.9, linestyles="dashed")
+            said.append(f"\nDashed: standard deviation between single networks, powers of ten, predicted; sigma_w = {gain:.3g}.")
+        else:
+            _contour(axes, x, y, phase.chi_1, [1.0], colors=ink, linewidths=2.2)
+            said.append("Thick: critical line (chi_1 = 1).\n")
+            if "depth" in names:
+                drawn = None
+                _contour(axes, x, y, depth / (TRAINS_TO * phase.xi_c), [1.0], colors=ink, linewidths=1.2, linestyles="dashed")
+                said.append("Dashed: depth = 6 xi_c, to which networks train.")
+            else:
+                drawn = _contour(axes, x, y, phase.xi_c, list(LEVELS), colors=ink, linewidths=0.8, linestyles="dashed")
+                said.append(f"Dashed: depth scale xi_c in layers (this network has {found.depth}).")
+    if drawn is not None:
+        axes.clabel(drawn, fmt=lambda value: f"{value:g}", fontsize=8, colors=ink)
+    return "".join(said)
+
+
+def _contour(axes: Axes, x: Any, y: Any, values: Any, levels: list[float], **style: Any) -> Any:
+    """Contours at those levels that occur; None where none does."""
+    inside = [level for level in levels if values.min() < level < values.max()]
+    return axes.contour(x, y, values, levels=inside, **style) if inside else None
+
+
+def _value(point: Point, found: Map) -> float | None:
+    return point.accuracy if found.trained else point.decades
+
+
+def _fine(axis: Axis) -> Any:
+    import numpy as np
+
+    low, high = axis.values[0], axis.values[-1]
+    return np.geomspace(low, high, FINE) if axis.logarithmic else np.linspace(low, high, FINE)

@@ -1,0 +1,223 @@
+"""The route of a probe: question, runs, verdicts, files; the public function `probe` is here."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from initbench import __version__
+from initbench.errors import ConfigError, InitbenchError, StorageError
+from initbench.probing.health import HEALTHY_DECADES, SchemeHealth
+from initbench.probing.verdicts import assess
+from initbench.question import catalog, plan
+from initbench.question.config import ExperimentConfig, Ref
+from initbench.question.request import configure, options
+from initbench.results import provenance, store
+from initbench.results.probe_record import ProbeRun, Question
+from initbench.results.record import RunStatus
+from initbench.studies.execution import device_of
+from initbench.studies.study import RESULTS
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PANEL = ("torch_default", "xavier", "kaiming", "lecun", "orthogonal:gain=auto", "edge_of_chaos", "gaussian_gain", "fixup")
+"""What is probed when no scheme is named."""
+REMEDIES = ("kaiming", "gaussian_gain", "edge_of_chaos", "xavier")
+"""What is tried, in this order and with one seed, where every probed scheme loses the signal; the first that keeps it is recommended."""
+CLASSES = {"torchvision": 1000}
+"""Outputs of a model that is built without a data set; of others `OTHERWISE`."""
+OTHERWISE = 10
+RUNS = "probe.json"
+
+Told = Callable[[ProbeRun], None]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A question and its answer: the runs, and each scheme's health, the best first. `folder` is None where nothing was written."""
+
+    question: Question
+    runs: tuple[ProbeRun, ...]
+    schemes: tuple[SchemeHealth, ...]
+    folder: Path | None = None
+
+    @property
+    def best(self) -> str | None:
+        """The scheme that keeps the signal best; None where none does."""
+        return self.schemes[0].scheme if self.schemes and self.schemes[0].keeps else None
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """One sentence a scheme, the best first."""
+        return tuple(f"{each.scheme}: {each.verdict}" for each in self.schemes)
+
+    def __str__(self) -> str:
+        """The verdicts, a line each."""
+        return "\n".join(self.verdicts)
+
+
+def ask(
+    config: ExperimentConfig,
+    *,
+    given: str | None = None,
+    batch: int | None = None,
+    classes: int | None = None,
+    checkpoint: str | None = None,
+    as_is: bool = False,
+) -> Question:
+    """The question of a probe; `given` is an input such as 3x224x224 in place of the config's data set.
+
+    Raises: ConfigError for names that do not exist.
+    """
+    resolved = plan.resolve_config(config)
+    if batch is not None and batch < 2:
+        raise ConfigError(f"The batch is {batch}; it must have at least 2 inputs.")
+    size = batch or config.probe.images
+    if given is not None and batch is None:
+        from initbench.training.inputs import default_batch_size
+
+        size = default_batch_size(given)
+    return Question(
+        schemes=() if as_is or checkpoint else resolved.schemes,
+        seeds=config.seeds[:1] if checkpoint else config.seeds,
+        model=resolved.model,
+        dataset=resolved.dataset if given is None else None,
+        input=given,
+        batch_size=size,
+        classes=classes or CLASSES.get(resolved.model.name, OTHERWISE),
+        init=resolved.init,
+        checkpoint=checkpoint,
+    )
+
+
+def carry_out(
+    question: Question, *, device: str = "auto", jobs: int | None = None, data_dir: str | None = None, told: Told | None = None
+) -> Probe:
+    """Probes every scheme with every seed and says what it means; nothing is written.
+
+    Raises: InitbenchError where the model cannot be built or run, or where the only scheme failed.
+    """
+    from initbench.training.untrained import Prober
+    from initbench.workers.probe_pool import probe_all
+
+    prober = Prober(question, device=device_of(device), data_dir=data_dir)
+    runs = []
+    for run in probe_all(prober, jobs):
+        runs.append(run)
+        if told is not None:
+            told(run)
+    return _judged(question, prober, tuple(runs))
+
+
+def _judged(question: Question, prober: Any, runs: tuple[ProbeRun, ...]) -> Probe:
+    bad = {run.scheme: run for run in runs if run.status is RunStatus.FAILED}
+    if len(bad) == len({run.scheme for run in runs}):
+        raise InitbenchError(f"No scheme could be probed. {next(iter(bad.values())).reason}")
+    found = assess(runs)
+    spare: list[ProbeRun] = []
+    if any(each.status is RunStatus.COMPLETED for each in found) and min(each.decades for each in found) > HEALTHY_DECADES:
+        for name in REMEDIES:
+            if name not in {run.scheme for run in runs}:
+                spare.append(next(prober.run(Ref(name=name))))
+                if any(each.keeps for each in assess(spare)):
+                    break
+    return Probe(question, runs, assess(runs, spare))
+
+
+def write(probe: Probe, out: str | None = None, *, fresh: bool = False) -> Probe:
+    """Writes the results folder of a probe: runs, tables, plots, summary, page. Raises: StorageError when it cannot be written."""
+    from initbench.probing import page as signal_page
+
+    digest = question_hash(probe.question)
+    folder = Path(out) if out else RESULTS / _name(probe.question, digest)
+    prepare_folder(folder, digest, "probe", fresh=fresh)
+    answer = {
+        "question": probe.question.model_dump(mode="json"),
+        "verdicts": {each.scheme: each.verdict for each in probe.schemes},
+        "best": probe.best,
+        "runs": [run.model_dump(mode="json") for run in probe.runs],
+    }
+    store.write_text(folder / RUNS, json.dumps(answer, allow_nan=False, ensure_ascii=False) + "\n")
+    signal_page.write(folder, probe.question, probe.runs, probe.schemes, provenance.environment())
+    if folder.parent == RESULTS:
+        store.link_latest(folder)
+    return Probe(probe.question, probe.runs, probe.schemes, folder)
+
+
+def prepare_folder(folder: Path, digest: str, command: str, *, fresh: bool) -> None:
+    """Makes sure that a folder is free for this question or holds it, and writes its manifest."""
+    store.check_folder(folder, digest, fresh=fresh)
+    store.check_writable(folder)
+    found = store.Manifest(
+        initbench=__version__, command=command, config_hash=digest, jobs=(), started=store.now(), provenance=provenance.environment()
+    )
+    store.write_manifest(folder, found)
+
+
+def question_hash(question: Question) -> str:
+    """16 hexadecimal digits of the question and of the user's files that it names. Raises: StorageError for a file that cannot be read."""
+    paths: list[Path | None] = []
+    with contextlib.suppress(ConfigError):  # the class of a module that was given is no name of the catalogue
+        paths.append(catalog.user_file("model", question.model.name))
+    paths += [catalog.user_file("scheme", ref.name) for ref in question.schemes]
+    paths += [Path(name).expanduser() for name in (question.input, question.checkpoint) if name and Path(name).expanduser().is_file()]
+    try:
+        files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path is not None]
+    except OSError as error:
+        raise StorageError(f"Cannot read {error.filename}: {error.strerror}.") from error
+    text = json.dumps([question.model_dump(mode="json"), files], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _name(question: Question, digest: str) -> str:
+    words = [question.model.name, Path(question.given).stem if question.input else question.given]
+    readable = "-".join("".join(letter if letter.isalnum() or letter == "_" else " " for letter in word).split()[-1] for word in words)
+    return f"probe-{readable}-{digest[:8]}"
+
+
+def probe(
+    model: nn.Module | str,
+    schemes: Sequence[str | Ref] | None = None,
+    *,
+    inputs: Tensor | str | None = None,
+    labels: Tensor | None = None,
+    dataset: str | None = None,
+    seeds: int | Sequence[int] | None = None,
+    as_is: bool = False,
+    checkpoint: str | None = None,
+    output: str | None = None,
+    device: str = "cpu",
+    data_dir: str | None = None,
+) -> Probe:
+    """Follows the signal through an untrained network: `probe(model, inputs=batch)`, `probe("mlp:depth=30", ["kaiming"])`.
+
+    `model`: a module, which is copied and never changed, or a name. `inputs`: a batch (N, ...), or a text such as
+    "3x224x224" or "int:1000:128"; without any, images of `dataset`. `schemes`: those of `PANEL` unless some are named.
+    `as_is`: the weights are looked at as they are, `checkpoint` reads them from a file first. `output`: a results folder.
+    Raises: InitbenchError with one sentence.
+    """
+    from initbench.training.inputs import Given
+    from initbench.training.untrained import Prober
+
+    own = None if isinstance(model, str) else model
+    asked = options(schemes or PANEL, model=None if own is not None else str(model), dataset=dataset, seeds=seeds)
+    spec = inputs if isinstance(inputs, str) else None if inputs is None else "x".join(map(str, inputs.shape[1:])) or "1"
+    question = ask(configure("probe", asked=asked), given=spec, checkpoint=checkpoint, as_is=as_is)
+    if own is not None:
+        question = question.model_copy(update={"model": Ref(name=type(own).__name__)})
+    batch = None
+    if inputs is not None and not isinstance(inputs, str):
+        if len(inputs) < 2:
+            raise ConfigError(f"The batch has {len(inputs)} input. Give at least 2.")
+        batch = Given(inputs.detach(), labels, question.classes)
+        question = question.model_copy(update={"batch_size": len(inputs)})
+    prober = Prober(question, device=device, data_dir=data_dir, model=own, batch=batch)
+    runs = tuple(run for scheme in prober.schemes for run in prober.run(scheme))
+    found = _judged(question, prober, runs)
+    return found if output is None else write(found, output)

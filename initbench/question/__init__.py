@@ -1,0 +1,1 @@
+"""What is asked: the configuration and its file, the names there are, and the jobs that follow from it."""

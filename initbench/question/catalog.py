@@ -1,0 +1,303 @@
+"""Name -> file -> function, read from the source text: nothing is imported until `load`.
+
+A file of the folder `schemes`, `models`, `datasets` or `engines` that defines the function of its kind (`build`, `load` or
+`execute`) *is* the thing of that name; other files there are none. Its catalogue entry is that function's or the file's
+docstring (first line: what `list` shows; last line: `Source: ...`), the module constants `FAMILY` and `ALIASES`, and the
+keyword-only arguments of the function.
+Users bring their own as `./mine.py`, `./mine.py:Name`, `package.module:name` or an entry point `initbench.schemes` (...).
+"""
+
+import ast
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+from initbench.errors import ConfigError, UserCode, a_or_an, suggestion, unknown_name
+from initbench.question import user_files
+from initbench.question.config import Ref
+
+PACKAGE = Path(__file__).parent.parent
+"""Where the folders of the kinds are."""
+
+Kind = Literal["scheme", "model", "dataset", "engine"]
+
+FOLDERS: dict[Kind, str] = {"scheme": "schemes", "model": "models", "dataset": "datasets", "engine": "engines"}
+FUNCTIONS: dict[Kind, str] = {"scheme": "build", "model": "build", "dataset": "load", "engine": "execute"}
+GIVEN: dict[Kind, set[str]] = {
+    "scheme": set(),
+    "model": {"shape", "classes"},
+    "dataset": {"root"},
+    "engine": {"jobs", "device", "data_dir", "workers", "threads", "report"},
+}
+"""Arguments that initbench gives itself."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a scheme, model, dataset or engine, as its source says; `choices` where it is a `Literal`."""
+
+    name: str
+    annotation: str
+    default: Any
+    required: bool
+    choices: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the catalogue knows of one name without importing it."""
+
+    kind: Kind
+    name: str
+    path: Path
+    function: str
+    doc: str
+    family: str
+    aliases: dict[str, dict[str, Any]]
+    parameters: tuple[Parameter, ...]
+    module: str | None
+    open_parameters: bool = False
+    defined: bool = True
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring."""
+        return self.doc.strip().splitlines()[0] if self.doc.strip() else ""
+
+    @property
+    def source(self) -> str:
+        """The `Source:` paragraph of the docstring, without its label; empty when there is none."""
+        _, label, text = self.doc.rpartition("Source:")
+        return " ".join(text.split()) if label else ""
+
+
+@cache
+def entries(kind: Kind) -> tuple[Entry, ...]:
+    """All shipped and plugged-in entries of a kind, sorted by name."""
+    folder = PACKAGE / FOLDERS[kind]
+    head = f"\ndef {FUNCTIONS[kind]}("
+    files = {path.stem: path for path in sorted(folder.glob("*.py")) if head in path.read_text(encoding="utf-8")}
+    read = (_read(kind, name, path, FUNCTIONS[kind], f"initbench.{FOLDERS[kind]}.{name}") for name, path in files.items())
+    shipped = {entry.name: entry for entry in read if entry.defined}
+    for point in entry_points(group=f"initbench.{FOLDERS[kind]}"):
+        if point.name not in shipped:
+            module, _, function = point.value.partition(":")
+            shipped[point.name] = _read_module(kind, point.name, module, function or FUNCTIONS[kind])
+    return tuple(shipped[name] for name in sorted(shipped))
+
+
+def find(kind: Kind, name: str) -> tuple[Entry, dict[str, Any]]:
+    """The entry for a name, alias or user file, and the parameters that the alias implies.
+
+    Raises: ConfigError for an unknown name (with the nearest known one) or a file that is not there.
+    """
+    by_name = {entry.name: entry for entry in entries(kind)}
+    if name in by_name:
+        return by_name[name], {}
+    for entry in by_name.values():
+        if name in entry.aliases:
+            return entry, entry.aliases[name]
+    head, _, tail = name.partition(":")
+    if head in by_name and by_name[head].open_parameters and tail:
+        return by_name[head], {"name": tail}
+    if ".py" in name or "/" in name:
+        return _user_file(kind, name), {}
+    if ":" in name:
+        module, _, function = name.partition(":")
+        return _read_module(kind, name, module, function), {}
+    allowed = [*by_name, *(alias for entry in by_name.values() for alias in entry.aliases)]
+    own = "Write your own as ./mine.py:NAME or package.module:NAME. " * ("." in name)
+    raise unknown_name(kind, name, allowed, f"{own}See: initbench list {FOLDERS[kind]}")
+
+
+def resolve(kind: Kind, ref: Ref) -> Ref:
+    """The canonical reference: alias replaced by its name and parameters, parameter names checked.
+
+    Raises: ConfigError for unknown names and parameters.
+    """
+    entry, implied = find(kind, ref.name)
+    params = {**implied, **ref.params}
+    known = {parameter.name: parameter for parameter in entry.parameters}
+    for key in params:
+        if key not in known and not entry.open_parameters:
+            allowed = ", ".join(known) or "none"
+            raise ConfigError(f"The {kind} '{entry.name}' has no parameter '{key}'.{suggestion(key, known)} It has: {allowed}.")
+    params = {key: _fitting(kind, entry, known[key], value) if key in known else value for key, value in params.items()}
+    missing = [parameter.name for parameter in entry.parameters if parameter.required and parameter.name not in params]
+    if missing:
+        raise ConfigError(f"The {kind} '{entry.name}' needs {', '.join(missing)}: write {entry.name}:{missing[0]}=VALUE.")
+    params = {
+        key: value
+        for key, value in params.items()
+        if key not in known or known[key].required or known[key].default != value or type(known[key].default) is not type(value)
+    }
+    return Ref(name=entry.name, params=params)
+
+
+WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "None": "null"}
+"""Python's plain types in the words of a config file."""
+
+
+def _fitting(kind: Kind, entry: Entry, parameter: Parameter, value: Any) -> Any:
+    """The value as its parameter's annotation wants it (1 as 1.0 for a float); annotations that are not plain take anything."""
+    if parameter.choices and value not in parameter.choices:
+        near, allowed = suggestion(str(value), map(str, parameter.choices)), ", ".join(map(str, parameter.choices))
+        raise ConfigError(f"The parameter '{parameter.name}' of the {kind} '{entry.name}' is {value!r}.{near} Allowed: {allowed}.")
+    names = [part.strip() for part in parameter.annotation.split("|")]
+    if not parameter.annotation or any(name not in WORDS for name in names):
+        return value
+    if type(value) is int and "int" not in names and "float" in names:
+        return float(value)
+    given = "None" if value is None else type(value).__name__
+    if given in names:
+        return value
+    allowed = " or ".join(WORDS[name] for name in names)
+    raise ConfigError(f"The parameter '{parameter.name}' of the {kind} '{entry.name}' is {value!r}; it must be {allowed}.")
+
+
+def load(kind: Kind, name: str) -> Callable[..., Any]:
+    """Imports the function behind a name: `build`, `load`, `execute` or the user's own.
+
+    Raises: ConfigError when the file or module cannot be imported or lacks the function.
+    """
+    entry, _ = find(kind, name)
+    with UserCode(f"Cannot import the {kind} '{name}' from {entry.path}"):
+        if entry.module is not None:
+            module = importlib.import_module(entry.module)
+        else:
+            spec = importlib.util.spec_from_file_location(f"initbench_user_{entry.path.stem}", entry.path)
+            assert spec is not None
+            assert spec.loader is not None
+            user_files.make_importable(entry.path.parent)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+    function: Callable[..., Any] | None = getattr(module, entry.function, None)
+    if function is None:
+        raise ConfigError(f"{entry.path} has no '{entry.function}'. {a_or_an(kind).capitalize()} file defines {entry.function}(...).")
+    return function
+
+
+def user_file(kind: Kind, name: str) -> Path | None:
+    """The user's own file behind a name, or None for a shipped one; its digest belongs to the job's identity."""
+    entry, _ = find(kind, name)
+    shipped = PACKAGE in entry.path.parents
+    return None if shipped else entry.path
+
+
+def _user_file(kind: Kind, name: str) -> Entry:
+    file, _, function = name.partition(".py")
+    path = Path(file + ".py").expanduser()
+    if not path.is_file():
+        raise ConfigError(f"There is no file '{path}' for the {kind} '{name}'. Write ./mine.py or ./mine.py:NAME.")
+    return _parse(kind, name, path.resolve(), function.lstrip(":") or FUNCTIONS[kind], None)
+
+
+def _read_module(kind: Kind, name: str, module: str, function: str) -> Entry:
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise ConfigError(f"There is no module '{module}' for the {kind} '{name}'. Is its package installed here?")
+    return _read(kind, name, Path(spec.origin), function, module)
+
+
+@cache
+def _read(kind: Kind, name: str, path: Path, function: str, module: str | None) -> Entry:
+    return _parse(kind, name, path, function, module)
+
+
+def _parse(kind: Kind, name: str, path: Path, function: str, module: str | None) -> Entry:
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise ConfigError(f"{path}:{error.lineno}: {error.msg}.") from error
+    constants: dict[str, Any] = {}
+    found: ast.FunctionDef | ast.ClassDef | None = None
+    for node in tree.body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name) and target.id in {"FAMILY", "ALIASES"}:
+            constants[target.id] = ast.literal_eval(node.value) if node.value else None
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == function:
+            found = node
+    parameters, open_parameters = _parameters(kind, found, tree)
+    return Entry(
+        kind=kind,
+        name=name,
+        path=path,
+        function=function,
+        doc=(found and ast.get_docstring(found)) or ast.get_docstring(tree) or "",
+        family=constants.get("FAMILY", "own" if module is None else ""),
+        aliases=constants.get("ALIASES", {}),
+        parameters=parameters,
+        module=module,
+        open_parameters=open_parameters or found is None,
+        defined=found is not None,
+    )
+
+
+def _literal_of(name: str, tree: ast.Module) -> tuple[Any, ...]:
+    """The values of `name = Literal[...]` in a source, or in the module of initbench that it imports the name from; else none."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name:
+            return _choices(node.value, tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("initbench."):
+            meant = next((alias.name for alias in node.names if name in (alias.name, alias.asname)), None)
+            path = PACKAGE.joinpath(*(node.module or "").split(".")[1:]).with_suffix(".py")
+            if meant and path.is_file():
+                return _literal_of(meant, _tree(path))
+    return ()
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _choices(node: ast.expr | None, tree: ast.Module) -> tuple[Any, ...]:
+    """The values that an annotation allows, when it is a `Literal` or the name of one; else none."""
+    if isinstance(node, ast.Name):
+        return _literal_of(node.id, tree)
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Literal":
+        values = ast.literal_eval(node.slice)
+        return values if isinstance(values, tuple) else (values,)
+    return ()
+
+
+def _parameters(kind: Kind, node: ast.FunctionDef | ast.ClassDef | None, tree: ast.Module) -> tuple[tuple[Parameter, ...], bool]:
+    """The keyword arguments of a function, or of a class's `__init__`; and whether it takes any others (`**kwargs`)."""
+    own = int(isinstance(node, ast.ClassDef))
+    if isinstance(node, ast.ClassDef):
+        node = next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
+    if node is None:
+        return (), False
+    arguments = node.args
+    positional = [] if kind in {"scheme", "dataset"} else arguments.args[own:]
+    defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
+    pairs = [*zip(positional, defaults, strict=False), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    found = [
+        Parameter(
+            name=argument.arg,
+            annotation=ast.unparse(argument.annotation) if argument.annotation else "",
+            default=_literal(default),
+            required=default is None,
+            choices=_choices(argument.annotation, tree),
+        )
+        for argument, default in pairs
+        if argument.arg not in GIVEN[kind]
+    ]
+    return tuple(found), arguments.kwarg is not None
+
+
+def _literal(node: ast.expr | None) -> Any:
+    if node is None:
+        return None
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)

@@ -1,0 +1,297 @@
+"""YAML in and out: a configuration from a file, `--set` and options, with all its problems at once, each with its place."""
+
+import io
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from initbench.errors import ConfigError, StorageError, suggestion, unknown_name
+from initbench.question import catalog, families
+from initbench.question.catalog import Kind
+from initbench.question.config import ExperimentConfig, Ref, as_ref, parse_ref, parse_value
+from initbench.question.messages import Place, explain
+
+LENGTHS: dict[Place, Place] = {("train", "epochs"): ("train", "steps"), ("train", "steps"): ("train", "epochs")}
+"""The two ways to say how long to train: who changes one of them does not want the other."""
+RULES = "init.layers."
+"""What comes after it is one key, a pattern with dots of its own."""
+LINE = re.compile(r"^(.+):(\d+): ")
+"""The file and the line that a problem begins with."""
+
+
+@dataclass
+class _Draft:
+    """A configuration as plain data, and for each of its values where it came from."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    origins: dict[Place, str] = field(default_factory=dict)
+    changed: set[Place] = field(default_factory=set)
+
+    def put(self, path: Place, value: Any, origin: str) -> None:
+        """Sets a value; sections and the parameters of references are made on the way; epochs replace steps, and steps epochs."""
+        instead, train = LENGTHS.get(path), self.data.get("train")
+        if instead and instead not in self.changed and isinstance(train, dict):
+            train.pop(str(instead[-1]), None)
+        self.changed.add(path)
+        here = self.data
+        for key in path[:-1]:
+            inner = here.get(str(key))
+            if key in {"model", "dataset"} and not isinstance(inner, dict):
+                ref = parse_ref(inner) if isinstance(inner, str) else ExperimentConfig.model_fields[str(key)].default
+                inner = {"name": ref.name, **ref.params}
+            elif not isinstance(inner, dict):
+                inner = {}
+            here[str(key)] = inner
+            here = inner
+        here[str(path[-1])] = value
+        for known in [known for known in self.origins if known[: len(path)] == path]:
+            del self.origins[known]
+        self.origins[path] = origin
+
+    def origin(self, path: Place) -> str:
+        """The place of a value, or of the nearest thing around it."""
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.origins:
+                return self.origins[path[:length]]
+        return ""
+
+
+def shipped() -> dict[str, Path]:
+    """The configurations that come with initbench, by name."""
+    package = Path(__file__).parent.parent
+    folder = next((path for path in (package / "configs", package.parent / "configs") if path.is_dir()), package / "configs")
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def headline(path: Path) -> str:
+    """What a shipped config is, in a line: its second one, after the command that runs it."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return lines[1].lstrip("# ") if len(lines) > 1 else ""
+
+
+def locate(source: str) -> Path:
+    """The file behind a path or the name of a shipped configuration.
+
+    Raises: ConfigError when it is neither.
+    """
+    if Path(source).is_file():
+        return Path(source)
+    name = source.removesuffix(".yaml")
+    if name in shipped():
+        return shipped()[name]
+    if "/" in source or source.endswith((".yaml", ".yml")):
+        raise ConfigError(f"There is no config file '{source}'.{suggestion(name, shipped())} Shipped ones: initbench list configs.")
+    raise unknown_name("config", source, shipped(), "Give a path, or see: initbench list configs")
+
+
+def load_config(
+    source: str | None = None,
+    *,
+    settings: Sequence[str] = (),
+    options: Mapping[str, tuple[str, Any]] | None = None,
+    default_seeds: int | None = None,
+    data_files: Callable[[], Collection[str]] = tuple,
+) -> ExperimentConfig:
+    """A configuration from a file or a shipped name, then `a.b=c` settings, then options (dotted key -> (its word, value)).
+
+    `data_files` names the files of the data folder: `dataset: mine` is short for `npz:file=mine` when mine.npz is there.
+    Raises: ConfigError with every problem, a line each, each with its place.
+    """
+    draft = _read(locate(source)) if source else _Draft()
+    problems = [problem for setting in settings if (problem := _apply_setting(draft, setting))]
+    for key, (word, value) in (options or {}).items():
+        if value is not None:
+            draft.put(tuple(key.split(".")), value, word)
+    if default_seeds is not None:
+        draft.data.setdefault("seeds", default_seeds)
+    problems += _expand(draft)
+    dataset = draft.data.get("dataset")
+    if isinstance(dataset, str) and dataset.isidentifier() and not _known("dataset", dataset) and dataset in data_files():
+        draft.data["dataset"] = {"name": "npz", "file": dataset}
+    return _checked(draft, problems)
+
+
+def with_value(config: ExperimentConfig, key: str, value: Any, word: str) -> ExperimentConfig:
+    """The configuration with another value of `key`, such as `train.lr`; `word` is what the user knows it by.
+
+    Raises: ConfigError for a key that does not exist or a value that is not allowed there.
+    """
+    draft = _Draft(plain_config(config))
+    draft.put(tuple(key.split(".")), value, word)
+    return _checked(draft, [])
+
+
+def value_of(config: ExperimentConfig, key: str) -> Any:
+    """The value of a key in the whole configuration, defaults of the file format included; None where it has none."""
+    found: Any = plain_config(config)
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _checked(draft: _Draft, problems: list[str]) -> ExperimentConfig:
+    names = list(_name_problems(draft))
+    try:
+        config = ExperimentConfig.model_validate(draft.data)
+    except ValidationError as error:
+        problems += [_placed(draft, problem.place, problem.sentence) for problem in explain(error, draft.data)]
+        config = None
+    problems += names
+    if problems or config is None:
+        raise ConfigError("\n".join(sorted(dict.fromkeys(problems), key=_line_of)))
+    return config
+
+
+def _line_of(problem: str) -> int:
+    found = LINE.match(problem)
+    return int(found[2]) if found else 0
+
+
+def dump_config(config: ExperimentConfig) -> str:
+    """The whole configuration as YAML that `load_config` reads back to the same."""
+    text = io.StringIO()
+    yaml = _yaml("safe")
+    yaml.default_flow_style = None
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.dump(plain_config(config), text)
+    return text.getvalue()
+
+
+def plain_config(config: ExperimentConfig) -> dict[str, Any]:
+    """The whole configuration as plain data, as its file would hold it."""
+    plain = config.model_dump(mode="json")
+    for key in ("model", "dataset"):
+        plain[key] = _plain_ref(getattr(config, key))
+    plain["schemes"] = [_plain_ref(ref) for ref in config.schemes]
+    plain["init"]["layers"] = {pattern: _plain_ref(ref) for pattern, ref in config.init.layers.items()}
+    plain["train"] = {key: value for key, value in plain["train"].items() if value is not None}
+    plain["probe"] = {key: value for key, value in plain["probe"].items() if value is not None}
+    return {key: value for key, value in plain.items() if value is not None}
+
+
+def _plain_ref(ref: Ref) -> Any:
+    if not ref.params:
+        return ref.name
+    if {"name", "params"} & ref.params.keys():
+        return {"name": ref.name, "params": ref.params}
+    return {"name": ref.name, **ref.params}
+
+
+def _yaml(kind: str) -> Any:
+    from ruamel.yaml import YAML
+
+    return YAML(typ=kind, pure=True)
+
+
+def _read(path: Path) -> _Draft:
+    from ruamel.yaml.comments import CommentedMap
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"Cannot read {path}: {error}.") from error
+    try:
+        root = _yaml("rt").load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        what = "; ".join(part for part in ((error.problem or "").splitlines() or [""])[:1] if part)
+        raise ConfigError(f"{path}:{line}: {what or 'this is not YAML'}.") from error
+    except YAMLError as error:
+        raise ConfigError(f"{path}:1: this is not YAML: {error}.") from error
+    draft = _Draft(origins={(): f"{path}:1"})
+    if root is None:
+        return draft
+    if not isinstance(root, CommentedMap):
+        raise ConfigError(f"{path}:1: a configuration is a mapping of key: value, such as `model: mlp`.")
+    draft.data = _plain(root, path, (), draft.origins)
+    return draft
+
+
+def _plain(node: Any, file: Path, path: Place, origins: dict[Place, str]) -> Any:
+    """Turns ruamel's round-trip objects into plain ones and notes the line of each."""
+    if isinstance(node, dict):
+        for key in node:
+            origins[(*path, str(key))] = f"{file}:{_line(node, key)}"
+        return {str(key): _plain(value, file, (*path, str(key)), origins) for key, value in node.items()}
+    if isinstance(node, list):
+        for index in range(len(node)):
+            origins[(*path, index)] = f"{file}:{_line(node, index)}"
+        return [_plain(value, file, (*path, index), origins) for index, value in enumerate(node)]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return None if node is None else str(node)
+
+
+def _line(node: Any, key: Any) -> int:
+    position = node.lc.data.get(key) if node.lc.data else None
+    return int(position[0] if position else node.lc.line) + 1
+
+
+def _apply_setting(draft: _Draft, setting: str) -> str | None:
+    key, equals, value = setting.partition("=")
+    key = key.strip()
+    if not equals or not all(key.split(".")):
+        return f"--set {setting}: write it as key=value, such as --set train.lr=0.1."
+    path = ("init", "layers", key.removeprefix(RULES)) if key.startswith(RULES) else tuple(key.split("."))
+    draft.put(path, parse_value(value.strip()), f"--set {setting}")
+    return None
+
+
+def _expand(draft: _Draft) -> list[str]:
+    """Writes out the short forms `seeds: 8`, `schemes: kaiming`, `schemes: all`; gives what is wrong with them."""
+    data = draft.data
+    if "schemes" in data:
+        data["schemes"] = families.expanded(data["schemes"])
+    seeds = data.get("seeds")
+    if isinstance(seeds, str):
+        seeds = data["seeds"] = parse_value(f"[{seeds.strip().rstrip(',')}]") if "," in seeds else parse_value(seeds.strip())
+    if isinstance(seeds, str):
+        data["seeds"] = [0]
+        return [_placed(draft, ("seeds",), f"seeds is '{seeds}'; it must be a number (8 means 0 to 7) or a list such as 0,3,5.")]
+    if isinstance(seeds, int) and not isinstance(seeds, bool):
+        if seeds < 1:
+            data["seeds"] = [0]
+            return [_placed(draft, ("seeds",), f"seeds is {seeds}; it must be at least 1 (8 means 0 to 7), or a list such as 0,3,5.")]
+        data["seeds"] = list(range(seeds))
+    if "schemes" not in data:
+        data["schemes"] = ["kaiming"]
+        return ["No scheme is named. Name some, such as `initbench compare xavier kaiming`, or see: initbench list schemes."]
+    return []
+
+
+def _name_problems(draft: _Draft) -> Iterator[str]:
+    """What the catalogue says against the names and parameters in a configuration."""
+    init = draft.data.get("init")
+    rules = init.get("layers") if isinstance(init, dict) else None
+    schemes = draft.data.get("schemes")
+    found: list[tuple[Kind, Place, Any]] = [
+        ("model", ("model",), draft.data.get("model")),
+        ("dataset", ("dataset",), draft.data.get("dataset")),
+    ]
+    found += [("scheme", ("schemes", index), value) for index, value in enumerate(schemes if isinstance(schemes, list) else [])]
+    found += [("scheme", ("init", "layers", key), value) for key, value in (rules.items() if isinstance(rules, dict) else [])]
+    for kind, path, value in found:
+        if value is None:
+            continue
+        try:
+            families.refuse_unknown(value)
+            catalog.resolve(kind, as_ref(value))
+        except ValidationError:
+            continue
+        except ConfigError as error:
+            yield _placed(draft, path, str(error))
+
+
+def _known(kind: Kind, name: str) -> bool:
+    return any(name == entry.name or name in entry.aliases for entry in catalog.entries(kind))
+
+
+def _placed(draft: _Draft, place: Place, sentence: str) -> str:
+    origin = draft.origin(place)
+    return f"{origin}: {sentence}" if origin else sentence

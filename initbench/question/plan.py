@@ -1,0 +1,106 @@
+"""What there is to do: a configuration becomes jobs, each with an identity that does not depend on how it is run."""
+
+import hashlib
+import json
+from itertools import chain
+
+from initbench.errors import ConfigError
+from initbench.question import catalog, user_files
+from initbench.question.catalog import Kind
+from initbench.question.config import ExperimentConfig, Frozen, Job, Ref, value_text
+
+
+def resolve_config(config: ExperimentConfig) -> ExperimentConfig:
+    """The same question in canonical words: aliases replaced by what they stand for, parameters that are defaults left out.
+
+    Raises: ConfigError for unknown names and parameters, and for two schemes that are the same one under two names.
+    """
+    schemes = tuple(catalog.resolve("scheme", ref) for ref in config.schemes)
+    for index, scheme in enumerate(schemes):
+        if scheme in schemes[:index]:
+            first = config.schemes[schemes.index(scheme)]
+            raise ConfigError(f"'{first}' and '{config.schemes[index]}' are the same scheme, {scheme}. Name it once.")
+    rules = {pattern: catalog.resolve("scheme", ref) for pattern, ref in config.init.layers.items()}
+    return config.model_copy(
+        update={
+            "schemes": schemes,
+            "model": catalog.resolve("model", config.model),
+            "dataset": catalog.resolve("dataset", config.dataset),
+            "init": config.init.model_copy(update={"layers": rules}),
+        }
+    )
+
+
+def make_jobs(config: ExperimentConfig) -> tuple[Job, ...]:
+    """One job for each seed and scheme, seed by seed, so that an interrupted comparison still has pairs."""
+    config = resolve_config(config)
+    return tuple(make_job(config, scheme, seed) for seed in config.seeds for scheme in config.schemes)
+
+
+def make_job(config: ExperimentConfig, scheme: Ref, seed: int) -> Job:
+    """The job of one scheme and seed, of a configuration in canonical words."""
+    return Job(
+        scheme=scheme, seed=seed, model=config.model, dataset=config.dataset, init=config.init, train=config.train, probe=config.probe
+    )
+
+
+def canonical(config: ExperimentConfig) -> str:
+    """The question as one line of JSON; the same text for equal questions."""
+    return config.model_dump_json()
+
+
+UNSAID = ("evaluate_every_steps",)
+"""What follows from the length of a run."""
+
+
+def describe(job: Job, config: ExperimentConfig) -> str:
+    """A job in words, with what differs from the configuration: `kaiming, seed 9, lr 0.158, holdout 0.2`."""
+    return ", ".join([str(job.scheme), f"seed {job.seed}", *changes(job, config)])
+
+
+def changes(job: Job, config: ExperimentConfig) -> list[str]:
+    """What differs from the configuration in a job that a study made of it: `lr 0.158`, `holdout 0.2`."""
+    words = [str(job.model)] if job.model != config.model else []
+    for own, usual in ((job.train, config.train), (job.init, config.init)):
+        changed = [name for name in type(own).model_fields if name not in UNSAID and getattr(own, name) != getattr(usual, name)]
+        words += [f"{name} {value_text(getattr(own, name))}" for name in changed if getattr(own, name) is not None]
+    return words
+
+
+def job_id(job: Job) -> str:
+    """16 hexadecimal digits that change with anything that changes the job's result, the text of user files included."""
+    named: list[tuple[Kind, Ref]] = [("scheme", job.scheme), ("model", job.model), ("dataset", job.dataset)]
+    named += [("scheme", ref) for ref in job.init.layers.values()]
+    return _digest(job, named)
+
+
+def config_hash(config: ExperimentConfig) -> str:
+    """16 hexadecimal digits of the whole question."""
+    config = resolve_config(config)
+    named: list[tuple[Kind, Ref]] = [("model", config.model), ("dataset", config.dataset)]
+    named += [("scheme", ref) for ref in chain(config.schemes, config.init.layers.values())]
+    return _digest(config, named)
+
+
+def result_name(command: str, config: ExperimentConfig) -> str:
+    """The name of the results folder, such as `compare-mlp-mnist5k-1f3a5c7e`: the same question has the same name."""
+    words = [command, *(ref.name for ref in (config.model, config.dataset))]
+    readable = "-".join("".join(letter if letter.isalnum() or letter == "_" else " " for letter in word).split()[-1] for word in words)
+    return f"{readable}-{config_hash(config)[:8]}"
+
+
+def _digest(value: Frozen, named: list[tuple[Kind, Ref]]) -> str:
+    """What came later and is not used does not count, so that runs keep their names."""
+    content = value.model_dump(mode="json")
+    if not content["train"]["holdout"]:
+        del content["train"]["holdout"]
+    if content.get("tune", content) is None:
+        del content["tune"]
+    files = {ref.name: digest for kind, ref in named if (digest := _file_digest(kind, ref.name)) is not None}
+    text = json.dumps([content, files], sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _file_digest(kind: Kind, name: str) -> str | None:
+    path = catalog.user_file(kind, name)
+    return None if path is None else user_files.digest(path)

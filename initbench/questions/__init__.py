@@ -1,1 +1,0 @@
-"""Questions of more than one comparison: tuning, racing, recommending, probes and maps; what they try and what they find."""

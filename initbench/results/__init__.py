@@ -1,0 +1,1 @@
+"""What a run leaves behind and where it is kept."""

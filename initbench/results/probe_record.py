@@ -1,0 +1,100 @@
+"""What a probe asks and what it finds: a signal through an untrained network, layer by layer; strict JSON like `results`."""
+
+import math
+
+from pydantic import Field
+
+from initbench.question.config import Frozen, InitRules, Ref, RefField
+from initbench.results.record import LayerStats, Number, RunStatus
+
+
+class Question(Frozen):
+    """Everything that changes what a probe finds: schemes and seeds, the model, what it is given."""
+
+    schemes: tuple[RefField, ...] = Field(description="empty: the weights are looked at as they are")
+    seeds: tuple[int, ...] = Field(min_length=1)
+    model: RefField
+    dataset: RefField | None = Field(default=None, description="the images that are given to the model; None where `input` is")
+    input: str | None = Field(default=None, description="3x224x224 (normal numbers), int:1000:128 (whole numbers below 1000) or a file")
+    batch_size: int = Field(default=256, ge=2)
+    classes: int = Field(default=10, ge=1, description="what a builder is told, where no dataset says it")
+    init: InitRules = InitRules()
+    checkpoint: str | None = None
+
+    @property
+    def as_is(self) -> bool:
+        """Whether the weights are looked at as they are."""
+        return not self.schemes
+
+    @property
+    def given(self) -> str:
+        """What the model is given, in words."""
+        return str(self.dataset) if self.dataset is not None else self.input or "the given batch"
+
+
+class ProbedLayer(LayerStats):
+    """One weight layer at initialization.
+
+    `correlation` is the mean over pairs of inputs of the cosine of their pre-activations. The `jacobian_*` are singular
+    values of the derivative of the model's outputs (ten directions of them, where it has more) by the layer's
+    pre-activation, for one input: mean, largest and smallest, averaged over a few inputs. `size` counts the
+    pre-activations of one input.
+    """
+
+    size: int = 0
+    correlation: Number = None
+    jacobian_mean: Number = None
+    jacobian_max: Number = None
+    jacobian_min: Number = None
+
+    @property
+    def condition(self) -> float | None:
+        """Largest over smallest singular value; infinite where the smallest is zero."""
+        if self.jacobian_max is None or self.jacobian_min is None or not self.jacobian_max:
+            return None
+        return self.jacobian_max / self.jacobian_min if self.jacobian_min else math.inf
+
+    @property
+    def gradient_energy(self) -> float | None:
+        """The squared length of one input's gradient: what backpropagation keeps where layers differ in size."""
+        return None if self.gradient_variance is None else self.gradient_variance * max(1, self.size)
+
+
+class LayerLaw(Frozen):
+    """What the numbers of one weight look like: their shape, their scale, and the known schemes that draw just so."""
+
+    layer: str
+    parameter: str
+    shape: tuple[int, ...]
+    mean: Number
+    std: Number
+    law: str = Field(description="normal, uniform, trunc_normal, orthogonal, constant, zero or none")
+    schemes: tuple[str, ...] = Field(default=(), description="known schemes with this law and scale; the best known first")
+    words: str
+
+
+class ProbeRun(Frozen):
+    """What one scheme and one seed gave."""
+
+    scheme: str
+    seed: int
+    status: RunStatus
+    reason: str | None = None
+    layers: tuple[ProbedLayer, ...] = ()
+    laws: tuple[LayerLaw, ...] = ()
+    objective: str = Field(default="", description="what gradients are of, in words")
+    first_loss: Number = None
+    chance_loss: Number = Field(default=None, description="ln(classes): the loss of equal logits")
+    output_std: Number = Field(default=None, description="of the outputs over the batch: the logits' scale")
+    parameters: int | None = None
+    seconds: float = 0.0
+
+
+def as_is_name(question: Question) -> str:
+    """What stands in the place of a scheme where there is none."""
+    return f"checkpoint {question.checkpoint}" if question.checkpoint else "as it is"
+
+
+def scheme_name(scheme: Ref | None, question: Question) -> str:
+    """The name that a run goes by."""
+    return as_is_name(question) if scheme is None else str(scheme)

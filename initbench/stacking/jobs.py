@@ -1,0 +1,155 @@
+"""Jobs that train as one: groups of them, chunks that fit the memory, and one at a time where they cannot be stacked."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from initbench.question.config import Job, TrainConfig
+from initbench.results.record import RunResult
+from initbench.stacking.memory import free_bytes, peak_bytes
+from initbench.stacking.stack import signature
+from initbench.stacking.train import train_stacked, trial_step
+from initbench.training.job import Ended, Ready, attempt, completed, prepare, with_seconds
+from initbench.training.loop import Stopwatch, Trained, train
+
+NUMBERS = {"lr", "momentum", "weight_decay", "betas", "clip_norm", "schedule", "warmup_steps"}
+"""Fields of `TrainConfig` in which the runs of a stack may differ."""
+LARGEST_CHUNK = 256
+"""Runs in a stack at most: beyond that nothing is gained, and results come late."""
+LARGEST_CHUNK_ON_CPU = 16
+"""On the CPU a stack gains until its numbers no longer fit the cache."""
+SHARE_OF_MEMORY = 0.8
+"""Of the free memory, what a stack may take."""
+
+Asked = tuple[str, Job]
+Report = Callable[[str, int, int], None]
+"""Called now and then with (job id, steps done, steps in all)."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """Where the data are and the runs go."""
+
+    device: str
+    data_dir: str | None
+    report: Report
+
+
+def groups(jobs: Sequence[Asked]) -> list[list[Asked]]:
+    """The jobs by what has to be the same in a stack, each group in the order given."""
+    found: dict[str, list[Asked]] = {}
+    for job_id, job in jobs:
+        found.setdefault(_kind(job), []).append((job_id, job))
+    return list(found.values())
+
+
+def _kind(job: Job) -> str:
+    train = job.train
+    fixed = train.model_dump_json(exclude=NUMBERS)
+    return f"{job.model}\n{job.dataset}\n{job.probe.model_dump_json()}\n{fixed}\n{_clips(train)}"
+
+
+def _clips(train: TrainConfig) -> bool:
+    return train.clip_norm is not None
+
+
+def run_group(jobs: Sequence[Asked], means: Means) -> Iterator[RunResult]:
+    """The results of a group, chunk by chunk; never raises. What cannot be stacked runs alone, and its result says why."""
+    waiting, size = list(jobs), 0
+    while waiting:
+        size = size or _chunk_size(waiting, means)
+        outcome = _together(waiting[:size], means)
+        if isinstance(outcome, Ended):
+            size = -(-min(size, len(waiting)) // 2)
+            continue
+        del waiting[:size]
+        yield from outcome
+
+
+def _together(chunk: Sequence[Asked], means: Means) -> list[RunResult] | Ended:
+    """The results of a chunk; Ended when they are too many for the memory."""
+    start, watch, results = time.perf_counter(), Stopwatch(), []
+    stacks: dict[object, list[tuple[str, Ready]]] = {}
+    for job_id, job in chunk:
+        ready = attempt(partial(_prepare, job, means, watch), means.device)
+        if isinstance(ready, Ended):
+            if ready.out_of_memory and len(chunk) > 1:
+                return ready
+            results.append(_failed(job_id, job, ready))
+        else:
+            stacks.setdefault(signature(ready.model), []).append((job_id, ready))
+    alone: list[tuple[Asked, str | None]] = []
+    while stacks:
+        _, members = stacks.popitem()
+        outcome = attempt(partial(_train, members, means, watch), means.device) if len(members) > 1 else None
+        if isinstance(outcome, Ended) and outcome.out_of_memory:
+            return outcome
+        if outcome is None or isinstance(outcome, Ended):
+            reason = f"one at a time: {outcome.reason}" if outcome else None
+            alone += [((job_id, ready.job), reason) for job_id, ready in members]
+        else:
+            how = f"stacked, {len(members)} at once"
+            results += [completed(job_id, ready, trained, how) for (job_id, ready), trained in zip(members, outcome, strict=True)]
+    shares = {part: spent / len(chunk) for part, spent in {**watch.seconds, "total": time.perf_counter() - start}.items()}
+    results = [with_seconds(result, shares) for result in results]
+    return results + [_alone(job_id, job, means, reason) for (job_id, job), reason in alone]
+
+
+def _prepare(job: Job, means: Means, watch: Stopwatch) -> Ready:
+    return prepare(job, device=means.device, data_dir=means.data_dir, watch=watch)
+
+
+def _train(members: Sequence[tuple[str, Ready]], means: Means, watch: Stopwatch) -> tuple[Trained, ...]:
+    def stepped(done: int, total: int) -> None:
+        for job_id, _ in members:
+            means.report(job_id, done, total)
+
+    return train_stacked([ready for _, ready in members], watch=watch, stepped=stepped)
+
+
+def _alone(job_id: str, job: Job, means: Means, reason: str | None) -> RunResult:
+    """The result of a run that is trained without others."""
+    watch, start = Stopwatch(), time.perf_counter()
+
+    def run() -> RunResult:
+        ready = _prepare(job, means, watch)
+        stepped = partial(means.report, job_id)
+        trained = train(ready.model, ready.layers, ready.data, job, init=ready.init, watch=watch, stepped=stepped)
+        return completed(job_id, ready, trained, reason)
+
+    result = attempt(run, means.device)
+    if isinstance(result, Ended):
+        result = _failed(job_id, job, result)
+    return with_seconds(result, {**watch.seconds, "total": time.perf_counter() - start})
+
+
+def _failed(job_id: str, job: Job, ended: Ended) -> RunResult:
+    return RunResult(job_id=job_id, job=job, status=ended.status, reason=ended.reason)
+
+
+def _chunk_size(jobs: Sequence[Asked], means: Means) -> int:
+    """How many of the jobs fit the memory at once: what one more run takes is measured on the first one, twice and thrice."""
+    first = attempt(partial(_prepare, jobs[0][1], means, Stopwatch()), means.device)
+    if isinstance(first, Ended):
+        return 1
+    where = first.data.device
+    most = min(len(jobs), LARGEST_CHUNK_ON_CPU if where.type == "cpu" else LARGEST_CHUNK)
+    peaks = []
+    for runs in (2, 3):
+        copies = [Ready(first.job, first.data, copy.deepcopy(first.model), (), first.init) for _ in range(runs)]
+        failed = attempt(partial(trial_step, copies), means.device)
+        if isinstance(failed, Ended):
+            return runs - 1 if failed.out_of_memory else _even(len(jobs), most)
+        peaks.append(peak_bytes(where))
+    each, free = peaks[1] - peaks[0], free_bytes(where)
+    if each <= 0 or free is None:
+        return _even(len(jobs), most)
+    return _even(len(jobs), max(1, min(most, int(SHARE_OF_MEMORY * free / each))))
+
+
+def _even(jobs: int, most: int) -> int:
+    """The size of as few chunks as possible, all of nearly the same size."""
+    chunks = -(-jobs // most)
+    return -(-jobs // chunks)

@@ -1,0 +1,205 @@
+"""One job from beginning to end, in whatever process an engine chose for it; and what can be checked before any starts."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from initbench.data.splits import DataSplits
+from initbench.errors import ConfigError, DataError, DoesNotApply, InitbenchError, UserCode, a_or_an, reason_of
+from initbench.init.contract import Need
+from initbench.init.initialize import build_scheme, initialize
+from initbench.measure.predict import filled, predictions
+from initbench.nn.build import build_model, check_output
+from initbench.nn.layers import WeightLayer
+from initbench.question import catalog
+from initbench.question.config import Job, Ref
+from initbench.question.data_folder import data_folder
+from initbench.results.provenance import environment
+from initbench.results.record import InitReport, RunResult, RunStatus
+from initbench.theory.prediction import LayerPrediction
+from initbench.training.batches import DeviceData, check_batch_size, held_out, memory_format, probe_batch, scheme_batches, to_device
+from initbench.training.devices import choose_device, device_name
+from initbench.training.loop import Stepped, Stopwatch, Trained, train
+
+T = TypeVar("T")
+
+TRACE_IMAGES = 8
+"""Images that a model is traced and checked with."""
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What errors that are no OutOfMemoryError say when there is no memory."""
+DATA_SETS_KEPT = 2
+"""Data sets that a process keeps for the next job."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An initialized model with the data it is to be trained on."""
+
+    job: Job
+    data: DeviceData
+    model: nn.Module
+    layers: tuple[WeightLayer, ...]
+    init: InitReport
+    expected: dict[str, LayerPrediction] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an attempt ended that did not give what it was to give."""
+
+    status: RunStatus
+    reason: str
+    out_of_memory: bool = False
+
+
+def run_job(job: Job, job_id: str, *, device: str, data_dir: str | None, report: Stepped | None = None) -> RunResult:
+    """Runs a job and says how it ended; never raises. What a user's code prints goes to stderr.
+
+    `report` is called now and then with (steps done, steps in all).
+    """
+    watch, start = Stopwatch(), time.perf_counter()
+
+    def run() -> RunResult:
+        ready = prepare(job, device=device, data_dir=data_dir, watch=watch)
+        trained = train(ready.model, ready.layers, ready.data, job, init=ready.init, watch=watch, stepped=report)
+        return completed(job_id, ready, trained)
+
+    result = attempt(run, device)
+    if isinstance(result, Ended):
+        result = RunResult(job_id=job_id, job=job, status=result.status, reason=result.reason)
+    return with_seconds(result, {**watch.seconds, "total": time.perf_counter() - start})
+
+
+def attempt(action: Callable[[], T], device: str) -> T | Ended:
+    """What the action gives, or how it failed; never raises. What a user's code prints within goes to stderr."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return action()
+    except DoesNotApply as error:
+        return Ended(RunStatus.SKIPPED, str(error))
+    except InitbenchError as error:
+        return Ended(RunStatus.FAILED, str(error))
+    except Exception as error:  # noqa: BLE001 - any bug in a user's model or scheme becomes this run's result
+        return Ended(RunStatus.FAILED, _reason(error, device), out_of_memory=_is_out_of_memory(error))
+
+
+def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) -> Ready:
+    """Loads the data, builds the model and initializes it. Raises: whatever goes wrong there."""
+    where = choose_device(device)
+    with watch.part("data"):
+        data = load_data(job.dataset, data_folder(data_dir), where, job.train.holdout)
+        check_batch_size(data, job.train.batch_size)
+    with watch.part("init"):
+        model = _build(job, data)
+        layout = memory_format(model, where)
+        init, layers = initialize(
+            model,
+            job.scheme,
+            seed=job.seed,
+            rules=job.init,
+            inputs=probe_batch(data, TRACE_IMAGES, layout)[0],
+            batch=scheme_batches(data, job.seed, layout),
+            train=job.train,
+        )
+    with watch.part("probe"):
+        expected = predictions(model, layers, init, *probe_batch(data, job.probe.images, layout))
+    return Ready(job, data, model, layers, init, expected)
+
+
+def completed(job_id: str, ready: Ready, trained: Trained, engine: str | None = None) -> RunResult:
+    """The result of a run that was trained; `engine` says how, where it is not the usual way."""
+    where = {"device": device_name(ready.data.device), "threads": str(torch.get_num_threads()), "data": ready.data.digest}
+    return RunResult(
+        job_id=job_id,
+        job=ready.job,
+        status=RunStatus.COMPLETED if trained.first_bad_step is None else RunStatus.DIVERGED,
+        reason=trained.reason,
+        first_bad_step=trained.first_bad_step,
+        parameters=_count(ready.model),
+        classes=ready.data.classes,
+        train_losses=trained.losses,
+        evaluations=trained.evaluations,
+        layers=filled(trained.stats, ready.expected),
+        init=ready.init,
+        provenance={**environment(), **where, **({"engine": engine} if engine else {})},
+    )
+
+
+def with_seconds(result: RunResult, seconds: Mapping[str, float]) -> RunResult:
+    """The result with the time that its parts took."""
+    return result.model_copy(update={"seconds": {part: round(spent, 4) for part, spent in seconds.items()}})
+
+
+def check(job: Job, *, device: str, data_dir: str | None) -> int:
+    """Finds what would make a job impossible before any is started; gives the number of trainable parameters.
+
+    Raises: InitbenchError for a device or data that are not there, a batch larger than the data, and a model, scheme or
+    rule that cannot be built or does not fit. A scheme that does not apply is no error: its runs are skipped.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        return _check(job, choose_device(device), data_folder(data_dir))
+
+
+def _check(job: Job, where: torch.device, root: Path) -> int:
+    data = load_data(job.dataset, root, where, job.train.holdout)
+    check_batch_size(data, job.train.batch_size)
+    model = _build(job, data)
+    inputs, _ = probe_batch(data, TRACE_IMAGES, memory_format(model, where))
+    check_output(model, job.model, inputs, data.classes, data.name)
+    scheme = build_scheme(job.scheme)
+    stand_in = Ref(name="zeros") if scheme.needs & {Need.DATA, Need.LABELS, Need.GRADIENTS} else job.scheme
+    with contextlib.suppress(DoesNotApply), UserCode(f"The scheme '{job.scheme}' cannot initialize the model '{job.model}'"):
+        _, layers = initialize(model, stand_in, seed=job.seed, rules=job.init, inputs=inputs, train=job.train)
+        if not layers:
+            raise ConfigError(f"The model '{job.model}' has no weight layer, so there is nothing to initialize.")
+    if not (count := _count(model)):
+        raise ConfigError(f"The model '{job.model}' has no trainable parameter: requires_grad is false for each.")
+    return count
+
+
+@lru_cache(maxsize=DATA_SETS_KEPT)
+def load_data(ref: Ref, root: Path, device: torch.device, holdout: float = 0.0) -> DeviceData:
+    """The data set on the device, kept for the next job; `forget_data` lets go of it. `holdout`: see `held_out`.
+
+    Raises: DataError for data that are missing or damaged, ConfigError for parameters that cannot be used.
+    """
+    _, implied = catalog.find("dataset", ref.name)
+    with UserCode(f"The dataset '{ref}' cannot be loaded"):
+        data = catalog.load("dataset", ref.name)(root, **implied, **ref.params)
+    if not isinstance(data, DataSplits):
+        raise DataError(f"The dataset '{ref}' gives {a_or_an(type(data).__name__)}. Its load(root) must return DataSplits.")
+    whole = to_device(data, device)
+    return held_out(whole, holdout) if holdout else whole
+
+
+def forget_data() -> None:
+    """Frees the data sets that this process keeps."""
+    load_data.cache_clear()
+
+
+def _build(job: Job, data: DeviceData) -> nn.Module:
+    model = build_model(job.model, data.shape, data.classes, job.seed).to(data.device)
+    return model.to(memory_format=memory_format(model, data.device))
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _reason(error: Exception, device: str) -> str:
+    """One line for people: what went wrong, and in which line of the user's own code."""
+    if _is_out_of_memory(error):
+        return f"out of memory on {device}: choose a smaller model or train.batch_size"
+    return reason_of(error)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)

@@ -1,0 +1,163 @@
+"""Looks at untrained networks: each scheme is applied to the model once a seed, and the signal is measured; nothing is trained."""
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from initbench.errors import ConfigError
+from initbench.init.initialize import initialize
+from initbench.init.known_laws import laws_of
+from initbench.measure.jacobians import correlations, singular_values
+from initbench.measure.predict import filled, predictions
+from initbench.measure.probes import ProbeRecord, measure, to_stats
+from initbench.nn.build import build_model
+from initbench.nn.layers import WeightLayer, weight_layers
+from initbench.nn.operations import tensors_in
+from initbench.nn.watch import untouched
+from initbench.question.config import Ref
+from initbench.results.probe_record import ProbedLayer, ProbeRun, Question, scheme_name
+from initbench.results.record import InitReport, RunStatus
+from initbench.theory.prediction import LayerPrediction
+from initbench.training.batches import memory_format
+from initbench.training.checkpoints import load_checkpoint
+from initbench.training.devices import choose_device, small_runs
+from initbench.training.inputs import Given, Objective, given
+from initbench.training.job import Ended, attempt
+
+TRACE_INPUTS = 8
+"""Inputs that a model is traced and checked with."""
+
+KEPT = 2**26
+"""Parameters of built models, all seeds together, that are kept for the next scheme."""
+
+
+class Prober:
+    """The models and the batch of one question; `run` applies a scheme to a fresh model for each seed and measures."""
+
+    def __init__(
+        self,
+        question: Question,
+        *,
+        device: str = "cpu",
+        data_dir: str | None = None,
+        model: nn.Module | None = None,
+        batch: Given | None = None,
+    ) -> None:
+        """Builds and checks the model; the user's own `model` is copied, never touched.
+
+        Raises: InitbenchError where the model cannot be built or run on the input, or has no weights.
+        """
+        self.question, self.own, self.device = question, model, choose_device(device)
+        self.built: dict[int, nn.Module] = {}
+        with small_runs():
+            self.given = batch.to(self.device) if batch else given(question, device=self.device, data_dir=data_dir)
+            self.width = _check(self.fresh(question.seeds[0]), self.given)
+
+    @property
+    def schemes(self) -> tuple[Ref | None, ...]:
+        """What is applied: each scheme, or nothing."""
+        return self.question.schemes or (None,)
+
+    def fresh(self, seed: int) -> nn.Module:
+        """A model as it is built for a seed, or a copy of the user's own."""
+        if self.own is not None:
+            return copy.deepcopy(self.own).to(self.device)
+        if seed not in self.built:
+            model = self._build(seed)
+            room = KEPT // max(1, sum(parameter.numel() for parameter in model.parameters()))
+            if len(self.built) >= room:
+                return model
+            self.built[seed] = model
+        return copy.deepcopy(self.built[seed])
+
+    def run(self, scheme: Ref | None) -> Iterator[ProbeRun]:
+        """The scheme with each seed, as they come; never raises."""
+        expected: dict[str, LayerPrediction] = {}
+        for seed in self.question.seeds:
+            with small_runs():
+                start = time.perf_counter()
+                result = attempt(lambda seed=seed: self._measured(scheme, seed, expected), str(self.device))  # type: ignore[misc]
+                if isinstance(result, Ended):
+                    name = scheme_name(scheme, self.question)
+                    result = ProbeRun(scheme=name, seed=seed, status=result.status, reason=result.reason)
+            yield result.model_copy(update={"seconds": round(time.perf_counter() - start, 4)})
+
+    def _build(self, seed: int) -> nn.Module:
+        model = build_model(self.question.model, self.given.shape, self.given.classes, seed)
+        if self.question.checkpoint:
+            load_checkpoint(model, self.question.checkpoint)
+        model = model.to(self.device)
+        return model.to(memory_format=memory_format(model, self.device)) if self.given.data is not None else model
+
+    def _measured(self, scheme: Ref | None, seed: int, expected: dict[str, LayerPrediction]) -> ProbeRun:
+        model = self.fresh(seed)
+        found = self.given.for_model(model)
+        objective = Objective(found.labels, self.width, len(found.inputs))
+        report, layers = _prepare(model, scheme, seed, self.question, found, objective)
+        values = measure(model, layers, found.inputs, objective)
+        if not expected:
+            expected.update(predictions(model, layers, report, found.inputs, objective.labels))
+        stats = filled(to_stats(layers, [ProbeRecord(0, values)]), expected)
+        alike = correlations(model, layers, found.inputs)
+        jacobians = singular_values(model, layers, found.inputs)
+        return ProbeRun(
+            scheme=scheme_name(scheme, self.question),
+            seed=seed,
+            status=RunStatus.COMPLETED,
+            layers=tuple(
+                ProbedLayer(
+                    **dict(entry),
+                    size=math.prod(layer.surroundings.output_shape),
+                    correlation=together,
+                    jacobian_mean=jacobian.mean if jacobian else None,
+                    jacobian_max=jacobian.largest if jacobian else None,
+                    jacobian_min=jacobian.smallest if jacobian else None,
+                )
+                for entry, layer, together, jacobian in zip(stats, layers, alike, jacobians, strict=True)
+            ),
+            laws=laws_of(layers) if scheme is None else (),
+            objective=objective.words,
+            first_loss=None if objective.loss is None else objective.loss.item(),
+            chance_loss=objective.chance,
+            output_std=None if objective.output_std is None else objective.output_std.item(),
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+        )
+
+
+def _check(model: nn.Module, found: Given) -> int | None:
+    """The number of classes where the model gives logits (N, classes), else None.
+
+    Raises: ConfigError for a model that cannot be run on the input, or that has no weight layer.
+    """
+    inputs = found.for_model(model).inputs[:TRACE_INPUTS]
+    try:
+        layers = weight_layers(model, inputs)
+    except ConfigError as error:
+        tables = [module for module in model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)]
+        if not tables or not found.inputs.is_floating_point():
+            raise
+        size = tables[0].num_embeddings
+        raise ConfigError(
+            f"{error} It looks numbers up in an embedding: write --input int:{size}:128 for 128 whole numbers below {size}."
+        ) from error
+    if not layers:
+        raise ConfigError("The model has no weight layer, so there is no signal to follow.")
+    with torch.no_grad(), untouched(model, "batch"):
+        outputs = next(tensors_in(model(inputs)), None)
+    if outputs is None:
+        raise ConfigError("The model gives no tensor, so there is nothing to take a gradient of.")
+    return outputs.shape[1] if outputs.dim() == 2 and outputs.shape[1] > 1 else None
+
+
+def _prepare(
+    model: nn.Module, scheme: Ref | None, seed: int, question: Question, found: Given, objective: Objective
+) -> tuple[InitReport, tuple[WeightLayer, ...]]:
+    inputs = found.inputs[:TRACE_INPUTS]
+    if scheme is None:
+        return InitReport(scheme="", parameters=()), weight_layers(model, inputs, question.init.in_out)
+    batches = found.batches(model, seed, objective)
+    return initialize(model, scheme, seed=seed, rules=question.init, inputs=inputs, batch=batches)

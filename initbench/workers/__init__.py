@@ -1,0 +1,1 @@
+"""Worker processes: started early, forked, and what they do."""

@@ -1,0 +1,32 @@
+"""The contract of an engine: a file of the folder `engines` with `execute(jobs, *, ...) -> Iterator[RunResult]`.
+
+Results come as they are finished, in any order; the same job gives the same losses and statistics in every engine,
+to the last bit where runs have one thread.
+Everything that would make a job impossible is found before `execute` returns, and raised.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from initbench.question.config import Job
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A sign of life from a run: `done` of `total` steps. Engines call `report` with it now and then."""
+
+    job_id: str
+    done: int
+    total: int
+
+
+Report = Callable[[Progress], None]
+
+
+def to_check(jobs: Sequence[tuple[str, Job]]) -> tuple[Job, ...]:
+    """One job for each that has to be checked before any starts: those that differ only in numbers of training need one."""
+    chosen: dict[str, Job] = {}
+    for _, job in jobs:
+        parts = (job.scheme, job.model, job.dataset, job.init.model_dump_json(), job.train.batch_size, job.train.holdout)
+        chosen.setdefault(" ".join(map(str, parts)), job)
+    return tuple(chosen.values())
