@@ -3,18 +3,38 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from initbench.api import build_model, check_scheme, compare, init_network, load_results, run
-    from initbench.probing.run import probe
+    from initbench.api import (
+        build_model,
+        check_scheme,
+        compare,
+        init_network,
+        load_results,
+        make_report,
+        probe,
+        recommend,
+        resume,
+        run,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["build_model", "check_scheme", "compare", "init_network", "load_results", "probe", "run"]
+__all__ = [
+    "build_model",
+    "check_scheme",
+    "compare",
+    "init_network",
+    "load_results",
+    "make_report",
+    "probe",
+    "recommend",
+    "resume",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Imports a public function when it is first used, so that `import initbench` costs nothing."""
     if name in __all__:
         from initbench import api
-        from initbench.probing import run as probing
 
-        return getattr(probing if name == "probe" else api, name)
+        return getattr(api, name)
     raise AttributeError(f"module 'initbench' has no attribute '{name}'")

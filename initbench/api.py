@@ -1,4 +1,4 @@
-"""The route of each command in one function; the public Python functions are among them.
+"""Every public function; `import initbench` gives each of them as a name of its own.
 
 `compare` and `run` go: configuration -> plan -> what is missing is run -> derived files. Nothing here prints: what happens
 is told to a `Watch`. What is finished already costs neither torch nor pandas.
@@ -8,33 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from pydantic import ValidationError
 
 from initbench.errors import ConfigError, StorageError, a_or_an
+from initbench.probing.run import probe
 from initbench.question import catalog
 from initbench.question.config import Execution, InitRules, Ref, View, as_ref
 from initbench.question.request import Look, configure, options, view_of
 from initbench.results import store
 from initbench.results.record import InitReport
-from initbench.studies.merge import merge
-from initbench.studies.published import Line, against
 from initbench.studies.recommend import race_question
-from initbench.studies.study import (
-    RESULTS,
-    Plan,
-    Results,
-    Watch,
-    as_it_stands,
-    carry_out,
-    checked_view,
-    derive,
-    load_results,
-    make_plan,
-    open_folder,
-    plan_of,
-)
+from initbench.studies.study import Results, Watch, carry_out, checked_view, derive, load_results, make_plan, open_folder, plan_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,32 +28,20 @@ if TYPE_CHECKING:
     from initbench.init.checks import SchemeCheck
 
 __all__ = [
-    "RESULTS",
-    "Line",
-    "Plan",
-    "Results",
-    "against_reference",
-    "as_it_stands",
     "build_model",
-    "carry_out",
     "check_scheme",
     "compare",
-    "configure",
     "init_network",
     "load_results",
-    "make_plan",
-    "merge",
-    "options",
-    "plan_of",
+    "make_report",
+    "probe",
     "recommend",
-    "report",
     "resume",
     "run",
-    "view_of",
 ]
 
 
-class Means(TypedDict, total=False):
+class ExecutionOptions(TypedDict, total=False):
     """How jobs are carried out; see `initbench.question.config.Execution`."""
 
     engine: str
@@ -92,19 +66,19 @@ def compare(
     view: View = View(),
     reference: str | None = None,
     watch: Watch | None = None,
-    **means: Unpack[Means],
+    **execution: Unpack[ExecutionOptions],
 ) -> Results:
     """Trains with each scheme and each seed, and says what differs: `compare(["xavier", "kaiming"], model="mlp:depth=10")`.
 
     `settings` are texts such as "train.lr=0.1"; `tune`: a key that each scheme also gets its own best value of, such as
     "train.lr"; `view`: metric, target and margin of the verdicts; `reference`: the scheme that the others are compared with;
-    `means` are those of `Execution` (output, device, engine, jobs, ...).
+    `execution`: what `Execution` takes (output, device, engine, jobs, ...).
     Raises: InitbenchError with one sentence.
     """
     asked = options(schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
     view = view.model_copy(update={"reference": reference}) if reference is not None else view
-    question = configure("compare", config, settings=settings, asked=asked, data_dir=means.get("data_dir"))
-    return carry_out(make_plan("compare", question, Execution(**means), view), watch)
+    question = configure("compare", config, settings=settings, asked=asked, data_dir=execution.get("data_dir"))
+    return carry_out(make_plan("compare", question, Execution(**execution), view), watch)
 
 
 def run(
@@ -118,20 +92,20 @@ def run(
     steps: int | None = None,
     settings: Sequence[str] = (),
     watch: Watch | None = None,
-    **means: Unpack[Means],
+    **execution: Unpack[ExecutionOptions],
 ) -> Results:
     """Trains with one scheme, one seed unless more are asked for: `run("kaiming")`; see `compare`."""
     asked = options(None if method is None else [method], model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps)
-    question = configure("run", config, settings=settings, asked=asked, data_dir=means.get("data_dir"))
-    return carry_out(make_plan("run", question, Execution(**means)), watch)
+    question = configure("run", config, settings=settings, asked=asked, data_dir=execution.get("data_dir"))
+    return carry_out(make_plan("run", question, Execution(**execution)), watch)
 
 
-def resume(folder: str | Path = RESULTS / "latest", watch: Watch | None = None, **means: Unpack[Means]) -> Results:
+def resume(folder: str | Path = store.LATEST, watch: Watch | None = None, **execution: Unpack[ExecutionOptions]) -> Results:
     """Goes on where a command was interrupted. Raises: StorageError when the folder holds no results."""
-    return carry_out(plan_of(folder, Execution(**means)), watch)
+    return carry_out(plan_of(folder, Execution(**execution)), watch)
 
 
-def report(folder: str | Path = RESULTS / "latest", reference: str | None = None, **look: Unpack[Look]) -> Results:
+def make_report(folder: str | Path = store.LATEST, reference: str | None = None, **look: Unpack[Look]) -> Results:
     """Makes the derived files of a results folder anew, `look` (metric, target, margin) as it was unless given.
 
     Raises: StorageError when it holds no finished run, ConfigError for an unknown reference or metric.
@@ -149,31 +123,46 @@ def recommend(
     asked: str | None = None,
     schemes: Sequence[str | Ref] | None = None,
     *,
+    config: str | Path | None = None,
+    model: str | None = None,
+    dataset: str | None = None,
+    seeds: int | Sequence[int] | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    settings: Sequence[str] = (),
+    tune: str | None = None,
     watch: Watch | None = None,
-    means: Execution = Execution(),
-    **question: Any,
+    **execution: Unpack[ExecutionOptions],
 ) -> Results:
     """Finds the scheme for a config or a model, such as "./mine.py:Net": `recommend("mlp:depth=10").summary.recommendation`.
 
-    `schemes`: those that race, all by default; `question`: config, model, dataset, seeds, epochs, steps, settings, tune.
+    `schemes`: those that race, all by default; `tune`: what they race over beside, the learning rate by default; see `compare`.
     Raises: InitbenchError with one sentence.
     """
-    return carry_out(make_plan("recommend", race_question(asked, schemes, data_dir=means.data_dir, **question), means), watch)
-
-
-def against_reference(folder: str | Path, name: str) -> tuple[Line, ...]:
-    """Published figures beside those of a results folder. Raises: ConfigError when it asks another question."""
-    return against(load_results(folder), name)
+    question = race_question(
+        asked,
+        schemes,
+        config=config,
+        settings=settings,
+        model=model,
+        dataset=dataset,
+        seeds=seeds,
+        epochs=epochs,
+        steps=steps,
+        tune=tune,
+        data_dir=execution.get("data_dir"),
+    )
+    return carry_out(make_plan("recommend", question, Execution(**execution)), watch)
 
 
 def check_scheme(scheme: str | Ref, model: str | Ref | None = None) -> tuple[SchemeCheck, ...]:
     """Examines a scheme of your own on the shipped models that it applies to, or on the one given.
 
-    In a test: `assert all(found.passed for found in check_scheme("./mine.py"))`. Raises: ConfigError for what cannot be built.
+    In a test: `assert all(check.passed for check in check_scheme("./mine.py"))`. Raises: ConfigError for what cannot be built.
     """
-    from initbench.init import checks as scheme_checks
+    from initbench.init import checks
 
-    return scheme_checks.check_scheme(as_ref(scheme), None if model is None else as_ref(model))
+    return checks.check_scheme(as_ref(scheme), None if model is None else as_ref(model))
 
 
 def build_model(model: str | Ref = "mlp", shape: Sequence[int] = (1, 28, 28), classes: int = 10, seed: int = 0) -> nn.Module:
@@ -181,9 +170,9 @@ def build_model(model: str | Ref = "mlp", shape: Sequence[int] = (1, 28, 28), cl
 
     The global random state is not used. Raises: ConfigError when there is no such model or it does not take its parameters.
     """
-    from initbench.nn.build import build_model as build
+    from initbench.nn import build
 
-    return build(catalog.resolve("model", as_ref(model)), tuple(shape), classes, seed)
+    return build.build_model(catalog.resolve("model", as_ref(model)), tuple(shape), classes, seed)
 
 
 def init_network(
@@ -225,27 +214,5 @@ def init_network(
     except ValidationError as error:
         problem = "; ".join(f"{details['loc'][0] if details['loc'] else 'method'}: {details['msg']}" for details in error.errors())
         raise ConfigError(f"init_network cannot use its arguments: {problem}.") from error
-    found, _ = initialize(model, scheme, seed=seed, rules=rules, inputs=inputs, batch=batch)
-    return found
-
-
-def document(results: Results) -> dict[str, Any]:
-    """The results as one JSON document: the folder, how each run ended, the summary."""
-    runs = [
-        {
-            "job_id": result.job_id,
-            "scheme": str(result.job.scheme),
-            "seed": result.job.seed,
-            "status": result.status,
-            "reason": result.reason,
-        }
-        for result in results.results
-    ]
-    return {"folder": str(results.folder), "runs": runs, "summary": results.summary.model_dump(mode="json")}
-
-
-def parameters_of(steps: Plan) -> int:
-    """The number of trainable parameters of the plan's model, built for its data; nothing is trained."""
-    from initbench.training import job as worker
-
-    return worker.check(steps.jobs[0][1], device="cpu", data_dir=steps.execution.data_dir)
+    report, _ = initialize(model, scheme, seed=seed, rules=rules, inputs=inputs, batch=batch)
+    return report

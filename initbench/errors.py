@@ -5,7 +5,7 @@ exception is a bug of ours.
 """
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
@@ -85,6 +85,11 @@ def _is_users(filename: str) -> bool:
 def a_or_an(noun: str) -> str:
     """The noun with its article: `an int`, `a tuple`."""
     return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def enumerated(words: Sequence[str], conjunction: str) -> str:
+    """The words in a row: `schemes, models or configs`."""
+    return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
 
 
 def suggestion(given: str, allowed: Iterable[str]) -> str:

@@ -1,16 +1,17 @@
 """The public Python functions and the route behind every command."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 
 import initbench
-from initbench import api
-from initbench.cli import smoke as gate
+from initbench.cli import smoke
 from initbench.errors import ConfigError, DataError, StorageError
-from initbench.question.config import Execution
+from initbench.question.config import Execution, as_ref
 from initbench.results import store
 from initbench.results.record import RunStatus
 from initbench.studies import study as route
@@ -23,6 +24,7 @@ TINY = {
     "device": "cpu",
     "engine": "serial",
 }
+RACED = {name: value for name, value in TINY.items() if name != "model"}
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +103,9 @@ def test_an_interrupted_comparison_goes_on_where_it_was(finished, no_pictures, t
         initbench.compare(["xavier", "kaiming"], seeds=2, output=str(folder), watch=Heard(stop_after=1), **TINY)
     assert len(initbench.load_results(folder).results) == 1
     assert not (folder / "summary.json").exists()
-    assert api.report(folder).missing == 3
+    assert initbench.make_report(folder).missing == 3
     heard = Heard()
-    resumed = api.resume(folder, watch=heard, engine="serial", device="cpu")
+    resumed = initbench.resume(folder, watch=heard, engine="serial", device="cpu")
     assert len(heard.runs) == 3
     assert [run.train_losses for run in resumed.results] == [run.train_losses for run in finished.results]
 
@@ -139,11 +141,11 @@ def test_bad_input_leaves_no_folder_behind(tmp_path):
 
 def test_a_report_is_made_anew_against_another_reference(finished, no_pictures):
     assert finished.summary.reference == "xavier"
-    again = api.report(finished.folder, "he")
+    again = initbench.make_report(finished.folder, "he")
     assert again.summary.reference == "kaiming"
     assert json.loads((finished.folder / "summary.json").read_text())["reference"] == "kaiming"
     assert store.read_manifest(finished.folder).view.reference == "kaiming"
-    api.report(finished.folder, "xavier")
+    initbench.make_report(finished.folder, "xavier")
 
 
 def test_latest_is_the_last_question_asked_and_only_made_in_results(no_pictures, tmp_path):
@@ -159,7 +161,7 @@ def test_latest_is_the_last_question_asked_and_only_made_in_results(no_pictures,
 def test_an_interrupted_question_is_the_latest_too(no_pictures, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         initbench.compare(["zeros", "ones"], seeds=1, watch=Heard(stop_after=1), **TINY)
-    assert len(api.resume(engine="serial", device="cpu").results) == 2
+    assert len(initbench.resume(engine="serial", device="cpu").results) == 2
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), lambda path: path.unlink()])
@@ -170,7 +172,7 @@ def test_the_same_command_mends_what_is_damaged(damage, name, no_pictures):
     damage(first.folder / name)
     if name == "config.yaml":
         with pytest.raises(StorageError, match=r"config.yaml is missing or damaged. Give the command that made it once more"):
-            api.resume(first.folder)
+            initbench.resume(first.folder)
     assert initbench.run("zeros", **TINY).summary == first.summary
     assert (first.folder / name).read_bytes() == whole
 
@@ -202,12 +204,12 @@ def test_runs_made_under_other_conditions_are_doubted(finished):
 
 
 def smoke_results(finished, accuracies):
-    config = finished.config.model_copy(update={"schemes": tuple(api.as_ref(name) for name in accuracies)})
+    config = finished.config.model_copy(update={"schemes": tuple(as_ref(name) for name in accuracies)})
     runs = []
     for scheme, accuracy in accuracies.items():
         run = finished.results[0]
         evaluations = tuple(item.model_copy(update={"test_accuracy": accuracy}) for item in run.evaluations)
-        runs.append(run.model_copy(update={"job": run.job.model_copy(update={"scheme": api.as_ref(scheme)}), "evaluations": evaluations}))
+        runs.append(run.model_copy(update={"job": run.job.model_copy(update={"scheme": as_ref(scheme)}), "evaluations": evaluations}))
     return route.Results(finished.folder, config, tuple(runs), finished.summary)
 
 
@@ -220,11 +222,11 @@ def smoke_results(finished, accuracies):
     ],
 )
 def test_the_gate_says_what_it_misses(finished, accuracies, missed):
-    assert gate.missed_gates(smoke_results(finished, accuracies)) == missed
+    assert smoke.missed_gates(smoke_results(finished, accuracies)) == missed
 
 
 def test_the_gate_is_always_tried_anew():
-    assert gate.smoke_plan().execution.fresh
+    assert smoke.smoke_plan().execution.fresh
 
 
 def test_init_network_sets_a_model_and_reports_each_parameter():
@@ -280,3 +282,22 @@ def test_init_network_is_strict_when_asked():
     assert initbench.init_network(Net()).untouched == ("scale",)
     with pytest.raises(ConfigError, match=r"Nothing initializes scale"):
         initbench.init_network(Net(), strict=True)
+
+
+def test_every_public_function_is_a_name_of_the_package():
+    from initbench import api
+
+    assert initbench.__all__ == api.__all__
+    assert all(getattr(initbench, name) is getattr(api, name) and getattr(api, name).__doc__ for name in api.__all__)
+
+
+def test_the_package_alone_imports_nothing():
+    code = "import sys, typing; before = set(sys.modules); import initbench; print(set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "{'initbench'}"
+
+
+def test_a_recommendation_is_made_from_python(no_pictures, tmp_path):
+    made = initbench.recommend("mlp:depth=1,width=8", ["he", "normal"], seeds=1, output=str(tmp_path / "out"), tune="train.lr=0.1", **RACED)
+    assert made.summary.recommendation is not None
+    assert made.folder == tmp_path / "out"

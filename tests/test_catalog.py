@@ -20,7 +20,7 @@ def own_scheme(tmp_path, monkeypatch):
 
 
 def test_every_shipped_entry_has_a_summary_and_every_scheme_a_source():
-    for kind in catalog.FOLDERS:
+    for kind in catalog.KINDS:
         for entry in catalog.entries(kind):
             assert entry.summary.endswith("."), entry.name
             assert kind != "scheme" or entry.source, entry.name
@@ -28,7 +28,7 @@ def test_every_shipped_entry_has_a_summary_and_every_scheme_a_source():
 
 
 def test_no_name_or_alias_is_taken_twice():
-    for kind in catalog.FOLDERS:
+    for kind in catalog.KINDS:
         names = [name for entry in catalog.entries(kind) for name in (entry.name, *entry.aliases)]
         assert len(names) == len(set(names)), kind
 
@@ -128,7 +128,22 @@ def test_the_choices_of_a_parameter_are_known_from_the_source_alone():
 def test_listing_everything_imports_nothing_heavy():
     code = (
         "import sys\nfrom initbench.question import catalog\n"
-        "for kind in catalog.FOLDERS: catalog.entries(kind)\n"
+        "for kind in catalog.KINDS: catalog.entries(kind)\n"
         "print(sorted({'torch', 'numpy', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_what_a_scheme_is_shown_with_is_data_of_its_file():
+    entry = catalog.find("scheme", "siren")[0]
+    assert (entry.example_model, entry.needs_batch) == ("mlp:activation=sin", True)
+    plain = catalog.find("scheme", "kaiming")[0]
+    assert (plain.example_model, plain.needs_batch) == ("mlp", False)
+
+
+def test_a_file_is_an_entry_by_the_function_that_it_defines_not_by_its_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalog, "PACKAGE", tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "told.py").write_text('"""Not a model:\ndef build(\n"""\n')
+    (tmp_path / "models" / "net.py").write_text("def build(shape, classes): ...\n")
+    assert [entry.name for entry in catalog.entries.__wrapped__("model")] == ["net"]

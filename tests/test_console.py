@@ -5,12 +5,10 @@ import re
 
 import pytest
 
-from initbench.cli import files as files_commands
-from initbench.cli import guide, live
-from initbench.cli import output as console
+from initbench.cli import data, guide, live, output
+from initbench.cli.doctor import HealthCheck
 from initbench.question import catalog
 from initbench.question.config import ExperimentConfig, parse_ref
-from initbench.results.provenance import Check
 from initbench.results.record import Evaluation, RunResult, RunStatus
 from initbench.studies.study import make_plan
 from initbench.workers.progress import Progress
@@ -34,9 +32,9 @@ def ended(steps, number, status, **more):
 
 
 def test_data_goes_to_stdout_and_everything_for_people_to_stderr(capsys):
-    console.text("data")
-    console.document({"a": 1})
-    for tell in (console.say, console.hint, console.warn, console.error):
+    output.text("data")
+    output.document({"a": 1})
+    for tell in (output.say, output.hint, output.warn, output.error):
         tell("[for] people")
     out, err = capsys.readouterr()
     assert out.startswith("data\n")
@@ -45,22 +43,22 @@ def test_data_goes_to_stdout_and_everything_for_people_to_stderr(capsys):
 
 
 def test_several_problems_are_counted_and_told_a_line_each(capsys):
-    console.error("one\ntwo")
+    output.error("one\ntwo")
     assert capsys.readouterr().err.splitlines() == ["2 errors:", "  one", "  two"]
 
 
 def test_a_long_sentence_is_not_broken(capsys):
-    console.error("word " * 60)
+    output.error("word " * 60)
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_a_number_that_json_has_not_is_never_written():
     with pytest.raises(ValueError, match=r"JSON"):
-        console.document({"a": float("nan")})
+        output.document({"a": float("nan")})
 
 
 def test_a_table_that_fits_keeps_a_line_a_row(capsys):
-    console.table("Title", ("scheme", "test accuracy"), [("[x]", "92.1 % [91.2, 92.5]")], right=frozenset({1}))
+    output.table("Title", ("scheme", "test accuracy"), [("[x]", "92.1 % [91.2, 92.5]")], right=frozenset({1}))
     assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
         "Title",
         "scheme        test accuracy",
@@ -71,7 +69,7 @@ def test_a_table_that_fits_keeps_a_line_a_row(capsys):
 def test_a_table_that_is_too_wide_breaks_before_intervals_and_never_inside(capsys):
     row = ("kaiming:mode=fan_out", "92.1 % [91.2, 92.5]", "0.288 [0.263, 0.322]", "7 of 8 trained, 1 diverged", "15518", "16402")
     columns = ("scheme", "test accuracy", "test loss", "seeds", "activations last/first", "gradients first/last")
-    console.table("", columns, [row], right=frozenset({1, 2, 4, 5}))
+    output.table("", columns, [row], right=frozenset({1, 2, 4, 5}))
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     for whole in ("92.1 %", "[91.2, 92.5]", "[0.263, 0.322]", "15518"):
@@ -80,7 +78,7 @@ def test_a_table_that_is_too_wide_breaks_before_intervals_and_never_inside(capsy
 
 @pytest.mark.parametrize("kind", [*guide.LISTED])
 def test_a_list_fits_the_width_and_has_every_name(kind, capsys):
-    console.listing(kind, guide.listed(kind))
+    output.listing(kind, guide.listed(kind))
     out = capsys.readouterr().out
     assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
     assert all(line.name in out for line in guide.listed(kind))
@@ -88,7 +86,7 @@ def test_a_list_fits_the_width_and_has_every_name(kind, capsys):
 
 def test_the_page_of_a_scheme_has_formula_parameters_source_and_example(capsys):
     entry = catalog.find("scheme", "kaiming")[0]
-    console.entry_page(entry, guide.page(entry), guide.command(entry), guide.example(entry))
+    output.entry_page(entry, guide.page(entry), guide.command(entry), guide.example(entry))
     out = capsys.readouterr().out
     for part in (
         "gain^2",
@@ -104,7 +102,7 @@ def test_the_page_of_a_scheme_has_formula_parameters_source_and_example(capsys):
 
 def test_the_list_of_data_files_fits_and_says_how_to_get_the_rest(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "80")
-    files_commands.data_list(data_dir=str(tmp_path))
+    data.data_list(data_dir=str(tmp_path))
     out, err = capsys.readouterr()
     assert [line.split()[:3] for line in out.splitlines()[1:]][1:] == [
         [name, "not", "there"] for name in ("mnist", "fashion_mnist", "cifar10")
@@ -114,7 +112,7 @@ def test_the_list_of_data_files_fits_and_says_how_to_get_the_rest(capsys, monkey
 
 def test_a_name_too_long_for_its_table_breaks_before_its_parameters(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
-    console.table("", ("scheme", "loss"), [("kaiming:distribution=uniform,mode=fan_out", "0.1")], right=frozenset({1}))
+    output.table("", ("scheme", "loss"), [("kaiming:distribution=uniform,mode=fan_out", "0.1")], right=frozenset({1}))
     told = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert told == ["scheme", "kaiming:", "distribution=uniform,", "mode=fan_out"]
 
@@ -124,8 +122,8 @@ def test_on_a_terminal_sentences_break_between_words_and_paths_stay_whole(capsys
     monkeypatch.setenv("COLUMNS", "40")
     for terminal in ("1", ""):
         monkeypatch.setenv("FORCE_COLOR", terminal)
-        console.sentence(words)
-        console.hint(words)
+        output.sentence(words)
+        output.hint(words)
         for told in capsys.readouterr():
             lines = [line.strip() for line in re.sub(r"\x1b\[\d*m", "", told).splitlines()]
             assert " ".join(lines) == words
@@ -133,7 +131,7 @@ def test_on_a_terminal_sentences_break_between_words_and_paths_stay_whole(capsys
 
 
 def test_what_the_doctor_found_is_marked(capsys):
-    console.checks([Check("torch", "broken", "no libtorch", "Install it."), Check("disk", "fine", "9 GiB")])
+    output.checks([HealthCheck("torch", "broken", "no libtorch", "Install it."), HealthCheck("disk", "fine", "9 GiB")])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["broken", "torch", "no", "libtorch", "Install", "it."]
     assert lines[1].startswith("fine")
@@ -182,7 +180,7 @@ def test_on_a_terminal_a_bar_shows_all_runs_and_those_under_way(steps, monkeypat
 
 
 def test_a_dry_run_says_what_is_to_do(steps, capsys):
-    console.dry_run(steps, 12345)
+    output.dry_run(steps, 12345)
     out = capsys.readouterr().out
     assert out.count("to do\n") == 4
     assert "12,345 trainable parameters; 4 of 4 runs to do. Results: results/compare-mlp-mnist5k-" in out
@@ -190,7 +188,7 @@ def test_a_dry_run_says_what_is_to_do(steps, capsys):
 
 def test_a_narrow_terminal_gets_a_wide_table_rather_than_half_of_one(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
-    console.table(
+    output.table(
         "", ("scheme", "accuracy"), [("xavier", "98.7 % [98.1, 99.0]"), ("a_word_of_more_than_twenty_letters", "1")], right=frozenset({1})
     )
     shown = capsys.readouterr().out

@@ -113,7 +113,7 @@ def test_a_reader_that_leaves_early_is_no_bug(tmp_path):
 
 
 def test_a_bug_of_ours_is_a_traceback_and_exit_code_1(tmp_path):
-    code = "from initbench.cli import app\napp.guide.listed = lambda kind: 1 / 0\napp.app(['list'])"
+    code = "from initbench.cli import app\napp.list.guide.listed = lambda kind: 1 / 0\napp.app(['list'])"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=dict(os.environ))
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr

@@ -1,4 +1,4 @@
-"""What `list`, `show` and `doctor` say."""
+"""What `list` and `show` say."""
 
 import pytest
 
@@ -16,7 +16,8 @@ def test_a_name_that_two_kinds_have_is_shown_for_both(monkeypatch):
     ("source", "name", "kind"),
     [
         ("from initbench.schemes import Layerwise\ndef build(): ...\n", "", "scheme"),
-        ("def build(shape, classes): ...\n", "", "model"),
+        ("from initbench import schemes\ndef build(): ...\n", "", "scheme"),
+        ("# not of initbench.schemes\ndef build(shape, classes): ...\n", "", "model"),
         ("class Net: ...\n", ":Net", "model"),
         ("def load(root): ...\n", "", "dataset"),
         ("def execute(jobs): ...\n", "", "engine"),
@@ -51,13 +52,6 @@ def test_an_example_uses_the_entry(kind, name, words):
     assert words in example
 
 
-def test_the_doctor_says_which_data_are_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(guide.provenance, "examine", lambda: ())
-    data, disk = guide.doctor(str(tmp_path))
-    assert data.found.startswith(f"mnist5k (data folder: {tmp_path}")
-    assert disk.what == "disk"
-
-
 def test_a_page_has_the_parts_of_a_docstring():
     entry = guide.catalog.find("scheme", "fixup")[0]
     page = guide.page(entry)
@@ -66,7 +60,7 @@ def test_a_page_has_the_parts_of_a_docstring():
     assert page.applies == "residual networks without norm and attention, such as `resnet:depth=8,norm=none`."
     assert page.needs.startswith("model hooks")
     assert page.source.startswith("Zhang, Dauphin & Ma 2019")
-    assert page.model == "resnet:depth=8,norm=none"
+    assert entry.example_model == "resnet:depth=8,norm=none"
 
 
 def test_a_page_without_labels_is_all_text():

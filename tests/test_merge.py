@@ -3,7 +3,6 @@
 import pytest
 from race_support import made_up, question
 
-from initbench import api
 from initbench.errors import ConfigError, StorageError
 from initbench.question import config_file, plan
 from initbench.question.config import Execution, TrainConfig
@@ -43,7 +42,7 @@ def test_seeds_of_two_machines_become_one_comparison(write, tmp_path):
     config = question("he", "xavier", seeds=4, **PLAIN).model_copy(update={"seeds": (4, 5, 6, 7)})
     two = write("two", config, kaiming=0.2)
     merged = merge([one, two], tmp_path / "both")
-    results = api.load_results(merged)
+    results = route.load_results(merged)
     assert len(results.results) == 16
     assert results.config.seeds == tuple(range(8))
     assert results.summary.headline.startswith("kaiming beats xavier by 30.0 points of test accuracy")
@@ -53,7 +52,7 @@ def test_seeds_of_two_machines_become_one_comparison(write, tmp_path):
 
 def test_schemes_of_two_machines_become_one_comparison(write, tmp_path):
     merged = merge([write("one", question("he", seeds=2, **PLAIN)), write("two", question("xavier", seeds=2, **PLAIN))], tmp_path / "both")
-    assert [str(scheme) for scheme in api.load_results(merged).config.schemes] == ["kaiming", "xavier"]
+    assert [str(scheme) for scheme in route.load_results(merged).config.schemes] == ["kaiming", "xavier"]
 
 
 def test_what_one_machine_failed_at_is_taken_from_the_other(write, tmp_path):
@@ -61,7 +60,7 @@ def test_what_one_machine_failed_at_is_taken_from_the_other(write, tmp_path):
     broken, whole = write("broken", config, status=RunStatus.FAILED), write("whole", config)
     for order in ([broken, whole], [whole, broken]):
         merged = merge(order, tmp_path / f"both-{order[0].name}")
-        assert {run.status for run in api.load_results(merged).results} == {RunStatus.COMPLETED}
+        assert {run.status for run in route.load_results(merged).results} == {RunStatus.COMPLETED}
 
 
 def test_different_questions_are_refused_with_every_key_that_differs(write, tmp_path):
@@ -143,13 +142,13 @@ def test_figures_agree_when_the_measured_interval_meets_the_published_range(low,
 def test_a_folder_is_compared_with_the_references_that_are_about_its_question(write):
     config = config_file.load_config("he2015_depth30")
     folder = write("he", config.model_copy(update={"seeds": (0, 1)}), kaiming=0.2, xavier=0.95)
-    lines = api.against_reference(folder, "reference")
+    lines = published.against(route.load_results(folder), "reference")
     assert [(line.figure.scheme, line.agreement) for line in lines] == [("kaiming", "agrees"), ("xavier", "agrees")]
-    assert api.against_reference(folder, "he2015_depth30_small") == lines
+    assert published.against(route.load_results(folder), "he2015_depth30_small") == lines
     with pytest.raises(ConfigError, match=r"train.steps is not given, there 0.*Use: initbench compare -c glorot2010_gradients"):
-        api.against_reference(folder, "glorot2010_gradients")
+        published.against(route.load_results(folder), "glorot2010_gradients")
     with pytest.raises(ConfigError, match=r"Unknown reference 'he2015_depht30'\. Did you mean"):
-        api.against_reference(folder, "he2015_depht30")
+        published.against(route.load_results(folder), "he2015_depht30")
     other = write("other", question("he", "xavier", seeds=2, **PLAIN))
     with pytest.raises(ConfigError, match="There are some for: initbench compare -c"):
-        api.against_reference(other, "reference")
+        published.against(route.load_results(other), "reference")

@@ -5,7 +5,6 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from initbench import api
 from initbench.cli.app import app
 from initbench.studies import published
 
@@ -129,11 +128,11 @@ def test_a_published_figure_that_does_not_come_out_fails_the_command(call, monke
         published.Line(title="t", source="s", figure=figure, here=0.1, n=8, agreement=agreement)
         for agreement in (published.Agreement.AGREES, published.Agreement.NOT_MEASURED, published.Agreement.DIFFERS)
     ]
-    monkeypatch.setattr(api, "against_reference", lambda folder, against: lines)
+    monkeypatch.setattr(published, "against", lambda results, name: lines)
     found = call("report", "out", "--against", "reference")
     assert found.exit_code == 4
     assert "1 of 3 figures of reference do not agree, first: share of seeds that train of kaiming." in found.stderr.replace("\n", " ")
-    monkeypatch.setattr(api, "against_reference", lambda folder, against: lines[:2])
+    monkeypatch.setattr(published, "against", lambda results, name: lines[:2])
     assert call("report", "out", "--against", "reference").exit_code == 0
 
 

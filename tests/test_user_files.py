@@ -1,6 +1,6 @@
 """What belongs to a user's file."""
 
-from initbench.question.user_files import digest, sources
+from initbench.question.user_files import digest, imports, sources
 
 
 def write(folder, **texts):
@@ -44,3 +44,8 @@ def test_the_digest_changes_with_any_of_the_files_and_with_nothing_else(tmp_path
     assert digest(tmp_path / "mine.py") == before
     write(tmp_path, first="x = 2\n")
     assert digest(tmp_path / "mine.py") != before
+
+
+def test_imports_are_full_names_and_a_comment_is_none(tmp_path):
+    write(tmp_path, mine="import os.path, torch as t\nfrom initbench import schemes\nfrom . import beside\n# initbench.models\n")
+    assert imports(tmp_path / "mine.py") == {"os.path", "torch", "initbench", "initbench.schemes"}

@@ -5,9 +5,11 @@ from typing import Annotated
 import typer
 
 from initbench import api
-from initbench.cli import output as console
+from initbench.cli import output
 from initbench.cli.options import Json, Model
 from initbench.errors import GateFailed
+
+EXAMPLE = "Example: initbench check-scheme ./mine.py"
 
 
 def check_scheme(
@@ -17,11 +19,11 @@ def check_scheme(
     as_json: Json = False,
 ) -> None:
     """Examine a scheme of your own: law, report, seeds, precision, refusal; exit code 4 when it owes something."""
-    found = api.check_scheme(scheme, model)
+    checks = api.check_scheme(scheme, model)
     if as_json:
-        console.document([{"what": check.what, "passed": check.passed, "found": check.found} for check in found])
+        output.document([{"what": check.what, "passed": check.passed, "found": check.found} for check in checks])
     else:
-        console.scheme_checks(found)
-    failed = [check.what for check in found if not check.passed]
+        output.scheme_checks(checks)
+    failed = [check.what for check in checks if not check.passed]
     if failed:
         raise GateFailed(f"'{scheme}' does not pass: {', '.join(failed)}.")

@@ -1,30 +1,23 @@
-"""What there is to choose from and what works here, for people: the content of `list`, `show` and `doctor`."""
+"""What there is to choose from and what works here, for people: the content of `list` and `show`."""
 
-import re
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from initbench.errors import ConfigError, unknown_name
-from initbench.question import catalog, config_file
+from initbench.errors import ConfigError, enumerated, unknown_name
+from initbench.question import catalog, config_file, user_files
 from initbench.question.config import parse_ref
-from initbench.question.data_folder import data_folder
-from initbench.results import provenance
-from initbench.results.provenance import Check
 
-KINDS: dict[str, catalog.Kind] = {folder: kind for kind, folder in catalog.FOLDERS.items()}
+FOLDERS: dict[str, catalog.Kind] = {convention.folder: kind for kind, convention in catalog.KINDS.items()}
 """The kinds of the catalogue by their plural."""
-LISTED = (*KINDS, "configs")
+LISTED = (*FOLDERS, "configs")
 """What `list` lists."""
 EXAMPLE_VALUES = {"str": "NAME", "float": "0.5"}
 """What stands for a required parameter in an example."""
 APPLIES, NEEDS = "Applies to:", "Needs:"
 """The labels in the docstring of a scheme."""
-ROOM_GIB = 1.0
-"""Less free disk space than this is worth a warning."""
 
 
-class Line(NamedTuple):
+class Listed(NamedTuple):
     """A line of `initbench list`."""
 
     name: str
@@ -33,11 +26,11 @@ class Line(NamedTuple):
     summary: str
 
 
-def listed(kind: str) -> tuple[Line, ...]:
-    """The names of a kind (`schemes`, `models`, `datasets`, `engines`, `configs`), without importing what they name."""
+def listed(kind: str) -> tuple[Listed, ...]:
+    """The names of a kind, one of `LISTED`, without importing what they name."""
     if kind == "configs":
-        return tuple(Line(name, "", (), config_file.headline(path)) for name, path in config_file.shipped().items())
-    return tuple(Line(entry.name, entry.family, tuple(sorted(entry.aliases)), entry.summary) for entry in catalog.entries(KINDS[kind]))
+        return tuple(Listed(name, "", (), config_file.headline(path)) for name, path in config_file.shipped().items())
+    return tuple(Listed(entry.name, entry.family, tuple(sorted(entry.aliases)), entry.summary) for entry in catalog.entries(FOLDERS[kind]))
 
 
 def shown(name: str) -> tuple[catalog.Entry | Path, ...]:
@@ -48,34 +41,38 @@ def shown(name: str) -> tuple[catalog.Entry | Path, ...]:
     short = parse_ref(name).name
     entries: list[catalog.Entry] = []
     why: ConfigError | None = None
-    for kind in KINDS.values():
+    for kind in catalog.KINDS:
         try:
             entries.append(catalog.find(kind, short)[0])
         except ConfigError as error:
             why = error
-    found: list[catalog.Entry | Path] = [*_own(short, entries)]
-    found += [path for config, path in config_file.shipped().items() if config == short]
-    if not found and why is not None and (".py" in short or ":" in short):
-        raise why
-    if not found:
+    if entries and catalog.user_file(entries[0].kind, short) is not None:
+        entries = [_own(short, entries)]
+    configs = [path for config, path in config_file.shipped().items() if config == short]
+    if not entries and not configs:
+        if why is not None and (".py" in short or ":" in short):
+            raise why
         names = [line.name for kind in LISTED for line in listed(kind)]
         raise unknown_name("name", name, names, "See: initbench list")
-    return tuple(found)
+    return (*entries, *configs)
 
 
-def _own(name: str, entries: list[catalog.Entry]) -> list[catalog.Entry]:
-    """Of what a user's file could be, what it is, by the functions that it defines and what it imports; others pass."""
-    if not entries or catalog.user_file(entries[0].kind, name) is None:
-        return entries
-    entries = [entry for entry in entries if entry.defined]
-    if not entries:
+def _own(name: str, entries: list[catalog.Entry]) -> catalog.Entry:
+    """Of what a user's file could be, what it is: by the function that it defines, the room of initbench that it imports, else a model.
+
+    Raises: ConfigError when it defines nothing that could be meant.
+    """
+    defined = [entry for entry in entries if entry.defined]
+    if not defined:
+        functions = list(dict.fromkeys(convention.function for convention in catalog.KINDS.values()))
         raise ConfigError(
-            f"'{name}' is no scheme, model, dataset or engine: a file defines build, load or execute, or name what it defines."
+            f"'{name}' is no {enumerated([*catalog.KINDS], 'or')}: a file defines {enumerated(functions, 'or')}, or name what it defines."
         )
-    asked = {entry.function: entry.kind for entry in entries if entry.function in {"load", "execute"}}
-    schemes = "initbench.schemes" in entries[0].path.read_text(encoding="utf-8")
-    kind = asked.get(entries[0].function, "scheme" if schemes else "model")
-    return [entry for entry in entries if entry.kind == kind] or entries[:1]
+    by_function = [entry for entry in defined if entry.function == catalog.KINDS[entry.kind].function] or defined
+    imported = user_files.imports(by_function[0].path)
+    by_import = [entry for entry in by_function if f"initbench.{catalog.KINDS[entry.kind].folder}" in imported]
+    models = [entry for entry in by_function if entry.kind == "model"]
+    return (by_import or models or by_function)[0]
 
 
 class Page(NamedTuple):
@@ -86,18 +83,15 @@ class Page(NamedTuple):
     applies: str
     needs: str
     source: str
-    model: str
 
 
 def page(entry: catalog.Entry) -> Page:
-    """The parts of an entry's docstring, and a shipped model that a scheme applies to: the first that `Applies to` names."""
+    """The parts of an entry's docstring."""
     paragraphs = [_flowing(part) for part in entry.doc.strip().split("\n\n")]
     told = next((part for part in paragraphs if part.startswith(APPLIES)), "")
     applies, _, needs = told.removeprefix(APPLIES).partition(NEEDS)
     formula = tuple(part for part in paragraphs[1:] if part != told and not part.startswith("Source:"))
-    models = {model.name for model in catalog.entries("model")}
-    named = (ref for ref in re.findall(r"`([^`]+)`", applies) if ref.partition(":")[0] in models)
-    return Page(entry.summary, formula, applies.strip(), needs.strip(), entry.source, next(named, "mlp"))
+    return Page(entry.summary, formula, applies.strip(), needs.strip(), entry.source)
 
 
 def _flowing(paragraph: str) -> str:
@@ -108,19 +102,18 @@ def _flowing(paragraph: str) -> str:
 
 def setting(entry: catalog.Entry) -> str:
     """The name with a value for every parameter that has no default, such as `constant:value=0.5`."""
-    needed = [f"{found.name}={EXAMPLE_VALUES.get(found.annotation, 1)}" for found in entry.parameters if found.required]
+    needed = [f"{parameter.name}={EXAMPLE_VALUES.get(parameter.annotation, 1)}" for parameter in entry.parameters if parameter.required]
     return f"{entry.name}:{','.join(needed)}" if needed else entry.name
 
 
 def example(entry: catalog.Entry) -> str:
     """Two lines of Python that use an entry, to be pasted."""
-    name = setting(entry)
+    name, model = setting(entry), entry.example_model
     if entry.kind != "scheme":
         return f'from initbench import compare\nprint(compare(["xavier", "kaiming"], {entry.kind}="{name}").summary.headline)'
-    told = page(entry)
-    if "data" in told.needs or "example batch" in told.needs:
-        return f'from initbench import run\nprint(run("{name}", model="{told.model}", steps=10).results[0].init)'
-    return f'from initbench import build_model, init_network\nprint(init_network(build_model("{told.model}"), "{name}", seed=0))'
+    if entry.needs_batch:
+        return f'from initbench import run\nprint(run("{name}", model="{model}", steps=10).results[0].init)'
+    return f'from initbench import build_model, init_network\nprint(init_network(build_model("{model}"), "{name}", seed=0))'
 
 
 def command(entry: catalog.Entry) -> str:
@@ -128,16 +121,4 @@ def command(entry: catalog.Entry) -> str:
     name = setting(entry)
     if entry.kind != "scheme":
         return f"initbench compare xavier kaiming --{entry.kind} {name}"
-    model = page(entry).model
-    return f"initbench run {name}" + (f" --model {model}" if model != "mlp" else "")
-
-
-def doctor(data_dir: str | None = None) -> tuple[Check, ...]:
-    """What is installed, what works, which data are there, and how much room is left."""
-    from initbench.data import manage
-
-    root = data_folder(data_dir)
-    there = ", ".join(status.name for status in manage.list_data(root) if status.there)
-    free = shutil.disk_usage(Path.cwd()).free / 2**30
-    disk = Check("disk", "fine" if free > ROOM_GIB else "limited", f"{free:.1f} GiB free here", "" if free > ROOM_GIB else "Make room.")
-    return (*provenance.examine(), Check("data", "fine", f"{there} (data folder: {root})"), disk)
+    return f"initbench run {name}" + (f" --model {entry.example_model}" if entry.example_model != catalog.USUAL_MODEL else "")

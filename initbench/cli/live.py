@@ -31,16 +31,16 @@ class RunScreen:
         self.finished_runs = 0
         self.bars: _Bars | None = None
 
-    def planned(self, steps: Plan) -> None:
+    def planned(self, plan: Plan) -> None:
         """Says what will be done."""
         self.close()
         self.finished_runs = 0
-        self.labels = {name: describe(job, steps.config) for name, job in steps.missing}
+        self.labels = {name: describe(job, plan.config) for name, job in plan.missing}
         if self.quiet:
             return
-        before = f", {len(steps.done)} done before" if steps.done else ""
+        before = f", {len(plan.done)} done before" if plan.done else ""
         runs = count_text(len(self.labels), "run") if self.labels else "Nothing to run"
-        self.console.print(escape(f"{runs}: {question_text(steps)}{before}."))
+        self.console.print(escape(f"{runs}: {question_text(plan)}{before}."))
         if self.live and self.labels:
             self.bars = _Bars(self.console, self.labels)
 

@@ -1,14 +1,25 @@
-"""The words of the command line: every option is the same word, with the same help and completion, in every command."""
+"""The words of the command line: every option is the same word, with the same help and completion, in every command.
 
+Options that several commands share are groups, the dataclasses below: a command takes a group as one parameter, and `flat`
+gives typer the options in it.
+"""
+
+import inspect
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
 from textwrap import shorten
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from initbench.cli.guide import LISTED
+from initbench.errors import enumerated
 from initbench.question import catalog, config_file, families
-from initbench.question.catalog import FOLDERS, Kind
+from initbench.question.catalog import KINDS, Kind
+from initbench.question.config import Execution, ExperimentConfig
+from initbench.question.request import configure, options
 from initbench.statistics.metrics import metrics
 
 BRIEF = 60
@@ -21,10 +32,10 @@ def _names(*kinds: Kind) -> Callable[[str], list[tuple[str, str]]]:
     """Completes the names and aliases of the catalogue, without importing what they name."""
 
     def complete(incomplete: str) -> list[tuple[str, str]]:
-        found = [
+        names = [
             (name, _brief(entry.summary)) for kind in kinds for entry in catalog.entries(kind) for name in (entry.name, *entry.aliases)
         ]
-        return [pair for pair in found if pair[0].startswith(incomplete)]
+        return [pair for pair in names if pair[0].startswith(incomplete)]
 
     return complete
 
@@ -47,7 +58,7 @@ def _configs(incomplete: str) -> list[str]:
 
 
 def _kinds(incomplete: str) -> list[str]:
-    return [kind for kind in (*FOLDERS.values(), "configs") if kind.startswith(incomplete)]
+    return [kind for kind in LISTED if kind.startswith(incomplete)]
 
 
 def _metrics(incomplete: str) -> list[str]:
@@ -55,7 +66,7 @@ def _metrics(incomplete: str) -> list[str]:
 
 
 def _everything(incomplete: str) -> list[str]:
-    names = [name for name, _ in _names("scheme", "model", "dataset", "engine")(incomplete)]
+    names = [name for name, _ in _names(*KINDS)(incomplete)]
     return names + _configs(incomplete)
 
 
@@ -189,11 +200,105 @@ Asked = Annotated[
     str | None,
     typer.Argument(metavar="CONFIG|MODEL", help="A config, or a model such as ./mine.py:Net or mlp:depth=10.", autocompletion=_everything),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A scheme, model, dataset, engine or config.", autocompletion=_everything)]
-ListedKind = Annotated[
-    str | None, typer.Argument(metavar="KIND", help="schemes, models, datasets, engines or configs.", autocompletion=_kinds)
-]
+Name = Annotated[str, typer.Argument(metavar="NAME", help=f"A {enumerated([*KINDS, 'config'], 'or')}.", autocompletion=_everything)]
+ListedKind = Annotated[str | None, typer.Argument(metavar="KIND", help=f"{enumerated(LISTED, 'or')}.", autocompletion=_kinds)]
 Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Datasets, such as mnist.", autocompletion=_names("dataset"))]
 AnyNames = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Datasets. Default: all.", autocompletion=_names("dataset"))]
 Source = Annotated[str, typer.Argument(metavar="FILE", help="A config file, or the name of a shipped one.", autocompletion=_configs)]
 Sources = Annotated[list[str], typer.Argument(metavar="FILE", help="Config files, or names of shipped ones.", autocompletion=_configs)]
+
+
+@dataclass(frozen=True)
+class ExperimentOptions:
+    """What is asked about: a config and what replaces values in it."""
+
+    config: Config = None
+    settings: Settings = None
+    model: Model = None
+    dataset: Dataset = None
+
+    def question(self, command: str, schemes: list[str] | None, data_dir: str | None, **more: Any) -> ExperimentConfig:
+        """The question of a command; `more` as `options` takes it. Raises: ConfigError with every problem at once."""
+        words = asdict(self) | more
+        config, settings = words.pop("config"), words.pop("settings")
+        asked = options(schemes or None, **words, dashes="--")
+        return configure(command, config, settings=settings or (), asked=asked, data_dir=data_dir)
+
+
+@dataclass(frozen=True)
+class TrainingOptions(ExperimentOptions):
+    """What is asked about, and how long which seeds are trained."""
+
+    seeds: Seeds = None
+    epochs: Epochs = None
+    steps: Steps = None
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """What the verdicts are about."""
+
+    reference: Reference = None
+    metric: MetricName = None
+    target: Target = None
+    margin: Margin = None
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Who trains, and how many runs at once."""
+
+    device: Device = "auto"
+    engine: Engine = "auto"
+    jobs: Jobs = None
+
+    @property
+    def execution(self) -> Execution:
+        """These options as the means of a plan; what the command has no option for is the default."""
+        return Execution(**{name: getattr(self, name) for name in Execution.model_fields if hasattr(self, name)})
+
+
+@dataclass(frozen=True)
+class RunOptions(WorkerOptions):
+    """How runs of a results folder are carried out."""
+
+    data_dir: DataDir = None
+    dry_run: DryRun = False
+
+
+@dataclass(frozen=True)
+class ExecutionOptions(RunOptions):
+    """How runs are carried out, and where the results go."""
+
+    output: Out = None
+    fresh: Fresh = False
+
+
+@dataclass(frozen=True)
+class DisplayOptions:
+    """What is printed."""
+
+    as_json: Json = False
+    quiet: Quiet = False
+    verbose: Verbose = False
+
+
+def flat(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose groups of options are parameters of their own, as typer reads them."""
+    own = inspect.signature(command).parameters.values()
+    groups: dict[str, Any] = {parameter.name: parameter.annotation for parameter in own if is_dataclass(parameter.annotation)}
+    parameters: list[inspect.Parameter] = []
+    for parameter in own:
+        within = fields(groups[parameter.name]) if parameter.name in groups else ()
+        parameters += [parameter.replace(name=option.name, default=option.default, annotation=option.type) for option in within] or [
+            parameter
+        ]
+
+    @wraps(command)
+    def flattened(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{option.name: given.pop(option.name) for option in fields(group)})
+        command(**given)
+
+    flattened.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return flattened

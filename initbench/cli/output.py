@@ -14,17 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from initbench.cli.columns import fit
-from initbench.cli.guide import Line as Listed
-from initbench.cli.guide import Page
+from initbench.cli.guide import Listed, Page
 from initbench.question.catalog import Entry
 from initbench.question.plan import changes
-from initbench.results.provenance import Check
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
 from initbench.studies.published import Line
 from initbench.studies.study import Plan
 
 if TYPE_CHECKING:
+    from initbench.cli.doctor import HealthCheck
     from initbench.data.manage import DataStatus
     from initbench.init.checks import SchemeCheck
 
@@ -110,7 +109,7 @@ def listing(title: str, lines: Iterable[Listed]) -> None:
     for line in lines:
         by_family.setdefault(line.family, []).append(line)
     console = Console(highlight=False)
-    width = max((len(line.name) for found in by_family.values() for line in found), default=0)
+    width = max((len(line.name) for group in by_family.values() for line in group), default=0)
     console.print(f"[bold]{title}[/bold]" + ("" if by_family else "  (none)"))
     for family in sorted(by_family):
         if family:
@@ -125,20 +124,20 @@ def listing(title: str, lines: Iterable[Listed]) -> None:
     console.print()
 
 
-def checks(found: Iterable[Check]) -> None:
+def checks(results: Iterable[HealthCheck]) -> None:
     """What `doctor` found, with what to do where something does not work."""
     console = Console(highlight=False)
     marks = {"fine": "[green]fine[/green]", "limited": "[yellow]limited[/yellow]", "broken": "[red]broken[/red]"}
     drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for check in found:
+    for check in results:
         drawn.add_row(marks[check.state], check.what, escape(" ".join(part for part in (check.found, check.remedy) if part)))
     console.print(drawn)
 
 
-def data_files(found: Iterable[DataStatus]) -> None:
+def data_files(statuses: Iterable[DataStatus]) -> None:
     """The datasets and their files."""
     columns = ("dataset", "state", "training", "test", "shape", "classes", "digest")
-    table("", columns, [_data_row(status) for status in found], right=frozenset({2, 3}))
+    table("", columns, [_data_row(status) for status in statuses], right=frozenset({2, 3}))
 
 
 def _data_row(status: DataStatus) -> tuple[str, ...]:
@@ -163,19 +162,19 @@ def download(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
-def dry_run(steps: Plan, parameters: int) -> None:
+def dry_run(plan: Plan, parameters: int) -> None:
     """What would be run, and what is done already."""
-    missing = {name for name, _ in steps.missing}
+    missing = {name for name, _ in plan.missing}
     rows: list[tuple[str, ...]] = [
-        (name, str(job.scheme), str(job.seed), ", ".join(changes(job, steps.config)), "to do" if name in missing else "done")
-        for name, job in steps.jobs
+        (name, str(job.scheme), str(job.seed), ", ".join(changes(job, plan.config)), "to do" if name in missing else "done")
+        for name, job in plan.jobs
     ]
     columns: tuple[str, ...] = ("job", "scheme", "seed", "with", "state")
     if not any(row[3] for row in rows):
         rows, columns = [(*row[:3], row[4]) for row in rows], (*columns[:3], columns[4])
-    table(question_text(steps), columns, rows, right=frozenset({2}))
-    more = " What they show decides on further ones." if steps.config.tune is not None else ""
-    sentence(f"{parameters:,} trainable parameters; {len(missing)} of {count_text(len(rows), 'run')} to do.{more} Results: {steps.folder}")
+    table(question_text(plan), columns, rows, right=frozenset({2}))
+    more = " What they show decides on further ones." if plan.config.tune is not None else ""
+    sentence(f"{parameters:,} trainable parameters; {len(missing)} of {count_text(len(rows), 'run')} to do.{more} Results: {plan.folder}")
 
 
 def outcome(summary: Summary, *, quiet: bool) -> None:
@@ -192,10 +191,10 @@ def outcome(summary: Summary, *, quiet: bool) -> None:
         hint(note)
 
 
-def published(found: Iterable[Line]) -> None:
+def published(figures: Iterable[Line]) -> None:
     """Published figures beside the measured ones, a table a source."""
     by_title: dict[str, list[Line]] = {}
-    for line in found:
+    for line in figures:
         by_title.setdefault(f"{line.title} ({line.source})", []).append(line)
     for title, lines in by_title.items():
         columns = ("figure", "scheme", "published", "accepted", "here", "n", "verdict")
@@ -215,19 +214,19 @@ def layers(summary: Summary, results: Sequence[RunResult]) -> None:
     """A table of layers for each scheme: signal, gradient and weights before the first step."""
     from initbench.report import tables
 
-    for found in summary.schemes:
-        runs = [run for run in results if str(run.job.scheme) == found.scheme and run.layers]
+    for scheme in summary.schemes:
+        runs = [run for run in results if str(run.job.scheme) == scheme.scheme and run.layers]
         if runs:
-            drawn = tables.layer_table(runs, found.signal_lost_at)
-            table(f"{found.scheme}, before the first step", drawn.columns, drawn.rows, right=drawn.right)
+            drawn = tables.layer_table(runs, scheme.signal_lost_at)
+            table(f"{scheme.scheme}, before the first step", drawn.columns, drawn.rows, right=drawn.right)
             text("")
 
 
-def scheme_checks(found: Iterable[SchemeCheck]) -> None:
+def scheme_checks(results: Iterable[SchemeCheck]) -> None:
     """What a scheme owes, a line each."""
     marks = {True: "[green]passed[/green]", False: "[red]failed[/red]"}
     drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for check in found:
+    for check in results:
         drawn.add_row(marks[check.passed], check.what, escape(check.found))
     Console(highlight=False).print(drawn)
 
@@ -262,9 +261,9 @@ def entry_page(entry: Entry, page: Page, command: str, example: str) -> None:
     console.print(f"\n[bold]In Python[/bold]\n{escape(example)}", soft_wrap=True)
 
 
-def question_text(steps: Plan) -> str:
+def question_text(plan: Plan) -> str:
     """What is asked, in words: `3 schemes x 8 seeds with mlp on mnist5k`."""
-    config = steps.config
+    config = plan.config
     return f"{count_text(len(config.schemes), 'scheme')} x {count_text(len(config.seeds), 'seed')} with {config.model} on {config.dataset}"
 
 

@@ -6,38 +6,33 @@ from typing import Annotated, Any
 
 import typer
 
-from initbench import api
-from initbench.cli import output as console
+from initbench.cli import output
 from initbench.cli.options import (
     OUTPUT,
     WHAT,
-    Config,
     DataDir,
-    Dataset,
     Device,
+    DisplayOptions,
+    ExperimentOptions,
     Fresh,
     Jobs,
-    Json,
     Method,
-    Model,
     Out,
-    Quiet,
     Schemes,
     Seeds,
-    Settings,
-    Verbose,
+    flat,
 )
+from initbench.cli.running import FAILED_RUNS
 from initbench.errors import ConfigError
 from initbench.probing import run as probing
 from initbench.question.config import ExperimentConfig
+from initbench.question.families import all_schemes
 from initbench.results.probe_record import ProbeRun
 from initbench.results.record import RunStatus
 
-FAILED = 3
-"""The exit code where some schemes failed and others did not."""
+EXAMPLE = "Example: initbench probe kaiming xavier --model mlp:depth=30"
 MOST_TABLES = 2
 """With more schemes than this their layers are shown only when asked for."""
-
 WIDE = 130
 """Columns of a terminal on which the whole table of layers fits."""
 
@@ -71,14 +66,12 @@ Train = Annotated[
 ]
 
 
+@flat
 def probe(
     *,
     schemes: Schemes = None,
     method: Method = None,
-    config: Config = None,
-    settings: Settings = None,
-    model: Model = None,
-    dataset: Dataset = None,
+    experiment: ExperimentOptions,
     given: Input = None,
     batch: Batch = None,
     classes: Classes = None,
@@ -93,57 +86,45 @@ def probe(
     data_dir: DataDir = None,
     out: Out = None,
     fresh: Fresh = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    display: DisplayOptions,
 ) -> None:
     """Follow the signal through an untrained network, layer by layer, and say which scheme keeps it."""
-    _refuse_contradictions(schemes, method, every=every, as_is=as_is, checkpoint=checkpoint, given=given, dataset=dataset)
-    if train and not map_:
-        raise ConfigError("--train is for maps: write --map sigma_w,sigma_b --train. To train with a scheme use: initbench run")
-    names = [*(schemes or ()), *(method or ())] or (_all() if every else None if config else list(probing.PANEL))
-    asked = api.options(names, model=model, dataset=dataset, seeds=seeds, dashes="--")
-    experiment = api.configure("probe", config, settings=settings or (), asked=asked, data_dir=data_dir)
-    if map_:
-        _draw_map(experiment, map_, train=train, device=device, data_dir=data_dir, out=out, fresh=fresh, as_json=as_json, quiet=quiet)
-        return
-    question = probing.ask(experiment, given=given, batch=batch, classes=classes, checkpoint=checkpoint, as_is=as_is)
-    told = None if quiet else _line if verbose else None
-    answer = probing.carry_out(question, device=device, jobs=jobs, data_dir=data_dir, told=told)
-    answer = probing.write(answer, out, fresh=fresh)
-    _show(answer, as_json=as_json, quiet=quiet, verbose=verbose)
-    if any(run.status is RunStatus.FAILED for run in answer.runs):
-        raise typer.Exit(FAILED)
-
-
-def _refuse_contradictions(
-    schemes: Any, method: Any, *, every: bool, as_is: bool, checkpoint: str | None, given: Any, dataset: Any
-) -> None:
-    named = schemes or method
+    named = [*(schemes or ()), *(method or ())]
     if named and every:
         raise ConfigError("--all takes every scheme; name none beside it.")
     if (named or every) and (as_is or checkpoint):
         raise ConfigError("--as-is and --checkpoint look at the weights as they are; name no scheme beside them.")
-    if given and dataset:
+    if given and experiment.dataset:
         raise ConfigError("Give --input or --dataset, not both.")
+    if train and not map_:
+        raise ConfigError("--train is for maps: write --map sigma_w,sigma_b --train. To train with a scheme use: initbench run")
+    if not named and every:
+        named = [str(scheme) for scheme in all_schemes()]
+    elif not named and not experiment.config:
+        named = [*probing.PANEL]
+    config = experiment.question("probe", named, data_dir, seeds=seeds)
+    if map_:
+        _draw_map(config, map_, display, train=train, device=device, data_dir=data_dir, out=out, fresh=fresh)
+        return
+    question = probing.ask(config, given=given, batch=batch, classes=classes, checkpoint=checkpoint, as_is=as_is)
+    told = _tell_run if display.verbose and not display.quiet else None
+    answer = probing.carry_out(question, device=device, jobs=jobs, data_dir=data_dir, told=told)
+    answer = probing.write(answer, out, fresh=fresh)
+    _show(answer, display)
+    if any(run.status is RunStatus.FAILED for run in answer.runs):
+        raise typer.Exit(FAILED_RUNS)
 
 
-def _all() -> list[str]:
-    from initbench.question.families import all_schemes
-
-    return [str(scheme) for scheme in all_schemes()]
-
-
-def _line(run: ProbeRun) -> None:
+def _tell_run(run: ProbeRun) -> None:
     ended = f"{run.status}: {run.reason}" if run.reason else f"{run.seconds:.2f} s"
-    console.hint(f"{run.scheme}, seed {run.seed}: {ended}")
+    output.hint(f"{run.scheme}, seed {run.seed}: {ended}")
 
 
-def _show(answer: probing.Probe, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+def _show(answer: probing.Probe, display: DisplayOptions) -> None:
     from initbench.probing import tables as signal_tables
 
-    if as_json:
-        console.document(
+    if display.as_json:
+        output.document(
             {
                 "folder": str(answer.folder),
                 "best": answer.best,
@@ -155,32 +136,32 @@ def _show(answer: probing.Probe, *, as_json: bool, quiet: bool, verbose: bool) -
     for run in answer.runs[:1]:
         if run.laws:
             drawn = signal_tables.law_table(run)
-            console.table(drawn.title, drawn.columns, drawn.rows)
-            console.text("")
+            output.table(drawn.title, drawn.columns, drawn.rows)
+            output.text("")
     shown = [each for each in answer.schemes if each.layers]
-    for each in shown if verbose or len(shown) <= MOST_TABLES else ():
+    for each in shown if display.verbose or len(shown) <= MOST_TABLES else ():
         drawn = signal_tables.layer_table(each, most=signal_tables.SHOWN_ROWS, narrow=shutil.get_terminal_size().columns < WIDE)
-        console.table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
-        console.text("")
+        output.table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
+        output.text("")
     drawn = signal_tables.scheme_table(answer.schemes)
-    console.table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
-    console.text("")
+    output.table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
+    output.text("")
     for line in signal_tables.verdict_lines(answer.schemes):
-        console.text(line)
-    if not quiet:
+        output.text(line)
+    if not display.quiet:
         for note in signal_tables.notes(answer.schemes, answer.runs):
-            console.hint(note + ".")
-        console.hint(f"Results: {answer.folder}. Open {answer.folder / 'report.html' if answer.folder else Path('report.html')}")
+            output.hint(note + ".")
+        output.hint(f"Results: {answer.folder}. Open {answer.folder / 'report.html' if answer.folder else Path('report.html')}")
 
 
-def _draw_map(experiment: ExperimentConfig, axes: str, *, train: bool, as_json: bool, quiet: bool, **means: Any) -> None:
-    from initbench.probing import map_run as mapping
+def _draw_map(config: ExperimentConfig, axes: str, display: DisplayOptions, **how: Any) -> None:
+    from initbench.probing import map_run
 
-    found = mapping.draw_map(experiment, axes, train=train, **means)
-    if as_json:
-        console.document(found.document())
+    answer = map_run.draw_map(config, axes, **how)
+    if display.as_json:
+        output.document(answer.document())
         return
-    for line in found.sentences:
-        console.text(line)
-    if not quiet and found.folder is not None:
-        console.hint(f"Results: {found.folder}. Open {found.folder / 'report.html'}")
+    for line in answer.sentences:
+        output.text(line)
+    if not display.quiet and answer.folder is not None:
+        output.hint(f"Results: {answer.folder}. Open {answer.folder / 'report.html'}")

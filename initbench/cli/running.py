@@ -1,13 +1,17 @@
 """What commands that train have in common: run a plan, show what it gave, leave in order when stopped."""
 
+from typing import Any
+
 import typer
 
-from initbench import api
-from initbench.cli import output as console
+from initbench.cli import output
 from initbench.cli.live import run_screen
+from initbench.cli.options import DisplayOptions
 from initbench.cli.stopping import StopRequest, stoppable
 from initbench.cli.timing import TimingWatch
 from initbench.results.record import RunStatus
+from initbench.studies import study
+from initbench.studies.study import Plan, Results
 
 FAILED_RUNS = 3
 """The exit code of a command that finished with failed runs among its results."""
@@ -15,57 +19,79 @@ SIGNAL_BASE = 128
 """Exit codes of a command stopped by a signal begin here."""
 
 
-def carry_out(steps: api.Plan, *, dry_run: bool, as_json: bool, quiet: bool, verbose: bool, profile: bool = False) -> None:
+def carry_out(plan: Plan, display: DisplayOptions, *, dry_run: bool, profile: bool = False) -> None:
     """Runs a plan and shows what it gave; with `dry_run` only says what would be done. Leaves with 3 when runs failed.
 
     With `profile`, where the time went comes last, on stderr.
     """
     if dry_run:
-        parameters = api.parameters_of(steps)
-        if as_json:
-            jobs = [{"job_id": name, "scheme": str(job.scheme), "seed": job.seed} for name, job in steps.jobs]
-            missing = [name for name, _ in steps.missing]
-            console.document({"folder": str(steps.folder), "parameters": parameters, "jobs": jobs, "missing": missing})
-        else:
-            console.dry_run(steps, parameters)
+        _show_plan(plan, as_json=display.as_json)
         return
     timing = TimingWatch()
-    results = run_plan(steps, quiet=quiet, verbose=verbose, timing=timing)
-    show(results, as_json=as_json, quiet=quiet, layers=verbose or steps.command == "run")
+    results = run_plan(plan, quiet=display.quiet, verbose=display.verbose, timing=timing)
+    show_results(results, display, layers=display.verbose or plan.command == "run")
     if profile:
-        console.say("\n".join(timing.lines()))
+        output.say("\n".join(timing.lines()))
     failed = [result for result in results.results if result.status is RunStatus.FAILED]
     if failed:
-        console.warn(f"{len(failed)} of {len(results.results)} runs failed. Try them again with: initbench resume {results.folder}")
+        output.warn(f"{len(failed)} of {len(results.results)} runs failed. Try them again with: initbench resume {results.folder}")
         raise typer.Exit(FAILED_RUNS)
 
 
-def show(results: api.Results, *, as_json: bool, quiet: bool, layers: bool = False) -> None:
-    """Prints the answer: tables and verdict, or one JSON document."""
+def _show_plan(plan: Plan, *, as_json: bool) -> None:
+    """Says what would be done, and how many trainable parameters the model has, which is built for that."""
+    from initbench.training.job import check
+
+    parameters = check(plan.jobs[0][1], device="cpu", data_dir=plan.execution.data_dir)
     if as_json:
-        console.document(api.document(results))
+        jobs = [{"job_id": name, "scheme": str(job.scheme), "seed": job.seed} for name, job in plan.jobs]
+        missing = [name for name, _ in plan.missing]
+        output.document({"folder": str(plan.folder), "parameters": parameters, "jobs": jobs, "missing": missing})
+    else:
+        output.dry_run(plan, parameters)
+
+
+def show_results(results: Results, display: DisplayOptions, *, layers: bool = False) -> None:
+    """Prints the answer: tables and verdict, or one JSON document."""
+    if display.as_json:
+        output.document(document(results))
     else:
         if layers:
-            console.layers(results.summary, results.results)
-        console.outcome(results.summary, quiet=quiet)
+            output.layers(results.summary, results.results)
+        output.outcome(results.summary, quiet=display.quiet)
     if results.missing:
         planned = results.missing + len(results.results)
-        console.warn(f"{results.missing} of {planned} runs are not there yet. Go on with: initbench resume {results.folder}")
+        output.warn(f"{results.missing} of {planned} runs are not there yet. Go on with: initbench resume {results.folder}")
     for doubt in results.doubts:
-        console.warn(doubt)
-    if not quiet:
-        console.hint(f"Results: {results.folder}. Open {results.folder / 'report.html'}")
+        output.warn(doubt)
+    if not display.quiet:
+        output.hint(f"Results: {results.folder}. Open {results.folder / 'report.html'}")
 
 
-def run_plan(steps: api.Plan, *, quiet: bool, verbose: bool, timing: TimingWatch | None = None) -> api.Results:
+def document(results: Results) -> dict[str, Any]:
+    """The results as one JSON document: the folder, how each run ended, the summary."""
+    runs = [
+        {
+            "job_id": result.job_id,
+            "scheme": str(result.job.scheme),
+            "seed": result.job.seed,
+            "status": result.status,
+            "reason": result.reason,
+        }
+        for result in results.results
+    ]
+    return {"folder": str(results.folder), "runs": runs, "summary": results.summary.model_dump(mode="json")}
+
+
+def run_plan(plan: Plan, *, quiet: bool, verbose: bool, timing: TimingWatch | None = None) -> Results:
     """Carries out a plan; when the user stops it, says what is saved and how to go on."""
     try:
         with run_screen(quiet=quiet, verbose=verbose) as screen, stoppable(timing.over(screen) if timing else screen) as watch:
-            return api.carry_out(steps, watch)
+            return study.carry_out(plan, watch)
     except StopRequest as stop:
-        now = api.as_it_stands(steps)
+        now = study.as_it_stands(plan)
         if now.done:
-            console.say(f"Stopped. {len(now.done)} of {len(now.jobs)} runs are saved. Go on with: initbench resume {steps.folder}")
+            output.say(f"Stopped. {len(now.done)} of {len(now.jobs)} runs are saved. Go on with: initbench resume {plan.folder}")
         else:
-            console.say("Stopped before a run was finished; nothing is saved.")
+            output.say("Stopped before a run was finished; nothing is saved.")
         raise typer.Exit(SIGNAL_BASE + stop.number) from None

@@ -1,8 +1,15 @@
-"""The smoke benchmark: what it runs, and what it demands."""
+"""The command `smoke`: what the smoke benchmark runs, and what it demands."""
 
-from initbench.api import Plan, Results, configure, make_plan
+from initbench.cli import output
+from initbench.cli.options import DisplayOptions, Out, WorkerOptions, flat
+from initbench.cli.running import document, run_plan
+from initbench.errors import GateFailed
 from initbench.question.config import Execution, View
+from initbench.question.request import configure
 from initbench.results.record import RunStatus
+from initbench.studies.study import Plan, Results, make_plan
+
+EXAMPLE = "Example: initbench smoke --json"
 
 GATE_SCHEME = "kaiming"
 """The scheme that `smoke` watches: the only one of its config that keeps the signal through twenty ReLU layers."""
@@ -12,19 +19,35 @@ GATE_MARGIN = 0.30
 """How far it must be above every other scheme: xavier was at 0.14 to 0.23, normal diverges."""
 
 
+@flat
+def smoke(*, workers: WorkerOptions, out: Out = None, display: DisplayOptions) -> None:
+    """Check in seconds that initialization does what it must: a gate for CI, exit code 4 when it does not."""
+    plan = smoke_plan(workers.execution.model_copy(update={"output": out}))
+    results = run_plan(plan, quiet=display.quiet, verbose=display.verbose)
+    missed = missed_gates(results)
+    if display.as_json:
+        output.document({**document(results), "missed": missed})
+    elif not display.quiet:
+        output.outcome(results.summary, quiet=False)
+    if missed:
+        raise GateFailed("\n".join(missed))
+    if not display.quiet:
+        output.say("The smoke benchmark passed.")
+
+
 def smoke_plan(execution: Execution = Execution()) -> Plan:
     """The runs of the smoke benchmark: the shipped config `smoke`, always anew, since it is the code that is tested."""
     return make_plan("smoke", configure("smoke", "smoke"), execution.model_copy(update={"fresh": True}), View(reference=GATE_SCHEME))
 
 
-def missed_gates(outcome: Results) -> list[str]:
+def missed_gates(results: Results) -> list[str]:
     """What the smoke benchmark demands and did not find, a sentence each."""
     missed = [
         f"{result.job.scheme}, seed {result.job.seed}, failed: {result.reason}"
-        for result in outcome.results
+        for result in results.results
         if result.status is RunStatus.FAILED
     ]
-    accuracy = {str(scheme): _mean_accuracy(outcome, str(scheme)) for scheme in outcome.config.schemes}
+    accuracy = {str(scheme): _mean_accuracy(results, str(scheme)) for scheme in results.config.schemes}
     reached = accuracy.pop(GATE_SCHEME)
     if reached < GATE_ACCURACY:
         missed.append(f"{GATE_SCHEME} reaches a mean test accuracy of {reached:.1%}; it must reach {GATE_ACCURACY:.0%}.")
@@ -36,8 +59,8 @@ def missed_gates(outcome: Results) -> list[str]:
     return missed
 
 
-def _mean_accuracy(outcome: Results, scheme: str) -> float:
+def _mean_accuracy(results: Results, scheme: str) -> float:
     """The mean last test accuracy of a scheme; a run without one counts as 0."""
-    runs = [result for result in outcome.results if str(result.job.scheme) == scheme]
+    runs = [result for result in results.results if str(result.job.scheme) == scheme]
     last = [result.evaluations[-1].test_accuracy or 0.0 if result.evaluations else 0.0 for result in runs]
     return sum(last) / len(last)

@@ -28,10 +28,10 @@ class StoppableWatch:
         self.stepping = False
         self.left = 0
 
-    def planned(self, steps: Plan) -> None:
+    def planned(self, plan: Plan) -> None:
         """Passes it on."""
-        self.left = len(steps.missing)
-        self.inner.planned(steps)
+        self.left = len(plan.missing)
+        self.inner.planned(plan)
 
     def progress(self, sign: Progress) -> None:
         """A step is finished: from here on a signal waits for the end of a step."""

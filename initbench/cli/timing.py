@@ -43,11 +43,11 @@ class TimingWatch:
         self.inner = inner
         return self
 
-    def planned(self, steps: Plan) -> None:
+    def planned(self, plan: Plan) -> None:
         """The plan stands."""
         self.planned_at = self.planned_at or time.perf_counter()
         if self.inner:
-            self.inner.planned(steps)
+            self.inner.planned(plan)
 
     def progress(self, sign: Progress) -> None:
         """A run is under way."""

@@ -6,10 +6,9 @@ pass over the data to know them. Nothing here imports torch before `splits`.
 
 import contextlib
 import hashlib
-import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +17,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from initbench.data.splits import DataSplits
-from initbench.errors import DataError
+from initbench.errors import DataError, StorageError
 from initbench.question.config import Frozen
+from initbench.results import store
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -73,30 +73,36 @@ def read_arrays(path: Path) -> Arrays:
 
     Raises: DataError for a file that is damaged, truncated or lacks an array.
     """
+    with _archive(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        _check_keys(members, str(path))
+        return {key: _member(archive, path, members[key]) for key in KEYS}
+
+
+def check_sums(path: Path) -> None:
+    """Reads a whole file, mapped members too. Raises: DataError when the checksum of a member is wrong."""
+    with _archive(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise DataError(f"{path} is damaged: the checksum of {damaged} is wrong. Get or import it again.")
+
+
+@contextlib.contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Opens a data file. Raises: DataError for a file that is not there, or that turns out to be damaged while it is read."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            missing = [key for key in KEYS if key not in members]
-            if missing:
-                raise DataError(f"{path} has no {', '.join(missing)}. A data file holds {', '.join(KEYS)}.")
-            return {key: _member(archive, path, members[key]) for key in KEYS}
+            yield archive
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}.") from error
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
         raise DataError(f"{path} is damaged or not an npz file ({error}). Get or import it again.") from error
 
 
-def check_sums(path: Path) -> None:
-    """Reads a whole file, mapped members too. Raises: DataError when the checksum of a member is wrong."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except FileNotFoundError as error:
-        raise DataError(f"There is no file {path}.") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise DataError(f"{path} is damaged or not an npz file ({error}). Get or import it again.") from error
-    if damaged is not None:
-        raise DataError(f"{path} is damaged: the checksum of {damaged} is wrong. Get or import it again.")
+def _check_keys(keys: Container[str], what: str) -> None:
+    missing = [key for key in KEYS if key not in keys]
+    if missing:
+        raise DataError(f"{what} has no {', '.join(missing)}. A data file holds {', '.join(KEYS)}.")
 
 
 def _member(archive: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo) -> NDArray[Any]:
@@ -120,9 +126,7 @@ def check_arrays(arrays: Mapping[str, NDArray[Any]], what: str) -> Arrays:
 
     Raises: DataError for shapes, types or labels that do not fit.
     """
-    missing = [key for key in KEYS if key not in arrays]
-    if missing:
-        raise DataError(f"{what} has no {', '.join(missing)}. A data file holds {', '.join(KEYS)}.")
+    _check_keys(arrays, what)
     checked = dict(arrays)
     for split in ("train", "test"):
         images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
@@ -214,11 +218,8 @@ def read_record(path: Path) -> DataRecord | None:
 
 def write_record(path: Path, record: DataRecord) -> None:
     """Writes the record beside a data file, whole or not at all; a folder that cannot be written is left without."""
-    target = record_path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with contextlib.suppress(OSError):
-        temporary.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        temporary.replace(target)
+    with contextlib.suppress(StorageError):
+        store.write_text(record_path(path), record.model_dump_json(indent=2) + "\n")
 
 
 def load_file(path: Path) -> tuple[Arrays, DataRecord]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import re
 import tempfile
 import zipfile
@@ -17,6 +16,7 @@ from initbench.data import files
 from initbench.errors import DataError, StorageError, unknown_name
 from initbench.question import catalog
 from initbench.question.config import Frozen
+from initbench.results import store
 
 Fetched = Callable[[int, int], None]
 """Called with (bytes so far, bytes in all) while data are downloaded."""
@@ -42,19 +42,19 @@ class DataStatus(Frozen):
 def list_data(root: Path) -> tuple[DataStatus, ...]:
     """The embedded data set, those that can be got, and every other data file in the folder; contents are not read."""
     embedded = files.EMBEDDED
-    found = [DataStatus(name="mnist5k", path=str(embedded), there=True, record=files.read_record(embedded))]
+    statuses = [DataStatus(name="mnist5k", path=str(embedded), there=True, record=files.read_record(embedded))]
     known: set[Path] = set()
     for name in files.DOWNLOADS:
         try:
             path = files.find_file(root, name)
         except DataError:
-            found.append(DataStatus(name=name, path=None, there=False))
+            statuses.append(DataStatus(name=name, path=None, there=False))
             continue
         known.add(path)
-        found.append(DataStatus(name=name, path=str(path), there=True, record=files.read_record(path)))
+        statuses.append(DataStatus(name=name, path=str(path), there=True, record=files.read_record(path)))
     others = (path for path in sorted(root.glob("*.npz")) if path not in known and not path.name.startswith("."))
-    found += [DataStatus(name=path.stem, path=str(path), there=True, record=files.read_record(path)) for path in others]
-    return tuple(found)
+    statuses += [DataStatus(name=path.stem, path=str(path), there=True, record=files.read_record(path)) for path in others]
+    return tuple(statuses)
 
 
 def write_file(
@@ -69,23 +69,12 @@ def write_file(
     Raises: DataError for arrays that are not a data set, StorageError for a folder that cannot be written.
     """
     checked = files.check_arrays(arrays, path.name)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as raw:
-            with zipfile.ZipFile(raw, "w", compresslevel=9) as archive:
-                for key in files.KEYS:
-                    member = zipfile.ZipInfo(f"{key}.npy", FIXED_DATE)
-                    member.compress_type = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
-                    with archive.open(member, "w", force_zip64=not compressed) as file:
-                        np.lib.format.write_array(file, np.ascontiguousarray(checked[key]), allow_pickle=False)
-            raw.flush()
-            os.fsync(raw.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise StorageError(f"Cannot write {path}: {error.strerror}. Choose another folder with --data-dir, or make room.") from error
+    with store.whole_file(path, "--data-dir") as raw, zipfile.ZipFile(raw, "w", compresslevel=9) as archive:
+        for key in files.KEYS:
+            member = zipfile.ZipInfo(f"{key}.npy", FIXED_DATE)
+            member.compress_type = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+            with archive.open(member, "w", force_zip64=not compressed) as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(checked[key]), allow_pickle=False)
     record = files.make_record(path, checked, origin)
     files.write_record(path, record)
     return record

@@ -16,7 +16,6 @@ from initbench.question.config import ExperimentConfig, Job, Ref
 from initbench.results import provenance, store
 from initbench.results.record import RunResult, RunStatus
 from initbench.studies.execution import device_of
-from initbench.studies.study import RESULTS
 
 AXES = ("sigma_w", "sigma_b", "gain", "depth", "width")
 POINTS = {False: 25, True: 9}
@@ -92,12 +91,12 @@ def draw_map(
     config = config.model_copy(update={"model": base, "dataset": catalog.resolve("dataset", config.dataset)})
     asked = {"config": config.model_dump(mode="json", exclude={"schemes"}), "axes": [vars(x), vars(y)], "train": train}
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-    folder = Path(out) if out else RESULTS / f"map-{x.name}-{y.name}-{base.name}-{digest[:8]}".replace("/", "_").replace(":", "_")
+    folder = Path(out) if out else store.RESULTS / f"map-{x.name}-{y.name}-{base.name}-{digest[:8]}".replace("/", "_").replace(":", "_")
     prepare_folder(folder, digest, "map", fresh=fresh)
     found = _measured(config, x, y, train=train, device=device_of(device), data_dir=data_dir, folder=folder)
     found = Map(**{**vars(found), "sentences": map_page.sentences(found), "folder": folder})
     map_page.write(folder, found, config_file.dump_config(config), provenance.environment())
-    if folder.parent == RESULTS:
+    if folder.parent == store.RESULTS:
         store.link_latest(folder)
     return found
 

@@ -21,7 +21,6 @@ from initbench.results import provenance, store
 from initbench.results.probe_record import ProbeRun, Question
 from initbench.results.record import RunStatus
 from initbench.studies.execution import device_of
-from initbench.studies.study import RESULTS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -135,7 +134,7 @@ def write(probe: Probe, out: str | None = None, *, fresh: bool = False) -> Probe
     from initbench.probing import page as signal_page
 
     digest = question_hash(probe.question)
-    folder = Path(out) if out else RESULTS / _name(probe.question, digest)
+    folder = Path(out) if out else store.RESULTS / _name(probe.question, digest)
     prepare_folder(folder, digest, "probe", fresh=fresh)
     answer = {
         "question": probe.question.model_dump(mode="json"),
@@ -145,7 +144,7 @@ def write(probe: Probe, out: str | None = None, *, fresh: bool = False) -> Probe
     }
     store.write_text(folder / RUNS, json.dumps(answer, allow_nan=False, ensure_ascii=False) + "\n")
     signal_page.write(folder, probe.question, probe.runs, probe.schemes, provenance.environment())
-    if folder.parent == RESULTS:
+    if folder.parent == store.RESULTS:
         store.link_latest(folder)
     return Probe(probe.question, probe.runs, probe.schemes, folder)
 
@@ -162,15 +161,16 @@ def prepare_folder(folder: Path, digest: str, command: str, *, fresh: bool) -> N
 
 def question_hash(question: Question) -> str:
     """16 hexadecimal digits of the question and of the user's files that it names. Raises: StorageError for a file that cannot be read."""
-    paths: list[Path | None] = []
-    with contextlib.suppress(ConfigError):  # the class of a module that was given is no name of the catalogue
-        paths.append(catalog.user_file("model", question.model.name))
-    paths += [catalog.user_file("scheme", ref.name) for ref in question.schemes]
-    paths += [Path(name).expanduser() for name in (question.input, question.checkpoint) if name and Path(name).expanduser().is_file()]
+    named = [Path(name).expanduser() for name in (question.input, question.checkpoint) if name]
     try:
-        files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path is not None]
+        digests: list[str | None] = []
+        with contextlib.suppress(ConfigError):  # the class of a module that was given is no name of the catalogue
+            digests.append(catalog.user_digest("model", question.model.name))
+        digests += [catalog.user_digest("scheme", ref.name) for ref in question.schemes]
+        digests += [hashlib.sha256(path.read_bytes()).hexdigest() for path in named if path.is_file()]
     except OSError as error:
         raise StorageError(f"Cannot read {error.filename}: {error.strerror}.") from error
+    files = [digest for digest in digests if digest is not None]
     text = json.dumps([question.model_dump(mode="json"), files], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

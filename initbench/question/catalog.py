@@ -1,9 +1,9 @@
-"""Name -> file -> function, read from the source text: nothing is imported until `load`.
+"""Name -> file -> function, read from the source: nothing is imported until `load`.
 
-A file of the folder `schemes`, `models`, `datasets` or `engines` that defines the function of its kind (`build`, `load` or
-`execute`) *is* the thing of that name; other files there are none. Its catalogue entry is that function's or the file's
-docstring (first line: what `list` shows; last line: `Source: ...`), the module constants `FAMILY` and `ALIASES`, and the
-keyword-only arguments of the function.
+A file of the folder of a kind that defines the function of that kind (see `KINDS`) *is* the thing of that name. Its catalogue
+entry is that function's or the file's docstring (first line: what `list` shows; last line: `Source: ...`), the keyword-only
+arguments of the function, and the module constants `FAMILY` and `ALIASES`, of a scheme also `EXAMPLE_MODEL`, a model that it
+suits, and `NEEDS_BATCH`, whether it must see a batch of data: what is shown as an example follows from these two.
 Users bring their own as `./mine.py`, `./mine.py:Name`, `package.module:name` or an entry point `initbench.schemes` (...).
 """
 
@@ -26,15 +26,30 @@ PACKAGE = Path(__file__).parent.parent
 
 Kind = Literal["scheme", "model", "dataset", "engine"]
 
-FOLDERS: dict[Kind, str] = {"scheme": "schemes", "model": "models", "dataset": "datasets", "engine": "engines"}
-FUNCTIONS: dict[Kind, str] = {"scheme": "build", "model": "build", "dataset": "load", "engine": "execute"}
-GIVEN: dict[Kind, set[str]] = {
-    "scheme": set(),
-    "model": {"shape", "classes"},
-    "dataset": {"root"},
-    "engine": {"jobs", "device", "data_dir", "workers", "threads", "report"},
+
+@dataclass(frozen=True)
+class Convention:
+    """What makes a file a thing of its kind: the folder, the function, and the arguments of it that initbench gives itself.
+
+    All its other arguments are parameters, those that can be given by position only where `positional` says so.
+    """
+
+    folder: str
+    function: str
+    given: frozenset[str] = frozenset()
+    positional: bool = False
+
+
+KINDS: dict[Kind, Convention] = {
+    "scheme": Convention("schemes", "build"),
+    "model": Convention("models", "build", frozenset({"shape", "classes"}), positional=True),
+    "dataset": Convention("datasets", "load", frozenset({"root"})),
+    "engine": Convention("engines", "execute", frozenset({"jobs", "device", "data_dir", "workers", "threads", "report"}), positional=True),
 }
-"""Arguments that initbench gives itself."""
+CONSTANTS = {"FAMILY", "ALIASES", "EXAMPLE_MODEL", "NEEDS_BATCH"}
+"""The module constants that belong to an entry."""
+USUAL_MODEL = "mlp"
+"""The model that examples use where a file names none."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +78,18 @@ class Entry:
     module: str | None
     open_parameters: bool = False
     defined: bool = True
+    example_model: str = USUAL_MODEL
+    needs_batch: bool = False
 
     @property
     def summary(self) -> str:
         """The first line of the docstring."""
         return self.doc.strip().splitlines()[0] if self.doc.strip() else ""
+
+    @property
+    def needs_parameters(self) -> bool:
+        """Whether a parameter has no default."""
+        return any(parameter.required for parameter in self.parameters)
 
     @property
     def source(self) -> str:
@@ -79,16 +101,14 @@ class Entry:
 @cache
 def entries(kind: Kind) -> tuple[Entry, ...]:
     """All shipped and plugged-in entries of a kind, sorted by name."""
-    folder = PACKAGE / FOLDERS[kind]
-    head = f"\ndef {FUNCTIONS[kind]}("
-    files = {path.stem: path for path in sorted(folder.glob("*.py")) if head in path.read_text(encoding="utf-8")}
-    read = (_read(kind, name, path, FUNCTIONS[kind], f"initbench.{FOLDERS[kind]}.{name}") for name, path in files.items())
-    shipped = {entry.name: entry for entry in read if entry.defined}
-    for point in entry_points(group=f"initbench.{FOLDERS[kind]}"):
-        if point.name not in shipped:
-            module, _, function = point.value.partition(":")
-            shipped[point.name] = _read_module(kind, point.name, module, function or FUNCTIONS[kind])
-    return tuple(shipped[name] for name in sorted(shipped))
+    folder, function = KINDS[kind].folder, KINDS[kind].function
+    read = (_read(kind, path.stem, path, function, f"initbench.{folder}.{path.stem}") for path in (PACKAGE / folder).glob("*.py"))
+    known = {entry.name: entry for entry in read if entry.defined}
+    for point in entry_points(group=f"initbench.{folder}"):
+        if point.name not in known:
+            module, _, own_function = point.value.partition(":")
+            known[point.name] = _read_module(kind, point.name, module, own_function or function)
+    return tuple(known[name] for name in sorted(known))
 
 
 def find(kind: Kind, name: str) -> tuple[Entry, dict[str, Any]]:
@@ -112,7 +132,7 @@ def find(kind: Kind, name: str) -> tuple[Entry, dict[str, Any]]:
         return _read_module(kind, name, module, function), {}
     allowed = [*by_name, *(alias for entry in by_name.values() for alias in entry.aliases)]
     own = "Write your own as ./mine.py:NAME or package.module:NAME. " * ("." in name)
-    raise unknown_name(kind, name, allowed, f"{own}See: initbench list {FOLDERS[kind]}")
+    raise unknown_name(kind, name, allowed, f"{own}See: initbench list {KINDS[kind].folder}")
 
 
 def resolve(kind: Kind, ref: Ref) -> Ref:
@@ -183,10 +203,16 @@ def load(kind: Kind, name: str) -> Callable[..., Any]:
 
 
 def user_file(kind: Kind, name: str) -> Path | None:
-    """The user's own file behind a name, or None for a shipped one; its digest belongs to the job's identity."""
+    """The user's own file behind a name, or None for a shipped one."""
     entry, _ = find(kind, name)
     shipped = PACKAGE in entry.path.parents
     return None if shipped else entry.path
+
+
+def user_digest(kind: Kind, name: str) -> str | None:
+    """The digest of the user's own file behind a name and of what it imports, part of a question's identity; None for a shipped one."""
+    path = user_file(kind, name)
+    return None if path is None else user_files.digest(path)
 
 
 def _user_file(kind: Kind, name: str) -> Entry:
@@ -194,7 +220,7 @@ def _user_file(kind: Kind, name: str) -> Entry:
     path = Path(file + ".py").expanduser()
     if not path.is_file():
         raise ConfigError(f"There is no file '{path}' for the {kind} '{name}'. Write ./mine.py or ./mine.py:NAME.")
-    return _parse(kind, name, path.resolve(), function.lstrip(":") or FUNCTIONS[kind], None)
+    return _parse(kind, name, path.resolve(), function.lstrip(":") or KINDS[kind].function, None)
 
 
 def _read_module(kind: Kind, name: str, module: str, function: str) -> Entry:
@@ -218,26 +244,28 @@ def _parse(kind: Kind, name: str, path: Path, function: str, module: str | None)
     except SyntaxError as error:
         raise ConfigError(f"{path}:{error.lineno}: {error.msg}.") from error
     constants: dict[str, Any] = {}
-    found: ast.FunctionDef | ast.ClassDef | None = None
+    definition: ast.FunctionDef | ast.ClassDef | None = None
     for node in tree.body:
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
-        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name) and target.id in {"FAMILY", "ALIASES"}:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name) and target.id in CONSTANTS:
             constants[target.id] = ast.literal_eval(node.value) if node.value else None
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == function:
-            found = node
-    parameters, open_parameters = _parameters(kind, found, tree)
+            definition = node
+    parameters, open_parameters = _parameters(kind, definition, tree)
     return Entry(
         kind=kind,
         name=name,
         path=path,
         function=function,
-        doc=(found and ast.get_docstring(found)) or ast.get_docstring(tree) or "",
+        doc=(definition and ast.get_docstring(definition)) or ast.get_docstring(tree) or "",
         family=constants.get("FAMILY", "own" if module is None else ""),
         aliases=constants.get("ALIASES", {}),
         parameters=parameters,
         module=module,
-        open_parameters=open_parameters or found is None,
-        defined=found is not None,
+        open_parameters=open_parameters or definition is None,
+        defined=definition is not None,
+        example_model=constants.get("EXAMPLE_MODEL", USUAL_MODEL),
+        needs_batch=constants.get("NEEDS_BATCH", False),
     )
 
 
@@ -277,10 +305,10 @@ def _parameters(kind: Kind, node: ast.FunctionDef | ast.ClassDef | None, tree: a
     if node is None:
         return (), False
     arguments = node.args
-    positional = [] if kind in {"scheme", "dataset"} else arguments.args[own:]
+    positional = arguments.args[own:] if KINDS[kind].positional else []
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
     pairs = [*zip(positional, defaults, strict=False), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
-    found = [
+    parameters = [
         Parameter(
             name=argument.arg,
             annotation=ast.unparse(argument.annotation) if argument.annotation else "",
@@ -289,9 +317,9 @@ def _parameters(kind: Kind, node: ast.FunctionDef | ast.ClassDef | None, tree: a
             choices=_choices(argument.annotation, tree),
         )
         for argument, default in pairs
-        if argument.arg not in GIVEN[kind]
+        if argument.arg not in KINDS[kind].given
     ]
-    return tuple(found), arguments.kwarg is not None
+    return tuple(parameters), arguments.kwarg is not None
 
 
 def _literal(node: ast.expr | None) -> Any:

@@ -1,11 +1,10 @@
 """YAML in and out: a configuration from a file, `--set` and options, with all its problems at once, each with its place."""
 
 import io
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -19,8 +18,20 @@ LENGTHS: dict[Place, Place] = {("train", "epochs"): ("train", "steps"), ("train"
 """The two ways to say how long to train: who changes one of them does not want the other."""
 RULES = "init.layers."
 """What comes after it is one key, a pattern with dots of its own."""
-LINE = re.compile(r"^(.+):(\d+): ")
-"""The file and the line that a problem begins with."""
+
+
+class _Origin(NamedTuple):
+    """Where a value was written: a word of the command line, or a file and its line."""
+
+    words: str
+    line: int = 0
+
+
+class _Placed(NamedTuple):
+    """A problem, and the line of the file that it is in; 0 where it is in none."""
+
+    line: int
+    sentence: str
 
 
 @dataclass
@@ -28,10 +39,10 @@ class _Draft:
     """A configuration as plain data, and for each of its values where it came from."""
 
     data: dict[str, Any] = field(default_factory=dict)
-    origins: dict[Place, str] = field(default_factory=dict)
+    origins: dict[Place, _Origin] = field(default_factory=dict)
     changed: set[Place] = field(default_factory=set)
 
-    def put(self, path: Place, value: Any, origin: str) -> None:
+    def put(self, path: Place, value: Any, words: str) -> None:
         """Sets a value; sections and the parameters of references are made on the way; epochs replace steps, and steps epochs."""
         instead, train = LENGTHS.get(path), self.data.get("train")
         if instead and instead not in self.changed and isinstance(train, dict):
@@ -50,14 +61,13 @@ class _Draft:
         here[str(path[-1])] = value
         for known in [known for known in self.origins if known[: len(path)] == path]:
             del self.origins[known]
-        self.origins[path] = origin
+        self.origins[path] = _Origin(words)
 
-    def origin(self, path: Place) -> str:
-        """The place of a value, or of the nearest thing around it."""
-        for length in range(len(path), -1, -1):
-            if path[:length] in self.origins:
-                return self.origins[path[:length]]
-        return ""
+    def problem(self, path: Place, sentence: str) -> _Placed:
+        """What is wrong with a value, after its place or that of the nearest thing around it."""
+        nearest = (self.origins[path[:length]] for length in range(len(path), -1, -1) if path[:length] in self.origins)
+        words, line = next(nearest, _Origin(""))
+        return _Placed(line, f"{words}: {sentence}" if words else sentence)
 
 
 def shipped() -> dict[str, Path]:
@@ -127,28 +137,24 @@ def with_value(config: ExperimentConfig, key: str, value: Any, word: str) -> Exp
 
 def value_of(config: ExperimentConfig, key: str) -> Any:
     """The value of a key in the whole configuration, defaults of the file format included; None where it has none."""
-    found: Any = plain_config(config)
+    value: Any = plain_config(config)
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
-def _checked(draft: _Draft, problems: list[str]) -> ExperimentConfig:
+def _checked(draft: _Draft, problems: list[_Placed]) -> ExperimentConfig:
     names = list(_name_problems(draft))
     try:
         config = ExperimentConfig.model_validate(draft.data)
     except ValidationError as error:
-        problems += [_placed(draft, problem.place, problem.sentence) for problem in explain(error, draft.data)]
+        problems += [draft.problem(problem.place, problem.sentence) for problem in explain(error, draft.data)]
         config = None
     problems += names
     if problems or config is None:
-        raise ConfigError("\n".join(sorted(dict.fromkeys(problems), key=_line_of)))
+        in_order = sorted(problems, key=lambda problem: problem.line)
+        raise ConfigError("\n".join(dict.fromkeys(problem.sentence for problem in in_order)))
     return config
-
-
-def _line_of(problem: str) -> int:
-    found = LINE.match(problem)
-    return int(found[2]) if found else 0
 
 
 def dump_config(config: ExperimentConfig) -> str:
@@ -203,7 +209,7 @@ def _read(path: Path) -> _Draft:
         raise ConfigError(f"{path}:{line}: {what or 'this is not YAML'}.") from error
     except YAMLError as error:
         raise ConfigError(f"{path}:1: this is not YAML: {error}.") from error
-    draft = _Draft(origins={(): f"{path}:1"})
+    draft = _Draft(origins={(): _Origin(f"{path}:1", 1)})
     if root is None:
         return draft
     if not isinstance(root, CommentedMap):
@@ -212,15 +218,15 @@ def _read(path: Path) -> _Draft:
     return draft
 
 
-def _plain(node: Any, file: Path, path: Place, origins: dict[Place, str]) -> Any:
+def _plain(node: Any, file: Path, path: Place, origins: dict[Place, _Origin]) -> Any:
     """Turns ruamel's round-trip objects into plain ones and notes the line of each."""
     if isinstance(node, dict):
         for key in node:
-            origins[(*path, str(key))] = f"{file}:{_line(node, key)}"
+            origins[(*path, str(key))] = _origin(file, node, key)
         return {str(key): _plain(value, file, (*path, str(key)), origins) for key, value in node.items()}
     if isinstance(node, list):
         for index in range(len(node)):
-            origins[(*path, index)] = f"{file}:{_line(node, index)}"
+            origins[(*path, index)] = _origin(file, node, index)
         return [_plain(value, file, (*path, index), origins) for index, value in enumerate(node)]
     for kind in (bool, int, float, str):
         if isinstance(node, kind):
@@ -228,22 +234,23 @@ def _plain(node: Any, file: Path, path: Place, origins: dict[Place, str]) -> Any
     return None if node is None else str(node)
 
 
-def _line(node: Any, key: Any) -> int:
+def _origin(file: Path, node: Any, key: Any) -> _Origin:
     position = node.lc.data.get(key) if node.lc.data else None
-    return int(position[0] if position else node.lc.line) + 1
+    line = int(position[0] if position else node.lc.line) + 1
+    return _Origin(f"{file}:{line}", line)
 
 
-def _apply_setting(draft: _Draft, setting: str) -> str | None:
+def _apply_setting(draft: _Draft, setting: str) -> _Placed | None:
     key, equals, value = setting.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
-        return f"--set {setting}: write it as key=value, such as --set train.lr=0.1."
+        return _Placed(0, f"--set {setting}: write it as key=value, such as --set train.lr=0.1.")
     path = ("init", "layers", key.removeprefix(RULES)) if key.startswith(RULES) else tuple(key.split("."))
     draft.put(path, parse_value(value.strip()), f"--set {setting}")
     return None
 
 
-def _expand(draft: _Draft) -> list[str]:
+def _expand(draft: _Draft) -> list[_Placed]:
     """Writes out the short forms `seeds: 8`, `schemes: kaiming`, `schemes: all`; gives what is wrong with them."""
     data = draft.data
     if "schemes" in data:
@@ -253,30 +260,31 @@ def _expand(draft: _Draft) -> list[str]:
         seeds = data["seeds"] = parse_value(f"[{seeds.strip().rstrip(',')}]") if "," in seeds else parse_value(seeds.strip())
     if isinstance(seeds, str):
         data["seeds"] = [0]
-        return [_placed(draft, ("seeds",), f"seeds is '{seeds}'; it must be a number (8 means 0 to 7) or a list such as 0,3,5.")]
+        return [draft.problem(("seeds",), f"seeds is '{seeds}'; it must be a number (8 means 0 to 7) or a list such as 0,3,5.")]
     if isinstance(seeds, int) and not isinstance(seeds, bool):
         if seeds < 1:
             data["seeds"] = [0]
-            return [_placed(draft, ("seeds",), f"seeds is {seeds}; it must be at least 1 (8 means 0 to 7), or a list such as 0,3,5.")]
+            return [draft.problem(("seeds",), f"seeds is {seeds}; it must be at least 1 (8 means 0 to 7), or a list such as 0,3,5.")]
         data["seeds"] = list(range(seeds))
     if "schemes" not in data:
         data["schemes"] = ["kaiming"]
-        return ["No scheme is named. Name some, such as `initbench compare xavier kaiming`, or see: initbench list schemes."]
+        remedy = "Name some, such as `initbench compare xavier kaiming`, or see: initbench list schemes."
+        return [_Placed(0, f"No scheme is named. {remedy}")]
     return []
 
 
-def _name_problems(draft: _Draft) -> Iterator[str]:
+def _name_problems(draft: _Draft) -> Iterator[_Placed]:
     """What the catalogue says against the names and parameters in a configuration."""
     init = draft.data.get("init")
     rules = init.get("layers") if isinstance(init, dict) else None
     schemes = draft.data.get("schemes")
-    found: list[tuple[Kind, Place, Any]] = [
+    named: list[tuple[Kind, Place, Any]] = [
         ("model", ("model",), draft.data.get("model")),
         ("dataset", ("dataset",), draft.data.get("dataset")),
     ]
-    found += [("scheme", ("schemes", index), value) for index, value in enumerate(schemes if isinstance(schemes, list) else [])]
-    found += [("scheme", ("init", "layers", key), value) for key, value in (rules.items() if isinstance(rules, dict) else [])]
-    for kind, path, value in found:
+    named += [("scheme", ("schemes", index), value) for index, value in enumerate(schemes if isinstance(schemes, list) else [])]
+    named += [("scheme", ("init", "layers", key), value) for key, value in (rules.items() if isinstance(rules, dict) else [])]
+    for kind, path, value in named:
         if value is None:
             continue
         try:
@@ -285,13 +293,8 @@ def _name_problems(draft: _Draft) -> Iterator[str]:
         except ValidationError:
             continue
         except ConfigError as error:
-            yield _placed(draft, path, str(error))
+            yield draft.problem(path, str(error))
 
 
 def _known(kind: Kind, name: str) -> bool:
     return any(name == entry.name or name in entry.aliases for entry in catalog.entries(kind))
-
-
-def _placed(draft: _Draft, place: Place, sentence: str) -> str:
-    origin = draft.origin(place)
-    return f"{origin}: {sentence}" if origin else sentence

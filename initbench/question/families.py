@@ -16,11 +16,11 @@ PREFIX = "family:"
 
 def families() -> dict[str, tuple[str, ...]]:
     """The schemes of each family, as far as they need no parameter; families and schemes are sorted by name."""
-    found: dict[str, list[str]] = {}
+    members: dict[str, list[str]] = {}
     for entry in catalog.entries("scheme"):
-        if not any(parameter.required for parameter in entry.parameters):
-            found.setdefault(entry.family, []).append(entry.name)
-    return {family: tuple(found[family]) for family in sorted(found)}
+        if not entry.needs_parameters:
+            members.setdefault(entry.family, []).append(entry.name)
+    return {family: tuple(members[family]) for family in sorted(members)}
 
 
 def refuse_unknown(scheme: Any) -> None:
@@ -72,4 +72,4 @@ def _plain(family: str) -> str:
 
 def all_schemes() -> tuple[Ref, ...]:
     """Every scheme of the catalogue that needs no parameters."""
-    return tuple(Ref(name=entry.name) for entry in catalog.entries("scheme") if not any(found.required for found in entry.parameters))
+    return tuple(Ref(name=entry.name) for entry in catalog.entries("scheme") if not entry.needs_parameters)

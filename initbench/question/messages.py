@@ -47,9 +47,9 @@ def explain(error: ValidationError, data: dict[str, Any]) -> list[Problem]:
     complaints: dict[Place, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
         complaints.setdefault(_place(details, data), []).append(details)
-    nameless = {place[:-1] for place, found in complaints.items() if found[0]["type"] == "missing"}
+    nameless = {place[:-1] for place, about in complaints.items() if about[0]["type"] == "missing"}
     told = (item for item in complaints.items() if item[0][:-1] not in nameless or item[1][0]["type"] == "missing")
-    return [Problem(place, _sentence(place, found)) for place, found in told]
+    return [Problem(place, _sentence(place, about)) for place, about in told]
 
 
 def _place(details: ErrorDetails, data: Any) -> Place:
@@ -74,7 +74,7 @@ def _sentence(place: Place, complaints: list[ErrorDetails]) -> str:
     if first["type"] == "missing":
         return f"'{name}' is missing."
     if first["type"] == "value_error":
-        text = first["msg"].removeprefix("Value error, ").rstrip(".")
+        text = str(first["ctx"]["error"]).rstrip(".")
         return f"{name}: {text}." if name else f"{text}."
     if first["type"] == "too_short":
         return f"{name} is empty; it must name at least one."

@@ -5,7 +5,7 @@ import json
 from itertools import chain
 
 from initbench.errors import ConfigError
-from initbench.question import catalog, user_files
+from initbench.question import catalog
 from initbench.question.catalog import Kind
 from initbench.question.config import ExperimentConfig, Frozen, Job, Ref, value_text
 
@@ -96,11 +96,6 @@ def _digest(value: Frozen, named: list[tuple[Kind, Ref]]) -> str:
         del content["train"]["holdout"]
     if content.get("tune", content) is None:
         del content["tune"]
-    files = {ref.name: digest for kind, ref in named if (digest := _file_digest(kind, ref.name)) is not None}
+    files = {ref.name: digest for kind, ref in named if (digest := catalog.user_digest(kind, ref.name)) is not None}
     text = json.dumps([content, files], sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _file_digest(kind: Kind, name: str) -> str | None:
-    path = catalog.user_file(kind, name)
-    return None if path is None else user_files.digest(path)

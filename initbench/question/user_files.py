@@ -19,8 +19,7 @@ def make_importable(folder: Path) -> None:
 
 def digest(path: Path) -> str:
     """The sha256 of a file, and of every file beside it or in its package that it imports: their text decides what it does."""
-    found = sources(path)
-    digests = [hashlib.sha256(each.read_bytes()).hexdigest() for each in found]
+    digests = [hashlib.sha256(each.read_bytes()).hexdigest() for each in sources(path)]
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
@@ -29,10 +28,21 @@ def sources(path: Path) -> tuple[Path, ...]:
     top = path.parent
     while (top / "__init__.py").is_file():
         top = top.parent
-    found = [path]
-    for each in found:
-        found += [other for other in dict.fromkeys(_imported(each, each.stat().st_mtime_ns, top)) if other not in found]
-    return (path, *sorted(found[1:]))
+    files = [path]
+    for file in files:
+        files += [other for other in dict.fromkeys(_imported(file, file.stat().st_mtime_ns, top)) if other not in files]
+    return (path, *sorted(files[1:]))
+
+
+def imports(path: Path) -> set[str]:
+    """The full names of the modules that a file imports, and of what it imports from them."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
 
 
 @lru_cache(maxsize=FILES_KEPT)

@@ -5,9 +5,10 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import Field, ValidationError
 
@@ -15,6 +16,10 @@ from initbench.errors import StorageError
 from initbench.question.config import Frozen, View
 from initbench.results.record import RunResult, RunStatus
 
+RESULTS = Path("results")
+"""Where results go when nobody says."""
+LATEST = RESULTS / "latest"
+"""A link to the folder of the last question asked."""
 CONFIG, MANIFEST, SUMMARY, JOBS = "config.yaml", "manifest.json", "summary.json", "jobs"
 DERIVED = ("tables", "plots", "summary.json", "summary.md", "report.html")
 """What `report` makes from the job files."""
@@ -47,23 +52,30 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a whole file: under another name first, flushed to the disk, then renamed.
+@contextlib.contextmanager
+def whole_file(path: Path, option: str = "--out") -> Iterator[BinaryIO]:
+    """Opens a file that is there whole or not at all: written under another name, flushed to the disk, then renamed.
 
-    Raises: StorageError when the folder cannot be written or the disk is full.
+    Raises: StorageError when the folder cannot be written or the disk is full; `option` is what chooses another folder.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise StorageError(f"Cannot write {path}: {error.strerror}. Choose another folder with --out, or make room.") from error
+        raise StorageError(f"Cannot write {path}: {error.strerror}. Choose another folder with {option}, or make room.") from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a whole file; see `whole_file`."""
+    with whole_file(path) as file:
+        file.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -145,8 +157,8 @@ def write_result(folder: Path, result: RunResult) -> None:
 
 def read_results(folder: Path, job_ids: Iterable[str]) -> tuple[RunResult, ...]:
     """The results that are there, in the order of `job_ids`; a file that cannot be read counts as not there."""
-    found = (_read_result(folder / JOBS / f"{job_id}.json") for job_id in job_ids)
-    return tuple(result for result in found if result is not None)
+    results = (_read_result(folder / JOBS / f"{job_id}.json") for job_id in job_ids)
+    return tuple(result for result in results if result is not None)
 
 
 def is_done(result: RunResult) -> bool:
@@ -169,7 +181,7 @@ def derived_is_current(folder: Path, manifest: Manifest, digest: str) -> bool:
 
 def link_latest(folder: Path) -> None:
     """Points `latest` beside the folder to it; where the system has no links, nothing happens."""
-    link = folder.parent / "latest"
+    link = folder.parent / LATEST.name
     if link.exists() and not link.is_symlink():
         return
     temporary = link.with_name(f".latest.{os.getpid()}")

@@ -14,6 +14,7 @@ from initbench.nn.seeds import generator
 from initbench.results.record import InitReport
 
 FAMILY = "critical"
+NEEDS_BATCH = True
 ALIASES: dict[str, dict[str, object]] = {"jacobian_tuning": {}}
 
 

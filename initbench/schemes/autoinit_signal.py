@@ -16,6 +16,7 @@ from initbench.nn.layers import WeightLayer
 from initbench.question.config import parse_ref
 
 FAMILY = "critical"
+NEEDS_BATCH = True
 ALIASES: dict[str, dict[str, object]] = {"autoinit": {}}
 
 

@@ -11,6 +11,7 @@ from initbench.nn.hooks import Slot
 from initbench.schemes.t_fixup import xavier_by_part
 
 FAMILY = "transformer"
+EXAMPLE_MODEL = "vit:depth=2,width=32,norm=post"
 ALIASES: dict[str, dict[str, object]] = {"deep_net": {}}
 
 

@@ -9,6 +9,7 @@ from initbench.init.contract import InitContext
 from initbench.init.structural import Plan, Structural, layerwise, require_branches, rescaled
 
 FAMILY = "residual"
+EXAMPLE_MODEL = "resnet:depth=8,norm=none"
 ALIASES: dict[str, dict[str, object]] = {"scaled_residual": {}}
 
 Rule = Literal["sqrt_l", "sqrt_2l"]

@@ -10,6 +10,7 @@ from initbench.theory import activations
 from initbench.theory.shaping import Depth, deep_kernel_shaping
 
 FAMILY = "critical"
+EXAMPLE_MODEL = "mlp:activation=tanh"
 ALIASES: dict[str, dict[str, object]] = {"deep_kernel_shaping": {}}
 
 

@@ -19,6 +19,7 @@ from initbench.nn.layers import WeightLayer
 from initbench.theory import activations
 
 FAMILY = "critical"
+EXAMPLE_MODEL = "mlp:activation=tanh"
 ALIASES: dict[str, dict[str, object]] = {"eoc": {}, "mean_field": {}, "critical": {}}
 
 Weights = Literal["normal", "uniform", "trunc_normal", "orthogonal", "delta_orthogonal"]

@@ -17,6 +17,7 @@ from initbench.nn.layers import WeightLayer
 from initbench.nn.residual import Branch
 
 FAMILY = "residual"
+EXAMPLE_MODEL = "resnet:depth=8,norm=none"
 ALIASES: dict[str, dict[str, object]] = {"fixup_init": {}}
 
 

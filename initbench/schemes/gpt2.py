@@ -11,6 +11,7 @@ from initbench.init.structural import Plan, Structural, require_branches, rescal
 from initbench.nn.layers import WeightLayer
 
 FAMILY = "transformer"
+EXAMPLE_MODEL = "vit:depth=2,width=32"
 ALIASES: dict[str, dict[str, object]] = {"gpt": {}}
 
 

@@ -14,6 +14,7 @@ from initbench.init.suitability import is_convolution, refuse_where
 from initbench.nn.layers import WeightLayer
 
 FAMILY = "identity-like"
+EXAMPLE_MODEL = "mlp:activation=tanh"
 ALIASES: dict[str, dict[str, object]] = {"tanh_dz": {}}
 
 Fan = Literal["fan_in", "fan_out"]

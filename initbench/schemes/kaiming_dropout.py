@@ -16,6 +16,7 @@ from initbench.nn.operations import DROPOUTS
 from initbench.question.config import parse_ref
 
 FAMILY = "variance scaling"
+EXAMPLE_MODEL = "mlp:dropout=0.2"
 ALIASES: dict[str, dict[str, object]] = {"dropout_aware": {}, "he_dropout": {}}
 
 

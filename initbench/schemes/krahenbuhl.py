@@ -17,6 +17,7 @@ from initbench.nn.seeds import generator
 from initbench.results.record import InitReport
 
 FAMILY = "data-dependent"
+NEEDS_BATCH = True
 ALIASES: dict[str, dict[str, object]] = {"magic_init": {}, "data_dependent": {}}
 
 Filters = Literal["random", "pca", "kmeans"]

@@ -10,6 +10,7 @@ from initbench.nn.hooks import Slot
 from initbench.nn.residual import Branch
 
 FAMILY = "transformer"
+EXAMPLE_MODEL = "vit:depth=2,width=32"
 ALIASES: dict[str, dict[str, object]] = {"cait": {}}
 
 VALUES = ((18, 0.1), (24, 1e-5))

@@ -14,6 +14,7 @@ from initbench.nn.layers import WeightLayer
 from initbench.results.record import InitReport
 
 FAMILY = "data-dependent"
+NEEDS_BATCH = True
 ALIASES: dict[str, dict[str, object]] = {"layer_sequential_unit_variance": {}}
 
 

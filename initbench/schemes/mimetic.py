@@ -15,6 +15,7 @@ from initbench.nn.layers import WeightLayer
 from initbench.nn.seeds import generator
 
 FAMILY = "transformer"
+EXAMPLE_MODEL = "vit:depth=2,width=32"
 ALIASES: dict[str, dict[str, object]] = {}
 
 

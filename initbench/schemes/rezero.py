@@ -14,6 +14,7 @@ from initbench.nn.hooks import Slot
 from initbench.nn.layers import WeightLayer
 
 FAMILY = "residual"
+EXAMPLE_MODEL = "resnet:depth=8,norm=none"
 ALIASES: dict[str, dict[str, object]] = {"re_zero": {}}
 
 

@@ -15,6 +15,8 @@ from initbench.nn.layers import WeightLayer
 from initbench.question.config import parse_ref
 
 FAMILY = "special"
+EXAMPLE_MODEL = "mlp:activation=sin"
+NEEDS_BATCH = True
 
 
 def build(*, omega: float | str = "auto") -> Structural:

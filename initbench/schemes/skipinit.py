@@ -8,6 +8,7 @@ from initbench.init.structural import Number, Plan, Structural, layerwise, requi
 from initbench.nn.hooks import Slot
 
 FAMILY = "residual"
+EXAMPLE_MODEL = "resnet:depth=8,norm=none"
 ALIASES: dict[str, dict[str, object]] = {}
 
 

@@ -13,6 +13,7 @@ from initbench.nn.layers import WeightLayer
 from initbench.schemes.gpt2 import embeddings
 
 FAMILY = "transformer"
+EXAMPLE_MODEL = "vit:depth=2,width=32"
 ALIASES: dict[str, dict[str, object]] = {"smallinit": {}}
 
 

@@ -17,6 +17,7 @@ from initbench.nn.residual import Branch
 from initbench.schemes.gpt2 import embeddings
 
 FAMILY = "transformer"
+EXAMPLE_MODEL = "vit:depth=2,width=32,norm=none"
 ALIASES: dict[str, dict[str, object]] = {"tfixup": {}}
 
 Stack = Literal["encoder", "decoder"]

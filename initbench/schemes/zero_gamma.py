@@ -12,6 +12,7 @@ from initbench.init.structural import Plan, Structural, head_of, require_branche
 from initbench.nn.layers import WeightLayer
 
 FAMILY = "residual"
+EXAMPLE_MODEL = "resnet:depth=8"
 ALIASES: dict[str, dict[str, object]] = {"zero_init_residual": {}, "zero_init_last": {}}
 
 

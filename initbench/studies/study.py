@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from initbench.workers.progress import Progress
 
-RESULTS = Path("results")
-"""Where results go when nobody says."""
 PROBES = ("probe", "map")
 """Commands whose folders hold no runs that were trained."""
 CONDITIONS = ("initbench", "torch", "device", "threads", "data")
@@ -124,7 +122,7 @@ def make_plan(command: str, config: ExperimentConfig, execution: Execution = Exe
     Raises: ConfigError for names that do not exist, StorageError for a folder that cannot take the results.
     """
     config = plan.resolve_config(config)
-    folder = Path(execution.output) if execution.output else RESULTS / plan.result_name(command, config)
+    folder = Path(execution.output) if execution.output else store.RESULTS / plan.result_name(command, config)
     store.check_folder(folder, plan.config_hash(config), fresh=execution.fresh)
     view = checked_view(config, view)
     done: dict[str, RunResult] = {}
@@ -173,7 +171,7 @@ def plan_of(folder: str | Path, execution: Execution = Execution()) -> Plan:
     return make_plan(manifest.command, config, execution, manifest.view)
 
 
-def load_results(folder: str | Path = RESULTS / "latest") -> Results:
+def load_results(folder: str | Path = store.LATEST) -> Results:
     """The results of a folder, as far as they are there. Raises: StorageError when it holds none."""
     folder, manifest, config = open_folder(folder)
     results = store.read_results(folder, (job.job_id for job in manifest.jobs))
@@ -233,7 +231,7 @@ def _keep_question(steps: Plan) -> None:
     text, path = config_file.dump_config(steps.config), steps.folder / store.CONFIG
     if not path.is_file() or path.read_bytes() != text.encode():
         store.write_text(path, text)
-    if steps.folder.parent == RESULTS:
+    if steps.folder.parent == store.RESULTS:
         store.link_latest(steps.folder)
 
 
@@ -272,7 +270,7 @@ def _read_summary(folder: Path) -> Summary | None:
 def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentConfig]:
     """A results folder (`latest` is followed), its manifest and its question. Raises: StorageError when it holds no results."""
     folder = Path(folder)
-    if folder.name == "latest" and folder.is_symlink():
+    if folder.name == store.LATEST.name and folder.is_symlink():
         folder = folder.parent / folder.readlink()
     manifest = store.read_manifest(folder)
     if manifest is None and not folder.is_dir():

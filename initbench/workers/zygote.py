@@ -69,7 +69,7 @@ def main(descriptor: int, mode: str) -> None:
     """
     import initbench.training.job  # noqa: F401 - imported here so that no forked worker has to
 
-    for kind in catalog.FOLDERS:
+    for kind in catalog.KINDS:
         catalog.entries(kind)
     provenance.environment()
     gc.freeze()

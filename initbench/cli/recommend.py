@@ -1,0 +1,29 @@
+"""The command `recommend`: the scheme for a config or a model."""
+
+from dataclasses import asdict
+
+from initbench.cli.options import Asked, DisplayOptions, ExecutionOptions, Method, TrainingOptions, Tune, flat
+from initbench.cli.running import carry_out
+from initbench.errors import ConfigError
+from initbench.studies.recommend import race_question
+from initbench.studies.study import make_plan
+
+EXAMPLE = "Example: initbench recommend --model mlp:depth=10"
+
+
+@flat
+def recommend(
+    *,
+    asked: Asked = None,
+    method: Method = None,
+    training: TrainingOptions,
+    tune: Tune = None,
+    execution: ExecutionOptions,
+    display: DisplayOptions,
+) -> None:
+    """Find the scheme for a config or a model: a probe of all schemes, then a race over schemes and learning rates."""
+    if asked is not None and (training.config is not None or training.model is not None):
+        raise ConfigError(f"'{asked}' is a config or a model: give either it or --config and --model.")
+    words = asdict(training) | {"settings": training.settings or ()}
+    question = race_question(asked, method, **words, tune=tune, data_dir=execution.data_dir, dashes="--")
+    carry_out(make_plan("recommend", question, execution.execution), display, dry_run=execution.dry_run)

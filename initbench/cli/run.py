@@ -1,0 +1,24 @@
+"""The command `run`: one scheme, layer by layer."""
+
+from initbench.cli.options import DisplayOptions, ExecutionOptions, Method, Profile, Schemes, Strict, TrainingOptions, flat
+from initbench.cli.running import carry_out
+from initbench.studies.study import make_plan
+
+EXAMPLE = "Example: initbench run --method kaiming --model mlp:depth=10 --epochs 2"
+
+
+@flat
+def run(
+    *,
+    schemes: Schemes = None,
+    method: Method = None,
+    training: TrainingOptions,
+    strict: Strict = False,
+    execution: ExecutionOptions,
+    profile: Profile = False,
+    display: DisplayOptions,
+) -> None:
+    """Train with one scheme and look at what happens, layer by layer."""
+    named = [*(schemes or ()), *(method or ())]
+    question = training.question("run", named, execution.data_dir, strict=strict or None)
+    carry_out(make_plan("run", question, execution.execution), display, dry_run=execution.dry_run, profile=profile)
