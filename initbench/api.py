@@ -13,32 +13,20 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from pydantic import ValidationError
 
 from initbench.errors import ConfigError, StorageError, a_or_an
-from initbench.probing.run import probe
+from initbench.probing.run import probe as probe
 from initbench.question import catalog
 from initbench.question.config import Execution, InitRules, Ref, View, as_ref
-from initbench.question.request import Look, configure, options, view_of
+from initbench.question.request import Asked, Look, configure, view_of
 from initbench.results import store
 from initbench.results.record import InitReport
 from initbench.studies.recommend import race_question
-from initbench.studies.study import Results, Watch, carry_out, checked_view, derive, load_results, make_plan, open_folder, plan_of
+from initbench.studies.study import Results, Watch, carry_out, checked_view, derive, make_plan, open_folder, plan_of
+from initbench.studies.study import load_results as load_results
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from initbench.init.checks import SchemeCheck
-
-__all__ = [
-    "build_model",
-    "check_scheme",
-    "compare",
-    "init_network",
-    "load_results",
-    "make_report",
-    "probe",
-    "recommend",
-    "resume",
-    "run",
-]
 
 
 class ExecutionOptions(TypedDict, total=False):
@@ -75,9 +63,9 @@ def compare(
     `execution`: what `Execution` takes (output, device, engine, jobs, ...).
     Raises: InitbenchError with one sentence.
     """
-    asked = options(schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
     view = view.model_copy(update={"reference": reference}) if reference is not None else view
-    question = configure("compare", config, settings=settings, asked=asked, data_dir=execution.get("data_dir"))
+    words = Asked(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
+    question = configure("compare", config, settings=settings, data_dir=execution.get("data_dir"), **words)
     return carry_out(make_plan("compare", question, Execution(**execution), view), watch)
 
 
@@ -95,8 +83,9 @@ def run(
     **execution: Unpack[ExecutionOptions],
 ) -> Results:
     """Trains with one scheme, one seed unless more are asked for: `run("kaiming")`; see `compare`."""
-    asked = options(None if method is None else [method], model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps)
-    question = configure("run", config, settings=settings, asked=asked, data_dir=execution.get("data_dir"))
+    schemes = None if method is None else [method]
+    words = Asked(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps)
+    question = configure("run", config, settings=settings, data_dir=execution.get("data_dir"), **words)
     return carry_out(make_plan("run", question, Execution(**execution)), watch)
 
 
@@ -139,19 +128,8 @@ def recommend(
     `schemes`: those that race, all by default; `tune`: what they race over beside, the learning rate by default; see `compare`.
     Raises: InitbenchError with one sentence.
     """
-    question = race_question(
-        asked,
-        schemes,
-        config=config,
-        settings=settings,
-        model=model,
-        dataset=dataset,
-        seeds=seeds,
-        epochs=epochs,
-        steps=steps,
-        tune=tune,
-        data_dir=execution.get("data_dir"),
-    )
+    words = Asked(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
+    question = race_question(asked, config=config, settings=settings, data_dir=execution.get("data_dir"), **words)
     return carry_out(make_plan("recommend", question, Execution(**execution)), watch)
 
 

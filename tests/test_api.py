@@ -1,5 +1,6 @@
 """The public Python functions and the route behind every command."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -287,8 +288,9 @@ def test_init_network_is_strict_when_asked():
 def test_every_public_function_is_a_name_of_the_package():
     from initbench import api
 
-    assert initbench.__all__ == api.__all__
-    assert all(getattr(initbench, name) is getattr(api, name) and getattr(api, name).__doc__ for name in api.__all__)
+    made_here = [name for name, value in vars(api).items() if inspect.isfunction(value) and value.__module__ == api.__name__]
+    assert {*made_here, "load_results", "probe"} == set(initbench.__all__)
+    assert all(getattr(initbench, name) is getattr(api, name) and getattr(api, name).__doc__ for name in initbench.__all__)
 
 
 def test_the_package_alone_imports_nothing():

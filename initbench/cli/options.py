@@ -19,7 +19,7 @@ from initbench.errors import enumerated
 from initbench.question import catalog, config_file, families
 from initbench.question.catalog import KINDS, Kind
 from initbench.question.config import Execution, ExperimentConfig
-from initbench.question.request import configure, options
+from initbench.question.request import configure
 from initbench.statistics.metrics import metrics
 
 BRIEF = 60
@@ -71,141 +71,63 @@ def _everything(incomplete: str) -> list[str]:
 
 
 WHAT, TRAINING, HOW, OUTPUT = "What to compare", "Training", "How to run it", "Output"
+"""The titles of the options in the help."""
 
-Schemes = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="SCHEME", help="Schemes, such as kaiming:mode=fan_out; all: every scheme.", autocompletion=_names("scheme")),
-]
-Method = Annotated[
-    list[str] | None,
-    typer.Option(
-        "-m", "--method", metavar="SCHEME", help="A scheme; may be repeated.", autocompletion=_names("scheme"), rich_help_panel=WHAT
-    ),
-]
+
+def option(panel: str | None, words: str, metavar: str, purpose: str, complete: Callable[[str], Any] | None = None, **more: Any) -> Any:
+    """An option for `Annotated`: under which title, its words, what stands for its value, and how a shell completes that."""
+    return typer.Option(*words.split(), metavar=metavar, help=purpose, autocompletion=complete, rich_help_panel=panel, **more)
+
+
+def argument(metavar: str, purpose: str, complete: Callable[[str], Any] | None = None) -> Any:
+    """An argument for `Annotated`, as `option` makes an option."""
+    return typer.Argument(metavar=metavar, help=purpose, autocompletion=complete)
+
+
+Schemes = Annotated[list[str] | None, argument("SCHEME", "Schemes, such as kaiming:mode=fan_out; all: every scheme.", _names("scheme"))]
+Method = Annotated[list[str] | None, option(WHAT, "-m --method", "SCHEME", "A scheme; may be repeated.", _names("scheme"))]
 Family = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--family",
-        metavar="FAMILY",
-        help="All schemes of a family, such as residual; may be repeated.",
-        autocompletion=_families,
-        rich_help_panel=WHAT,
-    ),
+    list[str] | None, option(WHAT, "--family", "FAMILY", "All schemes of a family, such as residual; may be repeated.", _families)
 ]
-Config = Annotated[
-    str | None,
-    typer.Option(
-        "-c", "--config", metavar="FILE", help="A config file, or the name of a shipped one.", autocompletion=_configs, rich_help_panel=WHAT
-    ),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="A.B=C", help="Overrides a value, such as train.lr=0.1; may be repeated.", rich_help_panel=WHAT),
-]
-Model = Annotated[
-    str | None,
-    typer.Option("--model", metavar="MODEL", help="Such as mlp:depth=30,width=128.", autocompletion=_names("model"), rich_help_panel=WHAT),
-]
-Dataset = Annotated[
-    str | None, typer.Option("--dataset", metavar="DATASET", help="Such as mnist.", autocompletion=_names("dataset"), rich_help_panel=WHAT)
-]
-Seeds = Annotated[
-    str | None, typer.Option("--seeds", metavar="N|LIST", help="8 means the seeds 0 to 7; 0,3,5 means these.", rich_help_panel=WHAT)
-]
-Reference = Annotated[
-    str | None,
-    typer.Option(
-        "--reference",
-        metavar="SCHEME",
-        help="The scheme that the others are compared with.",
-        autocompletion=_names("scheme"),
-        rich_help_panel=WHAT,
-    ),
-]
+Config = Annotated[str | None, option(WHAT, "-c --config", "FILE", "A config file, or the name of a shipped one.", _configs)]
+Settings = Annotated[list[str] | None, option(WHAT, "--set", "A.B=C", "Overrides a value, such as train.lr=0.1; may be repeated.")]
+Model = Annotated[str | None, option(WHAT, "--model", "MODEL", "Such as mlp:depth=30,width=128.", _names("model"))]
+Dataset = Annotated[str | None, option(WHAT, "--dataset", "DATASET", "Such as mnist.", _names("dataset"))]
+Seeds = Annotated[str | None, option(WHAT, "--seeds", "N|LIST", "8 means the seeds 0 to 7; 0,3,5 means these.")]
+Reference = Annotated[str | None, option(WHAT, "--reference", "SCHEME", "The scheme that the others are compared with.", _names("scheme"))]
 MetricName = Annotated[
-    str | None,
-    typer.Option(
-        "--metric",
-        metavar="METRIC",
-        help="What the verdicts are about.",
-        autocompletion=_metrics,
-        show_default="test accuracy",
-        rich_help_panel=WHAT,
-    ),
+    str | None, option(WHAT, "--metric", "METRIC", "What the verdicts are about.", _metrics, show_default="test accuracy")
 ]
-Target = Annotated[
-    float | None,
-    typer.Option("--target", metavar="ACCURACY", help="Also the steps to a test accuracy, such as 0.95.", rich_help_panel=WHAT),
-]
-Margin = Annotated[
-    float | None,
-    typer.Option("--margin", metavar="SIZE", help="A difference that does not matter, such as 0.5 points.", rich_help_panel=WHAT),
-]
-Tune = Annotated[
-    str | None,
-    typer.Option(
-        "--tune", metavar="KEY[=A,B]", help="Also each scheme at its own best value of a key, such as train.lr.", rich_help_panel=TRAINING
-    ),
-]
-Strict = Annotated[
-    bool, typer.Option("--strict", metavar="", help="A parameter that nothing initializes is an error.", rich_help_panel=WHAT)
-]
-Epochs = Annotated[int | None, typer.Option("--epochs", metavar="N", help="Passes over the training data.", rich_help_panel=TRAINING)]
-Steps = Annotated[int | None, typer.Option("--steps", metavar="N", help="Optimizer steps, instead of epochs.", rich_help_panel=TRAINING)]
-Device = Annotated[
-    str, typer.Option("--device", metavar="|".join(DEVICES), help="Where to train.", autocompletion=_devices, rich_help_panel=HOW)
-]
-Engine = Annotated[
-    str,
-    typer.Option(
-        "--engine", metavar="ENGINE", help="auto, or see: initbench list engines.", autocompletion=_names("engine"), rich_help_panel=HOW
-    ),
-]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        "-j",
-        "--jobs",
-        min=1,
-        metavar="N",
-        help="Runs at once, a core each. Default: all cores; fewer runs share them.",
-        rich_help_panel=HOW,
-    ),
-]
-DataDir = Annotated[
-    str | None, typer.Option("--data-dir", metavar="DIR", envvar="INITBENCH_DATA", help="The folder of data files.", rich_help_panel=HOW)
-]
-Profile = Annotated[bool, typer.Option("--profile", metavar="", help="Say at the end where the time went.", rich_help_panel=HOW)]
-DryRun = Annotated[bool, typer.Option("--dry-run", metavar="", help="Only say what would be done.", rich_help_panel=HOW)]
-Out = Annotated[
-    str | None,
-    typer.Option("-o", "--out", metavar="DIR", help="The results folder. Default: results/NAME, by what is asked.", rich_help_panel=OUTPUT),
-]
-Fresh = Annotated[
-    bool, typer.Option("--fresh", metavar="", help="Run everything again, in place of what is there.", rich_help_panel=OUTPUT)
-]
-Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document.", rich_help_panel=OUTPUT)]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", metavar="", help="Say only what went wrong.", rich_help_panel=OUTPUT)]
-Verbose = Annotated[
-    bool, typer.Option("-v", "--verbose", metavar="", help="Say more, such as a line for each run.", rich_help_panel=OUTPUT)
-]
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A results folder.")]
-Folders = Annotated[list[Path] | None, typer.Argument(metavar="FOLDER", help="Results folders; several are merged into --out.")]
+Target = Annotated[float | None, option(WHAT, "--target", "ACCURACY", "Also the steps to a test accuracy, such as 0.95.")]
+Margin = Annotated[float | None, option(WHAT, "--margin", "SIZE", "A difference that does not matter, such as 0.5 points.")]
+Strict = Annotated[bool, option(WHAT, "--strict", "", "A parameter that nothing initializes is an error.")]
+Tune = Annotated[str | None, option(TRAINING, "--tune", "KEY[=A,B]", "Also each scheme at its own best value of a key, such as train.lr.")]
+Epochs = Annotated[int | None, option(TRAINING, "--epochs", "N", "Passes over the training data.")]
+Steps = Annotated[int | None, option(TRAINING, "--steps", "N", "Optimizer steps, instead of epochs.")]
+Device = Annotated[str, option(HOW, "--device", "|".join(DEVICES), "Where to train.", _devices)]
+Engine = Annotated[str, option(HOW, "--engine", "ENGINE", "auto, or see: initbench list engines.", _names("engine"))]
+Jobs = Annotated[int | None, option(HOW, "-j --jobs", "N", "Runs at once, a core each. Default: all cores; fewer runs share them.", min=1)]
+DataDir = Annotated[str | None, option(HOW, "--data-dir", "DIR", "The folder of data files.", envvar="INITBENCH_DATA")]
+Profile = Annotated[bool, option(HOW, "--profile", "", "Say at the end where the time went.")]
+DryRun = Annotated[bool, option(HOW, "--dry-run", "", "Only say what would be done.")]
+Out = Annotated[str | None, option(OUTPUT, "-o --out", "DIR", "The results folder. Default: results/NAME, by what is asked.")]
+MergeOut = Annotated[str | None, option(OUTPUT, "-o --out", "DIR", "Where merged results go.")]
+Fresh = Annotated[bool, option(OUTPUT, "--fresh", "", "Run everything again, in place of what is there.")]
+Json = Annotated[bool, option(OUTPUT, "--json", "", "Print one JSON document.")]
+Quiet = Annotated[bool, option(OUTPUT, "-q --quiet", "", "Say only what went wrong.")]
+Verbose = Annotated[bool, option(OUTPUT, "-v --verbose", "", "Say more, such as a line for each run.")]
 Against = Annotated[
-    str | None,
-    typer.Option("--against", metavar="reference", help="Compare with published figures: `reference`, or the name or file of one."),
+    str | None, option(None, "--against", "reference", "Compare with published figures: `reference`, or the name or file of one.")
 ]
-MergeOut = Annotated[str | None, typer.Option("-o", "--out", metavar="DIR", help="Where merged results go.", rich_help_panel=OUTPUT)]
-Asked = Annotated[
-    str | None,
-    typer.Argument(metavar="CONFIG|MODEL", help="A config, or a model such as ./mine.py:Net or mlp:depth=10.", autocompletion=_everything),
-]
-Name = Annotated[str, typer.Argument(metavar="NAME", help=f"A {enumerated([*KINDS, 'config'], 'or')}.", autocompletion=_everything)]
-ListedKind = Annotated[str | None, typer.Argument(metavar="KIND", help=f"{enumerated(LISTED, 'or')}.", autocompletion=_kinds)]
-Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Datasets, such as mnist.", autocompletion=_names("dataset"))]
-AnyNames = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Datasets. Default: all.", autocompletion=_names("dataset"))]
-Source = Annotated[str, typer.Argument(metavar="FILE", help="A config file, or the name of a shipped one.", autocompletion=_configs)]
-Sources = Annotated[list[str], typer.Argument(metavar="FILE", help="Config files, or names of shipped ones.", autocompletion=_configs)]
+Folder = Annotated[Path, argument("FOLDER", "A results folder.")]
+Folders = Annotated[list[Path] | None, argument("FOLDER", "Results folders; several are merged into --out.")]
+Asked = Annotated[str | None, argument("CONFIG|MODEL", "A config, or a model such as ./mine.py:Net or mlp:depth=10.", _everything)]
+Name = Annotated[str, argument("NAME", f"A {enumerated([*KINDS, 'config'], 'or')}.", _everything)]
+ListedKind = Annotated[str | None, argument("KIND", f"{enumerated(LISTED, 'or')}.", _kinds)]
+Names = Annotated[list[str], argument("NAME", "Datasets, such as mnist.", _names("dataset"))]
+AnyNames = Annotated[list[str] | None, argument("NAME", "Datasets. Default: all.", _names("dataset"))]
+Source = Annotated[str, argument("FILE", "A config file, or the name of a shipped one.", _configs)]
+Sources = Annotated[list[str], argument("FILE", "Config files, or names of shipped ones.", _configs)]
 
 
 @dataclass(frozen=True)
@@ -218,11 +140,10 @@ class ExperimentOptions:
     dataset: Dataset = None
 
     def question(self, command: str, schemes: list[str] | None, data_dir: str | None, **more: Any) -> ExperimentConfig:
-        """The question of a command; `more` as `options` takes it. Raises: ConfigError with every problem at once."""
+        """The question of a command; `more` as `configure` takes it. Raises: ConfigError with every problem at once."""
         words = asdict(self) | more
         config, settings = words.pop("config"), words.pop("settings")
-        asked = options(schemes or None, **words, dashes="--")
-        return configure(command, config, settings=settings or (), asked=asked, data_dir=data_dir)
+        return configure(command, config, settings=settings or (), data_dir=data_dir, dashes="--", schemes=schemes or None, **words)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from initbench.cli.columns import fit
 from initbench.cli.guide import Listed, Page
-from initbench.question.catalog import Entry
+from initbench.question.catalog import Entry, Parameter
 from initbench.question.plan import changes
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
@@ -126,12 +126,9 @@ def listing(title: str, lines: Iterable[Listed]) -> None:
 
 def checks(results: Iterable[HealthCheck]) -> None:
     """What `doctor` found, with what to do where something does not work."""
-    console = Console(highlight=False)
     marks = {"fine": "[green]fine[/green]", "limited": "[yellow]limited[/yellow]", "broken": "[red]broken[/red]"}
-    drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for check in results:
-        drawn.add_row(marks[check.state], check.what, escape(" ".join(part for part in (check.found, check.remedy) if part)))
-    console.print(drawn)
+    rows = [(marks[check.state], check.what, escape(" ".join(part for part in (check.found, check.remedy) if part))) for check in results]
+    Console(highlight=False).print(_grid(rows))
 
 
 def data_files(statuses: Iterable[DataStatus]) -> None:
@@ -225,10 +222,7 @@ def layers(summary: Summary, results: Sequence[RunResult]) -> None:
 def scheme_checks(results: Iterable[SchemeCheck]) -> None:
     """What a scheme owes, a line each."""
     marks = {True: "[green]passed[/green]", False: "[red]failed[/red]"}
-    drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for check in results:
-        drawn.add_row(marks[check.passed], check.what, escape(check.found))
-    Console(highlight=False).print(drawn)
+    Console(highlight=False).print(_grid((marks[check.passed], check.what, escape(check.found)) for check in results))
 
 
 def entry_page(entry: Entry, page: Page, command: str, example: str) -> None:
@@ -248,17 +242,26 @@ def entry_page(entry: Entry, page: Page, command: str, example: str) -> None:
             console.print(f"  {alias}{meaning}")
     if entry.parameters:
         console.print("\n[bold]Parameters[/bold]")
-        drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
-        for parameter in entry.parameters:
-            default = "required" if parameter.required else f"default {plain(parameter.default)}"
-            allowed = ", ".join(map(str, parameter.choices)) or parameter.annotation
-            drawn.add_row(f"[cyan]{parameter.name}[/cyan]", escape(allowed), escape(default))
-        console.print(drawn)
+        console.print(_grid((_parameter_row(parameter) for parameter in entry.parameters), indent=2))
     if page.source:
         console.print(f"\n[bold]Source[/bold]\n{escape(page.source)}")
     console.print(f"\n[bold]File[/bold]\n  {escape(entry.path.name)} [dim]in {escape(str(entry.path.parent))}[/dim]", soft_wrap=True)
     console.print(f"\n[bold]On the command line[/bold]\n{escape(command)}", soft_wrap=True)
     console.print(f"\n[bold]In Python[/bold]\n{escape(example)}", soft_wrap=True)
+
+
+def _parameter_row(parameter: Parameter) -> tuple[str, ...]:
+    default = "required" if parameter.required else f"default {plain(parameter.default)}"
+    allowed = ", ".join(map(str, parameter.choices)) or parameter.annotation
+    return f"[cyan]{parameter.name}[/cyan]", escape(allowed), escape(default)
+
+
+def _grid(rows: Iterable[Sequence[str]], indent: int = 0) -> Table:
+    """Rows of markup without a header, in columns as wide as they need."""
+    drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, indent))
+    for row in rows:
+        drawn.add_row(*row)
+    return drawn
 
 
 def question_text(plan: Plan) -> str:

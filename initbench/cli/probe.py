@@ -21,6 +21,7 @@ from initbench.cli.options import (
     Schemes,
     Seeds,
     flat,
+    option,
 )
 from initbench.cli.running import FAILED_RUNS
 from initbench.errors import ConfigError
@@ -38,32 +39,20 @@ WIDE = 130
 
 Input = Annotated[
     str | None,
-    typer.Option(
+    option(
+        WHAT,
         "--input",
-        metavar="SHAPE|FILE",
-        help="Instead of a dataset: 3x224x224 (random numbers), int:1000:128 (128 whole numbers below 1000), or a .npy, .npz, .pt file.",
-        rich_help_panel=WHAT,
+        "SHAPE|FILE",
+        "Instead of a dataset: 3x224x224 (random numbers), int:1000:128 (128 whole numbers below 1000), or a .npy, .npz, .pt file.",
     ),
 ]
-Batch = Annotated[int | None, typer.Option("--batch", metavar="N", help="Inputs that the signal is measured on.", rich_help_panel=WHAT)]
-Classes = Annotated[
-    int | None, typer.Option("--classes", min=1, metavar="N", help="Outputs of a model that is built for --input.", rich_help_panel=WHAT)
-]
-Every = Annotated[bool, typer.Option("--all", metavar="", help="All schemes of the catalogue.", rich_help_panel=WHAT)]
-AsIs = Annotated[bool, typer.Option("--as-is", metavar="", help="Look at the weights as they are; apply no scheme.", rich_help_panel=WHAT)]
-Checkpoint = Annotated[
-    str | None,
-    typer.Option("--checkpoint", metavar="FILE", help="Read the weights from a .safetensors file or a state dict.", rich_help_panel=WHAT),
-]
-Map = Annotated[
-    str | None,
-    typer.Option(
-        "--map", metavar="X,Y", help="Draw a map over two of sigma_w, sigma_b, gain, depth, width instead.", rich_help_panel=OUTPUT
-    ),
-]
-Train = Annotated[
-    bool, typer.Option("--train", metavar="", help="With --map: train at each point for a few epochs.", rich_help_panel=OUTPUT)
-]
+Batch = Annotated[int | None, option(WHAT, "--batch", "N", "Inputs that the signal is measured on.")]
+Classes = Annotated[int | None, option(WHAT, "--classes", "N", "Outputs of a model that is built for --input.", min=1)]
+Every = Annotated[bool, option(WHAT, "--all", "", "All schemes of the catalogue.")]
+AsIs = Annotated[bool, option(WHAT, "--as-is", "", "Look at the weights as they are; apply no scheme.")]
+Checkpoint = Annotated[str | None, option(WHAT, "--checkpoint", "FILE", "Read the weights from a .safetensors file or a state dict.")]
+Map = Annotated[str | None, option(OUTPUT, "--map", "X,Y", "Draw a map over two of sigma_w, sigma_b, gain, depth, width instead.")]
+Train = Annotated[bool, option(OUTPUT, "--train", "", "With --map: train at each point for a few epochs.")]
 
 
 @flat

@@ -41,20 +41,19 @@ class DataStatus(Frozen):
 
 def list_data(root: Path) -> tuple[DataStatus, ...]:
     """The embedded data set, those that can be got, and every other data file in the folder; contents are not read."""
-    embedded = files.EMBEDDED
-    statuses = [DataStatus(name="mnist5k", path=str(embedded), there=True, record=files.read_record(embedded))]
-    known: set[Path] = set()
+    places: dict[str, Path | None] = {"mnist5k": files.EMBEDDED}
     for name in files.DOWNLOADS:
-        try:
-            path = files.find_file(root, name)
-        except DataError:
-            statuses.append(DataStatus(name=name, path=None, there=False))
-            continue
-        known.add(path)
-        statuses.append(DataStatus(name=name, path=str(path), there=True, record=files.read_record(path)))
-    others = (path for path in sorted(root.glob("*.npz")) if path not in known and not path.name.startswith("."))
-    statuses += [DataStatus(name=path.stem, path=str(path), there=True, record=files.read_record(path)) for path in others]
-    return tuple(statuses)
+        places[name] = None
+        with contextlib.suppress(DataError):
+            places[name] = files.find_file(root, name)
+    others = [path for path in sorted(root.glob("*.npz")) if path not in places.values() and not path.name.startswith(".")]
+    return tuple(_status(name, path) for name, path in (*places.items(), *((path.stem, path) for path in others)))
+
+
+def _status(name: str, path: Path | None) -> DataStatus:
+    if path is None:
+        return DataStatus(name=name, path=None, there=False)
+    return DataStatus(name=name, path=str(path), there=True, record=files.read_record(path))
 
 
 def write_file(

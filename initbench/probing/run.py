@@ -16,7 +16,7 @@ from initbench.probing.health import HEALTHY_DECADES, SchemeHealth
 from initbench.probing.verdicts import assess
 from initbench.question import catalog, plan
 from initbench.question.config import ExperimentConfig, Ref
-from initbench.question.request import configure, options
+from initbench.question.request import configure
 from initbench.results import provenance, store
 from initbench.results.probe_record import ProbeRun, Question
 from initbench.results.record import RunStatus
@@ -206,9 +206,9 @@ def probe(
     from initbench.training.untrained import Prober
 
     own = None if isinstance(model, str) else model
-    asked = options(schemes or PANEL, model=None if own is not None else str(model), dataset=dataset, seeds=seeds)
+    config = configure("probe", schemes=schemes or PANEL, model=None if own is not None else str(model), dataset=dataset, seeds=seeds)
     spec = inputs if isinstance(inputs, str) else None if inputs is None else "x".join(map(str, inputs.shape[1:])) or "1"
-    question = ask(configure("probe", asked=asked), given=spec, checkpoint=checkpoint, as_is=as_is)
+    question = ask(config, given=spec, checkpoint=checkpoint, as_is=as_is)
     if own is not None:
         question = question.model_copy(update={"model": Ref(name=type(own).__name__)})
     batch = None

@@ -1,6 +1,6 @@
 """What a user says becomes a question: a config file, settings and options; how its results are looked at."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -11,6 +11,8 @@ from initbench.question.data_folder import data_folder
 
 DEFAULT_SEEDS = {"run": 1, "compare": 8, "recommend": 8}
 """How many seeds a command takes when nobody says."""
+KEYS = {"epochs": "train.epochs", "steps": "train.steps", "strict": "init.strict"}
+"""The keys of a config that options have a shorter word for."""
 
 
 class Look(TypedDict, total=False):
@@ -31,24 +33,42 @@ def view_of(reference: str | None = None, **look: Unpack[Look]) -> View:
     return View(reference=reference, **look)
 
 
+class Asked(TypedDict, total=False):
+    """What changes a question, each in place of what the config file says."""
+
+    schemes: Sequence[str | Ref] | None
+    model: str | None
+    dataset: str | None
+    seeds: int | str | Sequence[int] | None
+    epochs: int | None
+    steps: int | None
+    strict: bool | None
+    tune: str | None
+
+
 def configure(
     command: str,
     source: str | Path | None = None,
     *,
     settings: Sequence[str] = (),
-    asked: Mapping[str, tuple[str, Any]] | None = None,
     data_dir: str | None = None,
+    dashes: str = "",
+    **asked: Unpack[Asked],
 ) -> ExperimentConfig:
-    """The question of a command: a config file or shipped name, `a.b=c` settings, what `options` gives.
+    """The question of a command: a config file or shipped name, `a.b=c` settings, and what is `asked` in their place.
 
-    Raises: ConfigError with every problem at once.
+    `dashes` come before the words of `asked` where the user is told of them. Raises: ConfigError with every problem at once.
     """
+    schemes, seeds = asked.pop("schemes", None), asked.pop("seeds", None)
+    options: dict[str, tuple[str, Any]] = {KEYS.get(word, word): (dashes + word, value) for word, value in asked.items()}
+    options["schemes"] = ("", None if schemes is None else [str(scheme) for scheme in schemes])
+    options["seeds"] = (f"{dashes}seeds", seeds if isinstance(seeds, str | int | None) else list(seeds))
     config = config_file.load_config(
         None if source is None else str(source),
         settings=settings,
-        options=asked,
+        options=options,
         default_seeds=DEFAULT_SEEDS.get(command, 1),
-        data_files=lambda: _data_files(data_dir),
+        data_files=lambda: {path.stem for path in data_folder(data_dir).glob("*.npz")},
     )
     if command == "run" and len(config.schemes) > 1:
         raise ConfigError(f"`run` takes one scheme, not {len(config.schemes)}. Choose one with --method, or use: initbench compare")
@@ -57,32 +77,3 @@ def configure(
             f"`compare` takes two schemes or more, not only {config.schemes[0]}. For one use: initbench run {config.schemes[0]}"
         )
     return config
-
-
-def options(
-    schemes: Sequence[str | Ref] | None = None,
-    *,
-    model: str | None = None,
-    dataset: str | None = None,
-    seeds: int | str | Sequence[int] | None = None,
-    epochs: int | None = None,
-    steps: int | None = None,
-    strict: bool | None = None,
-    tune: str | None = None,
-    dashes: str = "",
-) -> dict[str, tuple[str, Any]]:
-    """What changes the question, for `configure`: key -> (the word that the user knows it by, value or None)."""
-    return {
-        "schemes": ("", [str(scheme) for scheme in schemes] if schemes is not None else None),
-        "model": (f"{dashes}model", model),
-        "dataset": (f"{dashes}dataset", dataset),
-        "seeds": (f"{dashes}seeds", seeds if isinstance(seeds, str | int | None) else list(seeds)),
-        "train.epochs": (f"{dashes}epochs", epochs),
-        "train.steps": (f"{dashes}steps", steps),
-        "init.strict": (f"{dashes}strict", strict),
-        "tune": (f"{dashes}tune", tune),
-    }
-
-
-def _data_files(data_dir: str | None) -> set[str]:
-    return {path.stem for path in data_folder(data_dir).glob("*.npz")}

@@ -11,7 +11,7 @@ from typing import Any
 from initbench.question import catalog, config_file, plan
 from initbench.question.config import ExperimentConfig, Job, ProbeConfig, Ref, TuneConfig, View, value_text
 from initbench.question.families import all_schemes
-from initbench.question.request import configure, options
+from initbench.question.request import configure
 from initbench.results.record import RunResult, RunStatus
 from initbench.statistics.estimates import estimate_text
 from initbench.statistics.findings import Candidate, Recommendation, Summary
@@ -55,7 +55,7 @@ def race_question(
         is_config = asked.endswith((".yaml", ".yml")) or asked in config_file.shipped()
         config, more = (asked, more) if is_config else (None, {**more, "model": asked})
     chosen = list(schemes or all_schemes())
-    return prepared(configure("recommend", config, settings=settings, asked=options(chosen, **more), data_dir=data_dir))
+    return prepared(configure("recommend", config, settings=settings, data_dir=data_dir, schemes=chosen, **more))
 
 
 def default_tune(config: ExperimentConfig) -> TuneConfig:
