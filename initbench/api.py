@@ -16,7 +16,7 @@ from initbench.errors import ConfigError, StorageError, a_or_an
 from initbench.probing.run import probe as probe
 from initbench.question import catalog
 from initbench.question.config import Execution, InitRules, Ref, View, as_ref
-from initbench.question.request import Asked, Look, configure, view_of
+from initbench.question.request import QuestionFields, ViewFields, configure, view_of
 from initbench.results import store
 from initbench.results.record import InitReport
 from initbench.studies.recommend import race_question
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from initbench.init.checks import SchemeCheck
 
 
-class ExecutionOptions(TypedDict, total=False):
+class ExecutionFields(TypedDict, total=False):
     """How jobs are carried out; see `initbench.question.config.Execution`."""
 
     engine: str
@@ -54,7 +54,7 @@ def compare(
     view: View = View(),
     reference: str | None = None,
     watch: Watch | None = None,
-    **execution: Unpack[ExecutionOptions],
+    **execution: Unpack[ExecutionFields],
 ) -> Results:
     """Trains with each scheme and each seed, and says what differs: `compare(["xavier", "kaiming"], model="mlp:depth=10")`.
 
@@ -64,7 +64,7 @@ def compare(
     Raises: InitbenchError with one sentence.
     """
     view = view.model_copy(update={"reference": reference}) if reference is not None else view
-    words = Asked(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
+    words = QuestionFields(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
     question = configure("compare", config, settings=settings, data_dir=execution.get("data_dir"), **words)
     return carry_out(make_plan("compare", question, Execution(**execution), view), watch)
 
@@ -80,21 +80,21 @@ def run(
     steps: int | None = None,
     settings: Sequence[str] = (),
     watch: Watch | None = None,
-    **execution: Unpack[ExecutionOptions],
+    **execution: Unpack[ExecutionFields],
 ) -> Results:
     """Trains with one scheme, one seed unless more are asked for: `run("kaiming")`; see `compare`."""
     schemes = None if method is None else [method]
-    words = Asked(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps)
+    words = QuestionFields(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps)
     question = configure("run", config, settings=settings, data_dir=execution.get("data_dir"), **words)
     return carry_out(make_plan("run", question, Execution(**execution)), watch)
 
 
-def resume(folder: str | Path = store.LATEST, watch: Watch | None = None, **execution: Unpack[ExecutionOptions]) -> Results:
+def resume(folder: str | Path = store.LATEST, watch: Watch | None = None, **execution: Unpack[ExecutionFields]) -> Results:
     """Goes on where a command was interrupted. Raises: StorageError when the folder holds no results."""
     return carry_out(plan_of(folder, Execution(**execution)), watch)
 
 
-def make_report(folder: str | Path = store.LATEST, reference: str | None = None, **look: Unpack[Look]) -> Results:
+def make_report(folder: str | Path = store.LATEST, reference: str | None = None, **look: Unpack[ViewFields]) -> Results:
     """Makes the derived files of a results folder anew, `look` (metric, target, margin) as it was unless given.
 
     Raises: StorageError when it holds no finished run, ConfigError for an unknown reference or metric.
@@ -121,14 +121,14 @@ def recommend(
     settings: Sequence[str] = (),
     tune: str | None = None,
     watch: Watch | None = None,
-    **execution: Unpack[ExecutionOptions],
+    **execution: Unpack[ExecutionFields],
 ) -> Results:
     """Finds the scheme for a config or a model, such as "./mine.py:Net": `recommend("mlp:depth=10").summary.recommendation`.
 
     `schemes`: those that race, all by default; `tune`: what they race over beside, the learning rate by default; see `compare`.
     Raises: InitbenchError with one sentence.
     """
-    words = Asked(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
+    words = QuestionFields(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
     question = race_question(asked, config=config, settings=settings, data_dir=execution.get("data_dir"), **words)
     return carry_out(make_plan("recommend", question, Execution(**execution)), watch)
 

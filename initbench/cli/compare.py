@@ -6,9 +6,8 @@ from initbench.cli.options import (
     DisplayOptions,
     ExecutionOptions,
     Family,
-    Method,
     Profile,
-    Schemes,
+    SchemeOptions,
     Strict,
     TrainingOptions,
     Tune,
@@ -26,8 +25,7 @@ EXAMPLE = "Example: initbench compare xavier kaiming normal --seeds 4\n\nOr: ini
 @flat
 def compare(
     *,
-    schemes: Schemes = None,
-    method: Method = None,
+    schemes: SchemeOptions,
     family: Family = None,
     tune: Tune = None,
     training: TrainingOptions,
@@ -38,7 +36,7 @@ def compare(
     display: DisplayOptions,
 ) -> None:
     """Train with several schemes and the same seeds, and say what differs."""
-    named = [*(schemes or ()), *(method or ()), *(PREFIX + name for name in family or ())]
+    named = [*schemes.named, *(PREFIX + name for name in family or ())]
     looked_at = view_of(**asdict(view))
     question = training.question("compare", named, execution.data_dir, tune=tune, strict=strict or None)
     plan = make_plan("compare", question, execution.execution, looked_at)

@@ -121,13 +121,26 @@ Against = Annotated[
 ]
 Folder = Annotated[Path, argument("FOLDER", "A results folder.")]
 Folders = Annotated[list[Path] | None, argument("FOLDER", "Results folders; several are merged into --out.")]
-Asked = Annotated[str | None, argument("CONFIG|MODEL", "A config, or a model such as ./mine.py:Net or mlp:depth=10.", _everything)]
+ConfigOrModel = Annotated[str | None, argument("CONFIG|MODEL", "A config, or a model such as ./mine.py:Net or mlp:depth=10.", _everything)]
 Name = Annotated[str, argument("NAME", f"A {enumerated([*KINDS, 'config'], 'or')}.", _everything)]
 ListedKind = Annotated[str | None, argument("KIND", f"{enumerated(LISTED, 'or')}.", _kinds)]
 Names = Annotated[list[str], argument("NAME", "Datasets, such as mnist.", _names("dataset"))]
 AnyNames = Annotated[list[str] | None, argument("NAME", "Datasets. Default: all.", _names("dataset"))]
 Source = Annotated[str, argument("FILE", "A config file, or the name of a shipped one.", _configs)]
 Sources = Annotated[list[str], argument("FILE", "Config files, or names of shipped ones.", _configs)]
+
+
+@dataclass(frozen=True)
+class SchemeOptions:
+    """Which schemes; each may be an argument or an option."""
+
+    schemes: Schemes = None
+    method: Method = None
+
+    @property
+    def named(self) -> list[str]:
+        """All that are named."""
+        return [*(self.schemes or ()), *(self.method or ())]
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from initbench.cli.options import (
     ExperimentOptions,
     Fresh,
     Jobs,
-    Method,
     Out,
-    Schemes,
+    SchemeOptions,
     Seeds,
     flat,
     option,
@@ -58,8 +57,7 @@ Train = Annotated[bool, option(OUTPUT, "--train", "", "With --map: train at each
 @flat
 def probe(
     *,
-    schemes: Schemes = None,
-    method: Method = None,
+    schemes: SchemeOptions,
     experiment: ExperimentOptions,
     given: Input = None,
     batch: Batch = None,
@@ -78,7 +76,7 @@ def probe(
     display: DisplayOptions,
 ) -> None:
     """Follow the signal through an untrained network, layer by layer, and say which scheme keeps it."""
-    named = [*(schemes or ()), *(method or ())]
+    named = schemes.named
     if named and every:
         raise ConfigError("--all takes every scheme; name none beside it.")
     if (named or every) and (as_is or checkpoint):

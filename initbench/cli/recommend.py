@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from initbench.cli.options import Asked, DisplayOptions, ExecutionOptions, Method, TrainingOptions, Tune, flat
+from initbench.cli.options import ConfigOrModel, DisplayOptions, ExecutionOptions, Method, TrainingOptions, Tune, flat
 from initbench.cli.running import carry_out
 from initbench.errors import ConfigError
 from initbench.studies.recommend import race_question
@@ -14,7 +14,7 @@ EXAMPLE = "Example: initbench recommend --model mlp:depth=10"
 @flat
 def recommend(
     *,
-    asked: Asked = None,
+    asked: ConfigOrModel = None,
     method: Method = None,
     training: TrainingOptions,
     tune: Tune = None,

@@ -1,6 +1,6 @@
 """The command `run`: one scheme, layer by layer."""
 
-from initbench.cli.options import DisplayOptions, ExecutionOptions, Method, Profile, Schemes, Strict, TrainingOptions, flat
+from initbench.cli.options import DisplayOptions, ExecutionOptions, Profile, SchemeOptions, Strict, TrainingOptions, flat
 from initbench.cli.running import carry_out
 from initbench.studies.study import make_plan
 
@@ -10,8 +10,7 @@ EXAMPLE = "Example: initbench run --method kaiming --model mlp:depth=10 --epochs
 @flat
 def run(
     *,
-    schemes: Schemes = None,
-    method: Method = None,
+    schemes: SchemeOptions,
     training: TrainingOptions,
     strict: Strict = False,
     execution: ExecutionOptions,
@@ -19,6 +18,5 @@ def run(
     display: DisplayOptions,
 ) -> None:
     """Train with one scheme and look at what happens, layer by layer."""
-    named = [*(schemes or ()), *(method or ())]
-    question = training.question("run", named, execution.data_dir, strict=strict or None)
+    question = training.question("run", schemes.named, execution.data_dir, strict=strict or None)
     carry_out(make_plan("run", question, execution.execution), display, dry_run=execution.dry_run, profile=profile)

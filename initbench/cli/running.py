@@ -28,7 +28,7 @@ def carry_out(plan: Plan, display: DisplayOptions, *, dry_run: bool, profile: bo
         _show_plan(plan, as_json=display.as_json)
         return
     timing = TimingWatch()
-    results = run_plan(plan, quiet=display.quiet, verbose=display.verbose, timing=timing)
+    results = run_plan(plan, display, timing)
     show_results(results, display, layers=display.verbose or plan.command == "run")
     if profile:
         output.say("\n".join(timing.lines()))
@@ -83,10 +83,13 @@ def document(results: Results) -> dict[str, Any]:
     return {"folder": str(results.folder), "runs": runs, "summary": results.summary.model_dump(mode="json")}
 
 
-def run_plan(plan: Plan, *, quiet: bool, verbose: bool, timing: TimingWatch | None = None) -> Results:
+def run_plan(plan: Plan, display: DisplayOptions, timing: TimingWatch | None = None) -> Results:
     """Carries out a plan; when the user stops it, says what is saved and how to go on."""
     try:
-        with run_screen(quiet=quiet, verbose=verbose) as screen, stoppable(timing.over(screen) if timing else screen) as watch:
+        with (
+            run_screen(quiet=display.quiet, verbose=display.verbose) as screen,
+            stoppable(timing.over(screen) if timing else screen) as watch,
+        ):
             return study.carry_out(plan, watch)
     except StopRequest as stop:
         now = study.as_it_stands(plan)

@@ -23,7 +23,7 @@ GATE_MARGIN = 0.30
 def smoke(*, workers: WorkerOptions, out: Out = None, display: DisplayOptions) -> None:
     """Check in seconds that initialization does what it must: a gate for CI, exit code 4 when it does not."""
     plan = smoke_plan(workers.execution.model_copy(update={"output": out}))
-    results = run_plan(plan, quiet=display.quiet, verbose=display.verbose)
+    results = run_plan(plan, display)
     missed = missed_gates(results)
     if display.as_json:
         output.document({**document(results), "missed": missed})

@@ -36,7 +36,6 @@ class TimingWatch:
     begun_at: float | None = None
     ended_at: float | None = None
     spent: Counter[str] = field(default_factory=Counter)
-    runs: int = 0
 
     def over(self, inner: Watch) -> "TimingWatch":
         """Gives this same watch, which from now on passes everything on to `inner`."""
@@ -59,7 +58,6 @@ class TimingWatch:
         """A run has ended."""
         if self.inner:
             self.inner.finished(result)
-        self.runs += 1
         self.spent.update(result.seconds)
         self.ended_at = time.perf_counter()
         self.begun_at = self.begun_at or self.ended_at - result.seconds.get("total", 0.0)

@@ -15,7 +15,7 @@ KEYS = {"epochs": "train.epochs", "steps": "train.steps", "strict": "init.strict
 """The keys of a config that options have a shorter word for."""
 
 
-class Look(TypedDict, total=False):
+class ViewFields(TypedDict, total=False):
     """What verdicts are about; see `initbench.question.config.View`."""
 
     metric: str | None
@@ -23,7 +23,7 @@ class Look(TypedDict, total=False):
     margin: float | None
 
 
-def view_of(reference: str | None = None, **look: Unpack[Look]) -> View:
+def view_of(reference: str | None = None, **look: Unpack[ViewFields]) -> View:
     """How results are looked at. Raises: ConfigError for a target or a margin that cannot be one."""
     target, margin = look.get("target"), look.get("margin")
     if target is not None and not 0 < target <= 1:
@@ -33,7 +33,7 @@ def view_of(reference: str | None = None, **look: Unpack[Look]) -> View:
     return View(reference=reference, **look)
 
 
-class Asked(TypedDict, total=False):
+class QuestionFields(TypedDict, total=False):
     """What changes a question, each in place of what the config file says."""
 
     schemes: Sequence[str | Ref] | None
@@ -53,7 +53,7 @@ def configure(
     settings: Sequence[str] = (),
     data_dir: str | None = None,
     dashes: str = "",
-    **asked: Unpack[Asked],
+    **asked: Unpack[QuestionFields],
 ) -> ExperimentConfig:
     """The question of a command: a config file or shipped name, `a.b=c` settings, and what is `asked` in their place.
 
