@@ -31,8 +31,7 @@ from torch import Tensor, nn
 from initbench.errors import DoesNotApply
 from initbench.init.initialize import initialize
 from initbench.measure import probes
-from initbench.measure.graph import trace_network
-from initbench.measure.predict import input_stats, layer_specs
+from initbench.measure.predict import input_stats, layer_specs, theory_network
 from initbench.nn.activation import activation_function
 from initbench.question.config import Ref, parse_ref
 from initbench.question.data_folder import data_folder
@@ -119,13 +118,13 @@ def predicted(cell: Cell, x: Tensor, y: Tensor, classes: int, seed: int) -> tupl
     model = build(cell, x[0].numel(), classes)
     ref = Ref(name=cell.scheme, params={"nonlinearity": cell.activation} if cell.scheme == "edge_of_chaos" else {})
     report, layers = initialize(model, ref, seed=seed, inputs=x[:4])
-    traced = trace_network(model, layers, layer_specs(layers, report), x)
+    seen = theory_network(model, layer_specs(layers, report), x)
     stats = probes.to_stats(layers, [probes.ProbeRecord(0, probes.measure(model, layers, x, y))])
     own = np.array([[s.pre_activation_variance for s in stats], [s.gradient_variance for s in stats]], dtype=float)
-    network: NetworkSpec = traced.network
+    network: NetworkSpec = seen.network
     specs = [node.spec for node in network.nodes if isinstance(node, Weight)]
-    assert traced.entering is not None
-    return specs, predict(network, input_stats(traced.entering, y, specs[0])), own
+    assert seen.entering is not None
+    return specs, predict(network, input_stats(x.reshape(len(x), *seen.entering), y, specs[0])), own
 
 
 def run(cell: Cell, networks: int, x: Tensor, y: Tensor, classes: int, seed: int, device: str) -> Outcome:

@@ -6,7 +6,6 @@ from torch import nn
 
 from initbench.init.initialize import initialize
 from initbench.measure import predict, probes
-from initbench.measure.graph import trace_network
 from initbench.question.config import Ref
 from initbench.results.record import LayerStats, Setter
 from initbench.theory.network import Add, Apply, Flatten, Norm, Pool, Scale, Unknown, Weight
@@ -29,7 +28,7 @@ def predicted(model, batch, scheme="kaiming", **params):
 def nodes_of(model, batch):
     inputs, _ = batch
     report, layers = initialize(model, Ref(name="kaiming"), seed=0, inputs=inputs[:4])
-    return trace_network(model, layers, predict.layer_specs(layers, report), inputs).network.nodes
+    return predict.theory_network(model, predict.layer_specs(layers, report), inputs).network.nodes
 
 
 def mlp(activation, *, width=64, depth=4, inputs=64):

@@ -27,9 +27,9 @@ SHIPPED = {
 @pytest.fixture
 def follows(monkeypatch):
     """How often a pass was followed so far."""
-    found, followed = [], capture.followed
-    monkeypatch.setattr(capture, "followed", lambda *given: found.append(1) or followed(*given))
-    return lambda: len(found)
+    calls, run_traced = [], capture.run_traced
+    monkeypatch.setattr(capture, "run_traced", lambda *given: calls.append(1) or run_traced(*given))
+    return lambda: len(calls)
 
 
 def change(model):

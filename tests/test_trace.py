@@ -7,7 +7,7 @@ from torch import nn
 
 from initbench.errors import ConfigError
 from initbench.nn.layers import Role, explain, weight_layers
-from initbench.nn.trace import trace
+from initbench.nn.watch import trace
 
 
 def run(forward, **parts):

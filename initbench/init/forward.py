@@ -8,26 +8,26 @@ from torch import Tensor, nn
 from initbench.errors import DoesNotApply
 from initbench.init.assign import Law, describe
 from initbench.init.contract import InitContext, Layerwise
-from initbench.nn.follow import Follower
+from initbench.nn.graph import Use
 from initbench.nn.layers import WeightLayer
-from initbench.nn.marks import Use
-from initbench.nn.watch import followed, untouched
+from initbench.nn.trace import Tracer
+from initbench.nn.watch import run_traced, untouched
 from initbench.question.config import InitRules
 from initbench.results.record import InitReport, ParameterInit, Setter
 
 
-class _Collector(Follower):
+class _Collector(Tracer):
     """Keeps the output of the first use of each weight, bias included."""
 
-    def __init__(self, parameters: dict[int, str]) -> None:
-        super().__init__(parameters)
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
         self.outputs: dict[str, tuple[int, Tensor]] = {}
 
     def on_output(self, use: Use, output: Tensor) -> None:
         """Keeps the output; called again with the bias added."""
-        index, _ = self.outputs.get(use.view.name, (use.index, output))
+        index, _ = self.outputs.get(use.weight.name, (use.index, output))
         if index == use.index:
-            self.outputs[use.view.name] = (index, output)
+            self.outputs[use.weight.name] = (index, output)
 
 
 def layer_outputs(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
@@ -35,11 +35,10 @@ def layer_outputs(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
 
     Weights whose product is hidden inside a kernel (recurrent layers) are not in it. With gradients where they are enabled.
     """
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    collector = _Collector(names)
+    collector = _Collector(model)
     with untouched(model, "batch"):
-        result = followed(model, collector, inputs)
-    collector.forget(result)
+        result = run_traced(model, collector, inputs)
+    collector.unmark(result)
     return {name: output for name, (_, output) in collector.outputs.items()}
 
 

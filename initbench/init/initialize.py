@@ -8,7 +8,7 @@ from initbench.errors import ConfigError, DoesNotApply, InitbenchError, UserCode
 from initbench.init.contract import InitContext, Layerwise, Need, Scheme
 from initbench.nn.layers import WeightLayer, explain, weight_layers
 from initbench.nn.naming import parameters_of, refuse_unused, refuse_without_storage
-from initbench.nn.threads import thread_count
+from initbench.nn.watch import thread_count
 from initbench.question import catalog
 from initbench.question.config import InitRules, Ref, TrainConfig
 from initbench.results.record import InitReport

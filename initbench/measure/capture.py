@@ -13,11 +13,11 @@ from initbench.fast.onednn import linear
 from initbench.fast.plain import is_plain
 from initbench.fast.tape import NotAsItWas, Replay, Take, Tape, parameters_in
 from initbench.measure.sums import Scratch, Signal
-from initbench.nn.follow import Follower
+from initbench.nn.graph import Use
 from initbench.nn.layers import WeightLayer
-from initbench.nn.marks import Use
 from initbench.nn.operations import tensors_in
-from initbench.nn.watch import followed, untouched
+from initbench.nn.trace import Tracer
+from initbench.nn.watch import run_traced, untouched
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def captured(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, 
                 taker.end()
                 taker = _Taker(len(layers))
                 watch = _Capture(model, layers, taker, tape)
-                output = followed(model, watch, inputs)
+                output = run_traced(model, watch, inputs)
                 watch.end()
             yield Captured(output, taker.signals)
         finally:
@@ -92,11 +92,11 @@ class _Taker:
             self._handles.append(output.register_hook(of_gradient))  # type: ignore[no-untyped-call]
 
 
-class _Capture(Follower):
+class _Capture(Tracer):
     """Finds out where the signal of each layer comes by, has it taken, and notes it on the tape."""
 
     def __init__(self, model: nn.Module, layers: tuple[WeightLayer, ...], taker: _Taker, tape: Tape | None) -> None:
-        super().__init__({id(parameter): name for name, parameter in model.named_parameters()})
+        super().__init__(model)
         self._taker, self._layers = taker, layers
         self._linear = linear if is_plain(model) else functional.linear
         self._rows = {layer.parameter: row for row, layer in enumerate(layers)}
@@ -108,7 +108,7 @@ class _Capture(Follower):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         """Notes the call on the tape."""
-        if self._aside:
+        if self._paused:
             return func(*args, **(kwargs or {}))
         self._tape.calls.append(func)
         try:
@@ -117,10 +117,10 @@ class _Capture(Follower):
             self._outputs = None
 
     def result(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        found = (self._linear if func is functional.linear else func)(*args, **kwargs)
-        self._outputs = tuple(tensors_in(found))
-        self._parameters = parameters_in(args, kwargs)
-        return found
+        result = (self._linear if func is functional.linear else func)(*args, **kwargs)
+        self._outputs = tuple(tensors_in(result))
+        self._inputs = parameters_in(args, kwargs)
+        return result
 
     def end(self) -> None:
         """The pass is over: the tape can be used unless something was taken outside of torch's functions."""
@@ -145,12 +145,12 @@ class _Capture(Follower):
         else:
             number = len(self._tape.calls) - 1
             self._tape.takes.setdefault(number, []).append((which, take))
-            self._tape.given[number] = self._parameters
+            self._tape.given[number] = self._inputs
         self._taker.take(take, output)
 
     def _row(self, use: Use) -> int | None:
         """The layer's row at its first use."""
-        name = use.view.name
+        name = use.weight.name
         first = self._first.setdefault(name, use.index)
         return self._rows.get(name) if first == use.index else None
 

@@ -11,12 +11,12 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from initbench.measure.sums import wide_type
-from initbench.nn.follow import Follower
+from initbench.nn.graph import Use
 from initbench.nn.layers import WeightLayer
-from initbench.nn.marks import Use
 from initbench.nn.operations import tensors_in
 from initbench.nn.seeds import generator
-from initbench.nn.watch import followed, untouched
+from initbench.nn.trace import Tracer
+from initbench.nn.watch import run_traced, untouched
 
 PAIRS = 32
 """Pairs of inputs that correlations are averaged over."""
@@ -59,7 +59,7 @@ def correlations(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tens
 
     watch = _Outputs(model, layers, look)
     with torch.no_grad(), untouched(model, "batch"):
-        followed(model, watch, inputs)
+        run_traced(model, watch, inputs)
     return tuple(found)
 
 
@@ -92,7 +92,7 @@ def singular_values(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: T
 
     try:
         with torch.enable_grad(), untouched(model, "batch"):
-            outputs = next(tensors_in(followed(model, _Outputs(model, layers, look), inputs)), None)
+            outputs = next(tensors_in(run_traced(model, _Outputs(model, layers, look), inputs)), None)
             if outputs is None or not outputs.requires_grad or outputs.shape[:1] != inputs.shape[:1]:
                 return (None,) * len(layers)
             ends = [inputs] if inputs.requires_grad else [layer.weight for layer in layers if layer.weight.requires_grad]
@@ -133,17 +133,17 @@ def _values(jacobians: Tensor) -> SingularValues | None:
     return SingularValues(values.mean().item(), values.amax(1).mean().item(), values.amin(1).mean().item())
 
 
-class _Outputs(Follower):
+class _Outputs(Tracer):
     """Hands over each layer's pre-activation at its first use, the moment it is there."""
 
     def __init__(self, model: nn.Module, layers: tuple[WeightLayer, ...], look: Callable[[int, Tensor], Any]) -> None:
-        super().__init__({id(parameter): name for name, parameter in model.named_parameters()})
+        super().__init__(model)
         self._rows = {layer.parameter: row for row, layer in enumerate(layers)}
         self._first: dict[str, int] = {}
         self._look = look
 
     def on_output(self, use: Use, output: Tensor) -> None:
-        name = use.view.name
+        name = use.weight.name
         row = self._rows.get(name)
         if row is not None and self._first.setdefault(name, use.index) == use.index:
             self._look(row, output)

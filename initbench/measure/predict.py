@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from initbench.measure.graph import trace_network
+from initbench.measure.network import Translation, translate
 from initbench.nn.layers import WeightLayer
+from initbench.nn.watch import graph_of
 from initbench.results.record import InitReport, LayerStats, ParameterInit
 from initbench.theory.network import InputStats, LayerSpec, NetworkSpec, Weight
 from initbench.theory.prediction import LayerPrediction, predict
@@ -21,23 +22,10 @@ LAWS = frozenset({"normal", "uniform", "trunc_normal", "constant", "sparse norma
 """Laws of a weight for which there is a formula; weights with another law, or none, must look independent to be predicted."""
 DIGITS = 6
 """Digits of a prediction that are kept: the last ones depend on the machine."""
+IMAGES = 4
+"""Images that the model is traced with."""
 CLOSE = 4.0
 """A mean of weights within so many standard errors of zero counts as zero."""
-
-
-def with_predictions(
-    stats: Sequence[LayerStats],
-    model: nn.Module,
-    layers: tuple[WeightLayer, ...],
-    report: InitReport,
-    inputs: Tensor,
-    labels: Tensor | None = None,
-) -> tuple[LayerStats, ...]:
-    """The statistics with the predictions of step 0 filled in; the model must still be as initialized.
-
-    `inputs` and `labels` are the probe batch. Never fails: where there is no prediction, `prediction_note` says why.
-    """
-    return filled(stats, predictions(model, layers, report, inputs, labels))
 
 
 def filled(stats: Sequence[LayerStats], predicted: dict[str, LayerPrediction]) -> tuple[LayerStats, ...]:
@@ -51,20 +39,25 @@ def predictions(
     """What theory expects of each weight layer, by its name."""
     specs = layer_specs(layers, report)
     try:
-        traced = trace_network(model, layers, specs, inputs)
-        if traced.entering is None:
+        seen = theory_network(model, specs, inputs)
+        if seen.entering is None:
             return _nothing(layers, "no weight layer takes the model's input directly")
-        statistics = input_stats(traced.entering, labels, _first(traced.network))
-        found = predict(traced.network, statistics)
+        statistics = input_stats(inputs.reshape(len(inputs), *seen.entering), labels, _first(seen.network))
+        expected = predict(seen.network, statistics)
     except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
         return _nothing(layers, f"the model could not be followed ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
     by_name: dict[str, LayerPrediction] = {}
-    for entry in found:
+    for entry in expected:
         again = entry.name in by_name
         by_name[entry.name] = (
             LayerPrediction(entry.name, None, None, "no prediction: the weight is used more than once") if again else entry
         )
     return _nothing(layers, "the forward pass does not use it in a way that theory can follow") | by_name
+
+
+def theory_network(model: nn.Module, specs: dict[str, LayerSpec], inputs: Tensor) -> Translation:
+    """The model as theory sees it, traced as it is now, with batch statistics in norms and dropout off. Raises: what the model raises."""
+    return translate(graph_of(model, inputs[:IMAGES], "batch"), specs)
 
 
 def layer_specs(layers: tuple[WeightLayer, ...], report: InitReport) -> dict[str, LayerSpec]:
@@ -202,11 +195,11 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def _filled(entry: LayerStats, found: LayerPrediction | None) -> LayerStats:
-    if found is None:
+def _filled(entry: LayerStats, expected: LayerPrediction | None) -> LayerStats:
+    if expected is None:
         return entry.model_copy(update={"prediction_note": "no prediction"})
-    update: dict[str, object] = {"prediction_note": found.note}
-    for key, predicted in (("pre_activation", found.pre_activation), ("gradient", found.gradient)):
+    update: dict[str, object] = {"prediction_note": expected.note}
+    for key, predicted in (("pre_activation", expected.pre_activation), ("gradient", expected.gradient)):
         if predicted is not None:
             update |= {
                 f"predicted_{key}_variance": _rounded(predicted.line),

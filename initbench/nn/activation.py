@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  as everybody calls it
-from torch import Tensor
+from torch import Tensor, nn
 
 from initbench.errors import ConfigError, unknown_name
 from initbench.nn.operations import argument
@@ -80,6 +80,11 @@ def activation_function(name: str) -> Function:
     return function
 
 
+def known_function(name: str | None) -> Function | None:
+    """The function of a known name, else None."""
+    return activation_function(name) if name is not None and name.partition(":")[0] in FUNCTIONS else None
+
+
 def called(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     """The full name of a torch function that is an activation, from its plain name and arguments; None where it is none."""
     name = SAME.get(name, name)
@@ -96,6 +101,18 @@ def called(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | No
     if name == "hardtanh" and params == {"min_val": 0.0, "max_val": 6.0}:
         return "relu6"
     return str(Ref(name=name, params=params))
+
+
+def called_module(module: nn.Module) -> str:
+    """The name of one of torch's activation modules with its parameters: `leaky_relu:negative_slope=0.2`."""
+    squeezed = {name.replace("_", ""): name for name in FUNCTIONS}
+    name = squeezed.get(type(module).__name__.lower())
+    if name is None:
+        return snake(type(module).__name__)
+    if isinstance(module, nn.PReLU):
+        return called(name, (None, module.weight), {}) or name
+    params = {key: getattr(module, key) for key, _ in DEFAULTS.get(name, ()) if hasattr(module, key)}
+    return called(name, (None,), params) or name
 
 
 def recognized(function: Function) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from initbench.nn import operations as ops
-from initbench.nn.marks import Use
+from initbench.nn.graph import Use
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -67,13 +67,13 @@ def of_use(use: Use, shape: tuple[int, ...]) -> Fans:
     if use.function == "bilinear":
         return Fans(seen[1] * seen[2], seen[0] * seen[2])
     if use.function == "einsum":
-        found = _einsum(use, shape)
-        if found is not None:
-            return found
+        fans = _einsum(use, shape)
+        if fans is not None:
+            return fans
     if use.function in ops.PRODUCTS and not use.on_left:
-        fan_in, fan_out, stored_in_out = seen[-2], seen[-1], not use.view.flipped
+        fan_in, fan_out, stored_in_out = seen[-2], seen[-1], not use.weight.flipped
     else:
-        fan_in, fan_out, stored_in_out = seen[-1], seen[-2], use.view.flipped
+        fan_in, fan_out, stored_in_out = seen[-1], seen[-2], use.weight.flipped
     parts = math.prod(seen[:-2])
     return Fans(fan_in, fan_out, parts=parts, transposed=stored_in_out and parts == 1)
 
@@ -101,7 +101,7 @@ def _einsum(use: Use, shape: tuple[int, ...]) -> Fans | None:
     made = [letter for letter in weight if letter in right and sum(letter in text for text in operands) == 1]
     if not summed or not made:
         return None
-    stored_in_out = (weight[0] in summed) != use.view.flipped
+    stored_in_out = (weight[0] in summed) != use.weight.flipped
     shared = math.prod(size for letter, size in sizes.items() if letter not in summed + made)
     return Fans(
         math.prod(sizes[letter] for letter in summed), math.prod(sizes[letter] for letter in made), parts=shared, transposed=stored_in_out

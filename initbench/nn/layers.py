@@ -1,19 +1,25 @@
 """The weight layers of any module: fans from the module, roles, the activation that follows, in execution order."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
-from initbench.nn.activation import Function
-from initbench.nn.explain import activation_of, behind, called_module, notes_on, path_of, recurrent_activation
-from initbench.nn.fans import Fans, of_use
-from initbench.nn.marks import Use
-from initbench.nn.registered import NORMS as NORMS
-from initbench.nn.registered import Registered, activation_after, is_weight, registered
-from initbench.nn.trace import Trace, trace
+from initbench.errors import ConfigError
+from initbench.nn.activation import Function, called_module, known_function
+from initbench.nn.fans import Fans, of_module, of_use
+from initbench.nn.graph import Graph, Use
+from initbench.nn.operations import ENDS
+from initbench.nn.watch import trace
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+NOT_ACTIVATIONS = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.AdaptiveLogSoftmaxWithLoss)
+PARAMETRIZED = ".parametrizations."
 
 
 class Role(StrEnum):
@@ -84,6 +90,19 @@ class Explanation:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Registered:
+    """One weight as registered: `name` of the layer, `parameter` (its first name), bias, fans where known, length in a weight norm."""
+
+    name: str
+    parameter: str
+    module: nn.Module
+    weight: nn.Parameter
+    bias: str | None
+    fans: Fans | None
+    length: str | None = None
+
+
 def weight_layers(model: nn.Module, inputs: Tensor | None = None, in_out: tuple[str, ...] = ()) -> tuple[WeightLayer, ...]:
     """The weight layers, in execution order when `inputs` (a batch) is given, else in order of registration.
 
@@ -95,69 +114,78 @@ def weight_layers(model: nn.Module, inputs: Tensor | None = None, in_out: tuple[
 
 def explain(model: nn.Module, inputs: Tensor | None = None, in_out: tuple[str, ...] = ()) -> Explanation:
     """What `weight_layers` finds, with notes on what it could not tell. Raises: ConfigError as there."""
-    known = registered(model)
+    known = _registered(model)
     if inputs is None:
         return _guessed(model, known, in_out)
     return _traced(trace(model, inputs), known, in_out)
 
 
-def _guessed(model: nn.Module, known: dict[str, Registered], in_out: tuple[str, ...]) -> Explanation:
-    after = dict(activation_after(model))
-    entries = [entry for entry in known.values() if is_weight(entry) or _told(entry, in_out)]
+def _guessed(model: nn.Module, known: dict[str, _Registered], in_out: tuple[str, ...]) -> Explanation:
+    after = dict(_activation_after(model))
+    entries = [entry for entry in known.values() if _is_weight(entry) or _stored_in_out(entry, in_out)]
     notes = ["The model has not been run: layers are in order of registration, activations and roles are guessed from it."]
     layers = []
     for position, entry in enumerate(entries):
-        if entry.fans is None and not _told(entry, in_out):
+        if entry.fans is None and not _stored_in_out(entry, in_out):
             notes.append(f"'{entry.parameter}' is taken to be stored (out, in); say init.in_out if it is (in, out).")
         role = Role.HEAD if position == len(entries) - 1 else Role.STEM if position == 0 else Role.HIDDEN
         following = after.get(entry.module)
-        name = called_module(following) if following is not None else recurrent_activation(entry.module)
-        layers.append(replace(_layer(entry, None, in_out), position=position, role=role, activation=name, activation_fn=behind(name)))
+        name = called_module(following) if following is not None else _recurrent_activation(entry.module)
+        layer = _layer(entry, None, in_out)
+        layers.append(replace(layer, position=position, role=role, activation=name, activation_fn=known_function(name)))
     return Explanation(tuple(layers), tuple(notes))
 
 
-def _traced(found: Trace, known: dict[str, Registered], in_out: tuple[str, ...]) -> Explanation:
-    first: dict[str, Use] = {}
-    for use in found.uses:
-        first.setdefault(use.view.name, use)
-    names = {index: known[use.view.name].name for index, use in enumerate(found.uses) if use.view.name in known}
-    layers = [_placed(known[name], use, found, names, in_out) for name, use in first.items() if name in known]
-    missed = [entry for name, entry in known.items() if name not in first and is_weight(entry)]
+def _recurrent_activation(module: nn.Module) -> str | None:
+    """The nonlinearity of a plain recurrent module."""
+    return str(module.nonlinearity) if isinstance(module, nn.RNN | nn.RNNCell) else None
+
+
+def _traced(graph: Graph, known: dict[str, _Registered], in_out: tuple[str, ...]) -> Explanation:
+    uses: dict[str, list[Use]] = {}
+    for use in graph.uses:
+        uses.setdefault(use.weight.name, []).append(use)
+    names = {use.index: known[use.weight.name].name for use in graph.uses if use.weight.name in known}
+    layers = [_placed(known[name], of_weight, graph.heads, names, in_out) for name, of_weight in uses.items() if name in known]
+    missed = [entry for name, entry in known.items() if name not in uses and _is_weight(entry)]
     layers += [_layer(entry, None, in_out) for entry in missed]
     placed = tuple(replace(layer, position=position) for position, layer in enumerate(layers))
-    scaled = frozenset(layer.parameter for layer in placed if layer.length is not None)
-    return Explanation(placed, notes_on(found, {layer.parameter: layer.name for layer in placed}, missed, scaled))
+    return Explanation(placed, _notes(placed, uses, graph.heads, missed))
 
 
-def _placed(entry: Registered, use: Use, found: Trace, names: dict[int, str], in_out: tuple[str, ...]) -> WeightLayer:
-    name, function = activation_of(use)
-    same = [other.index for other in found.uses if other.view.name == entry.parameter]
+def _placed(entry: _Registered, uses: list[Use], heads: frozenset[int], names: dict[int, str], in_out: tuple[str, ...]) -> WeightLayer:
+    """The layer as its first use shows it."""
+    use = uses[0]
     if use.end or use.branch:
         role = Role.BRANCH_END if use.end else Role.BRANCH
-    elif found.heads.intersection(same):
+    elif any(other.index in heads for other in uses):
         role = Role.HEAD
     else:
-        role = Role.STEM if not use.entry.last else Role.HIDDEN
+        role = Role.STEM if not use.origin.last else Role.HIDDEN
+    activation = use.nonlinearity if use.activation is None else use.activation.activation
+    function = known_function(activation)
+    if function is None and use.activation is not None:
+        function = use.activation.function
     return replace(
         _layer(entry, use, in_out),
-        activation=name,
+        activation=activation,
         activation_fn=function,
         role=role,
         block=use.block,
         surroundings=Surroundings(
-            sources=tuple(dict.fromkeys(names[index] for index in sorted(use.entry.last) if index in names)),
-            path=path_of(use),
+            sources=tuple(dict.fromkeys(names[index] for index in sorted(use.origin.last) if index in names)),
+            path=tuple(part if isinstance(part, str) else part.activation for part in use.origin.path),
             between=use.between,
             input_shape=use.input_shape[1:],
             output_shape=use.output_shape[1:],
-            uses=len(same),
+            uses=len(uses),
         ),
     )
 
 
-def _layer(entry: Registered, use: Use | None, in_out: tuple[str, ...]) -> WeightLayer:
+def _layer(entry: _Registered, use: Use | None, in_out: tuple[str, ...]) -> WeightLayer:
     shape = tuple(entry.weight.shape)
-    if _told(entry, in_out):
+    if _stored_in_out(entry, in_out):
         fan_in, fan_out = _out_in(shape)
         fans = Fans(fan_in, fan_out, math.prod(shape[2:]), transposed=True)
     elif entry.fans is not None:
@@ -183,10 +211,104 @@ def _layer(entry: Registered, use: Use | None, in_out: tuple[str, ...]) -> Weigh
     )
 
 
-def _told(entry: Registered, in_out: tuple[str, ...]) -> bool:
+def _stored_in_out(entry: _Registered, in_out: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for name in (entry.parameter, entry.name) for pattern in in_out)
 
 
 def _out_in(shape: tuple[int, ...]) -> tuple[int, int]:
     field = math.prod(shape[2:])
     return shape[0] * field, shape[1] * field
+
+
+def _notes(
+    layers: tuple[WeightLayer, ...], uses: dict[str, list[Use]], heads: frozenset[int], missed: list[_Registered]
+) -> tuple[str, ...]:
+    """What a reader should know: weights that were not met, shared, computed, or whose activation cannot be told."""
+    stopped: dict[str, list[str]] = {}
+    notes = [f"'{entry.name}' is not met in a forward pass in evaluation mode." for entry in missed]
+    by_parameter = {layer.parameter: layer for layer in layers}
+    for parameter, of_weight in uses.items():
+        use, layer = of_weight[0], by_parameter.get(parameter)
+        name = layer.name if layer else parameter
+        if len(of_weight) > 1 and not use.weight.piece:
+            notes.append(f"'{name}' is used {len(of_weight)} times; its place and activation are those of the first.")
+        if use.weight.computed and (layer is None or layer.length is None):
+            notes.append(f"'{name}' is computed from '{parameter}' in every pass: what is set is the parameter, not the weight itself.")
+        if not use.origin.sources:
+            notes.append(f"'{name}' is fed by something that cannot be followed back to the model's input.")
+        if use.activation is None and use.stopped is not None and use.stopped not in ENDS and use.index not in heads:
+            stopped.setdefault(use.stopped, []).append(f"'{name}'")
+    for reason, named in stopped.items():
+        few = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
+        notes.append(f"No activation can be told after {few}: the output goes into {reason}.")
+    return tuple(notes)
+
+
+def _registered(model: nn.Module) -> dict[str, _Registered]:
+    """All parameters with two or more dimensions outside of norms, by their first name; those without known fans too.
+
+    Raises: ConfigError for lazy parameters.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    everything, modules = set(names.values()), dict(model.named_modules(remove_duplicate=False))
+    entries: dict[str, _Registered] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if isinstance(parameter, UninitializedParameter):
+            raise ConfigError(f"'{name}' is lazy and has no shape yet. Call the model once on a batch first.")
+        owner, _, short = name.rpartition(".")
+        base, inner, tensor = f".{owner}".partition(PARAMETRIZED)
+        if inner:
+            owner, short = base.removeprefix("."), {"original": tensor, "original1": tensor}.get(short, short)
+        elif short in {"weight_v", "weight_orig"}:
+            short = "weight"
+        module = modules[owner]
+        if parameter.dim() < 2 or isinstance(module, NORMS) or short in {"original0", "weight_g"}:
+            continue
+        fans = None if isinstance(module, EMBEDDINGS) else of_module(module, short, tuple(parameter.shape))
+        first = names[id(parameter)]
+        if first in entries and (entries[first].fans is not None or fans is None):
+            continue
+        layer = owner if short == "weight" and owner else f"{owner}.{short}" if owner else short
+        length = {"original1": "original0", "weight_v": "weight_g"}.get(name.rpartition(".")[2])
+        length = f"{name.rpartition('.')[0]}.{length}".lstrip(".") if length else None
+        entries[first] = _Registered(
+            layer, first, module, parameter, _bias_of(module, owner, short), fans, length if length in everything else None
+        )
+    order = {name: place for place, name in enumerate(names.values())}
+    return dict(sorted(entries.items(), key=lambda item: order[item[0]]))
+
+
+def _bias_of(module: nn.Module, owner: str, short: str) -> str | None:
+    """The name of the bias that belongs to a weight of one of torch's own modules or of one built like them."""
+    if isinstance(module, nn.MultiheadAttention):
+        wanted = "in_proj_bias" if short in {"in_proj_weight", "q_proj_weight"} else ""
+    else:
+        wanted = short.replace("weight", "bias") if "weight" in short else ""
+    if not wanted or wanted == short or not isinstance(getattr(module, wanted, None), nn.Parameter):
+        return None
+    return f"{owner}.{wanted}" if owner else wanted
+
+
+def _is_weight(entry: _Registered) -> bool:
+    """Whether a parameter counts as a weight where no forward pass shows it: known modules, or named like a weight."""
+    if entry.fans is not None:
+        return True
+    short = entry.parameter.rpartition(".")[2].lower()
+    return not isinstance(entry.module, EMBEDDINGS) and ("weight" in short or short in {"w", "kernel"} or short.startswith("w_"))
+
+
+def _activation_after(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Module | None]]:
+    """Each weight-bearing module of torch with the next registered activation module before the next such one."""
+    waiting: list[nn.Module] = []
+    for module in model.modules():
+        bears = any(of_module(module, name, tuple(p.shape)) for name, p in module.named_parameters(recurse=False) if p.dim() > 1)
+        if bears:
+            for one in waiting:
+                yield one, None
+            waiting = [module]
+        elif type(module).__module__ == "torch.nn.modules.activation" and not isinstance(module, NOT_ACTIVATIONS):
+            for one in waiting:
+                yield one, module
+            waiting = []
+    for one in waiting:
+        yield one, None

@@ -28,27 +28,27 @@ class Parameters:
 
 def modules_of(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     """Every module with its name, a shared one under each of its names (`named_modules` takes several times as long)."""
-    found = [(prefix, model)]
+    modules = [(prefix, model)]
     for short, module in model._modules.items():
         if module is not None:
-            found += modules_of(module, f"{prefix}.{short}" if prefix else short)
-    return found
+            modules += modules_of(module, f"{prefix}.{short}" if prefix else short)
+    return modules
 
 
 def parameters_of(model: nn.Module) -> Parameters:
     """Walks the model once (`named_parameters` takes several times as long on deep networks)."""
-    found = Parameters({}, {}, {}, {})
+    parameters = Parameters({}, {}, {}, {})
     for prefix, module in modules_of(model):
         for short, parameter in module._parameters.items():
             if parameter is None:
                 continue
             name = f"{prefix}.{short}" if prefix else short
-            if id(parameter) not in found.names:
-                found.first[name] = parameter
-            found.by_name[name] = parameter
-            found.names.setdefault(id(parameter), []).append(name)
-            found.owner[id(parameter)] = module
-    return found
+            if id(parameter) not in parameters.names:
+                parameters.first[name] = parameter
+            parameters.by_name[name] = parameter
+            parameters.names.setdefault(id(parameter), []).append(name)
+            parameters.owner[id(parameter)] = module
+    return parameters
 
 
 def all_names(model: nn.Module) -> dict[int, list[str]]:

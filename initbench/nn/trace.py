@@ -1,49 +1,406 @@
-"""Runs a model once and tells which weights its signal met, in order; the model is left as it was."""
+"""Traces a forward pass into the one graph that layers, predictions and probes are read from.
 
-from dataclasses import dataclass
+A torch function mode sees every call; each tensor that descends from the model's input carries its `Node`. Nothing is
+known by registration, so functional code and raw parameters are traced like modules.
+"""
 
-import torch
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+from uuid import uuid4
+
+import torch.nn.functional as F  # noqa: N812  as everybody calls it
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from initbench.errors import ConfigError
 from initbench.nn import operations as ops
-from initbench.nn.follow import Follower
-from initbench.nn.marks import Use
-from initbench.nn.watch import followed, untouched
+from initbench.nn.activation import Function, is_elementwise
+from initbench.nn.graph import INPUT, Graph, Kind, Node, Origin, ParameterTensor, Use
 
-FAILURES = (
-    RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError, NotImplementedError, ArithmeticError,
-)  # fmt: skip
-"""What a forward pass raises when the input does not fit the model."""
+SUMS_WITHOUT_ACTIVATION = 2
+"""An output that has been added to others this often no longer counts as going through the activation that follows."""
 
 
-@dataclass(frozen=True)
-class Trace:
-    """The uses of weights in order of execution, and which of them the model's output comes from directly."""
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a torch function on signals (`nodes`) or parameters; `others` are its tensors that are neither."""
 
-    uses: tuple[Use, ...]
-    heads: frozenset[int]
+    name: str
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    given: tuple[Tensor, ...]
+    nodes: tuple[Node, ...]
+    parameters: tuple[tuple[Tensor, ParameterTensor], ...]
+    others: tuple[Tensor, ...]
+
+    @property
+    def one_base(self) -> bool:
+        """Whether all signals are functions of one and the same tensor."""
+        return len({node.base for node in self.nodes}) == 1
+
+    @property
+    def only_numbers(self) -> bool:
+        """Whether every other tensor is a number."""
+        return all(tensor.numel() == 1 for tensor in self.others)
 
 
-def trace(model: nn.Module, inputs: Tensor) -> Trace:
-    """Follows `inputs` (a batch) through the model, in evaluation mode and without gradients.
+class Tracer(TorchFunctionMode):
+    """Traces one forward pass of a model into `nodes` and `uses`. Subclasses may look at the tensors as they come."""
 
-    Raises: ConfigError when the model cannot be run on them.
-    """
-    follower = Follower({id(parameter): name for name, parameter in model.named_parameters()})
-    try:
-        with torch.no_grad(), untouched(model, "stored"):
-            result = followed(model, follower, inputs)
-    except FAILURES as error:
-        shape = " x ".join(str(length) for length in inputs.shape)
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        kind = str(inputs.dtype).removeprefix("torch.")
-        raise ConfigError(
-            f"The model cannot be run on a batch of shape {shape} ({kind}): {said}. Give it a batch of the shape that it takes."
-        ) from error
-    heads = frozenset[int]()
-    for tensor in ops.tensors_in(result):
-        node = follower.node(tensor)
-        heads |= node.last if node else frozenset()
-    follower.forget(result)
-    return Trace(tuple(follower.uses), heads)
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.nodes: list[Node] = []
+        self.uses: list[Use] = []
+        self._parameters = {id(parameter): ParameterTensor(name) for name, parameter in model.named_parameters()}
+        self._key = f"_initbench_{uuid4().hex}"
+        self._paused = False
+        self._blocks = 0
+
+    def on_output(self, use: Use, output: Tensor) -> None:
+        """Called with the output of every use (once more where a bias is added to it afterwards)."""
+
+    def on_activation(self, uses: frozenset[int], output: Tensor) -> None:
+        """Called with the activation of these uses (once more where it turns out to go on)."""
+
+    def result(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a function gives that is traced; called outside of this mode."""
+        return func(*args, **kwargs)
+
+    def start(self, inputs: object) -> None:
+        """Marks the model's inputs."""
+        for tensor in ops.tensors_in(inputs):
+            self.add(tensor, Kind.INPUT, "input", Origin(INPUT))
+
+    def graph(self, result: object) -> Graph:
+        """The graph of a pass that gave this result."""
+        ends = [node for tensor in ops.tensors_in(result) if (node := self.node(tensor)) is not None]
+        output = self.node(result) if isinstance(result, Tensor) else None
+        return Graph(tuple(self.nodes), tuple(self.uses), output, frozenset[int]().union(*(node.origin.last for node in ends)))
+
+    def name_of(self, parameter: Tensor, otherwise: str) -> str:
+        """The canonical name of a parameter (a tied one has several)."""
+        known = self._parameters.get(id(parameter))
+        return known.name if known else otherwise
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within, nothing is traced."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
+    def unmark(self, values: object) -> None:
+        """Takes the marks off tensors that outlive the pass."""
+        for tensor in ops.tensors_in(values):
+            tensor.__dict__.pop(self._key, None)
+
+    def node(self, tensor: Tensor) -> Node | None:
+        """What is known of a tensor; None where it does not descend from the input."""
+        mark = tensor.__dict__.get(self._key)
+        return mark if isinstance(mark, Node) else None
+
+    def parameter(self, tensor: Tensor) -> ParameterTensor | None:
+        """The parameter that a tensor is or comes from."""
+        mark = self._parameters.get(id(tensor)) or tensor.__dict__.get(self._key)
+        return mark if isinstance(mark, ParameterTensor) else None
+
+    def add(self, output: Tensor, kind: Kind, name: str, origin: Origin, **more: Any) -> Node:
+        """Makes the node of a tensor, which then carries it; it begins an elementwise run unless a `base` is given."""
+        index = len(self.nodes)
+        node = Node(index, kind, name, tuple(output.shape), origin, **{"base": index, **more})
+        self.nodes.append(node)
+        self._mark(output, node)
+        return node
+
+    def activate(self, node: Node, waiting: dict[int, tuple[str, ...]], output: Tensor) -> None:
+        """Notes the activation of the uses that this node is the activation of."""
+        for index in node.activation_of:
+            use = self.uses[index]
+            use.between = waiting.get(index, use.between)
+            use.activation = node
+        if node.activation_of:
+            self.on_activation(node.activation_of, output)
+
+    def without_activation(self, origin: Origin) -> frozenset[int]:
+        """The uses whose signal this is and that have no activation yet."""
+        return frozenset(use for use in origin.waiting if self.uses[use].activation is None)
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        """Calls the function and marks what it gives."""
+        kwargs = kwargs or {}
+        if self._paused:
+            return func(*args, **kwargs)
+        if func is F.multi_head_attention_forward:
+            inside = ops.opened(func)
+            with self:
+                return inside(*args, **kwargs)
+        given = (*ops.tensors_in(args), *ops.tensors_in(kwargs))
+        nodes = {id(tensor): node for tensor in given if (node := self.node(tensor)) is not None}
+        parameters = tuple((tensor, origin) for tensor in given if (origin := self.parameter(tensor)) is not None)
+        if not nodes and not parameters:
+            return func(*args, **kwargs)
+        known = nodes.keys() | {id(tensor) for tensor, _ in parameters}
+        call = Call(
+            name=ops.plain_name(func),
+            func=func,
+            args=_with_nodes(args, nodes),
+            kwargs=_with_nodes(kwargs, nodes),
+            given=given,
+            nodes=tuple(nodes[id(tensor)] for tensor in given if id(tensor) in nodes),
+            parameters=parameters,
+            others=tuple(tensor for tensor in given if id(tensor) not in known),
+        )
+        result = self.result(func, args, kwargs)
+        for output in ops.tensors_in(result):
+            self._take_up(call, output)
+        return result
+
+    def _mark(self, tensor: Tensor, mark: Node | ParameterTensor) -> None:
+        if id(tensor) not in self._parameters:
+            tensor.__dict__[self._key] = mark
+
+    def _add(self, call: Call, output: Tensor, origin: Origin, kind: Kind = Kind.OTHER, **more: Any) -> Node:
+        return self.add(output, kind, call.name, origin, inputs=call.nodes, args=call.args, kwargs=call.kwargs, **more)
+
+    def _take_up(self, call: Call, output: Tensor) -> None:
+        """Marks an output of a call."""
+        if call.name in ops.COMPARISONS:
+            if call.nodes and call.one_base and call.only_numbers:
+                self._mask(call, output)
+        elif call.name in ops.FRESH or not (output.is_floating_point() or output.is_complex()):
+            return
+        elif _applies_weight(call):
+            self._use(call, output)
+        elif not call.nodes:
+            self._derive(call, output)
+        else:
+            self._pass(call, output)
+
+    def _mask(self, call: Call, output: Tensor) -> None:
+        first = call.nodes[0]
+        self._add(
+            call,
+            output,
+            replace(first.origin, waiting={}, path=first.path),
+            Kind.MASK,
+            base=first.base,
+            function=_function(call),
+            nonlinear=first.nonlinear,
+            activation_of=first.activation_of,
+            earlier=first.steps,
+            label=first.label,
+        )
+
+    def _derive(self, call: Call, output: Tensor) -> None:
+        """Something computed from parameters only: the largest of them counts."""
+        tensor, largest = max(call.parameters, key=lambda pair: pair[0].numel())
+        flips = call.name in ops.FLIPS and (tensor.dim() == 2 or tensor.shape[-2:] == output.shape[-2:][::-1])
+        plain = call.name in ops.LAYOUT | ops.PIECES and len(call.parameters) == 1
+        mark = ParameterTensor(
+            largest.name, largest.flipped != flips, largest.computed or not plain, largest.piece or output.numel() < tensor.numel()
+        )
+        self._mark(output, mark)
+
+    def _use(self, call: Call, output: Tensor) -> None:
+        """A weight is applied."""
+        weight, parameter = next((tensor, known) for tensor, known in call.parameters if tensor.dim() > 1)
+        signals = [tensor for tensor in call.given if self.parameter(tensor) is None]
+        data = next((tensor for tensor in signals if self.node(tensor) is not None), signals[0])
+        order = [id(tensor) for tensor in call.given]
+        use = Use(
+            index=len(self.uses),
+            weight=parameter,
+            function=call.name,
+            origin=_merged(call.nodes),
+            args=call.args,
+            kwargs=call.kwargs,
+            on_left=order.index(id(weight)) < order.index(id(data)),
+            weight_shape=tuple(weight.shape),
+            input_shape=tuple(data.shape),
+            output_shape=tuple(output.shape),
+            bias=next((other.name for tensor, other in call.parameters if tensor.dim() == 1), None),
+        )
+        self.uses.append(use)
+        origin = Origin(use.origin.sources | 1 << (use.index + 1), frozenset([use.index]), {use.index: ()})
+        self._add(call, output, origin, Kind.WEIGHT, output_of=use.index)
+        self.on_output(use, output)
+
+    def _pass(self, call: Call, output: Tensor) -> None:
+        """Something that happens to the signal between weights."""
+        name, first = call.name, call.nodes[0]
+        arithmetic = name in ops.SUMS | ops.SCALINGS
+        if first.output_of is not None and name in ops.SUMS and [tensor.shape for tensor, _ in call.parameters] == [output.shape[-1:]]:
+            self._late_bias(call, first.output_of, output)
+        elif arithmetic and (call.parameters or not call.only_numbers):
+            self._add(call, output, self._joined(call).after("shift" if name in ops.SUMS else "scale"))
+        elif name == "glu" or (call.one_base and (name in ops.LAYOUT or (call.only_numbers and (arithmetic or name in ops.BENT)))):
+            self._extend(call, output)
+        elif name in ops.PASSING | ops.PIECES:
+            passed = () if name in ops.PIECES else (ops.described(name, call.args, call.kwargs),)
+            self._add(call, output, _merged(call.nodes).after(*passed))
+        elif len(call.nodes) == 1 and name not in ops.ENDS and tuple(output.shape) == first.shape and _is_activation(call):
+            self._extend(call, output)
+        elif len(call.nodes) > 1 and (arithmetic or name in ops.BENT):
+            self._add(call, output, self._joined(call).after("add" if name in ops.SUMS else "gate"))
+        else:
+            self._stop(call, output)
+
+    def _late_bias(self, call: Call, index: int, output: Tensor) -> None:
+        """`x @ W + b`: the sum is the layer's output."""
+        use, node = self.uses[index], call.nodes[0]
+        if use.bias is None:
+            use.bias = call.parameters[0][1].name
+            self._add(call, output, node.origin, Kind.BIAS, base=node.base, output_of=index)
+            self.on_output(use, output)
+        else:
+            self._add(call, output, node.origin.after("shift"))
+
+    def _extend(self, call: Call, output: Tensor) -> None:
+        """The output is an elementwise function of what all inputs are functions of."""
+        nodes, first = call.nodes, call.nodes[0]
+        layout = call.name in ops.LAYOUT
+        product = call.name in ops.SCALINGS and len(nodes) > 1
+        inverse = call.name in ops.SCALINGS and "div" in call.name and not isinstance(call.args[0] if call.args else first, Tensor | Node)
+        curved = product or inverse or call.name == "rtruediv" or call.name not in ops.SUMS | ops.SCALINGS
+        already = any(node.nonlinear for node in nodes)
+        nonlinear = already or (curved and not layout)
+        origin = _merged(nodes)
+        uses = frozenset[int]().union(*(node.activation_of for node in nodes))
+        if nonlinear and not already:
+            uses |= self.without_activation(origin)
+        waiting, path = origin.waiting, origin.path
+        if nonlinear:
+            path = tuple(part for part in path if not isinstance(part, Node) or part.base != first.base)
+            origin = replace(origin, waiting={}, path=path)
+        node = self._add(
+            call,
+            output,
+            origin,
+            Kind.LAYOUT if layout else Kind.FUNCTION,
+            base=first.base,
+            function=_function(call),
+            nonlinear=nonlinear,
+            activation_of=uses,
+            earlier=max((node.steps for node in nodes), key=len),
+            output_of=first.output_of if layout and tuple(output.shape) == first.shape else None,
+        )
+        if nonlinear and not layout:
+            self.activate(node, waiting, output)
+
+    def _stop(self, call: Call, output: Tensor) -> None:
+        origin = _merged(call.nodes)
+        for index in origin.waiting:
+            use = self.uses[index]
+            if use.activation is None and use.stopped is None:
+                use.stopped = call.name
+        self._add(call, output, replace(origin.after(call.name), waiting={}))
+
+    def _joined(self, call: Call) -> Origin:
+        """Where several signals meet: a sum, in which one may be a residual branch on the other, or a gate."""
+        origin = _merged(call.nodes)
+        if len(call.nodes) < 2:
+            return origin
+        still = self.without_activation(origin)
+        waiting = {
+            use: between for use, between in origin.waiting.items() if use in still and between.count("add") < SUMS_WITHOUT_ACTIVATION
+        }
+        origin = replace(origin, waiting=waiting)
+        if call.name in ops.SUMS:
+            branch = self._residual_branch(call.nodes)
+            return origin if branch is None else replace(origin, last=branch.origin.last, path=branch.path)
+        most = max(prod(node.shape) for node in call.nodes)
+        large = [node for node in call.nodes if prod(node.shape) == most]
+        return replace(origin, last=frozenset[int]().union(*(node.origin.last for node in large)))
+
+    def _residual_branch(self, nodes: tuple[Node, ...]) -> Node | None:
+        """Of two signals that are added the one that is a residual branch on the other; its uses are marked so."""
+        if len(nodes) != 2 or nodes[0].shape != nodes[1].shape:
+            return None
+        first, second = nodes
+        common = first.origin.sources & second.origin.sources
+        extra = first.origin.sources & ~common, second.origin.sources & ~common
+        short, long = sorted(extra, key=int.bit_count)
+        if not common or not long or not self._is_shortcut(short, long, common):
+            return None
+        branch = first if extra[0] == long else second
+        new = [use for use in self._uses_in(long) if use.block is None]
+        for use in new:
+            use.block, use.branch, use.end = self._blocks, True, use.index in branch.origin.last
+        if new:
+            for use in self._uses_in(short):
+                use.block = self._blocks if use.block is None else use.block
+            self._blocks += 1
+        return branch
+
+    def _is_shortcut(self, short: int, long: int, common: int) -> bool:
+        """Nothing on the skip path, or one use that starts where a longer branch starts; weights that recur are no residual."""
+        if not short:
+            return True
+        if short.bit_count() > 1 or long.bit_count() < 2:
+            return False
+        skip, branch = self._uses_in(short), self._uses_in(long)
+        names = [use.weight.name for use in (*skip, *branch)]
+        starts = any(use.origin.sources & ~INPUT == common & ~INPUT for use in branch)
+        return len(set(names)) == len(names) and skip[0].origin.sources == common and starts
+
+    def _uses_in(self, sources: int) -> list[Use]:
+        uses, rest = [], sources & ~INPUT
+        while rest:
+            uses.append(self.uses[(rest & -rest).bit_length() - 2])
+            rest &= rest - 1
+        return uses
+
+
+def _merged(nodes: tuple[Node, ...]) -> Origin:
+    """Signals that come together: all their sources, nearest and waiting uses; the longest path."""
+    if not nodes:
+        return Origin()
+    sources, last = 0, frozenset[int]()
+    waiting: dict[int, tuple[str, ...]] = {}
+    for node in nodes:
+        sources |= node.origin.sources
+        last |= node.origin.last
+        waiting = {**node.origin.waiting, **waiting}
+    return Origin(sources, last, waiting, max((node.path for node in nodes), key=len))
+
+
+def _applies_weight(call: Call) -> bool:
+    """Products of parameters with constants only make other parameters; a layer function on unknown data is a layer."""
+    if call.name not in ops.WEIGHTED or not any(tensor.dim() > 1 for tensor, _ in call.parameters):
+        return False
+    return bool(call.nodes) or (bool(call.others) and call.name not in ops.PRODUCTS | {"einsum", "inner"})
+
+
+def _is_activation(call: Call) -> bool:
+    """Whether a function that is not known by name gives each element its own value."""
+    return bool(call.args) and isinstance(call.args[0], Node) and is_elementwise(lambda x: call.func(x, *call.args[1:], **call.kwargs))
+
+
+def _function(call: Call) -> Function:
+    """The output of a call as a function of the tensor that the elementwise run begins with."""
+    func, args, kwargs = call.func, call.args, call.kwargs
+    return lambda x: func(*_at(args, x), **_at(kwargs, x))
+
+
+def _with_nodes(values: Any, nodes: dict[int, Node]) -> Any:
+    """Arguments with every traced tensor replaced by its node."""
+    if isinstance(values, Tensor):
+        return nodes.get(id(values), values)
+    return _each(values, lambda value: _with_nodes(value, nodes))
+
+
+def _at(values: Any, x: Tensor) -> Any:
+    """Arguments with every node replaced by its value where the run begins with `x`."""
+    return values.function(x) if isinstance(values, Node) else _each(values, lambda value: _at(value, x))
+
+
+def _each(values: Any, change: Callable[[Any], Any]) -> Any:
+    """Plain tuples, lists and dicts with all that is in them changed; anything else as it is."""
+    if type(values) in {tuple, list}:
+        return type(values)(change(value) for value in values)
+    return {key: change(value) for key, value in values.items()} if type(values) is dict else values

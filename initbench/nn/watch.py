@@ -1,21 +1,51 @@
-"""Runs a model once under watch and leaves it as it was: flags, buffers, gradients, hooks and all random state."""
+"""Runs a model under watch and leaves it as it was: flags, buffers, gradients, hooks, random state and number of threads."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from initbench.errors import ConfigError
 from initbench.nn import operations as ops
 from initbench.nn.activation import is_elementwise, snake
-from initbench.nn.follow import Follower
-from initbench.nn.marks import Chain, Entry, Node, Use, View
+from initbench.nn.graph import Graph, Kind, Node, Origin, ParameterTensor, Use
+from initbench.nn.trace import Tracer
 
 Norms = Literal["batch", "stored"]
 """Which statistics batch norms use within: the batch's own, as in training, or the stored ones."""
+FAILURES = (
+    RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError, NotImplementedError, ArithmeticError,
+)  # fmt: skip
+"""What a forward pass raises when the input does not fit the model."""
+
+
+def trace(model: nn.Module, inputs: Tensor) -> Graph:
+    """The graph of `inputs` (a batch) through the model, in evaluation mode and without gradients.
+
+    Raises: ConfigError when the model cannot be run on them.
+    """
+    try:
+        return graph_of(model, inputs, "stored")
+    except FAILURES as error:
+        shape = " x ".join(str(length) for length in inputs.shape)
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        kind = str(inputs.dtype).removeprefix("torch.")
+        raise ConfigError(
+            f"The model cannot be run on a batch of shape {shape} ({kind}): {said}. Give it a batch of the shape that it takes."
+        ) from error
+
+
+def graph_of(model: nn.Module, inputs: Tensor, norms: Norms) -> Graph:
+    """The graph, without gradients. Raises: what the model raises."""
+    tracer = Tracer(model)
+    with torch.no_grad(), untouched(model, norms):
+        result = run_traced(model, tracer, inputs)
+    graph = tracer.graph(result)
+    tracer.unmark(result)
+    return graph
 
 
 @contextmanager
@@ -39,6 +69,17 @@ def untouched(model: nn.Module, norms: Norms) -> Iterator[None]:
                 _set_training(module, flag)
 
 
+@contextmanager
+def thread_count(threads: int) -> Iterator[None]:
+    """Within, torch computes on so many threads of the CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _set_training(module: nn.Module, wanted: bool) -> None:  # noqa: FBT001 - the attribute itself
     if module.training != wanted:
         module.training = wanted
@@ -50,25 +91,25 @@ def _cuda_devices(model: nn.Module) -> list[int]:
     return sorted({tensor.device.index or 0 for tensor in (*model.parameters(), *model.buffers()) if tensor.device.type == "cuda"})
 
 
-def followed(model: nn.Module, follower: Follower, inputs: Tensor) -> Any:
-    """What the model gives for `inputs`, with its forward pass followed; within `untouched`."""
+def run_traced(model: nn.Module, tracer: Tracer, inputs: Tensor) -> Any:
+    """What the model gives for `inputs`, with its forward pass traced; within `untouched`."""
     with ExitStack() as stack:
         for prefix, module in model.named_modules():
-            for handle in _hooks(model, prefix, module, follower):
+            for handle in _hooks(model, prefix, module, tracer):
                 stack.callback(handle.remove)
-        stack.callback(follower.forget, inputs)
-        follower.start(inputs)
-        with follower:
+        stack.callback(tracer.unmark, inputs)
+        tracer.start(inputs)
+        with tracer:
             return model(inputs)
 
 
-def _hooks(model: nn.Module, prefix: str, module: nn.Module, follower: Follower) -> Iterator[RemovableHandle]:
+def _hooks(model: nn.Module, prefix: str, module: nn.Module, tracer: Tracer) -> Iterator[RemovableHandle]:
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
-        yield module.register_forward_hook(_Recurrent(prefix, follower))
+        yield module.register_forward_hook(_Recurrent(prefix, tracer))
         return
     own = not type(module).__module__.startswith(("torch.", "torchvision."))
     if own and module is not model and all(parameter.dim() < 2 for parameter in module.parameters()):
-        watch = _OwnActivation(follower)
+        watch = _OwnActivation(tracer)
         yield module.register_forward_pre_hook(watch.enter)
         yield module.register_forward_hook(watch.leave)
 
@@ -76,88 +117,96 @@ def _hooks(model: nn.Module, prefix: str, module: nn.Module, follower: Follower)
 class _Recurrent:
     """Adds the weights of a recurrent module: their products are hidden inside, only the last layer's states are seen."""
 
-    def __init__(self, prefix: str, follower: Follower) -> None:
-        self._prefix, self._follower = f"{prefix}." if prefix else "", follower
+    def __init__(self, prefix: str, tracer: Tracer) -> None:
+        self._prefix, self._tracer = f"{prefix}." if prefix else "", tracer
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
         """Called after the module's forward."""
-        follower = self._follower
-        nodes = [node for tensor in ops.tensors_in(args) if (node := follower.node(tensor)) is not None]
-        entry = Entry(nodes[0].sources, nodes[0].last, nodes[0].path) if nodes else Entry()
+        tracer = self._tracer
+        nodes = [node for tensor in ops.tensors_in(args) if (node := tracer.node(tensor)) is not None]
+        origin = Origin(nodes[0].origin.sources, nodes[0].origin.last, path=nodes[0].path) if nodes else Origin()
         for layer in range(getattr(module, "num_layers", 1)):
-            added = [self._use(module, name, entry) for name in _matrices(module, layer)]
-            sources = entry.sources
-            for use in added:
+            uses = [self._use(module, name, origin) for name in _matrices(module, layer)]
+            sources = origin.sources
+            for use in uses:
                 sources |= 1 << (use.index + 1)
-            entry = Entry(sources, frozenset(use.index for use in added))
-        for output in ops.tensors_in(result):
-            follower.mark(output, Node(entry.sources, Chain(object()), entry.last))
-        first = next(ops.tensors_in(result), None)
-        if first is not None:
-            with follower.aside():
-                follower.on_activation(entry.last, first)
+            origin = Origin(sources, frozenset(use.index for use in uses))
+        outputs = list(ops.tensors_in(result))
+        with tracer.paused():
+            for output in outputs:
+                hidden = tracer.node(output)
+                tracer.add(output, Kind.OTHER, hidden.name if hidden else type(module).__name__, origin, inputs=tuple(nodes))
+            if outputs:
+                tracer.on_activation(origin.last, outputs[0])
 
-    def _use(self, module: nn.Module, name: str, entry: Entry) -> Use:
+    def _use(self, module: nn.Module, name: str, origin: Origin) -> Use:
         kind = type(module).__name__.removeprefix("Parametrized").removesuffix("Cell")
         nonlinearity = getattr(module, "nonlinearity", None) if kind == "RNN" else None
         bias = name.replace("weight", "bias")
         use = Use(
-            index=len(self._follower.uses),
-            view=View(self._follower.name_of(getattr(module, name), self._prefix + name)),
+            index=len(self._tracer.uses),
+            weight=ParameterTensor(self._tracer.name_of(getattr(module, name), self._prefix + name)),
             function=kind.lower(),
-            entry=entry,
+            origin=origin,
             bias=self._prefix + bias if getattr(module, bias, None) is not None else None,
-            label=nonlinearity,
+            nonlinearity=nonlinearity,
             stopped=None if nonlinearity else f"the gates of {kind}",
         )
-        self._follower.uses.append(use)
+        self._tracer.uses.append(use)
         return use
 
 
 def _matrices(module: nn.Module, layer: int) -> list[str]:
     """The names of the weights of one layer of a recurrent module (of a cell, all)."""
-    found = []
+    names = []
     for name, parameter in module.named_parameters(recurse=False):
         tail = name.removesuffix("_reverse").rpartition("_l")[2]
         if parameter.dim() == 2 and (not tail.isdigit() or int(tail) == layer):
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 class _OwnActivation:
     """Where a user's module without weights acts on each element, it is the activation as a whole, by its class's name."""
 
-    def __init__(self, follower: Follower) -> None:
-        self._follower = follower
-        self._entry: tuple[Node, tuple[int, ...], frozenset[int]] | None = None
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        self._entering: tuple[Node, frozenset[int]] | None = None
 
     def enter(self, _: nn.Module, args: tuple[Any, ...]) -> None:
         """Called before the module's forward."""
-        with self._follower.aside():
-            entries = [(tensor, node) for tensor in ops.tensors_in(args) if (node := self._follower.node(tensor)) is not None]
-            self._entry = None
-            if len(entries) == 1:
-                tensor, node = entries[0]
-                waiting = frozenset(index for index in node.pending if self._follower.uses[index].activation is None)
-                self._entry = node, tuple(tensor.shape), waiting
+        with self._tracer.paused():
+            nodes = [node for tensor in ops.tensors_in(args) if (node := self._tracer.node(tensor)) is not None]
+        self._entering = (nodes[0], self._tracer.without_activation(nodes[0].origin)) if len(nodes) == 1 else None
 
     def leave(self, module: nn.Module, _: tuple[Any, ...], result: Any) -> None:
         """Called after the module's forward."""
-        follower = self._follower
-        if self._entry is None or not isinstance(result, Tensor):
+        tracer = self._tracer
+        if self._entering is None or not isinstance(result, Tensor):
             return
-        node, shape, waiting = self._entry
-        found, label = follower.node(result), snake(type(module).__name__)
-        with follower.aside():
-            if found is not None and found.chain.base is node.chain.base:
-                named = replace(found.chain, label=label)
-                follower.mark(result, replace(found, chain=named, path=(*found.path[:-1], named) if found.chain.bent else found.path))
-                for index in found.chain.owners & waiting:
-                    follower.uses[index].activation = named
-            elif tuple(result.shape) == shape and is_elementwise(module.forward):
-                inner, forward = node.chain.function, module.forward
-                chain = Chain(node.chain.base, lambda x: forward(inner(x)), bent=True, owners=waiting, label=label)
-                follower.mark(result, Node(node.sources, chain, node.last, {}, (*node.path, chain)))
-                follower.activate(chain, node.pending, result)
-            elif found is None:
-                follower.mark(result, Node(node.sources, Chain(object()), node.last, {}, (*node.path, label)))
+        before, waiting = self._entering
+        after, label = tracer.node(result), snake(type(module).__name__)
+        with tracer.paused():
+            if after is not None and after.base == before.base:
+                if after is not before:
+                    after.label = label
+                for index in after.activation_of & waiting:
+                    tracer.uses[index].activation = after
+            elif tuple(result.shape) == before.shape and is_elementwise(module.forward):
+                function, forward, origin = before.function, module.forward, before.origin
+                node = tracer.add(
+                    result,
+                    Kind.MODULE,
+                    label,
+                    Origin(origin.sources, origin.last, path=before.path),
+                    inputs=(before,),
+                    base=before.base,
+                    function=lambda x: forward(function(x)),
+                    nonlinear=True,
+                    activation_of=waiting,
+                    label=label,
+                )
+                tracer.activate(node, origin.waiting, result)
+            elif after is None:
+                origin = Origin(before.origin.sources, before.origin.last, path=(*before.path, label))
+                tracer.add(result, Kind.OTHER, label, origin, inputs=(before,))

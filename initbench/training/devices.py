@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from initbench.errors import DeviceError
-from initbench.nn.threads import thread_count
+from initbench.nn.watch import thread_count
 
 KINDS = ("cpu", "cuda", "mps")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
