@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -200,3 +201,86 @@ def test_a_signal_added_to_a_function_of_itself_is_not_taken_for_independent(bat
     found, _, _ = predicted(Doubled(), batch)
     assert found["first"].pre_activation is not None
     assert "adds two functions of one signal" in found["head"].note
+
+
+class Learned(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.beta = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.beta * x)
+
+
+class Activated(nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.act, self.first, self.head = act, nn.Linear(64, 48), nn.Linear(48, 10)
+
+    def forward(self, x):
+        return self.head(self.act(self.first(x.flatten(1))))
+
+
+WRITTEN = {
+    "relu": [lambda x: x.clamp(min=0), lambda x: x * (x > 0), lambda x: x * (x > 0).float()],
+    "leaky_relu": [lambda x: torch.where(x > 0, x, 0.01 * x)],
+    "sin:omega=30": [lambda x: torch.sin(30 * x)],
+    None: [Learned(), lambda x: torch.tanh(x + 0.3), lambda x: torch.relu(x) * 1.7, lambda x: torch.relu(x) - torch.relu(-x)],
+}
+"""Name of a known activation (None: of no known one) -> ways to write it."""
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_prediction_applies_the_activation_that_the_layers_name(batch, name):
+    inputs, labels = batch
+    for act in WRITTEN[name]:
+        model = Activated(act)
+        found, layers, report = predicted(model, batch)
+        nodes = predict.theory_network(model, predict.layer_specs(layers, report), inputs).network.nodes
+        (applied,) = [node.activation for node in nodes if isinstance(node, Apply)]
+        if name is not None:
+            assert applied == layers[0].activation == name
+        else:
+            assert applied.name == layers[0].activation
+            grid = np.linspace(-3, 3, 24)
+            with torch.no_grad():
+                np.testing.assert_allclose(applied.value(grid), layers[0].activation_fn(torch.from_numpy(grid)).numpy(), rtol=1e-6)
+        stats = probes.to_stats(layers, [probes.ProbeRecord(0, probes.measure(model, layers, inputs, labels))])
+        for entry in predict.filled(stats, found):
+            assert entry.prediction_note is None
+            low, high = entry.predicted_pre_activation_variance_low, entry.predicted_pre_activation_variance_high
+            assert 0.7 * low <= entry.pre_activation_variance <= 1.4 * high
+
+
+def test_a_multiple_of_the_signal_goes_into_a_known_activation_by_its_name(batch):
+    kinds = [type(node) for node in nodes_of(Activated(lambda x: torch.relu(0.5 * x)), batch)]
+    assert kinds == [Weight, Scale, Apply, Weight]
+
+
+def test_a_maximum_that_something_else_takes_as_well_does_not_trade_places(batch):
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.side, self.head = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 1), nn.Linear(4, 10)
+
+        def forward(self, x):
+            pooled = nn.functional.max_pool2d(self.conv(x), 2)
+            return self.head((torch.relu(pooled) + self.side(pooled)).mean((2, 3)))
+
+    nodes = nodes_of(Shared(), batch)
+    assert isinstance(nodes[1], Pool)
+    assert [nodes[node.source] for node in nodes if isinstance(node, Apply)] == [nodes[1]]
+
+
+def test_a_bias_that_the_layer_does_not_own_is_not_taken_for_zero(batch):
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.shift, self.head = nn.Linear(64, 32, bias=False), nn.Parameter(torch.ones(32)), nn.Linear(32, 10)
+
+        def forward(self, x):
+            return self.head(torch.relu(self.first(x.flatten(1)) + self.shift))
+
+    found, layers, _ = predicted(Late(), batch)
+    assert layers[0].bias == "shift"
+    assert found["head"].note == "no prediction: 'add' has no formula"

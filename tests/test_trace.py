@@ -216,3 +216,36 @@ def test_a_gate_belongs_to_the_half_it_acts_on_and_the_signal_goes_on():
     up, down = weight_layers(run(forward, up=nn.Linear(4, 12), down=nn.Linear(6, 4)), torch.randn(3, 4))
     assert up.activation == "silu"
     assert down.surroundings.sources == ("up",)
+
+
+def test_an_activation_is_a_function_of_vectors_whatever_its_layout():
+    def forward(self, x):
+        return self.b(torch.relu(self.a(x).unflatten(1, (2, 3))).flatten(1) * 1.5)
+
+    first, _ = weight_layers(run(forward, a=nn.Linear(4, 6), b=nn.Linear(6, 2)), torch.randn(5, 4))
+    assert first.activation == "relu_mul"
+    assert first.activation_fn(torch.tensor([-1.0, 2.0])).tolist() == [0.0, 3.0]
+
+
+def test_an_activation_of_ones_own_is_known_as_it_is_in_evaluation_mode():
+    class Noisy(nn.Module):
+        def forward(self, x):
+            return F.dropout(torch.relu(x), 0.5, self.training) * 2
+
+    act = Noisy()
+    first, _ = weight_layers(nn.Sequential(nn.Linear(4, 6), act, nn.Linear(6, 2)), torch.randn(5, 4))
+    assert first.activation_fn(torch.tensor([-1.0, 2.0])).tolist() == [0.0, 4.0]
+    assert act.training
+
+
+def test_the_graph_has_the_tensors_in_order_and_what_each_comes_from():
+    model = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 2))
+    graph = trace(model, torch.randn(5, 4))
+    assert [(node.name, str(node.kind)) for node in graph.nodes] == [
+        ("input", "input"), ("linear", "weight"), ("layer_norm", "anything else"), ("relu", "elementwise function"), ("linear", "weight"),
+    ]  # fmt: skip
+    assert [node.inputs for node in graph.nodes[1:]] == [(node,) for node in graph.nodes[:-1]]
+    assert graph.output is graph.nodes[-1]
+    assert graph.uses[0].activation is graph.nodes[3]
+    assert graph.uses[0].between == ("layer_norm",)
+    assert graph.heads == {1}

@@ -11,6 +11,7 @@ from torch import Tensor
 from initbench.errors import ConfigError
 from initbench.nn import graph as traced
 from initbench.nn import operations as ops
+from initbench.nn.activation import called
 from initbench.nn.graph import Graph, Kind
 from initbench.theory.activations import find, from_function
 from initbench.theory.network import INPUT, Add, Apply, Flatten, LayerSpec, NetworkSpec, Node, Norm, Pool, Scale, Unknown, Weight, sources
@@ -64,6 +65,8 @@ class _Translator:
             place = start = INPUT if node.kind is Kind.INPUT else self._beginning(node)
         elif node.kind is Kind.LAYOUT:
             place, start = self._reshaped(node)
+        elif node.kind is Kind.BIAS:
+            place = start = self._unknown(node)
         else:
             start = self.starts[node.inputs[0].index]
             if not _is_activation(node):
@@ -110,9 +113,13 @@ class _Translator:
         return self._source(node) if factor == 1 else self._add(Scale(self._source(node), factor))
 
     def _activation(self, node: traced.Node, start: int) -> int:
-        """The place of an activation: by its name where it is a known one, else the function itself."""
+        """The place of an activation: by its name where it is a known one, also of a multiple of the signal, else the function itself."""
         if node.known_activation is not None:
             return self._add(Apply(start, node.known_activation))
+        last = called(node.name, node.args, node.kwargs) if len(node.inputs) == 1 and not node.inputs[0].nonlinear else None
+        source = self._source(node)
+        if last is not None and source >= 0 and isinstance(self.nodes[source], Scale):
+            return self._add(Apply(source, last))
         try:
             return self._add(Apply(start, from_function(lambda x: node.function(torch.from_numpy(x)).detach().numpy(), node.activation)))
         except ConfigError as error:
@@ -229,7 +236,7 @@ def _factor(node: traced.Node) -> float | None:
     """The number that a signal is multiplied by; 1 where zero is added; None where it is not one number."""
     name = node.name
     others = [value for value in (*node.args, *node.kwargs.values()) if not (isinstance(value, Tensor) and value.numel() > 1)]
-    numbers = [float(value) for value in others if isinstance(value, int | float | Tensor)]
+    numbers = [float(value.item() if isinstance(value, Tensor) else value) for value in others if isinstance(value, int | float | Tensor)]
     if name in {"neg", "negative"}:
         return -1.0
     if len(numbers) != 1:

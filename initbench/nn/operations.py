@@ -22,9 +22,11 @@ FLIPS = _names("T mT H mH t transpose swapaxes swapdims adjoint permute movedim"
 
 SUMS = _names("add radd iadd sub rsub isub subtract")
 SCALINGS = _names("neg negative mul rmul imul multiply div truediv rtruediv itruediv divide")
-LAYOUT = FLIPS | _names(
-    "view reshape view_as reshape_as flatten unflatten squeeze unsqueeze contiguous clone to float double half bfloat16 type type_as "
-    "detach requires_grad positive"
+PRECISIONS = _names("to float double half bfloat16 type type_as")
+LAYOUT = (
+    FLIPS
+    | PRECISIONS
+    | _names("view reshape view_as reshape_as flatten unflatten squeeze unsqueeze contiguous clone detach requires_grad positive")
 )
 """Functions that change only the shape, layout or precision."""
 

@@ -283,7 +283,7 @@ class Tracer(TorchFunctionMode):
             origin,
             Kind.LAYOUT if layout else Kind.FUNCTION,
             base=first.base,
-            function=_function(call),
+            function=first.function if layout and call.name not in ops.PRECISIONS else _function(call),
             nonlinear=nonlinear,
             activation_of=uses,
             earlier=max((node.steps for node in nodes), key=len),

@@ -193,7 +193,7 @@ class _OwnActivation:
                 for index in after.activation_of & waiting:
                     tracer.uses[index].activation = after
             elif tuple(result.shape) == before.shape and is_elementwise(module.forward):
-                function, forward, origin = before.function, module.forward, before.origin
+                origin = before.origin
                 node = tracer.add(
                     result,
                     Kind.MODULE,
@@ -201,7 +201,7 @@ class _OwnActivation:
                     Origin(origin.sources, origin.last, path=before.path),
                     inputs=(before,),
                     base=before.base,
-                    function=lambda x: forward(function(x)),
+                    function=lambda x: _evaluated(module, before.function(x)),
                     nonlinear=True,
                     activation_of=waiting,
                     label=label,
@@ -210,3 +210,9 @@ class _OwnActivation:
             elif after is None:
                 origin = Origin(before.origin.sources, before.origin.last, path=(*before.path, label))
                 tracer.add(result, Kind.OTHER, label, origin, inputs=(before,))
+
+
+def _evaluated(module: nn.Module, x: Tensor) -> Any:
+    """What a module gives in evaluation mode, in which it was traced."""
+    with untouched(module, "stored"):
+        return module.forward(x)
