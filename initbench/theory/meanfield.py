@@ -178,9 +178,9 @@ def edge_of_chaos(phi: Phi, q: float) -> tuple[float, float]:
         raise ConfigError(f"The activation '{f.name}' is flat at q = {q:g}: no weights make it critical. Give another q.")
     sigma_w2 = 1 / moments.slope_second
     sigma_b2 = q - sigma_w2 * moments.second
-    if sigma_b2 < -1e-9 * max(1.0, q):
+    if sigma_b2 < -1e-9 * q:
         raise ConfigError(
-            f"'{f.name}' has no edge of chaos at q = {q:g}: the biases would need a variance of {sigma_b2:.4g}. Give another q."
+            f"'{f.name}' has no edge of chaos at q = {q:g}: the biases would need a variance of {sigma_b2:.3g}. Give another q."
         )
     return sigma_w2, max(sigma_b2, 0.0)
 
