@@ -8,11 +8,11 @@ from schemes_support import assert_law, cases, init, weight_of
 from torch import nn
 
 from initbench.errors import DoesNotApply
-from initbench.init.forward import layer_outputs
+from initbench.init.data_driven import layer_outputs
 from initbench.init.initialize import initialize
-from initbench.init.signal import largest_of
 from initbench.nn.seeds import generator
 from initbench.question.config import InitRules, parse_ref
+from initbench.schemes.autoinit_signal import largest_of
 from initbench.schemes.edge_of_chaos import _critical_variances
 from initbench.theory import meanfield
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from initbench.fast.onednn import linear_by_onednn
-from initbench.fast.plain import is_plain
+from initbench.fast.tape import is_plain
 from initbench.fast.torch_private import all_are_hooked, has_layout, is_hooked, is_watched
 
 FEW_CHANNELS = 4

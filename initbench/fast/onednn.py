@@ -42,7 +42,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     large = input.numel() * weight.shape[0] >= LEAST_PRODUCTS
     if not large or not multiplies_faster() or not _suits(input, weight) or not has_linear_product():
         return PLAIN(input, weight, bias)
-    return _Linear.apply(input, weight, bias)  # type: ignore[no-any-return]
+    return _LinearProduct.apply(input, weight, bias)  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def _suits(x: Tensor, weight: Tensor) -> bool:
     return not torch.overrides.has_torch_function((x, weight)) and not torch.is_autocast_enabled("cpu") and not is_watched()
 
 
-class _Linear(torch.autograd.Function):
+class _LinearProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)

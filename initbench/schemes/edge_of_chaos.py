@@ -11,9 +11,8 @@ from initbench.init.arguments import choose, number
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise
 from initbench.init.gains import LINEAR, fed_by
-from initbench.init.orthogonality import fill_delta, fill_orthogonal
-from initbench.init.sampling import Distribution, sample, scaled
-from initbench.init.structural import Plan, Structural
+from initbench.init.sampling import Distribution, fill_delta, fill_orthogonal, sample, scaled
+from initbench.init.structural import SchemePlan, Structural
 from initbench.init.suitability import channels, leaves_holes, no_centre, refuse_where
 from initbench.nn.layers import WeightLayer
 from initbench.theory import activations, meanfield
@@ -45,7 +44,7 @@ def build(*, q: float = 1.0, nonlinearity: str = "auto", distribution: Weights =
     if nonlinearity != "auto":
         activations.find(nonlinearity)
 
-    def plan(_: nn.Module, context: InitContext) -> Plan:
+    def plan(_: nn.Module, context: InitContext) -> SchemePlan:
         feeding = fed_by("edge_of_chaos", context.layers) if nonlinearity == "auto" else {}
         names = {layer.parameter: feeding.get(layer.parameter, nonlinearity) for layer in context.layers}
         points = {name: _critical_variances(name, variance) for name in set(names.values())}
@@ -61,7 +60,7 @@ def build(*, q: float = 1.0, nonlinearity: str = "auto", distribution: Weights =
             return sample(bias, "normal", math.sqrt(points[names[layer.parameter]][1]), generator)
 
         check = refuse_where("edge_of_chaos", lambda layer: no_centre(layer) or leaves_holes(layer))
-        return Plan(Layerwise("edge_of_chaos", fill, fill_bias, check=check if distribution == "delta_orthogonal" else None))
+        return SchemePlan(Layerwise("edge_of_chaos", fill, fill_bias, check=check if distribution == "delta_orthogonal" else None))
 
     return Structural("edge_of_chaos", plan)
 
