@@ -32,7 +32,7 @@ class Measurement:
 
 @dataclass
 class Tape:
-    """The calls of one forward pass in order, and by their numbers what is measured (which output, measurement) and the parameters given."""
+    """The calls of one forward pass in order; by their numbers what is measured, (which output, measurement), and the parameters given."""
 
     calls: list[Callable[..., Any]] = field(default_factory=list)
     measurements: dict[int, list[tuple[int, Measurement]]] = field(default_factory=dict)
