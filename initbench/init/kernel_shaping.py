@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from initbench.errors import DoesNotApply
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise, Need
-from initbench.init.sampling import haar, matrices
+from initbench.init.sampling import centre, haar, matrices
 from initbench.init.structural import Number, SchemePlan, Structural
 from initbench.init.suitability import refuse_norm
 from initbench.nn import hooks
@@ -150,9 +150,6 @@ def _fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law
         rows, columns = block.shape[:2]
         gain = max(math.sqrt(rows / columns), 1.0)
         block.zero_()
-        centre = block
-        for size in block.shape[2:]:
-            centre = centre.select(2, size // 2)
-        centre.copy_(gain * haar(rows, columns, generator))
+        centre(block).copy_(gain * haar(rows, columns, generator))
         std = gain / math.sqrt(max(rows, columns) * math.prod(block.shape[2:]))
     return Law("scaled orthogonal", std)
