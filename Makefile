@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
+OLDEST := .venv-oldest
 
-.PHONY: help demo test check smoke bench docs clean
+.PHONY: help demo test test-oldest test-all check smoke bench docs clean
 help:            ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
 # One environment, made anew whenever pyproject.toml is newer than it.
 $(STAMP): pyproject.toml
@@ -16,12 +17,25 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@
 
+# The same with the oldest release that pyproject.toml allows of each dependency (a download of 3 GB: torch is there for CUDA alone).
+$(OLDEST)/.set-up: pyproject.toml
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	sed -n '/^dependencies = \[/,/^\]/s/^ *"\([a-z0-9.]*\)>=\([0-9.]*\)",$$/\1==\2.*/p' pyproject.toml > $(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/oldest.txt --editable . --group dev
+	@touch $@
+
 demo: $(STAMP)   ## compare xavier, kaiming and normal on the embedded MNIST images
 	$(BIN)/initbench compare xavier kaiming normal
 	@echo "Open results/latest/report.html; the tables are in results/latest/tables, the plots in results/latest/plots."
 
 test: $(STAMP)   ## run the tests
 	$(BIN)/python -m pytest -n auto
+
+test-oldest: $(OLDEST)/.set-up  ## run the core of the tests with the oldest torch and other packages that are allowed
+	$(OLDEST)/bin/python -m pytest -n auto -m core
+
+test-all: test test-oldest  ## run the tests, then the heavier groups
 
 check: $(STAMP)  ## linters, type checker, import contract
 	$(BIN)/ruff check .
@@ -41,4 +55,4 @@ bench: $(STAMP)  ## the figures of the main job, then the race against others (2
 	$(BIN)/python benchmarks/speed.py
 
 clean:           ## remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(OLDEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,10 +1,25 @@
-"""One thread a test process: the suite runs one process a core."""
+"""One thread a test process: the suite runs one process a core. And which tests are its core."""
 
 import os
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+CORE = frozenset([
+    "test_api", "test_assign", "test_batches", "test_capture", "test_checkpoints", "test_config", "test_engines", "test_fast_layers",
+    "test_hooks", "test_initialize", "test_layers", "test_loop", "test_models", "test_models_residual", "test_onednn",
+    "test_optimizers", "test_predict", "test_probes", "test_schemes_data", "test_schemes_law", "test_schemes_orthogonal",
+    "test_schemes_structural", "test_seeds", "test_signal", "test_stacked", "test_store", "test_tape", "test_theory_activations",
+    "test_torch_private", "test_trace", "test_worker",
+])  # fmt: skip
+"""Files that `-m core` runs: what touches torch, numpy and pydantic most closely. They also run on the oldest of each that is allowed."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in CORE:
+            item.add_marker(pytest.mark.core)
 
 
 @pytest.fixture
@@ -14,6 +29,6 @@ def by_onednn(monkeypatch):
 
     monkeypatch.setattr(onednn, "LEAST_PRODUCTS", 0)
     monkeypatch.setattr(onednn, "multiplies_faster", lambda: True)
-    taken, product = [], onednn._product
-    monkeypatch.setattr(onednn, "_product", lambda *tensors: taken.append(1) or product(*tensors))
+    taken, product = [], onednn.linear_product
+    monkeypatch.setattr(onednn, "linear_product", lambda *tensors: taken.append(1) or product(*tensors))
     return lambda: len(taken)

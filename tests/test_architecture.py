@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import CORE
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "initbench"
@@ -77,3 +78,7 @@ def test_imports_point_one_way():
 def test_no_room_is_named_after_nothing():
     names = {path.stem for path in PACKAGE.rglob("*.py")} | {path.name for path in PACKAGE.rglob("*") if path.is_dir()}
     assert not names & {"utils", "helpers", "common", "core", "base", "misc"}
+
+
+def test_every_file_of_the_core_is_there():
+    assert {f"{name}.py" for name in CORE} <= {path.name for path in (ROOT / "tests").glob("test_*.py")}

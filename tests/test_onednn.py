@@ -56,7 +56,7 @@ def test_other_types_and_torchs_transformations_keep_to_torchs_own(by_onednn):
 
 def test_few_products_keep_to_torchs_own(monkeypatch):
     monkeypatch.setattr(onednn, "multiplies_faster", lambda: True)
-    monkeypatch.setattr(onednn, "_product", lambda *_: pytest.fail("it is not worth it"))
+    monkeypatch.setattr(onednn, "linear_product", lambda *_: pytest.fail("it is not worth it"))
     onednn.linear(random(10, 20), random(30, 20))
 
 

@@ -8,12 +8,13 @@ from schemes_support import assert_law, cases, init, weight_of
 from torch import nn
 
 from initbench.errors import DoesNotApply
-from initbench.init.forward import layer_outputs
+from initbench.init.data_driven import layer_outputs
 from initbench.init.initialize import initialize
-from initbench.init.signal import largest_of
 from initbench.nn.seeds import generator
 from initbench.question.config import InitRules, parse_ref
-from initbench.schemes.edge_of_chaos import critical_point
+from initbench.schemes.autoinit_signal import largest_of
+from initbench.schemes.edge_of_chaos import _critical_variances
+from initbench.theory import meanfield
 
 
 def normal(*shape):
@@ -39,12 +40,18 @@ POINTS = [
 
 @pytest.mark.parametrize(("name", "q", "weight", "bias"), POINTS)
 def test_the_critical_point_is_the_published_one(name, q, weight, bias):
-    assert critical_point(name, q) == pytest.approx((weight, bias), abs=2e-5)
+    assert _critical_variances(name, q) == pytest.approx((weight, bias), abs=2e-5)
+    assert _critical_variances(name, q) == meanfield.edge_of_chaos(name, q)
+
+
+@pytest.mark.parametrize("name", ["linear", "conv2d", "none"])
+def test_without_an_activation_weights_of_variance_one_over_fan_in_are_critical(name):
+    assert _critical_variances(name, 0.7) == (1.0, 0.0)
 
 
 def test_an_activation_without_a_critical_point_is_refused():
     model = nn.Sequential(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 4))
-    with pytest.raises(DoesNotApply, match="no solution for sigmoid at q = 1"):
+    with pytest.raises(DoesNotApply, match="'sigmoid' has no edge of chaos at q = 1"):
         traced(model, "edge_of_chaos", normal(2, 4))
 
 

@@ -1,22 +1,19 @@
-"""Correlations and singular values against plain autograd, and what batches, laws and checkpoints are read as."""
+"""Correlations and singular values against plain autograd, and what batches and laws are read as."""
 
 import math
-import struct
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
-from initbench.errors import ConfigError, DataError, NotThereError
+from initbench.errors import ConfigError, DataError
 from initbench.init.initialize import initialize
 from initbench.init.known_laws import law_of, laws_of
 from initbench.measure import jacobians as signal
 from initbench.measure.jacobians import correlations, output_directions, singular_values
 from initbench.nn.layers import weight_layers
 from initbench.question.config import parse_ref
-from initbench.training.checkpoints import load_checkpoint, read_checkpoint
 from initbench.training.inputs import Objective, default_batch_size, read_input
 
 
@@ -168,43 +165,6 @@ def test_weights_of_no_known_law_or_scale_are_said_so():
         layer.weight.copy_(torch.distributions.StudentT(3.0).sample(layer.weight.shape))
     assert law_of(found).law == "none"
     assert "kurtosis" in law_of(found).words
-
-
-@pytest.mark.parametrize("ending", ["pt", "safetensors"])
-def test_a_checkpoint_is_read_into_the_model(tmp_path, ending):
-    saved, fresh, path = net().float(), net().float(), tmp_path / f"w.{ending}"
-    nn.init.normal_(saved[0].weight)
-    state = {f"module.{name}": value for name, value in saved.state_dict().items()}
-    torch.save({"model_state_dict": state, "epoch": 3}, path) if ending == "pt" else save_file(state, path)
-    load_checkpoint(fresh, str(path))
-    assert torch.equal(saved[0].weight, fresh[0].weight)
-
-
-def test_every_type_of_a_safetensors_file_is_read(tmp_path):
-    kinds = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-    written = {str(kind): torch.arange(6).reshape(2, 3).to(kind) for kind in kinds}
-    save_file(written, tmp_path / "all.safetensors")
-    found = read_checkpoint(tmp_path / "all.safetensors")
-    assert all(torch.equal(found[name], values) and found[name].dtype == values.dtype for name, values in written.items())
-
-
-class Evil:
-    def __reduce__(self):
-        return print, ("run",)
-
-
-def test_a_checkpoint_that_cannot_be_used_is_one_sentence(tmp_path):
-    with pytest.raises(NotThereError, match="There is no checkpoint"):
-        load_checkpoint(net(), str(tmp_path / "none.pt"))
-    torch.save(Evil(), tmp_path / "evil.pt")
-    with pytest.raises(DataError, match="not safe"):
-        load_checkpoint(net(), str(tmp_path / "evil.pt"))
-    (tmp_path / "cut.safetensors").write_bytes(struct.pack("<Q", 10**9) + b"{}")
-    with pytest.raises(DataError, match="longer than the file"):
-        load_checkpoint(net(), str(tmp_path / "cut.safetensors"))
-    torch.save(net(outputs=4).state_dict(), tmp_path / "other.pt")
-    with pytest.raises(ConfigError, match=r"have another shape: 4\.weight"):
-        load_checkpoint(net(), str(tmp_path / "other.pt"))
 
 
 def test_a_small_normal_weight_is_no_truncated_one():

@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from initbench.fast.plain import is_plain
-from initbench.fast.tape import Tape
+from initbench.fast.tape import Tape, is_plain
 from initbench.measure import capture
 from initbench.measure.probes import measure
 from initbench.nn.build import build_model

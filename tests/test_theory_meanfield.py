@@ -1,4 +1,6 @@
+import re
 from math import exp, inf, pi, sqrt
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -206,3 +208,17 @@ def test_depth_scale_of_lengths_is_the_rate_at_which_they_settle():
 def test_a_function_and_its_name_are_the_same_activation():
     assert meanfield.chi_1(np.tanh, 1.0, 2.0) == pytest.approx(meanfield.chi_1("tanh", 1.0, 2.0), rel=1e-8)
     assert meanfield.chi_1(find("tanh"), 1.0, 2.0) == meanfield.chi_1("tanh", 1.0, 2.0)
+
+
+def test_the_snippet_of_the_theory_page_prints_what_it_says(capsys):
+    page = (Path(__file__).parent.parent / "docs" / "theory.md").read_text(encoding="utf-8")
+    (snippet,) = (code for code in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "meanfield" in code)
+    exec(compile(snippet, "theory.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines() == re.findall(r"^print.*  # (.*)$", snippet, re.MULTILINE)
+
+
+def test_the_theory_page_names_every_public_function():
+    page = (Path(__file__).parent.parent / "docs" / "theory.md").read_text(encoding="utf-8")
+    own = [name for name, value in vars(meanfield).items() if getattr(value, "__module__", "") == meanfield.__name__ and name.islower()]
+    assert len(own) > 15
+    assert [name for name in own if not name.startswith("_") and not re.search(rf"\b{name}\b", page)] == []

@@ -18,7 +18,6 @@ from initbench.theory.network import (
     Scale,
     Unknown,
     Weight,
-    plain_chain,
 )
 from initbench.theory.prediction import predict
 
@@ -26,12 +25,22 @@ CLASSES = (0.1,) * 10
 ALIKE = InputStats(np.ones(16), 0.5, 0.4, 0.5, 256, CLASSES)
 
 
+def network_of(specs, activations):
+    """A network without branches: each layer is followed by its activation, where it has one."""
+    nodes = []
+    for spec, activation in zip(specs, activations, strict=True):
+        nodes.append(Weight(len(nodes) - 1, spec))
+        if activation is not None:
+            nodes.append(Apply(len(nodes) - 1, activation))
+    return NetworkSpec(tuple(nodes))
+
+
 def chain(activation, depth, width, sigma_w2, *, sigma_b2=0.0, features=50, law="normal", inputs=ALIKE, replicas=None):
     sizes = [features, *[width] * depth, 10]
     specs = tuple(
         LayerSpec(f"layer{i}", a, b, law, (sigma_w2 / a) ** 0.5, bias_std=sigma_b2**0.5) for i, (a, b) in enumerate(pairwise(sizes))
     )
-    return predict(plain_chain(specs, (activation,) * depth + (None,)), inputs, replicas=replicas)
+    return predict(network_of(specs, (activation,) * depth + (None,)), inputs, replicas=replicas)
 
 
 def draw(activation, depth, width, sigma_w2, networks, *, features=50, seed=0):

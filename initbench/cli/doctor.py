@@ -17,7 +17,9 @@ from initbench.question.data_folder import data_folder
 from initbench.results.provenance import cores, cpu_name, package_version, source_revision
 
 EXAMPLE = "Example: initbench doctor --json"
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "matplotlib", "pydantic", "typer", "rich", "ruamel.yaml", "jinja2")
+PACKAGES = (
+    "torch", "torchvision", "numpy", "scipy", "pandas", "matplotlib", "pydantic", "typer", "rich", "ruamel.yaml", "jinja2", "safetensors",
+)  # fmt: skip
 """The packages that initbench needs to run, by their distribution names."""
 ROOM_GIB = 1.0
 """Less free disk space than this is worth a warning."""

@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as global_hooks
 
 from initbench.fast.onednn import linear_by_onednn
-from initbench.fast.plain import is_plain
+from initbench.fast.tape import is_plain
+from initbench.fast.torch_private import all_are_hooked, has_layout, is_hooked, is_watched
 
 FEW_CHANNELS = 4
 """Channels up to which inputs are taken for images, which are small and need no gradient."""
@@ -21,7 +21,6 @@ LARGEST = 1e37
 """Numbers up to which no convolution overflows, with room for rounding."""
 IN_LAYOUT = (nn.Conv2d, nn.MaxPool2d, nn.ReLU, nn.GELU, nn.Identity)
 """Modules that compute, and are differentiated, in oneDNN's layout as they are; others cannot or are slower there."""
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 Forward = Callable[[Tensor], Tensor]
 Steps = Sequence[tuple[bool, Sequence[nn.Module]]]
@@ -39,7 +38,8 @@ class FastLayers:
         self._within = ExitStack()
         if is_plain(model):
             sequences = [module for module in model.modules() if type(module) is nn.Sequential]
-            self.chains = [(module, _sequential_way(steps)) for module in sequences if (steps := _steps(list(module)))]
+            chains = [(module, _sequential_way(steps)) for module in sequences if (steps := _steps(list(module)))]
+            self.chains = chains if chains and has_layout() else []
 
     def __enter__(self) -> None:
         self._within.enter_context(linear_by_onednn())
@@ -82,7 +82,7 @@ def _last_convolution(modules: Sequence[nn.Module], end: int) -> int:
 
 def _stays(module: nn.Module) -> bool:
     """Whether a module can run in oneDNN's layout, seen by nobody."""
-    if type(module) not in IN_LAYOUT or "forward" in vars(module) or any(getattr(module, name) for name in HOOKS):
+    if type(module) not in IN_LAYOUT or "forward" in vars(module) or is_hooked(module):
         return False
     if isinstance(module, nn.Conv2d):
         return module.padding_mode == "zeros" and module.padding != "same" and module.weight.dtype == torch.float32
@@ -117,8 +117,7 @@ def _are_images(x: Tensor) -> bool:
     """Whether these are data (a derivative by them may be wanted twice) and nothing looks into each operation."""
     if x.dim() != 4 or x.dtype != torch.float32 or x.requires_grad or not x.numel():
         return False
-    hooked = global_hooks._global_forward_hooks or global_hooks._global_forward_pre_hooks or global_hooks._global_backward_hooks
-    return not hooked and not torch._C._are_functorch_transforms_active() and not torch.is_autocast_enabled("cpu")
+    return not is_watched() and not all_are_hooked() and not torch.is_autocast_enabled("cpu")
 
 
 @torch.no_grad()

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import functional
+
+from initbench.fast.torch_private import has_linear_product, is_watched, linear_product
 
 PLAIN = functional.linear
 LEAST_PRODUCTS = 4_000_000
@@ -31,19 +32,17 @@ def multiplies_faster() -> bool:
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         return False
     try:
-        maker = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        few = torch.arange(6.0).view(2, 3)
-        return "AuthenticAMD" in maker and torch.equal(_product(few, few), few @ few.mT)
-    except (OSError, AttributeError, RuntimeError):
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return False
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`functional.linear`, by oneDNN where that is faster: input (..., in), weight (out, in), bias (out,); differentiable, also twice."""
     large = input.numel() * weight.shape[0] >= LEAST_PRODUCTS
-    if not large or not multiplies_faster() or not _suits(input, weight):
+    if not large or not multiplies_faster() or not _suits(input, weight) or not has_linear_product():
         return PLAIN(input, weight, bias)
-    return _Linear.apply(input, weight, bias)  # type: ignore[no-any-return]
+    return _LinearProduct.apply(input, weight, bias)  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -61,29 +60,23 @@ def _suits(x: Tensor, weight: Tensor) -> bool:
     """Float32 on a CPU; outside of autocast, of `torch.func`, of forward-mode derivatives and of modes that look into each operation."""
     if weight.dim() != 2 or x.dim() < 2 or x.layout is not torch.strided or weight.layout is not torch.strided:
         return False
-    plain = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and torch.backends.mkldnn.enabled
-    traced = torch._C._get_tracing_state() is not None or torch._C._are_functorch_transforms_active()
-    watched = traced or torch.overrides.has_torch_function((x, weight)) or forward_ad._current_level >= 0
-    return bool(plain) and not watched and not torch.is_autocast_enabled("cpu")
+    if not x.dtype == weight.dtype == torch.float32 or x.device.type != "cpu" or not torch.backends.mkldnn.enabled:
+        return False
+    return not torch.overrides.has_torch_function((x, weight)) and not torch.is_autocast_enabled("cpu") and not is_watched()
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Inputs (..., in) times the transposed weight (out, in), plus the bias, by oneDNN; not differentiable."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
-
-
-class _Linear(torch.autograd.Function):
+class _LinearProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        return linear_product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         of_input, of_weight, of_bias = ctx.needs_input_grad
         rows, inputs = gradient.reshape(-1, gradient.shape[-1]), x.reshape(-1, x.shape[-1])
-        product = PLAIN if torch.is_grad_enabled() else _product
+        product = PLAIN if torch.is_grad_enabled() else linear_product
         return (
             product(gradient, weight.mT) if of_input else None,
             product(rows.mT, inputs.mT) if of_weight else None,

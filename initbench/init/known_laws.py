@@ -34,7 +34,7 @@ DEVIATIONS = 3.5
 """A mean or scale so many standard errors away is another one."""
 CLOSE = 2e-3
 """Relative difference of a scale, or of W W^T from a multiple of the identity, that is rounding."""
-TELLING = 300
+FEWEST_FOR_TAILS = 300
 """Of so many normal numbers one in a thousand times none is beyond where a truncated normal ends."""
 FEWEST = 16
 """Fewer numbers than this say nothing about a law."""
@@ -82,7 +82,7 @@ def _shape(values: Tensor, mean: float, std: float) -> tuple[str, float]:
     distances = {name: _distance(ordered, cumulative) for name, cumulative in SHAPES.items()}
     farthest, slack = ordered.abs().max().item(), 1 + DEVIATIONS / math.sqrt(2 * len(flat))
     possible = {name for name, end in ENDS.items() if farthest <= end * slack}
-    if not possible or len(flat) < TELLING:
+    if not possible or len(flat) < FEWEST_FOR_TAILS:
         possible.add("normal")
     best = min(possible, key=lambda name: distances[name])
     return (best if distances[best] * math.sqrt(len(flat)) < DISTANCE else "none"), 0.0
@@ -136,12 +136,12 @@ def _orthogonal_schemes(gain: float) -> tuple[str, ...]:
 
 @cache
 def _candidates() -> tuple[tuple[str, Layerwise], ...]:
-    found = []
+    candidates = []
     for name in CANDIDATES:
         scheme = build_scheme(parse_ref(name))
         if isinstance(scheme, Layerwise):
-            found.append((name, scheme))
-    return tuple(found)
+            candidates.append((name, scheme))
+    return tuple(candidates)
 
 
 def _schemes(layer: WeightLayer, name: str, mean: float, std: float) -> tuple[str, ...]:
@@ -150,14 +150,14 @@ def _schemes(layer: WeightLayer, name: str, mean: float, std: float) -> tuple[st
     count = layer.weight.numel()
     # The variance of a sample variance of a normal law is 2 / n, of flatter ones less.
     tolerance = DEVIATIONS / math.sqrt(2 * count) + 1e-6
-    found = []
+    fitting = []
     for candidate, scheme in _candidates():
         law = _law(scheme, layer)
         if law is None or not law.std or name != ("normal" if candidate in CUT_FAR_OUT else law.name):
             continue
         if abs(std / law.std - 1) < tolerance and abs(mean - law.mean) < DEVIATIONS * std / math.sqrt(count):
-            found.append(candidate)
-    return tuple(found)
+            fitting.append(candidate)
+    return tuple(fitting)
 
 
 def _law(scheme: Layerwise, layer: WeightLayer) -> Law | None:
@@ -183,5 +183,5 @@ def _words(values: Tensor, name: str, mean: float, std: float, gain: float, sche
         tails = ((values - mean) / std).pow(4).mean().item() if std else math.nan
         return f"none of the known laws: std {std:.4g}, kurtosis {tails:.3g} (normal 3, uniform 1.8)"
     known = " or ".join(schemes) if schemes else "no known scheme has this scale"
-    guess = "perhaps " if values.numel() < TELLING else ""
+    guess = "perhaps " if values.numel() < FEWEST_FOR_TAILS else ""
     return f"{guess}{name.replace('trunc_normal', 'truncated normal')}, std {std:.4g}: {known}"

@@ -6,16 +6,15 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from initbench.errors import ConfigError, DoesNotApply
+from initbench.errors import ConfigError
 from initbench.init.assign import Filler, Law
 from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.sampling import constant
 from initbench.nn import hooks
-from initbench.nn.attention import AttentionLayers, attentions
 from initbench.nn.hooks import Slot
 from initbench.nn.layers import Role, WeightLayer
 from initbench.nn.naming import parameters_of
-from initbench.nn.residual import Branch, branches, norms
+from initbench.nn.residual import Branch
 from initbench.question import catalog
 from initbench.question.config import parse_ref
 from initbench.results.record import InitReport
@@ -37,7 +36,7 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SchemePlan:
     """What a scheme does to one model: laws for all parameters, numbers in the forward pass, learning rates, notes."""
 
     laws: Layerwise
@@ -52,7 +51,7 @@ class Structural:
     """A scheme that makes a plan for the model (or raises DoesNotApply) and then carries it out."""
 
     name: str
-    plan: Callable[[nn.Module, InitContext], Plan]
+    plan: Callable[[nn.Module, InitContext], SchemePlan]
     needs: frozenset[Need] = frozenset()
 
     def apply(self, model: nn.Module, context: InitContext) -> InitReport:
@@ -78,46 +77,15 @@ class Structural:
         return hooks.amended(report, parameters, lr_multipliers={**plan.lr_multipliers, **_rates(parameters, plan)}, notes=plan.notes)
 
 
-def _rates(parameters: Mapping[str, Tensor], plan: Plan) -> dict[str, float]:
+def _rates(parameters: Mapping[str, Tensor], plan: SchemePlan) -> dict[str, float]:
     slow = (number for number in plan.numbers if number.trainable and number.lr_multiplier != 1)
     rates = {id(getattr(number.module, number.slot)): number.lr_multiplier for number in slow}
     return {name: rates[id(parameter)] for name, parameter in parameters.items() if id(parameter) in rates}
 
 
-def require_branches(scheme: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Branch, ...]:
-    """The residual branches. Raises: DoesNotApply where none is found."""
-    found = branches(model, layers)
-    if not found:
-        raise DoesNotApply(f"'{scheme}' is for residual networks, and no residual branch was found in this {type(model).__name__}.")
-    return found
-
-
-def require_attention(scheme: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[AttentionLayers, ...]:
-    """The attention modules. Raises: DoesNotApply where none is found."""
-    found = attentions(model, layers)
-    if not found:
-        raise DoesNotApply(f"'{scheme}' is for transformers, and no attention layer was found in this {type(model).__name__}.")
-    return found
-
-
-def refuse_norm(scheme: str, model: nn.Module) -> None:
-    """Raises: DoesNotApply for a model with norm layers."""
-    found = norms(model)
-    if found:
-        raise DoesNotApply(f"'{scheme}' is for networks without norm layers, and this one has {len(found)}, the first is '{found[0]}'.")
-
-
-def stream_width(scheme: str, found: tuple[Branch, ...]) -> int:
-    """The number of units on the skip path. Raises: DoesNotApply where it changes along the network."""
-    widths = {branch.last.weight.shape[0] for branch in found}
-    if len(widths) > 1:
-        raise DoesNotApply(f"'{scheme}' needs one width all along the skip path; here it is {', '.join(map(str, sorted(widths)))}.")
-    return int(widths.pop())
-
-
-def head_of(layers: tuple[WeightLayer, ...], found: tuple[Branch, ...] = ()) -> WeightLayer | None:
+def head_of(layers: tuple[WeightLayer, ...], residual: tuple[Branch, ...] = ()) -> WeightLayer | None:
     """The layer that gives the logits: by its role, else the last one outside of all branches."""
-    inside = {layer.parameter for branch in found for layer in branch.layers}
+    inside = {layer.parameter for branch in residual for layer in branch.layers}
     outside = [layer for layer in layers if layer.parameter not in inside]
     named = [layer for layer in outside if layer.role is Role.HEAD]
     left = named or outside

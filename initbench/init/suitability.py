@@ -1,11 +1,13 @@
-"""Why a scheme does not suit a layer, in one sentence; and what schemes ask of layers to find out."""
+"""What a scheme requires of a model and of its layers; where it is not so, one sentence says why the scheme does not apply."""
 
 from collections.abc import Callable
 
 from torch import nn
 
 from initbench.errors import DoesNotApply
+from initbench.nn.attention import AttentionLayers, attentions
 from initbench.nn.layers import WeightLayer
+from initbench.nn.residual import Branch, branches, norms
 
 Check = Callable[[nn.Module, tuple[WeightLayer, ...]], None]
 
@@ -53,3 +55,34 @@ def leaves_holes(layer: WeightLayer) -> str | None:
 def is_convolution(layer: WeightLayer) -> str | None:
     """Against anything but matrices."""
     return f"its weight has {layer.weight.dim()} dimensions, and only matrices are defined" if layer.weight.dim() > 2 else None
+
+
+def require_branches(scheme: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Branch, ...]:
+    """The residual branches. Raises: DoesNotApply where none is found."""
+    residual = branches(model, layers)
+    if not residual:
+        raise DoesNotApply(f"'{scheme}' is for residual networks, and no residual branch was found in this {type(model).__name__}.")
+    return residual
+
+
+def require_attention(scheme: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[AttentionLayers, ...]:
+    """The attention modules. Raises: DoesNotApply where none is found."""
+    modules = attentions(model, layers)
+    if not modules:
+        raise DoesNotApply(f"'{scheme}' is for transformers, and no attention layer was found in this {type(model).__name__}.")
+    return modules
+
+
+def refuse_norm(scheme: str, model: nn.Module) -> None:
+    """Raises: DoesNotApply for a model with norm layers."""
+    names = norms(model)
+    if names:
+        raise DoesNotApply(f"'{scheme}' is for networks without norm layers, and this one has {len(names)}, the first is '{names[0]}'.")
+
+
+def stream_width(scheme: str, residual: tuple[Branch, ...]) -> int:
+    """The number of units on the skip path. Raises: DoesNotApply where it changes along the network."""
+    widths = {branch.last.weight.shape[0] for branch in residual}
+    if len(widths) > 1:
+        raise DoesNotApply(f"'{scheme}' needs one width all along the skip path; here it is {', '.join(map(str, sorted(widths)))}.")
+    return int(widths.pop())

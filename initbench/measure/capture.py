@@ -10,8 +10,7 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from initbench.fast.onednn import linear
-from initbench.fast.plain import is_plain
-from initbench.fast.tape import NotAsItWas, Replay, Take, Tape, parameters_in
+from initbench.fast.tape import Measurement, PassChanged, Replay, Tape, is_plain, parameters_in
 from initbench.measure.sums import Scratch, Signal
 from initbench.nn.graph import Use
 from initbench.nn.layers import WeightLayer
@@ -58,7 +57,7 @@ def _again(model: nn.Module, inputs: Tensor, tape: Tape, taker: "_Taker") -> Any
     try:
         with replay:
             output = model(inputs)
-    except NotAsItWas:
+    except PassChanged:
         return None
     return output if replay.finished() else None
 
@@ -76,7 +75,7 @@ class _Taker:
         for handle in self._handles:
             handle.remove()
 
-    def take(self, take: Take, output: Tensor) -> None:
+    def take(self, take: Measurement, output: Tensor) -> None:
         """Measures a tensor."""
         signal = self.signals[take.row]
         signal.add("activation" if take.activation else "pre_activation", output)
@@ -102,7 +101,7 @@ class _Capture(Tracer):
         self._rows = {layer.parameter: row for row, layer in enumerate(layers)}
         self._first: dict[str, int] = {}
         self._tape = tape if tape is not None else Tape()
-        self._tape.calls, self._tape.takes, self._tape.given, self._tape.complete = [], {}, {}, False
+        self._tape.calls, self._tape.measurements, self._tape.given, self._tape.complete = [], {}, {}, False
         self._outputs: tuple[Tensor, ...] | None = None
         self._hidden = False
 
@@ -130,21 +129,21 @@ class _Capture(Tracer):
         row = self._row(use)
         if row is not None:
             alone = self._layers[row].activation is None or not self._layers[row].surroundings.uses
-            self._take(Take(row, self._unit_dim(use, output), activation=False, alone=alone), output)
+            self._take(Measurement(row, self._unit_dim(use, output), activation=False, alone=alone), output)
 
     def on_activation(self, uses: frozenset[int], output: Tensor) -> None:
         for index in uses:
             row = self._row(self.uses[index])
             if row is not None:
-                self._take(Take(row, self._unit_dim(self.uses[index], output), activation=True), output)
+                self._take(Measurement(row, self._unit_dim(self.uses[index], output), activation=True), output)
 
-    def _take(self, take: Take, output: Tensor) -> None:
+    def _take(self, take: Measurement, output: Tensor) -> None:
         which = next((number for number, tensor in enumerate(self._outputs or ()) if tensor is output), None)
         if which is None:
             self._hidden = True
         else:
             number = len(self._tape.calls) - 1
-            self._tape.takes.setdefault(number, []).append((which, take))
+            self._tape.measurements.setdefault(number, []).append((which, take))
             self._tape.given[number] = self._inputs
         self._taker.take(take, output)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from initbench.init.arguments import number, whole
 from initbench.init.contract import InitContext, Layerwise, Need
-from initbench.init.forward import layer_outputs, remeasured, start_from, training_batch
+from initbench.init.data_driven import layer_outputs, remeasured, start_from, training_batch
 from initbench.init.structural import layerwise
 from initbench.nn.seeds import generator
 from initbench.results.record import InitReport
@@ -81,5 +81,5 @@ def jacobian_square(model: nn.Module, inputs: Tensor, before: str, after: str, s
             return None
         start, end = outputs[before], outputs[after]
         vector = torch.randn(end.shape, generator=source).to(end.device, end.dtype)
-        (found,) = torch.autograd.grad(end, start, vector, allow_unused=True)
-    return None if found is None else (found.double().square().sum() / end.numel()).item()
+        (product,) = torch.autograd.grad(end, start, vector, allow_unused=True)
+    return None if product is None else (product.double().square().sum() / end.numel()).item()

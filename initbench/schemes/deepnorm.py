@@ -6,7 +6,8 @@ from initbench.errors import DoesNotApply
 from initbench.init.arguments import choose
 from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.sampling import Distribution
-from initbench.init.structural import Number, Plan, Structural, require_attention, require_branches
+from initbench.init.structural import Number, SchemePlan, Structural
+from initbench.init.suitability import require_attention, require_branches
 from initbench.nn.hooks import Slot
 from initbench.schemes.t_fixup import xavier_by_part
 
@@ -28,15 +29,15 @@ def build(*, distribution: Distribution = "normal") -> Structural:
     """
     choose("distribution", distribution, Distribution)
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         modules = require_attention("deepnorm", model, context.layers)
-        found = require_branches("deepnorm", model, context.layers)
-        bare = [branch.name for branch in found if branch.after_norm is None]
+        branches = require_branches("deepnorm", model, context.layers)
+        bare = [branch.name for branch in branches if branch.after_norm is None]
         if bare:
             raise DoesNotApply(f"'deepnorm' needs a norm after each residual sum (vit:norm=post), and none follows '{bare[0]}'.")
         alpha, beta = (2 * len(modules)) ** 0.25, (8 * len(modules)) ** -0.25
-        fill = xavier_by_part(modules, found, smaller=beta, other=1.0, distribution=distribution)
-        skips = (Number(branch.shortcut, Slot.OUTPUT_SCALE, alpha) for branch in found if branch.shortcut is not None)
-        return Plan(Layerwise("deepnorm", fill), tuple(skips))
+        fill = xavier_by_part(modules, branches, smaller=beta, other=1.0, distribution=distribution)
+        skips = (Number(branch.shortcut, Slot.OUTPUT_SCALE, alpha) for branch in branches if branch.shortcut is not None)
+        return SchemePlan(Layerwise("deepnorm", fill), tuple(skips))
 
     return Structural("deepnorm", plan, frozenset({Need.HOOKS}))

@@ -6,7 +6,8 @@ from torch import nn
 
 from initbench.init.arguments import choose
 from initbench.init.contract import InitContext
-from initbench.init.structural import Plan, Structural, layerwise, require_branches, rescaled
+from initbench.init.structural import SchemePlan, Structural, layerwise, rescaled
+from initbench.init.suitability import require_branches
 
 FAMILY = "residual"
 EXAMPLE_MODEL = "resnet:depth=8,norm=none"
@@ -31,10 +32,10 @@ def build(*, rule: Rule = "sqrt_l", base: str = "kaiming") -> Structural:
     choose("rule", rule, Rule)
     laws = layerwise(base)
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
-        found = require_branches("depth_scaled", model, context.layers)
-        count = len(found) * (2 if rule == "sqrt_2l" else 1)
-        fill = rescaled(laws.fill, {branch.last.parameter: count**-0.5 for branch in found})
-        return Plan(type(laws)(laws.name, fill, laws.fill_bias, laws.fill_rest, laws.check))
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
+        branches = require_branches("depth_scaled", model, context.layers)
+        count = len(branches) * (2 if rule == "sqrt_2l" else 1)
+        fill = rescaled(laws.fill, {branch.last.parameter: count**-0.5 for branch in branches})
+        return SchemePlan(type(laws)(laws.name, fill, laws.fill_bias, laws.fill_rest, laws.check))
 
     return Structural("depth_scaled", plan)

@@ -4,7 +4,7 @@ from torch import nn
 
 from initbench.errors import ConfigError
 from initbench.init.arguments import choose, number
-from initbench.init.kernels import Inputs, Shaped, around, shaped_scheme
+from initbench.init.kernel_shaping import Inputs, Shaped, around, shaped_scheme
 from initbench.init.structural import Structural
 from initbench.theory import activations
 from initbench.theory.shaping import Depth, deep_kernel_shaping

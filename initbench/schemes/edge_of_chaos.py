@@ -6,17 +6,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from initbench.errors import DoesNotApply
+from initbench.errors import ConfigError, DoesNotApply
 from initbench.init.arguments import choose, number
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise
 from initbench.init.gains import LINEAR, fed_by
-from initbench.init.orthogonality import fill_delta, fill_orthogonal
-from initbench.init.sampling import Distribution, sample, scaled
-from initbench.init.structural import Plan, Structural
+from initbench.init.sampling import Distribution, fill_delta, fill_orthogonal, sample, scaled
+from initbench.init.structural import SchemePlan, Structural
 from initbench.init.suitability import channels, leaves_holes, no_centre, refuse_where
 from initbench.nn.layers import WeightLayer
-from initbench.theory import activations
+from initbench.theory import activations, meanfield
 
 FAMILY = "critical"
 EXAMPLE_MODEL = "mlp:activation=tanh"
@@ -45,10 +44,10 @@ def build(*, q: float = 1.0, nonlinearity: str = "auto", distribution: Weights =
     if nonlinearity != "auto":
         activations.find(nonlinearity)
 
-    def plan(_: nn.Module, context: InitContext) -> Plan:
+    def plan(_: nn.Module, context: InitContext) -> SchemePlan:
         feeding = fed_by("edge_of_chaos", context.layers) if nonlinearity == "auto" else {}
         names = {layer.parameter: feeding.get(layer.parameter, nonlinearity) for layer in context.layers}
-        points = {name: critical_point(name, variance) for name in set(names.values())}
+        points = {name: _critical_variances(name, variance) for name in set(names.values())}
         first = context.layers[0].parameter if context.layers else ""
 
         def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
@@ -61,25 +60,18 @@ def build(*, q: float = 1.0, nonlinearity: str = "auto", distribution: Weights =
             return sample(bias, "normal", math.sqrt(points[names[layer.parameter]][1]), generator)
 
         check = refuse_where("edge_of_chaos", lambda layer: no_centre(layer) or leaves_holes(layer))
-        return Plan(Layerwise("edge_of_chaos", fill, fill_bias, check=check if distribution == "delta_orthogonal" else None))
+        return SchemePlan(Layerwise("edge_of_chaos", fill, fill_bias, check=check if distribution == "delta_orthogonal" else None))
 
     return Structural("edge_of_chaos", plan)
 
 
-def critical_point(nonlinearity: str, q: float) -> tuple[float, float]:
+def _critical_variances(nonlinearity: str, q: float) -> tuple[float, float]:
     """sigma_w^2 and sigma_b^2 with chi_1 = 1 at the fixed point q. Raises: DoesNotApply where there are none."""
-    if nonlinearity in LINEAR:
-        return 1.0, 0.0
-    moments = activations.find(nonlinearity).moments(q)
-    if moments.slope_second <= 0:
-        raise DoesNotApply(f"'edge_of_chaos' needs an activation with a slope, and {nonlinearity} has none at q = {q:g}.")
-    weight = 1 / moments.slope_second
-    bias = q - weight * moments.second
-    if bias < -1e-9 * q:
-        raise DoesNotApply(
-            f"'edge_of_chaos' has no solution for {nonlinearity} at q = {q:g}: it asks for a bias variance of {bias:.3g}. Try another q."
-        )
-    return weight, max(0.0, bias)
+    phi = activations.find("identity" if nonlinearity in LINEAR else nonlinearity)
+    try:
+        return meanfield.edge_of_chaos(phi, q)
+    except ConfigError as error:
+        raise DoesNotApply(f"'edge_of_chaos' does not apply: {str(error)[0].lower()}{str(error)[1:]}") from error
 
 
 def _draw(weight: Tensor, layer: WeightLayer, generator: torch.Generator, distribution: Weights, sigma: float) -> Law:

@@ -10,7 +10,8 @@ from initbench.init.arguments import choose, number
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.sampling import Mode, scaled
-from initbench.init.structural import Number, Plan, Structural, head_of, refuse_norm, require_branches, rescaled
+from initbench.init.structural import Number, SchemePlan, Structural, head_of, rescaled
+from initbench.init.suitability import refuse_norm, require_branches
 from initbench.nn.attention import attentions
 from initbench.nn.hooks import Slot
 from initbench.nn.layers import WeightLayer
@@ -39,48 +40,48 @@ def build(*, mode: Mode = "fan_out", scalar_lr: float = 0.1) -> Structural:
     choose("mode", mode, Mode)
     rate = number("scalar_lr", scalar_lr, least=0.0)
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         layers = context.layers
-        found = require_branches("fixup", model, layers)
+        branches = require_branches("fixup", model, layers)
         refuse_norm("fixup", model)
         if attentions(model, layers):
             raise DoesNotApply("'fixup' is for branches of convolutions and linear layers. Use t_fixup for transformers.")
-        head = head_of(layers, found)
+        head = head_of(layers, branches)
 
         def he(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
             return scaled(weight, layer, generator, gain=math.sqrt(2.0), mode=mode)
 
         zero = {} if head is None else {head.parameter: 0.0}
-        laws = Layerwise("fixup", rescaled(he, _factors(found) | zero))
-        return Plan(laws, _numbers(layers, found, head, rate))
+        laws = Layerwise("fixup", rescaled(he, _factors(branches) | zero))
+        return SchemePlan(laws, _numbers(layers, branches, head, rate))
 
     return Structural("fixup", plan, frozenset({Need.HOOKS}))
 
 
-def _factors(found: tuple[Branch, ...]) -> dict[str, float]:
+def _factors(branches: tuple[Branch, ...]) -> dict[str, float]:
     """Parameter -> factor on the He deviation, for all layers of all branches."""
     factors = {}
-    for branch in found:
+    for branch in branches:
         inner, last = branch.layers[:-1], branch.layers[-1]
         factors[last.parameter] = 0.0
         for layer in inner:
-            factors[layer.parameter] = len(found) ** (-1 / (2 * len(branch.layers) - 2))
+            factors[layer.parameter] = len(branches) ** (-1 / (2 * len(branch.layers) - 2))
     return factors
 
 
-def _numbers(layers: tuple[WeightLayer, ...], found: tuple[Branch, ...], head: WeightLayer | None, rate: float) -> tuple[Number, ...]:
+def _numbers(layers: tuple[WeightLayer, ...], branches: tuple[Branch, ...], head: WeightLayer | None, rate: float) -> tuple[Number, ...]:
     """The scalar biases before each layer (but the first of the network) and activation, and the multipliers."""
 
     def bias(module: nn.Module, slot: Slot) -> Number:
         return Number(module, slot, 0.0, trainable=True, lr_multiplier=rate)
 
-    inside = {layer.parameter for branch in found for layer in branch.layers}
+    inside = {layer.parameter for branch in branches for layer in branch.layers}
     numbers = []
     for index, layer in enumerate(layers):
         if layer.parameter in inside:
             continue
         numbers.append(bias(layer.module, Slot.OUTPUT_SHIFT if index == 0 and layer is not head else Slot.INPUT_SHIFT))
-    for branch in found:
+    for branch in branches:
         if branch.starts_with_activation:
             numbers.append(bias(branch.end, Slot.INPUT_SHIFT))
         for layer in branch.layers:

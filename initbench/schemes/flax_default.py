@@ -5,8 +5,7 @@ from torch import Tensor, nn
 
 from initbench.init.assign import Law
 from initbench.init.contract import Layerwise
-from initbench.init.orthogonality import fill_orthogonal
-from initbench.init.sampling import sample, scaled
+from initbench.init.sampling import fill_orthogonal, sample, scaled
 from initbench.nn.layers import WeightLayer
 
 FAMILY = "framework defaults"

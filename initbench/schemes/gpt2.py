@@ -7,7 +7,8 @@ from initbench.init.arguments import number
 from initbench.init.assign import Law, RestFiller
 from initbench.init.contract import InitContext, Layerwise
 from initbench.init.sampling import sample
-from initbench.init.structural import Plan, Structural, require_branches, rescaled
+from initbench.init.structural import SchemePlan, Structural, rescaled
+from initbench.init.suitability import require_branches
 from initbench.nn.layers import WeightLayer
 
 FAMILY = "transformer"
@@ -31,10 +32,10 @@ def build(*, std: float = 0.02) -> Structural:
     def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:  # noqa: ARG001  the law is the same for all
         return sample(weight, "normal", deviation, generator)
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
-        found = require_branches("gpt2", model, context.layers)
-        factors = {branch.last.parameter: len(found) ** -0.5 for branch in found}
-        return Plan(Layerwise("gpt2", rescaled(fill, factors), fill_rest=embeddings(deviation)))
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
+        branches = require_branches("gpt2", model, context.layers)
+        factors = {branch.last.parameter: len(branches) ** -0.5 for branch in branches}
+        return SchemePlan(Layerwise("gpt2", rescaled(fill, factors), fill_rest=embeddings(deviation)))
 
     return Structural("gpt2", plan)
 

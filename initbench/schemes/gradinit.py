@@ -11,7 +11,7 @@ from torch.func import functional_call
 from initbench.errors import DoesNotApply
 from initbench.init.arguments import number, whole
 from initbench.init.contract import InitContext, Layerwise, Need
-from initbench.init.forward import free_biases, remeasured, start_from, training_batch
+from initbench.init.data_driven import free_biases, remeasured, start_from, training_batch
 from initbench.init.structural import layerwise
 from initbench.nn.watch import untouched
 from initbench.results.record import InitReport
@@ -19,6 +19,11 @@ from initbench.results.record import InitReport
 FAMILY = "learned"
 NEEDS_BATCH = True
 ALIASES: dict[str, dict[str, object]] = {"grad_init": {}}
+
+Tensors = dict[str, Tensor]
+"""Tensors by the name of their parameter."""
+Batches = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Inputs and labels of a batch, and of another one of which half is the same."""
 
 
 def build(
@@ -102,7 +107,7 @@ class GradInit:
             said = str(error).splitlines()[0].rstrip(".")
             raise DoesNotApply(f"'gradinit' needs second derivatives, and torch cannot take them of this model: {said}.") from error
 
-    def _learn(self, model: nn.Module, start: dict[str, Tensor], context: InitContext) -> tuple[float, float]:
+    def _learn(self, model: nn.Module, start: Tensors, context: InitContext) -> tuple[float, float]:
         device = next(iter(start.values())).device
         factors = {name: torch.ones((), device=device, requires_grad=True) for name in start}
         optimizer = torch.optim.Adam(factors.values(), lr=self.lr)
@@ -129,59 +134,32 @@ class GradInit:
                 parameters[name].copy_(values * kept[name])
         return before, best
 
-    def _batches(self, context: InitContext, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _batches(self, context: InitContext, index: int) -> Batches:
         """A batch, and another one of which half is the same."""
         inputs, labels = training_batch(self.name, context, self.batch_size, 2 * index)
         others, their_labels = training_batch(self.name, context, self.batch_size, 2 * index + 1)
         half = len(inputs) // 2
         return inputs, labels, torch.cat([inputs[half:], others[:half]]), torch.cat([labels[half:], their_labels[:half]])
 
-    def _target(
-        self,
-        model: nn.Module,
-        start: dict[str, Tensor],
-        factors: dict[str, Tensor],
-        batches: tuple[Tensor, Tensor, Tensor, Tensor],
-        context: InitContext,
-    ) -> Tensor:
+    def _target(self, model: nn.Module, start: Tensors, factors: Tensors, batches: Batches, context: InitContext) -> Tensor:
         """The gradient's norm where it is too large, else the loss after a step."""
         weights, gradients = self._gradients(model, start, factors, batches)
         size = self._norm(gradients, context)
         return size if size > self.gamma else self._stepped(model, weights, gradients, batches, context)
 
-    def _loss_after_step(
-        self,
-        model: nn.Module,
-        start: dict[str, Tensor],
-        factors: dict[str, Tensor],
-        batches: tuple[Tensor, Tensor, Tensor, Tensor],
-        context: InitContext,
-    ) -> Tensor:
+    def _loss_after_step(self, model: nn.Module, start: Tensors, factors: Tensors, batches: Batches, context: InitContext) -> Tensor:
         weights, gradients = self._gradients(model, start, factors, batches)
         return self._stepped(model, weights, gradients, batches, context).detach()
 
-    def _gradients(
-        self,
-        model: nn.Module,
-        start: dict[str, Tensor],
-        factors: dict[str, Tensor],
-        batches: tuple[Tensor, Tensor, Tensor, Tensor],
-    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+    def _gradients(self, model: nn.Module, start: Tensors, factors: Tensors, batches: Batches) -> tuple[Tensors, list[Tensor]]:
         with torch.enable_grad():
             weights = {name: values * factors[name] for name, values in start.items()}
             loss = _loss(model, weights, batches[0], batches[1])
             return weights, list(torch.autograd.grad(loss, list(weights.values()), create_graph=True))
 
-    def _stepped(
-        self,
-        model: nn.Module,
-        weights: dict[str, Tensor],
-        gradients: list[Tensor],
-        batches: tuple[Tensor, Tensor, Tensor, Tensor],
-        context: InitContext,
-    ) -> Tensor:
+    def _stepped(self, model: nn.Module, weights: Tensors, gradients: list[Tensor], batches: Batches, context: InitContext) -> Tensor:
         eta = self.eta or (context.train.lr if context.train else 0.1)
-        directions = [found.sign() for found in gradients] if _signed(context) else gradients
+        directions = [gradient.sign() for gradient in gradients] if _signed(context) else gradients
         with torch.enable_grad():
             moved = {name: weight - eta * step for (name, weight), step in zip(weights.items(), directions, strict=True)}
             return _loss(model, moved, batches[2], batches[3])
@@ -189,15 +167,15 @@ class GradInit:
     def _norm(self, gradients: list[Tensor], context: InitContext) -> Tensor:
         with torch.enable_grad():
             if _signed(context):
-                return torch.stack([found.abs().sum() for found in gradients]).sum()
-            return torch.stack([found.square().sum() for found in gradients]).sum().sqrt()
+                return torch.stack([gradient.abs().sum() for gradient in gradients]).sum()
+            return torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
 
 
 def _signed(context: InitContext) -> bool:
     return context.train is not None and context.train.optimizer != "sgd"
 
 
-def _loss(model: nn.Module, weights: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
+def _loss(model: nn.Module, weights: Tensors, inputs: Tensor, labels: Tensor) -> Tensor:
     with untouched(model, "batch"):
         logits = functional_call(model, weights, (inputs,))
     return F.cross_entropy(logits.float(), labels)

@@ -6,7 +6,7 @@ from torch import Tensor
 from initbench.init.arguments import number
 from initbench.init.assign import Law
 from initbench.init.contract import Layerwise
-from initbench.init.orthogonality import as_it_is
+from initbench.init.sampling import as_it_is
 from initbench.init.suitability import is_convolution, refuse_where
 from initbench.nn.layers import WeightLayer
 

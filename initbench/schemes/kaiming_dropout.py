@@ -10,7 +10,7 @@ from initbench.init.arguments import choose, number
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise
 from initbench.init.sampling import Distribution, scaled
-from initbench.init.structural import Plan, Structural
+from initbench.init.structural import SchemePlan, Structural
 from initbench.nn.layers import WeightLayer
 from initbench.nn.operations import DROPOUTS
 from initbench.question.config import parse_ref
@@ -18,6 +18,8 @@ from initbench.question.config import parse_ref
 FAMILY = "variance scaling"
 EXAMPLE_MODEL = "mlp:dropout=0.2"
 ALIASES: dict[str, dict[str, object]] = {"dropout_aware": {}, "he_dropout": {}}
+
+DROPOUT_MODULES = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 def build(*, p: float | str = "auto", distribution: Distribution = "normal") -> Structural:
@@ -38,14 +40,14 @@ def build(*, p: float | str = "auto", distribution: Distribution = "normal") -> 
         raise ConfigError(f"p is '{p}'. Give a number or auto.")
     fixed = None if isinstance(p, str) else number("p", p, least=0.0, most=0.999)
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         kept = kept_before(model, context.layers)
 
         def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
             share = kept[layer.parameter] if fixed is None else 1 - fixed
             return scaled(weight, layer, generator, gain=math.sqrt(2 * share), distribution=distribution)
 
-        return Plan(Layerwise("kaiming_dropout", fill))
+        return SchemePlan(Layerwise("kaiming_dropout", fill))
 
     return Structural("kaiming_dropout", plan)
 
@@ -59,7 +61,7 @@ def kept_before(model: nn.Module, layers: tuple[WeightLayer, ...]) -> dict[str, 
     weights = {id(layer.module): layer for layer in layers}
     kept, share = {}, 1.0
     for module in model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
+        if isinstance(module, DROPOUT_MODULES):
             share *= 1 - module.p
         elif id(module) in weights:
             for layer in layers:

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from initbench.init.assign import Law
 from initbench.init.contract import Layerwise
-from initbench.init.orthogonality import haar
-from initbench.init.sampling import constant, sample, uniform
+from initbench.init.sampling import constant, haar, sample, uniform
 from initbench.nn.layers import WeightLayer
 
 FAMILY = "framework defaults"

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F  # noqa: N812  as everybody calls it
 from torch import Tensor, nn
 
 from initbench.init.arguments import choose, number, switch, whole
 from initbench.init.contract import InitContext, Need
-from initbench.init.filters import layer_patches, learned_filters
-from initbench.init.forward import free_biases, layer_outputs, remeasured, start_from, training_batch, unit_axis
+from initbench.init.data_driven import free_biases, layer_outputs, remeasured, start_from, training_batch, unit_axis
 from initbench.init.structural import layerwise
 from initbench.nn.layers import WeightLayer
 from initbench.nn.seeds import generator
+from initbench.nn.watch import untouched
 from initbench.results.record import InitReport
 
 FAMILY = "data-dependent"
@@ -22,6 +23,9 @@ ALIASES: dict[str, dict[str, object]] = {"magic_init": {}, "data_dependent": {}}
 
 Filters = Literal["random", "pca", "kmeans"]
 BALANCE_SWEEPS, BALANCE_TOLERANCE = 10, 0.01
+MOST_PATCHES = 10_000
+ROUNDS = 10
+"""Rounds of k-means; its centres hardly move afterwards."""
 
 
 def build(*, filters: Filters = "random", beta: float = 0.1, balance: bool = True, batch_size: int = 256) -> "Krahenbuhl":
@@ -112,8 +116,8 @@ def learning_rates(model: nn.Module, inputs: Tensor, layers: tuple[WeightLayer, 
         vector = torch.randn(last.shape, generator=generator(seed, "krahenbuhl", "output")).to(last.device, last.dtype)
         gradients = torch.autograd.grad(last, wanted, vector, allow_unused=True)
     return {
-        layer.parameter: 0.0 if found is None else (found.double().norm() / layer.weight.double().norm().clamp_min(1e-300)).item()
-        for layer, found in zip(layers, gradients, strict=True)
+        layer.parameter: 0.0 if gradient is None else (gradient.double().norm() / layer.weight.double().norm().clamp_min(1e-300)).item()
+        for layer, gradient in zip(layers, gradients, strict=True)
     }
 
 
@@ -134,3 +138,64 @@ def _normalize_units(layer: WeightLayer, output: Tensor, bias: nn.Parameter | No
         weight.mul_(scale.view(-1, *[1] * (weight.dim() - 1)).to(weight.dtype))
     if bias is not None and bias.numel() == scale.numel():
         bias.copy_(torch.where(varies, beta - mean * scale, torch.zeros_like(mean)))
+
+
+def layer_patches(model: nn.Module, inputs: Tensor, layer: WeightLayer, source: torch.Generator) -> Tensor | None:
+    """What a layer multiplies with its filters, float64 (patches, fan_in), at most 10,000 of them chosen at random.
+
+    None for anything but Linear and Conv2d without groups.
+    """
+    module = layer.module
+    plain = isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1 and module.padding_mode == "zeros")
+    if not plain:
+        return None
+    seen: list[Tensor] = []
+    handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    try:
+        with untouched(model, "batch"):
+            model(inputs)
+    finally:
+        handle.remove()
+    if not seen:
+        return None
+    if isinstance(module, nn.Conv2d) and not isinstance(module.padding, str):
+        patches = F.unfold(seen[0], module.kernel_size, module.dilation, module.padding, module.stride).transpose(1, 2).flatten(0, 1)
+    elif isinstance(module, nn.Conv2d):
+        patches = F.unfold(seen[0], module.kernel_size, module.dilation).transpose(1, 2).flatten(0, 1)
+    else:
+        patches = seen[0].flatten(0, -2)
+    chosen = torch.randperm(patches.shape[0], generator=source)[:MOST_PATCHES]
+    return patches[chosen.to(patches.device)].double().cpu()
+
+
+def learned_filters(patches: Tensor, layer: WeightLayer, kind: Literal["pca", "kmeans"], source: torch.Generator) -> Tensor:
+    """Filters in the shape of the weight: principal components, or centres of clusters of the whitened patches."""
+    count = layer.weight.shape[0]
+    centred = patches - patches.mean(dim=0)
+    spread, axes = torch.linalg.eigh(centred.T @ centred / max(1, len(patches)))
+    kept = spread > 1e-7 * spread[-1].clamp_min(1e-30)
+    spread, axes = spread[kept].flip(0), axes[:, kept].flip(1)
+    whitening = axes / spread.sqrt()
+    learned = _components(whitening, count, source) if kind == "pca" else _centres(centred @ whitening, count, source) @ whitening.T
+    return learned.reshape(layer.weight.shape).to(layer.weight.dtype).to(layer.weight.device)
+
+
+def _components(whitening: Tensor, count: int, source: torch.Generator) -> Tensor:
+    """The first `count` whitening directions; beyond their number, random combinations of them."""
+    missing = count - whitening.shape[1]
+    if missing <= 0:
+        return whitening[:, :count].T
+    mixed = torch.randn(missing, whitening.shape[1], generator=source).double()
+    return torch.cat([whitening.T, mixed / mixed.norm(dim=1, keepdim=True) @ whitening.T])
+
+
+def _centres(points: Tensor, count: int, source: torch.Generator) -> Tensor:
+    """Centres of `count` clusters (Lloyd's algorithm from random points; an empty cluster starts again at a random point)."""
+    centres = points[torch.randint(len(points), (count,), generator=source)]
+    for _ in range(ROUNDS):
+        nearest = torch.cdist(points, centres).argmin(dim=1)
+        sizes = torch.bincount(nearest, minlength=count)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, points)
+        fresh = points[torch.randint(len(points), (count,), generator=source)]
+        centres = torch.where(sizes[:, None] > 0, sums / sizes.clamp_min(1)[:, None], fresh)
+    return centres

@@ -4,7 +4,8 @@ from torch import nn
 
 from initbench.init.arguments import number
 from initbench.init.contract import InitContext, Need
-from initbench.init.structural import Number, Plan, Structural, layerwise, require_branches
+from initbench.init.structural import Number, SchemePlan, Structural, layerwise
+from initbench.init.suitability import require_branches
 from initbench.nn.attention import attentions
 from initbench.nn.hooks import Slot
 from initbench.nn.residual import Branch
@@ -33,12 +34,12 @@ def build(*, value: float | None = None, base: str = "xavier") -> Structural:
     given = None if value is None else number("value", value)
     laws = layerwise(base)
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
-        found = require_branches("layer_scale", model, context.layers)
-        depth = len(attentions(model, context.layers)) or len(found)
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
+        branches = require_branches("layer_scale", model, context.layers)
+        depth = len(attentions(model, context.layers)) or len(branches)
         start = next((small for most, small in VALUES if depth <= most), DEEPEST) if given is None else given
-        scales = (Number(branch.end, Slot.OUTPUT_SCALE, start, trainable=True, shape=_shape(branch)) for branch in found)
-        return Plan(laws, tuple(scales))
+        scales = (Number(branch.end, Slot.OUTPUT_SCALE, start, trainable=True, shape=_shape(branch)) for branch in branches)
+        return SchemePlan(laws, tuple(scales))
 
     return Structural("layer_scale", plan, frozenset({Need.HOOKS}))
 

@@ -9,8 +9,8 @@ from initbench.errors import DoesNotApply
 from initbench.init.arguments import number
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise
-from initbench.init.orthogonality import as_it_is, centre, haar, matrices
-from initbench.init.structural import Plan, Structural
+from initbench.init.sampling import as_it_is, centre, haar, matrices
+from initbench.init.structural import SchemePlan, Structural
 from initbench.init.suitability import channels, leaves_holes, no_centre
 from initbench.nn.layers import WeightLayer
 
@@ -32,7 +32,7 @@ def build(*, gain: float = 1.0) -> Structural:
     """
     factor = number("gain", gain)
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         layers = context.own_layers(model)
         _refuse(context.layers, layers)
         names = [layer.parameter for layer in context.layers] or [""]
@@ -51,7 +51,7 @@ def build(*, gain: float = 1.0) -> Structural:
             law = as_it_is("mirrored orthogonal", weight)
             return Law(law.name, factor * math.sqrt(rows * columns * min(o.shape) / max(1, weight.numel())))
 
-        return Plan(Layerwise("looks_linear", fill))
+        return SchemePlan(Layerwise("looks_linear", fill))
 
     return Structural("looks_linear", plan)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from initbench.init.arguments import number, switch, whole
 from initbench.init.contract import InitContext, Layerwise, Need
-from initbench.init.forward import free_biases, layer_outputs, remeasured, start_from, training_batch, unit_axis
+from initbench.init.data_driven import free_biases, layer_outputs, remeasured, start_from, training_batch, unit_axis
 from initbench.init.structural import layerwise
 from initbench.nn.layers import WeightLayer
 from initbench.results.record import InitReport

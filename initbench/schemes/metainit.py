@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from initbench.errors import DoesNotApply
 from initbench.init.arguments import number, whole
 from initbench.init.contract import InitContext, Layerwise, Need
-from initbench.init.forward import remeasured, start_from
+from initbench.init.data_driven import remeasured, start_from
 from initbench.init.structural import layerwise
 from initbench.nn.seeds import generator
 from initbench.nn.watch import untouched
@@ -117,8 +117,8 @@ class MetaInit:
             quotient = gradient_quotient(model, weights, inputs, labels)
             gradients = torch.autograd.grad(quotient, weights, allow_unused=True)
         signs = [
-            0.0 if found is None else torch.nan_to_num((found * weight.detach()).sum()).sign().item()
-            for found, weight in zip(gradients, weights, strict=True)
+            0.0 if gradient is None else torch.nan_to_num((gradient * weight.detach()).sum()).sign().item()
+            for gradient, weight in zip(gradients, weights, strict=True)
         ]
         return quotient.item(), signs
 
@@ -129,7 +129,7 @@ def gradient_quotient(model: nn.Module, weights: list[nn.Parameter], inputs: Ten
     classes = (labels.to(logits.device) * logits.shape[-1]).long()
     loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]).float(), classes)
     gradients = torch.autograd.grad(loss, weights, create_graph=True)
-    half_square = sum((found.square().sum() for found in gradients), start=loss.new_zeros(())) / 2
+    half_square = sum((gradient.square().sum() for gradient in gradients), start=loss.new_zeros(())) / 2
     products = torch.autograd.grad(half_square, weights, create_graph=True)
     total, count = loss.new_zeros(()), 0
     for gradient, product in zip(gradients, products, strict=True):

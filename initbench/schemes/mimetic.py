@@ -9,7 +9,8 @@ from initbench.errors import DoesNotApply
 from initbench.init.arguments import number
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise
-from initbench.init.structural import Plan, Structural, layerwise, require_attention
+from initbench.init.structural import SchemePlan, Structural, layerwise
+from initbench.init.suitability import require_attention
 from initbench.nn.attention import AttentionLayers, thirds
 from initbench.nn.layers import WeightLayer
 from initbench.nn.seeds import generator
@@ -43,7 +44,7 @@ def build(
     value_output = number("vo_noise", vo_noise), -number("vo_identity", vo_identity)
     laws = layerwise(base)
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         weights: dict[tuple[str, str], Tensor] = {}
         for module in require_attention("mimetic", model, context.layers):
             _refuse_narrow(module)
@@ -60,7 +61,7 @@ def build(
                 return Law("mimetic", math.nan)
             return laws.fill(weight, layer, source)
 
-        return Plan(Layerwise("mimetic", fill, laws.fill_bias, laws.fill_rest, laws.check))
+        return SchemePlan(Layerwise("mimetic", fill, laws.fill_bias, laws.fill_rest, laws.check))
 
     return Structural("mimetic", plan)
 
@@ -88,14 +89,14 @@ def _weights(
         keys.append(right)
     left, right = _factors(width, width, *value_output, generator(seed, "init", f"{module.name}.value-output"))
     parts = {"query": torch.cat(queries), "key": torch.cat(keys), "value": left.T}
-    found = {(module.output.parameter, "whole"): right.T}
+    weights = {(module.output.parameter, "whole"): right.T}
     if module.packed is not None:
-        found |= {(module.packed.parameter, role): weight for role, weight in parts.items()}
-        return found | {(module.packed.parameter, "packed"): parts["query"]}
+        weights |= {(module.packed.parameter, role): weight for role, weight in parts.items()}
+        return weights | {(module.packed.parameter, "packed"): parts["query"]}
     for layer, weight in zip((module.query, module.key, module.value), parts.values(), strict=True):
         if layer is not None:
-            found[layer.parameter, "whole"] = weight
-    return found
+            weights[layer.parameter, "whole"] = weight
+    return weights
 
 
 def _factors(width: int, rank: int, noise: float, identity: float, source: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from torch import nn
 from initbench.errors import DoesNotApply
 from initbench.init.arguments import choose, number, switch, whole
 from initbench.init.contract import InitContext, Layerwise, Need
-from initbench.init.structural import Number, Plan, Structural, head_of, layerwise, rescaled
+from initbench.init.structural import Number, SchemePlan, Structural, head_of, layerwise, rescaled
 from initbench.nn.attention import AttentionLayers, attentions
 from initbench.nn.hooks import Slot
 from initbench.nn.layers import WeightLayer
@@ -47,7 +47,7 @@ def build(
     factor, zero = number("output_multiplier", output_multiplier, above=0.0), switch("zero_readout", zero_readout)
     laws = layerwise(base)
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         layers = context.layers
         head = head_of(layers)
         if head is None or len(layers) < 2:
@@ -63,17 +63,17 @@ def build(
             notes.append("weight decay acts through the scaled learning rates; the paper keeps their product constant")
         rates = _rates(model, layers, head, ratio, sgd=kind == "sgd")
         changed = Layerwise(laws.name, fill, laws.fill_bias, laws.fill_rest, laws.check)
-        return Plan(changed, tuple(numbers), rates, tuple(notes))
+        return SchemePlan(changed, tuple(numbers), rates, tuple(notes))
 
     return Structural("mup", plan, frozenset({Need.HOOKS}))
 
 
 def _attention(model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[AttentionLayers, ...]:
-    found = attentions(model, layers)
-    packed = [module.name for module in found if module.query is None]
+    modules = attentions(model, layers)
+    packed = [module.name for module in modules if module.query is None]
     if packed:
         raise DoesNotApply(f"'mup' scales attention scores at the query layer, and '{packed[0]}' packs query, key and value in one weight.")
-    return found
+    return modules
 
 
 def _rates(model: nn.Module, layers: tuple[WeightLayer, ...], head: WeightLayer, ratio: float, *, sgd: bool) -> dict[str, float]:

@@ -6,7 +6,7 @@ from torch import Tensor
 from initbench.init.assign import Law
 from initbench.init.contract import Layerwise
 from initbench.init.gains import auto_check, check_gain, resolve
-from initbench.init.orthogonality import fill_orthogonal
+from initbench.init.sampling import fill_orthogonal
 from initbench.nn.layers import WeightLayer
 
 FAMILY = "orthogonal"

@@ -9,7 +9,7 @@ from initbench.errors import DoesNotApply
 from initbench.init.arguments import number
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise
-from initbench.init.structural import Plan, Structural
+from initbench.init.structural import SchemePlan, Structural
 from initbench.nn.layers import WeightLayer
 from initbench.nn.naming import matches, parameters_of
 from initbench.nn.seeds import generator as generator_for
@@ -35,7 +35,7 @@ def build(*, std: float = STD) -> Structural:
     """
     deviation = number("std", std, above=0.0)
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         for layer in context.own_layers(model):
             if layer.activation not in {None, "relu"} and not layer.activation.startswith("leaky_relu"):
                 raise DoesNotApply(f"'rai' is for ReLU networks, and {layer.activation} follows '{layer.name}'.")
@@ -78,7 +78,7 @@ def build(*, std: float = STD) -> Structural:
             bias[hit] = values[hit]
             return _mixed(s, 1 / entries)
 
-        return Plan(Layerwise("rai", fill, fill_bias))
+        return SchemePlan(Layerwise("rai", fill, fill_bias))
 
     return Structural("rai", plan)
 

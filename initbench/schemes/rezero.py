@@ -9,7 +9,8 @@ from initbench.init.arguments import number
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.sampling import scaled
-from initbench.init.structural import Number, Plan, Structural, require_branches
+from initbench.init.structural import Number, SchemePlan, Structural
+from initbench.init.suitability import require_branches
 from initbench.nn.hooks import Slot
 from initbench.nn.layers import WeightLayer
 
@@ -35,9 +36,9 @@ def build(*, gain: float = math.sqrt(2.0), alpha_lr: float = 1.0) -> Structural:
     def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
         return scaled(weight, layer, generator, gain=factor, mode="fan_avg")
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
-        found = require_branches("rezero", model, context.layers)
-        alphas = (Number(branch.end, Slot.OUTPUT_SCALE, 0.0, trainable=True, lr_multiplier=rate) for branch in found)
-        return Plan(Layerwise("rezero", fill), tuple(alphas))
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
+        branches = require_branches("rezero", model, context.layers)
+        alphas = (Number(branch.end, Slot.OUTPUT_SCALE, 0.0, trainable=True, lr_multiplier=rate) for branch in branches)
+        return SchemePlan(Layerwise("rezero", fill), tuple(alphas))
 
     return Structural("rezero", plan, frozenset({Need.HOOKS}))

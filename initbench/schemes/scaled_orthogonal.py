@@ -10,7 +10,7 @@ from initbench.init.arguments import choose
 from initbench.init.assign import Law
 from initbench.init.contract import Layerwise
 from initbench.init.gains import check_gain, resolve, without_gain
-from initbench.init.orthogonality import fill_delta, fill_orthogonal
+from initbench.init.sampling import fill_delta, fill_orthogonal
 from initbench.init.suitability import channels, leaves_holes, no_centre, refuse_where
 from initbench.nn.layers import WeightLayer
 

@@ -10,7 +10,7 @@ from initbench.init.arguments import number
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise
 from initbench.init.sampling import uniform
-from initbench.init.structural import Plan, Structural
+from initbench.init.structural import SchemePlan, Structural
 from initbench.nn.layers import WeightLayer
 from initbench.question.config import parse_ref
 
@@ -35,7 +35,7 @@ def build(*, omega: float | str = "auto") -> Structural:
         raise ConfigError(f"omega is '{omega}'. Give a number or auto.")
     given = None if isinstance(omega, str) else number("omega", omega, above=0.0)
 
-    def plan(_: nn.Module, context: InitContext) -> Plan:
+    def plan(_: nn.Module, context: InitContext) -> SchemePlan:
         frequency = _frequency(context.layers) if given is None else given
         first = context.layers[0].parameter if context.layers else ""
 
@@ -48,25 +48,25 @@ def build(*, omega: float | str = "auto") -> Structural:
             bound = 1 / math.sqrt(max(1, layer.fan_in))
             return uniform(bias, -bound, bound, generator)
 
-        return Plan(Layerwise("siren", fill, fill_bias))
+        return SchemePlan(Layerwise("siren", fill, fill_bias))
 
     return Structural("siren", plan)
 
 
 def _frequency(layers: tuple[WeightLayer, ...]) -> float:
     """The omega of the sines that follow the layers. Raises: DoesNotApply where there is another activation, or no sine."""
-    found = set()
+    omegas = set()
     for layer in layers:
         if layer.activation is None:
             continue
         ref = parse_ref(layer.activation)
         if ref.name != "sin":
             raise DoesNotApply(f"'siren' is for networks of sines, and {layer.activation} follows '{layer.name}'.")
-        found.add(float(ref.params.get("omega", 1.0)))
-    if not found:
+        omegas.add(float(ref.params.get("omega", 1.0)))
+    if not omegas:
         raise DoesNotApply("'siren' is for networks of sines, and none was found in this model. Say siren:omega=30 if there are.")
-    if len(found) > 1:
+    if len(omegas) > 1:
         raise DoesNotApply(
-            f"'siren' found sines with omega {', '.join(f'{value:g}' for value in sorted(found))}. Say which: siren:omega=30."
+            f"'siren' found sines with omega {', '.join(f'{value:g}' for value in sorted(omegas))}. Say which: siren:omega=30."
         )
-    return found.pop()
+    return omegas.pop()

@@ -4,7 +4,8 @@ from torch import nn
 
 from initbench.init.arguments import number
 from initbench.init.contract import InitContext, Need
-from initbench.init.structural import Number, Plan, Structural, layerwise, require_branches
+from initbench.init.structural import Number, SchemePlan, Structural, layerwise
+from initbench.init.suitability import require_branches
 from initbench.nn.hooks import Slot
 
 FAMILY = "residual"
@@ -26,9 +27,9 @@ def build(*, alpha: float | None = 0.0, base: str = "kaiming") -> Structural:
     start = None if alpha is None else number("alpha", alpha)
     laws = layerwise(base)
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
-        found = require_branches("skipinit", model, context.layers)
-        value = len(found) ** -0.5 if start is None else start
-        return Plan(laws, tuple(Number(branch.end, Slot.OUTPUT_SCALE, value, trainable=True) for branch in found))
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
+        branches = require_branches("skipinit", model, context.layers)
+        value = len(branches) ** -0.5 if start is None else start
+        return SchemePlan(laws, tuple(Number(branch.end, Slot.OUTPUT_SCALE, value, trainable=True) for branch in branches))
 
     return Structural("skipinit", plan, frozenset({Need.HOOKS}))

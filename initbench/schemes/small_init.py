@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise
 from initbench.init.sampling import sample
-from initbench.init.structural import Plan, Structural, require_attention, require_branches, stream_width
+from initbench.init.structural import SchemePlan, Structural
+from initbench.init.suitability import require_attention, require_branches, stream_width
 from initbench.nn.layers import WeightLayer
 from initbench.schemes.gpt2 import embeddings
 
@@ -28,7 +29,7 @@ def build() -> Structural:
     Source: Nguyen & Salazar 2019 (Transformers without Tears), section 2.2.
     """
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         require_attention("small_init", model, context.layers)
         width = stream_width("small_init", require_branches("small_init", model, context.layers))
         std = math.sqrt(2 / (5 * width))
@@ -36,6 +37,6 @@ def build() -> Structural:
         def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:  # noqa: ARG001  the law is the same for all
             return sample(weight, "normal", std, generator)
 
-        return Plan(Layerwise("small_init", fill, fill_rest=embeddings(std)))
+        return SchemePlan(Layerwise("small_init", fill, fill_rest=embeddings(std)))
 
     return Structural("small_init", plan)

@@ -50,7 +50,7 @@ def _chosen(count: int, among: int, columns: int, generator: torch.Generator) ->
     # In numpy, which takes half of torch's time for arrays this short.
     highest = np.arange(among - count, among, dtype=np.int32)[:, None]
     draws = torch.rand(count, columns, generator=generator).numpy() * (highest + 1).astype(np.float32)
-    found = np.minimum(draws.astype(np.int32), highest)
+    rows = np.minimum(draws.astype(np.int32), highest)
     for index in range(1, count):
-        np.putmask(found[index], (found[:index] == found[index]).any(0), highest[index])
-    return torch.from_numpy(found).long()
+        np.putmask(rows[index], (rows[:index] == rows[index]).any(0), highest[index])
+    return torch.from_numpy(rows).long()

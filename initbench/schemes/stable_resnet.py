@@ -7,7 +7,8 @@ from torch import nn
 
 from initbench.init.arguments import choose
 from initbench.init.contract import InitContext, Need
-from initbench.init.structural import Number, Plan, Structural, layerwise, require_branches
+from initbench.init.structural import Number, SchemePlan, Structural, layerwise
+from initbench.init.suitability import require_branches
 from initbench.nn.hooks import Slot
 
 FAMILY = "residual"
@@ -31,11 +32,11 @@ def build(*, scaling: Scaling = "uniform", base: str = "kaiming") -> Structural:
     choose("scaling", scaling, Scaling)
     laws = layerwise(base)
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
-        found = require_branches("stable_resnet", model, context.layers)
-        count = len(found)
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
+        branches = require_branches("stable_resnet", model, context.layers)
+        count = len(branches)
         factors = [count**-0.5 if scaling == "uniform" else 1 / (math.sqrt(index) * math.log(index + 1)) for index in range(1, count + 1)]
-        numbers = (Number(branch.end, Slot.OUTPUT_SCALE, factor) for branch, factor in zip(found, factors, strict=True))
-        return Plan(laws, tuple(numbers))
+        numbers = (Number(branch.end, Slot.OUTPUT_SCALE, factor) for branch, factor in zip(branches, factors, strict=True))
+        return SchemePlan(laws, tuple(numbers))
 
     return Structural("stable_resnet", plan, frozenset({Need.HOOKS}))

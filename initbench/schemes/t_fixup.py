@@ -10,7 +10,8 @@ from initbench.init.arguments import choose, number
 from initbench.init.assign import Filler, Law
 from initbench.init.contract import InitContext, Layerwise
 from initbench.init.sampling import Distribution, scaled
-from initbench.init.structural import Plan, Structural, refuse_norm, require_attention, require_branches, stream_width
+from initbench.init.structural import SchemePlan, Structural
+from initbench.init.suitability import refuse_norm, require_attention, require_branches, stream_width
 from initbench.nn.attention import AttentionLayers, thirds
 from initbench.nn.layers import WeightLayer
 from initbench.nn.residual import Branch
@@ -40,26 +41,26 @@ def build(*, stack: Stack = "encoder", distribution: Distribution = "uniform", q
     choose("distribution", distribution, Distribution)
     other = number("qk_gain", qk_gain, above=0.0)
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         modules = require_attention("t_fixup", model, context.layers)
-        found = require_branches("t_fixup", model, context.layers)
+        branches = require_branches("t_fixup", model, context.layers)
         refuse_norm("t_fixup", model)
         count = len(modules)
         factor = 0.67 * count**-0.25 if stack == "encoder" else (9 * count) ** -0.25
-        fill = xavier_by_part(modules, found, smaller=factor, other=other, distribution=distribution)
-        std = (9 * count) ** -0.25 / math.sqrt(stream_width("t_fixup", found))
-        return Plan(Layerwise("t_fixup", fill, fill_rest=embeddings(std)))
+        fill = xavier_by_part(modules, branches, smaller=factor, other=other, distribution=distribution)
+        std = (9 * count) ** -0.25 / math.sqrt(stream_width("t_fixup", branches))
+        return SchemePlan(Layerwise("t_fixup", fill, fill_rest=embeddings(std)))
 
     return Structural("t_fixup", plan)
 
 
 def xavier_by_part(
-    modules: tuple[AttentionLayers, ...], found: tuple[Branch, ...], *, smaller: float, other: float, distribution: Distribution
+    modules: tuple[AttentionLayers, ...], branches: tuple[Branch, ...], *, smaller: float, other: float, distribution: Distribution
 ) -> Filler:
     """Xavier with gain `smaller` for values, attention outputs and MLPs, `other` for queries and keys, 1 for all else."""
     packed = {module.packed.parameter for module in modules if module.packed}
     plain = {layer.parameter for module in modules for layer in (module.query, module.key) if layer}
-    gains = {layer.parameter: smaller for branch in found for layer in branch.layers} | dict.fromkeys(plain, other)
+    gains = {layer.parameter: smaller for branch in branches for layer in branch.layers} | dict.fromkeys(plain, other)
 
     def xavier(weight: Tensor, layer: WeightLayer, generator: torch.Generator, gain: float) -> Law:
         return scaled(weight, layer, generator, gain=gain, mode="fan_avg", distribution=distribution)

@@ -5,7 +5,7 @@ import math
 from torch import nn
 
 from initbench.init.arguments import choose, number
-from initbench.init.kernels import Inputs, Shaped, around, shaped_scheme
+from initbench.init.kernel_shaping import Inputs, Shaped, around, shaped_scheme
 from initbench.init.structural import Number, Structural
 from initbench.nn.hooks import Slot
 from initbench.schemes.dks import check_share

@@ -10,7 +10,8 @@ from initbench.init.arguments import choose, number
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise
 from initbench.init.sampling import constant, sample, scaled
-from initbench.init.structural import Plan, Structural, head_of, require_attention, require_branches
+from initbench.init.structural import SchemePlan, Structural, head_of
+from initbench.init.suitability import require_attention, require_branches
 from initbench.nn.layers import WeightLayer
 from initbench.schemes.gpt2 import embeddings
 
@@ -40,12 +41,12 @@ def build(*, variant: Variant = "timm", std: float = 0.02) -> Structural:
     choose("variant", variant, Variant)
     deviation = number("std", std, above=0.0)
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         modules = require_attention("vit_default", model, context.layers)
-        found = require_branches("vit_default", model, context.layers)
-        head = head_of(context.layers, found)
+        branches = require_branches("vit_default", model, context.layers)
+        head = head_of(context.layers, branches)
         attention = {id(child) for module in modules for child in module.module.modules()}
-        mlp = {layer.parameter for branch in found for layer in branch.layers if id(layer.module) not in attention}
+        mlp = {layer.parameter for branch in branches for layer in branch.layers if id(layer.module) not in attention}
 
         def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
             if variant == "timm":
@@ -61,7 +62,7 @@ def build(*, variant: Variant = "timm", std: float = 0.02) -> Structural:
                 return sample(bias, "normal", MLP_BIAS_STD, generator)
             return constant(bias, 0.0)
 
-        return Plan(Layerwise("vit_default", fill, fill_bias, fill_rest=embeddings(deviation)))
+        return SchemePlan(Layerwise("vit_default", fill, fill_bias, fill_rest=embeddings(deviation)))
 
     return Structural("vit_default", plan)
 

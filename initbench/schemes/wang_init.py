@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise
 from initbench.init.sampling import sample
-from initbench.init.structural import Plan, Structural, require_attention, require_branches, stream_width
+from initbench.init.structural import SchemePlan, Structural
+from initbench.init.suitability import require_attention, require_branches, stream_width
 from initbench.nn.layers import WeightLayer
 from initbench.schemes.gpt2 import embeddings
 
@@ -29,16 +30,16 @@ def build() -> Structural:
     Source: Wang's GPT-J (mesh-transformer-jax) and Black et al. 2022 (GPT-NeoX-20B), section 3.2, which pair the two.
     """
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         count = len(require_attention("wang_init", model, context.layers))
-        found = require_branches("wang_init", model, context.layers)
-        width = stream_width("wang_init", found)
+        branches = require_branches("wang_init", model, context.layers)
+        width = stream_width("wang_init", branches)
         small, end = math.sqrt(2 / (5 * width)), 2 / (count * math.sqrt(width))
-        ends = {branch.last.parameter for branch in found}
+        ends = {branch.last.parameter for branch in branches}
 
         def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
             return sample(weight, "normal", end if layer.parameter in ends else small, generator)
 
-        return Plan(Layerwise("wang_init", fill, fill_rest=embeddings(small)))
+        return SchemePlan(Layerwise("wang_init", fill, fill_rest=embeddings(small)))
 
     return Structural("wang_init", plan)

@@ -8,7 +8,8 @@ from initbench.init.arguments import choose, number
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise
 from initbench.init.sampling import Mode, constant, sample, scaled
-from initbench.init.structural import Plan, Structural, head_of, require_branches
+from initbench.init.structural import SchemePlan, Structural, head_of
+from initbench.init.suitability import require_branches
 from initbench.nn.layers import WeightLayer
 
 FAMILY = "residual"
@@ -30,13 +31,13 @@ def build(*, mode: Mode = "fan_out", head_std: float | None = 0.01) -> Structura
     choose("mode", mode, Mode)
     deviation = None if head_std is None else number("head_std", head_std, least=0.0)
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
-        found = require_branches("zero_gamma", model, context.layers)
-        missing = [branch.name for branch in found if getattr(branch.last_norm, "weight", None) is None]
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
+        branches = require_branches("zero_gamma", model, context.layers)
+        missing = [branch.name for branch in branches if getattr(branch.last_norm, "weight", None) is None]
         if missing:
             raise DoesNotApply(f"'zero_gamma' needs a norm with a weight at the end of each branch; '{missing[0]}' has none.")
-        last_norms = {id(branch.last_norm) for branch in found}
-        head = head_of(context.layers, found)
+        last_norms = {id(branch.last_norm) for branch in branches}
+        head = head_of(context.layers, branches)
 
         def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
             if deviation is not None and head is not None and layer.parameter == head.parameter:
@@ -46,6 +47,6 @@ def build(*, mode: Mode = "fan_out", head_std: float | None = 0.01) -> Structura
         def fill_rest(short: str, values: Tensor, module: nn.Module, _: torch.Generator) -> Law | None:
             return constant(values, 0.0) if short == "weight" and id(module) in last_norms else None
 
-        return Plan(Layerwise("zero_gamma", fill, fill_rest=fill_rest))
+        return SchemePlan(Layerwise("zero_gamma", fill, fill_rest=fill_rest))
 
     return Structural("zero_gamma", plan)

@@ -9,7 +9,7 @@ from torch import Tensor
 from initbench.init.arguments import choose
 from initbench.init.assign import Law
 from initbench.init.contract import Layerwise
-from initbench.init.orthogonality import as_it_is, centre, matrices
+from initbench.init.sampling import as_it_is, centre, matrices
 from initbench.init.suitability import leaves_holes, no_centre, refuse_where
 from initbench.nn.layers import Role, WeightLayer
 

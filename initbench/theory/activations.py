@@ -10,9 +10,8 @@ import numpy as np
 
 from initbench.errors import ConfigError, suggestion, unknown_name
 from initbench.question.config import Ref, parse_ref
-from initbench.theory.closed_forms import closed_moments, closed_pair
+from initbench.theory.closed_forms import Moments, closed_moments, closed_pair
 from initbench.theory.functions import ALIASES, SHAPES, Array, Function, Shape
-from initbench.theory.moments import Moments
 from initbench.theory.quadrature import break_points, find_breaks, gaussian
 
 DIFFERENCE = 1e-6
@@ -113,13 +112,13 @@ def from_function(function: Callable[[Array], Array], name: str | None = None) -
         return result
 
     try:
-        breaks, found = find_breaks(value)
-        poles = [kink for kink in found if np.abs(value(np.array([kink - DIFFERENCE, kink + DIFFERENCE]))).max() > HUGE]
+        breaks, bends = find_breaks(value)
+        poles = [kink for kink in bends if np.abs(value(np.array([kink - DIFFERENCE, kink + DIFFERENCE]))).max() > HUGE]
         if poles:
             raise ValueError(f"it has a pole at {poles[0]:.6g}")
     except (ArithmeticError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"The activation '{label}' has no moments: {error}.") from error
-    kinks = np.array(found)
+    kinks = np.array(bends)
 
     def slope(x: Array) -> Array:
         moved = np.asarray(x, dtype=np.float64)

@@ -7,7 +7,7 @@ import numpy as np
 from initbench.theory.forward import ORTHOGONAL, replica_mean
 from initbench.theory.functions import Array
 from initbench.theory.network import LayerSpec
-from initbench.theory.signal import Activated, NoPrediction, Signal, positive, windows
+from initbench.theory.signal import Activated, NoPrediction, TheorySignal, positive, windows
 
 PER_CLASS = 4
 """Pseudo-images of each class a replica, for the mean over the batch; every second one mirrors the one before."""
@@ -54,7 +54,7 @@ class Gradient:
         return self.ratio @ self.field / len(self.field)
 
 
-def of_logits(logits: Signal, shares: tuple[float, ...], random: np.random.Generator) -> Gradient:
+def of_logits(logits: TheorySignal, shares: tuple[float, ...], random: np.random.Generator) -> Gradient:
     """The gradient of softmax cross entropy; `shares` of the labels in the batch.
 
     Logits have a part that all images share, a part that those of one class share and a part of their own.
@@ -132,7 +132,7 @@ def _concentration(p: Array, shares: Array) -> Array:
     return np.asarray(np.square(matrix).sum(axis=(1, 2)) / np.square(np.trace(matrix, axis1=1, axis2=2)))
 
 
-def through_weight(gradient: Gradient, spec: LayerSpec, before: Signal, after: Signal, random: np.random.Generator) -> Gradient:
+def through_weight(gradient: Gradient, spec: LayerSpec, before: TheorySignal, after: TheorySignal, random: np.random.Generator) -> Gradient:
     """The gradient with respect to the input of a weight layer."""
     gradient = settled(gradient)
     touches = 1.0
@@ -154,20 +154,20 @@ def through_weight(gradient: Gradient, spec: LayerSpec, before: Signal, after: S
     )
 
 
-def through_activation(gradient: Gradient, activated: Activated, before: Signal) -> Gradient:
+def through_activation(gradient: Gradient, activated: Activated, before: TheorySignal) -> Gradient:
     """The gradient with respect to what an activation function is applied to.
 
     Where the gradient leans towards the signal, or away from it, it meets other slopes than the mean one, and weights
     that are not orthogonal have passed more of it on, or less.
     """
-    found = activated.found
-    meeting = np.maximum(1 + (found.meet - gradient.tied) * (gradient.along - 1) / before.size, 0.1)
-    ratio = gradient.ratio * activated.ratio * (_mixing(gradient, found.slope_square, found.slope_alone) * meeting)[:, None]
-    apart = (found.slope_square - gradient.tied * np.square(activated.pair)) * (1 - np.square(gradient.rho)) / before.units
+    statistics = activated.statistics
+    meeting = np.maximum(1 + (statistics.meet - gradient.tied) * (gradient.along - 1) / before.size, 0.1)
+    ratio = gradient.ratio * activated.ratio * (_mixing(gradient, statistics.slope_square, statistics.slope_alone) * meeting)[:, None]
+    apart = (statistics.slope_square - gradient.tied * np.square(activated.pair)) * (1 - np.square(gradient.rho)) / before.units
     itself = (1 - np.square(activated.pair)) * gradient.alone
     rho = np.sqrt(np.clip(np.square(gradient.rho * activated.pair) + itself + apart, 0.0, 1.0))
-    along = gradient.along / meeting * found.turn + np.maximum(found.stretch - found.turn, 0.0)
-    common = gradient.common * found.slope_pair
+    along = gradient.along / meeting * statistics.turn + np.maximum(statistics.stretch - statistics.turn, 0.0)
+    common = gradient.common * statistics.slope_pair
     return replace(gradient, field=gradient.field * activated.slope, ratio=ratio, rho=rho, along=along, common=common, noise=None)
 
 
@@ -177,7 +177,7 @@ def variances(gradient: Gradient, units: int, random: np.random.Generator) -> Ar
     return settled(gradient).replicas * np.maximum(1 - center, 0.0)
 
 
-def through_norm(gradient: Gradient, before: Signal, kind: str) -> Gradient:
+def through_norm(gradient: Gradient, before: TheorySignal, kind: str) -> Gradient:
     """The gradient with respect to what a norm is applied to.
 
     Raises: NoPrediction for a batch norm: the infinite-width formula leaves out what the norm takes off along its mean and

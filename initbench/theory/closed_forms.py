@@ -1,12 +1,30 @@
-"""Closed forms of Gaussian expectations: the fast path for some activations, a check on quadrature for others.
+"""The Gaussian expectations of an activation, and their closed forms: the fast path for some activations, a check on quadrature for others.
 
-Source: Cho & Saul 2009 (rectifiers), Williams 1997 (erf), Tsuchida et al. 2020 (GELU); sin and cos from E[e^(iu)].
+Source: Cho & Saul 2009 (rectifiers), Williams 1997 (erf); sin and cos from E[e^(iu)].
 """
 
-from math import acos, asin, atan, cos, exp, expm1, pi, sin, sqrt
+from dataclasses import dataclass
+from math import acos, asin, cos, exp, expm1, pi, sin, sqrt
 
 from initbench.question.config import Ref
-from initbench.theory.moments import Moments
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Expectations over u ~ N(mean, q): of phi, phi^2, phi^4, phi', phi'^2, phi'^4, and d/dq of E[phi^2]."""
+
+    mean: float
+    second: float
+    fourth: float
+    slope: float
+    slope_second: float
+    slope_fourth: float
+    second_by_q: float
+
+    @property
+    def variance(self) -> float:
+        """Of phi(u)."""
+        return self.second - self.mean**2
 
 
 def negative_slope(key: Ref) -> float | None:
@@ -111,9 +129,3 @@ def erf_pair(q1: float, q2: float, c: float) -> float:
 def erf_slope_pair(q1: float, q2: float, c: float) -> float:
     """E[erf'(u1) erf'(u2)]."""
     return 4 / pi / sqrt((1 + 2 * q1) * (1 + 2 * q2) - 4 * c * c * q1 * q2)
-
-
-def gelu_second(q: float) -> float:
-    """E[gelu(u)^2]."""
-    root = sqrt(1 + 2 * q)
-    return q * ((q / ((q + 1) * root) + atan(q / root) / 2) / pi + 0.25)

@@ -14,7 +14,7 @@ from initbench.theory import backward, forward
 from initbench.theory.activations import Activation, activation
 from initbench.theory.functions import Array
 from initbench.theory.network import InputStats, LayerSpec
-from initbench.theory.signal import Measured, Signal
+from initbench.theory.signal import Measured, TheorySignal
 from initbench.theory.units import NOISES, SMALLEST, UnitStatistics, unit_table
 
 NEAR_Q, NEAR_ANGLE = 0.02, 0.02
@@ -37,7 +37,7 @@ class Place:
     stretch: float
     bend: float
     passed: float
-    found: UnitStatistics | None
+    statistics: UnitStatistics | None
     alone: Array
 
 
@@ -50,7 +50,7 @@ def deep_prediction(
     tied = np.array(
         [forward.tied(spec) + forward.steady(spec, 1 - place.passed, place.c) for spec, place in zip(specs, places, strict=True)]
     )
-    factors = np.stack([np.eye(NOISES) if place.found is None else place.found.factor[0] for place in places])
+    factors = np.stack([np.eye(NOISES) if place.statistics is None else place.statistics.factor[0] for place in places])
     factors[:, :, 0] *= np.sqrt(np.maximum(1 - tied, 0.0))[:, None]
     factors /= np.sqrt(units)[:, None, None]
     variance = np.square(factors).sum(axis=2)
@@ -72,13 +72,13 @@ def deep_prediction(
 
 @dataclass(frozen=True)
 class _Known:
-    """Statistics that layers near (log q, c) share; `found` is at c, c_mean and c_class."""
+    """Statistics that layers near (log q, c) share; `statistics` is at c, c_mean and c_class."""
 
     name: str | Activation
     bias_mean: float
     q: float
     c: tuple[float, float, float]
-    found: UnitStatistics
+    statistics: UnitStatistics
     at_c: UnitStatistics
     stretch: float
     bend: float
@@ -92,22 +92,22 @@ class _Known:
 
     def second(self, q: float) -> float:
         """E[phi^2] at q."""
-        return float(self.found.second[0].item() * (q / self.q) ** self.stretch)
+        return float(self.statistics.second[0].item() * (q / self.q) ** self.stretch)
 
     def pairs(self, c: tuple[float, float, float]) -> tuple[float, float, float]:
         """The three correlations after the activation: to first order in how far c is from where they are known."""
-        rate = self.found.slope_pair * self.found.slope * self.q / self.found.second
-        first, second, third = np.clip(self.found.pair + rate * (np.array(c) - np.array(self.c)), 0.0, 1.0).tolist()
+        rate = self.statistics.slope_pair * self.statistics.slope * self.q / self.statistics.second
+        first, second, third = np.clip(self.statistics.pair + rate * (np.array(c) - np.array(self.c)), 0.0, 1.0).tolist()
         return first, second, third
 
 
 def _known(name: str | Activation, bias_mean: float, q: float, c: tuple[float, float, float], samples: int) -> _Known:
     table = unit_table(activation(name), bias_mean)
-    found = table.at(np.full(3, q), np.array(c))
+    statistics = table.at(np.full(3, q), np.array(c))
     seconds, slopes = table.lengths(q * np.exp([-0.01, 0.01]))
     stretch, bend = (log(pair[1].item() / pair[0].item()) / 0.02 for pair in (seconds, slopes))
-    at_c = UnitStatistics(**{key.name: getattr(found, key.name)[:1] for key in fields(UnitStatistics)})
-    return _Known(name, bias_mean, q, c, found, at_c, stretch, bend, at_c.alone(samples)[0])
+    at_c = UnitStatistics(**{key.name: getattr(statistics, key.name)[:1] for key in fields(UnitStatistics)})
+    return _Known(name, bias_mean, q, c, statistics, at_c, stretch, bend, at_c.alone(samples)[0])
 
 
 def _line(specs: tuple[LayerSpec, ...], activations: tuple[str | Activation, ...], inputs: InputStats) -> list[Place]:
@@ -151,16 +151,16 @@ def _back(
 ) -> list[Measured]:
     last, replicas = places[-1], lengths.shape[1]
     ones = np.ones((replicas, 1))
-    logits = Signal(
+    logits = TheorySignal(
         np.array([last.q]), ones * np.exp(lengths[-1])[:, None], np.full(replicas, last.c), last.c_mean, last.c_class, specs[-1].units
     )
     gradient = backward.of_logits(replace(logits, gaussian=True, samples=inputs.samples), inputs.class_shares, random)
     line, log_ratio, rho, along = gradient.line, np.log(gradient.ratio[:, 0]), float(np.median(gradient.rho)), gradient.along
-    found = [Measured(line, line * np.exp(log_ratio))]
+    measured = [Measured(line, line * np.exp(log_ratio))]
     mixed = random.standard_normal((len(specs), replicas))
     for index in range(len(specs) - 2, -1, -1):
         spec, place, after = specs[index], places[index], specs[index + 1]
-        unit = place.found
+        unit = place.statistics
         assert unit is not None
         tied = min(1.0, after.fan_in / after.units) if after.law in forward.ORTHOGONAL else 0.0
         slope = unit.slope.item()
@@ -177,5 +177,5 @@ def _back(
         apart = (unit.slope_square.item() - tied * pair**2) * (1 - rho**2) / spec.units
         rho = sqrt(min(1.0, (rho * pair) ** 2 + itself + apart))
         along = along * np.exp(-meeting) * unit.turn.item() + max(unit.stretch.item() - unit.turn.item(), 0.0)
-        found.append(Measured(line, line * np.exp(log_ratio)))
-    return found[::-1]
+        measured.append(Measured(line, line * np.exp(log_ratio)))
+    return measured[::-1]

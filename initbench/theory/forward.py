@@ -12,7 +12,7 @@ import numpy as np
 from initbench.theory.activations import Activation, activation
 from initbench.theory.functions import Array
 from initbench.theory.network import InputStats, LayerSpec
-from initbench.theory.signal import Activated, Measured, NoPrediction, Signal, positive, windows
+from initbench.theory.signal import Activated, Measured, NoPrediction, TheorySignal, positive, windows
 from initbench.theory.units import NOISES, SMALLEST, UnitStatistics, unit_table
 
 FEW = 24
@@ -20,9 +20,9 @@ FEW = 24
 ORTHOGONAL = frozenset({"orthogonal", "delta_orthogonal", "scaled_orthogonal"})
 
 
-def start(inputs: InputStats, replicas: int) -> Signal:
+def start(inputs: InputStats, replicas: int) -> TheorySignal:
     """The network's input: the same for every replica."""
-    return Signal(
+    return TheorySignal(
         field=inputs.squares,
         ratio=np.ones((replicas, len(inputs.squares))),
         c=np.full(replicas, min(1.0, inputs.correlation)),
@@ -35,7 +35,7 @@ def start(inputs: InputStats, replicas: int) -> Signal:
     )
 
 
-def weigh(signal: Signal, spec: LayerSpec, random: np.random.Generator) -> Signal:
+def weigh(signal: TheorySignal, spec: LayerSpec, random: np.random.Generator) -> TheorySignal:
     """The output of a weight layer, which is Gaussian given its input."""
     if spec.why is not None:
         raise NoPrediction(spec.why)
@@ -43,7 +43,7 @@ def weigh(signal: Signal, spec: LayerSpec, random: np.random.Generator) -> Signa
         raise NoPrediction(f"the weights of '{spec.name}' have the mean {spec.mean:.3g}; theory is for mean zero")
     through, bias = _filtered(signal.field, spec) * (spec.std**2 * spec.fan_in), spec.bias_std**2
     field = through + bias
-    after = Signal(
+    after = TheorySignal(
         field=field,
         ratio=signal.ratio,
         c=signal.c,
@@ -77,7 +77,7 @@ def weigh(signal: Signal, spec: LayerSpec, random: np.random.Generator) -> Signa
     )
 
 
-def measure(signal: Signal, random: np.random.Generator) -> Measured:
+def measure(signal: TheorySignal, random: np.random.Generator) -> Measured:
     """The population variance that a probe would find in a Gaussian signal."""
     noise = signal.noise
     assert noise is not None
@@ -94,7 +94,7 @@ def measure(signal: Signal, random: np.random.Generator) -> Measured:
     return Measured(line, spread)
 
 
-def activate(signal: Signal, name: str | Activation, random: np.random.Generator) -> tuple[Signal, Activated]:
+def activate(signal: TheorySignal, name: str | Activation, random: np.random.Generator) -> tuple[TheorySignal, Activated]:
     """The signal after an activation function, and what the way back needs of it."""
     phi = activation(name)
     table = unit_table(phi, signal.constant)
@@ -104,19 +104,19 @@ def activate(signal: Signal, name: str | Activation, random: np.random.Generator
     slope = slopes.reshape(len(slopes), -1).mean(axis=1)
     by_image = np.maximum(signal.by_image, SMALLEST)
     q = float(by_image.mean())
-    found = table.at(signal.replicas, np.square(signal.c) if signal.centered else signal.c)
-    units, pair, bend, slope_pair = unit_noise(found, signal, random)
+    statistics = table.at(signal.replicas, np.square(signal.c) if signal.centered else signal.c)
+    units, pair, bend, slope_pair = unit_noise(statistics, signal, random)
     at_line, at_replica = table.lengths(by_image), table.lengths(by_image * signal.ratio)
     followed = np.array([signal.c_mean, signal.c_class, *signal.aligned, *signal.near])
     at_lines = table.at(np.full(len(followed), q), followed)
     lines, of_class = at_lines.pair.tolist(), float(at_lines.slope_pair[1] / max(at_lines.slope_pair[0], 1e-9))
     if signal.centered:
         spread = at_lines.slope_pair[0] * at_lines.slope[0] * q / at_lines.second[0] * signal.c
-        found = replace(found, pair=np.minimum(1.0, np.sqrt(at_lines.pair[0] ** 2 + np.square(spread))))
-    after = Signal(
+        statistics = replace(statistics, pair=np.minimum(1.0, np.sqrt(at_lines.pair[0] ** 2 + np.square(spread))))
+    after = TheorySignal(
         field=field,
-        ratio=at_replica[0] / at_line[0] * units[:, None] * _own_noise(found, signal, random),
-        c=_correlation(found, signal, pair),
+        ratio=at_replica[0] / at_line[0] * units[:, None] * _own_noise(statistics, signal, random),
+        c=_correlation(statistics, signal, pair),
         c_mean=lines[0],
         c_class=lines[1],
         units=signal.units,
@@ -125,29 +125,29 @@ def activate(signal: Signal, name: str | Activation, random: np.random.Generator
         samples=signal.samples,
     )
     ratio = at_replica[1] / at_line[1] * bend[:, None]
-    kin = np.clip((found.slope_pair + slope_pair) * of_class, found.slope_pair, 1.0)
-    return after, Activated(slope, ratio, kin, found)
+    kin = np.clip((statistics.slope_pair + slope_pair) * of_class, statistics.slope_pair, 1.0)
+    return after, Activated(slope, ratio, kin, statistics)
 
 
-def _own_noise(found: UnitStatistics, signal: Signal, random: np.random.Generator) -> Array:
+def _own_noise(statistics: UnitStatistics, signal: TheorySignal, random: np.random.Generator) -> Array:
     """What the average over the units does to each image on its own, beside what it does to all: factors (R, images)."""
-    shared = np.square(found.factor[:, 1]).sum(axis=1) - (signal.tied + signal.steady) * np.square(found.factor[:, 1, 0])
-    alone = found.spread - (signal.tied + signal.steady) * np.square(found.lean)
+    shared = np.square(statistics.factor[:, 1]).sum(axis=1) - (signal.tied + signal.steady) * np.square(statistics.factor[:, 1, 0])
+    alone = statistics.spread - (signal.tied + signal.steady) * np.square(statistics.lean)
     variance = np.log1p(np.maximum(alone - shared, 0.0) / signal.units)[:, None]
     noise = random.standard_normal(signal.ratio.shape)
     apart = noise - noise.mean(axis=1, keepdims=True)
     return np.asarray(np.exp(np.sqrt(variance) * apart - variance / 2 * (1 - 1 / noise.shape[1])))
 
 
-def _correlation(found: UnitStatistics, signal: Signal, noise: Array) -> Array:
+def _correlation(statistics: UnitStatistics, signal: TheorySignal, noise: Array) -> Array:
     """The root mean square correlation after an activation: the map, the noise of single pairs, each input with itself."""
-    mapped = np.square(np.clip(found.pair + noise, 0.0, 1.0))
-    itself = (1 - np.minimum(1.0, np.square(found.pair / np.maximum(signal.c, 1e-9)))) / signal.looks
-    apart = found.apart * (1 - signal.tied * np.square(found.linear)) / signal.units
+    mapped = np.square(np.clip(statistics.pair + noise, 0.0, 1.0))
+    itself = (1 - np.minimum(1.0, np.square(statistics.pair / np.maximum(signal.c, 1e-9)))) / signal.looks
+    apart = statistics.apart * (1 - signal.tied * np.square(statistics.linear)) / signal.units
     return np.asarray(np.sqrt(np.clip(mapped + apart + itself, 0.0, 1.0)))
 
 
-def unit_noise(found: UnitStatistics, signal: Signal, random: np.random.Generator) -> tuple[Array, Array, Array, Array]:
+def unit_noise(statistics: UnitStatistics, signal: TheorySignal, random: np.random.Generator) -> tuple[Array, Array, Array, Array]:
     """What the average over the units does to m2 (a factor), m11/m2 (added), s2 (a factor) and s11/s2 (added).
 
     Orthogonal weights put the outputs on a sphere: their fourth cumulant is -6 q^2 / units instead of zero.
@@ -155,15 +155,15 @@ def unit_noise(found: UnitStatistics, signal: Signal, random: np.random.Generato
     assert signal.noise is not None
     free = np.ones(NOISES)
     free[0] = np.sqrt(max(0.0, 1 - signal.tied - signal.steady))
-    factor = found.factor * (free / np.sqrt(signal.units))
+    factor = statistics.factor * (free / np.sqrt(signal.units))
     x = np.matmul(factor, signal.noise[:, :, None])[:, :, 0]
-    alone = found.alone(signal.looks) / np.sqrt(signal.units)
+    alone = statistics.alone(signal.looks) / np.sqrt(signal.units)
     x[:, [1, 3]] += np.matmul(alone, random.standard_normal((len(x), 2, 1)))[:, :, 0]
     variance = np.square(factor).sum(axis=2)
     variance[:, [1, 3]] += np.square(alone).sum(axis=2)
     sphere = signal.tied / (4 * signal.units)
     value, slope = positive(x[:, 1], variance[:, 1]), positive(x[:, 3], variance[:, 3])
-    return value * (1 - sphere * found.fourth), x[:, 2], slope * (1 - sphere * found.slope_fourth), x[:, 4]
+    return value * (1 - sphere * statistics.fourth), x[:, 2], slope * (1 - sphere * statistics.slope_fourth), x[:, 4]
 
 
 def steady(spec: LayerSpec, bias_share: float, c: float) -> float:
@@ -185,7 +185,7 @@ def _filtered(field: Array, spec: LayerSpec) -> Array:
     return windows(field, spec.kernel, spec.stride, spec.padding, spec.dilation) / np.prod(spec.kernel)
 
 
-def normalize(signal: Signal, kind: str) -> Signal:
+def normalize(signal: TheorySignal, kind: str) -> TheorySignal:
     """The signal after a norm: every unit (batch) or every image (layer) has the mean square 1, in every replica."""
     if not signal.gaussian or signal.noise is None:
         raise NoPrediction("what goes into the norm is not Gaussian")
@@ -208,18 +208,18 @@ def normalize(signal: Signal, kind: str) -> Signal:
     return replace(plain, field=own / own.mean(), c=apart, c_mean=0.0, c_class=of_class, centered=True)
 
 
-def centered_correlation(signal: Signal) -> Array:
+def centered_correlation(signal: TheorySignal) -> Array:
     """The root mean square correlation of two inputs after the mean over the batch is taken off each unit, shape (R,)."""
     mean = replica_mean(signal)
     return np.asarray(np.sqrt(np.clip(np.square(signal.c) - np.square(mean), 0.0, 1.0)) / np.maximum(1 - mean, 1e-6)).clip(0.0, 1.0)
 
 
-def replica_mean(signal: Signal) -> Array:
+def replica_mean(signal: TheorySignal) -> Array:
     """The mean correlation of two inputs in each replica, shape (R,)."""
     return np.asarray(np.clip(signal.c * max(signal.c_mean, 0.0) / max(float(np.median(signal.c)), 1e-9), 0.0, 1 - 1e-9))
 
 
-def add(first: Signal, second: Signal) -> Signal:
+def add(first: TheorySignal, second: TheorySignal) -> TheorySignal:
     """The sum of two signals of which at least one is Gaussian with mean zero given the other."""
     if not (first.gaussian or second.gaussian) or first.field.shape != second.field.shape or first.units != second.units:
         raise NoPrediction("it is a sum of signals that theory cannot take for independent")
@@ -230,7 +230,7 @@ def add(first: Signal, second: Signal) -> Signal:
     noise = None
     if first.noise is not None and second.noise is not None:
         noise = np.sqrt(share)[:, None] * first.noise + np.sqrt(1 - share)[:, None] * second.noise
-    return Signal(
+    return TheorySignal(
         field=first.field + second.field,
         ratio=ratio,
         c=share * first.c + (1 - share) * second.c,
@@ -246,12 +246,12 @@ def add(first: Signal, second: Signal) -> Signal:
     )
 
 
-def scaled(signal: Signal, factor: float) -> Signal:
+def scaled(signal: TheorySignal, factor: float) -> TheorySignal:
     """The signal times a number."""
     return replace(signal, field=signal.field * factor**2, constant=signal.constant * factor)
 
 
-def flattened(signal: Signal) -> Signal:
+def flattened(signal: TheorySignal) -> TheorySignal:
     """All units at all positions as features of their own."""
     if signal.field.ndim == 1:
         return signal

@@ -103,10 +103,10 @@ def _erf(x: Array) -> Array:
         index = nearest.astype(np.intp) + round(ERF_REACH * ERF_STEPS)
     away = clipped - nearest / ERF_STEPS
     table = _erf_table()
-    found = table[-1].take(index, mode="clip")
+    sums = table[-1].take(index, mode="clip")
     for terms in table[-2::-1]:
-        found = found * away + terms.take(index, mode="clip")
-    return np.asarray(found, dtype=np.float64)
+        sums = sums * away + terms.take(index, mode="clip")
+    return np.asarray(sums, dtype=np.float64)
 
 
 def _expit(x: Array) -> Array:

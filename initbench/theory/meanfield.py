@@ -85,18 +85,18 @@ def chi_c(phi: Phi, q: float, c: float, sigma_w2: float) -> float:
 
 def lengths(phi: Phi, q1: float, depth: int, sigma_w2: float, sigma_b2: float = 0.0, *, keep: float = 1.0) -> tuple[float, ...]:
     """The lengths of layers 1 to `depth`, the first being q1."""
-    found = [q1]
-    while len(found) < depth:
-        found.append(next_q(phi, found[-1], sigma_w2, sigma_b2, keep=keep))
-    return tuple(found)
+    qs = [q1]
+    while len(qs) < depth:
+        qs.append(next_q(phi, qs[-1], sigma_w2, sigma_b2, keep=keep))
+    return tuple(qs)
 
 
 def gradient_factors(phi: Phi, qs: tuple[float, ...], sigma_w2: float) -> tuple[float, ...]:
     """Var(dL/dh_l) over that of the last layer, at constant width, for layers of the lengths `qs`."""
-    found = [1.0]
+    factors = [1.0]
     for q in reversed(qs[:-1]):
-        found.append(found[-1] * chi_1(phi, q, sigma_w2))
-    return tuple(reversed(found))
+        factors.append(factors[-1] * chi_1(phi, q, sigma_w2))
+    return tuple(reversed(factors))
 
 
 def residual_next_q(q: float, branch_q: float, alpha: float = 1.0) -> float:
@@ -125,15 +125,15 @@ def fixed_points(phi: Phi, sigma_w2: float, sigma_b2: float = 0.0, *, keep: floa
         q = exp(t)
         return (sigma_w2 * f.moments(q).second + sigma_b2) / q - 1
 
-    found = []
+    points = []
     if sigma_b2 == 0 and f.moments(1e-24).second < 1e-20:
-        found.append(_point(f, 1e-16, sigma_w2, keep))
+        points.append(_point(f, 1e-16, sigma_w2, keep))
     grid = [log(SMALLEST) + (log(LARGEST) - log(SMALLEST)) * i / (STEPS - 1) for i in range(STEPS)]
     values = [excess(t) for t in grid]
     for low, high, at_low, at_high in zip(grid, grid[1:], values, values[1:], strict=False):
         if at_low * at_high < 0 and max(abs(at_low), abs(at_high)) > 1e-9:
-            found.append(_point(f, exp(_root(excess, low, high)), sigma_w2, keep))
-    return tuple(found)
+            points.append(_point(f, exp(_root(excess, low, high)), sigma_w2, keep))
+    return tuple(points)
 
 
 def fixed_point(phi: Phi, sigma_w2: float, sigma_b2: float = 0.0, *, start: float = 1.0, keep: float = 1.0) -> FixedPoint | None:
@@ -178,9 +178,9 @@ def edge_of_chaos(phi: Phi, q: float) -> tuple[float, float]:
         raise ConfigError(f"The activation '{f.name}' is flat at q = {q:g}: no weights make it critical. Give another q.")
     sigma_w2 = 1 / moments.slope_second
     sigma_b2 = q - sigma_w2 * moments.second
-    if sigma_b2 < -1e-9 * max(1.0, q):
+    if sigma_b2 < -1e-9 * q:
         raise ConfigError(
-            f"'{f.name}' has no edge of chaos at q = {q:g}: the biases would need a variance of {sigma_b2:.4g}. Give another q."
+            f"'{f.name}' has no edge of chaos at q = {q:g}: the biases would need a variance of {sigma_b2:.3g}. Give another q."
         )
     return sigma_w2, max(sigma_b2, 0.0)
 
@@ -213,14 +213,14 @@ def doubly_critical_points(phi: Phi, *, low: float = 1e-3, high: float = 1e3) ->
         return m.second_by_q / m.slope_second - 1
 
     grid = [log(low) + (log(high) - log(low)) * i / 160 for i in range(161)]
-    found = []
+    points = []
     for a, b in pairwise(grid):
         if excess(a) * excess(b) < 0 and max(abs(excess(a)), abs(excess(b))) > 1e-9:
             q = exp(_root(excess, a, b))
             m = f.moments(q)
             if q - m.second / m.slope_second > 0:
-                found.append((1 / m.slope_second, q - m.second / m.slope_second, q))
-    return tuple(found)
+                points.append((1 / m.slope_second, q - m.second / m.slope_second, q))
+    return tuple(points)
 
 
 def phase_of(chi: float) -> Phase:
@@ -235,11 +235,11 @@ def vertex(phi: Phi, qs: tuple[float, ...], sigma_w2: float, width: int) -> tupl
 
     The mean square of the `width` pre-activations of a layer varies by V + 2 (q^2 + V)/width. Source: PDLT, chapter 4.
     """
-    found = [0.0]
+    vertices = [0.0]
     for q in qs[:-1]:
         m = activation(phi).moments(q)
-        found.append((sigma_w2 * m.second_by_q) ** 2 * found[-1] + sigma_w2**2 * (m.fourth - m.second**2) / width)
-    return tuple(found)
+        vertices.append((sigma_w2 * m.second_by_q) ** 2 * vertices[-1] + sigma_w2**2 * (m.fourth - m.second**2) / width)
+    return tuple(vertices)
 
 
 def relu_length_spread(width: int, depth: int) -> tuple[float, float]:

@@ -145,13 +145,3 @@ def sources(node: Node) -> tuple[int, ...]:
     if isinstance(node, Add):
         return (node.first, node.second)
     return node.sources if isinstance(node, Unknown) else (node.source,)
-
-
-def plain_chain(layers: tuple[LayerSpec, ...], activations: tuple[str | None, ...]) -> NetworkSpec:
-    """A network without branches: each layer is followed by its activation, where it has one."""
-    nodes: list[Node] = []
-    for layer, activation in zip(layers, activations, strict=True):
-        nodes.append(Weight(len(nodes) - 1, layer))
-        if activation is not None:
-            nodes.append(Apply(len(nodes) - 1, activation))
-    return NetworkSpec(tuple(nodes))

@@ -70,8 +70,8 @@ def straying(phi: Phi, sigma_w: float, depth: int, width: int) -> Array:
         nodes.append(Weight(len(nodes) - 1, layer))
         if layer is not layers[-1]:
             nodes.append(Apply(len(nodes) - 1, applied))
-    found = predict(NetworkSpec(tuple(nodes)), inputs, replicas=MANY_REPLICAS if depth <= MOST_LAYERS else None)[-2::-1]
-    widths = [log10(each.gradient.high / each.gradient.low) / (2 * HALF_BAND) if each.gradient else 0.0 for each in found]
+    predictions = predict(NetworkSpec(tuple(nodes)), inputs, replicas=MANY_REPLICAS if depth <= MOST_LAYERS else None)[-2::-1]
+    widths = [log10(each.gradient.high / each.gradient.low) / (2 * HALF_BAND) if each.gradient else 0.0 for each in predictions]
     return np.asarray(np.sqrt(np.maximum(np.square(widths) - widths[0] ** 2, 0.0)))
 
 
@@ -87,11 +87,11 @@ def phase_grid(phi: Phi, sigma_w: Array, sigma_b: Array) -> PhaseGrid:
         q = np.clip(w2 * table.lengths(q)[0] + b2, SMALLEST, LARGEST)
     c = np.full_like(w2, START)
     for _ in range(CORRELATION_STEPS):
-        found = table.at(q, c)
-        mixed = w2 * found.second * found.pair
-        c = np.clip((mixed + b2) / np.maximum(w2 * found.second + b2, 1e-300), 0.0, 1.0)
-    found = table.at(q, c)
-    slope = np.clip(w2 * found.slope * found.slope_pair, 1e-12, 1 - 1e-9)
+        statistics = table.at(q, c)
+        mixed = w2 * statistics.second * statistics.pair
+        c = np.clip((mixed + b2) / np.maximum(w2 * statistics.second + b2, 1e-300), 0.0, 1.0)
+    statistics = table.at(q, c)
+    slope = np.clip(w2 * statistics.slope * statistics.slope_pair, 1e-12, 1 - 1e-9)
     shape = np.shape(sigma_w)
     parts = (q, c, w2 * table.lengths(q)[1], -1 / np.log(slope))
     return PhaseGrid(*(np.asarray(part).reshape(shape) for part in parts))

@@ -10,13 +10,13 @@ from initbench.theory.activations import activation as find_activation
 from initbench.theory.backward import Gradient, settled
 from initbench.theory.functions import Array
 from initbench.theory.network import Pool
-from initbench.theory.signal import NoPrediction, Signal, windows
+from initbench.theory.signal import NoPrediction, TheorySignal, windows
 
 SAMPLES = 4096
 """Windows in the Monte-Carlo sample of maximum pooling: 1.5 % error or less."""
 
 
-def pool(signal: Signal, node: Pool, before: Signal | None, activation: str | Activation | None) -> tuple[Signal, float]:
+def pool(signal: TheorySignal, node: Pool, before: TheorySignal | None, activation: str | Activation | None) -> tuple[TheorySignal, float]:
     """The signal after pooling, and the mean square slope where the gradient passes, over the mean one.
 
     `before` is the Gaussian signal that `activation` made the pooled one from.
@@ -58,7 +58,7 @@ def pool(signal: Signal, node: Pool, before: Signal | None, activation: str | Ac
     return after, slope
 
 
-def through_pool(gradient: Gradient, node: Pool, before: Signal, slope: float) -> Gradient:
+def through_pool(gradient: Gradient, node: Pool, before: TheorySignal, slope: float) -> Gradient:
     """The gradient with respect to what is pooled."""
     gradient = settled(gradient)
     size = prod(node.kernel)
@@ -69,7 +69,7 @@ def through_pool(gradient: Gradient, node: Pool, before: Signal, slope: float) -
     return replace(gradient, field=gradient.field * factor)
 
 
-def _near(signal: Signal, distance: float) -> float:
+def _near(signal: TheorySignal, distance: float) -> float:
     """The correlation of activations so many positions apart."""
     place = log2(max(1.0, distance))
     low = min(int(place), len(signal.near) - 1)
@@ -77,7 +77,7 @@ def _near(signal: Signal, distance: float) -> float:
     return signal.near[low] + (place - low) * (signal.near[high] - signal.near[low])
 
 
-def _maximum(before: Signal, activation: str | Activation, size: int, own: float | None = None) -> tuple[float, float, float]:
+def _maximum(before: TheorySignal, activation: str | Activation, size: int, own: float | None = None) -> tuple[float, float, float]:
     """Of the maximum m of a window of activations: E[m^2] / E[phi^2], E[m m'] / E[m^2] for two inputs, E[phi'(m)^2] / E[phi'^2].
 
     `own` is the correlation of the second window with the first, by default that of two images.

@@ -33,7 +33,7 @@ from initbench.theory.network import (
     sources,
 )
 from initbench.theory.pooling import pool, through_pool
-from initbench.theory.signal import Activated, Measured, NoPrediction, Signal
+from initbench.theory.signal import Activated, Measured, NoPrediction, TheorySignal
 
 REPLICAS = 800
 """Imaginary networks a prediction; a deep network gets fewer, so that the work stays the same."""
@@ -109,7 +109,7 @@ class _Pass:
         self.network = network
         self.inputs = inputs
         self.random = random
-        self.signals: dict[int, Signal] = {INPUT: forward.start(inputs, replicas)}
+        self.signals: dict[int, TheorySignal] = {INPUT: forward.start(inputs, replicas)}
         self.activated: dict[int, Activated] = {}
         self.pooled: dict[int, float] = {}
         self.measured: dict[int, Measured] = {}
@@ -129,7 +129,7 @@ class _Pass:
             except NoPrediction as reason:
                 self.why[index] = str(reason)
 
-    def _forward(self, index: int, node: Node) -> Signal:
+    def _forward(self, index: int, node: Node) -> TheorySignal:
         if isinstance(node, Unknown):
             raise NoPrediction(node.why)
         if isinstance(node, Add):
@@ -225,12 +225,12 @@ def _range(line: float, replicas: Array) -> Range:
     return _ranges((Measured(line, replicas),))[0]
 
 
-def _ranges(found: Sequence[Measured]) -> list[Range]:
+def _ranges(layers: Sequence[Measured]) -> list[Range]:
     """The middle of the replicas of each layer, in one go."""
-    replicas = np.stack([layer.replicas for layer in found])
+    replicas = np.stack([layer.replicas for layer in layers])
     finite = np.where(np.isfinite(replicas), replicas, np.inf)
     limits = np.quantile(finite, BAND, axis=1, method="weibull")
     return [
         Range(float(layer.line), float(low) * (1 - ROUNDING), float(high) * (1 + ROUNDING))
-        for layer, low, high in zip(found, *limits, strict=True)
+        for layer, low, high in zip(layers, *limits, strict=True)
     ]

@@ -205,9 +205,9 @@ def _search(
                 return np.array(violation(kernel_maps(phi, candidate)))
 
             with np.errstate(all="ignore"):
-                found = root(conditions, np.array([np.log(alpha), beta]), tol=1e-12)
-                left = np.abs(conditions(found.x)).max()
-            solution = make(exp(float(np.clip(found.x[0], -12.0, 4.0))), float(found.x[1]))
+                solved = root(conditions, np.array([np.log(alpha), beta]), tol=1e-12)
+                left = np.abs(conditions(solved.x)).max()
+            solution = make(exp(float(np.clip(solved.x[0], -12.0, 4.0))), float(solved.x[1]))
             if np.isfinite(left) and left < CLOSE and abs(solution.beta) <= FARTHEST:
                 return solution
     raise DoesNotApply(

@@ -13,7 +13,7 @@ class NoPrediction(Exception):
 
 
 @dataclass(frozen=True)
-class Signal:
+class TheorySignal:
     """A signal at one place of the network.
 
     `field`: its mean square at infinite width, for each image (and position). `ratio` (R, images): each replica's mean
@@ -81,13 +81,13 @@ class Activated:
     """What the way back must know of an activation.
 
     `slope` (images,): mean square slope at infinite width; `ratio` (R, images): each replica's over that. `pair` (R,): of
-    two inputs of one class, whose gradients are the alike ones, over that of one; `found`: the statistics it all comes from.
+    two inputs of one class, whose gradients are the alike ones, over that of one; `statistics`: what it all comes from.
     """
 
     slope: Array
     ratio: Array
     pair: Array
-    found: UnitStatistics
+    statistics: UnitStatistics
 
 
 def windows(

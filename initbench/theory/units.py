@@ -100,14 +100,14 @@ class UnitTable:
         column = column - some.start
         if self.homogeneous:
             cells = self._row(0, some)[column[:, None] + np.arange(4)]
-            found = np.matmul(across[:, None, :], cells)[:, 0]
-            return _unpack(found, q)
+            columns = np.matmul(across[:, None, :], cells)[:, 0]
+            return _unpack(columns, q)
         needed, which, along = self._stencil(q)
         grid = np.stack([self._row(index, some) for index in needed])
         cells = grid[which[:, :, None], (column[:, None] + np.arange(4))[:, None, :]]
         weights = along[:, :, None] * across[:, None, :]
-        found = np.matmul(weights.reshape(len(q), 1, 16), cells.reshape(len(q), 16, -1))[:, 0]
-        return _unpack(found, None)
+        columns = np.matmul(weights.reshape(len(q), 1, 16), cells.reshape(len(q), 16, -1))[:, 0]
+        return _unpack(columns, None)
 
     def lengths(self, q: Array) -> tuple[Array, Array]:
         """(E[phi^2], E[phi'^2]) for an array q of any shape."""
@@ -116,8 +116,8 @@ class UnitTable:
             return row[0] * q, np.full_like(q, row[1])
         needed, which, along = self._stencil(q)
         grid = np.array([_logs(self.phi, exp(index * STEP), self.shift) for index in needed])
-        found = np.exp((along[..., None] * grid[which]).sum(axis=-2))
-        return found[..., 0], found[..., 1]
+        moments = np.exp((along[..., None] * grid[which]).sum(axis=-2))
+        return moments[..., 0], moments[..., 1]
 
     def _stencil(self, q: Array) -> tuple[list[int], NDArray[np.intp], Array]:
         """The rows that are needed, and for each q four of them (..., 4) with their weights (..., 4)."""
@@ -164,25 +164,25 @@ def _cubic(t: Array) -> Array:
     return np.stack([-b * c * d / 6, a * c * d / 2, -a * b * d / 2, a * b * c / 6], axis=-1)
 
 
-def _unpack(found: Array, q: Array | None) -> UnitStatistics:
-    second = np.exp(found[:, 0])
+def _unpack(columns: Array, q: Array | None) -> UnitStatistics:
+    second = np.exp(columns[:, 0])
     return UnitStatistics(
         second=second if q is None else second * q,
-        slope=np.exp(found[:, 1]),
-        pair=np.clip(found[:, 2], 0.0, 1.0),
-        slope_pair=np.clip(found[:, 3], 0.0, 1.0),
-        slope_square=np.maximum(found[:, 4], 1.0),
-        apart=np.maximum(found[:, 5], 0.0),
-        fourth=found[:, 6],
-        slope_fourth=found[:, 7],
-        linear=np.clip(found[:, 8], 0.0, 1.0),
-        turn=np.clip(found[:, 9], 0.0, None),
-        stretch=np.clip(found[:, 10], 0.0, None),
-        meet=np.clip(found[:, 11], 0.0, None),
-        spread=np.maximum(found[:, 12], 0.0),
-        lean=found[:, 13],
-        slope_alone=np.maximum(found[:, 14], 1.0),
-        factor=found[:, 15:].reshape(-1, NOISES, NOISES),
+        slope=np.exp(columns[:, 1]),
+        pair=np.clip(columns[:, 2], 0.0, 1.0),
+        slope_pair=np.clip(columns[:, 3], 0.0, 1.0),
+        slope_square=np.maximum(columns[:, 4], 1.0),
+        apart=np.maximum(columns[:, 5], 0.0),
+        fourth=columns[:, 6],
+        slope_fourth=columns[:, 7],
+        linear=np.clip(columns[:, 8], 0.0, 1.0),
+        turn=np.clip(columns[:, 9], 0.0, None),
+        stretch=np.clip(columns[:, 10], 0.0, None),
+        meet=np.clip(columns[:, 11], 0.0, None),
+        spread=np.maximum(columns[:, 12], 0.0),
+        lean=columns[:, 13],
+        slope_alone=np.maximum(columns[:, 14], 1.0),
+        factor=columns[:, 15:].reshape(-1, NOISES, NOISES),
     )
 
 

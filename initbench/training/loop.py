@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from initbench.fast.layers import fast_layers
-from initbench.fast.plain import is_plain
-from initbench.fast.tape import Tape
+from initbench.fast.tape import Tape, is_plain
 from initbench.measure import probes
 from initbench.nn.layers import WeightLayer
 from initbench.nn.seeds import derived_seed

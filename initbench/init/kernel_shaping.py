@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from initbench.errors import DoesNotApply
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise, Need
-from initbench.init.orthogonality import haar, matrices
-from initbench.init.structural import Number, Plan, Structural, refuse_norm
+from initbench.init.sampling import centre, haar, matrices
+from initbench.init.structural import Number, SchemePlan, Structural
+from initbench.init.suitability import refuse_norm
 from initbench.nn import hooks
 from initbench.nn.activation import recognized
 from initbench.nn.attention import attentions
@@ -40,13 +41,13 @@ Transform = Callable[[str, nn.Module, Depth], Shaped]
 def shaped_scheme(name: str, transform: Transform, *, inputs: Inputs, branch_share: float) -> Structural:
     """The scheme: transformed activations, SUO (delta) weights, weighted sums, normalized inputs."""
 
-    def plan(model: nn.Module, context: InitContext) -> Plan:
-        found = _check(name, model, context.layers)
+    def plan(model: nn.Module, context: InitContext) -> SchemePlan:
+        residual = _check(name, model, context.layers)
         places = _activations(name, model, context.layers)
-        depth = _depth(model, found, places, branch_share)
+        depth = _depth(model, residual, places, branch_share)
         shaped = {id(module): transform(kind, module, depth) for kind, module in places.values()}
         numbers = [number for item in shaped.values() for number in item.numbers]
-        for branch in found:
+        for branch in residual:
             numbers += _weighted_sum(branch, branch_share)
 
         def change(model: nn.Module) -> None:
@@ -56,8 +57,8 @@ def shaped_scheme(name: str, transform: Transform, *, inputs: Inputs, branch_sha
             if inputs != "none":
                 hooks.normalize_input(model, each=inputs)
 
-        notes = [f"{len(places)} activations transformed for a depth of {depth.plain} plus {len(found)} branches"]
-        return Plan(Layerwise(name, _fill), tuple(numbers), notes=tuple(notes), change=change)
+        notes = [f"{len(places)} activations transformed for a depth of {depth.plain} plus {len(residual)} branches"]
+        return SchemePlan(Layerwise(name, _fill), tuple(numbers), notes=tuple(notes), change=change)
 
     return Structural(name, plan, frozenset({Need.HOOKS}))
 
@@ -78,8 +79,8 @@ def _check(name: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tupl
     refuse_norm(name, model)
     if attentions(model, layers):
         raise DoesNotApply(f"'{name}' is for linear and convolutional networks, and this one has attention.")
-    found = branches(model, layers)
-    if found and not any(isinstance(module, Residual) for module in model.modules()):
+    residual = branches(model, layers)
+    if residual and not any(isinstance(module, Residual) for module in model.modules()):
         raise DoesNotApply(f"'{name}' weights the sums of residual blocks, which it can do in initbench's own residual models only.")
     if any(isinstance(module, Residual) and recognized_after(module) for module in model.modules()):
         raise DoesNotApply(
@@ -92,7 +93,7 @@ def _check(name: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tupl
         even = [size for size in layer.weight.shape[2:] if size % 2 == 0]
         if even:
             raise DoesNotApply(f"'{name}' needs kernels with a centre, and '{layer.name}' has one of {tuple(layer.weight.shape[2:])}.")
-    return found
+    return residual
 
 
 def recognized_after(block: Residual) -> bool:
@@ -103,7 +104,7 @@ def recognized_after(block: Residual) -> bool:
 def _activations(name: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> dict[str, tuple[str, nn.Module]]:
     """Full name -> (kind, module) of all activation modules. Raises: DoesNotApply where some activations are no modules."""
     known: dict[str, str | None] = {}
-    found = {}
+    places = {}
     for place, module in model.named_modules(remove_duplicate=False):
         if list(module.children()) or isinstance(module, NORMS) or any(weight.dim() > 1 for weight in module.parameters()):
             continue
@@ -112,22 +113,22 @@ def _activations(name: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -
             known[text] = recognized(module)
         kind = known[text]
         if kind is not None and kind != "identity":
-            found[place] = (kind, module)
+            places[place] = (kind, module)
     wanted = [layer for layer in layers if layer.activation is not None]
     own = any(isinstance(module, Residual) for module in model.modules())
-    if not found or (not own and len(wanted) > len(found)):
+    if not places or (not own and len(wanted) > len(places)):
         raise DoesNotApply(
-            f"'{name}' transforms activation modules, and this model has {len(found)} for {len(wanted)} layers with an activation. "
+            f"'{name}' transforms activation modules, and this model has {len(places)} for {len(wanted)} layers with an activation. "
             "Give each its own module, such as nn.Tanh()."
         )
-    return found
+    return places
 
 
-def _depth(model: nn.Module, found: tuple[Branch, ...], places: dict[str, tuple[str, nn.Module]], share: float) -> Depth:
+def _depth(model: nn.Module, residual: tuple[Branch, ...], places: dict[str, tuple[str, nn.Module]], share: float) -> Depth:
     names: dict[int, list[str]] = {}
     for name, module in modules_of(model):
         names.setdefault(id(module), []).append(f"{name}.")
-    inside = [[place for place in places if place.startswith(tuple(names[id(branch.end)]))] for branch in found]
+    inside = [[place for place in places if place.startswith(tuple(names[id(branch.end)]))] for branch in residual]
     counted = {place for group in inside for place in group}
     return Depth(plain=len(places) - len(counted), branches=tuple(len(group) for group in inside), branch_share=share)
 
@@ -149,9 +150,6 @@ def _fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law
         rows, columns = block.shape[:2]
         gain = max(math.sqrt(rows / columns), 1.0)
         block.zero_()
-        centre = block
-        for size in block.shape[2:]:
-            centre = centre.select(2, size // 2)
-        centre.copy_(gain * haar(rows, columns, generator))
+        centre(block).copy_(gain * haar(rows, columns, generator))
         std = gain / math.sqrt(max(rows, columns) * math.prod(block.shape[2:]))
     return Law("scaled orthogonal", std)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from initbench.errors import DoesNotApply
 from initbench.init.assign import Law, describe
 from initbench.init.contract import InitContext, Layerwise
+from initbench.nn.fans import CONVOLUTIONS, TRANSPOSED
 from initbench.nn.graph import Use
 from initbench.nn.layers import WeightLayer
 from initbench.nn.trace import Tracer
@@ -44,7 +45,7 @@ def layer_outputs(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
 
 def unit_axis(layer: WeightLayer) -> int:
     """The axis of a layer's output that counts its units: 1 for convolutions, else the last."""
-    return 1 if layer.weight.dim() > 2 and isinstance(layer.module, nn.modules.conv._ConvNd) else -1
+    return 1 if layer.weight.dim() > 2 and isinstance(layer.module, CONVOLUTIONS + TRANSPOSED) else -1
 
 
 def training_batch(scheme: str, context: InitContext, size: int, index: int = 0) -> tuple[Tensor, Tensor]:
