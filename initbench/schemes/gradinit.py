@@ -14,6 +14,7 @@ from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.forward import free_biases, remeasured, start_from, training_batch
 from initbench.init.structural import layerwise
 from initbench.nn.watch import untouched
+from initbench.optimizers import build_rule
 from initbench.results.record import InitReport
 
 FAMILY = "learned"
@@ -194,7 +195,7 @@ class GradInit:
 
 
 def _signed(context: InitContext) -> bool:
-    return context.train is not None and context.train.optimizer != "sgd"
+    return context.train is not None and build_rule(context.train).size != "gradient"
 
 
 def _loss(model: nn.Module, weights: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
