@@ -1,5 +1,6 @@
 """The engine `stacked` against `serial`: the same statuses and losses, whatever is stacked and whatever cannot be."""
 
+import math
 from contextlib import closing
 
 import pytest
@@ -30,9 +31,7 @@ def assert_alike(jobs, within=1e-5):
         assert (result.status, result.first_bad_step, result.reason) == (alone.status, alone.first_bad_step, alone.reason)
         assert result.train_losses == pytest.approx(alone.train_losses, rel=within, abs=within)
         assert [item.step for item in result.evaluations] == [item.step for item in alone.evaluations]
-        assert [item.test_loss for item in result.evaluations] == pytest.approx(
-            [item.test_loss for item in alone.evaluations], rel=max(1e-3, within)
-        )
+        assert losses_in_test(result) == pytest.approx(losses_in_test(alone), rel=max(1e-3, within), nan_ok=True)
         assert [(item.step, item.layer) for item in result.layers] == [(item.step, item.layer) for item in alone.layers]
         variances = [item.activation_variance for item in alone.layers]
         assert [item.activation_variance for item in result.layers] == pytest.approx(variances, rel=max(1e-3, within))
@@ -40,6 +39,10 @@ def assert_alike(jobs, within=1e-5):
         assert [item.update_ratio or 0.0 for item in result.layers] == pytest.approx(ratios, rel=max(1e-2, 10 * within))
         assert result.init == alone.init
     return many
+
+
+def losses_in_test(result):
+    return [math.nan if item.test_loss is None else item.test_loss for item in result.evaluations]
 
 
 def how(results):
@@ -61,6 +64,34 @@ def test_a_diverged_run_leaves_the_others_alone():
     results = assert_alike(jobs)
     assert how(results) == {"3"}
     assert sorted(result.status for result in results.values()) == ["completed", "completed", "diverged"]
+
+
+def test_a_run_whose_test_loss_is_not_finite_ends_as_it_does_alone(tmp_path):
+    """Its last evaluation and probe are there; the runs beside it go on."""
+    code = """
+        import torch
+        class Net(torch.nn.Module):
+            def __init__(self, shape, classes):
+                super().__init__()
+                self.head = torch.nn.Linear(36, classes)
+            def forward(self, x):
+                x = self.head(x.flatten(1))
+                return x if self.training else x / (self.head.bias.abs().max() < 0.02)
+    """
+    file = tmp_path / "mine.py"
+    file.write_text("\n".join(line[8:] for line in code.splitlines()))
+    train = {"steps": 20, "batch_size": 32, "evaluate_every_steps": 5}
+    shared = {"model": f"{file}:Net", "probe": {"every_steps": 5, "batch_size": 32}}
+    jobs = [
+        *jobs_of("kaiming", seeds=(0, 1), train={**train, "lr": 1e-5}, **shared),
+        *jobs_of("kaiming", train={**train, "lr": 0.05}, **shared),
+    ]
+    results = assert_alike(jobs)
+    assert how(results) == {"3"}
+    assert sorted(result.status for result in results.values()) == ["completed", "completed", "diverged"]
+    (diverged,) = (result for result in results.values() if result.status == "diverged")
+    assert diverged.reason == f"the test loss after step {diverged.first_bad_step - 1} is not finite"
+    assert diverged.layers[-1].step == diverged.first_bad_step - 1
 
 
 def test_models_of_another_structure_make_a_stack_of_their_own():
@@ -129,11 +160,13 @@ def test_jobs_group_by_everything_but_scheme_seed_and_numbers():
     jobs = [
         *jobs_of("kaiming", "xavier", seeds=(0, 1), train={**same, "lr": 0.1}),
         *jobs_of("kaiming", train={**same, "optimizer": "adam"}),
+        *jobs_of("kaiming", train={**same, "optimizer": "lion"}),
+        *jobs_of("kaiming", train={**same, "optimizer": "lion:beta1=0.8"}),
         *jobs_of("kaiming", train={**same, "clip_norm": 1.0}),
         *jobs_of("kaiming", train={**same, "clip_norm": 2.0}),
         *jobs_of("kaiming", train=same, model="mlp:depth=1"),
     ]
-    assert [len(group) for group in stacked_jobs.groups(jobs)] == [4, 1, 2, 1]
+    assert [len(group) for group in stacked_jobs.groups(jobs)] == [4, 1, 1, 1, 2, 1]
 
 
 def test_a_batch_larger_than_the_data_and_a_missing_device_are_found_before_anything_runs():
