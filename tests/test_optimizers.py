@@ -323,17 +323,17 @@ def test_a_linear_schedule_falls_evenly_from_the_full_rate():
 
 
 def test_a_cosine_schedule_is_half_way_down_in_the_middle():
-    found = rates(schedule="cosine")
-    assert found[0] == 1.0
-    assert found[5] == pytest.approx(0.5)
-    assert found[9] == pytest.approx(0.5 * (1 + math.cos(0.9 * math.pi)))
+    given = rates(schedule="cosine")
+    assert given[0] == 1.0
+    assert given[5] == pytest.approx(0.5)
+    assert given[9] == pytest.approx(0.5 * (1 + math.cos(0.9 * math.pi)))
 
 
 def test_a_warm_up_rises_evenly_and_the_schedule_begins_after_it():
-    found = rates(schedule="linear", warmup_steps=4)
-    assert found[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert found[4] == 1.0
-    assert found[4:] == pytest.approx([1 - step / 6 for step in range(6)])
+    given = rates(schedule="linear", warmup_steps=4)
+    assert given[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert given[4] == 1.0
+    assert given[4:] == pytest.approx([1 - step / 6 for step in range(6)])
 
 
 def test_a_warm_up_longer_than_the_run_never_ends():

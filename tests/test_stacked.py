@@ -84,12 +84,12 @@ def test_every_way_to_convolve_has_the_values_and_gradients_of_the_plain_one(con
     stack = Stack(models)
     with StackedLayers(convolution):
         out = stack.call(free)
-    found = torch.autograd.grad((out * weighing).sum(), [free, *stack.parameters.values()])
+    computed = torch.autograd.grad((out * weighing).sum(), [free, *stack.parameters.values()])
     torch.testing.assert_close(out, torch.stack(expected))
-    for number, own in enumerate(found[1:]):
+    for number, own in enumerate(computed[1:]):
         torch.testing.assert_close(own, torch.stack([each[number] for each in gradients]))
     own_input = inputs[1].clone().requires_grad_()
-    torch.testing.assert_close(found[0][1], torch.autograd.grad((models[1](own_input) * weighing).sum(), own_input)[0])
+    torch.testing.assert_close(computed[0][1], torch.autograd.grad((models[1](own_input) * weighing).sum(), own_input)[0])
 
 
 def test_linear_layers_take_inputs_of_any_number_of_dimensions():

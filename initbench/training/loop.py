@@ -173,7 +173,7 @@ class Unit(ABC):
 
     def look(self, step: int) -> None:
         """Ends the runs that have a loss which is not finite among those of the first `step` steps; waits for the device."""
-        finite = self.losses[self.looked_at : step].isfinite().int().cumprod(0).sum(0).tolist()
+        finite = self.losses[self.looked_at : step].isfinite().cpu().int().cumprod(0).sum(0).tolist()
         for run, count in zip(self.runs, finite, strict=True):
             if run.first_bad_step is not None:
                 continue
