@@ -15,7 +15,7 @@ from initbench.question.config import ExperimentConfig, Job
 from initbench.question.plan import make_jobs
 from initbench.training.devices import small_runs
 from initbench.training.job import prepare
-from initbench.training.loop import Stopwatch, make_schedule, train
+from initbench.training.loop import Stopwatch, make_timetable, train
 
 MODELS = {
     "mlp": "mlp",
@@ -50,15 +50,15 @@ def job(asked: argparse.Namespace, model: str, every: int | None, steps: int | N
 
 
 def probes_of(wanted: Job) -> int:
-    schedule = make_schedule(wanted.train, wanted.probe, IMAGES[str(wanted.dataset)])
-    return sum(schedule.probes(step) for step in range(schedule.steps + 1))
+    timetable = make_timetable(wanted.train, wanted.probe, IMAGES[str(wanted.dataset)])
+    return sum(timetable.probes(step) for step in range(timetable.steps + 1))
 
 
 def seconds(asked: argparse.Namespace, wanted: Job) -> tuple[float, float]:
     """Processor seconds of the steps and of the probes of one run."""
     watch = Stopwatch(clock=time.process_time)
     ready = prepare(wanted, device="cpu", data_dir=asked.data_dir, watch=Stopwatch())
-    train(ready.model, ready.layers, ready.data, wanted, init=ready.init, watch=watch)
+    train(ready, watch=watch)
     return watch.seconds["train"], watch.seconds["probe"]
 
 

@@ -26,8 +26,8 @@ from initbench.question.plan import make_jobs
 from initbench.stacking.layers import default_convolution
 from initbench.stacking.train import train_stacked
 from initbench.training.devices import small_runs
-from initbench.training.job import Ready, prepare
-from initbench.training.loop import Stopwatch, train
+from initbench.training.job import prepare
+from initbench.training.loop import Ready, Stopwatch, train
 
 MODELS = {
     "mlp": "mlp",
@@ -87,7 +87,7 @@ def seconds(asked: argparse.Namespace, work: Callable[[], object]) -> float:
 
 def one_alone(asked: argparse.Namespace, model: str, steps: int) -> float:
     (ready,) = readied(asked, jobs(asked, model, 1, steps))
-    return seconds(asked, lambda: train(ready.model, ready.layers, ready.data, ready.job, init=ready.init, watch=Stopwatch()))
+    return seconds(asked, lambda: train(ready, watch=Stopwatch()))
 
 
 def stack(asked: argparse.Namespace, model: str, runs: int, convolution: str, steps: int) -> float:

@@ -11,6 +11,7 @@ and as oneDNN computes them: forward, gradient of the weight, gradient of the in
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch.nn import functional
@@ -20,7 +21,7 @@ from initbench.question.config import ExperimentConfig
 from initbench.question.plan import make_jobs
 from initbench.training import loop
 from initbench.training.devices import small_runs
-from initbench.training.job import Ready, prepare
+from initbench.training.job import prepare
 
 MODELS = {
     "mlp": "mlp",
@@ -45,34 +46,19 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def ready(model: str, batch: int) -> Ready:
+def ready(model: str, batch: int) -> loop.Ready:
     training = {"steps": 1, "batch_size": batch, "lr": 1e-3}
     data = "synthetic:n=2000,test=100,classes=10,shape=[1,28,28]"
     (job,) = make_jobs(ExperimentConfig(schemes=("kaiming",), seeds=(0,), model=MODELS[model], dataset=data, train=training))
     return prepare(job, device="cpu", data_dir=None, watch=loop.Stopwatch())
 
 
-def steps(run: loop.Run, *, fast: bool) -> Callable[[], None]:
+def step_of(model: str, batch: int, *, fast: bool) -> Callable[[], None]:
     """One step of a run, as the training loop takes it."""
-    config = run.job.train
-    optimizer = loop.Optimizer(run.model, config, {})
-    feed = loop.batches(run.data, seed=0, batch_size=config.batch_size, layout=run.layout, augment=False)
-
-    def forward() -> torch.Tensor:
-        inputs, labels = next(feed)
-        optimizer.before_backward()
-        return functional.cross_entropy(run.model(inputs), labels)
-
-    def step() -> None:
-        if fast:
-            with run.fast:
-                loss = forward()
-        else:
-            loss = forward()
-        loss.backward()
-        optimizer.update(config.lr)
-
-    return step
+    unit = loop.Alone(ready(model, batch))
+    if not fast:
+        unit.first.fast = nullcontext()
+    return lambda: unit.advance(0)
 
 
 def milliseconds(action: Callable[[], None], times: int) -> float:
@@ -85,12 +71,7 @@ def milliseconds(action: Callable[[], None], times: int) -> float:
 def of_models(asked: argparse.Namespace) -> None:
     print(f"| ms a step, batch {asked.batch}, threads {asked.threads} | {' | '.join(SIDES)} | gain |\n|---|---|---|---|")
     for model in asked.models:
-        actions = {}
-        for side, fast in SIDES.items():
-            prepared = ready(model, asked.batch)
-            run = loop.Run(prepared.model, prepared.layers, prepared.data, prepared.job)
-            prepared.model.train()
-            actions[side] = steps(run, fast=fast)
+        actions = {side: step_of(model, asked.batch, fast=fast) for side, fast in SIDES.items()}
         best = dict.fromkeys(SIDES, float("inf"))
         for _ in range(asked.rounds + 1):
             for side, action in actions.items():

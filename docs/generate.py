@@ -1,4 +1,4 @@
-"""Writes docs/schemes.md from the source of the schemes: `python docs/generate.py`, or `make docs`."""
+"""Writes docs/schemes.md and docs/optimizers.md from the source of both: `python docs/generate.py`, or `make docs`."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from initbench.cli import guide
 from initbench.cli.output import plain
 from initbench.question import catalog
 
-PAGE = Path(__file__).parent / "schemes.md"
+DOCS = Path(__file__).parent
 INTRODUCTION = """\
 # Initialization schemes
 
@@ -21,10 +21,34 @@ What a scheme *needs* beside the model: `data` and `labels` (training batches, a
 (of the model, of second order), `model hooks` (it adds numbers to the forward pass, or transforms it).
 """
 
+OPTIMIZERS = """\
+# Optimizers
 
-def document() -> str:
-    """The whole page."""
-    shipped = [entry for entry in catalog.entries("scheme") if catalog.PACKAGE in entry.path.parents]
+Made from the source by `make docs`; a test keeps it current. The same, in a terminal: `initbench list optimizers` and
+`initbench show NAME`. Choose one with `--set train.optimizer=muon`, parameters after the name: `rmsprop:alpha=0.9,momentum=0.5`.
+The keys `train.lr`, `weight_decay`, `clip_norm`, `schedule` and `warmup_steps` hold for every optimizer, `momentum` and `nesterov`
+for sgd, `betas` for adam and adamw; what else there is, is a parameter of the optimizer.
+
+Each takes the steps of torch.optim or of its authors, to rounding, alone and with many runs as one, each with a learning rate of
+its own; tests compare them. w is a weight, t the number of the step from 1, all state 0 at the start unless said.
+
+Your own is a file with `build(train, *, ...)` that gives a rule (`./mine.py`; the contract is in `initbench/optimizers/__init__.py`).
+It runs alone and stacked as it is written.
+"""
+
+
+def optimizers() -> str:
+    """The page of the optimizers."""
+    return "\n".join([OPTIMIZERS, *(_section(entry) for entry in _shipped("optimizer"))])
+
+
+def _shipped(kind: catalog.Kind) -> list[catalog.Entry]:
+    return [entry for entry in catalog.entries(kind) if catalog.PACKAGE in entry.path.parents]
+
+
+def schemes() -> str:
+    """The page of the schemes."""
+    shipped = _shipped("scheme")
     families = {family: [entry for entry in shipped if entry.family == family] for family in sorted({entry.family for entry in shipped})}
     parts = [
         INTRODUCTION,
@@ -44,8 +68,9 @@ def _section(entry: catalog.Entry) -> str:
     parts = [
         f"### {entry.name}",
         *(_escaped(part) for part in (page.summary, *page.formula)),
-        f"*Applies to* {page.applies} *Needs* {page.needs}",
     ]
+    if page.applies:
+        parts.append(f"*Applies to* {page.applies} *Needs* {page.needs}")
     if entry.aliases:
         parts.append(
             "*Also known as* " + ", ".join(f"`{alias}`{_meaning(entry, params)}" for alias, params in sorted(entry.aliases.items())) + "."
@@ -71,5 +96,9 @@ def _row(parameter: catalog.Parameter) -> str:
     return f"| `{parameter.name}` | {allowed} | {'required' if parameter.required else plain(parameter.default)} |"
 
 
+PAGES = {"schemes.md": schemes, "optimizers.md": optimizers}
+"""What each page is made by."""
+
 if __name__ == "__main__":
-    PAGE.write_text(document(), encoding="utf-8")
+    for name, text in PAGES.items():
+        (DOCS / name).write_text(text(), encoding="utf-8")

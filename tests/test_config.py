@@ -66,14 +66,14 @@ def test_every_problem_has_its_place_what_was_given_and_what_is_allowed():
         {
             "schemes": ["kaiming", 5],
             "seeds": [0],
-            "train": {"lr": -1, "batch_size": "abc", "optimizer": "sdg", "epoch": 3},
+            "train": {"lr": -1, "batch_size": "abc", "optimizer": 3, "epoch": 3},
             "init": {"bias": "foo"},
             "probe": 7,
         }
     )
     assert found[("train", "lr")] == "train.lr is -1; it must be greater than 0."
     assert found[("train", "batch_size")] == "train.batch_size is 'abc'; it must be a whole number."
-    assert found[("train", "optimizer")] == "train.optimizer is 'sdg'; it must be 'sgd', 'adam' or 'adamw'."
+    assert found[("train", "optimizer")] == "train.optimizer is 3; it must be a name such as adam, or a mapping with the key name."
     assert found[("train", "epoch")].startswith("unknown key 'train.epoch'. Did you mean 'epochs'? Allowed here: epochs, steps,")
     assert found[("init", "bias")] == "init.bias is 'foo'; it must be a number or 'scheme'."
     assert found[("probe",)] == "probe is 7; it must be a mapping of key: value."

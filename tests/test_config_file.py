@@ -8,8 +8,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from initbench.errors import ConfigError
-from initbench.question.config import Ref, parse_ref
-from initbench.question.config_file import dump_config, headline, load_config, locate, shipped
+from initbench.question.config import ExperimentConfig, Ref, parse_ref
+from initbench.question.config_file import dump_config, headline, load_config, locate, plain_config, shipped
 from initbench.question.schema import schema
 
 ROOT = Path(__file__).parent.parent
@@ -117,6 +117,16 @@ def test_problems_come_in_the_order_of_the_lines(write):
 def test_a_decay_rate_is_below_one():
     (found,) = problems(settings=["schemes=he", "train.betas=[0.9,1.5]"], default_seeds=1)
     assert found == "--set train.betas=[0.9,1.5]: train.betas.1 is 1.5; it must be less than 1."
+
+
+def test_an_optimizer_is_checked_as_schemes_are_and_kept_as_its_text(write):
+    (sentence,) = problems(write("schemes: he\nseeds: 1\ntrain: {optimizer: sdg}\n"))
+    assert sentence == "mine.yaml:3: Unknown optimizer 'sdg'. Did you mean 'sgd'? See: initbench list optimizers"
+    (sentence,) = problems(settings=["schemes=he", "train.optimizer=muon:nesterov=1"], default_seeds=1)
+    assert sentence.endswith("The parameter 'nesterov' of the optimizer 'muon' is 1; it must be true or false.")
+    config = load_config(write("schemes: he\nseeds: 1\ntrain: {optimizer: {name: rmsprop, alpha: 0.9}}\n"))
+    assert plain_config(config)["train"]["optimizer"] == "rmsprop:alpha=0.9"
+    assert ExperimentConfig.model_validate_json(config.model_dump_json()) == config
 
 
 def test_a_mapping_without_a_name_is_told_that_alone(write):

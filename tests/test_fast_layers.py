@@ -63,7 +63,7 @@ def _params(text):
 
 def chain(model):
     """The modules that run in oneDNN's layout, by their class names."""
-    return [type(module).__name__ for inside, group in fast._steps(list(model)) if inside for module in group]
+    return [type(module).__name__ for inside, group in fast._stretches(list(model)) if inside for module in group]
 
 
 def conv(channels, out=4):

@@ -18,6 +18,7 @@ def test_a_name_that_two_kinds_have_is_shown_for_both(monkeypatch):
         ("from initbench.schemes import Layerwise\ndef build(): ...\n", "", "scheme"),
         ("from initbench import schemes\ndef build(): ...\n", "", "scheme"),
         ("# not of initbench.schemes\ndef build(shape, classes): ...\n", "", "model"),
+        ("from initbench.optimizers import Rule\ndef build(train): ...\n", "", "optimizer"),
         ("class Net: ...\n", ":Net", "model"),
         ("def load(root): ...\n", "", "dataset"),
         ("def execute(jobs): ...\n", "", "engine"),
@@ -31,7 +32,7 @@ def test_a_users_file_is_shown_as_what_it_is(tmp_path, source, name, kind):
 
 def test_a_users_file_that_defines_nothing_of_the_name_is_told(tmp_path):
     (tmp_path / "mine.py").write_text("x = 1\n")
-    with pytest.raises(ConfigError, match=r"is no scheme, model, dataset or engine"):
+    with pytest.raises(ConfigError, match=r"is no scheme, model, dataset, optimizer or engine"):
         guide.shown(f"{tmp_path}/mine.py")
     with pytest.raises(ConfigError, match=r"There is no file"):
         guide.shown(f"{tmp_path}/nowhere.py")
@@ -44,7 +45,12 @@ def test_an_unknown_name_is_told_with_the_nearest_of_any_kind():
 
 @pytest.mark.parametrize(
     ("kind", "name", "words"),
-    [("scheme", "kaiming", '"kaiming"'), ("model", "mlp", 'model="mlp"'), ("dataset", "npz", 'dataset="npz:file=NAME"')],
+    [
+        ("scheme", "kaiming", '"kaiming"'),
+        ("model", "mlp", 'model="mlp"'),
+        ("dataset", "npz", 'dataset="npz:file=NAME"'),
+        ("optimizer", "lion", "train.optimizer=lion"),
+    ],
 )
 def test_an_example_uses_the_entry(kind, name, words):
     example = guide.example(guide.catalog.find(kind, name)[0])

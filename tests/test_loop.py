@@ -17,7 +17,7 @@ from initbench.results.record import InitReport
 from initbench.training import batches
 from initbench.training.evaluate import evaluate
 from initbench.training.job import load_data
-from initbench.training.loop import Stopwatch, make_schedule, train
+from initbench.training.loop import Ready, Stopwatch, make_timetable, train
 
 CPU = torch.device("cpu")
 PLAIN = torch.contiguous_format
@@ -32,7 +32,7 @@ def trained(job, model=None, **options):
     data = tiny()
     model = model or build_model(job.model, data.shape, data.classes, job.seed)
     init, layers = initialize(model, job.scheme, seed=job.seed, rules=job.init)
-    return train(model, layers, data, job, init=init, watch=Stopwatch(), **options), model
+    return train(Ready(job, data, model, layers, init), watch=Stopwatch(), **options), model
 
 
 def train_settings(**settings):
@@ -116,7 +116,7 @@ def test_the_update_ratio_is_the_next_step_over_the_weight():
     model = build_model(job.model, data.shape, data.classes, job.seed)
     init, layers = initialize(model, job.scheme, seed=job.seed, rules=job.init)
     before = model.head.weight.detach().clone()
-    outcome = train(model, layers, data, job, init=init, watch=Stopwatch())
+    outcome = train(Ready(job, data, model, layers, init), watch=Stopwatch())
     expected = (model.head.weight - before).norm() / before.norm()
     assert outcome.stats[0].update_ratio == pytest.approx(expected.item(), rel=1e-5)
     assert outcome.stats[1].update_ratio is None
@@ -130,7 +130,7 @@ def test_learning_rate_multipliers_of_the_scheme_are_used():
         model = build_model(job.model, data.shape, data.classes, job.seed)
         init, layers = initialize(model, job.scheme, seed=job.seed, rules=job.init)
         before = model.head.weight.detach().clone()
-        train(model, layers, data, job, init=init.model_copy(update={"lr_multipliers": multipliers}), watch=Stopwatch())
+        train(Ready(job, data, model, layers, init.model_copy(update={"lr_multipliers": multipliers})), watch=Stopwatch())
         moved.append(model.head.weight - before)
     assert torch.allclose(moved[1], 3 * moved[0], rtol=1e-3, atol=1e-7)
 
@@ -244,7 +244,7 @@ def test_the_stopwatch_takes_inner_parts_off_the_outer_one():
 
 def test_the_default_schedule_is_once_an_epoch():
     job = job_of(train={"epochs": 3, "batch_size": 50})
-    schedule = make_schedule(job.train, job.probe, 256)
+    schedule = make_timetable(job.train, job.probe, 256)
     assert (schedule.steps, schedule.steps_per_epoch) == (15, 5)
     assert [step for step in range(16) if schedule.evaluates(step)] == [0, 5, 10, 15]
     assert [step for step in range(16) if schedule.probes(step)] == [0, 15]
@@ -252,10 +252,10 @@ def test_the_default_schedule_is_once_an_epoch():
 
 def test_probes_are_at_ends_of_epochs_a_hundred_steps_apart_unless_somebody_says_when():
     job = job_of(train={"epochs": 10, "batch_size": 1})
-    assert [step for step in range(311) if make_schedule(job.train, job.probe, 31).probes(step)] == [0, 124, 310]
-    assert [step for step in range(1501) if make_schedule(job.train, job.probe, 150).probes(step)] == list(range(0, 1501, 150))
+    assert [step for step in range(311) if make_timetable(job.train, job.probe, 31).probes(step)] == [0, 124, 310]
+    assert [step for step in range(1501) if make_timetable(job.train, job.probe, 150).probes(step)] == list(range(0, 1501, 150))
     own = job_of(train={"steps": 25}, probe={"every_steps": 10})
-    assert [step for step in range(26) if make_schedule(own.train, own.probe, 1000).probes(step)] == [0, 10, 20, 25]
+    assert [step for step in range(26) if make_timetable(own.train, own.probe, 1000).probes(step)] == [0, 10, 20, 25]
 
 
 def test_training_needs_neither_torch_optim_nor_the_compiler_behind_it():

@@ -24,9 +24,21 @@ def test_a_job_is_the_same_however_its_scheme_is_written():
     assert ids(config("glorot")) == ids(config("xavier:gain=1,distribution=normal")) == ids(config("xavier"))
 
 
+def test_a_job_is_the_same_however_its_optimizer_is_written():
+    written = ("rmsprop", "rmsprop:alpha=0.99", {"name": "rmsprop", "momentum": 0.0})
+    assert len({tuple(ids(config("xavier", train=TrainConfig(optimizer=text)))) for text in written}) == 1
+    assert '"optimizer":"sgd"' in plan.canonical(config("xavier"))
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"train": TrainConfig(epochs=4)}, {"model": parse_ref("mlp:depth=4")}, {"dataset": parse_ref("synthetic")}, {"seeds": (2, 3)}],
+    [
+        {"train": TrainConfig(epochs=4)},
+        {"train": TrainConfig(optimizer="lion:beta1=0.8")},
+        {"model": parse_ref("mlp:depth=4")},
+        {"dataset": parse_ref("synthetic")},
+        {"seeds": (2, 3)},
+    ],
 )
 def test_whatever_changes_the_result_changes_the_identity(change):
     before, after = config("xavier"), config("xavier", **change)

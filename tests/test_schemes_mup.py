@@ -61,6 +61,15 @@ def test_mup_learning_rates_follow_the_optimizer():
     assert mup_report("mup:base_width=24,optimizer=sgd", "adam")[1].lr_multipliers == sgd.lr_multipliers
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "adagrad", "rmsprop", "lion:beta1=0.8"])
+def test_mup_treats_optimizers_that_move_each_number_alike(optimizer):
+    assert mup_report(optimizer=optimizer)[1].lr_multipliers == mup_report(optimizer="adam")[1].lr_multipliers
+
+
+def test_mup_leaves_the_rates_of_muon_as_they_are():
+    assert mup_report(optimizer="muon")[1].lr_multipliers == {}
+
+
 def change_after_training(scheme, width, optimizer, lr):
     """How far the logits' size moves in five steps on one batch: the coordinate check of the paper."""
     torch.manual_seed(0)

@@ -95,7 +95,9 @@ def test_given_values_are_tried_as_they_are():
     found = summary.tuned.scheme("kaiming")
     assert ([point.value for point in found.points], found.best, found.at_edge) == ([0, 0.5, 0.9], 0, True)
     words = question("he", "xavier", tune="train.optimizer=sgd,adam")
-    assert summary_of("compare", words, lambda job: 0.1 if job.train.optimizer == "adam" else 0.5).tuned.scheme("xavier").best == "adam"
+    assert (
+        summary_of("compare", words, lambda job: 0.1 if job.train.optimizer.name == "adam" else 0.5).tuned.scheme("xavier").best == "adam"
+    )
 
 
 def test_a_parameter_of_the_model_can_be_tuned_from_its_default():

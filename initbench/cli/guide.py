@@ -109,6 +109,8 @@ def setting(entry: catalog.Entry) -> str:
 def example(entry: catalog.Entry) -> str:
     """Two lines of Python that use an entry, to be pasted."""
     name, model = setting(entry), entry.example_model
+    if entry.kind == "optimizer":
+        return f'from initbench import compare\nprint(compare(["xavier", "kaiming"], settings=["train.optimizer={name}"]).summary.headline)'
     if entry.kind != "scheme":
         return f'from initbench import compare\nprint(compare(["xavier", "kaiming"], {entry.kind}="{name}").summary.headline)'
     if entry.needs_batch:
@@ -119,6 +121,8 @@ def example(entry: catalog.Entry) -> str:
 def command(entry: catalog.Entry) -> str:
     """A command that uses an entry."""
     name = setting(entry)
+    if entry.kind == "optimizer":
+        return f"initbench compare xavier kaiming --set train.optimizer={name}"
     if entry.kind != "scheme":
         return f"initbench compare xavier kaiming --{entry.kind} {name}"
     return f"initbench run {name}" + (f" --model {entry.example_model}" if entry.example_model != catalog.USUAL_MODEL else "")

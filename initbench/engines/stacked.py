@@ -21,7 +21,7 @@ def execute(
     As many at once as fit the memory. A run that cannot be stacked goes alone, and its result says why. Everything is
     checked before it returns. Raises: InitbenchError for what would make a job impossible.
     """
-    from initbench.stacking.jobs import Means, groups, run_group
+    from initbench.stacking.jobs import StackSetting, groups, run_group
     from initbench.training.devices import small_runs
     from initbench.training.job import check, forget_data
 
@@ -34,13 +34,13 @@ def execute(
             report(Progress(job_id, done, total))
 
     def results() -> Iterator[RunResult]:
-        means = Means(device, data_dir, told)
+        setting = StackSetting(device, data_dir, told)
         try:
             for group in groups(jobs):
-                found = run_group(group, means)
+                group_results = run_group(group, setting)
                 while True:
                     with small_runs():
-                        result = next(found, None)
+                        result = next(group_results, None)
                     if result is None:
                         break
                     yield result

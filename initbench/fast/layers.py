@@ -23,7 +23,8 @@ IN_LAYOUT = (nn.Conv2d, nn.MaxPool2d, nn.ReLU, nn.GELU, nn.Identity)
 """Modules that compute, and are differentiated, in oneDNN's layout as they are; others cannot or are slower there."""
 
 Forward = Callable[[Tensor], Tensor]
-Steps = Sequence[tuple[bool, Sequence[nn.Module]]]
+Stretches = Sequence[tuple[bool, Sequence[nn.Module]]]
+"""Modules that follow each other, and whether they may run in oneDNN's layout."""
 
 
 class FastLayers:
@@ -38,7 +39,7 @@ class FastLayers:
         self._within = ExitStack()
         if is_plain(model):
             sequences = [module for module in model.modules() if type(module) is nn.Sequential]
-            chains = [(module, _sequential_way(steps)) for module in sequences if (steps := _steps(list(module)))]
+            chains = [(module, _sequential_way(stretches)) for module in sequences if (stretches := _stretches(list(module)))]
             self.chains = chains if chains and has_layout() else []
 
     def __enter__(self) -> None:
@@ -58,13 +59,13 @@ def fast_layers(model: nn.Module, device: torch.device, precision: str) -> Abstr
     return FastLayers(model)
 
 
-def _steps(modules: Sequence[nn.Module]) -> Steps:
+def _stretches(modules: Sequence[nn.Module]) -> Stretches:
     """The modules of a Sequential before, within and after a chain in oneDNN's layout; () when there is none.
 
     Going there and back copies the tensor: it pays from a convolution of the images to the last max pooling behind it.
     """
     first = next((place for place, module in enumerate(modules) if isinstance(module, nn.Conv2d)), len(modules))
-    end = next((place for place in range(first, len(modules)) if not _stays(modules[place])), len(modules))
+    end = next((place for place in range(first, len(modules)) if not _runs_in_layout(modules[place])), len(modules))
     while end > first and not any(isinstance(module, nn.MaxPool2d) for module in modules[_last_convolution(modules, end) : end]):
         end = _last_convolution(modules, end)
     if end <= first or not _takes_images(modules[first]):
@@ -80,7 +81,7 @@ def _last_convolution(modules: Sequence[nn.Module], end: int) -> int:
     return max(place for place in range(end) if isinstance(modules[place], nn.Conv2d))
 
 
-def _stays(module: nn.Module) -> bool:
+def _runs_in_layout(module: nn.Module) -> bool:
     """Whether a module can run in oneDNN's layout, seen by nobody."""
     if type(module) not in IN_LAYOUT or "forward" in vars(module) or is_hooked(module):
         return False
@@ -93,8 +94,8 @@ def _stays(module: nn.Module) -> bool:
     return True
 
 
-def _sequential_way(steps: Steps) -> Forward:
-    ways = [(in_layout, [_in_layout(module) if in_layout else module for module in modules], modules) for in_layout, modules in steps]
+def _sequential_way(stretches: Stretches) -> Forward:
+    ways = [(in_layout, [_in_layout(module) if in_layout else module for module in modules], modules) for in_layout, modules in stretches]
 
     def forward(x: Tensor) -> Tensor:
         for in_layout, fast, plain in ways:

@@ -24,7 +24,7 @@ from initbench.question.config import Ref
 PACKAGE = Path(__file__).parent.parent
 """Where the folders of the kinds are."""
 
-Kind = Literal["scheme", "model", "dataset", "engine"]
+Kind = Literal["scheme", "model", "dataset", "optimizer", "engine"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ KINDS: dict[Kind, Convention] = {
     "scheme": Convention("schemes", "build"),
     "model": Convention("models", "build", frozenset({"shape", "classes"}), positional=True),
     "dataset": Convention("datasets", "load", frozenset({"root"})),
+    "optimizer": Convention("optimizers", "build", frozenset({"train"})),
     "engine": Convention("engines", "execute", frozenset({"jobs", "device", "data_dir", "workers", "threads", "report"}), positional=True),
 }
 CONSTANTS = {"FAMILY", "ALIASES", "EXAMPLE_MODEL", "NEEDS_BATCH"}
@@ -54,7 +55,7 @@ USUAL_MODEL = "mlp"
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a scheme, model, dataset or engine, as its source says; `choices` where it is a `Literal`."""
+    """One parameter of an entry, as its source says; `choices` where it is a `Literal`."""
 
     name: str
     annotation: str

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from initbench.errors import ConfigError
 
@@ -97,6 +97,8 @@ def _ref_from_any(value: Any) -> Any:
 
 
 RefField = Annotated[Ref, BeforeValidator(_ref_from_any)]
+TextRef = Annotated[RefField, PlainSerializer(str, return_type=str)]
+"""A reference that is written as its text: `sgd`, `rmsprop:alpha=0.9`."""
 
 
 class InitRules(Frozen):
@@ -125,7 +127,7 @@ class TrainConfig(Frozen):
     )
     steps: int | None = Field(default=None, ge=0, description="optimizer steps, instead of epochs")
     batch_size: int = Field(default=128, ge=1)
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: TextRef = Field(default=Ref(name="sgd"), description="sgd, adam, adamw, ...: see `initbench list optimizers`")
     lr: float = Field(default=0.05, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
     nesterov: bool = Field(default=False, description="sgd only")

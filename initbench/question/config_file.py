@@ -277,10 +277,11 @@ def _name_problems(draft: _Draft) -> Iterator[_Placed]:
     """What the catalogue says against the names and parameters in a configuration."""
     init = draft.data.get("init")
     rules = init.get("layers") if isinstance(init, dict) else None
-    schemes = draft.data.get("schemes")
+    schemes, train = draft.data.get("schemes"), draft.data.get("train")
     named: list[tuple[Kind, Place, Any]] = [
         ("model", ("model",), draft.data.get("model")),
         ("dataset", ("dataset",), draft.data.get("dataset")),
+        ("optimizer", ("train", "optimizer"), train.get("optimizer") if isinstance(train, dict) else None),
     ]
     named += [("scheme", ("schemes", index), value) for index, value in enumerate(schemes if isinstance(schemes, list) else [])]
     named += [("scheme", ("init", "layers", key), value) for key, value in (rules.items() if isinstance(rules, dict) else [])]

@@ -78,6 +78,8 @@ def _sentence(place: Place, complaints: list[ErrorDetails]) -> str:
         return f"{name}: {text}." if name else f"{text}."
     if first["type"] == "too_short":
         return f"{name} is empty; it must name at least one."
+    if place[:2] == ("train", "optimizer"):
+        return f"{name} is {_shown(first['input'])}; it must be a name such as adam, or a mapping with the key name."
     if place[:1] in {("schemes",), ("model",), ("dataset",)} or (place[:2] == ("init", "layers") and len(place) > 2):
         return f"{name} is {_shown(first['input'])}; it must be a name such as kaiming:mode=fan_out, or a mapping with the key name."
     allowed = [

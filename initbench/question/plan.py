@@ -27,6 +27,7 @@ def resolve_config(config: ExperimentConfig) -> ExperimentConfig:
             "model": catalog.resolve("model", config.model),
             "dataset": catalog.resolve("dataset", config.dataset),
             "init": config.init.model_copy(update={"layers": rules}),
+            "train": config.train.model_copy(update={"optimizer": catalog.resolve("optimizer", config.train.optimizer)}),
         }
     )
 
@@ -69,7 +70,12 @@ def changes(job: Job, config: ExperimentConfig) -> list[str]:
 
 def job_id(job: Job) -> str:
     """16 hexadecimal digits that change with anything that changes the job's result, the text of user files included."""
-    named: list[tuple[Kind, Ref]] = [("scheme", job.scheme), ("model", job.model), ("dataset", job.dataset)]
+    named: list[tuple[Kind, Ref]] = [
+        ("scheme", job.scheme),
+        ("model", job.model),
+        ("dataset", job.dataset),
+        ("optimizer", job.train.optimizer),
+    ]
     named += [("scheme", ref) for ref in job.init.layers.values()]
     return _digest(job, named)
 
@@ -77,7 +83,7 @@ def job_id(job: Job) -> str:
 def config_hash(config: ExperimentConfig) -> str:
     """16 hexadecimal digits of the whole question."""
     config = resolve_config(config)
-    named: list[tuple[Kind, Ref]] = [("model", config.model), ("dataset", config.dataset)]
+    named: list[tuple[Kind, Ref]] = [("model", config.model), ("dataset", config.dataset), ("optimizer", config.train.optimizer)]
     named += [("scheme", ref) for ref in chain(config.schemes, config.init.layers.values())]
     return _digest(config, named)
 

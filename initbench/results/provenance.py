@@ -9,6 +9,9 @@ from pathlib import Path
 
 import initbench
 
+STACKED_RUNS, NOT_STACKED = "stacked_runs", "not_stacked"
+"""In the provenance of a run: how many trained as one, and why it went alone where it should have been stacked."""
+
 
 def package_version(name: str) -> str | None:
     """The installed version of a distribution, read without importing it; None when it is not installed."""

@@ -14,6 +14,7 @@ from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.data_driven import free_biases, remeasured, start_from, training_batch
 from initbench.init.structural import layerwise
 from initbench.nn.watch import untouched
+from initbench.optimizers import build_rule
 from initbench.results.record import InitReport
 
 FAMILY = "learned"
@@ -172,7 +173,7 @@ class GradInit:
 
 
 def _signed(context: InitContext) -> bool:
-    return context.train is not None and context.train.optimizer != "sgd"
+    return context.train is not None and build_rule(context.train).size != "gradient"
 
 
 def _loss(model: nn.Module, weights: Tensors, inputs: Tensor, labels: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from initbench.nn.attention import AttentionLayers, attentions
 from initbench.nn.hooks import Slot
 from initbench.nn.layers import WeightLayer
 from initbench.nn.naming import parameters_of
+from initbench.optimizers import build_rule
+from initbench.question.config import Ref, TrainConfig
 
 FAMILY = "transformer"
 ALIASES: dict[str, dict[str, object]] = {"maximal_update": {}}
@@ -34,13 +36,16 @@ def build(
     hidden weights follow `base` (variance 1/fan_in); the head follows `base` with its standard deviation times sqrt(m),
     so that it does not depend on width (`zero_readout`: 0), and its input is multiplied by output_multiplier / m;
     attention scores by 1/sqrt(m), which makes 1/d of 1/sqrt(d). Learning rates, Adam: matrices between hidden layers 1/m,
-    all else 1; SGD: matrices between hidden layers and the head's bias 1, all else m. `optimizer=auto` takes that of the
-    training. b = 0. It is a parametrization: compare it by its training, at several widths. Weight decay is not rescaled.
+    all else 1; SGD: matrices between hidden layers and the head's bias 1, all else m. `optimizer=auto` asks the training's
+    optimizer what its updates are like: Adam's where each number moves by about the learning rate (adagrad, rmsprop, lion),
+    1 for everything with muon. b = 0. It is a parametrization: compare it by its training, at several widths. Weight decay
+    is not rescaled.
 
     Applies to: networks of at least two weight layers, such as `mlp`; not packed attention.
     Needs: model hooks (it changes the forward pass itself).
 
-    Source: Yang et al. 2021 (Tensor Programs V), table 8, in the form of the package microsoft/mup.
+    Source: Yang et al. 2021 (Tensor Programs V), table 8, in the form of the package microsoft/mup; for muon, whose updates
+    have the spectral norm that this asks for, Yang, Simon & Bernstein 2023.
     """
     choose("optimizer", optimizer, Optimizer)
     whole("base_width", base_width, least=1)
@@ -57,11 +62,12 @@ def build(
         fill = rescaled(laws.fill, {head.parameter: 0.0 if zero else math.sqrt(ratio)})
         numbers = [Number(head.module, Slot.INPUT_SCALE, factor / ratio)]
         numbers += [Number(module.query.module, Slot.OUTPUT_SCALE, ratio**-0.5) for module in modules if module.query]
-        kind = optimizer if optimizer != "auto" else context.train.optimizer if context.train else "adam"
-        notes = [f"learning rates for {kind}, width {ratio:g} times the base width {base_width}"]
-        if context.train is not None and context.train.weight_decay > 0 and kind != "sgd":
+        own = Ref(name=optimizer) if optimizer != "auto" else context.train.optimizer if context.train else Ref(name="adam")
+        size = build_rule((context.train or TrainConfig()).model_copy(update={"optimizer": own})).size
+        notes = [f"learning rates for {own}, width {ratio:g} times the base width {base_width}"]
+        if context.train is not None and context.train.weight_decay > 0 and size != "gradient":
             notes.append("weight decay acts through the scaled learning rates; the paper keeps their product constant")
-        rates = _rates(model, layers, head, ratio, sgd=kind == "sgd")
+        rates = {} if size == "spectral" else _rates(model, layers, head, ratio, sgd=size == "gradient")
         changed = Layerwise(laws.name, fill, laws.fill_bias, laws.fill_rest, laws.check)
         return SchemePlan(changed, tuple(numbers), rates, tuple(notes))
 

@@ -2,17 +2,18 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from initbench.question.config import Job, TrainConfig
+from initbench.results.provenance import NOT_STACKED, STACKED_RUNS
 from initbench.results.record import RunResult
 from initbench.stacking.memory import free_bytes, peak_bytes
 from initbench.stacking.stack import signature
 from initbench.stacking.train import train_stacked, trial_step
-from initbench.training.job import Ended, Ready, attempt, completed, prepare, with_seconds
-from initbench.training.loop import Stopwatch, Trained, train
+from initbench.training.job import Failure, attempt, completed, prepare, with_seconds
+from initbench.training.loop import Ready, Stopwatch, Trained, train
 
 NUMBERS = {"lr", "momentum", "weight_decay", "betas", "clip_norm", "schedule", "warmup_steps"}
 """Fields of `TrainConfig` in which the runs of a stack may differ."""
@@ -29,8 +30,8 @@ Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Means:
-    """Where the data are and the runs go."""
+class StackSetting:
+    """Where the runs go, where their data are, and who is told how far they are."""
 
     device: str
     data_dir: str | None
@@ -39,10 +40,10 @@ class Means:
 
 def groups(jobs: Sequence[Asked]) -> list[list[Asked]]:
     """The jobs by what has to be the same in a stack, each group in the order given."""
-    found: dict[str, list[Asked]] = {}
+    alike: dict[str, list[Asked]] = {}
     for job_id, job in jobs:
-        found.setdefault(_kind(job), []).append((job_id, job))
-    return list(found.values())
+        alike.setdefault(_kind(job), []).append((job_id, job))
+    return list(alike.values())
 
 
 def _kind(job: Job) -> str:
@@ -55,92 +56,91 @@ def _clips(train: TrainConfig) -> bool:
     return train.clip_norm is not None
 
 
-def run_group(jobs: Sequence[Asked], means: Means) -> Iterator[RunResult]:
+def run_group(jobs: Sequence[Asked], setting: StackSetting) -> Iterator[RunResult]:
     """The results of a group, chunk by chunk; never raises. What cannot be stacked runs alone, and its result says why."""
     waiting, size = list(jobs), 0
     while waiting:
-        size = size or _chunk_size(waiting, means)
-        outcome = _together(waiting[:size], means)
-        if isinstance(outcome, Ended):
+        size = size or _chunk_size(waiting, setting)
+        outcome = _run_chunk(waiting[:size], setting)
+        if isinstance(outcome, Failure):
             size = -(-min(size, len(waiting)) // 2)
             continue
         del waiting[:size]
         yield from outcome
 
 
-def _together(chunk: Sequence[Asked], means: Means) -> list[RunResult] | Ended:
-    """The results of a chunk; Ended when they are too many for the memory."""
+def _run_chunk(chunk: Sequence[Asked], setting: StackSetting) -> list[RunResult] | Failure:
+    """The results of a chunk; Failure when they are too many for the memory."""
     start, watch, results = time.perf_counter(), Stopwatch(), []
     stacks: dict[object, list[tuple[str, Ready]]] = {}
     for job_id, job in chunk:
-        ready = attempt(partial(_prepare, job, means, watch), means.device)
-        if isinstance(ready, Ended):
+        ready = attempt(partial(_prepare, job, setting, watch), setting.device)
+        if isinstance(ready, Failure):
             if ready.out_of_memory and len(chunk) > 1:
                 return ready
             results.append(_failed(job_id, job, ready))
         else:
             stacks.setdefault(signature(ready.model), []).append((job_id, ready))
-    alone: list[tuple[Asked, str | None]] = []
+    alone: list[tuple[Asked, dict[str, str]]] = []
     while stacks:
         _, members = stacks.popitem()
-        outcome = attempt(partial(_train, members, means, watch), means.device) if len(members) > 1 else None
-        if isinstance(outcome, Ended) and outcome.out_of_memory:
+        outcome = attempt(partial(_train, members, setting, watch), setting.device) if len(members) > 1 else None
+        if isinstance(outcome, Failure) and outcome.out_of_memory:
             return outcome
-        if outcome is None or isinstance(outcome, Ended):
-            reason = f"one at a time: {outcome.reason}" if outcome else None
-            alone += [((job_id, ready.job), reason) for job_id, ready in members]
+        if outcome is None or isinstance(outcome, Failure):
+            how = {NOT_STACKED: outcome.reason} if outcome else {}
+            alone += [((job_id, ready.job), how) for job_id, ready in members]
         else:
-            how = f"stacked, {len(members)} at once"
+            how = {STACKED_RUNS: str(len(members))}
             results += [completed(job_id, ready, trained, how) for (job_id, ready), trained in zip(members, outcome, strict=True)]
     shares = {part: spent / len(chunk) for part, spent in {**watch.seconds, "total": time.perf_counter() - start}.items()}
     results = [with_seconds(result, shares) for result in results]
-    return results + [_alone(job_id, job, means, reason) for (job_id, job), reason in alone]
+    return results + [_alone(job_id, job, setting, how) for (job_id, job), how in alone]
 
 
-def _prepare(job: Job, means: Means, watch: Stopwatch) -> Ready:
-    return prepare(job, device=means.device, data_dir=means.data_dir, watch=watch)
+def _prepare(job: Job, setting: StackSetting, watch: Stopwatch) -> Ready:
+    return prepare(job, device=setting.device, data_dir=setting.data_dir, watch=watch)
 
 
-def _train(members: Sequence[tuple[str, Ready]], means: Means, watch: Stopwatch) -> tuple[Trained, ...]:
+def _train(members: Sequence[tuple[str, Ready]], setting: StackSetting, watch: Stopwatch) -> tuple[Trained, ...]:
     def stepped(done: int, total: int) -> None:
         for job_id, _ in members:
-            means.report(job_id, done, total)
+            setting.report(job_id, done, total)
 
     return train_stacked([ready for _, ready in members], watch=watch, stepped=stepped)
 
 
-def _alone(job_id: str, job: Job, means: Means, reason: str | None) -> RunResult:
+def _alone(job_id: str, job: Job, setting: StackSetting, how: Mapping[str, str]) -> RunResult:
     """The result of a run that is trained without others."""
     watch, start = Stopwatch(), time.perf_counter()
 
     def run() -> RunResult:
-        ready = _prepare(job, means, watch)
-        stepped = partial(means.report, job_id)
-        trained = train(ready.model, ready.layers, ready.data, job, init=ready.init, watch=watch, stepped=stepped)
-        return completed(job_id, ready, trained, reason)
+        ready = _prepare(job, setting, watch)
+        stepped = partial(setting.report, job_id)
+        return completed(job_id, ready, train(ready, watch=watch, stepped=stepped), how)
 
-    result = attempt(run, means.device)
-    if isinstance(result, Ended):
+    result = attempt(run, setting.device)
+    if isinstance(result, Failure):
         result = _failed(job_id, job, result)
     return with_seconds(result, {**watch.seconds, "total": time.perf_counter() - start})
 
 
-def _failed(job_id: str, job: Job, ended: Ended) -> RunResult:
-    return RunResult(job_id=job_id, job=job, status=ended.status, reason=ended.reason)
+def _failed(job_id: str, job: Job, failure: Failure) -> RunResult:
+    return RunResult(job_id=job_id, job=job, status=failure.status, reason=failure.reason)
 
 
-def _chunk_size(jobs: Sequence[Asked], means: Means) -> int:
+def _chunk_size(jobs: Sequence[Asked], setting: StackSetting) -> int:
     """How many of the jobs fit the memory at once: what one more run takes is measured on the first one, twice and thrice."""
-    first = attempt(partial(_prepare, jobs[0][1], means, Stopwatch()), means.device)
-    if isinstance(first, Ended):
+    first = attempt(partial(_prepare, jobs[0][1], setting, Stopwatch()), setting.device)
+    if isinstance(first, Failure):
         return 1
     where = first.data.device
     most = min(len(jobs), LARGEST_CHUNK_ON_CPU if where.type == "cpu" else LARGEST_CHUNK)
     peaks = []
     for runs in (2, 3):
-        copies = [Ready(first.job, first.data, copy.deepcopy(first.model), (), first.init) for _ in range(runs)]
-        failed = attempt(partial(trial_step, copies), means.device)
-        if isinstance(failed, Ended):
+        copies = [Ready(first.job, first.data, copy.deepcopy(first.model), first.layers, first.init) for _ in range(runs)]
+        failed = attempt(partial(trial_step, copies), setting.device)
+        if isinstance(failed, Failure):
             return runs - 1 if failed.out_of_memory else _even(len(jobs), most)
         peaks.append(peak_bytes(where))
     each, free = peaks[1] - peaks[0], free_bytes(where)

@@ -43,7 +43,7 @@ class RandomStates:
     states: list[Tensor]
 
 
-class Together(TorchFunctionMode):
+class StackedLayers(TorchFunctionMode):
     """Within: linear layers, convolutions and dropout that are called inside `torch.vmap` take the ways of this file.
 
     Without `random` (on other devices than the CPU) all runs draw from one generator, so that a run's dropout depends on

@@ -1,6 +1,6 @@
 """Many models of one structure as one: each parameter and buffer a tensor whose first dimension is the run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from initbench.errors import InitbenchError
+from initbench.training.optimizer import shaped
 
 ALIGNMENT = 32
 """Every parameter starts at a multiple of so many numbers in its run's row, so that matrix products can load it in full words."""
@@ -25,10 +26,11 @@ class Stack:
     """The models' trainable parameters are views of `weights` (runs, numbers); so are their buffers of `buffers`.
 
     What is measured on one of the models is therefore measured on the stack as it is. `parameters` are the leaves to
-    differentiate with respect to; `gradients` (runs, numbers) is theirs, laid out like `weights`.
+    differentiate with respect to; `gradients` (runs, numbers) is theirs, laid out like `weights`. The trainable parameters
+    named `first` are in the first `width_of_first` columns.
     """
 
-    def __init__(self, models: Sequence[nn.Module]) -> None:
+    def __init__(self, models: Sequence[nn.Module], first: Collection[str] = ()) -> None:
         """Moves the models' parameters and buffers into the stack. Raises: CannotStack with what differs."""
         self.runs, self.base = len(models), models[0]
         trainable = {name: parameter for name, parameter in self.base.named_parameters() if parameter.requires_grad}
@@ -38,11 +40,14 @@ class Stack:
         if len({signature(model) for model in models}) > 1:
             raise CannotStack("the models differ in their parameters")
         ((dtype, device),) = kinds
+        self.first = [name for name in trainable if name in first]
         self.offsets: dict[str, int] = {}
-        width = 0
-        for name, parameter in trainable.items():
+        width = self.width_of_first = 0
+        for name in (*self.first, *(name for name in trainable if name not in first)):
             self.offsets[name] = width
-            width += -(-parameter.numel() // ALIGNMENT) * ALIGNMENT
+            width += -(-trainable[name].numel() // ALIGNMENT) * ALIGNMENT
+            if name in self.first:
+                self.width_of_first = width
         self.weights = torch.zeros(self.runs, width, dtype=dtype, device=device)
         self.gradients = torch.zeros_like(self.weights)
         self._adopt(models, trainable)
@@ -70,11 +75,7 @@ class Stack:
     def region(self, rows: Tensor, name: str, like: Tensor) -> Tensor:
         """The part of `rows` (runs, numbers) that is one parameter, (runs, *its shape), in the memory layout of `like`."""
         start = self.offsets[name]
-        numbers = rows[:, start : start + like.numel()]
-        if like.dim() == 4 and not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last):
-            out, channels, height, width = like.shape
-            return numbers.view(self.runs, out, height, width, channels).permute(0, 1, 4, 2, 3)
-        return numbers.view(self.runs, *like.shape)
+        return shaped(rows[:, start : start + like.numel()], like)
 
     def call(self, inputs: Tensor) -> Tensor:
         """Logits (runs, N, classes) of inputs (runs, N, ...), each run by its own model, in the base model's mode."""

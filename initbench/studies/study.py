@@ -33,8 +33,6 @@ PROBES = ("probe", "map")
 """Commands whose folders hold no runs that were trained."""
 CONDITIONS = ("initbench", "torch", "device", "threads", "data")
 """What must be the same for runs that are compared, by its name in their provenance."""
-NOT_STACKED = "one at a time"
-"""How the provenance of a run begins to say that it could not be stacked, and why."""
 
 
 class Watch(Protocol):
@@ -97,9 +95,9 @@ class Results:
             if len(counts) > 1:
                 listed = ", ".join(f"{value[:24]} ({number} runs)" for value, number in sorted(counts.items()))
                 found.append(f"The runs were not made under the same conditions, {key}: {listed}. Make all anew with --fresh.")
-        alone = [conditions["engine"] for conditions in made if conditions.get("engine", "").startswith(NOT_STACKED)]
+        alone = [conditions[provenance.NOT_STACKED] for conditions in made if provenance.NOT_STACKED in conditions]
         if alone:
-            found.append(f"{len(alone)} of {len(made)} runs could not be stacked and went {alone[0]}")
+            found.append(f"{len(alone)} of {len(made)} runs could not be stacked and went one at a time: {alone[0]}")
         return tuple(found)
 
     def to_pandas(self, table: str = "curves") -> pd.DataFrame:

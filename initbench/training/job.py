@@ -4,9 +4,10 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import torch
@@ -18,16 +19,15 @@ from initbench.init.contract import Need
 from initbench.init.initialize import build_scheme, initialize
 from initbench.measure.predict import filled, predictions
 from initbench.nn.build import build_model, check_output
-from initbench.nn.layers import WeightLayer
+from initbench.optimizers import build_rule
 from initbench.question import catalog
 from initbench.question.config import Job, Ref
 from initbench.question.data_folder import data_folder
 from initbench.results.provenance import environment
-from initbench.results.record import InitReport, RunResult, RunStatus
-from initbench.theory.prediction import LayerPrediction
+from initbench.results.record import RunResult, RunStatus
 from initbench.training.batches import DeviceData, check_batch_size, held_out, memory_format, probe_batch, scheme_batches, to_device
 from initbench.training.devices import choose_device, device_name
-from initbench.training.loop import Stepped, Stopwatch, Trained, train
+from initbench.training.loop import Ready, Stepped, Stopwatch, Trained, train
 
 T = TypeVar("T")
 
@@ -40,20 +40,8 @@ DATA_SETS_KEPT = 2
 
 
 @dataclass(frozen=True)
-class Ready:
-    """An initialized model with the data it is to be trained on."""
-
-    job: Job
-    data: DeviceData
-    model: nn.Module
-    layers: tuple[WeightLayer, ...]
-    init: InitReport
-    expected: dict[str, LayerPrediction] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How an attempt ended that did not give what it was to give."""
+class Failure:
+    """Why an attempt did not give what it was to give."""
 
     status: RunStatus
     reason: str
@@ -69,26 +57,26 @@ def run_job(job: Job, job_id: str, *, device: str, data_dir: str | None, report:
 
     def run() -> RunResult:
         ready = prepare(job, device=device, data_dir=data_dir, watch=watch)
-        trained = train(ready.model, ready.layers, ready.data, job, init=ready.init, watch=watch, stepped=report)
+        trained = train(ready, watch=watch, stepped=report)
         return completed(job_id, ready, trained)
 
     result = attempt(run, device)
-    if isinstance(result, Ended):
+    if isinstance(result, Failure):
         result = RunResult(job_id=job_id, job=job, status=result.status, reason=result.reason)
     return with_seconds(result, {**watch.seconds, "total": time.perf_counter() - start})
 
 
-def attempt(action: Callable[[], T], device: str) -> T | Ended:
+def attempt(action: Callable[[], T], device: str) -> T | Failure:
     """What the action gives, or how it failed; never raises. What a user's code prints within goes to stderr."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return action()
     except DoesNotApply as error:
-        return Ended(RunStatus.SKIPPED, str(error))
+        return Failure(RunStatus.SKIPPED, str(error))
     except InitbenchError as error:
-        return Ended(RunStatus.FAILED, str(error))
+        return Failure(RunStatus.FAILED, str(error))
     except Exception as error:  # noqa: BLE001 - any bug in a user's model or scheme becomes this run's result
-        return Ended(RunStatus.FAILED, _reason(error, device), out_of_memory=_is_out_of_memory(error))
+        return Failure(RunStatus.FAILED, _reason(error, device), out_of_memory=_is_out_of_memory(error))
 
 
 def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) -> Ready:
@@ -114,8 +102,8 @@ def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) ->
     return Ready(job, data, model, layers, init, expected)
 
 
-def completed(job_id: str, ready: Ready, trained: Trained, engine: str | None = None) -> RunResult:
-    """The result of a run that was trained; `engine` says how, where it is not the usual way."""
+def completed(job_id: str, ready: Ready, trained: Trained, how: Mapping[str, str] = MappingProxyType({})) -> RunResult:
+    """The result of a run that was trained; `how` is added to its provenance."""
     where = {"device": device_name(ready.data.device), "threads": str(torch.get_num_threads()), "data": ready.data.digest}
     return RunResult(
         job_id=job_id,
@@ -129,7 +117,7 @@ def completed(job_id: str, ready: Ready, trained: Trained, engine: str | None = 
         evaluations=trained.evaluations,
         layers=filled(trained.stats, ready.expected),
         init=ready.init,
-        provenance={**environment(), **where, **({"engine": engine} if engine else {})},
+        provenance={**environment(), **where, **how},
     )
 
 
@@ -155,6 +143,7 @@ def _check(job: Job, where: torch.device, root: Path) -> int:
     inputs, _ = probe_batch(data, TRACE_IMAGES, memory_format(model, where))
     check_output(model, job.model, inputs, data.classes, data.name)
     scheme = build_scheme(job.scheme)
+    build_rule(job.train)
     stand_in = Ref(name="zeros") if scheme.needs & {Need.DATA, Need.LABELS, Need.GRADIENTS} else job.scheme
     with contextlib.suppress(DoesNotApply), UserCode(f"The scheme '{job.scheme}' cannot initialize the model '{job.model}'"):
         _, layers = initialize(model, stand_in, seed=job.seed, rules=job.init, inputs=inputs, train=job.train)

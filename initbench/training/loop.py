@@ -1,8 +1,9 @@
-"""The training loop: tensors in, losses, evaluations and layer statistics out."""
+"""The training loop: one drive for a run alone and for many runs as one; losses, evaluations and layer statistics come out."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -17,10 +18,11 @@ from initbench.nn.layers import WeightLayer
 from initbench.nn.seeds import derived_seed
 from initbench.question.config import Job, ProbeConfig, TrainConfig
 from initbench.results.record import Evaluation, InitReport, LayerStats
+from initbench.theory.prediction import LayerPrediction
 from initbench.training.batches import DeviceData, batches, memory_format, probe_batch
 from initbench.training.devices import products
 from initbench.training.evaluate import evaluate
-from initbench.training.optimizers import Optimizer, learning_rate
+from initbench.training.optimizer import optimizer_of
 
 LOOK_EVERY_STEPS = 25
 """On the CPU, where looking costs nothing, losses are checked this often, so that a diverged run ends soon."""
@@ -31,6 +33,18 @@ REPORT_SECONDS = 0.1
 
 Stepped = Callable[[int, int], None]
 """Called now and then with (steps done, steps in all)."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An initialized model with the data it is to be trained on."""
+
+    job: Job
+    data: DeviceData
+    model: nn.Module
+    layers: tuple[WeightLayer, ...]
+    init: InitReport
+    expected: dict[str, LayerPrediction] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Timetable:
     """When a run is evaluated and probed: at the start, at the end and every so many steps."""
 
     steps: int
@@ -63,15 +77,15 @@ class Schedule:
         return step in (0, self.steps) or (step % self.probe_every == 0 and step <= self.probe_until)
 
 
-def make_schedule(train: TrainConfig, probe: ProbeConfig, images: int) -> Schedule:
-    """The schedule for a training split of so many images."""
+def make_timetable(train: TrainConfig, probe: ProbeConfig, images: int) -> Timetable:
+    """The timetable for a training split of so many images."""
     per_epoch = max(1, images // train.batch_size)
     steps = train.steps if train.steps is not None else (train.epochs or 0) * per_epoch
     evaluate_every = train.evaluate_every_steps or per_epoch
     if probe.every_steps is not None:
-        return Schedule(steps, per_epoch, evaluate_every, probe.every_steps, steps)
+        return Timetable(steps, per_epoch, evaluate_every, probe.every_steps, steps)
     epochs_between = -(-STEPS_BETWEEN_PROBES // per_epoch)
-    return Schedule(steps, per_epoch, evaluate_every, epochs_between * per_epoch, steps - STEPS_BETWEEN_PROBES)
+    return Timetable(steps, per_epoch, evaluate_every, epochs_between * per_epoch, steps - STEPS_BETWEEN_PROBES)
 
 
 @dataclass
@@ -94,21 +108,21 @@ class Stopwatch:
             self._inner = outer + spent
 
 
-class Run:
-    """One run under way: its loss buffer on the device and what has been looked at so far."""
+class RunUnderWay:
+    """One run: its model, and what it has given so far. It has diverged once `first_bad_step` is there."""
 
-    def __init__(self, model: nn.Module, layers: tuple[WeightLayer, ...], data: DeviceData, job: Job) -> None:
-        self.model, self.layers, self.data, self.job = model, layers, data, job
-        self.schedule = make_schedule(job.train, job.probe, len(data.x_train))
-        self.layout = memory_format(model, data.device)
-        self.fast = fast_layers(model, data.device, job.train.precision)
-        self.losses = torch.zeros(self.schedule.steps, device=data.device)
-        self.probe_inputs, self.probe_labels = probe_batch(data, job.probe.images, self.layout)
-        self.tape = Tape() if is_plain(model) else None
+    def __init__(self, ready: Ready) -> None:
+        self.model, self.layers, self.data, self.job = ready.model, ready.layers, ready.data, ready.job
+        self.timetable = make_timetable(self.job.train, self.job.probe, len(self.data.x_train))
+        self.layout = memory_format(self.model, self.data.device)
+        self.fast = fast_layers(self.model, self.data.device, self.job.train.precision)
+        self.probe_inputs, self.probe_labels = probe_batch(self.data, self.job.probe.images, self.layout)
+        self.tape = Tape() if is_plain(self.model) else None
+        self.finite_losses = 0
         self.evaluations: list[Evaluation] = []
         self.records: list[probes.ProbeRecord] = []
-        self.checked = 0
-        self.bad: tuple[int, str] | None = None
+        self.first_bad_step: int | None = None
+        self.reason: str | None = None
 
     def precision(self) -> AbstractContextManager[object]:
         """The autocast that the job asks for."""
@@ -116,34 +130,10 @@ class Run:
             return torch.autocast(self.data.device.type, torch.bfloat16, cache_enabled=False)
         return nullcontext()
 
-    def look(self, step: int) -> bool:
-        """Whether all losses of the first `step` steps are finite; waits for the device."""
-        fresh = self.losses[self.checked : step].isfinite()
-        if not bool(fresh.all()):
-            self.checked += int(fresh.int().argmin())
-            self.bad = (self.checked + 1, f"the training loss of step {self.checked + 1} is not finite")
-            return False
-        self.checked = step
-        return True
-
-    def evaluate(self, step: int) -> bool:
-        """Evaluates after `step` updates; False when the test loss is not finite."""
-        loss, accuracy = self.evaluation().tolist()
-        return self.evaluated(step, loss, accuracy)
-
     def evaluation(self) -> Tensor:
         """Test loss and accuracy as the model is now, (2,), still on the device."""
         with self.precision(), self.fast:
             return evaluate(self.model, self.data, self.layout)
-
-    def evaluated(self, step: int, loss: float, accuracy: float) -> bool:
-        """Keeps an evaluation after `step` updates; False when its loss is not finite."""
-        finite = math.isfinite(loss)
-        epoch = step / self.schedule.steps_per_epoch
-        self.evaluations.append(Evaluation(step=step, epoch=epoch, test_loss=loss, test_accuracy=accuracy if finite else None))
-        if not finite:
-            self.bad = (min(step + 1, max(1, self.schedule.steps)), f"the test loss after step {step} is not finite")
-        return finite
 
     def probe(self, step: int) -> None:
         """Measures every layer after `step` updates."""
@@ -151,77 +141,144 @@ class Run:
             values = probes.measure(self.model, self.layers, self.probe_inputs, self.probe_labels, self.tape)
         self.records.append(probes.ProbeRecord(step, values))
 
-    def ratios(self, before: list[Tensor]) -> None:
+    def add_update_ratios(self, before: list[Tensor]) -> None:
         """Completes the last record with the size of the update that followed it."""
         last = self.records[-1]
         self.records[-1] = probes.ProbeRecord(last.step, last.values, probes.update_ratios(self.layers, before))
 
-    def result(self) -> Trained:
-        """Everything up to the first step that is not finite."""
-        losses = tuple(self.losses[: self.checked].tolist())
-        stats = probes.to_stats(self.layers, self.records)
-        if self.bad is None:
-            return Trained(losses, tuple(self.evaluations), stats)
-        return Trained(losses, tuple(self.evaluations), stats, *self.bad)
 
+class Unit(ABC):
+    """What is driven: one run, or many of one timetable whose steps are taken as one. A run that has diverged is left alone.
 
-def train(
-    model: nn.Module,
-    layers: tuple[WeightLayer, ...],
-    data: DeviceData,
-    job: Job,
-    *,
-    init: InitReport,
-    watch: Stopwatch,
-    stepped: Stepped | None = None,
-) -> Trained:
-    """Trains `model` in place as the job says; the caller's random state stays as it is.
-
-    Losses stay on the device; whether they are finite is looked at only where the host waits anyway (and now and then on
-    the CPU). From the first loss that is not finite everything is cut off.
+    `losses` (steps, runs) stay on the device; whether they are finite is looked at only where the host waits anyway.
     """
-    devices = [data.device.index or 0] if data.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), products("tf32" if job.train.precision == "tf32" else "ieee"):
-        torch.manual_seed(derived_seed(job.seed, "training"))
+
+    def __init__(self, ready: Sequence[Ready]) -> None:
+        self.runs = [RunUnderWay(member) for member in ready]
+        self.first = self.runs[0]
+        self.timetable, self.device = self.first.timetable, self.first.data.device
+        self.losses = torch.zeros(self.timetable.steps, len(ready), device=self.device)
+        self.looked_at = 0
+        for run in self.runs:
+            run.model.train()
+
+    @abstractmethod
+    def advance(self, step: int) -> None:
+        """Takes the step after `step` updates and writes its losses into their row."""
+
+    def still_going(self) -> list[RunUnderWay]:
+        """The runs that have not diverged, as far as has been looked at."""
+        return [run for run in self.runs if run.first_bad_step is None]
+
+    def look(self, step: int) -> None:
+        """Ends the runs that have a loss which is not finite among those of the first `step` steps; waits for the device."""
+        finite = self.losses[self.looked_at : step].isfinite().cpu().int().cumprod(0).sum(0).tolist()
+        for run, count in zip(self.runs, finite, strict=True):
+            if run.first_bad_step is not None:
+                continue
+            run.finite_losses = self.looked_at + count
+            if run.finite_losses < step:
+                run.first_bad_step = run.finite_losses + 1
+                run.reason = f"the training loss of step {run.first_bad_step} is not finite"
+        self.looked_at = step
+
+    def evaluate(self, step: int) -> None:
+        """Evaluates after `step` updates, and ends the runs whose test loss is not finite."""
+        going = self.still_going()
+        results = torch.stack([run.evaluation() for run in going]).tolist()
+        for run, (loss, accuracy) in zip(going, results, strict=True):
+            finite = math.isfinite(loss)
+            epoch = step / self.timetable.steps_per_epoch
+            run.evaluations.append(Evaluation(step=step, epoch=epoch, test_loss=loss, test_accuracy=accuracy if finite else None))
+            if not finite:
+                run.first_bad_step = min(step + 1, max(1, self.timetable.steps))
+                run.reason = f"the test loss after step {step} is not finite"
+
+    def results(self) -> tuple[Trained, ...]:
+        """Of each run everything up to the first step that is not finite."""
+        return tuple(
+            Trained(
+                losses=tuple(losses[: run.finite_losses].tolist()),
+                evaluations=tuple(run.evaluations),
+                stats=probes.to_stats(run.layers, run.records),
+                first_bad_step=run.first_bad_step,
+                reason=run.reason,
+            )
+            for run, losses in zip(self.runs, self.losses.unbind(1), strict=True)
+        )
+
+
+class Alone(Unit):
+    """One run."""
+
+    def __init__(self, ready: Ready) -> None:
+        super().__init__([ready])
+        train = ready.job.train
+        self.optimizer = optimizer_of(ready.model, ready.layers, train, ready.init.lr_multipliers, self.timetable.steps)
+        self.feed = batches(ready.data, seed=ready.job.seed, batch_size=train.batch_size, layout=self.first.layout, augment=train.augment)
+
+    def advance(self, step: int) -> None:
+        """One step."""
+        inputs, labels = next(self.feed)
+        self.optimizer.before_backward(step)
+        with self.first.fast:
+            with self.first.precision():
+                loss = functional.cross_entropy(self.first.model(inputs), labels)
+            self.losses[step] = loss.detach()
+            loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.update()
+
+
+def train(ready: Ready, *, watch: Stopwatch, stepped: Stepped | None = None) -> Trained:
+    """Trains a model in place as its job says; the caller's random state stays as it is.
+
+    From the first loss that is not finite everything is cut off.
+    """
+    (trained,) = train_unit(lambda: Alone(ready), ready, watch, stepped)
+    return trained
+
+
+def train_unit(make: Callable[[], Unit], ready: Ready, watch: Stopwatch, stepped: Stepped | None) -> tuple[Trained, ...]:
+    """Makes a unit and drives it, on the device and in the arithmetic of `ready`, one of its runs."""
+    devices = [ready.data.device.index or 0] if ready.data.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), products("tf32" if ready.job.train.precision == "tf32" else "ieee"):
+        torch.manual_seed(derived_seed(ready.job.seed, "training"))
         with watch.part("train"):
-            run = Run(model, layers, data, job)
-            model.train()
-            _steps(run, Optimizer(model, job.train, init.lr_multipliers), watch, stepped or (lambda _done, _total: None))
-        return run.result()
+            unit = make()
+            drive(unit, watch, stepped or (lambda _done, _total: None))
+        return unit.results()
 
 
-def _steps(run: Run, optimizer: Optimizer, watch: Stopwatch, stepped: Stepped) -> None:
-    config, schedule, model, losses = run.job.train, run.schedule, run.model, run.losses
-    feed = batches(run.data, seed=run.job.seed, batch_size=config.batch_size, layout=run.layout, augment=config.augment)
-    looks = run.data.device.type == "cpu"
+def drive(unit: Unit, watch: Stopwatch, stepped: Stepped) -> None:
+    """Takes all steps, with what is due between them, until the last one or until every run has diverged."""
+    timetable, looks = unit.timetable, unit.device.type == "cpu"
     reported = time.perf_counter()
-    for step in range(schedule.steps + 1):
-        evaluates, probes_now = schedule.evaluates(step), schedule.probes(step)
-        if (evaluates or probes_now or (looks and step % LOOK_EVERY_STEPS == 0)) and not run.look(step):
+    for step in range(timetable.steps + 1):
+        evaluates, probes_now = timetable.evaluates(step), timetable.probes(step)
+        if evaluates or probes_now or (looks and step % LOOK_EVERY_STEPS == 0):
+            unit.look(step)
+        runs = unit.still_going()
+        if not runs:
             return
         if evaluates:
             with watch.part("evaluate"):
-                finite = run.evaluate(step)
+                unit.evaluate(step)
         if probes_now:
             with watch.part("probe"):
-                run.probe(step)
-        if (evaluates and not finite) or step == schedule.steps:
+                for run in runs:
+                    run.probe(step)
+        runs = unit.still_going()
+        if not runs or step == timetable.steps:
             return
         if probes_now:
             with watch.part("probe"):
-                before = probes.copy_weights(run.layers)
-        inputs, labels = next(feed)
-        optimizer.before_backward()
-        with run.fast:
-            with run.precision():
-                loss = functional.cross_entropy(model(inputs), labels)
-            losses[step] = loss.detach()
-            loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.update(learning_rate(config, step, schedule.steps))
+                before = [probes.copy_weights(run.layers) for run in runs]
+        unit.advance(step)
         if probes_now:
             with watch.part("probe"):
-                run.ratios(before)
+                for run, weights in zip(runs, before, strict=True):
+                    run.add_update_ratios(weights)
         now = time.perf_counter()
         if now - reported >= REPORT_SECONDS:
             reported = now
-            stepped(step + 1, schedule.steps)
+            stepped(step + 1, timetable.steps)

@@ -26,7 +26,7 @@ from initbench.training.batches import memory_format
 from initbench.training.checkpoints import load_checkpoint
 from initbench.training.devices import choose_device, small_runs
 from initbench.training.inputs import Given, Objective, given
-from initbench.training.job import Ended, attempt
+from initbench.training.job import Failure, attempt
 
 TRACE_INPUTS = 8
 """Inputs that a model is traced and checked with."""
@@ -81,7 +81,7 @@ class Prober:
             with small_runs():
                 start = time.perf_counter()
                 result = attempt(lambda seed=seed: self._measured(scheme, seed, expected), str(self.device))  # type: ignore[misc]
-                if isinstance(result, Ended):
+                if isinstance(result, Failure):
                     name = scheme_name(scheme, self.question)
                     result = ProbeRun(scheme=name, seed=seed, status=result.status, reason=result.reason)
             yield result.model_copy(update={"seconds": round(time.perf_counter() - start, 4)})
