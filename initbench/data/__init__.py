@@ -1,0 +1,1 @@
+"""Data sets: splits, files, and what `initbench data` does with them."""
