@@ -18,23 +18,12 @@ from initbench.question.config import Execution, InitRules, Ref, View, as_ref
 from initbench.question.request import Look, configure, options, view_of
 from initbench.results import store
 from initbench.results.record import InitReport
+from initbench.studies.answer import Results, derive, load_results
+from initbench.studies.execution import Watch, carry_out
 from initbench.studies.merge import merge
-from initbench.studies.published import Line, against
+from initbench.studies.plan import RESULTS, Plan, as_it_stands, checked_view, make_plan, open_folder, plan_of
+from initbench.studies.published import Replication, against
 from initbench.studies.recommend import race_question
-from initbench.studies.study import (
-    RESULTS,
-    Plan,
-    Results,
-    Watch,
-    as_it_stands,
-    carry_out,
-    checked_view,
-    derive,
-    load_results,
-    make_plan,
-    open_folder,
-    plan_of,
-)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RESULTS",
-    "Line",
     "Plan",
+    "Replication",
     "Results",
     "against_reference",
     "as_it_stands",
@@ -161,7 +150,7 @@ def recommend(
     return carry_out(make_plan("recommend", race_question(asked, schemes, data_dir=means.data_dir, **question), means), watch)
 
 
-def against_reference(folder: str | Path, name: str) -> tuple[Line, ...]:
+def against_reference(folder: str | Path, name: str) -> tuple[Replication, ...]:
     """Published figures beside those of a results folder. Raises: ConfigError when it asks another question."""
     return against(load_results(folder), name)
 

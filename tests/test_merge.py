@@ -9,10 +9,11 @@ from initbench.question import config_file, plan
 from initbench.question.config import Execution, TrainConfig
 from initbench.results import store
 from initbench.results.record import RunStatus
+from initbench.statistics.known_metrics import all_metrics
 from initbench.statistics.summary import summarize
 from initbench.studies import published
-from initbench.studies import study as route
 from initbench.studies.merge import merge
+from initbench.studies.plan import make_plan, plan_of
 
 PLAIN = {"tune": None, "train": TrainConfig(steps=4)}
 
@@ -23,15 +24,15 @@ def write(tmp_path):
 
     def written(name, config, command="compare", status=RunStatus.COMPLETED, **losses):
         folder = tmp_path / name
-        steps = route.make_plan(command, config, Execution(output=str(folder)))
-        store.write_text(folder / store.CONFIG, config_file.dump_config(steps.config))
+        planned = make_plan(command, config, Execution(output=str(folder)))
+        store.write_text(folder / store.CONFIG, config_file.dump_config(planned.config))
         store.write_manifest(
             folder,
             store.Manifest(
-                initbench="0", command=command, config_hash=plan.config_hash(steps.config), jobs=route._listed(steps), started=name
+                initbench="0", command=command, config_hash=plan.config_hash(planned.config), jobs=store.planned(planned.jobs), started=name
             ),
         )
-        for _, job in steps.jobs:
+        for _, job in planned.jobs:
             store.write_result(folder, made_up(job, losses.get(str(job.scheme), 0.5), status))
         return folder
 
@@ -47,8 +48,7 @@ def test_seeds_of_two_machines_become_one_comparison(write, tmp_path):
     assert len(results.results) == 16
     assert results.config.seeds == tuple(range(8))
     assert results.summary.headline.startswith("kaiming beats xavier by 30.0 points of test accuracy")
-    steps = route.plan_of(merged)
-    assert steps.missing == ()
+    assert plan_of(merged).missing == ()
 
 
 def test_schemes_of_two_machines_become_one_comparison(write, tmp_path):
@@ -105,15 +105,9 @@ def test_a_shipped_reference_is_about_a_shipped_config_and_its_schemes(name):
     found = published.read(published.shipped()[name])
     config = plan.resolve_config(config_file.load_config(found.config))
     assert {figure.scheme for figure in found.figures} <= {str(scheme) for scheme in config.schemes}
-    known = {published.SHARE, "activation_ratio", "gradient_ratio", *(metric.name for metric in published_metrics())}
+    known = {published.SHARE, *(metric.name for metric in all_metrics())}
     assert {figure.metric for figure in found.figures} <= known
     assert all(figure.low < figure.high for figure in found.figures)
-
-
-def published_metrics():
-    from initbench.statistics.metrics import metrics
-
-    return metrics()
 
 
 def reference(low, high, metric="trained_share"):

@@ -9,7 +9,6 @@ import typer
 
 from initbench.question import catalog, config_file, families
 from initbench.question.catalog import FOLDERS, Kind
-from initbench.statistics.metrics import metrics
 
 BRIEF = 60
 """Characters of a description that a shell shows beside a completion."""
@@ -50,12 +49,8 @@ def _kinds(incomplete: str) -> list[str]:
     return [kind for kind in (*FOLDERS.values(), "configs") if kind.startswith(incomplete)]
 
 
-def _metrics(incomplete: str) -> list[str]:
-    return [metric.name for metric in metrics(target=1.0) if metric.name.startswith(incomplete)]
-
-
 def _everything(incomplete: str) -> list[str]:
-    names = [name for name, _ in _names("scheme", "model", "dataset", "engine")(incomplete)]
+    names = [name for name, _ in _names(*FOLDERS)(incomplete)]
     return names + _configs(incomplete)
 
 
@@ -117,7 +112,7 @@ MetricName = Annotated[
         "--metric",
         metavar="METRIC",
         help="What the verdicts are about.",
-        autocompletion=_metrics,
+        autocompletion=_names("metric"),
         show_default="test accuracy",
         rich_help_panel=WHAT,
     ),
@@ -189,9 +184,11 @@ Asked = Annotated[
     str | None,
     typer.Argument(metavar="CONFIG|MODEL", help="A config, or a model such as ./mine.py:Net or mlp:depth=10.", autocompletion=_everything),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A scheme, model, dataset, engine or config.", autocompletion=_everything)]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A scheme, model, dataset, engine, metric or config.", autocompletion=_everything)
+]
 ListedKind = Annotated[
-    str | None, typer.Argument(metavar="KIND", help="schemes, models, datasets, engines or configs.", autocompletion=_kinds)
+    str | None, typer.Argument(metavar="KIND", help="schemes, models, datasets, engines, metrics or configs.", autocompletion=_kinds)
 ]
 Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Datasets, such as mnist.", autocompletion=_names("dataset"))]
 AnyNames = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Datasets. Default: all.", autocompletion=_names("dataset"))]

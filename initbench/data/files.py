@@ -7,7 +7,6 @@ pass over the data to know them. Nothing here imports torch before `splits`.
 import contextlib
 import hashlib
 import os
-import sys
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -18,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from initbench.question.config import Frozen
 from initbench.data.splits import DataSplits
 from initbench.errors import DataError
+from initbench.question.config import Frozen
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from initbench.question import catalog
-from initbench.question.config import Frozen
 from initbench.data import files
 from initbench.errors import DataError, StorageError, unknown_name
+from initbench.question import catalog
+from initbench.question.config import Frozen
 
 Fetched = Callable[[int, int], None]
 """Called with (bytes so far, bytes in all) while data are downloaded."""

@@ -16,7 +16,7 @@ from initbench.question.config import ExperimentConfig, Job, Ref
 from initbench.results import provenance, store
 from initbench.results.record import RunResult, RunStatus
 from initbench.studies.execution import device_of
-from initbench.studies.study import RESULTS
+from initbench.studies.plan import RESULTS
 
 AXES = ("sigma_w", "sigma_b", "gain", "depth", "width")
 POINTS = {False: 25, True: 9}

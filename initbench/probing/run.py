@@ -21,7 +21,7 @@ from initbench.results import provenance, store
 from initbench.results.probe_record import ProbeRun, Question
 from initbench.results.record import RunStatus
 from initbench.studies.execution import device_of
-from initbench.studies.study import RESULTS
+from initbench.studies.plan import RESULTS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -1,6 +1,6 @@
 """Name -> file -> function, read from the source text: nothing is imported until `load`.
 
-A file of the folder `schemes`, `models`, `datasets` or `engines` that defines the function of its kind (`build`, `load` or
+A file of the folder `schemes`, `models`, `datasets`, `engines` or `metrics` that defines the function of its kind (`build`, `load` or
 `execute`) *is* the thing of that name; other files there are none. Its catalogue entry is that function's or the file's
 docstring (first line: what `list` shows; last line: `Source: ...`), the module constants `FAMILY` and `ALIASES`, and the
 keyword-only arguments of the function.
@@ -24,15 +24,16 @@ from initbench.question.config import Ref
 PACKAGE = Path(__file__).parent.parent
 """Where the folders of the kinds are."""
 
-Kind = Literal["scheme", "model", "dataset", "engine"]
+Kind = Literal["scheme", "model", "dataset", "engine", "metric"]
 
-FOLDERS: dict[Kind, str] = {"scheme": "schemes", "model": "models", "dataset": "datasets", "engine": "engines"}
-FUNCTIONS: dict[Kind, str] = {"scheme": "build", "model": "build", "dataset": "load", "engine": "execute"}
+FOLDERS: dict[Kind, str] = {"scheme": "schemes", "model": "models", "dataset": "datasets", "engine": "engines", "metric": "metrics"}
+FUNCTIONS: dict[Kind, str] = {"scheme": "build", "model": "build", "dataset": "load", "engine": "execute", "metric": "build"}
 GIVEN: dict[Kind, set[str]] = {
     "scheme": set(),
     "model": {"shape", "classes"},
     "dataset": {"root"},
     "engine": {"jobs", "device", "data_dir", "workers", "threads", "report"},
+    "metric": set(),
 }
 """Arguments that initbench gives itself."""
 

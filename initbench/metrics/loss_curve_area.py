@@ -1,0 +1,31 @@
+"""The metric `loss_curve_area`."""
+
+import math
+from itertools import pairwise
+
+from initbench.metrics import Metric
+from initbench.results.outcome import was_trained
+from initbench.results.record import RunResult, RunStatus
+
+FAMILY = "loss"
+
+
+def build() -> Metric:
+    """The mean training loss on the way: the area under the loss curve divided by its width."""
+    return Metric(
+        label="mean training loss",
+        value=_area,
+        measured=was_trained,
+        better="lower",
+        amount="in {label}",
+        bounds=(0, math.inf),
+        place=50,
+    )
+
+
+def _area(result: RunResult) -> float | None:
+    """By trapezoids."""
+    losses = result.train_losses
+    if result.status is not RunStatus.COMPLETED or not losses:
+        return None
+    return losses[0] if len(losses) == 1 else sum((a + b) / 2 for a, b in pairwise(losses)) / (len(losses) - 1)
