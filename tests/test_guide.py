@@ -20,6 +20,7 @@ def test_a_name_that_two_kinds_have_is_shown_for_both(monkeypatch):
         ("class Net: ...\n", ":Net", "model"),
         ("def load(root): ...\n", "", "dataset"),
         ("def execute(jobs): ...\n", "", "engine"),
+        ("from initbench.metrics import Metric\ndef build(): ...\n", "", "metric"),
     ],
 )
 def test_a_users_file_is_shown_as_what_it_is(tmp_path, source, name, kind):
@@ -30,7 +31,7 @@ def test_a_users_file_is_shown_as_what_it_is(tmp_path, source, name, kind):
 
 def test_a_users_file_that_defines_nothing_of_the_name_is_told(tmp_path):
     (tmp_path / "mine.py").write_text("x = 1\n")
-    with pytest.raises(ConfigError, match=r"is no scheme, model, dataset or engine"):
+    with pytest.raises(ConfigError, match=r"is no scheme, model, dataset, engine or metric"):
         guide.shown(f"{tmp_path}/mine.py")
     with pytest.raises(ConfigError, match=r"There is no file"):
         guide.shown(f"{tmp_path}/nowhere.py")
@@ -43,7 +44,12 @@ def test_an_unknown_name_is_told_with_the_nearest_of_any_kind():
 
 @pytest.mark.parametrize(
     ("kind", "name", "words"),
-    [("scheme", "kaiming", '"kaiming"'), ("model", "mlp", 'model="mlp"'), ("dataset", "npz", 'dataset="npz:file=NAME"')],
+    [
+        ("scheme", "kaiming", '"kaiming"'),
+        ("model", "mlp", 'model="mlp"'),
+        ("dataset", "npz", 'dataset="npz:file=NAME"'),
+        ("metric", "steps_to_target", "target=0.5"),
+    ],
 )
 def test_an_example_uses_the_entry(kind, name, words):
     example = guide.example(guide.catalog.find(kind, name)[0])

@@ -5,16 +5,18 @@ import random
 from pathlib import Path
 
 import pytest
-from simulated_runs import make_comparison, make_layers, make_run
+from simulated_runs import make_comparison, make_config, make_layers, make_run
 
 from initbench import metrics as contract
 from initbench.errors import ConfigError
 from initbench.question import catalog
+from initbench.question.config import View
 from initbench.results.outcome import Outcome, is_outcome_of_scheme, outcome
 from initbench.results.propagation import signal_at_start, signal_through
 from initbench.results.record import Evaluation, LayerStats, RunStatus
-from initbench.statistics.known_metrics import all_metrics, find_metric, find_ranking_metric, ranking_metrics
+from initbench.statistics.known_metrics import all_metrics, find_metric
 from initbench.statistics.summary import summarize
+from initbench.studies.plan import checked_view
 
 
 def layers(*variances, gradients=None):
@@ -148,9 +150,11 @@ def test_words_say_which_images_were_evaluated():
 
 
 def test_a_figure_that_ranks_nothing_is_shown_and_not_judged():
-    assert "activation_ratio" not in {metric.name for metric in ranking_metrics()}
+    summary = summarize(make_comparison(4))
+    assert summary.scheme("kaiming").estimate("activation_ratio").n == 4
+    assert "activation_ratio" not in {comparison.metric for comparison in summary.comparisons}
     with pytest.raises(ConfigError, match="The metric activation_ratio has no better or worse"):
-        find_ranking_metric("activation_ratio")
+        checked_view(make_config("kaiming", "xavier"), View(metric="activation_ratio"))
 
 
 OWN = """

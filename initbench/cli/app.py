@@ -227,7 +227,7 @@ def smoke(
 
 @app.command("list", rich_help_panel="Look", epilog="Example: initbench list schemes")
 def list_(*, kind: ListedKind = None, as_json: Json = False) -> None:
-    """List schemes, models, datasets, engines and configs, a line each."""
+    """List schemes, models, datasets, engines, metrics and configs, a line each."""
     if kind is not None and kind not in guide.LISTED:
         raise unknown_name("kind", kind, guide.LISTED, f"Allowed: {', '.join(guide.LISTED)}.")
     found = {name: guide.listed(name) for name in ([kind] if kind else guide.LISTED)}
@@ -240,7 +240,7 @@ def list_(*, kind: ListedKind = None, as_json: Json = False) -> None:
 
 @app.command(rich_help_panel="Look", epilog="Example: initbench show kaiming")
 def show(name: Name) -> None:
-    """Show a scheme, model, dataset, engine or config: formula, parameters, source, how to use it."""
+    """Show a scheme, model, dataset, engine, metric or config: formula, parameters, source, how to use it."""
     for found in guide.shown(name):
         if isinstance(found, catalog.Entry):
             console.entry_page(found, guide.page(found), guide.command(found), guide.example(found))

@@ -11,6 +11,7 @@ from initbench.question.config import parse_ref
 from initbench.question.data_folder import data_folder
 from initbench.results import provenance
 from initbench.results.provenance import Check
+from initbench.statistics.known_metrics import find_metric
 
 KINDS: dict[str, catalog.Kind] = {folder: kind for kind, folder in catalog.FOLDERS.items()}
 """The kinds of the catalogue by their plural."""
@@ -34,7 +35,7 @@ class Line(NamedTuple):
 
 
 def listed(kind: str) -> tuple[Line, ...]:
-    """The names of a kind (`schemes`, `models`, `datasets`, `engines`, `configs`), without importing what they name."""
+    """The names of a kind (`schemes`, `models`, `datasets`, `engines`, `metrics`, `configs`), without importing what they name."""
     if kind == "configs":
         return tuple(Line(name, "", (), config_file.headline(path)) for name, path in config_file.shipped().items())
     return tuple(Line(entry.name, entry.family, tuple(sorted(entry.aliases)), entry.summary) for entry in catalog.entries(KINDS[kind]))
@@ -70,11 +71,12 @@ def _own(name: str, entries: list[catalog.Entry]) -> list[catalog.Entry]:
     entries = [entry for entry in entries if entry.defined]
     if not entries:
         raise ConfigError(
-            f"'{name}' is no scheme, model, dataset or engine: a file defines build, load or execute, or name what it defines."
+            f"'{name}' is no scheme, model, dataset, engine or metric: a file defines build, load or execute, or name what it defines."
         )
     asked = {entry.function: entry.kind for entry in entries if entry.function in {"load", "execute"}}
-    schemes = "initbench.schemes" in entries[0].path.read_text(encoding="utf-8")
-    kind = asked.get(entries[0].function, "scheme" if schemes else "model")
+    text = entries[0].path.read_text(encoding="utf-8")
+    built = "scheme" if "initbench.schemes" in text else "metric" if "initbench.metrics" in text else "model"
+    kind = asked.get(entries[0].function, built)
     return [entry for entry in entries if entry.kind == kind] or entries[:1]
 
 
@@ -113,8 +115,12 @@ def setting(entry: catalog.Entry) -> str:
 
 
 def example(entry: catalog.Entry) -> str:
-    """Two lines of Python that use an entry, to be pasted."""
+    """Lines of Python that use an entry, to be pasted."""
     name = setting(entry)
+    if entry.kind == "metric":
+        look = ", ".join(f"{key}={value!r}" for key, value in _look(entry).items())
+        imports = "from initbench import compare\nfrom initbench.question.config import View"
+        return f'{imports}\nprint(compare(["xavier", "kaiming"], view=View({look})).summary.headline)'
     if entry.kind != "scheme":
         return f'from initbench import compare\nprint(compare(["xavier", "kaiming"], {entry.kind}="{name}").summary.headline)'
     told = page(entry)
@@ -123,9 +129,17 @@ def example(entry: catalog.Entry) -> str:
     return f'from initbench import build_model, init_network\nprint(init_network(build_model("{told.model}"), "{name}", seed=0))'
 
 
+def _look(metric: catalog.Entry) -> dict[str, object]:
+    """What to look at so that verdicts are about a metric; nothing for one that ranks nothing, which every summary shows."""
+    needed = {parameter.name: 0.5 for parameter in metric.parameters if parameter.required}
+    return {"metric": metric.name, **needed} if find_metric(metric.name, needed.get("target")).better else {}
+
+
 def command(entry: catalog.Entry) -> str:
     """A command that uses an entry."""
     name = setting(entry)
+    if entry.kind == "metric":
+        return "initbench compare xavier kaiming" + "".join(f" --{key} {value}" for key, value in _look(entry).items())
     if entry.kind != "scheme":
         return f"initbench compare xavier kaiming --{entry.kind} {name}"
     model = page(entry).model

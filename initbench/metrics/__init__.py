@@ -34,7 +34,7 @@ class Metric:
     unit: str = ""
     scale: float = 1
     absent: str = "diverged"
-    bounds: tuple[float, float] = (-math.inf, math.inf)
+    bounds: tuple[float, float] = (0, math.inf)
     place: int = 1000
     name: str = ""
 
@@ -58,9 +58,8 @@ class Metric:
             return self.worst
         low, high = self.bounds
         if not low <= value <= high:
-            raise ConfigError(
-                f"The metric {self.name} is {value} for {result.job.scheme}, seed {result.job.seed}; it must be from {low} to {high}."
-            )
+            run = f"{result.job.scheme}, seed {result.job.seed}"
+            raise ConfigError(f"The metric {self.name} is {value} for {run}; it must be from {low} to {high}.")
         return value
 
     def named(self, name: str, split: Split) -> "Metric":

@@ -1,9 +1,7 @@
 """The metric `activation_ratio`."""
 
-import math
-
 from initbench.metrics import Metric
-from initbench.results.propagation import signal_at_start
+from initbench.results.propagation import has_signal, signal_at_start
 from initbench.results.record import RunResult
 
 FAMILY = "signal"
@@ -11,15 +9,7 @@ FAMILY = "signal"
 
 def build() -> Metric:
     """Variance of the activations through the untrained network, last over first hidden layer; best near 1."""
-    return Metric(
-        label="activation variance, last over first hidden layer",
-        value=_ratio,
-        measured=lambda result: signal_at_start(result) is not None,
-        better=None,
-        absent="gone",
-        bounds=(0, math.inf),
-        place=80,
-    )
+    return Metric("activation variance, last over first hidden layer", _ratio, has_signal, place=80, better=None, absent="gone")
 
 
 def _ratio(result: RunResult) -> float | None:

@@ -1,8 +1,9 @@
 """The metric `best_test_accuracy`."""
 
+from functools import partial
+
 from initbench.metrics import Metric
-from initbench.results.outcome import evaluated, was_evaluated
-from initbench.results.record import RunResult
+from initbench.results.outcome import best, was_evaluated
 
 FAMILY = "accuracy"
 
@@ -10,18 +11,14 @@ FAMILY = "accuracy"
 def build() -> Metric:
     """The highest accuracy on the evaluated images at any evaluation."""
     return Metric(
-        label="best {split} accuracy",
-        value=_highest,
-        measured=was_evaluated,
+        "best {split} accuracy",
+        partial(best, "test_accuracy", max),
+        was_evaluated,
+        place=20,
         better="higher",
         amount="points of {label}",
         style="percent",
         unit="%",
         scale=100,
         bounds=(0, 1),
-        place=20,
     )
-
-
-def _highest(result: RunResult) -> float | None:
-    return max((value for _, value in evaluated("test_accuracy", result)), default=None)

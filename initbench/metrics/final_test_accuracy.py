@@ -11,14 +11,14 @@ FAMILY = "accuracy"
 def build() -> Metric:
     """Accuracy on the evaluated images after the last step."""
     return Metric(
-        label="{split} accuracy",
-        value=partial(final, "test_accuracy"),
-        measured=was_evaluated,
+        "{split} accuracy",
+        partial(final, "test_accuracy"),
+        was_evaluated,
+        place=10,
         better="higher",
         amount="points of {label}",
         style="percent",
         unit="%",
         scale=100,
         bounds=(0, 1),
-        place=10,
     )

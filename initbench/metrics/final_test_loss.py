@@ -1,6 +1,5 @@
 """The metric `final_test_loss`."""
 
-import math
 from functools import partial
 
 from initbench.metrics import Metric
@@ -11,12 +10,4 @@ FAMILY = "loss"
 
 def build() -> Metric:
     """Loss on the evaluated images after the last step."""
-    return Metric(
-        label="{split} loss",
-        value=partial(final, "test_loss"),
-        measured=was_evaluated,
-        better="lower",
-        amount="in {label}",
-        bounds=(0, math.inf),
-        place=30,
-    )
+    return Metric("{split} loss", partial(final, "test_loss"), was_evaluated, place=30, better="lower", amount="in {label}")

@@ -1,9 +1,7 @@
 """The metric `gradient_ratio`."""
 
-import math
-
 from initbench.metrics import Metric
-from initbench.results.propagation import signal_at_start
+from initbench.results.propagation import has_signal, signal_at_start
 from initbench.results.record import RunResult
 
 FAMILY = "signal"
@@ -11,15 +9,7 @@ FAMILY = "signal"
 
 def build() -> Metric:
     """Variance of the gradient through the untrained network, first over last hidden layer; best near 1."""
-    return Metric(
-        label="gradient variance, first over last hidden layer",
-        value=_ratio,
-        measured=lambda result: signal_at_start(result) is not None,
-        better=None,
-        absent="gone",
-        bounds=(0, math.inf),
-        place=90,
-    )
+    return Metric("gradient variance, first over last hidden layer", _ratio, has_signal, place=90, better=None, absent="gone")
 
 
 def _ratio(result: RunResult) -> float | None:

@@ -1,6 +1,5 @@
 """The metric `loss_curve_area`."""
 
-import math
 from itertools import pairwise
 
 from initbench.metrics import Metric
@@ -11,20 +10,11 @@ FAMILY = "loss"
 
 
 def build() -> Metric:
-    """The mean training loss on the way: the area under the loss curve divided by its width."""
-    return Metric(
-        label="mean training loss",
-        value=_area,
-        measured=was_trained,
-        better="lower",
-        amount="in {label}",
-        bounds=(0, math.inf),
-        place=50,
-    )
+    """The mean training loss on the way: the area under the loss curve (trapezoids) divided by its width."""
+    return Metric("mean training loss", _area, was_trained, place=50, better="lower", amount="in {label}")
 
 
 def _area(result: RunResult) -> float | None:
-    """By trapezoids."""
     losses = result.train_losses
     if result.status is not RunStatus.COMPLETED or not losses:
         return None

@@ -1,6 +1,5 @@
 """The metric `steps_to_target`."""
 
-import math
 from functools import partial
 
 from initbench.metrics import Metric
@@ -13,16 +12,15 @@ FAMILY = "speed"
 def build(*, target: float) -> Metric:
     """Steps until an evaluation reaches the target accuracy (a fraction)."""
     return Metric(
-        label=f"steps to {100 * target:g} % {{split}} accuracy",
-        value=partial(_steps_to, target),
-        measured=was_evaluated,
+        f"steps to {100 * target:g} % {{split}} accuracy",
+        partial(_steps_to, target),
+        was_evaluated,
+        place=70,
         better="lower",
         amount="{label}",
         style="count",
         unit="steps",
         absent="never got there",
-        bounds=(0, math.inf),
-        place=70,
     )
 
 

@@ -1,5 +1,6 @@
 """How a run ended, and what its evaluations say: read from the record, nothing is averaged."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Literal
 
@@ -60,6 +61,12 @@ def evaluated(measure: Measure, result: RunResult) -> list[tuple[int, float]]:
         return []
     values = [(evaluation.step, getattr(evaluation, measure)) for evaluation in result.evaluations]
     return [(step, value) for step, value in values if value is not None]
+
+
+def best(measure: Measure, choose: Callable[[list[float]], float], result: RunResult) -> float | None:
+    """The value of the best evaluation, chosen by `max` or `min`."""
+    values = [value for _, value in evaluated(measure, result)]
+    return choose(values) if values else None
 
 
 def final(measure: Measure, result: RunResult) -> float | None:

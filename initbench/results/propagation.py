@@ -79,6 +79,11 @@ def signal_at_start(result: RunResult) -> Propagation | None:
     return signal_through(sorted(layers, key=lambda stats: stats.position))
 
 
+def has_signal(result: RunResult) -> bool:
+    """Whether the signal at step 0 was measured."""
+    return signal_at_start(result) is not None
+
+
 def signal_through(layers: Sequence[LayerStats]) -> Propagation | None:
     """How the signal passes `layers`, in execution order, the last of which is the head."""
     hidden = layers[:-1]

@@ -14,7 +14,7 @@ from initbench.results.record import RunResult, RunStatus
 from initbench.statistics.estimates import estimate, estimate_text, seeds_text, share
 from initbench.statistics.findings import SchemeSummary, Summary
 from initbench.statistics.inference import ALPHA, LEVEL, seeds_needed
-from initbench.statistics.known_metrics import all_metrics, find_ranking_metric, ranking_metrics
+from initbench.statistics.known_metrics import all_metrics, find_metric
 from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family
 
 Runs = dict[str, list[RunResult]]
@@ -46,8 +46,9 @@ def summarize(
     """
     runs = group(results, order)
     trained = any(outcome(run) is not Outcome.PROBED for of_scheme in runs.values() for run in of_scheme)
-    primary = find_ranking_metric(metric or ("final_test_accuracy" if trained else "signal_decades"), target, split)
-    ranking = {each.name: each for each in (*ranking_metrics(target, split), primary)}
+    primary = find_metric(metric or ("final_test_accuracy" if trained else "signal_decades"), target, split)
+    shown = tuple({each.name: each for each in (*all_metrics(target, split), primary)}.values())
+    ranking = {each.name: each for each in shown if each.better}
     against = _reference(reference, runs)
     sides = {name: {scheme: _side(scheme, own, each) for scheme, own in runs.items()} for name, each in ranking.items()}
     comparisons = [
@@ -60,8 +61,7 @@ def summarize(
         )
     ]
     pairs = compare_family(primary, list(combinations(sides[primary.name].values(), 2)), margin=margin)
-    shown = {each.name: each for each in (*all_metrics(target, split), primary)}.values()
-    schemes = tuple(_summarize_scheme(scheme, own, tuple(shown)) for scheme, own in runs.items())
+    schemes = tuple(_summarize_scheme(scheme, own, shown) for scheme, own in runs.items())
     leader = _leader(primary, schemes)
     summary = Summary(
         headline="",

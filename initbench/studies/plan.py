@@ -9,7 +9,7 @@ from initbench.question.config import Execution, ExperimentConfig, Job, View, pa
 from initbench.question.plan import config_hash, job_id, names_user_file, resolve_config, result_name
 from initbench.results import store
 from initbench.results.record import RunResult
-from initbench.statistics.known_metrics import find_ranking_metric
+from initbench.statistics.known_metrics import all_metrics, find_metric
 from initbench.studies.kinds import study_of
 from initbench.studies.study import Study
 
@@ -141,8 +141,9 @@ def checked_view(config: ExperimentConfig, view: View) -> View:
 
     Raises: ConfigError for a reference that is not among the schemes, an unknown metric, or steps to a target without one.
     """
-    if view.metric is not None:
-        find_ranking_metric(view.metric, view.target)
+    if view.metric is not None and find_metric(view.metric, view.target).better is None:
+        ranking = ", ".join(metric.name for metric in all_metrics(view.target) if metric.better)
+        raise ConfigError(f"The metric {view.metric} has no better or worse, so no verdict can be about it. Use one of: {ranking}.")
     if view.reference is None:
         return view
     scheme = catalog.resolve("scheme", parse_ref(view.reference))
