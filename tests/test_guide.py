@@ -48,7 +48,8 @@ def test_an_unknown_name_is_told_with_the_nearest_of_any_kind():
         ("scheme", "kaiming", '"kaiming"'),
         ("model", "mlp", 'model="mlp"'),
         ("dataset", "npz", 'dataset="npz:file=NAME"'),
-        ("metric", "steps_to_target", "target=0.5"),
+        ("metric", "steps_to_target", "View(metric='steps_to_target', target=0.5)"),
+        ("metric", "activation_ratio", "View()"),
     ],
 )
 def test_an_example_uses_the_entry(kind, name, words):
