@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from scipy.stats import bootstrap, mstats
 
 from initbench.statistics.inference import ALPHA, median_interval
-from initbench.statistics.metrics import find_metric
+from initbench.statistics.known_metrics import find_metric
 from initbench.statistics.verdicts import Side, Verdict, compare_family
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]

@@ -17,16 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from initbench.errors import InitbenchError
-from initbench.question import catalog, plan
+from initbench.question import catalog
 from initbench.question.config import ExperimentConfig, Job
-from initbench.question.request import race_question
+from initbench.question.plan import job_id
 from initbench.results import store
 from initbench.results.record import RunResult
 from initbench.statistics.inference import ALPHA, signed_ranks
-from initbench.studies import race as racing
-from initbench.studies import recommend as recommending
-from initbench.studies import tune as tuning
-from initbench.studies.race import ROUNDS, Arm
+from initbench.studies.race import ROUNDS, Arm, Trial, race, score, unique
+from initbench.studies.recommend import Entrants, enter, job_of, probes, race_question
+from initbench.studies.tune import held_out_loss, make_grid, tune_of
 
 SCHEMES = ("kaiming", "xavier", "lecun", "orthogonal", "torch_default", "normal", "lsuv", "looks_linear", "identity", "sparse")
 WANTED = 95.0
@@ -39,7 +38,7 @@ class Table:
     """Final held-out losses by (share of the full training, arm, seed); an arm that is asked for and missing is run on all seeds."""
 
     config: ExperimentConfig
-    field: recommending.Field
+    entrants: Entrants
     folder: Path
     workers: int | None
     arms: list[Arm] = field(default_factory=list)
@@ -49,15 +48,14 @@ class Table:
         """Runs arms at every length with every seed."""
         new = [arm for arm in arms if arm not in self.arms]
         wanted = {
-            (share, arm, seed): recommending.job_of(self.config, self.field, (arm, number, seed))
+            (share, arm, seed): job_of(self.config, self.entrants, Trial(arm, number, seed))
             for share, number in LENGTHS.items()
             for arm in new
             for seed in self.config.seeds
         }
         done = run(self.config, list(wanted.values()), self.folder, self.workers)
         for key, job in wanted.items():
-            value = tuning.HELD_OUT_LOSS.value(done[plan.job_id(job)])
-            self.losses[key] = math.inf if value is None else value
+            self.losses[key] = held_out_loss(done[job_id(job)])
         self.arms += new
 
     def loss(self, arm: Arm, number: int, seed: int) -> float:
@@ -72,12 +70,12 @@ class Table:
 
     def beyond(self, arm: Arm, tried: Sequence[float]) -> float | None:
         """The next learning rate when the best one is at the edge."""
-        return tuning.make_grid(self.config, tuning.tune_of(self.config)).beyond(tried, arm.value)
+        return make_grid(self.config, tune_of(self.config)).beyond(tried, arm.value)
 
     def winner(self) -> Arm:
         """The best arm; its learning rates are widened while the best is at their edge."""
         while True:
-            best = min(self.arms, key=lambda arm: racing.score(self.full(arm)))
+            best = min(self.arms, key=lambda arm: score(self.full(arm)))
             further = self.beyond(best, sorted(arm.value for arm in self.arms if arm.scheme == best.scheme))
             if further is None:
                 return best
@@ -103,7 +101,7 @@ class Found:
 
 def run(config: ExperimentConfig, jobs: list[Job], folder: Path, workers: int | None) -> dict[str, RunResult]:
     """The results of the jobs; what is there already is not run again."""
-    named = {plan.job_id(job): job for job in jobs}
+    named = {job_id(job): job for job in jobs}
     done = {result.job_id: result for result in store.read_results(folder, named)}
     missing = [(name, job) for name, job in named.items() if name not in done]
     if missing:
@@ -117,7 +115,7 @@ def run(config: ExperimentConfig, jobs: list[Job], folder: Path, workers: int | 
 def make_table(name: str, given: argparse.Namespace) -> Table:
     """The full grid of a config."""
     config = race_question(name, given.schemes, seeds=given.seeds, settings=given.set)
-    entered = recommending.enter(config, run(config, list(recommending.probes(config)), given.folder, given.workers))
+    entered = enter(config, run(config, list(probes(config)), given.folder, given.workers))
     assert entered is not None
     table = Table(config, entered, given.folder, given.workers)
     table.add(entered.arms)
@@ -129,17 +127,17 @@ def repeat(table: Table, trials: int, source: random.Random) -> Found:
     first, winner = tuple(table.arms), table.winner()
     equal: dict[Arm, bool] = {}
     hits, good, regrets, costs = 0, 0, [], 0.0
-    best = racing.score(table.full(winner))
+    best = score(table.full(winner))
     for _ in range(trials):
         seeds = source.sample(table.config.seeds, min(8, len(table.config.seeds)))
-        found = racing.race(table.field.arms, seeds, table.loss, table.beyond)
-        chosen = found.order[0]
+        standing = race(table.entrants.arms, seeds, table.loss, table.beyond)
+        chosen = standing.order[0]
         if chosen not in equal:
             equal[chosen] = table.tied(chosen, winner)
         hits += chosen == winner
         good += equal[chosen]
-        regrets.append(math.exp(racing.score(table.full(chosen)) - best) - 1)
-        costs += sum(share for share, _, _ in racing.unique(found.runs)) / (len(first) * len(seeds))
+        regrets.append(math.exp(score(table.full(chosen)) - best) - 1)
+        costs += sum(share for share, _, _ in unique(standing.trials)) / (len(first) * len(seeds))
     tied = sum(table.tied(arm, winner) for arm in table.arms) - 1
     return Found(winner, tied, 100 * hits / trials, 100 * good / trials, tuple(sorted(regrets)), 100 * (1 - costs / trials))
 
@@ -165,7 +163,7 @@ def main() -> int:
         high = found.regrets[min(len(found.regrets) - 1, int(0.95 * len(found.regrets)))]
         cells = (
             " ".join([name, *given.set]),
-            str(len(table.field.arms)),
+            str(len(table.entrants.arms)),
             f"{found.winner.scheme}, {found.winner.value:g} ({found.tied} tied)",
             f"{found.hits:.1f} %",
             f"{found.good:.1f} %",

@@ -19,9 +19,11 @@ from initbench.question.config import Execution, InitRules, Ref, View, as_ref
 from initbench.question.request import QuestionFields, ViewFields, configure, view_of
 from initbench.results import store
 from initbench.results.record import InitReport
+from initbench.studies.answer import Results, derive
+from initbench.studies.answer import load_results as load_results
+from initbench.studies.execution import Watch, carry_out
+from initbench.studies.plan import checked_view, make_plan, open_folder, plan_of
 from initbench.studies.recommend import race_question
-from initbench.studies.study import Results, Watch, carry_out, checked_view, derive, make_plan, open_folder, plan_of
-from initbench.studies.study import load_results as load_results
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from initbench.question import plan
 from initbench.question.config import ExperimentConfig, Job, TrainConfig, View, parse_ref
 from initbench.results.record import Evaluation, RunResult, RunStatus
-from initbench.studies import kinds as studies
+from initbench.studies.kinds import study_of
 
 
 def question(*schemes: str, seeds: int = 8, **more) -> ExperimentConfig:
@@ -35,7 +35,7 @@ def carried_out(command: str, config: ExperimentConfig, loss_of: Callable[[Job],
     """All results of a question, and how many times its plan grew."""
     done: dict[str, RunResult] = {}
     rounds = 0
-    while missing := [job for job in studies.jobs(command, config, done) if plan.job_id(job) not in done]:
+    while missing := [job for job in study_of(command, config).jobs(config, done) if plan.job_id(job) not in done]:
         done |= {plan.job_id(job): made_up(job, loss_of(job)) for job in missing}
         rounds += 1
         assert rounds < 20
@@ -44,4 +44,4 @@ def carried_out(command: str, config: ExperimentConfig, loss_of: Callable[[Job],
 
 def summary_of(command: str, config: ExperimentConfig, loss_of: Callable[[Job], float | None], view: View | None = None):
     done, _ = carried_out(command, config, loss_of)
-    return studies.summarize_study(command, config, done, view or View())
+    return study_of(command, config).summarize(config, done, view or View())

@@ -15,7 +15,8 @@ from initbench.errors import ConfigError, DataError, StorageError
 from initbench.question.config import Execution, as_ref
 from initbench.results import store
 from initbench.results.record import RunStatus
-from initbench.studies import study as route
+from initbench.studies.answer import Results
+from initbench.studies.plan import make_plan, plan_of
 
 TINY = {
     "model": "mlp:depth=1,width=8",
@@ -112,12 +113,12 @@ def test_an_interrupted_comparison_goes_on_where_it_was(finished, no_pictures, t
 
 
 def test_a_failed_run_is_tried_again_and_other_results_stay(finished, tmp_path):
-    steps = route.plan_of(finished.folder, Execution(engine="serial", device="cpu"))
+    steps = plan_of(finished.folder, Execution(engine="serial", device="cpu"))
     folder = tmp_path / "copy"
     store.write_manifest(folder, store.read_manifest(finished.folder))
     for number, run in enumerate(finished.results):
         store.write_result(folder, run.model_copy(update={"status": RunStatus.FAILED}) if number == 2 else run)
-    copied = route.make_plan("compare", steps.config, Execution(output=str(folder)))
+    copied = make_plan("compare", steps.config, Execution(output=str(folder)))
     assert [name for name, _ in copied.missing] == [finished.results[2].job_id]
 
 
@@ -199,7 +200,7 @@ def test_results_are_loaded_from_latest(no_pictures, tmp_path):
 
 def test_runs_made_under_other_conditions_are_doubted(finished):
     changed = finished.results[0].model_copy(update={"provenance": {**finished.results[0].provenance, "data": "another"}})
-    mixed = route.Results(finished.folder, finished.config, (changed, *finished.results[1:]), finished.summary)
+    mixed = Results(finished.folder, finished.config, (changed, *finished.results[1:]), finished.summary)
     assert len(mixed.doubts) == 1
     assert "data: another (1 runs)" in mixed.doubts[0]
 
@@ -211,7 +212,7 @@ def smoke_results(finished, accuracies):
         run = finished.results[0]
         evaluations = tuple(item.model_copy(update={"test_accuracy": accuracy}) for item in run.evaluations)
         runs.append(run.model_copy(update={"job": run.job.model_copy(update={"scheme": as_ref(scheme)}), "evaluations": evaluations}))
-    return route.Results(finished.folder, config, tuple(runs), finished.summary)
+    return Results(finished.folder, config, tuple(runs), finished.summary)
 
 
 @pytest.mark.parametrize(

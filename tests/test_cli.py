@@ -157,7 +157,7 @@ def test_quiet_says_nothing_but_the_answer(call):
     assert "kaiming" in result.stdout
 
 
-@pytest.mark.parametrize("kind", ["schemes", "models", "datasets", "engines", "configs"])
+@pytest.mark.parametrize("kind", ["schemes", "models", "datasets", "engines", "metrics", "configs"])
 def test_a_list_has_a_line_for_each_name(call, kind):
     text, document = call("list", kind), call("list", kind, "--json")
     names = [line["name"] for line in json.loads(document.stdout)[kind]]
@@ -165,7 +165,7 @@ def test_a_list_has_a_line_for_each_name(call, kind):
     assert all(name in text.stdout for name in names)
 
 
-@pytest.mark.parametrize("name", ["kaiming", "he", "mlp", "mnist5k", "serial", "smoke"])
+@pytest.mark.parametrize("name", ["kaiming", "he", "mlp", "mnist5k", "serial", "steps_to_target", "smoke"])
 def test_everything_that_has_a_name_can_be_shown(call, name):
     result = call("show", name)
     assert result.exit_code == 0

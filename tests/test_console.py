@@ -10,7 +10,7 @@ from initbench.cli.doctor import HealthCheck
 from initbench.question import catalog
 from initbench.question.config import ExperimentConfig, parse_ref
 from initbench.results.record import Evaluation, RunResult, RunStatus
-from initbench.studies.study import make_plan
+from initbench.studies.plan import make_plan
 from initbench.workers.progress import Progress
 
 

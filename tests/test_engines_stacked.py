@@ -15,7 +15,7 @@ from initbench.results.record import RunStatus
 from initbench.stacking import jobs as stacked_jobs
 from initbench.stacking.train import train_stacked
 from initbench.statistics.findings import Summary
-from initbench.studies.study import Results
+from initbench.studies.answer import Results
 
 
 def collect(engine, jobs, **options):

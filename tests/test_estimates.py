@@ -3,7 +3,7 @@ import math
 import pytest
 
 from initbench.statistics.estimates import estimate, estimate_text, number_text, share, share_text
-from initbench.statistics.metrics import find_metric
+from initbench.statistics.known_metrics import find_metric
 
 ACCURACY, LOSS = find_metric("final_test_accuracy"), find_metric("final_test_loss")
 EIGHT = [0.961, 0.962, 0.963, 0.9645, 0.9655, 0.966, 0.967, 0.968]

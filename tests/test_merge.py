@@ -8,10 +8,12 @@ from initbench.question import config_file, plan
 from initbench.question.config import Execution, TrainConfig
 from initbench.results import store
 from initbench.results.record import RunStatus
+from initbench.statistics.known_metrics import all_metrics
 from initbench.statistics.summary import summarize
 from initbench.studies import published
-from initbench.studies import study as route
+from initbench.studies.answer import load_results
 from initbench.studies.merge import merge
+from initbench.studies.plan import make_plan, plan_of
 
 PLAIN = {"tune": None, "train": TrainConfig(steps=4)}
 
@@ -22,15 +24,15 @@ def write(tmp_path):
 
     def written(name, config, command="compare", status=RunStatus.COMPLETED, **losses):
         folder = tmp_path / name
-        steps = route.make_plan(command, config, Execution(output=str(folder)))
-        store.write_text(folder / store.CONFIG, config_file.dump_config(steps.config))
+        planned = make_plan(command, config, Execution(output=str(folder)))
+        store.write_text(folder / store.CONFIG, config_file.dump_config(planned.config))
         store.write_manifest(
             folder,
             store.Manifest(
-                initbench="0", command=command, config_hash=plan.config_hash(steps.config), jobs=route._listed(steps), started=name
+                initbench="0", command=command, config_hash=plan.config_hash(planned.config), jobs=store.planned(planned.jobs), started=name
             ),
         )
-        for _, job in steps.jobs:
+        for _, job in planned.jobs:
             store.write_result(folder, made_up(job, losses.get(str(job.scheme), 0.5), status))
         return folder
 
@@ -42,17 +44,16 @@ def test_seeds_of_two_machines_become_one_comparison(write, tmp_path):
     config = question("he", "xavier", seeds=4, **PLAIN).model_copy(update={"seeds": (4, 5, 6, 7)})
     two = write("two", config, kaiming=0.2)
     merged = merge([one, two], tmp_path / "both")
-    results = route.load_results(merged)
+    results = load_results(merged)
     assert len(results.results) == 16
     assert results.config.seeds == tuple(range(8))
     assert results.summary.headline.startswith("kaiming beats xavier by 30.0 points of test accuracy")
-    steps = route.plan_of(merged)
-    assert steps.missing == ()
+    assert plan_of(merged).missing == ()
 
 
 def test_schemes_of_two_machines_become_one_comparison(write, tmp_path):
     merged = merge([write("one", question("he", seeds=2, **PLAIN)), write("two", question("xavier", seeds=2, **PLAIN))], tmp_path / "both")
-    assert [str(scheme) for scheme in route.load_results(merged).config.schemes] == ["kaiming", "xavier"]
+    assert [str(scheme) for scheme in load_results(merged).config.schemes] == ["kaiming", "xavier"]
 
 
 def test_what_one_machine_failed_at_is_taken_from_the_other(write, tmp_path):
@@ -60,7 +61,7 @@ def test_what_one_machine_failed_at_is_taken_from_the_other(write, tmp_path):
     broken, whole = write("broken", config, status=RunStatus.FAILED), write("whole", config)
     for order in ([broken, whole], [whole, broken]):
         merged = merge(order, tmp_path / f"both-{order[0].name}")
-        assert {run.status for run in route.load_results(merged).results} == {RunStatus.COMPLETED}
+        assert {run.status for run in load_results(merged).results} == {RunStatus.COMPLETED}
 
 
 def test_different_questions_are_refused_with_every_key_that_differs(write, tmp_path):
@@ -104,15 +105,9 @@ def test_a_shipped_reference_is_about_a_shipped_config_and_its_schemes(name):
     found = published.read(published.shipped()[name])
     config = plan.resolve_config(config_file.load_config(found.config))
     assert {figure.scheme for figure in found.figures} <= {str(scheme) for scheme in config.schemes}
-    known = {published.SHARE, "activation_ratio", "gradient_ratio", *(metric.name for metric in published_metrics())}
+    known = {published.SHARE, *(metric.name for metric in all_metrics())}
     assert {figure.metric for figure in found.figures} <= known
     assert all(figure.low < figure.high for figure in found.figures)
-
-
-def published_metrics():
-    from initbench.statistics.metrics import metrics
-
-    return metrics()
 
 
 def reference(low, high, metric="trained_share"):
@@ -142,13 +137,13 @@ def test_figures_agree_when_the_measured_interval_meets_the_published_range(low,
 def test_a_folder_is_compared_with_the_references_that_are_about_its_question(write):
     config = config_file.load_config("he2015_depth30")
     folder = write("he", config.model_copy(update={"seeds": (0, 1)}), kaiming=0.2, xavier=0.95)
-    lines = published.against(route.load_results(folder), "reference")
+    lines = published.against(load_results(folder), "reference")
     assert [(line.figure.scheme, line.agreement) for line in lines] == [("kaiming", "agrees"), ("xavier", "agrees")]
-    assert published.against(route.load_results(folder), "he2015_depth30_small") == lines
+    assert published.against(load_results(folder), "he2015_depth30_small") == lines
     with pytest.raises(ConfigError, match=r"train.steps is not given, there 0.*Use: initbench compare -c glorot2010_gradients"):
-        published.against(route.load_results(folder), "glorot2010_gradients")
+        published.against(load_results(folder), "glorot2010_gradients")
     with pytest.raises(ConfigError, match=r"Unknown reference 'he2015_depht30'\. Did you mean"):
-        published.against(route.load_results(folder), "he2015_depht30")
+        published.against(load_results(folder), "he2015_depht30")
     other = write("other", question("he", "xavier", seeds=2, **PLAIN))
     with pytest.raises(ConfigError, match="There are some for: initbench compare -c"):
-        published.against(route.load_results(other), "reference")
+        published.against(load_results(other), "reference")

@@ -4,7 +4,7 @@ import pytest
 
 from initbench.errors import ConfigError
 from initbench.question import plan
-from initbench.question.config import ExperimentConfig, TrainConfig, parse_ref
+from initbench.question.config import ExperimentConfig, InitRules, Job, ProbeConfig, Ref, TrainConfig, TuneConfig, parse_ref
 
 
 def config(*schemes, **more):
@@ -51,7 +51,74 @@ def test_a_job_does_not_depend_on_what_it_is_compared_with():
 
 
 def test_an_identity_is_the_same_on_every_machine_and_day():
-    assert ids(config("xavier", seeds=(0,))) == ["be84979906e3bf3d"]
+    assert ids(config("xavier", seeds=(0,))) == ["d025f9352975cf7c"]
+
+
+class LaterTrain(TrainConfig):
+    label_smoothing: float = 0.0
+
+
+class LaterJob(Job):
+    train: LaterTrain
+    task: str = "classification"
+
+
+class LaterConfig(ExperimentConfig):
+    train: LaterTrain = LaterTrain()
+    task: str = "classification"
+
+
+def test_a_field_that_is_added_with_a_default_changes_no_identity():
+    train = {"steps": 7, "holdout": 0.2}
+    (job, *_) = plan.make_jobs(config("xavier", train=TrainConfig(**train)))
+    later = LaterJob.model_validate({**job.model_dump(), "train": train})
+    assert plan.job_id(later) == plan.job_id(job)
+    assert plan.job_id(later.model_copy(update={"task": "regression"})) != plan.job_id(job)
+    assert plan.job_id(later.model_copy(update={"train": LaterTrain(**train, label_smoothing=0.1)})) != plan.job_id(job)
+    grown = LaterConfig(schemes=(parse_ref("xavier"),), seeds=(0, 1), train=LaterTrain(**train))
+    assert plan.config_hash(grown) == plan.config_hash(config("xavier", train=TrainConfig(**train)))
+
+
+def test_a_default_that_identities_rest_on_is_never_changed():
+    """A field at its default is left out of an identity, so another default would give other runs the name of old ones."""
+    defaults = {
+        kind.__name__: {name: field.default for name, field in kind.model_fields.items() if not field.is_required()}
+        for kind in (Job, InitRules, TrainConfig, ProbeConfig, TuneConfig, ExperimentConfig)
+    }
+    defaults["InitRules"]["layers"] = InitRules().layers
+    assert defaults == {
+        "Job": {},
+        "InitRules": {"bias": "scheme", "exclude": ("embedding",), "layers": {}, "in_out": (), "strict": False},
+        "TrainConfig": {
+            "epochs": None,
+            "steps": None,
+            "batch_size": 128,
+            "optimizer": "sgd",
+            "lr": 0.05,
+            "momentum": 0.9,
+            "nesterov": False,
+            "betas": (0.9, 0.999),
+            "weight_decay": 0.0,
+            "schedule": "constant",
+            "warmup_steps": 0,
+            "clip_norm": None,
+            "precision": "float32",
+            "augment": False,
+            "evaluate_every_steps": None,
+            "holdout": 0.0,
+        },
+        "ProbeConfig": {"every_steps": None, "batch_size": None},
+        "TuneConfig": {"values": (), "seeds": 3, "holdout": 0.2},
+        "ExperimentConfig": {
+            "model": Ref(name="mlp"),
+            "dataset": Ref(name="mnist5k"),
+            "init": InitRules(),
+            "train": TrainConfig(),
+            "probe": ProbeConfig(),
+            "tune": None,
+        },
+    }
+    assert TrainConfig().epochs == 5
 
 
 def test_another_text_of_what_a_users_file_imports_is_another_job(tmp_path):

@@ -9,13 +9,12 @@ from scipy import stats
 
 from initbench.errors import ConfigError
 from initbench.question import plan
-from initbench.question.config import TrainConfig
+from initbench.question.config import TrainConfig, View
 from initbench.report import tables
 from initbench.results.record import RunStatus
-from initbench.studies import kinds as studies
-from initbench.studies import race as racing
-from initbench.studies import recommend as recommending
-from initbench.studies.race import Arm, Race, race
+from initbench.statistics.findings import Fate
+from initbench.studies import recommend
+from initbench.studies.race import ROUNDS, Arm, Race, critical_t, is_beaten, race, unique
 from initbench.studies.recommend import race_question
 
 
@@ -27,7 +26,7 @@ def table(level, noise=0.02):
     """Losses around each arm's level, the same each time they are asked for."""
 
     def loss(arm, number, seed):
-        share = racing.ROUNDS[number].share
+        share = ROUNDS[number].share
         found = level(arm, number)
         return found * math.exp(random.Random(f"{arm} {share} {seed}").gauss(0, noise))
 
@@ -42,20 +41,20 @@ def test_the_best_arm_wins_and_the_others_are_beaten_on_the_way():
     found = race(arms(), range(8), table(by_number))
     assert found.complete
     assert found.order[0] == Arm("s0", 0.1)
-    assert found.out[Arm("s5", 0.1)][0] in {"beaten", "set aside"}
-    assert len(racing.unique(found.runs)) < len(arms()) * 8 / 2
+    assert found.exits[Arm("s5", 0.1)].fate in {Fate.BEATEN, Fate.SET_ASIDE}
+    assert len(unique(found.trials)) < len(arms()) * 8 / 2
 
 
 def test_a_race_asks_for_a_round_at_a_time_and_stops_where_losses_are_missing():
     asked = race(arms(), range(8), lambda *_: None)
     assert not asked.complete
-    assert {(number, seed) for _, number, seed in asked.runs} == {(0, 0), (0, 1)}
-    assert len(asked.runs) == len(arms()) * 2
+    assert {(number, seed) for _, number, seed in asked.trials} == {(0, 0), (0, 1)}
+    assert len(asked.trials) == len(arms()) * 2
 
 
 def test_short_rounds_never_compare_different_values():
     def level(arm, number):
-        short_sighted = 5 if arm.value == 0.1 and racing.ROUNDS[number].share < 1 else 1
+        short_sighted = 5 if arm.value == 0.1 and ROUNDS[number].share < 1 else 1
         return by_number(arm, number) * short_sighted
 
     assert race(arms(), range(8), table(level)).order[0] == Arm("s0", 0.1)
@@ -63,9 +62,9 @@ def test_short_rounds_never_compare_different_values():
 
 def test_arms_that_are_alike_are_set_aside_and_not_called_beaten():
     found = race(arms(20), range(8), table(lambda arm, _: 0.3, noise=0.05))
-    fates = {fate for fate, _, _ in found.out.values()}
-    assert "set aside" in fates
-    assert sum(fate == "beaten" for fate, _, _ in found.out.values()) < 8
+    fates = [ended.fate for ended in found.exits.values()]
+    assert Fate.SET_ASIDE in fates
+    assert fates.count(Fate.BEATEN) < 8
 
 
 def test_an_arm_that_diverges_on_one_seed_is_out():
@@ -73,14 +72,15 @@ def test_an_arm_that_diverges_on_one_seed_is_out():
         return math.inf if arm.scheme == "s0" and seed == 1 else table(by_number)(arm, number, seed)
 
     found = race(arms(), range(8), loss)
-    assert found.out[Arm("s0", 0.1)][0] == "diverged"
+    ended = found.exits[Arm("s0", 0.1)]
+    assert (ended.fate, str(ended)) == (Fate.DIVERGED, "diverged on 1 of 2 seeds in round 1")
     assert found.order[0].scheme == "s1"
 
 
 def test_when_everything_diverges_the_race_ends_without_a_winner():
     found = race(arms(), range(8), lambda *_: math.inf)
     assert found.complete
-    assert max(number for _, number, _ in found.runs) == 0
+    assert max(number for _, number, _ in found.trials) == 0
 
 
 def test_the_leader_is_followed_beyond_the_edge_of_its_values():
@@ -92,7 +92,8 @@ def test_the_leader_is_followed_beyond_the_edge_of_its_values():
 
 
 def test_critical_values_are_those_of_the_t_distribution():
-    assert list(racing.T_99) == pytest.approx([stats.t.ppf(0.99, df) for df in range(1, len(racing.T_99) + 1)], abs=6e-4)
+    assert [critical_t(df) for df in (1, 2, 3, 7)] == [stats.t.ppf(0.99, df) for df in (1, 2, 3, 7)]
+    assert [round(critical_t(df), 3) for df in (1, 2, 3, 7)] == [31.821, 6.965, 4.541, 2.998]
 
 
 def test_beaten_is_scipys_paired_t_test_on_logarithms_at_one_percent():
@@ -101,11 +102,11 @@ def test_beaten_is_scipys_paired_t_test_on_logarithms_at_one_percent():
     for _ in range(200):
         one, two = [[math.exp(noise.gauss(shift, 0.3)) for _ in range(5)] for shift in (0.5, 0.0)]
         p = stats.ttest_rel([math.log(x) for x in one], [math.log(x) for x in two], alternative="greater").pvalue
-        assert racing.is_beaten(one, two) == (p < 0.01)
+        assert is_beaten(one, two) == (p < 0.01)
         verdicts.add(p < 0.01)
     assert verdicts == {True, False}
-    assert not racing.is_beaten([1.0, 1.0], [1.0, 1.0])
-    assert not racing.is_beaten([2.0], [1.0])
+    assert not is_beaten([1.0, 1.0], [1.0, 1.0])
+    assert not is_beaten([2.0], [1.0])
 
 
 def losses(job):
@@ -117,7 +118,7 @@ def losses(job):
 
 
 def test_a_recommendation_names_the_winner_its_equals_the_cost_and_the_code():
-    config = recommending.prepared(question("kaiming", "xavier", "lecun", "normal", tune=None, train=TrainConfig(steps=40, lr=0.1)))
+    config = recommend.prepared(question("kaiming", "xavier", "lecun", "normal", tune=None, train=TrainConfig(steps=40, lr=0.1)))
     summary = summary_of("recommend", config, losses)
     found = summary.recommendation
     assert (found.scheme, found.value) in {("kaiming", 0.1), ("lecun", 0.1)}
@@ -133,32 +134,32 @@ def test_a_recommendation_names_the_winner_its_equals_the_cost_and_the_code():
 
 
 def test_the_test_split_is_never_looked_at():
-    config = recommending.prepared(question("kaiming", "xavier", tune=None))
+    config = recommend.prepared(question("kaiming", "xavier", tune=None))
     done, rounds = carried_out("recommend", config, lambda job: 0.5 if str(job.scheme) == "xavier" else 0.3)
     assert {run.job.train.holdout for run in done.values()} == {0.2}
     assert rounds >= 4
 
 
 def test_a_finished_race_asks_for_nothing_and_an_interrupted_one_for_what_is_missing():
-    config = recommending.prepared(question("kaiming", "xavier", "lecun", "normal", tune=None))
+    config = recommend.prepared(question("kaiming", "xavier", "lecun", "normal", tune=None))
     done, _ = carried_out("recommend", config, losses)
-    assert all(plan.job_id(job) in done for job in studies.jobs("recommend", config, done))
+    assert all(plan.job_id(job) in done for job in recommend.jobs(config, done))
     lost = sorted(done)[:5]
     left = {name: run for name, run in done.items() if name not in lost}
     again = carried_out("recommend", config, losses)[0]
     assert again == done
-    assert set(lost) & {plan.job_id(job) for job in studies.jobs("recommend", config, left)}
+    assert set(lost) & {plan.job_id(job) for job in recommend.jobs(config, left)}
 
 
 def test_a_scheme_that_does_not_apply_or_is_the_same_as_another_does_not_race():
-    config = recommending.prepared(question("kaiming", "xavier", "lecun", tune=None))
+    config = recommend.prepared(question("kaiming", "xavier", "lecun", tune=None))
     first = {}
-    for job in recommending.probes(config):
+    for job in recommend.probes(config):
         status = RunStatus.SKIPPED if str(job.scheme) == "xavier" else RunStatus.COMPLETED
         first[plan.job_id(job)] = made_up(job, 2.0, status)
-    field = recommending.enter(config, first)
-    assert {arm.scheme for arm in field.arms} == {"kaiming"}
-    assert {(each.scheme, each.fate) for each in field.ruled_out} == {("xavier", "does not apply"), ("lecun", "the same")}
+    entrants = recommend.enter(config, first)
+    assert {arm.scheme for arm in entrants.arms} == {"kaiming"}
+    assert {(each.scheme, each.fate) for each in entrants.ruled_out} == {("xavier", Fate.DOES_NOT_APPLY), ("lecun", Fate.THE_SAME)}
 
 
 def test_every_scheme_without_required_parameters_races_unless_some_are_named():
@@ -173,14 +174,14 @@ def test_every_scheme_without_required_parameters_races_unless_some_are_named():
 
 
 def test_a_scheme_that_needs_data_is_adopted_with_them():
-    config = recommending.prepared(question("lsuv", tune=None))
-    code = recommending._code(config, Arm("lsuv", 0.1))
+    config = recommend.prepared(question("lsuv", tune=None))
+    code = recommend._code(config, Arm("lsuv", 0.1))
     assert "batch=batch" in code
     compile(code, "code", "exec")
 
 
 def test_an_unfinished_race_recommends_nothing():
-    config = recommending.prepared(question("kaiming", "xavier", tune=None))
-    summary = studies.summarize_study("recommend", config, {}, studies.View())
+    config = recommend.prepared(question("kaiming", "xavier", tune=None))
+    summary = recommend.summarize(config, {}, View())
     assert summary.headline == "No scheme can be recommended: the race is not finished"
     assert isinstance(Race().order, list)

@@ -7,8 +7,8 @@ from simulated_runs import make_comparison, make_config, make_run
 from initbench import report
 from initbench.errors import StorageError
 from initbench.question.config import View
-from initbench.statistics.summary import Summary
-from initbench.studies import kinds
+from initbench.statistics.findings import Summary
+from initbench.studies import compare
 
 SCHEMES = ("xavier", "kaiming", "normal")
 
@@ -19,7 +19,7 @@ def runs():
 
 def write(folder, config, made):
     done = {run.job_id: run for run in made}
-    return report.write(folder, config, kinds.summarize_study("compare", config, done, View()), made, made)
+    return report.write(folder, config, compare.summarize(config, done, View()), made, made)
 
 
 @pytest.fixture

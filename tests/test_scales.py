@@ -2,12 +2,12 @@ from itertools import pairwise
 
 import pytest
 
-from initbench.report.figures import Line, Panel
+from initbench.report.figures import Curve, Panel
 from initbench.report.scales import error_scale, error_unscale, limits, power_of_ten, spread_apart, stretched, ticks_between
 
 
 def panel(*values, scale="log", layers="", weight="middle"):
-    return Panel("", "", "", (Line(0, tuple(enumerate(values)), weight),), scale=scale, layers=layers)
+    return Panel("", "", "", (Curve(0, tuple(enumerate(values)), weight),), scale=scale, layers=layers)
 
 
 def test_labels_that_are_apart_stay_where_they_are():
@@ -38,7 +38,7 @@ def test_an_exploding_scheme_does_not_flatten_the_others():
 
 
 def test_a_diverged_run_does_not_stretch_the_axis():
-    good, gone = Line(0, ((0, 2.0), (1, 0.1)), "seed"), Line(1, ((0, 2.0), (1, 1e30)), "seed", broken=True)
+    good, gone = Curve(0, ((0, 2.0), (1, 0.1)), "seed"), Curve(1, ((0, 2.0), (1, 1e30)), "seed", broken=True)
     assert limits(Panel("", "", "", (good, gone)))[1] < 3
 
 

@@ -8,7 +8,7 @@ import pytest
 from initbench.cli.stopping import StopRequest, stoppable
 from initbench.question.config import ExperimentConfig, parse_ref
 from initbench.results.record import RunResult, RunStatus
-from initbench.studies.study import make_plan
+from initbench.studies.plan import make_plan
 from initbench.workers.progress import Progress
 
 SIGN = Progress("a", 1, 9)

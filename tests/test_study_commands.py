@@ -125,7 +125,7 @@ def test_a_published_figure_that_does_not_come_out_fails_the_command(call, monke
         what="share of seeds that train", scheme="kaiming", metric="trained_share", published="all", low=0.8, high=1.0
     )
     lines = [
-        published.Line(title="t", source="s", figure=figure, here=0.1, n=8, agreement=agreement)
+        published.Replication(title="t", source="s", figure=figure, here=0.1, n=8, agreement=agreement)
         for agreement in (published.Agreement.AGREES, published.Agreement.NOT_MEASURED, published.Agreement.DIFFERS)
     ]
     monkeypatch.setattr(published, "against", lambda results, name: lines)

@@ -5,7 +5,8 @@ from simulated_runs import make_comparison, make_run
 
 from initbench.errors import ConfigError
 from initbench.results.record import Evaluation, RunStatus, Setter
-from initbench.statistics.summary import Summary, ends_text, summarize
+from initbench.statistics.findings import Summary
+from initbench.statistics.summary import ends_text, summarize
 from initbench.statistics.verdicts import Verdict
 
 ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]

@@ -9,9 +9,9 @@ from race_support import carried_out, made_up, question, summary_of
 from initbench.errors import ConfigError
 from initbench.question import plan
 from initbench.question.config import View
-from initbench.report import sensitivity
-from initbench.studies import kinds as studies
-from initbench.studies import tune as tuning
+from initbench.report import search
+from initbench.studies import tune
+from initbench.studies.kinds import study_of
 from initbench.training.batches import held_out, to_device
 
 
@@ -26,7 +26,7 @@ def bowl(best_of):
 
 
 def test_the_grid_is_half_powers_of_ten_around_the_config():
-    assert tuning.make_grid(question("he", "xavier"), tuning.tune_of(question("he"))).values == (0.01, 0.0316, 0.1, 0.316, 1.0)
+    assert tune.make_grid(question("he", "xavier"), tune.tune_of(question("he"))).values == (0.01, 0.0316, 0.1, 0.316, 1.0)
 
 
 def test_values_are_tried_on_held_out_images_and_on_other_seeds_than_the_reported_ones():
@@ -51,7 +51,7 @@ def test_each_scheme_gets_its_own_best_value_and_both_comparisons_are_said():
 def test_the_grid_is_widened_while_the_best_lies_at_its_edge():
     config = question("he", "xavier")
     done, rounds = carried_out("compare", config, bowl({"kaiming": 0.00316, "xavier": 0.1}))
-    found = tuning.look(config, config.schemes[0], done)
+    found = tune.search_of(config, config.schemes[0], done)
     assert found.best == 0.00316
     assert [point.value for point in found.points] == [0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316, 1.0]
     assert not found.at_edge
@@ -101,7 +101,7 @@ def test_given_values_are_tried_as_they_are():
 
 
 def test_a_parameter_of_the_model_can_be_tuned_from_its_default():
-    grid = tuning.make_grid(question("he"), question("he", tune="model.width").tune)
+    grid = tune.make_grid(question("he"), question("he", tune="model.width").tune)
     assert grid.values == (26, 81, 256, 810, 2560)
 
 
@@ -118,7 +118,7 @@ def test_a_parameter_of_the_model_can_be_tuned_from_its_default():
 def test_a_key_or_value_that_cannot_be_tuned_is_refused_with_what_to_do(key, words):
     config = question("he", "xavier", tune=key)
     with pytest.raises(ConfigError) as caught:
-        studies.jobs("compare", config, {})
+        study_of("compare", config).jobs(config, {})
     assert words in str(caught.value)
 
 
@@ -131,7 +131,7 @@ def test_runs_at_the_config_value_are_shared_with_those_at_the_best_value():
 def test_the_curve_shows_each_scheme_each_seed_and_what_diverged():
     config = question("he", "xavier")
     summary = summary_of("compare", config, lambda job: None if job.train.lr > 0.5 else bowl({"kaiming": 0.1, "xavier": 0.1})(job))
-    (plot,) = sensitivity.plots(summary)
+    (plot,) = search.plots(summary)
     (panel,) = plot.panels
     thick = [line for line in panel.lines if line.weight == "middle"]
     assert [line.label for line in thick] == ["kaiming (best 0.1)", "xavier (best 0.1)"]
@@ -144,11 +144,11 @@ def test_the_curve_shows_each_scheme_each_seed_and_what_diverged():
 def test_tables_say_both_figures_and_the_csv_has_every_trial():
     config = question("he", "xavier")
     done, _ = carried_out("compare", config, bowl({"kaiming": 0.1, "xavier": 0.316}))
-    summary = studies.summarize_study("compare", config, done, View(metric="final_test_loss"))
-    (table,) = sensitivity.study_tables(summary)
+    summary = tune.summarize(config, done, View(metric="final_test_loss"))
+    (table,) = search.study_tables(summary)
     assert table.columns[2] == "test loss at lr 0.1"
     assert [row[1] for row in table.rows] == ["0.1", "0.316"]
-    files = sensitivity.tables(summary, done.values())
+    files = search.tables(summary, done.values())
     assert files["tables/tuning.csv"].count("\n") == 31
 
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from initbench.statistics.metrics import find_metric
+from initbench.statistics.known_metrics import find_metric
 from initbench.statistics.verdicts import Side, Verdict, compare_family
 
 ACCURACY, LOSS = find_metric("final_test_accuracy"), find_metric("final_test_loss")

@@ -14,10 +14,10 @@ from initbench.cli.options import (
     ViewOptions,
     flat,
 )
-from initbench.cli.running import carry_out
+from initbench.cli.running import run_and_show
 from initbench.question.families import PREFIX
 from initbench.question.request import view_of
-from initbench.studies.study import make_plan
+from initbench.studies.plan import make_plan
 
 EXAMPLE = "Example: initbench compare xavier kaiming normal --seeds 4\n\nOr: initbench compare --family residual -c cifar10_resnet"
 
@@ -40,4 +40,4 @@ def compare(
     looked_at = view_of(**asdict(view))
     question = training.question("compare", named, execution.data_dir, tune=tune, strict=strict or None)
     plan = make_plan("compare", question, execution.execution, looked_at)
-    carry_out(plan, display, dry_run=execution.dry_run, profile=profile)
+    run_and_show(plan, display, dry_run=execution.dry_run, profile=profile)

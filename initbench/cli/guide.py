@@ -6,6 +6,7 @@ from typing import NamedTuple
 from initbench.errors import ConfigError, enumerated, unknown_name
 from initbench.question import catalog, config_file, user_files
 from initbench.question.config import parse_ref
+from initbench.statistics.known_metrics import find_metric
 
 FOLDERS: dict[str, catalog.Kind] = {convention.folder: kind for kind, convention in catalog.KINDS.items()}
 """The kinds of the catalogue by their plural."""
@@ -107,10 +108,14 @@ def setting(entry: catalog.Entry) -> str:
 
 
 def example(entry: catalog.Entry) -> str:
-    """Two lines of Python that use an entry, to be pasted."""
+    """Lines of Python that use an entry, to be pasted."""
     name, model = setting(entry), entry.example_model
     if entry.kind == "optimizer":
         return f'from initbench import compare\nprint(compare(["xavier", "kaiming"], settings=["train.optimizer={name}"]).summary.headline)'
+    if entry.kind == "metric":
+        look = ", ".join(f"{key}={value!r}" for key, value in _look(entry).items())
+        imports = "from initbench import compare\nfrom initbench.question.config import View"
+        return f'{imports}\nprint(compare(["xavier", "kaiming"], view=View({look})).summary.headline)'
     if entry.kind != "scheme":
         return f'from initbench import compare\nprint(compare(["xavier", "kaiming"], {entry.kind}="{name}").summary.headline)'
     if entry.needs_batch:
@@ -118,11 +123,19 @@ def example(entry: catalog.Entry) -> str:
     return f'from initbench import build_model, init_network\nprint(init_network(build_model("{model}"), "{name}", seed=0))'
 
 
+def _look(metric: catalog.Entry) -> dict[str, object]:
+    """What to look at so that verdicts are about a metric; nothing for one that ranks nothing, which every summary shows."""
+    needed = {parameter.name: 0.5 for parameter in metric.parameters if parameter.required}
+    return {"metric": metric.name, **needed} if find_metric(metric.name, needed.get("target")).better else {}
+
+
 def command(entry: catalog.Entry) -> str:
     """A command that uses an entry."""
     name = setting(entry)
     if entry.kind == "optimizer":
         return f"initbench compare xavier kaiming --set train.optimizer={name}"
+    if entry.kind == "metric":
+        return "initbench compare xavier kaiming" + "".join(f" --{key} {value}" for key, value in _look(entry).items())
     if entry.kind != "scheme":
         return f"initbench compare xavier kaiming --{entry.kind} {name}"
     return f"initbench run {name}" + (f" --model {entry.example_model}" if entry.example_model != catalog.USUAL_MODEL else "")

@@ -10,7 +10,7 @@ from rich.markup import escape
 from initbench.cli.output import count_text, people, question_text
 from initbench.question.plan import describe
 from initbench.results.record import RunResult, RunStatus
-from initbench.studies.study import Plan
+from initbench.studies.plan import Plan
 from initbench.workers.progress import Progress
 
 if TYPE_CHECKING:

@@ -20,7 +20,6 @@ from initbench.question import catalog, config_file, families
 from initbench.question.catalog import KINDS, Kind
 from initbench.question.config import Execution, ExperimentConfig
 from initbench.question.request import configure
-from initbench.statistics.metrics import metrics
 
 BRIEF = 60
 """Characters of a description that a shell shows beside a completion."""
@@ -61,10 +60,6 @@ def _kinds(incomplete: str) -> list[str]:
     return [kind for kind in LISTED if kind.startswith(incomplete)]
 
 
-def _metrics(incomplete: str) -> list[str]:
-    return [metric.name for metric in metrics(target=1.0) if metric.name.startswith(incomplete)]
-
-
 def _everything(incomplete: str) -> list[str]:
     names = [name for name, _ in _names(*KINDS)(incomplete)]
     return names + _configs(incomplete)
@@ -96,7 +91,7 @@ Dataset = Annotated[str | None, option(WHAT, "--dataset", "DATASET", "Such as mn
 Seeds = Annotated[str | None, option(WHAT, "--seeds", "N|LIST", "8 means the seeds 0 to 7; 0,3,5 means these.")]
 Reference = Annotated[str | None, option(WHAT, "--reference", "SCHEME", "The scheme that the others are compared with.", _names("scheme"))]
 MetricName = Annotated[
-    str | None, option(WHAT, "--metric", "METRIC", "What the verdicts are about.", _metrics, show_default="test accuracy")
+    str | None, option(WHAT, "--metric", "METRIC", "What the verdicts are about.", _names("metric"), show_default="test accuracy")
 ]
 Target = Annotated[float | None, option(WHAT, "--target", "ACCURACY", "Also the steps to a test accuracy, such as 0.95.")]
 Margin = Annotated[float | None, option(WHAT, "--margin", "SIZE", "A difference that does not matter, such as 0.5 points.")]

@@ -19,8 +19,8 @@ from initbench.question.catalog import Entry, Parameter
 from initbench.question.plan import changes
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
-from initbench.studies.published import Line
-from initbench.studies.study import Plan
+from initbench.studies.plan import Plan
+from initbench.studies.published import Replication
 
 if TYPE_CHECKING:
     from initbench.cli.doctor import HealthCheck
@@ -170,15 +170,15 @@ def dry_run(plan: Plan, parameters: int) -> None:
     if not any(row[3] for row in rows):
         rows, columns = [(*row[:3], row[4]) for row in rows], (*columns[:3], columns[4])
     table(question_text(plan), columns, rows, right=frozenset({2}))
-    more = " What they show decides on further ones." if plan.config.tune is not None else ""
+    more = " What they show decides on further ones." if plan.study.SEARCHES else ""
     sentence(f"{parameters:,} trainable parameters; {len(missing)} of {count_text(len(rows), 'run')} to do.{more} Results: {plan.folder}")
 
 
 def outcome(summary: Summary, *, quiet: bool) -> None:
     """The table of schemes, the sentence that says who won and, on stderr, what a reader must know."""
-    from initbench.report import sensitivity, tables
+    from initbench.report import search, tables
 
-    for drawn in (tables.scheme_table(summary), *sensitivity.study_tables(summary)):
+    for drawn in (tables.scheme_table(summary), *search.study_tables(summary)):
         table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
         text("")
     sentence(summary.headline + ".")
@@ -188,9 +188,9 @@ def outcome(summary: Summary, *, quiet: bool) -> None:
         hint(note)
 
 
-def published(figures: Iterable[Line]) -> None:
+def published(figures: Iterable[Replication]) -> None:
     """Published figures beside the measured ones, a table a source."""
-    by_title: dict[str, list[Line]] = {}
+    by_title: dict[str, list[Replication]] = {}
     for line in figures:
         by_title.setdefault(f"{line.title} ({line.source})", []).append(line)
     for title, lines in by_title.items():
@@ -199,7 +199,7 @@ def published(figures: Iterable[Line]) -> None:
         text("")
 
 
-def _published_row(line: Line) -> tuple[str, ...]:
+def _published_row(line: Replication) -> tuple[str, ...]:
     here = "" if line.here is None else f"{line.here:.3g}"
     if line.here_low is not None and line.here_high is not None:
         here += f" [{line.here_low:.3g}, {line.here_high:.3g}]"

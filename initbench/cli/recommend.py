@@ -3,10 +3,10 @@
 from dataclasses import asdict
 
 from initbench.cli.options import ConfigOrModel, DisplayOptions, ExecutionOptions, Method, TrainingOptions, Tune, flat
-from initbench.cli.running import carry_out
+from initbench.cli.running import run_and_show
 from initbench.errors import ConfigError
+from initbench.studies.plan import make_plan
 from initbench.studies.recommend import race_question
-from initbench.studies.study import make_plan
 
 EXAMPLE = "Example: initbench recommend --model mlp:depth=10"
 
@@ -26,4 +26,4 @@ def recommend(
         raise ConfigError(f"'{asked}' is a config or a model: give either it or --config and --model.")
     words = asdict(training) | {"settings": training.settings or ()}
     question = race_question(asked, method, **words, tune=tune, data_dir=execution.data_dir, dashes="--")
-    carry_out(make_plan("recommend", question, execution.execution), display, dry_run=execution.dry_run)
+    run_and_show(make_plan("recommend", question, execution.execution), display, dry_run=execution.dry_run)

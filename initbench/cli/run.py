@@ -1,8 +1,8 @@
 """The command `run`: one scheme, layer by layer."""
 
 from initbench.cli.options import DisplayOptions, ExecutionOptions, Profile, SchemeOptions, Strict, TrainingOptions, flat
-from initbench.cli.running import carry_out
-from initbench.studies.study import make_plan
+from initbench.cli.running import run_and_show
+from initbench.studies.plan import make_plan
 
 EXAMPLE = "Example: initbench run --method kaiming --model mlp:depth=10 --epochs 2"
 
@@ -19,4 +19,4 @@ def run(
 ) -> None:
     """Train with one scheme and look at what happens, layer by layer."""
     question = training.question("run", schemes.named, execution.data_dir, strict=strict or None)
-    carry_out(make_plan("run", question, execution.execution), display, dry_run=execution.dry_run, profile=profile)
+    run_and_show(make_plan("run", question, execution.execution), display, dry_run=execution.dry_run, profile=profile)

@@ -10,8 +10,9 @@ from initbench.cli.options import DisplayOptions
 from initbench.cli.stopping import StopRequest, stoppable
 from initbench.cli.timing import TimingWatch
 from initbench.results.record import RunStatus
-from initbench.studies import study
-from initbench.studies.study import Plan, Results
+from initbench.studies.answer import Results
+from initbench.studies.execution import carry_out
+from initbench.studies.plan import Plan, as_it_stands
 
 FAILED_RUNS = 3
 """The exit code of a command that finished with failed runs among its results."""
@@ -19,7 +20,7 @@ SIGNAL_BASE = 128
 """Exit codes of a command stopped by a signal begin here."""
 
 
-def carry_out(plan: Plan, display: DisplayOptions, *, dry_run: bool, profile: bool = False) -> None:
+def run_and_show(plan: Plan, display: DisplayOptions, *, dry_run: bool, profile: bool = False) -> None:
     """Runs a plan and shows what it gave; with `dry_run` only says what would be done. Leaves with 3 when runs failed.
 
     With `profile`, where the time went comes last, on stderr.
@@ -90,9 +91,9 @@ def run_plan(plan: Plan, display: DisplayOptions, timing: TimingWatch | None = N
             run_screen(quiet=display.quiet, verbose=display.verbose) as screen,
             stoppable(timing.over(screen) if timing else screen) as watch,
         ):
-            return study.carry_out(plan, watch)
+            return carry_out(plan, watch)
     except StopRequest as stop:
-        now = study.as_it_stands(plan)
+        now = as_it_stands(plan)
         if now.done:
             output.say(f"Stopped. {len(now.done)} of {len(now.jobs)} runs are saved. Go on with: initbench resume {plan.folder}")
         else:

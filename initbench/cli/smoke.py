@@ -7,7 +7,8 @@ from initbench.errors import GateFailed
 from initbench.question.config import Execution, View
 from initbench.question.request import configure
 from initbench.results.record import RunStatus
-from initbench.studies.study import Plan, Results, make_plan
+from initbench.studies.answer import Results
+from initbench.studies.plan import Plan, make_plan
 
 EXAMPLE = "Example: initbench smoke --json"
 

@@ -7,7 +7,8 @@ from types import FrameType
 from typing import Any
 
 from initbench.results.record import RunResult
-from initbench.studies.study import Plan, Watch
+from initbench.studies.execution import Watch
+from initbench.studies.plan import Plan
 from initbench.workers.progress import Progress
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from initbench.results.record import RunResult
-from initbench.studies.study import Plan, Watch
+from initbench.studies.execution import Watch
+from initbench.studies.plan import Plan
 from initbench.workers.progress import Progress
 
 PARTS = {"data": "data", "init": "initialization", "train": "training", "probe": "probes", "evaluate": "evaluation"}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from initbench.probing.health import LayerHealth, SchemeHealth
-from initbench.report.figures import LONGEST_NAME, Band, Line, Panel, Plot, Points
+from initbench.report.figures import LONGEST_NAME, Band, Curve, Panel, Plot, Points
 from initbench.results.record import RunStatus
 
 MOST_SHOWN = 18
@@ -63,7 +63,7 @@ def _measured(
         if scale == "percent":
             points = tuple(point for point in points if point[1] is not None)
         if any(y is not None for _, y in points):
-            lines.append(Line(index, points, label=_short(each.scheme)))
+            lines.append(Curve(index, points, label=_short(each.scheme)))
     return Plot(
         name, f"{title}, before the first step", (Panel("", "weight layer", label, tuple(lines), scale=scale, layers="forward", note=note),)
     )
@@ -77,12 +77,12 @@ def _predicted(
     way: Literal["forward", "backward"],
     note: str,
 ) -> Plot:
-    lines: list[Line] = []
+    lines: list[Curve] = []
     bands: list[Band] = []
     for index, each in enumerate(found):
         points = _points(each, lambda layer: layer.pre_activation_variance if quantity == "pre_activation" else layer.gradient_variance)
         if any(y is not None for _, y in points):
-            lines.append(Line(index, points[::-1] if way == "backward" else points, label=_short(each.scheme)))
+            lines.append(Curve(index, points[::-1] if way == "backward" else points, label=_short(each.scheme)))
         theory: list[tuple[float, float | None]] = []
         limits: list[tuple[float, float, float]] = []
         for place, layer in enumerate(each.layers, 1):
@@ -91,7 +91,7 @@ def _predicted(
                 theory.append((float(place), line))
             if low is not None and high is not None:
                 limits.append((float(place), low, high))
-        lines += [Line(index, tuple(theory), "theory")] if theory else []
+        lines += [Curve(index, tuple(theory), "theory")] if theory else []
         bands += [Band(index, tuple(limits))] if limits else []
     said = note + "Dashed line and band: what theory predicts for one network of this width (95 %)." * bool(bands)
     label = "pre-activation variance" if quantity == "pre_activation" else "gradient variance"
@@ -106,7 +106,7 @@ def _singular(found: Sequence[SchemeHealth], note: str) -> Plot:
         points = _points(each, lambda layer: layer.jacobian_mean)
         if not any(y is not None for _, y in points):
             continue
-        lines.append(Line(index, points[::-1], label=_short(each.scheme)))
+        lines.append(Curve(index, points[::-1], label=_short(each.scheme)))
         limits = [
             (float(place), layer.jacobian_min, layer.jacobian_max)
             for place, layer in enumerate(each.layers, 1)

@@ -24,7 +24,7 @@ from initbench.question.config import Ref
 PACKAGE = Path(__file__).parent.parent
 """Where the folders of the kinds are."""
 
-Kind = Literal["scheme", "model", "dataset", "optimizer", "engine"]
+Kind = Literal["scheme", "model", "dataset", "optimizer", "engine", "metric"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ KINDS: dict[Kind, Convention] = {
     "dataset": Convention("datasets", "load", frozenset({"root"})),
     "optimizer": Convention("optimizers", "build", frozenset({"train"})),
     "engine": Convention("engines", "execute", frozenset({"jobs", "device", "data_dir", "workers", "threads", "report"}), positional=True),
+    "metric": Convention("metrics", "build"),
 }
 CONSTANTS = {"FAMILY", "ALIASES", "EXAMPLE_MODEL", "NEEDS_BATCH"}
 """The module constants that belong to an entry."""

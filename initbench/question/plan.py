@@ -50,8 +50,8 @@ def canonical(config: ExperimentConfig) -> str:
     return config.model_dump_json()
 
 
-UNSAID = ("evaluate_every_steps",)
-"""What follows from the length of a run."""
+IMPLIED = ("evaluate_every_steps",)
+"""What a study sets along with the length of a run."""
 
 
 def describe(job: Job, config: ExperimentConfig) -> str:
@@ -63,21 +63,24 @@ def changes(job: Job, config: ExperimentConfig) -> list[str]:
     """What differs from the configuration in a job that a study made of it: `lr 0.158`, `holdout 0.2`."""
     words = [str(job.model)] if job.model != config.model else []
     for own, usual in ((job.train, config.train), (job.init, config.init)):
-        changed = [name for name in type(own).model_fields if name not in UNSAID and getattr(own, name) != getattr(usual, name)]
+        changed = [name for name in type(own).model_fields if name not in IMPLIED and getattr(own, name) != getattr(usual, name)]
         words += [f"{name} {value_text(getattr(own, name))}" for name in changed if getattr(own, name) is not None]
     return words
 
 
 def job_id(job: Job) -> str:
     """16 hexadecimal digits that change with anything that changes the job's result, the text of user files included."""
-    named: list[tuple[Kind, Ref]] = [
-        ("scheme", job.scheme),
-        ("model", job.model),
-        ("dataset", job.dataset),
-        ("optimizer", job.train.optimizer),
-    ]
-    named += [("scheme", ref) for ref in job.init.layers.values()]
-    return _digest(job, named)
+    return _digest(job, _named(job))
+
+
+def names_user_file(job: Job) -> bool:
+    """Whether a file of the user's own is behind a scheme, the model, the dataset or the optimizer of a job."""
+    return any(catalog.user_file(kind, ref.name) for kind, ref in _named(job))
+
+
+def _named(job: Job) -> list[tuple[Kind, Ref]]:
+    schemes: list[tuple[Kind, Ref]] = [("scheme", ref) for ref in (job.scheme, *job.init.layers.values())]
+    return [*schemes, ("model", job.model), ("dataset", job.dataset), ("optimizer", job.train.optimizer)]
 
 
 def config_hash(config: ExperimentConfig) -> str:
@@ -96,12 +99,8 @@ def result_name(command: str, config: ExperimentConfig) -> str:
 
 
 def _digest(value: Frozen, named: list[tuple[Kind, Ref]]) -> str:
-    """What came later and is not used does not count, so that runs keep their names."""
-    content = value.model_dump(mode="json")
-    if not content["train"]["holdout"]:
-        del content["train"]["holdout"]
-    if content.get("tune", content) is None:
-        del content["tune"]
+    """Fields at their default are left out, so that a field that is added later changes no identity; so a default is never changed."""
+    content = value.model_dump(mode="json", exclude_defaults=True)
     files = {ref.name: digest for kind, ref in named if (digest := catalog.user_digest(kind, ref.name)) is not None}
     text = json.dumps([content, files], sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from initbench.question import plan
 from initbench.question.config import ExperimentConfig
-from initbench.report import draw, figures, page, sensitivity, tables, tidy
+from initbench.question.plan import resolve_config
+from initbench.report import draw, figures, page, search, tables, tidy
 from initbench.results import store
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
@@ -20,12 +20,11 @@ def write(
     `reported`: the runs that tables and plots of schemes are about; `every`: all of them, those that only served to choose too.
     Raises: StorageError when the folder cannot be written.
     """
-    order = [str(ref) for ref in plan.resolve_config(config).schemes]
+    order = [str(ref) for ref in resolve_config(config).schemes]
     by_scheme = group(reported, order)
-    runs = [run for found in by_scheme.values() for run in found]
+    runs = [run for own in by_scheme.values() for run in own]
     question = page.question(config)
-    plots = [sensitivity.in_true_words(summary, plot) for plot in figures.plots(summary, by_scheme)]
-    plots = [*sensitivity.plots(summary), *plots]
+    plots = [*search.plots(summary), *figures.plots(summary, by_scheme)]
     pictures = list(zip(plots, draw.draw_all(plots), strict=True))
     drawn = {f"plots/{plot.name}{ending}": content for plot, made in pictures for ending, content in made.items()}
     files = {
@@ -34,10 +33,10 @@ def write(
         "tables/init.csv": tidy.init(runs),
         "tables/summary.csv": tidy.summary(summary),
         "tables/comparisons.csv": tidy.comparisons(summary),
-        "summary.md": tables.summary_markdown(summary, question, sensitivity.study_tables(summary)),
+        "summary.md": tables.summary_markdown(summary, question, search.study_tables(summary)),
         "report.html": page.render(config, summary, by_scheme, [(plot, made[".svg"]) for plot, made in pictures]),
         "summary.json": summary.model_dump_json(indent=2) + "\n",
-        **sensitivity.tables(summary, every),
+        **search.tables(summary, every),
     }
     for name, content in files.items():
         store.write_text(folder / name, content)

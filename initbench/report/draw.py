@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from initbench.report.figures import Line, Panel, Plot, Strip
+from initbench.report.figures import Curve, Panel, Plot, Strip
 from initbench.report.scales import error_scale, error_unscale, limits, power_of_ten, spread_apart, stretched, ticks_between
 from initbench.results.provenance import cores
 
@@ -63,7 +63,7 @@ STYLE: dict[str, Any] = {
 
 def import_ahead() -> None:
     """Imports what drawing needs and has it find its fonts, while there is nothing else to do."""
-    draw(Plot("ahead", "A plot", (Panel("", "step", "loss", (Line(0, ((1.0, 0.1), (2.0, 1.0)), label="line"),)),)))
+    draw(Plot("ahead", "A plot", (Panel("", "step", "loss", (Curve(0, ((1.0, 0.1), (2.0, 1.0)), label="line"),)),)))
 
 
 def draw_all(plots: Sequence[Plot]) -> list[dict[str, bytes]]:
@@ -180,7 +180,7 @@ def _set_y_axis(axes: Axes, panel: Panel, low: float, high: float) -> None:
     axes.set_ylim(low, high)
 
 
-def _draw_line(axes: Axes, panel: Panel, line: Line, low: float, high: float) -> None:
+def _draw_line(axes: Axes, panel: Panel, line: Curve, low: float, high: float) -> None:
     ys = [math.nan if y is None or (panel.scale == "log" and y <= 0) else y for _, y in line.points]
     xs = [x for x, _ in line.points]
     colour, dashes = _colour(line.scheme), DASHES[line.scheme // len(COLOURS) % len(DASHES)]
@@ -198,7 +198,7 @@ def _draw_line(axes: Axes, panel: Panel, line: Line, low: float, high: float) ->
         axes.plot(xs[-1:], [min(max(ys[-1], low), high)], color=colour, marker="x", markersize=6, markeredgewidth=1.6, clip_on=False)
 
 
-def _mark_edges(axes: Axes, panel: Panel, line: Line, low: float, high: float) -> None:
+def _mark_edges(axes: Axes, panel: Panel, line: Curve, low: float, high: float) -> None:
     """Triangles at the edge for what a log axis cannot show: zero and underflow below, overflow above."""
     if panel.scale != "log":
         return
@@ -216,7 +216,7 @@ def _mark_edges(axes: Axes, panel: Panel, line: Line, low: float, high: float) -
         )
 
 
-def _draw_labels(axes: Axes, lines: list[Line], panel: Panel) -> None:
+def _draw_labels(axes: Axes, lines: list[Curve], panel: Panel) -> None:
     """Writes each name at the right of its line's end, pushed apart so that none covers another."""
     import numpy as np
 

@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 from itertools import groupby, takewhile
 from typing import Literal
 
+from initbench.metrics import Split
+from initbench.results.outcome import Outcome, outcome
+from initbench.results.propagation import layer_value
 from initbench.results.record import LayerStats, RunResult, RunStatus
 from initbench.statistics.estimates import estimate_text
+from initbench.statistics.findings import Summary
 from initbench.statistics.inference import median
-from initbench.statistics.metrics import Outcome, find_metric, layer_value, outcome
-from initbench.statistics.summary import Runs, Summary
+from initbench.statistics.summary import Runs
 
 MOST_POINTS = 100
 """Longer curves are drawn as means over equal stretches, so that files stay small and lines readable."""
@@ -25,7 +28,7 @@ Points = tuple[tuple[float, float | None], ...]
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """A line of one scheme. `weight` is a thin line for one seed, a thick one for the middle of the seeds, or dashed theory."""
 
     scheme: int
@@ -68,7 +71,7 @@ class Panel:
     title: str
     x_label: str
     y_label: str
-    lines: tuple[Line, ...] = ()
+    lines: tuple[Curve, ...] = ()
     bands: tuple[Band, ...] = ()
     strips: tuple[Strip, ...] = ()
     scale: Literal["log", "percent", "accuracy"] = "log"
@@ -88,26 +91,26 @@ class Plot:
 
 def plots(summary: Summary, runs: Runs) -> tuple[Plot, ...]:
     """All plots of a comparison; those without anything to show are left out."""
-    found = [
+    every = [
         _loss_plot(runs),
         _accuracy_plot(summary, runs),
-        _accuracy_curves(runs),
+        _accuracy_curves(runs, summary.split),
         _layer_plot("activation_variance", "Variance of the activations through the layers", runs, "activation_variance", "log"),
         _layer_plot("gradient_variance", "Variance of the gradients through the layers", runs, "gradient_variance", "log"),
         _prediction_plot(runs),
         _layer_plot("dead_units", "Units that are zero on the whole probe batch", runs, "dead_fraction", "percent"),
     ]
-    return tuple(plot for plot in found if any(panel.lines or panel.strips for panel in plot.panels))
+    return tuple(plot for plot in every if any(panel.lines or panel.strips for panel in plot.panels))
 
 
 def _loss_plot(runs: Runs) -> Plot:
-    lines: list[Line] = []
-    longest = max((len(run.train_losses) for found in runs.values() for run in found), default=0)
+    lines: list[Curve] = []
+    longest = max((len(run.train_losses) for own in runs.values() for run in own), default=0)
     stretch = -(-longest // MOST_POINTS) or 1
-    for scheme, found in enumerate(runs.values()):
-        curves = [_thinned(run.train_losses, stretch) for run in found if run.train_losses]
-        broken = [run.status is RunStatus.DIVERGED for run in found if run.train_losses]
-        lines += _with_middle(scheme, curves, broken, _label(list(runs)[scheme], found))
+    for scheme, own in enumerate(runs.values()):
+        curves = [_thinned(run.train_losses, stretch) for run in own if run.train_losses]
+        broken = [run.status is RunStatus.DIVERGED for run in own if run.train_losses]
+        lines += _with_middle(scheme, curves, broken, _label(list(runs)[scheme], own))
     each = f", mean of every {stretch} steps" if stretch > 1 else ""
     note = "x: diverged. " * any(line.broken for line in lines)
     panel = Panel("", "step", f"training loss{each}", tuple(lines), scale="log", note=note + _without(runs, "loss curve", lines))
@@ -115,7 +118,7 @@ def _loss_plot(runs: Runs) -> Plot:
 
 
 def _thin_and_thick(runs: Runs) -> str:
-    return ": each seed (thin) and the median (thick)" if any(len(found) > 1 for found in runs.values()) else ""
+    return ": each seed (thin) and the median (thick)" if any(len(own) > 1 for own in runs.values()) else ""
 
 
 def _thinned(losses: Sequence[float], stretch: int) -> Points:
@@ -123,69 +126,70 @@ def _thinned(losses: Sequence[float], stretch: int) -> Points:
     return tuple((index * stretch + (len(part) + 1) / 2, sum(part) / len(part)) for index, part in enumerate(parts))
 
 
-def _with_middle(scheme: int, curves: list[Points], broken: list[bool], label: str) -> list[Line]:
+def _with_middle(scheme: int, curves: list[Points], broken: list[bool], label: str) -> list[Curve]:
     """Thin lines for the seeds, and the median over all of them until it is a run that has diverged."""
-    thin = [Line(scheme, points, "seed", broken=end) for points, end in zip(curves, broken, strict=True)]
+    thin = [Curve(scheme, points, "seed", broken=end) for points, end in zip(curves, broken, strict=True)]
     at: dict[float, list[float]] = {}
     for points in curves:
         for x, y in points:
             at.setdefault(x, []).append(math.inf if y is None else y)
     padded = ((x, median([*ys, *[math.inf] * (len(curves) - len(ys))])) for x, ys in sorted(at.items()))
     middle = _finite(takewhile(lambda point: math.isfinite(point[1]), padded))
-    return [*thin, Line(scheme, middle, "middle", label)] if middle else [*thin[:-1], replace(thin[-1], label=label)] if thin else []
+    return [*thin, Curve(scheme, middle, "middle", label)] if middle else [*thin[:-1], replace(thin[-1], label=label)] if thin else []
 
 
 def _finite(points: Iterable[tuple[float, float]]) -> Points:
     return tuple((x, y if math.isfinite(y) else None) for x, y in points)
 
 
-def _label(scheme: str, found: list[RunResult]) -> str:
-    lost = sum(run.status is RunStatus.DIVERGED for run in found)
-    return f"{_short(scheme)} ({lost}/{len(found)} x)" if lost else _short(scheme)
+def _label(scheme: str, own: list[RunResult]) -> str:
+    lost = sum(run.status is RunStatus.DIVERGED for run in own)
+    return f"{_short(scheme)} ({lost}/{len(own)} x)" if lost else _short(scheme)
 
 
 def _short(scheme: str) -> str:
     return scheme if len(scheme) <= LONGEST_NAME else scheme[: LONGEST_NAME - 1] + "…"
 
 
-def _without(runs: Runs, what: str, lines: Iterable[Line]) -> str:
+def _without(runs: Runs, what: str, lines: Iterable[Curve]) -> str:
     """Names the schemes that have nothing to show, so that none disappears silently."""
     shown = {line.scheme for line in lines}
-    missing = [(name, found) for index, (name, found) in enumerate(runs.items()) if index not in shown]
-    return "; ".join(f"{name}: no {what} ({_kinds(found)})" for name, found in missing)
+    missing = [(name, own) for index, (name, own) in enumerate(runs.items()) if index not in shown]
+    return "; ".join(f"{name}: no {what} ({_kinds(own)})" for name, own in missing)
 
 
-def _kinds(found: list[RunResult]) -> str:
-    return ", ".join(sorted({outcome(run).value for run in found}))
+def _kinds(own: list[RunResult]) -> str:
+    return ", ".join(sorted({outcome(run).value for run in own}))
 
 
 def _accuracy_plot(summary: Summary, runs: Runs) -> Plot:
-    metric = find_metric("final_test_accuracy")
+    metric = summary.metric_of("final_test_accuracy")
     strips = []
-    for index, (name, found) in enumerate(runs.items()):
-        values = tuple(value for run in found if (value := metric.value(run)) is not None)
+    for index, (name, own) in enumerate(runs.items()):
+        values = tuple(value for run in own if (value := metric.value(run)) is not None)
         estimate = summary.scheme(name).estimate(metric.name)
         unusual = (Outcome.STUCK, Outcome.DIVERGED, Outcome.FAILED, Outcome.SKIPPED)
-        missing = [f"{count} {kind}" for kind in unusual if (count := sum(outcome(run) is kind for run in found))]
+        missing = [f"{count} {kind}" for kind in unusual if (count := sum(outcome(run) is kind for run in own))]
         middle = estimate_text(metric, estimate) if estimate.n > 1 and estimate.value is not None else ""
         note = ", ".join([*([middle] if middle else []), *missing])
         centre = estimate.value if estimate.n > 1 else None
         strips.append(Strip(index, _short(name), values, centre, estimate.low, estimate.high, note))
     most = max((len(strip.values) for strip in strips), default=0)
     what = f": each seed, median{' and 95 % interval' * (most > 5)}" if most > 1 else ""
-    title = f"Final test accuracy{what}"
-    return Plot("accuracy", title, (Panel("", "test accuracy", "", strips=tuple(strips), scale="accuracy"),))
+    title = f"Final {metric.label}{what}"
+    return Plot("accuracy", title, (Panel("", metric.label, "", strips=tuple(strips), scale="accuracy"),))
 
 
-def _accuracy_curves(runs: Runs) -> Plot:
-    lines: list[Line] = []
-    for scheme, (name, found) in enumerate(runs.items()):
-        trained = [run for run in found if run.evaluations]
+def _accuracy_curves(runs: Runs, split: Split) -> Plot:
+    lines: list[Curve] = []
+    for scheme, (name, own) in enumerate(runs.items()):
+        trained = [run for run in own if run.evaluations]
         curves: list[Points] = [tuple((item.step, item.test_accuracy) for item in run.evaluations) for run in trained]
-        lines += _with_middle(scheme, curves, [run.status is RunStatus.DIVERGED for run in trained], _label(name, found))
+        lines += _with_middle(scheme, curves, [run.status is RunStatus.DIVERGED for run in trained], _label(name, own))
     note = "x: diverged. " * any(line.broken for line in lines)
-    panel = Panel("", "step", "test accuracy", tuple(lines), scale="accuracy", note=note + _without(runs, "test accuracy", lines))
-    return Plot("accuracy_curves", f"Test accuracy while training{_thin_and_thick(runs)}", (panel,))
+    label = f"{split} accuracy"
+    panel = Panel("", "step", label, tuple(lines), scale="accuracy", note=note + _without(runs, label, lines))
+    return Plot("accuracy_curves", f"{label.capitalize()} while training{_thin_and_thick(runs)}", (panel,))
 
 
 def _layer_plot(name: str, title: str, runs: Runs, quantity: str, scale: Literal["log", "percent"]) -> Plot:
@@ -193,7 +197,7 @@ def _layer_plot(name: str, title: str, runs: Runs, quantity: str, scale: Literal
         _layer_panel("At initialization", runs, quantity, scale, _first_step),
         _layer_panel("At the end of training", runs, quantity, scale, _last_step),
     )
-    return Plot(name, title, panels if any(_last_step(run) for found in runs.values() for run in found) else panels[:1])
+    return Plot(name, title, panels if any(_last_step(run) for own in runs.values() for run in own) else panels[:1])
 
 
 def _first_step(run: RunResult) -> int | None:
@@ -209,15 +213,15 @@ def _last_step(run: RunResult) -> int | None:
 def _layer_panel(
     title: str, runs: Runs, quantity: str, scale: Literal["log", "percent"], step_of: Callable[[RunResult], int | None]
 ) -> Panel:
-    lines: list[Line] = []
+    lines: list[Curve] = []
     bands: list[Band] = []
-    for scheme, (name, found) in enumerate(runs.items()):
-        layers = _at(found, step_of)
+    for scheme, (name, own) in enumerate(runs.items()):
+        layers = _at(own, step_of)
         points = _over_seeds(layers, quantity)
         if quantity == "dead_fraction":
             points = points[:-1]
         if points:
-            lines.append(Line(scheme, points[::-1] if quantity == "gradient_variance" else points, label=_short(name)))
+            lines.append(Curve(scheme, points[::-1] if quantity == "gradient_variance" else points, label=_short(name)))
         if quantity == "gradient_variance":
             theory, band = _theory(scheme, layers, "predicted_gradient_variance")
             lines, bands = [*lines, *theory], [*bands, *band]
@@ -232,15 +236,15 @@ def _layer_panel(
 
 def _at(runs: list[RunResult], step_of: Callable[[RunResult], int | None]) -> Layers:
     """The measurements of one step of each run, in the order of the layers."""
-    found = [(run, stats) for run in runs for stats in run.layers if stats.step == step_of(run)]
-    return sorted(found, key=lambda pair: pair[1].position)
+    measured = [(run, stats) for run in runs for stats in run.layers if stats.step == step_of(run)]
+    return sorted(measured, key=lambda pair: pair[1].position)
 
 
 def _over_seeds(layers: Layers, quantity: str) -> Points:
     """The median over seeds at each layer that was measured, counted from 1; None where most seeds overflowed."""
     points: list[tuple[float, float]] = []
-    for index, (_, found) in enumerate(groupby(layers, key=lambda pair: pair[1].position), start=1):
-        values = [value for run, stats in found if (value := layer_value(run, stats, quantity)) is not None]
+    for index, (_, layer) in enumerate(groupby(layers, key=lambda pair: pair[1].position), start=1):
+        values = [value for run, stats in layer if (value := layer_value(run, stats, quantity)) is not None]
         if values:
             points.append((float(index), median(values)))
     return _finite(points)
@@ -248,18 +252,18 @@ def _over_seeds(layers: Layers, quantity: str) -> Points:
 
 def _prediction_plot(runs: Runs) -> Plot:
     lines, bands = [], []
-    for scheme, (name, found) in enumerate(runs.items()):
-        layers = _at(found, _first_step)
+    for scheme, (name, own) in enumerate(runs.items()):
+        layers = _at(own, _first_step)
         theory, band = _theory(scheme, layers, "predicted_pre_activation_variance")
         if theory:
-            lines += [Line(scheme, _over_seeds(layers, "pre_activation_variance"), label=_short(name)), *theory]
+            lines += [Curve(scheme, _over_seeds(layers, "pre_activation_variance"), label=_short(name)), *theory]
             bands += band
     note = "Dashed line and band: theory for this width"
     panel = Panel("", "weight layer", "pre-activation variance", tuple(lines), tuple(bands), scale="log", layers="forward", note=note)
     return Plot("prediction", "Variance of the pre-activations at initialization: measured and predicted", (panel,))
 
 
-def _theory(scheme: int, layers: Layers, quantity: str) -> tuple[list[Line], list[Band]]:
+def _theory(scheme: int, layers: Layers, quantity: str) -> tuple[list[Curve], list[Band]]:
     """The predicted line and band of a scheme, where there is a prediction; the same for every seed."""
     by_position = {stats.position: stats for _, stats in reversed(layers)}
     ordered = [by_position[position] for position in sorted(by_position)]
@@ -269,4 +273,4 @@ def _theory(scheme: int, layers: Layers, quantity: str) -> tuple[list[Line], lis
         (float(index), getattr(stats, f"{quantity}_low"), getattr(stats, f"{quantity}_high")) for index, stats in enumerate(ordered, 1)
     ]
     band = tuple((x, low, high) for x, low, high in limits if low is not None and high is not None)
-    return [Line(scheme, known, "theory")] if known else [], [Band(scheme, band)] if band else []
+    return [Curve(scheme, known, "theory")] if known else [], [Band(scheme, band)] if band else []

@@ -11,11 +11,11 @@ from initbench.question.families import all_schemes
 from initbench.report.draw import GRID, INK
 from initbench.report.figures import Plot
 from initbench.report.html import template
-from initbench.report.sensitivity import study_tables
+from initbench.report.search import study_tables
 from initbench.report.tables import Table, layer_table, metric_table, outcome_table, pair_table, scheme_table
 from initbench.results.record import RunResult
-from initbench.statistics.metrics import find_metric
-from initbench.statistics.summary import Runs, Summary
+from initbench.statistics.findings import Summary
+from initbench.statistics.summary import Runs
 
 OPEN_LAYER_TABLES = 4
 """With more schemes than this their layer tables are folded."""
@@ -42,12 +42,11 @@ def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequen
     """The whole page as HTML."""
     from markupsafe import Markup
 
-    every = [run for found in runs.values() for run in found]
-    sections = [_layer_section(summary, scheme, found) for scheme, found in runs.items()]
+    every = [run for own in runs.values() for run in own]
+    sections = [_layer_section(summary, scheme, own) for scheme, own in runs.items()]
     return template(Path(__file__).with_name("page.html.jinja")).render(
         title=question(config),
         summary=summary,
-        metric=find_metric(summary.metric, summary.target),
         schemes=scheme_table(summary),
         studies=study_tables(summary),
         outcomes=outcome_table(summary),
@@ -76,9 +75,9 @@ def inline_svg(text: str, title: str) -> str:
     return f'{head} role="img" aria-label="{html.escape(title)}">{rest}'
 
 
-def _layer_section(summary: Summary, scheme: str, found: list[RunResult]) -> LayerSection | None:
+def _layer_section(summary: Summary, scheme: str, own: list[RunResult]) -> LayerSection | None:
     of_scheme = summary.scheme(scheme)
-    table = layer_table(found, of_scheme.signal_lost_at)
+    table = layer_table(own, of_scheme.signal_lost_at)
     if not table.rows:
         return None
     return LayerSection(scheme, of_scheme.signal or "", of_scheme.signal_lost_at is not None, table)

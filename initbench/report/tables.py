@@ -4,12 +4,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from initbench.metrics import Metric
+from initbench.results.propagation import layer_value
 from initbench.results.record import LayerStats, RunResult
 from initbench.statistics.estimates import Estimate, estimate_text, interval_text, number_text, share_text
+from initbench.statistics.findings import SchemeSummary, Summary
 from initbench.statistics.inference import median
-from initbench.statistics.metrics import SIGNAL_RATIOS, Metric, find_metric, layer_value, metrics
-from initbench.statistics.summary import SchemeSummary, Summary, ends_text
+from initbench.statistics.summary import ends_text
 from initbench.statistics.verdicts import Comparison
+
+RATIOS = ("activation_ratio", "gradient_ratio")
+"""The metrics of the columns about the signal."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +31,19 @@ class Table:
 def scheme_table(summary: Summary) -> Table:
     """A row a scheme: accuracy and loss, how the runs ended, and the signal through the untrained network."""
     chosen = _shown_metrics(summary)
-    rows = tuple(_scheme_row(found, chosen) for found in summary.schemes)
-    columns = ("scheme", *(summary.words(metric.label) for metric in chosen), "seeds", "activations last/first", "gradients first/last")
+    ratios = [summary.metric_of(name) for name in RATIOS]
+    rows = tuple(_scheme_row(found, chosen, ratios) for found in summary.schemes)
+    columns = ("scheme", *(metric.label for metric in chosen), "seeds", "activations last/first", "gradients first/last")
     return Table(_title(summary), columns, rows, frozenset(range(1, len(chosen) + 1)) | {len(chosen) + 2, len(chosen) + 3})
 
 
 def pair_table(summary: Summary) -> Table:
     """A row a pair of schemes: difference, wins, effect, chance of improvement, p; all pairs are one family."""
-    metric = find_metric(summary.metric, summary.target)
+    metric = summary.primary
     rows = tuple(_pair_row(metric, found) for found in summary.pairs)
     columns = (
         "pair",
-        f"difference ({summary.words(metric.amount)})",
+        f"difference ({metric.amount})",
         "seeds",
         "won, lost, tied",
         "effect",
@@ -46,7 +52,7 @@ def pair_table(summary: Summary) -> Table:
         "p after Holm",
         "verdict",
     )
-    return Table(f"All pairs: {summary.words(metric.label)}, scheme minus other", columns, rows, frozenset(range(1, 8)))
+    return Table(f"All pairs: {metric.label}, scheme minus other", columns, rows, frozenset(range(1, 8)))
 
 
 def outcome_table(summary: Summary) -> Table:
@@ -66,9 +72,10 @@ def outcome_table(summary: Summary) -> Table:
 
 def metric_table(summary: Summary) -> Table:
     """A row a scheme, a column a metric."""
-    every = (*metrics(summary.target), *SIGNAL_RATIOS)
-    rows = tuple((found.scheme, *(estimate_text(metric, found.estimate(metric.name)) for metric in every)) for found in summary.schemes)
-    columns = ("scheme", *(summary.words(metric.label) + " (decades)" * (metric.unit == "decades") for metric in every))
+    rows = tuple(
+        (found.scheme, *(estimate_text(metric, found.estimate(metric.name)) for metric in summary.metrics)) for found in summary.schemes
+    )
+    columns = ("scheme", *(metric.label + " (decades)" * (metric.unit == "decades") for metric in summary.metrics))
     return Table("All metrics", columns, rows, frozenset(range(1, len(columns))))
 
 
@@ -122,8 +129,8 @@ def summary_markdown(summary: Summary, question: str, studies: Sequence[Table] =
         parts.append(f"```python\n{summary.recommendation.code}\n```\n")
     verdicts = summary.verdicts
     if verdicts:
-        metric = find_metric(summary.metric, summary.target)
-        parts += [f"## Against {summary.reference}, by {summary.words(metric.label)}\n", _bullets(verdicts)]
+        metric = summary.primary
+        parts += [f"## Against {summary.reference}, by {metric.label}\n", _bullets(verdicts)]
     if len(summary.schemes) > 2:
         parts += ["## All pairs\n", markdown(pair_table(summary))]
     parts += ["## How the runs ended\n", markdown(outcome_table(summary)), "## All metrics\n", markdown(metric_table(summary))]
@@ -150,13 +157,12 @@ def _shown_metrics(summary: Summary) -> list[Metric]:
     names = ([] if summary.metric in names else [summary.metric]) + names
     if summary.target is not None and "steps_to_target" not in names:
         names.append("steps_to_target")
-    return [find_metric(name, summary.target) for name in names]
+    return [summary.metric_of(name) for name in names]
 
 
-def _scheme_row(found: SchemeSummary, chosen: Sequence[Metric]) -> tuple[str, ...]:
+def _scheme_row(found: SchemeSummary, chosen: Sequence[Metric], ratios: Sequence[Metric]) -> tuple[str, ...]:
     figures = (estimate_text(metric, found.estimate(metric.name)) for metric in chosen)
-    ratios = (_ratio_text(metric, found.estimate(metric.name)) for metric in SIGNAL_RATIOS)
-    return (found.scheme, *figures, ends_text(found), *ratios)
+    return (found.scheme, *figures, ends_text(found), *(_ratio_text(metric, found.estimate(metric.name)) for metric in ratios))
 
 
 def _ratio_text(metric: Metric, found: Estimate) -> str:

@@ -7,9 +7,9 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from initbench.results.outcome import outcome
 from initbench.results.record import LayerStats, ParameterInit, RunResult
-from initbench.statistics.metrics import outcome
-from initbench.statistics.summary import Summary
+from initbench.statistics.findings import Summary
 
 Row = Sequence[object]
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from pydantic import Field, ValidationError
 
 from initbench.errors import StorageError
-from initbench.question.config import Frozen, View
+from initbench.question.config import Frozen, Job, View
 from initbench.results.record import RunResult, RunStatus
 
 RESULTS = Path("results")
@@ -31,6 +31,11 @@ class PlannedJob(Frozen):
     job_id: str
     scheme: str
     seed: int
+
+
+def planned(jobs: Iterable[tuple[str, Job]]) -> tuple[PlannedJob, ...]:
+    """Jobs, each with its id, as a manifest lists them."""
+    return tuple(PlannedJob(job_id=name, scheme=str(job.scheme), seed=job.seed) for name, job in jobs)
 
 
 class Manifest(Frozen):
@@ -153,6 +158,11 @@ def read_manifest(folder: Path) -> Manifest | None:
 def write_result(folder: Path, result: RunResult) -> None:
     """Writes the truth about one job."""
     write_text(folder / JOBS / f"{result.job_id}.json", result.model_dump_json() + "\n")
+
+
+def remove_result(folder: Path, job_id: str) -> None:
+    """Removes the file of one job."""
+    (folder / JOBS / f"{job_id}.json").unlink(missing_ok=True)
 
 
 def read_results(folder: Path, job_ids: Iterable[str]) -> tuple[RunResult, ...]:

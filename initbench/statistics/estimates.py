@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
+from initbench.metrics import Metric
 from initbench.question.config import Frozen
 from initbench.results.record import Number
 from initbench.statistics.inference import LEVEL, median, median_interval, wilson
-from initbench.statistics.metrics import Metric
 
 
 class Estimate(Frozen):
@@ -71,9 +71,9 @@ def number_text(metric: Metric, value: float, like: float | None = None) -> str:
     """A number in the unit that is shown, without the unit; `like` lends its number of decimals."""
     shown, pattern = value * metric.scale, (value if like is None else like) * metric.scale
     size = abs(pattern)
-    if metric.unit == "steps":
+    if metric.style == "count":
         return f"{shown:.0f}"
-    if metric.unit == "%":
+    if metric.style == "percent":
         text = f"{shown:.{1 if size >= 0.095 or size == 0 else 2}f}"
     elif size and (size < 1e-3 or size >= 1e6):
         text = f"{shown:.1e}"
@@ -82,34 +82,34 @@ def number_text(metric: Metric, value: float, like: float | None = None) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
-def estimate_text(metric: Metric, found: Estimate) -> str:
+def estimate_text(metric: Metric, figure: Estimate) -> str:
     """As `97.1 % [96.9, 97.4]`, or with the range of seeds too few for an interval: `97.1 % (96.9 to 97.4)`, or `diverged`."""
-    if found.n == 0:
+    if figure.n == 0:
         return ""
-    unit = f" {metric.unit}" if metric.unit == "%" else ""
-    if found.value is None:
+    if figure.value is None:
         return metric.absent
-    return number_text(metric, found.value) + unit + interval_text(metric, found)
+    unit = f" {metric.unit}" if metric.style == "percent" else ""
+    return number_text(metric, figure.value) + unit + interval_text(metric, figure)
 
 
-def interval_text(metric: Metric, found: Estimate, absent: str | None = None) -> str:
+def interval_text(metric: Metric, figure: Estimate, absent: str | None = None) -> str:
     """The interval in square brackets, or the range in round ones, or nothing for one seed; begins with a space.
 
     `absent` stands where a limit has no number.
     """
-    ends = (found.low, found.high) if found.level is not None else (found.lowest, found.highest)
-    if found.n < 2 or ends == (None, None):
+    ends = (figure.low, figure.high) if figure.level is not None else (figure.lowest, figure.highest)
+    if figure.n < 2 or ends == (None, None):
         return ""
-    low, high = ((absent or metric.absent) if end is None else number_text(metric, end, found.value) for end in ends)
-    return f" [{low}, {high}]" if found.level is not None else f" ({low} to {high})"
+    low, high = ((absent or metric.absent) if end is None else number_text(metric, end, figure.value) for end in ends)
+    return f" [{low}, {high}]" if figure.level is not None else f" ({low} to {high})"
 
 
-def share_text(found: Share) -> str:
+def share_text(part: Share) -> str:
     """`7 of 8 [53 %, 98 %]`, with the Wilson interval from two runs on; empty for no runs."""
-    if found.n == 0:
+    if part.n == 0:
         return ""
-    limits = f" [{found.low:.0%}, {found.high:.0%}]" if found.n > 1 and found.low is not None and found.high is not None else ""
-    return f"{found.successes} of {found.n}{limits.replace('%', ' %')}"
+    limits = f" [{100 * part.low:.0f} %, {100 * part.high:.0f} %]" if part.n > 1 and part.low is not None and part.high is not None else ""
+    return f"{part.successes} of {part.n}{limits}"
 
 
 def seeds_text(n: int) -> str:

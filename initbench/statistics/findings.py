@@ -1,10 +1,13 @@
 """What a comparison says, as data: schemes with their estimates, comparisons, own best values, a recommendation."""
 
+from enum import StrEnum
 from typing import Any
 
+from initbench.metrics import Metric, Split
 from initbench.question.config import Frozen
 from initbench.results.record import Number
 from initbench.statistics.estimates import Estimate, Share
+from initbench.statistics.known_metrics import all_metrics, find_metric
 from initbench.statistics.verdicts import Comparison
 
 
@@ -28,7 +31,7 @@ class SchemeSummary(Frozen):
 
     def estimate(self, metric: str) -> Estimate:
         """The estimate of one metric."""
-        return next(found for found in self.estimates if found.metric == metric)
+        return next(estimate for estimate in self.estimates if estimate.metric == metric)
 
 
 class Summary(Frozen):
@@ -48,18 +51,33 @@ class Summary(Frozen):
     tuned: "Tuned | None" = None
     recommendation: "Recommendation | None" = None
 
-    def words(self, text: str) -> str:
-        """A text about test losses and accuracies in the words that are true here: a race evaluates held-out images instead."""
-        return text if self.recommendation is None else text.replace("test ", "held-out ").replace("Test ", "Held-out ")
+    @property
+    def split(self) -> Split:
+        """The images that were evaluated: a race never looks at the test split."""
+        return "test" if self.recommendation is None else "held-out"
+
+    @property
+    def primary(self) -> Metric:
+        """What the headline and the pairs are about."""
+        return self.metric_of(self.metric)
+
+    def metric_of(self, name: str) -> Metric:
+        """The metric of a name, in the words that are true of these runs."""
+        return find_metric(name, self.target, self.split)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """All metrics, in the words that are true of these runs."""
+        return all_metrics(self.target, self.split)
 
     @property
     def verdicts(self) -> tuple[str, ...]:
         """One sentence for each scheme against the reference, in the chosen metric."""
-        return tuple(found.sentence for found in self.comparisons if found.metric == self.metric)
+        return tuple(comparison.sentence for comparison in self.comparisons if comparison.metric == self.metric)
 
     def scheme(self, name: str) -> SchemeSummary:
         """The summary of one scheme."""
-        return next(found for found in self.schemes if found.scheme == name)
+        return next(scheme for scheme in self.schemes if scheme.scheme == name)
 
 
 class TunedPoint(Frozen):
@@ -97,19 +115,27 @@ class Tuned(Frozen):
 
     def scheme(self, name: str) -> TunedScheme:
         """What was tried for one scheme."""
-        return next(found for found in self.schemes if found.scheme == name)
+        return next(scheme for scheme in self.schemes if scheme.scheme == name)
+
+
+class Fate(StrEnum):
+    """What became of a scheme in a race; `not separable` is from the chosen one, `set aside` not beaten, but others looked better."""
+
+    CHOSEN = "chosen"
+    NOT_SEPARABLE = "not separable"
+    BEATEN = "beaten"
+    SET_ASIDE = "set aside"
+    DIVERGED = "diverged"
+    NO_SIGNAL = "no signal"
+    THE_SAME = "the same"
+    DOES_NOT_APPLY = "does not apply"
 
 
 class Candidate(Frozen):
-    """A scheme in a race: its best value, how far it came and why no further.
-
-    `fate` is `chosen`, `not separable` (from the chosen one), `beaten`, `set aside` (not beaten, but others looked better),
-    `no signal`, `diverged`, `the same` (as another on this model), or `does not apply`.
-    `loss` is the median held-out loss of its last round.
-    """
+    """A scheme in a race: its best value, how far it came and why no further; `loss` is the median held-out loss of its last round."""
 
     scheme: str
-    fate: str
+    fate: Fate
     value: Any = None
     rounds: int = 0
     loss: Number = None
@@ -134,7 +160,7 @@ class Recommendation(Frozen):
     @property
     def inseparable(self) -> tuple[str, ...]:
         """The schemes that cannot be told from the chosen one."""
-        return tuple(found.scheme for found in self.candidates if found.fate == "not separable")
+        return tuple(candidate.scheme for candidate in self.candidates if candidate.fate is Fate.NOT_SEPARABLE)
 
     @property
     def saved(self) -> float:

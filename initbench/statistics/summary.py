@@ -1,32 +1,26 @@
 """Many results -> one summary: outcomes, estimates with intervals, paired comparisons, and what may be said about them."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 from initbench.errors import ConfigError, unknown_name
+from initbench.metrics import Metric, Split
 from initbench.question import catalog
 from initbench.question.config import parse_ref
+from initbench.results.outcome import TRAINED_ABOVE_CHANCE, Outcome, is_outcome_of_scheme, outcome
+from initbench.results.propagation import signal_at_start
 from initbench.results.record import RunResult, RunStatus
 from initbench.statistics.estimates import estimate, estimate_text, seeds_text, share
 from initbench.statistics.findings import SchemeSummary, Summary
 from initbench.statistics.inference import ALPHA, LEVEL, seeds_needed
-from initbench.statistics.metrics import (
-    SIGNAL_RATIOS,
-    TRAINED_ABOVE_CHANCE,
-    Metric,
-    Outcome,
-    find_metric,
-    first_signal,
-    is_outcome_of_scheme,
-    metrics,
-    outcome,
-)
+from initbench.statistics.known_metrics import all_metrics, find_metric
 from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family
-
-__all__ = ["Runs", "SchemeSummary", "Summary", "ends_text", "group", "summarize"]
 
 Runs = dict[str, list[RunResult]]
 DECIDED = {Verdict.BETTER, Verdict.WORSE}
+VERBS = {RunStatus.DIVERGED: "diverged", RunStatus.FAILED: "failed", RunStatus.SKIPPED: "was skipped"}
+"""What a run did that came to no result."""
 NAMED = 5
 """Parameters that a note names; of more it gives the number."""
 
@@ -39,31 +33,35 @@ def summarize(
     metric: str | None = None,
     target: float | None = None,
     margin: float | None = None,
+    split: Split = "test",
 ) -> Summary:
     """The summary of the runs of one question; their order does not matter.
 
     `order` is the order of the schemes (others follow by name); `reference` is a scheme, else the first; `metric` is what the
     verdicts are about: the final test accuracy, or the signal at the start when nothing was trained; `target` is a test
-    accuracy for the steps to it; `margin` is a difference that does not matter, in the unit shown (points of accuracy).
+    accuracy for the steps to it; `margin` is a difference that does not matter, in the unit shown (points of accuracy); `split`
+    names the images that were evaluated.
 
     Raises: ConfigError for an unknown reference or metric.
     """
     runs = group(results, order)
     trained = any(outcome(run) is not Outcome.PROBED for of_scheme in runs.values() for run in of_scheme)
-    primary = find_metric(metric or ("final_test_accuracy" if trained else "signal_decades"), target)
+    primary = find_metric(metric or ("final_test_accuracy" if trained else "signal_decades"), target, split)
+    shown = tuple({each.name: each for each in (*all_metrics(target, split), primary)}.values())
+    ranking = {each.name: each for each in shown if each.better}
     against = _reference(reference, runs)
-    sides = {each.name: {scheme: _side(scheme, found, each) for scheme, found in runs.items()} for each in metrics(target)}
+    sides = {name: {scheme: _side(scheme, own, each) for scheme, own in runs.items()} for name, each in ranking.items()}
     comparisons = [
         comparison
-        for each in metrics(target)
+        for name, each in ranking.items()
         for comparison in compare_family(
             each,
-            [(sides[each.name][scheme], sides[each.name][against]) for scheme in runs if against and scheme != against],
-            margin=margin if each is primary or each.name == primary.name else None,
+            [(sides[name][scheme], sides[name][against]) for scheme in runs if against and scheme != against],
+            margin=margin if name == primary.name else None,
         )
     ]
     pairs = compare_family(primary, list(combinations(sides[primary.name].values(), 2)), margin=margin)
-    schemes = tuple(_summarize_scheme(scheme, found, target) for scheme, found in runs.items())
+    schemes = tuple(_summarize_scheme(scheme, own, shown) for scheme, own in runs.items())
     leader = _leader(primary, schemes)
     summary = Summary(
         headline="",
@@ -72,13 +70,13 @@ def summarize(
         target=target,
         margin=margin,
         leader=leader,
-        inseparable=_inseparable(leader, against, [found for found in comparisons if found.metric == primary.name], pairs),
+        inseparable=_inseparable(leader, against, [each for each in comparisons if each.metric == primary.name], pairs),
         schemes=schemes,
         comparisons=tuple(comparisons),
         pairs=pairs,
         notes=(),
     )
-    return summary.model_copy(update={"headline": _headline(primary, summary), "notes": (*_notes(summary), *_untouched(runs))})
+    return summary.model_copy(update={"headline": _headline(primary, summary), "notes": (*_notes(summary, runs), *_untouched(runs))})
 
 
 def group(results: Iterable[RunResult], order: Sequence[str] = ()) -> Runs:
@@ -93,73 +91,65 @@ def _reference(given: str | None, runs: Runs) -> str | None:
     if given is None or given in runs:
         return given or next(iter(runs), None)
     try:
-        found = str(catalog.resolve("scheme", parse_ref(given)))
+        scheme = str(catalog.resolve("scheme", parse_ref(given)))
     except ConfigError:
-        found = given
-    if found not in runs:
+        scheme = given
+    if scheme not in runs:
         raise unknown_name("reference", given, runs, f"It must be one of the schemes compared: {', '.join(runs)}.")
-    return found
+    return scheme
 
 
 def _side(scheme: str, runs: list[RunResult], metric: Metric) -> Side:
-    counted = {run.job.seed: metric.value(run) for run in runs if is_outcome_of_scheme(run) and metric.measured(run)}
-    values = {seed: metric.worst if value is None else value for seed, value in counted.items()}
+    values = {run.job.seed: metric.ranked(run) for run in runs if is_outcome_of_scheme(run) and metric.measured(run)}
     return Side(scheme, values, "; ".join(_reasons(runs)) or "has no such measurement")
 
 
-def _reasons(runs: list[RunResult]) -> tuple[str, ...]:
+def _reasons(runs: list[RunResult], statuses: Sequence[RunStatus] = tuple(VERBS)) -> tuple[str, ...]:
     """Each reason once, with the outcome and the number of seeds: `was skipped on 8 seeds: it needs residual branches`."""
-    found: dict[tuple[str, str], int] = {}
-    for run in runs:
-        if run.status is not RunStatus.COMPLETED:
-            key = (run.status.value, run.reason or "no reason given")
-            found[key] = found.get(key, 0) + 1
-    verbs = {"skipped": "was skipped"}
-    return tuple(
-        f"{verbs.get(status, status)} on {seeds_text(count)}: {reason.rstrip('.')}" for (status, reason), count in sorted(found.items())
-    )
+    counts = Counter((run.status, run.reason or "no reason given") for run in runs if run.status in statuses)
+    return tuple(f"{VERBS[status]} on {seeds_text(count)}: {reason.rstrip('.')}" for (status, reason), count in sorted(counts.items()))
 
 
-def _summarize_scheme(scheme: str, runs: list[RunResult], target: float | None) -> SchemeSummary:
+def _summarize_scheme(scheme: str, runs: list[RunResult], metrics: Sequence[Metric]) -> SchemeSummary:
     ended = [outcome(run) for run in runs]
     counts = {str(kind): ended.count(kind) for kind in Outcome}
     tried = counts["trained"] + counts["stuck"] + counts["diverged"]
-    signals = [found for run in runs if (found := first_signal(run)) is not None]
-    lost = [found for found in signals if found.lost_at is not None]
-    typical = lost[0] if 2 * len(lost) > len(signals) else next((found for found in signals if found.lost_at is None), None)
+    signals = [signal for run in runs if (signal := signal_at_start(run)) is not None]
+    lost = [signal for signal in signals if signal.loss]
+    typical = lost[0] if 2 * len(lost) > len(signals) else next((signal for signal in signals if not signal.loss), None)
     return SchemeSummary(
         scheme=scheme,
         seeds=tuple(run.job.seed for run in runs),
         trained_share=share(counts["trained"], tried),
         first_bad_steps=tuple(sorted(run.first_bad_step for run in runs if run.first_bad_step is not None)),
         reasons=_reasons(runs),
-        estimates=tuple(estimate(each, list(_side(scheme, runs, each).values.values())) for each in (*metrics(target), *SIGNAL_RATIOS)),
-        signal=typical.words if typical else None,
-        signal_lost_at=typical.lost_at if typical else None,
+        estimates=tuple(estimate(each, list(_side(scheme, runs, each).values.values())) for each in metrics),
+        signal=str(typical) if typical else None,
+        signal_lost_at=typical.loss.layer if typical and typical.loss else None,
         **counts,
     )
 
 
 def _leader(metric: Metric, schemes: Sequence[SchemeSummary]) -> str | None:
     """The scheme with the best figure; where most runs have no number, the one that trained most often. None when nothing trained."""
-    able = [found for found in schemes if found.estimate(metric.name).n > 0 and (found.trained or found.probed)]
+    able = [scheme for scheme in schemes if scheme.estimate(metric.name).n > 0 and (scheme.trained or scheme.probed)]
 
-    def rank(found: SchemeSummary) -> tuple[bool, float, float]:
-        value = found.estimate(metric.name).value
-        return value is None, 0.0 if value is None else -value if metric.higher_is_better else value, -(found.trained_share.value or 0.0)
+    def rank(scheme: SchemeSummary) -> tuple[bool, float, float]:
+        value = scheme.estimate(metric.name).value
+        return value is None, 0.0 if value is None else -value if metric.higher_is_better else value, -(scheme.trained_share.value or 0.0)
 
     return min(able, key=rank).scheme if able else None
 
 
 def _inseparable(leader: str | None, reference: str | None, against: Sequence[Comparison], pairs: Sequence[Comparison]) -> tuple[str, ...]:
     """The schemes that the leader is not shown to beat; a pair with the reference is decided in the reference's family."""
-    of_leader = [found for found in (*against, *(pair for pair in pairs if reference not in _names(pair))) if leader in _names(found)]
-    unsure = [found for found in of_leader if found.verdict not in DECIDED and (found.p or 0.0) > ALPHA]
-    return tuple(name for found in unsure for name in _names(found) if name != leader)
+    of_leader = [pair for pair in (*against, *(pair for pair in pairs if reference not in _names(pair))) if leader in _names(pair)]
+    unsure = [pair for pair in of_leader if pair.verdict not in DECIDED and (pair.p or 0.0) > ALPHA]
+    return tuple(name for pair in unsure for name in _names(pair) if name != leader)
 
 
-def _names(found: Comparison) -> tuple[str, str]:
-    return found.scheme, found.other
+def _names(comparison: Comparison) -> tuple[str, str]:
+    return comparison.scheme, comparison.other
 
 
 def _headline(metric: Metric, summary: Summary) -> str:
@@ -167,18 +157,18 @@ def _headline(metric: Metric, summary: Summary) -> str:
     if not summary.schemes:
         return "There are no runs"
     if summary.leader is None:
-        if all(found.probed for found in summary.schemes):
+        if all(scheme.probed for scheme in summary.schemes):
             return "Nothing was trained, and the network has too few layers for a signal to be lost between them"
-        return "No scheme trained. " + "; ".join(f"{found.scheme}: {ends_text(found)}" for found in summary.schemes)
+        return "No scheme trained. " + "; ".join(f"{scheme.scheme}: {ends_text(scheme)}" for scheme in summary.schemes)
     best = summary.scheme(summary.leader)
     if len(summary.schemes) == 1:
         text = f"{best.scheme} reaches {estimate_text(metric, best.estimate(metric.name))} {metric.label}"
         if best.estimate(metric.name).value is None:
             text = f"{best.scheme} has no median {metric.label}"
         return f"{text} with one seed" if len(best.seeds) == best.trained == 1 else f"{text}; seeds: {ends_text(best)}"
-    ranked = {found.scheme: found for found in summary.comparisons if found.metric == metric.name}
+    ranked = {each.scheme: each for each in summary.comparisons if each.metric == metric.name}
     if best.scheme == summary.reference:
-        others = [found for found in summary.schemes if found.scheme != best.scheme]
+        others = [scheme for scheme in summary.schemes if scheme.scheme != best.scheme]
         chosen = ranked[_leader(metric, others) or others[0].scheme]
     else:
         chosen = ranked[best.scheme]
@@ -186,20 +176,20 @@ def _headline(metric: Metric, summary: Summary) -> str:
     return chosen.sentence + (f"; not separable from {best.scheme}: {', '.join(rest)}" if rest else "")
 
 
-def ends_text(found: SchemeSummary) -> str:
+def ends_text(runs: SchemeSummary) -> str:
     """How the runs ended: `7 of 8 trained, 1 diverged`."""
-    counts = {"stuck at chance": found.stuck, "diverged": found.diverged, "failed": found.failed, "skipped": found.skipped}
-    if found.skipped == len(found.seeds):
+    counts = {"stuck at chance": runs.stuck, "diverged": runs.diverged, "failed": runs.failed, "skipped": runs.skipped}
+    if runs.skipped == len(runs.seeds):
         return "skipped"
-    parts = [f"{found.trained} of {len(found.seeds)} trained"] if not found.probed else ["not trained"]
+    parts = [f"{runs.trained} of {len(runs.seeds)} trained"] if not runs.probed else ["not trained"]
     return ", ".join([*parts, *(f"{count} {words}" for words, count in counts.items() if count)])
 
 
 def _untouched(runs: Runs) -> Iterable[str]:
     """The parameters that nothing initialized, once for all schemes that leave the same ones."""
     left: dict[tuple[str, ...], list[str]] = {}
-    for scheme, found in runs.items():
-        names = next((run.init.untouched for run in found if run.init), ())
+    for scheme, own in runs.items():
+        names = next((run.init.untouched for run in own if run.init), ())
         left.setdefault(names, []).append(scheme)
     for names, schemes in left.items():
         if names:
@@ -211,27 +201,27 @@ def _untouched(runs: Runs) -> Iterable[str]:
             )
 
 
-def _notes(summary: Summary) -> Iterable[str]:
+def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
     """What a reader must know to read the figures; only what applies."""
-    sizes = {found.scheme: len(found.seeds) - found.failed - found.skipped for found in summary.schemes}
+    sizes = {scheme.scheme: len(scheme.seeds) - scheme.failed - scheme.skipped for scheme in summary.schemes}
     counts = {size for size in sizes.values() if size}
     if counts == {1}:
         yield "One seed has no interval, and its figures may be luck: use --seeds 8."
     elif counts and min(counts) < 6:
         yield f"Fewer than 6 seeds have no {100 * LEVEL:g} % interval of the median; round brackets are the lowest and the highest seed."
-    if len({found.seeds for found in summary.schemes}) > 1 or len(counts) > 1:
+    if len({scheme.seeds for scheme in summary.schemes}) > 1 or len(counts) > 1:
         listed = ", ".join(f"{scheme} {size}" for scheme, size in sizes.items())
         yield f"The schemes do not have the same number of usable seeds ({listed}); each pair is compared on the seeds that both have."
-    for found in summary.schemes:
-        if found.first_bad_steps:
-            steps = found.first_bad_steps
+    for scheme in summary.schemes:
+        if scheme.first_bad_steps:
+            steps = scheme.first_bad_steps
             when = f"at step {steps[0]}" if steps[0] == steps[-1] else f"between steps {steps[0]} and {steps[-1]}"
-            yield f"{found.scheme} diverged on {found.diverged} of {seeds_text(len(found.seeds))}, first {when}."
-        yield from (f"{found.scheme} {reason}." for reason in found.reasons if not reason.startswith("diverged"))
-    if any(found.diverged for found in summary.schemes):
+            yield f"{scheme.scheme} diverged on {scheme.diverged} of {seeds_text(len(scheme.seeds))}, first {when}."
+        yield from (f"{scheme.scheme} {reason}." for reason in _reasons(runs[scheme.scheme], (RunStatus.FAILED, RunStatus.SKIPPED)))
+    if any(scheme.diverged for scheme in summary.schemes):
         yield "A run that diverged has no accuracy or loss; in medians, intervals and tests it ranks below every number."
-    few = next((found for found in summary.pairs if found.verdict is Verdict.TOO_FEW_SEEDS), None)
+    few = next((pair for pair in summary.pairs if pair.verdict is Verdict.TOO_FEW_SEEDS), None)
     if few and len(counts) == 1 and max(counts) >= seeds_needed(len(summary.schemes) - 1):
         yield f"{seeds_text(few.n)} cannot separate all {few.family} pairs at {100 * ALPHA:g} %: use --seeds {seeds_needed(few.family)}."
-    if any(found.stuck for found in summary.schemes):
+    if any(scheme.stuck for scheme in summary.schemes):
         yield f"Stuck: the final test accuracy covers less than {100 * TRAINED_ABOVE_CHANCE:g} % of the way from chance to 100 %."

@@ -1,1 +1,1 @@
-"""From a question to its answer, a file a kind: a comparison, tuning, a race, merged folders, published figures."""
+"""From a question to its answer, a file a kind (`compare`, `tune`, `recommend`); `kinds` says which kind a question is."""

@@ -1,13 +1,115 @@
-"""How runs are carried out when nobody says."""
+"""Carrying out a plan: where and how many at once when nobody says, and the runs that are missing.
 
+Nothing here prints: what happens is told to a `Watch`. What is finished already costs neither torch nor pandas.
+"""
+
+from __future__ import annotations
+
+import contextlib
 import threading
+from typing import TYPE_CHECKING, Protocol
 
+from initbench import __version__
+from initbench.question import catalog, config_file
 from initbench.question.config import Execution
-from initbench.results import provenance
+from initbench.question.plan import config_hash
+from initbench.results import provenance, store
+from initbench.results.record import RunResult
+from initbench.studies.answer import Results, derive
+from initbench.studies.plan import Plan, as_it_stands
 from initbench.workers import head_start
+
+if TYPE_CHECKING:
+    from initbench.workers.progress import Progress
 
 MOST_THREADS = 8
 """For networks as small as these more would wait for each other; measured with two, the rest is caution."""
+
+
+class Watch(Protocol):
+    """Somebody who is told how it goes."""
+
+    def planned(self, plan: Plan) -> None:
+        """Once, before anything is run."""
+
+    def progress(self, sign: Progress) -> None:
+        """Now and then, from a run under way."""
+
+    def finished(self, result: RunResult) -> None:
+        """A run's result is in its file."""
+
+
+def carry_out(plan: Plan, watch: Watch | None = None) -> Results:
+    """Runs what is missing, each result to its file as it comes, then makes the derived files if they are not current.
+
+    Where results decide what to run next (tuning, a race), this goes on until nothing more is to be run.
+    Raises: InitbenchError, before the first run and before anything is written, for whatever would make runs impossible.
+    """
+    if watch:
+        watch.planned(plan)
+    tried: set[str] = set()
+    while missing := tuple(name for name, _ in plan.missing if name not in tried):
+        if tried and watch:
+            watch.planned(plan)
+        _run_missing(plan, watch)
+        tried |= set(missing)
+        plan = as_it_stands(plan)
+    _keep_question(plan)
+    return derive(plan)
+
+
+def _run_missing(plan: Plan, watch: Watch | None) -> None:
+    """Nothing is written, and with `fresh` nothing is removed, before the first result is there."""
+    store.check_writable(plan.folder)
+    device = device_of(plan.execution.device)
+    engine = engine_of(plan.execution, len(plan.missing), device)
+    import_ahead(engine)
+    results = catalog.load("engine", engine)(
+        plan.missing,
+        device=device,
+        data_dir=plan.execution.data_dir,
+        workers=plan.execution.jobs,
+        threads=threads_of(plan.execution, len(plan.jobs)),
+        report=watch.progress if watch else None,
+    )
+    begun = False
+    with contextlib.closing(results):
+        for result in results:
+            if not begun:
+                _begin(plan)
+            begun = True
+            store.write_result(plan.folder, result)
+            if watch:
+                watch.finished(result)
+
+
+def _begin(plan: Plan) -> None:
+    if plan.execution.fresh:
+        store.clear(plan.folder)
+    store.remove_leftovers(plan.folder)
+    earlier = store.read_manifest(plan.folder)
+    store.write_manifest(
+        plan.folder,
+        store.Manifest(
+            initbench=__version__,
+            command=plan.command,
+            config_hash=config_hash(plan.config),
+            jobs=store.planned(plan.jobs),
+            view=plan.view,
+            started=earlier.started if earlier else store.now(),
+            provenance=provenance.environment(),
+        ),
+    )
+    _keep_question(plan)
+
+
+def _keep_question(plan: Plan) -> None:
+    """The config is in the folder, whatever happened to it, and `latest` points there."""
+    text, path = config_file.dump_config(plan.config), plan.folder / store.CONFIG
+    if not path.is_file() or path.read_bytes() != text.encode():
+        store.write_text(path, text)
+    if plan.folder.parent == store.RESULTS:
+        store.link_latest(plan.folder)
 
 
 def device_of(name: str) -> str:

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from initbench.errors import ConfigError, StorageError
-from initbench.question import config_file, plan
+from initbench.errors import ConfigError
+from initbench.question import config_file
 from initbench.question.config import Execution, ExperimentConfig, value_text
+from initbench.question.plan import config_hash, resolve_config
 from initbench.results import store
 from initbench.results.record import RunResult
-from initbench.studies.kinds import RECOMMEND
-from initbench.studies.study import make_plan, open_folder
+from initbench.studies.kinds import study_of
+from initbench.studies.plan import make_plan, open_folder, read_listed
 
 MAY_DIFFER = ("schemes", "seeds")
 """Keys whose values are put together; every other key must be the same."""
@@ -24,25 +25,24 @@ def merge(folders: Sequence[str | Path], out: str | Path) -> Path:
     """
     opened = [open_folder(folder) for folder in folders]
     first, manifest, config = opened[0]
+    study = study_of(manifest.command, config)
     for folder, other, asked in opened[1:]:
-        searches = config.tune is not None or RECOMMEND in (manifest.command, other.command)
-        kinds = [("command", _kind(manifest.command), _kind(other.command))] if _kind(manifest.command) != _kind(other.command) else []
-        found = [*kinds, *differences(config, asked, () if searches else MAY_DIFFER)]
-        if found:
-            listed = "; ".join(f"{key} is {_words(one)} in {first} and {_words(two)} in {folder}" for key, one, two in found)
+        other_study = study_of(other.command, asked)
+        commands = [("command", study.COMMAND, other_study.COMMAND)] if study.COMMAND != other_study.COMMAND else []
+        differing = [*commands, *differences(config, asked, () if study.SEARCHES or other_study.SEARCHES else MAY_DIFFER)]
+        if differing:
+            listed = "; ".join(f"{key} is {_words(one)} in {first} and {_words(two)} in {folder}" for key, one, two in differing)
             raise ConfigError(f"{first} and {folder} do not ask the same question: {listed}.")
     question = _together([asked for _, _, asked in opened])
     target = Path(out)
     if target.resolve() in {folder.resolve() for folder, _, _ in opened}:
         raise ConfigError(f"{target} is one of the folders to be merged. Name another with --out.")
-    steps = make_plan(manifest.command, question, Execution(output=str(target)), manifest.view)
-    known = {name for name, _ in steps.jobs}
+    plan = make_plan(manifest.command, question, Execution(output=str(target)), manifest.view)
+    known = {name for name, _ in plan.jobs}
     runs: dict[str, RunResult] = {}
-    for folder, listed_in, _ in opened:
-        results = store.read_results(folder, (job.job_id for job in listed_in.jobs))
-        if not results:
-            raise StorageError(f"{folder} holds no finished run yet. Go on with: initbench resume {folder}")
-        strangers = [run for run in results if run.job_id not in known] if config.tune is None and manifest.command != RECOMMEND else []
+    for folder, listing, _ in opened:
+        results = read_listed(folder, listing)
+        strangers = [] if study.SEARCHES else [run for run in results if run.job_id not in known]
         if strangers:
             job = strangers[0].job
             raise ConfigError(
@@ -51,11 +51,10 @@ def merge(folders: Sequence[str | Path], out: str | Path) -> Path:
         for run in results:
             if run.job_id not in runs or not store.is_done(runs[run.job_id]):
                 runs[run.job_id] = run
-    store.write_text(target / store.CONFIG, config_file.dump_config(steps.config))
-    listed_jobs = tuple(store.PlannedJob(job_id=run.job_id, scheme=str(run.job.scheme), seed=run.job.seed) for run in runs.values())
-    hashed = plan.config_hash(steps.config)
-    started = min(opened_manifest.started for _, opened_manifest, _ in opened)
-    update = {"jobs": listed_jobs, "config_hash": hashed, "derived_from": None, "started": started}
+    store.write_text(target / store.CONFIG, config_file.dump_config(plan.config))
+    jobs = store.planned((run.job_id, run.job) for run in runs.values())
+    started = min(listing.started for _, listing, _ in opened)
+    update = {"jobs": jobs, "config_hash": config_hash(plan.config), "derived_from": None, "started": started}
     store.write_manifest(target, manifest.model_copy(update=update))
     for run in runs.values():
         store.write_result(target, run)
@@ -64,7 +63,7 @@ def merge(folders: Sequence[str | Path], out: str | Path) -> Path:
 
 def differences(one: ExperimentConfig, two: ExperimentConfig, ignored: Sequence[str] = ()) -> Iterator[tuple[str, Any, Any]]:
     """Each key that two questions answer differently, in canonical words, with both values."""
-    left, right = (dict(_flat(config_file.plain_config(plan.resolve_config(config)))) for config in (one, two))
+    left, right = (dict(_flat(config_file.plain_config(resolve_config(config)))) for config in (one, two))
     for key in dict.fromkeys([*left, *right]):
         if left.get(key) != right.get(key) and key.split(".")[0] not in ignored:
             yield key, left.get(key), right.get(key)
@@ -84,12 +83,8 @@ def _words(value: Any) -> str:
     return "not given" if value is None else value_text(value)
 
 
-def _kind(command: str) -> str:
-    return RECOMMEND if command == RECOMMEND else "compare"
-
-
 def _together(configs: Sequence[ExperimentConfig]) -> ExperimentConfig:
-    resolved = [plan.resolve_config(config) for config in configs]
+    resolved = [resolve_config(config) for config in configs]
     schemes = tuple(dict.fromkeys(scheme for config in resolved for scheme in config.schemes))
     seeds = tuple(sorted({seed for config in resolved for seed in config.seeds}))
     return resolved[0].model_copy(update={"schemes": schemes, "seeds": seeds})

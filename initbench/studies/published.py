@@ -1,6 +1,5 @@
 """Published figures that initbench can check: what a paper says, and what the runs of a folder say beside it."""
 
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from initbench.question import config_file
 from initbench.question.config import ExperimentConfig, Frozen
 from initbench.results.record import Number
 from initbench.statistics.findings import Summary
-from initbench.studies.merge import differences
-from initbench.studies.study import Results
+from initbench.studies.answer import Results
+from initbench.studies.merge import MAY_DIFFER, differences
 
 SHARE = "trained_share"
 """The one figure that is no metric: the share of seeds that trained."""
@@ -49,7 +48,7 @@ class Agreement(StrEnum):
     NOT_MEASURED = "not measured"
 
 
-class Line(Frozen):
+class Replication(Frozen):
     """A published figure beside the measured one; `here` with its 95 % interval where there is one."""
 
     title: str
@@ -80,62 +79,58 @@ def read(path: Path) -> Published:
         raise ConfigError(f"{path} holds no published figures: {str(error).splitlines()[0]}.") from error
 
 
-def against(results: Results, name: str) -> tuple[Line, ...]:
+def against(results: Results, name: str) -> tuple[Replication, ...]:
     """The published figures beside those of a folder; `name` is `reference`, a shipped name or a file.
 
     Raises: ConfigError when the folder asks another question, with each key that differs.
     """
     if name == ANY:
         every = [read(path) for path in shipped().values()]
-        chosen = [found for found in every if not _unlike(results.config, found)]
+        chosen = [published for published in every if not _unlike(results.config, published)]
         if not chosen:
-            commands = "; ".join(dict.fromkeys(f"initbench compare -c {found.config}" for found in every))
+            commands = "; ".join(dict.fromkeys(f"initbench compare -c {published.config}" for published in every))
             raise ConfigError(f"No published figures are about the question of {results.folder}. There are some for: {commands}.")
-        return tuple(line for found in chosen for line in compare(results.summary, found))
+        return tuple(line for published in chosen for line in compare(results.summary, published))
     if not Path(name).is_file() and name not in shipped():
         raise unknown_name("reference", name, shipped(), f"Shipped: {', '.join(shipped())}.")
-    found = read(Path(name) if Path(name).is_file() else shipped()[name])
-    unlike = _unlike(results.config, found)
+    published = read(Path(name) if Path(name).is_file() else shipped()[name])
+    unlike = _unlike(results.config, published)
     if unlike:
-        raise ConfigError(f"{results.folder} does not ask what '{name}' is about: {unlike}. Use: initbench compare -c {found.config}")
-    return compare(results.summary, found)
+        raise ConfigError(f"{results.folder} does not ask what '{name}' is about: {unlike}. Use: initbench compare -c {published.config}")
+    return compare(results.summary, published)
 
 
-def compare(summary: Summary, published: Published) -> tuple[Line, ...]:
+def compare(summary: Summary, published: Published) -> tuple[Replication, ...]:
     """Each published figure beside the measured one: they agree when the measured interval meets the published range."""
-    return tuple(_line(summary, published, figure) for figure in published.figures)
+    return tuple(_replication(summary, published, figure) for figure in published.figures)
 
 
-def _line(summary: Summary, published: Published, figure: Figure) -> Line:
+def _replication(summary: Summary, published: Published, figure: Figure) -> Replication:
     here, low, high, n = _measured(summary, figure)
     if n == 0 or here is None:
         agreement = Agreement.NOT_MEASURED
     else:
-        agreement = (
-            Agreement.AGREES
-            if (low if low is not None else here) <= figure.high and (high if high is not None else here) >= figure.low
-            else Agreement.DIFFERS
-        )
-    return Line(
+        meets = (here if low is None else low) <= figure.high and (here if high is None else high) >= figure.low
+        agreement = Agreement.AGREES if meets else Agreement.DIFFERS
+    return Replication(
         title=published.title, source=published.source, figure=figure, here=here, here_low=low, here_high=high, n=n, agreement=agreement
     )
 
 
 def _measured(summary: Summary, figure: Figure) -> tuple[float | None, float | None, float | None, int]:
-    of_scheme = next((found for found in summary.schemes if found.scheme == figure.scheme), None)
+    of_scheme = next((scheme for scheme in summary.schemes if scheme.scheme == figure.scheme), None)
     if of_scheme is None:
         return None, None, None, 0
     if figure.metric == SHARE:
         share = of_scheme.trained_share
         return share.value, share.low, share.high, share.n
-    found = next((each for each in of_scheme.estimates if each.metric == figure.metric), None)
-    return (None, None, None, 0) if found is None else (found.value, found.low, found.high, found.n)
+    estimate = next((each for each in of_scheme.estimates if each.metric == figure.metric), None)
+    return (None, None, None, 0) if estimate is None else (estimate.value, estimate.low, estimate.high, estimate.n)
 
 
 def _unlike(config: ExperimentConfig, published: Published) -> str:
     wanted = config_file.load_config(published.config)
-    found: Sequence[str] = [
+    return "; ".join(
         f"{key} is {one if one is not None else 'not given'}, there {two if two is not None else 'not given'}"
-        for key, one, two in differences(config, wanted, ("schemes", "seeds"))
-    ]
-    return "; ".join(found)
+        for key, one, two in differences(config, wanted, MAY_DIFFER)
+    )

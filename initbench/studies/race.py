@@ -7,9 +7,11 @@ held-out images; all arms of a round have the same seeds, so differences are pai
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
-from initbench.statistics.findings import Candidate
+from initbench.statistics.findings import Candidate, Fate
+from initbench.statistics.inference import median
 
 
 @dataclass(frozen=True)
@@ -47,114 +49,129 @@ WIDENS = 1
 """The round, by its number, in which the leader's values are widened at their edge: the first that is not short."""
 MOST_WIDENINGS = 3
 """How often."""
-T_99 = (
-    31.821,
-    6.965,
-    4.541,
-    3.747,
-    3.365,
-    3.143,
-    2.998,
-    2.896,
-    2.821,
-    2.764,
-    2.718,
-    2.681,
-    2.650,
-    2.624,
-    2.602,
-    2.583,
-    2.567,
-    2.552,
-    2.539,
-)
-"""What a one-sided paired t test exceeds with probability 1 %, for 1, 2, ... degrees of freedom; beyond the end the last."""
-
+BEATEN = 0.01
+"""An arm is beaten where it would look so much worse than the leader by chance with at most this probability."""
 Loss = Callable[[Arm, int, int], float | None]
 """The final loss of an arm in a round (by its number) with a seed; infinite: it diverged; None: it has not been run."""
 Beyond = Callable[[Arm, Sequence[Any]], Any | None]
 """The next value to try when an arm leads and is at the edge of the values tried; None: no further."""
-Run = tuple[Arm, int, int]
-"""What is to be run: arm, number of the round, seed."""
+
+
+class Trial(NamedTuple):
+    """What is to be run: an arm, in a round (by its number), with a seed."""
+
+    arm: Arm
+    round: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Exit:
+    """Why an arm went no further than a round (by its number).
+
+    `lost` of `seeds` runs diverged; `leader` beat it; there was `room` for so many others, which looked better.
+    """
+
+    fate: Fate
+    round: int
+    lost: int = 0
+    seeds: int = 0
+    leader: str = ""
+    room: int = 0
+
+    def __str__(self) -> str:
+        """Gives, for example, `beaten by kaiming in round 2`."""
+        number = self.round + 1
+        if self.fate is Fate.DIVERGED:
+            return f"diverged on {self.lost} of {self.seeds} seeds in round {number}"
+        if self.fate is Fate.BEATEN:
+            return f"beaten by {self.leader} in round {number}"
+        return f"set aside after round {number}: {self.room} looked better"
 
 
 @dataclass
 class Race:
-    """How a race stands: all runs it takes so far, and for each arm why it went no further. `order` is the last round's, best first."""
+    """How a race stands: all trials it takes so far, and for each arm why it went no further. `order` is the last round's, best first."""
 
-    runs: list[Run] = field(default_factory=list)
-    out: dict[Arm, tuple[str, int, str]] = field(default_factory=dict)
+    trials: list[Trial] = field(default_factory=list)
+    exits: dict[Arm, Exit] = field(default_factory=dict)
     order: list[Arm] = field(default_factory=list)
     losses: dict[Arm, list[float]] = field(default_factory=dict)
     rounds: dict[Arm, int] = field(default_factory=dict)
     complete: bool = False
 
+    @property
+    def leader(self) -> Arm | None:
+        """The best arm of the last round; None when all of them diverged, or before the first loss is there."""
+        return self.order[0] if self.order and math.isfinite(score(self.losses[self.order[0]])) else None
+
 
 def race(arms: Sequence[Arm], seeds: Sequence[int], loss: Loss, beyond: Beyond | None = None) -> Race:
     """Races the arms as far as the losses are there; `complete` when nothing more is to be run."""
-    found, alive = Race(), list(arms)
+    standing, alive = Race(), list(arms)
     for number, stage in enumerate(ROUNDS):
         own = seeds[: stage.seeds]
         widened = 0
         while True:
-            found.runs = [run for run in found.runs if run[1] != number] + [(arm, number, seed) for arm in alive for seed in own]
+            earlier = [trial for trial in standing.trials if trial.round != number]
+            standing.trials = earlier + [Trial(arm, number, seed) for arm in alive for seed in own]
             values = {arm: [loss(arm, number, seed) for seed in own] for arm in alive}
             if any(value is None for row in values.values() for value in row):
-                return found
-            found.losses |= {arm: [value for value in row if value is not None] for arm, row in values.items()}
-            found.order = sorted(alive, key=lambda arm: score(found.losses[arm]))
-            further = _further(found, arms, alive, beyond) if number == WIDENS and widened < MOST_WIDENINGS else None
+                return standing
+            standing.losses |= {arm: [value for value in row if value is not None] for arm, row in values.items()}
+            standing.order = sorted(alive, key=lambda arm: score(standing.losses[arm]))
+            further = _further(standing.leader, [*arms, *alive], beyond) if number == WIDENS and widened < MOST_WIDENINGS else None
             if further is None:
                 break
             alive.append(further)
             widened += 1
-        found.rounds |= dict.fromkeys(alive, number + 1)
-        if not math.isfinite(score(found.losses[found.order[0]])):
+        standing.rounds |= dict.fromkeys(alive, number + 1)
+        if standing.leader is None:
             break
         if number + 1 < len(ROUNDS):
-            alive = _survivors(found, stage, number, arms)
-    found.complete = True
-    return found
+            alive = _survivors(standing, stage, number, arms)
+    standing.complete = True
+    return standing
 
 
-def _further(found: Race, arms: Sequence[Arm], alive: Sequence[Arm], beyond: Beyond | None) -> Arm | None:
-    leader = found.order[0]
-    if beyond is None or not math.isfinite(score(found.losses[leader])):
+def _further(leader: Arm | None, arms: Sequence[Arm], beyond: Beyond | None) -> Arm | None:
+    if beyond is None or leader is None:
         return None
-    value = beyond(leader, sorted({arm.value for arm in (*arms, *alive) if arm.scheme == leader.scheme}))
+    value = beyond(leader, sorted({arm.value for arm in arms if arm.scheme == leader.scheme}))
     return None if value is None else Arm(leader.scheme, value)
 
 
-def _survivors(found: Race, stage: Round, number: int, arms: Sequence[Arm]) -> list[Arm]:
+def _survivors(standing: Race, stage: Round, number: int, arms: Sequence[Arm]) -> list[Arm]:
     if not stage.by_value:
-        return _best_of(found, found.order, stage, number, len(arms))
+        return _best_of(standing, standing.order, stage, number, len(arms))
     values = dict.fromkeys(arm.value for arm in arms)
     sizes = {value: sum(arm.value == value for arm in arms) for value in values}
-    groups = ([arm for arm in found.order if arm.value == value] for value in values)
-    return [arm for group in groups if group for arm in _best_of(found, group, stage, number, sizes[group[0].value])]
+    groups = ([arm for arm in standing.order if arm.value == value] for value in values)
+    return [arm for group in groups if group for arm in _best_of(standing, group, stage, number, sizes[group[0].value])]
 
 
-def _best_of(found: Race, ordered: Sequence[Arm], stage: Round, number: int, total: int) -> list[Arm]:
-    """Those that neither diverged nor are beaten by the first, as many as there is room for."""
+def _best_of(standing: Race, ordered: Sequence[Arm], stage: Round, number: int, total: int) -> list[Arm]:
+    """Those that neither diverged nor are beaten by the first, as many as there is room for; why the others leave is noted."""
     leader = ordered[0]
     room = min(stage.most, max(stage.least, math.ceil(stage.keep * total)))
     left: list[Arm] = []
     for arm in ordered:
-        lost = sum(math.isinf(value) for value in found.losses[arm])
+        losses = standing.losses[arm]
+        lost = sum(math.isinf(value) for value in losses)
         if lost:
-            found.out[arm] = ("diverged", number, f"diverged on {lost} of {len(found.losses[arm])} seeds in round {number + 1}")
-        elif is_beaten(found.losses[arm], found.losses[leader]):
-            found.out[arm] = ("beaten", number, f"beaten by {leader.scheme} in round {number + 1}")
+            standing.exits[arm] = Exit(Fate.DIVERGED, number, lost=lost, seeds=len(losses))
+        elif is_beaten(losses, standing.losses[leader]):
+            standing.exits[arm] = Exit(Fate.BEATEN, number, leader=leader.scheme)
         elif len(left) == room:
-            found.out[arm] = ("set aside", number, f"set aside after round {number + 1}: {room} looked better")
+            standing.exits[arm] = Exit(Fate.SET_ASIDE, number, room=room)
         else:
             left.append(arm)
     return left
 
 
-def unique(runs: Sequence[Run]) -> tuple[tuple[float, Arm, int], ...]:
+def unique(trials: Sequence[Trial]) -> tuple[tuple[float, Arm, int], ...]:
     """What is really run, as (share of the full training, arm, seed): rounds use the runs of earlier ones again."""
-    return tuple(dict.fromkeys((ROUNDS[number].share, arm, seed) for arm, number, seed in runs))
+    return tuple(dict.fromkeys((ROUNDS[trial.round].share, trial.arm, trial.seed) for trial in trials))
 
 
 def score(losses: Sequence[float]) -> float:
@@ -170,25 +187,31 @@ def is_beaten(losses: Sequence[float], best: Sequence[float]) -> bool:
         return False
     mean = sum(gaps) / n
     spread = math.sqrt(sum((gap - mean) ** 2 for gap in gaps) / (n - 1))
-    return mean > 0 and mean > T_99[min(n - 1, len(T_99)) - 1] * spread / math.sqrt(n)
+    return mean > 0 and mean > critical_t(n - 1) * spread / math.sqrt(n)
 
 
-def candidates(found: Race, chosen: Arm | None, inseparable: Mapping[str, bool]) -> tuple[Candidate, ...]:
+@cache
+def critical_t(freedom: int) -> float:
+    """What a one-sided t test exceeds by chance with probability `BEATEN`, for so many degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 1 - BEATEN))
+
+
+def candidates(standing: Race, chosen: Arm | None, inseparable: Mapping[str, bool]) -> tuple[Candidate, ...]:
     """A line a scheme, its arm that came farthest; `inseparable` says for the other finalists whether they equal the chosen one."""
     best: dict[str, Arm] = {}
-    for arm in sorted(found.rounds, key=lambda arm: (-found.rounds[arm], score(found.losses[arm]))):
+    for arm in sorted(standing.rounds, key=lambda arm: (-standing.rounds[arm], score(standing.losses[arm]))):
         best.setdefault(arm.scheme, arm)
     lines = []
     for scheme, arm in best.items():
-        fate, _, reason = found.out.get(arm, ("", 0, ""))
+        ended = standing.exits.get(arm)
         if arm == chosen:
-            fate, reason = "chosen", ""
+            fate, reason = Fate.CHOSEN, ""
         elif scheme in inseparable:
-            fate = "not separable" if inseparable[scheme] else "beaten"
-            reason = "" if inseparable[scheme] else "beaten in the last round"
-        losses = sorted(found.losses[arm])
-        middle = (losses[(len(losses) - 1) // 2] + losses[len(losses) // 2]) / 2
-        lines.append(
-            Candidate(scheme=scheme, fate=fate or "diverged", value=arm.value, rounds=found.rounds[arm], loss=middle, reason=reason)
-        )
+            fate, reason = (Fate.NOT_SEPARABLE, "") if inseparable[scheme] else (Fate.BEATEN, "beaten in the last round")
+        else:
+            fate, reason = (ended.fate, str(ended)) if ended else (Fate.DIVERGED, "")
+        loss = median(standing.losses[arm])
+        lines.append(Candidate(scheme=scheme, fate=fate, value=arm.value, rounds=standing.rounds[arm], loss=loss, reason=reason))
     return tuple(lines)

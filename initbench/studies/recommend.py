@@ -1,6 +1,6 @@
 """`recommend`: which scheme for this model, data and training? A probe of all schemes, then a race; what to run, and what it says.
 
-Like tuning, everything is a function of the configuration and of the results that are there. The test split is never looked at.
+The test split is never looked at.
 """
 
 from collections.abc import Sequence
@@ -8,30 +8,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from initbench.question import catalog, config_file, plan
+from initbench.question import catalog, config_file
 from initbench.question.config import ExperimentConfig, Job, ProbeConfig, Ref, TuneConfig, View, value_text
 from initbench.question.families import all_schemes
+from initbench.question.plan import job_id, make_jobs, resolve_config
 from initbench.question.request import configure
+from initbench.results.outcome import is_outcome_of_scheme
+from initbench.results.propagation import Loss, signal_at_start
 from initbench.results.record import RunResult, RunStatus
 from initbench.statistics.estimates import estimate_text
-from initbench.statistics.findings import Candidate, Recommendation, Summary
-from initbench.statistics.metrics import find_metric, first_signal, is_outcome_of_scheme
-from initbench.statistics.summary import summarize
+from initbench.statistics.findings import Candidate, Fate, Recommendation, Summary
+from initbench.statistics.summary import summarize as summarize_runs
 from initbench.statistics.verdicts import Verdict
-from initbench.studies import race as racing
-from initbench.studies import tune as tuning
-from initbench.studies.race import ROUNDS, Arm, Race
-from initbench.studies.tune import Done
+from initbench.studies.race import ROUNDS, Arm, Race, Trial, candidates, race, unique
+from initbench.studies.study import Done, runs_of
+from initbench.studies.tune import held_out_loss, make_grid, trial, tune_of
 
-FATAL = ("explode", "vanish", "overflow")
-"""Words of a lost signal that end a scheme's race before it begins, when others keep theirs; a constant signal may be meant."""
+COMMAND = "recommend"
+SEARCHES = True
+FATAL = {Loss.EXPLODES, Loss.VANISHES, Loss.OVERFLOWS}
+"""Ways to lose the signal that end a scheme's race before it begins, when others keep theirs; a constant signal may be meant."""
 NEEDS_BATCHES = {"data-dependent", "learned"}
 """Families whose schemes must be given data."""
 
 
 @dataclass(frozen=True)
-class Field:
-    """Who races: the arms, and the schemes that the probe has ruled out, with why."""
+class Entrants:
+    """Who races: the arms, and the schemes that the probe has ruled out, with why; `steps` of a full training."""
 
     probes: tuple[Job, ...]
     arms: tuple[Arm, ...]
@@ -55,7 +58,7 @@ def race_question(
         is_config = asked.endswith((".yaml", ".yml")) or asked in config_file.shipped()
         config, more = (asked, more) if is_config else (None, {**more, "model": asked})
     chosen = list(schemes or all_schemes())
-    return prepared(configure("recommend", config, settings=settings, data_dir=data_dir, schemes=chosen, **more))
+    return prepared(configure(COMMAND, config, settings=settings, data_dir=data_dir, schemes=chosen, **more))
 
 
 def default_tune(config: ExperimentConfig) -> TuneConfig:
@@ -65,61 +68,63 @@ def default_tune(config: ExperimentConfig) -> TuneConfig:
 
 def prepared(config: ExperimentConfig) -> ExperimentConfig:
     """The question in canonical words, with what is raced over."""
-    return plan.resolve_config(config.model_copy(update={"tune": default_tune(config)}))
+    return resolve_config(config.model_copy(update={"tune": default_tune(config)}))
+
+
+def is_asked(command: str, _config: ExperimentConfig) -> bool:
+    """Whether the command says so."""
+    return command == COMMAND
 
 
 def jobs(config: ExperimentConfig, done: Done) -> tuple[Job, ...]:
     """Everything to run as far as the results tell: the probes, then round after round."""
     config = prepared(config)
-    field = enter(config, done)
-    if field is None:
+    entrants = enter(config, done)
+    if entrants is None:
         return probes(config)
-    return (*field.probes, *(job_of(config, field, run) for run in race_of(config, field, done).runs))
+    return (*entrants.probes, *(job_of(config, entrants, entry) for entry in race_of(config, entrants, done).trials))
 
 
 def probes(config: ExperimentConfig) -> tuple[Job, ...]:
     """One step of every scheme with the first seed: the signal at the start, and how long an epoch is."""
-    tune = tuning.tune_of(config)
+    tune = tune_of(config)
     train = config.train.model_copy(update={"steps": 1, "epochs": None, "holdout": tune.holdout, "warmup_steps": 0})
-    return plan.make_jobs(config.model_copy(update={"tune": None, "train": train, "seeds": config.seeds[:1]}))
+    return make_jobs(config.model_copy(update={"tune": None, "train": train, "seeds": config.seeds[:1]}))
 
 
-def enter(config: ExperimentConfig, done: Done) -> Field | None:
+def enter(config: ExperimentConfig, done: Done) -> Entrants | None:
     """Who races, once every probe has ended; None before."""
     asked = probes(config)
-    runs = [done.get(plan.job_id(job)) for job in asked]
-    found = [run for run in runs if run is not None]
-    if len(found) < len(asked):
+    runs = runs_of(asked, done)
+    if len(runs) < len(asked):
         return None
-    healthy = any(_fault(run) is None for run in found)
+    healthy = any(_fault(run) is None for run in runs)
     out: list[Candidate] = []
-    racing_schemes: list[str] = []
+    entered: list[str] = []
     signals: dict[str, str] = {}
     first: dict[object, str] = {}
-    for run in found:
-        name, fault = str(run.job.scheme), _fault(run)
-        words = first_signal(run)
-        signals[name] = words.words if words else ""
+    for run in runs:
+        name, fault, signal = str(run.job.scheme), _fault(run), signal_at_start(run)
+        signals[name] = str(signal) if signal else ""
         if not is_outcome_of_scheme(run):
-            out.append(Candidate(scheme=name, fate="does not apply", reason=run.reason or ""))
+            out.append(Candidate(scheme=name, fate=Fate.DOES_NOT_APPLY, reason=run.reason or ""))
         elif fault and healthy:
-            out.append(Candidate(scheme=name, fate="no signal", signal=fault, reason=f"at the start {fault}"))
+            out.append(Candidate(scheme=name, fate=Fate.NO_SIGNAL, signal=fault, reason=f"at the start {fault}"))
         elif (twin := first.setdefault(_start(run), name)) != name:
-            out.append(Candidate(scheme=name, fate="the same", reason=f"the same as {twin} on this model"))
+            out.append(Candidate(scheme=name, fate=Fate.THE_SAME, reason=f"the same as {twin} on this model"))
         else:
-            racing_schemes.append(name)
-    grid = tuning.make_grid(config, tuning.tune_of(config))
-    arms = tuple(Arm(scheme, value) for scheme in racing_schemes for value in grid.values)
-    applying = sum(each.fate == "no signal" for each in out) + len(racing_schemes)
-    return Field(asked, arms, tuple(out), applying, _steps(config, found), signals)
+            entered.append(name)
+    arms = tuple(Arm(scheme, value) for scheme in entered for value in make_grid(config, tune_of(config)).values)
+    applying = sum(candidate.fate is Fate.NO_SIGNAL for candidate in out) + len(entered)
+    return Entrants(asked, arms, tuple(out), applying, _steps(config, runs), signals)
 
 
 def _fault(run: RunResult) -> str | None:
     """What makes a scheme hopeless before training: a loss that is not finite, a signal that explodes or vanishes."""
     if run.status is RunStatus.DIVERGED:
         return run.reason or "the loss is not finite"
-    found = first_signal(run)
-    return found.words if found and any(word in found.words for word in FATAL) else None
+    signal = signal_at_start(run)
+    return str(signal.loss) if signal and signal.loss and signal.loss.how in FATAL else None
 
 
 def _start(run: RunResult) -> object:
@@ -128,21 +133,20 @@ def _start(run: RunResult) -> object:
     return (run.train_losses, run.evaluations, multipliers)
 
 
-def _steps(config: ExperimentConfig, found: Sequence[RunResult]) -> int:
+def _steps(config: ExperimentConfig, runs: Sequence[RunResult]) -> int:
     """The steps of a full training; the probes have shown how many an epoch takes."""
     if config.train.steps is not None:
         return config.train.steps
-    lengths = [round(last.step / last.epoch) for run in found if run.evaluations and (last := run.evaluations[-1]).epoch]
+    lengths = [round(last.step / last.epoch) for run in runs if run.evaluations and (last := run.evaluations[-1]).epoch]
     return (config.train.epochs or 1) * (lengths[0] if lengths else 1)
 
 
-def job_of(config: ExperimentConfig, field: Field, run: racing.Run) -> Job:
-    """The job behind a run of the race."""
-    arm, number, seed = run
-    share = ROUNDS[number].share
-    scheme = next(ref for ref in config.schemes if str(ref) == arm.scheme)
-    job = tuning.trial(config, scheme, arm.value, seed)
-    steps = max(1, round(share * field.steps))
+def job_of(config: ExperimentConfig, entrants: Entrants, entry: Trial) -> Job:
+    """The job behind a trial of the race."""
+    share = ROUNDS[entry.round].share
+    scheme = next(ref for ref in config.schemes if str(ref) == entry.arm.scheme)
+    job = trial(config, scheme, entry.arm.value, entry.seed)
+    steps = max(1, round(share * entrants.steps))
     train = job.train.model_copy(update={"steps": steps, "epochs": None, "warmup_steps": round(share * job.train.warmup_steps)})
     if share < 1:
         train = train.model_copy(update={"evaluate_every_steps": steps})
@@ -150,91 +154,96 @@ def job_of(config: ExperimentConfig, field: Field, run: racing.Run) -> Job:
     return job.model_copy(update={"train": train, "probe": probe})
 
 
-def race_of(config: ExperimentConfig, field: Field, done: Done) -> Race:
+def race_of(config: ExperimentConfig, entrants: Entrants, done: Done) -> Race:
     """How the race stands."""
-    grid = tuning.make_grid(config, tuning.tune_of(config))
+    grid = make_grid(config, tune_of(config))
 
     def loss(arm: Arm, number: int, seed: int) -> float | None:
-        result = done.get(plan.job_id(job_of(config, field, (arm, number, seed))))
-        if result is None:
-            return None
-        value = tuning.HELD_OUT_LOSS.value(result)
-        return float("inf") if value is None else value
+        run = done.get(job_id(job_of(config, entrants, Trial(arm, number, seed))))
+        return None if run is None else held_out_loss(run)
 
-    return racing.race(field.arms, config.seeds, loss, lambda arm, tried: grid.beyond(tried, arm.value))
+    return race(entrants.arms, config.seeds, loss, lambda arm, tried: grid.beyond(tried, arm.value))
 
 
 def reported(config: ExperimentConfig, done: Done) -> tuple[RunResult, ...]:
     """The runs of the last round, of each scheme those at its best value; before that, the probes."""
     config = prepared(config)
-    field = enter(config, done)
-    race = race_of(config, field, done) if field else None
-    if field is None or race is None or not race.order:
-        return tuple(run for job in probes(config) if (run := done.get(plan.job_id(job))) is not None)
-    last = max(number for _, number, _ in race.runs) if race.complete else max(race.rounds.values(), default=1) - 1
+    entrants = enter(config, done)
+    standing = race_of(config, entrants, done) if entrants else None
+    if entrants is None or standing is None or not standing.order:
+        return runs_of(probes(config), done)
+    last = max(entry.round for entry in standing.trials) if standing.complete else max(standing.rounds.values(), default=1) - 1
     best: dict[str, Arm] = {}
-    for arm in race.order:
+    for arm in standing.order:
         best.setdefault(arm.scheme, arm)
-    wanted = [job_of(config, field, run) for run in race.runs if run[1] == last and best.get(run[0].scheme) == run[0]]
-    return tuple(run for job in wanted if (run := done.get(plan.job_id(job))) is not None)
+    finals = [entry for entry in standing.trials if entry.round == last and best.get(entry.arm.scheme) == entry.arm]
+    return runs_of((job_of(config, entrants, entry) for entry in finals), done)
 
 
-def summarize_race(config: ExperimentConfig, done: Done, view: View) -> Summary:
+def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
     """The finalists against the chosen scheme, with `recommendation` filled in."""
     config = prepared(config)
-    order = [str(scheme) for scheme in config.schemes]
-    runs = reported(config, done)
-    field = enter(config, done)
-    race = race_of(config, field, done) if field else Race()
-    chosen = race.order[0] if race.complete and race.order and racing.score(race.losses[race.order[0]]) < float("inf") else None
-    metric = view.metric or ("final_test_loss" if chosen else None)
-    summary = summarize(runs, chosen.scheme if chosen else None, order=order, metric=metric, target=view.target, margin=view.margin)
-    equal = {found.scheme: found.verdict is not Verdict.WORSE for found in summary.comparisons if found.metric == summary.metric}
-    lines = racing.candidates(race, chosen, equal if chosen else {})
-    signals = field.signals if field else {}
-    every = tuple(found.model_copy(update={"signal": signals.get(found.scheme)}) for found in lines) + (field.ruled_out if field else ())
-    steps, taken = field.steps if field else 0, racing.unique(race.runs)
-    arms = (field.applying if field else 0) * len(tuning.make_grid(config, tuning.tune_of(config)).values)
-    recommendation = Recommendation(
-        key=tuning.tune_of(config).key,
+    entrants = enter(config, done)
+    standing = race_of(config, entrants, done) if entrants else Race()
+    chosen = standing.leader if standing.complete else None
+    summary = summarize_runs(
+        reported(config, done),
+        chosen.scheme if chosen else None,
+        order=[str(scheme) for scheme in config.schemes],
+        metric=view.metric or ("final_test_loss" if chosen else None),
+        target=view.target,
+        margin=view.margin,
+        split="held-out",
+    )
+    recommendation = _recommendation(config, entrants, standing, chosen, summary)
+    summary = summary.model_copy(update={"recommendation": recommendation})
+    notes = (*_notes(config, recommendation), *summary.notes)
+    return summary.model_copy(update={"headline": _headline(summary, recommendation), "notes": notes})
+
+
+def _recommendation(
+    config: ExperimentConfig, entrants: Entrants | None, standing: Race, chosen: Arm | None, summary: Summary
+) -> Recommendation:
+    equal = {each.scheme: each.verdict is not Verdict.WORSE for each in summary.comparisons if each.metric == summary.metric}
+    lines = candidates(standing, chosen, equal if chosen else {})
+    signals, ruled_out, applying, steps = (
+        (entrants.signals, entrants.ruled_out, entrants.applying, entrants.steps) if entrants else ({}, (), 0, 0)
+    )
+    taken, probed = unique(standing.trials), len(probes(config))
+    arms = applying * len(make_grid(config, tune_of(config)).values)
+    return Recommendation(
+        key=tune_of(config).key,
         scheme=chosen.scheme if chosen else None,
         value=chosen.value if chosen else None,
-        candidates=every,
-        runs=len(probes(config)) + len(taken),
-        steps=len(probes(config)) + sum(max(1, round(share * steps)) for share, _, _ in taken),
+        candidates=(*(line.model_copy(update={"signal": signals.get(line.scheme)}) for line in lines), *ruled_out),
+        runs=probed + len(taken),
+        steps=probed + sum(max(1, round(share * steps)) for share, _, _ in taken),
         full_runs=arms * len(config.seeds),
         full_steps=arms * len(config.seeds) * steps,
-        complete=race.complete,
+        complete=standing.complete,
         code=_code(config, chosen) if chosen else "",
     )
-    notes = (*_notes(config, recommendation), *summary.notes)
-    told = summary.model_copy(update={"headline": _headline(summary, recommendation), "recommendation": recommendation, "notes": notes})
-    said = {
-        name: tuple(pair.model_copy(update={"sentence": told.words(pair.sentence)}) for pair in getattr(summary, name))
-        for name in ("comparisons", "pairs")
-    }
-    return told.model_copy(update=said)
 
 
-def _headline(summary: Summary, found: Recommendation) -> str:
-    if found.scheme is None:
-        return "No scheme can be recommended: " + ("none of them trained" if found.complete else "the race is not finished")
-    metric = find_metric("final_test_loss")
-    figure = estimate_text(metric, summary.scheme(found.scheme).estimate(metric.name))
-    name = found.key.rpartition(".")[2]
-    text = f"Use {found.scheme} with {name} {value_text(found.value)}: held-out loss {figure}"
-    equal = ", ".join(found.inseparable)
+def _headline(summary: Summary, choice: Recommendation) -> str:
+    if choice.scheme is None:
+        return "No scheme can be recommended: " + ("none of them trained" if choice.complete else "the race is not finished")
+    metric = summary.metric_of("final_test_loss")
+    figure = estimate_text(metric, summary.scheme(choice.scheme).estimate(metric.name))
+    name = choice.key.rpartition(".")[2]
+    text = f"Use {choice.scheme} with {name} {value_text(choice.value)}: held-out loss {figure}"
+    equal = ", ".join(choice.inseparable)
     return text + (f"; not separable from it: {equal}" if equal else "; every other scheme is beaten")
 
 
-def _notes(config: ExperimentConfig, found: Recommendation) -> tuple[str, ...]:
-    tune = tuning.tune_of(config)
+def _notes(config: ExperimentConfig, choice: Recommendation) -> tuple[str, ...]:
+    tune = tune_of(config)
     notes = [
         f"Losses and accuracies are of {100 * tune.holdout:g} % of the training images, held out; the test split was not looked at.",
-        f"The race took {found.runs} runs and {found.steps:,} steps; the full grid (every different scheme, every {tune.key}, "
-        f"every seed) is {found.full_runs} runs and {found.full_steps:,} steps: {100 * found.saved:.0f} % saved.",
+        f"The race took {choice.runs} runs and {choice.steps:,} steps; the full grid (every different scheme, every {tune.key}, "
+        f"every seed) is {choice.full_runs} runs and {choice.full_steps:,} steps: {100 * choice.saved:.0f} % saved.",
     ]
-    aside = [each.scheme for each in found.candidates if each.fate == "set aside"]
+    aside = [candidate.scheme for candidate in choice.candidates if candidate.fate is Fate.SET_ASIDE]
     if aside:
         notes.append(f"Set aside without being beaten, to save time: {', '.join(aside)}.")
     return tuple(notes)
@@ -258,5 +267,5 @@ def _code(config: ExperimentConfig, chosen: Arm) -> str:
         arguments.append("batch=batch")
         lines.append("# batch(size, index) gives (inputs, labels) of training data")
     lines.append(f"report = init_network({', '.join(arguments)}, seed=0)")
-    lines.append(f"# then train with {tuning.tune_of(config).key.rpartition('.')[2]} = {value_text(chosen.value)}")
+    lines.append(f"# then train with {tune_of(config).key.rpartition('.')[2]} = {value_text(chosen.value)}")
     return "\n".join(lines)

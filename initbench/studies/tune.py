@@ -1,35 +1,34 @@
-"""Each scheme at its own best value of a key: what is tried, what is chosen, and what is run with it.
+"""`--tune`: each scheme also at its own best value of a key: what is tried, what is chosen, and what is run with it.
 
-Everything is a function of the configuration and of the results that are there: a search that was interrupted goes on where it
-was, and asking again costs nothing. Values are chosen by the final loss on held-out training images, on other seeds than the
-reported ones.
+Values are chosen by the final loss on held-out training images, on other seeds than the reported ones.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from initbench.errors import ConfigError
-from initbench.question import catalog, config_file, plan
+from initbench.question import catalog, config_file
 from initbench.question.config import ExperimentConfig, Job, Ref, TuneConfig, View, value_text
+from initbench.question.plan import canonical, make_job, make_jobs, resolve_config
+from initbench.results.outcome import is_outcome_of_scheme
 from initbench.results.record import RunResult, RunStatus
 from initbench.statistics.findings import Summary, Tuned, TunedPoint, TunedScheme
 from initbench.statistics.inference import median
-from initbench.statistics.metrics import find_metric, is_outcome_of_scheme
-from initbench.statistics.summary import summarize
+from initbench.statistics.known_metrics import find_metric
+from initbench.statistics.summary import summarize as summarize_runs
+from initbench.studies.study import Done, runs_of
 
-Done = Mapping[str, RunResult]
-"""The results that are there, by job id."""
+COMMAND = "compare"
+SEARCHES = True
 HALF_DECADES = (-2, -1, 0, 1, 2)
 """What is tried where nobody says: half powers of ten around the value of the config."""
 FARTHEST = 6
 """A grid is widened to at most so many half powers of ten on each side."""
 NOT_TUNED = {"schemes", "seeds", "dataset", "tune"}
 """Keys that are the question itself."""
-HELD_OUT_LOSS = find_metric("final_test_loss")
-"""What values are chosen by: in runs with a holdout the evaluated images are the held-out ones."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +77,26 @@ def tuning_seeds(config: ExperimentConfig, tune: TuneConfig) -> tuple[int, ...]:
     return tuple(range(first, first + tune.seeds))
 
 
+def is_asked(_command: str, config: ExperimentConfig) -> bool:
+    """Whether there is a key to tune."""
+    return config.tune is not None
+
+
 def jobs(config: ExperimentConfig, done: Done) -> tuple[Job, ...]:
     """Everything to run as far as the results tell: at the same value, the trials, and each scheme at its own best value."""
-    config = plan.resolve_config(config)
-    found = list(plan.make_jobs(same_for_all(config)))
+    config = resolve_config(config)
+    wanted = list(make_jobs(same_for_all(config)))
     for scheme in config.schemes:
-        search = look(config, scheme, done)
-        found += search.trials
+        search = search_of(config, scheme, done)
+        wanted += search.trials
         if search.complete and search.best is not None:
-            found += at_value(config, scheme, search.best)
-    return tuple(found)
+            wanted += at_value(config, scheme, search.best)
+    return tuple(wanted)
+
+
+def reported(config: ExperimentConfig, done: Done) -> tuple[RunResult, ...]:
+    """The runs at the same value."""
+    return runs_of(make_jobs(same_for_all(config)), done)
 
 
 def same_for_all(config: ExperimentConfig) -> ExperimentConfig:
@@ -106,7 +115,7 @@ class Search:
     complete: bool
 
 
-def look(config: ExperimentConfig, scheme: Ref, done: Done) -> Search:
+def search_of(config: ExperimentConfig, scheme: Ref, done: Done) -> Search:
     """How the search for a scheme's best value stands."""
     tune = tune_of(config)
     grid = make_grid(config, tune)
@@ -114,11 +123,10 @@ def look(config: ExperimentConfig, scheme: Ref, done: Done) -> Search:
     values, trials = list(grid.values), []
     while True:
         trials = [trial(config, scheme, value, seed) for value in values for seed in seeds]
-        runs = [done.get(name) for name in (plan.job_id(job) for job in trials)]
-        if any(run is None for run in runs):
+        runs = runs_of(trials, done)
+        if len(runs) < len(trials):
             return Search(tuple(trials), (), None, at_edge=False, complete=False)
-        found = [run for run in runs if run is not None]
-        points = [_point(value, found[index * len(seeds) : (index + 1) * len(seeds)]) for index, value in enumerate(values)]
+        points = [_point(value, runs[index * len(seeds) : (index + 1) * len(seeds)]) for index, value in enumerate(values)]
         best = _best(grid, points)
         start = grid.values[0] if best is None and any(point.n for point in points) else best
         further = None if start is None else grid.beyond(values, values[0] if best is None else best)
@@ -126,6 +134,11 @@ def look(config: ExperimentConfig, scheme: Ref, done: Done) -> Search:
             at_edge = best is not None and len(values) > 1 and best in (values[0], values[-1]) and not isinstance(best, str | bool)
             return Search(tuple(trials), tuple(points), best, at_edge, complete=True)
         values = sorted([*values, further])
+
+
+def held_out_loss(run: RunResult) -> float:
+    """What values are chosen by: in runs with a holdout the evaluated images are the held-out ones; infinite where there is none."""
+    return find_metric("final_test_loss").ranked(run)
 
 
 def tune_of(config: ExperimentConfig) -> TuneConfig:
@@ -137,42 +150,42 @@ def tune_of(config: ExperimentConfig) -> TuneConfig:
 def trial(config: ExperimentConfig, scheme: Ref, value: Any, seed: int) -> Job:
     """A run that shows what a value is worth: on held-out training images."""
     tune = tune_of(config)
-    job = plan.make_job(_changed(plan.canonical(config), tune.key, value), scheme, seed)
+    job = make_job(_changed(canonical(config), tune.key, value), scheme, seed)
     return job.model_copy(update={"train": job.train.model_copy(update={"holdout": tune.holdout})})
 
 
 def at_value(config: ExperimentConfig, scheme: Ref, value: Any) -> tuple[Job, ...]:
     """The reported runs of one scheme at a value."""
-    changed = _changed(plan.canonical(config), tune_of(config).key, value)
-    return tuple(plan.make_job(changed, scheme, seed) for seed in config.seeds)
+    changed = _changed(canonical(config), tune_of(config).key, value)
+    return tuple(make_job(changed, scheme, seed) for seed in config.seeds)
 
 
 @lru_cache(maxsize=256)
 def _changed(question: str, key: str, value: Any) -> ExperimentConfig:
     config = same_for_all(ExperimentConfig.model_validate_json(question))
-    return plan.resolve_config(config_file.with_value(config, key, value, f"--tune {key}"))
+    return resolve_config(config_file.with_value(config, key, value, f"--tune {key}"))
 
 
-def summarize_tuned(config: ExperimentConfig, done: Done, view: View) -> Summary:
+def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
     """The comparison at the same value with `tuned` filled in; its headline says both."""
-    config = plan.resolve_config(config)
+    config = resolve_config(config)
     tune, order = tune_of(config), [str(scheme) for scheme in config.schemes]
     options: dict[str, Any] = {"order": order, "metric": view.metric, "target": view.target, "margin": view.margin}
-    same = summarize(_runs(plan.make_jobs(same_for_all(config)), done), view.reference, **options)
-    searches = {scheme: look(config, scheme, done) for scheme in config.schemes}
-    best = [job for scheme, found in searches.items() if found.best is not None for job in at_value(config, scheme, found.best)]
-    at_best_runs = _runs(best, done)
+    same = summarize_runs(reported(config, done), view.reference, **options)
+    searches = {scheme: search_of(config, scheme, done) for scheme in config.schemes}
+    best = [job for scheme, search in searches.items() if search.best is not None for job in at_value(config, scheme, search.best)]
+    at_best_runs = runs_of(best, done)
     there = {str(run.job.scheme) for run in at_best_runs}
-    at_best = summarize(at_best_runs, same.reference if same.reference in there else None, **options)
+    at_best = summarize_runs(at_best_runs, same.reference if same.reference in there else None, **options)
     tuned = Tuned(
         key=tune.key,
         base=make_grid(config, tune).base,
         seeds=tuning_seeds(config, tune),
         holdout=tune.holdout,
-        trials=sum(len(found.trials) for found in searches.values() if found.complete),
+        trials=sum(len(search.trials) for search in searches.values() if search.complete),
         schemes=tuple(
-            TunedScheme(scheme=str(scheme), best=found.best, at_edge=found.at_edge, points=found.points)
-            for scheme, found in searches.items()
+            TunedScheme(scheme=str(scheme), best=search.best, at_edge=search.at_edge, points=search.points)
+            for scheme, search in searches.items()
         ),
         at_best=at_best,
     )
@@ -184,29 +197,25 @@ def summarize_tuned(config: ExperimentConfig, done: Done, view: View) -> Summary
 
 def _notes(tuned: Tuned) -> Iterator[str]:
     """What a reader must know of how the values were chosen, and what it cost."""
-    chosen = ", ".join(f"{found.scheme} {value_text(found.best)}" for found in tuned.schemes if found.best is not None)
-    tries = sorted({len(found.points) for found in tuned.schemes if found.points})
+    chosen = ", ".join(f"{scheme.scheme} {value_text(scheme.best)}" for scheme in tuned.schemes if scheme.best is not None)
+    tries = sorted({len(scheme.points) for scheme in tuned.schemes if scheme.points})
     each = f"{tries[0]} values" if len(tries) == 1 else f"{tries[0]} to {tries[-1]} values (widened at the edge)" if tries else "no values"
     seeds = f"{len(tuned.seeds)} other seed" + "s" * (len(tuned.seeds) != 1)
     yield (
         f"Best {tuned.key}: {chosen or 'none'}; the lowest final loss on {100 * tuned.holdout:g} % of the training images, "
         f"held out, {seeds}, {each} a scheme: {tuned.trials} runs beside those reported."
     )
-    for found in tuned.schemes:
-        if found.at_edge:
-            best = f"{tuned.key} of {found.scheme}, {value_text(found.best)}"
+    for scheme in tuned.schemes:
+        if scheme.at_edge:
+            best = f"{tuned.key} of {scheme.scheme}, {value_text(scheme.best)}"
             yield f"The best {best}, is at the edge of what was tried: there may be a better one."
-        if found.points and found.best is None:
-            yield f"{found.scheme} has no best {tuned.key}: no value trained on most seeds."
-
-
-def _runs(wanted: Sequence[Job], done: Done) -> list[RunResult]:
-    return [run for job in wanted if (run := done.get(plan.job_id(job))) is not None]
+        if scheme.points and scheme.best is None:
+            yield f"{scheme.scheme} has no best {tuned.key}: no value trained on most seeds."
 
 
 def _point(value: Any, runs: Sequence[RunResult]) -> TunedPoint:
-    losses = [HELD_OUT_LOSS.value(run) for run in runs if is_outcome_of_scheme(run)]
-    middle = median([math.inf if loss is None else loss for loss in losses]) if losses else math.inf
+    losses = [held_out_loss(run) for run in runs if is_outcome_of_scheme(run)]
+    middle = median(losses) if losses else math.inf
     diverged = sum(run.status is RunStatus.DIVERGED for run in runs)
     return TunedPoint(value=value, n=len(losses), diverged=diverged, loss=middle, losses=tuple(losses))
 

@@ -1,12 +1,22 @@
+"""What one run says: how it ended, its metrics, and how the signal passes at the start."""
+
 import math
 import random
+from pathlib import Path
 
 import pytest
-from simulated_runs import make_layers, make_run
+from simulated_runs import make_comparison, make_config, make_layers, make_run
 
+from initbench import metrics as contract
 from initbench.errors import ConfigError
+from initbench.question import catalog
+from initbench.question.config import View
+from initbench.results.outcome import Outcome, is_outcome_of_scheme, outcome
+from initbench.results.propagation import signal_at_start, signal_through
 from initbench.results.record import Evaluation, LayerStats, RunStatus
-from initbench.statistics.metrics import Outcome, find_metric, first_signal, is_outcome_of_scheme, outcome, signal
+from initbench.statistics.known_metrics import all_metrics, find_metric
+from initbench.statistics.summary import summarize
+from initbench.studies.plan import checked_view
 
 
 def layers(*variances, gradients=None):
@@ -27,9 +37,9 @@ def test_a_run_trained_when_it_left_chance_by_a_tenth_of_the_way(accuracy, expec
 def test_layers_without_a_signal_do_not_lose_it():
     run = make_run("kaiming", 0)
     hidden = tuple(stats.model_copy(update={"gradient_variance": None}) if stats.position == 0 else stats for stats in run.layers)
-    assert first_signal(run.model_copy(update={"layers": hidden})).words == "the signal passes"
+    assert str(signal_at_start(run.model_copy(update={"layers": hidden}))) == "the signal passes"
     overflowed = make_run("kaiming", 0, None).model_copy(update={"layers": hidden})
-    assert first_signal(overflowed).words == "gradients overflow at layers.0"
+    assert str(signal_at_start(overflowed)) == "gradients overflow at layers.0"
 
 
 def test_with_two_classes_the_line_is_at_55_percent():
@@ -78,10 +88,10 @@ def test_an_unknown_metric_is_named_with_the_nearest_known_one():
 
 
 def test_the_signal_is_measured_between_hidden_layers_only():
-    found = signal(layers(1.0, 0.1, 0.01, 99.0, gradients=[4.0, 2.0, 1.0, 99.0]))
+    found = signal_through(layers(1.0, 0.1, 0.01, 99.0, gradients=[4.0, 2.0, 1.0, 99.0]))
     assert (found.activation_ratio, found.gradient_ratio) == (0.01, 4.0)
     assert found.decades == pytest.approx(2.0)
-    assert found.lost_at is None
+    assert found.loss is None
 
 
 @pytest.mark.parametrize(
@@ -94,23 +104,75 @@ def test_the_signal_is_measured_between_hidden_layers_only():
     ],
 )
 def test_the_layer_that_loses_the_signal_is_named(variances, lost_at, words):
-    found = signal(layers(*variances))
-    assert (found.lost_at, found.words) == (lost_at, words)
+    found = signal_through(layers(*variances))
+    assert (found.loss.layer, str(found)) == (lost_at, words)
 
 
 def test_a_gradient_is_followed_from_the_output_back():
-    found = signal(layers(1.0, 1.0, 1.0, 1.0, gradients=[1e-9, 1e-6, 1.0, 1.0]))
-    assert found.words == "gradients vanish at layer1"
+    found = signal_through(layers(1.0, 1.0, 1.0, 1.0, gradients=[1e-9, 1e-6, 1.0, 1.0]))
+    assert str(found) == "gradients vanish at layer1"
 
 
 def test_a_signal_that_is_gone_has_no_number_of_decades():
-    found = signal(layers(1.0, 0.5, 0.0, 1.0))
+    found = signal_through(layers(1.0, 0.5, 0.0, 1.0))
     assert found.activation_ratio == 0
     assert found.decades is None
-    assert signal(layers(1.0, 1.0)) is None
+    assert signal_through(layers(1.0, 1.0)) is None
 
 
 def test_only_the_probe_before_the_first_step_counts():
     noise = random.Random(0)
     run = make_run("kaiming", 0, layers=(*make_layers(0, 3, 1.0, noise), *make_layers(20, 3, 100.0, noise)))
-    assert abs(math.log10(first_signal(run).activation_ratio)) < 1
+    assert abs(math.log10(signal_at_start(run).activation_ratio)) < 1
+
+
+def test_every_metric_is_a_file_with_a_line_for_the_list():
+    metrics = all_metrics(target=0.5)
+    assert {metric.name for metric in metrics} == {path.stem for path in Path(contract.__file__).parent.glob("*.py")} - {"__init__"}
+    assert all(catalog.find("metric", metric.name)[0].family for metric in metrics)
+    assert [metric.name for metric in all_metrics()] == [metric.name for metric in metrics if metric.name != "steps_to_target"]
+
+
+@pytest.mark.parametrize("metric", all_metrics(target=0.5), ids=lambda metric: metric.name)
+def test_the_values_of_a_metric_are_numbers_inside_its_bounds_or_rank_last(metric):
+    for run in make_comparison(4):
+        value = metric.value(run)
+        assert metric.ranked(run) == (metric.worst if value is None else value)
+        assert value is None or metric.measured(run)
+    assert metric.label
+    assert "{" not in metric.label + metric.amount
+
+
+def test_words_say_which_images_were_evaluated():
+    assert find_metric("best_test_loss").amount == "in best test loss"
+    assert find_metric("best_test_loss", split="held-out").amount == "in best held-out loss"
+    assert find_metric("steps_to_target", 0.75, "held-out").label == "steps to 75 % held-out accuracy"
+
+
+def test_a_figure_that_ranks_nothing_is_shown_and_not_judged():
+    summary = summarize(make_comparison(4))
+    assert summary.scheme("kaiming").estimate("activation_ratio").n == 4
+    assert "activation_ratio" not in {comparison.metric for comparison in summary.comparisons}
+    with pytest.raises(ConfigError, match="The metric activation_ratio has no better or worse"):
+        checked_view(make_config("kaiming", "xavier"), View(metric="activation_ratio"))
+
+
+OWN = """
+from initbench.metrics import Metric
+
+def build():
+    \"\"\"The first loss.\"\"\"
+    return Metric("first loss", lambda run: VALUE, lambda run: True, better="lower", amount="in {label}", bounds=(0, 9))
+"""
+
+
+def test_a_metric_of_ones_own_is_one_file_that_verdicts_can_be_about(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(OWN.replace("VALUE", "run.job.seed + (run.job.scheme.name == 'xavier')"))
+    summary = summarize([run for run in make_comparison(8) if str(run.job.scheme) in {"xavier", "kaiming"}], metric=str(file))
+    assert summary.headline == "kaiming beats xavier by 1.000 in first loss [1.000, 1.000], 8 seeds, p = 0.008"
+    assert summary.primary.label == "first loss"
+    file = tmp_path / "broken.py"
+    file.write_text(OWN.replace("VALUE", "float('nan')"))
+    with pytest.raises(ConfigError, match=r"broken.py is nan for kaiming, seed 0; it must be from 0 to 9"):
+        summarize([make_run("kaiming", 0)], metric=str(file))

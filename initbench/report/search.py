@@ -2,31 +2,31 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from initbench.question.config import value_text
-from initbench.report.figures import Line, Panel, Plot, Points
+from initbench.report.figures import Curve, Panel, Plot, Points
 from initbench.report.tables import Table
 from initbench.report.tidy import summary as summary_csv
 from initbench.report.tidy import write
+from initbench.results.outcome import outcome
 from initbench.results.record import RunResult
 from initbench.statistics.estimates import estimate_text
-from initbench.statistics.findings import Candidate, Recommendation, Summary, Tuned, TunedScheme
-from initbench.statistics.metrics import find_metric, outcome
+from initbench.statistics.findings import Candidate, Fate, Recommendation, Summary, Tuned, TunedScheme
+from initbench.statistics.known_metrics import find_metric
 from initbench.statistics.summary import ends_text
 
 
 def plots(summary: Summary) -> tuple[Plot, ...]:
     """The sensitivity curve of a comparison with tuning; nothing for others."""
-    if summary.tuned is None or not any(found.points for found in summary.tuned.schemes):
+    if summary.tuned is None or not any(scheme.points for scheme in summary.tuned.schemes):
         return ()
     tuned = summary.tuned
     values = _values(tuned)
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) and value > 0 for value in values)
     places = {value_text(value): math.log10(value) if numbers else float(index) for index, value in enumerate(values)}
-    lines = [line for index, found in enumerate(tuned.schemes) for line in _lines(index, found, places)]
-    lost = "Triangles at the top: diverged. " * any(point.diverged for found in tuned.schemes for point in found.points)
+    lines = [line for index, scheme in enumerate(tuned.schemes) for line in _lines(index, scheme, places)]
+    lost = "Triangles at the top: diverged. " * any(point.diverged for scheme in tuned.schemes for point in scheme.points)
     seeds = f"Median (thick) and each (thin) of {len(tuned.seeds)} seeds; " if len(tuned.seeds) > 1 else "One seed; "
     note = f"{lost}{seeds}final loss on the {100 * tuned.holdout:g} % of the training images that were held out."
     ticks = tuple((place, text) for text, place in places.items())
@@ -35,74 +35,61 @@ def plots(summary: Summary) -> tuple[Plot, ...]:
 
 
 def _values(tuned: Tuned) -> list[Any]:
-    every = {value_text(point.value): point.value for found in tuned.schemes for point in found.points}
+    every = {value_text(point.value): point.value for scheme in tuned.schemes for point in scheme.points}
     numbers = all(isinstance(value, int | float) for value in every.values())
     return sorted(every.values()) if numbers else list(every.values())
 
 
-def _lines(index: int, found: TunedScheme, places: dict[str, float]) -> list[Line]:
-    if not found.points:
+def _lines(index: int, scheme: TunedScheme, places: dict[str, float]) -> list[Curve]:
+    if not scheme.points:
         return []
-    xs = [places[value_text(point.value)] for point in found.points]
-    seeds = max(len(point.losses) for point in found.points)
+    xs = [places[value_text(point.value)] for point in scheme.points]
+    seeds = max(len(point.losses) for point in scheme.points)
     by_seed: list[Points] = [
-        tuple((x, point.losses[seed] if seed < len(point.losses) else None) for x, point in zip(xs, found.points, strict=True))
+        tuple((x, point.losses[seed] if seed < len(point.losses) else None) for x, point in zip(xs, scheme.points, strict=True))
         for seed in range(seeds)
     ]
-    thin = [Line(index, points, "seed") for points in by_seed] if seeds > 1 else []
-    best = f" (best {value_text(found.best)})" if found.best is not None else " (none trained)"
-    return [*thin, Line(index, tuple((x, point.loss) for x, point in zip(xs, found.points, strict=True)), label=found.scheme + best)]
-
-
-def in_true_words(summary: Summary, plot: Plot) -> Plot:
-    """The plot with labels that say what was evaluated: in a race held-out images, not the test split."""
-    panels = tuple(
-        replace(panel, x_label=summary.words(panel.x_label), y_label=summary.words(panel.y_label), note=summary.words(panel.note))
-        for panel in plot.panels
-    )
-    return replace(plot, title=summary.words(plot.title), panels=panels)
+    thin = [Curve(index, points, "seed") for points in by_seed] if seeds > 1 else []
+    best = f" (best {value_text(scheme.best)})" if scheme.best is not None else " (none trained)"
+    return [*thin, Curve(index, tuple((x, point.loss) for x, point in zip(xs, scheme.points, strict=True)), label=scheme.scheme + best)]
 
 
 def study_tables(summary: Summary) -> tuple[Table, ...]:
     """The tables that tuning or a race adds, for the console, summary.md and the page."""
-    found: list[Table] = []
-    if summary.tuned is not None:
-        found.append(_best_table(summary, summary.tuned))
-    if summary.recommendation is not None:
-        found.append(_candidate_table(summary.recommendation))
-    return tuple(found)
+    best = (_best_table(summary, summary.tuned),) if summary.tuned is not None else ()
+    return best if summary.recommendation is None else (*best, _candidate_table(summary.recommendation))
 
 
 def _best_table(summary: Summary, tuned: Tuned) -> Table:
     """A row a scheme: its best value, the metric of the verdict at the same value and at its own, and how its runs there ended."""
-    metric, name = find_metric(summary.metric, summary.target), tuned.key.rpartition(".")[2]
-    at_best = {found.scheme: found for found in tuned.at_best.schemes}
+    metric, name = summary.primary, tuned.key.rpartition(".")[2]
+    at_best = {scheme.scheme: scheme for scheme in tuned.at_best.schemes}
     rows = tuple(
         (
-            found.scheme,
-            value_text(best) if (best := tuned.scheme(found.scheme).best) is not None else "none trained",
-            estimate_text(metric, found.estimate(metric.name)),
-            estimate_text(metric, at_best[found.scheme].estimate(metric.name)) if found.scheme in at_best else "",
-            ends_text(at_best[found.scheme]) if found.scheme in at_best else "",
+            same.scheme,
+            value_text(best) if (best := tuned.scheme(same.scheme).best) is not None else "none trained",
+            estimate_text(metric, same.estimate(metric.name)),
+            estimate_text(metric, at_best[same.scheme].estimate(metric.name)) if same.scheme in at_best else "",
+            ends_text(at_best[same.scheme]) if same.scheme in at_best else "",
         )
-        for found in summary.schemes
+        for same in summary.schemes
     )
     columns = ("scheme", f"best {name}", f"{metric.label} at {name} {value_text(tuned.base)}", "at its own best", "seeds there")
     return Table(f"Each scheme at its own best {name}", columns, rows, frozenset({1, 2, 3}))
 
 
-def _candidate_table(found: Recommendation) -> Table:
-    shown = [each for each in found.candidates if each.fate != "does not apply"]
+def _candidate_table(recommendation: Recommendation) -> Table:
+    shown = [each for each in recommendation.candidates if each.fate is not Fate.DOES_NOT_APPLY]
     rows = tuple(
-        (each.scheme, _value(each), str(each.rounds), "" if each.loss is None else f"{each.loss:.3g}", each.reason or each.fate)
+        (each.scheme, _value(each), str(each.rounds), "" if each.loss is None else f"{each.loss:.3g}", each.reason or each.fate.value)
         for each in shown
     )
-    columns = ("scheme", f"best {found.key.rpartition('.')[2]}", "rounds", "held-out loss", "fate")
+    columns = ("scheme", f"best {recommendation.key.rpartition('.')[2]}", "rounds", "held-out loss", "fate")
     return Table("The race", columns, rows, frozenset({1, 2, 3}))
 
 
-def _value(found: Candidate) -> str:
-    return "" if found.value is None else value_text(found.value)
+def _value(candidate: Candidate) -> str:
+    return "" if candidate.value is None else value_text(candidate.value)
 
 
 def tables(summary: Summary, runs: Iterable[RunResult]) -> dict[str, str]:

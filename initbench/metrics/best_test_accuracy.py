@@ -1,0 +1,24 @@
+"""The metric `best_test_accuracy`."""
+
+from functools import partial
+
+from initbench.metrics import Metric
+from initbench.results.outcome import best, was_evaluated
+
+FAMILY = "accuracy"
+
+
+def build() -> Metric:
+    """The highest accuracy on the evaluated images at any evaluation."""
+    return Metric(
+        "best {split} accuracy",
+        partial(best, "test_accuracy", max),
+        was_evaluated,
+        place=20,
+        better="higher",
+        amount="points of {label}",
+        style="percent",
+        unit="%",
+        scale=100,
+        bounds=(0, 1),
+    )

@@ -1,0 +1,17 @@
+"""The metric `gradient_ratio`."""
+
+from initbench.metrics import Metric
+from initbench.results.propagation import has_signal, signal_at_start
+from initbench.results.record import RunResult
+
+FAMILY = "signal"
+
+
+def build() -> Metric:
+    """Variance of the gradient through the untrained network, first over last hidden layer; best near 1."""
+    return Metric("gradient variance, first over last hidden layer", _ratio, has_signal, place=90, better=None, absent="gone")
+
+
+def _ratio(result: RunResult) -> float | None:
+    signal = signal_at_start(result)
+    return signal.gradient_ratio if signal else None

@@ -1,0 +1,75 @@
+"""How a run ended, and what its evaluations say: read from the record, nothing is averaged."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Literal
+
+from initbench.results.record import RunResult, RunStatus
+
+TRAINED_ABOVE_CHANCE = 0.1
+"""A run trained when its final test accuracy covers at least this share of the way from chance to 1 (19 % with 10 classes)."""
+
+Measure = Literal["test_accuracy", "test_loss"]
+"""What an evaluation holds."""
+
+
+class Outcome(StrEnum):
+    """How a run ended, for people; `probed` is a run of zero steps."""
+
+    TRAINED = "trained"
+    STUCK = "stuck"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    PROBED = "probed"
+
+
+def chance(result: RunResult) -> float:
+    """The accuracy of guessing: one over the number of classes."""
+    return 1 / result.classes if result.classes else 0.0
+
+
+def outcome(result: RunResult) -> Outcome:
+    """Diverged, failed and skipped as the status says; a completed run trained or is stuck at chance."""
+    if result.status is not RunStatus.COMPLETED:
+        return Outcome(result.status.value)
+    if not result.train_losses:
+        return Outcome.PROBED
+    accuracy = final("test_accuracy", result)
+    floor = chance(result) + TRAINED_ABOVE_CHANCE * (1 - chance(result))
+    return Outcome.TRAINED if accuracy is not None and accuracy >= floor else Outcome.STUCK
+
+
+def is_outcome_of_scheme(result: RunResult) -> bool:
+    """Whether the run says something about its scheme; a failed run (a bug, no memory) and a skipped one do not."""
+    return result.status in {RunStatus.COMPLETED, RunStatus.DIVERGED}
+
+
+def was_evaluated(result: RunResult) -> bool:
+    """Whether a test loss was looked for; a run that diverged would have had one."""
+    return bool(result.evaluations) or result.status is RunStatus.DIVERGED
+
+
+def was_trained(result: RunResult) -> bool:
+    """Whether there was a step at all."""
+    return bool(result.train_losses) or result.status is RunStatus.DIVERGED
+
+
+def evaluated(measure: Measure, result: RunResult) -> list[tuple[int, float]]:
+    """Step and value of each evaluation of a completed run; what a run reached before it diverged is no result to keep."""
+    if result.status is not RunStatus.COMPLETED:
+        return []
+    values = [(evaluation.step, getattr(evaluation, measure)) for evaluation in result.evaluations]
+    return [(step, value) for step, value in values if value is not None]
+
+
+def best(measure: Measure, choose: Callable[[list[float]], float], result: RunResult) -> float | None:
+    """The value of the best evaluation, chosen by `max` or `min`."""
+    values = [value for _, value in evaluated(measure, result)]
+    return choose(values) if values else None
+
+
+def final(measure: Measure, result: RunResult) -> float | None:
+    """The value of the last evaluation; None where that one has none."""
+    numbers = evaluated(measure, result)
+    return numbers[-1][1] if numbers and numbers[-1][0] == result.evaluations[-1].step else None

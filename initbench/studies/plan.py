@@ -1,0 +1,151 @@
+"""What a question takes: its jobs, which of them have results, and the folder where these are."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from initbench.errors import ConfigError, StorageError
+from initbench.question import catalog, config_file
+from initbench.question.config import Execution, ExperimentConfig, Job, View, parse_ref
+from initbench.question.plan import config_hash, job_id, names_user_file, resolve_config, result_name
+from initbench.results import store
+from initbench.results.record import RunResult
+from initbench.statistics.known_metrics import all_metrics, find_metric
+from initbench.studies.kinds import study_of
+from initbench.studies.study import Study
+
+"""Where results go when nobody says."""
+PROBES = ("probe", "map")
+"""Commands whose folders hold no runs that were trained."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command will do: the jobs of a question, which of them have results, and where these are.
+
+    Of a question whose jobs depend on results (tuning, a race) these are the jobs known so far.
+    """
+
+    command: str
+    config: ExperimentConfig
+    execution: Execution
+    folder: Path
+    jobs: tuple[tuple[str, Job], ...]
+    done: tuple[RunResult, ...]
+    view: View = field(default_factory=View)
+
+    @property
+    def study(self) -> Study:
+        """The kind of question."""
+        return study_of(self.command, self.config)
+
+    @property
+    def missing(self) -> tuple[tuple[str, Job], ...]:
+        """The jobs that have no result yet, or a failed one."""
+        done = {result.job_id for result in self.done}
+        return tuple((name, job) for name, job in self.jobs if name not in done)
+
+
+def make_plan(command: str, config: ExperimentConfig, execution: Execution = Execution(), view: View = View()) -> Plan:
+    """The jobs of a question and what is done of them; nothing is written.
+
+    Raises: ConfigError for names that do not exist, StorageError for a folder that cannot take the results.
+    """
+    config = resolve_config(config)
+    folder = Path(execution.output) if execution.output else store.RESULTS / result_name(command, config)
+    store.check_folder(folder, config_hash(config), fresh=execution.fresh)
+    view = checked_view(config, view)
+    study = study_of(command, config)
+    done: dict[str, RunResult] = {}
+    asked: dict[str, Job] = {}
+    while True:
+        jobs = {job_id(job): job for job in study.jobs(config, done)}
+        unread = [name for name in jobs if name not in asked]
+        asked = jobs
+        results = () if execution.fresh else store.read_results(folder, unread)
+        done |= {result.job_id: result for result in results}
+        if not results:
+            break
+    finished = tuple(done[name] for name in asked if name in done and store.is_done(done[name]))
+    return Plan(command, config, execution, folder, tuple(asked.items()), finished, view)
+
+
+def as_it_stands(plan: Plan) -> Plan:
+    """The plan with what has been found since: the results that are there, and the jobs that follow from them."""
+    execution = plan.execution.model_copy(update={"fresh": False, "output": str(plan.folder)})
+    return make_plan(plan.command, plan.config, execution, plan.view)
+
+
+def plan_of(folder: str | Path, execution: Execution = Execution()) -> Plan:
+    """The plan behind a results folder. Raises: StorageError when it holds no results."""
+    folder, manifest, config = open_folder(folder)
+    _renew_ids(folder, manifest, config)
+    return make_plan(manifest.command, config, execution.model_copy(update={"output": str(folder)}), manifest.view)
+
+
+def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentConfig]:
+    """A results folder (`latest` is followed), its manifest and its question. Raises: StorageError when it holds no results."""
+    folder = Path(folder)
+    if folder.name == store.LATEST.name and folder.is_symlink():
+        folder = folder.parent / folder.readlink()
+    manifest = store.read_manifest(folder)
+    if manifest is None and not folder.is_dir():
+        raise StorageError(f"There is no results folder {folder}. Name one, or begin with: initbench compare xavier kaiming normal")
+    if manifest is None:
+        raise StorageError(f"{folder} holds no initbench results. Name a results folder, the one with {store.MANIFEST} in it.")
+    if manifest.command in PROBES:
+        raise StorageError(f"{folder} holds a probe, which is made anew in seconds by the same command: initbench probe")
+    try:
+        return folder, manifest, config_file.load_config(str(folder / store.CONFIG))
+    except ConfigError as error:
+        again = "Give the command that made it once more: that writes it anew."
+        raise StorageError(f"{folder / store.CONFIG} is missing or damaged. {again}") from error
+
+
+def read_listed(folder: Path, manifest: store.Manifest) -> tuple[RunResult, ...]:
+    """The results that a manifest lists, as far as they are there, under the ids of today.
+
+    Raises: StorageError when there is none.
+    """
+    results = store.read_results(folder, (job.job_id for job in manifest.jobs))
+    if not results:
+        raise StorageError(f"{folder} holds no finished run yet. Go on with: initbench resume {folder}")
+    return tuple(_under_todays_id(result) for result in results)
+
+
+def _under_todays_id(result: RunResult) -> RunResult:
+    """Runs of an earlier release have other ids; those of a user's file keep theirs, since its text may be another today."""
+    return result if names_user_file(result.job) else result.model_copy(update={"job_id": job_id(result.job)})
+
+
+def _renew_ids(folder: Path, manifest: store.Manifest, config: ExperimentConfig) -> None:
+    """Gives a folder of an earlier release the ids of today, so that it can be reported and resumed; any other stays as it is."""
+    if manifest.config_hash == config_hash(config):
+        return
+    former = store.read_results(folder, (job.job_id for job in manifest.jobs))
+    results = [_under_todays_id(result) for result in former]
+    gone = {result.job_id for result in former} - {result.job_id for result in results}
+    if not gone:
+        return
+    for result in results:
+        store.write_result(folder, result)
+    listed = store.planned((result.job_id, result.job) for result in results)
+    update = {"config_hash": config_hash(config), "jobs": listed, "derived_from": None}
+    store.write_manifest(folder, manifest.model_copy(update=update))
+    for name in gone:
+        store.remove_result(folder, name)
+
+
+def checked_view(config: ExperimentConfig, view: View) -> View:
+    """The view with its reference in canonical words.
+
+    Raises: ConfigError for a reference that is not among the schemes, an unknown metric, or steps to a target without one.
+    """
+    if view.metric is not None and find_metric(view.metric, view.target).better is None:
+        ranking = ", ".join(metric.name for metric in all_metrics(view.target) if metric.better)
+        raise ConfigError(f"The metric {view.metric} has no better or worse, so no verdict can be about it. Use one of: {ranking}.")
+    if view.reference is None:
+        return view
+    scheme = catalog.resolve("scheme", parse_ref(view.reference))
+    if scheme not in config.schemes:
+        raise ConfigError(f"The reference '{view.reference}' is not among the schemes: {', '.join(str(ref) for ref in config.schemes)}.")
+    return view.model_copy(update={"reference": str(scheme)})
