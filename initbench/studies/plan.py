@@ -13,7 +13,6 @@ from initbench.statistics.known_metrics import all_metrics, find_metric
 from initbench.studies.kinds import study_of
 from initbench.studies.study import Study
 
-"""Where results go when nobody says."""
 PROBES = ("probe", "map")
 """Commands whose folders hold no runs that were trained."""
 

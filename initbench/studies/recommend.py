@@ -61,14 +61,9 @@ def race_question(
     return prepared(configure(COMMAND, config, settings=settings, data_dir=data_dir, schemes=chosen, **more))
 
 
-def default_tune(config: ExperimentConfig) -> TuneConfig:
-    """What is raced over beside the schemes: the learning rate, or what the configuration says."""
-    return config.tune or TuneConfig(key="train.lr")
-
-
 def prepared(config: ExperimentConfig) -> ExperimentConfig:
-    """The question in canonical words, with what is raced over."""
-    return resolve_config(config.model_copy(update={"tune": default_tune(config)}))
+    """The question in canonical words, with what is raced over beside the schemes: the learning rate unless it says another key."""
+    return resolve_config(config.model_copy(update={"tune": config.tune or TuneConfig(key="train.lr")}))
 
 
 def is_asked(command: str, _config: ExperimentConfig) -> bool:
