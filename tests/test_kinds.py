@@ -3,10 +3,10 @@
 import pytest
 from race_support import carried_out, made_up, question
 
-from initbench import api
+from initbench import load_results, make_report
 from initbench.errors import StorageError
 from initbench.question import config_file, plan
-from initbench.question.config import TrainConfig
+from initbench.question.config import TrainConfig, View
 from initbench.results import store
 from initbench.studies import compare, recommend, tune
 from initbench.studies.kinds import STUDIES, study_of
@@ -32,7 +32,7 @@ def test_a_study_asks_for_more_only_where_it_searches(study):
     while missing := [job for job in study.jobs(config, done) if plan.job_id(job) not in done]:
         assert study.SEARCHES or not done
         done |= {plan.job_id(job): made_up(job, losses(job)) for job in missing}
-    assert study.summarize(config, done, api.view_of()).schemes
+    assert study.summarize(config, done, View()).schemes
     assert study.reported(config, done)
 
 
@@ -47,10 +47,10 @@ def test_a_folder_with_the_ids_of_an_earlier_release_is_read_reported_and_resume
     store.write_manifest(tmp_path, store.Manifest(initbench="0", command=command, config_hash="0" * 16, jobs=listed, started="then"))
     for run in former:
         store.write_result(tmp_path, run)
-    headline = study_of(command, config).summarize(config, done, api.view_of()).headline
-    assert api.load_results(tmp_path).summary.headline == headline
+    headline = study_of(command, config).summarize(config, done, View()).headline
+    assert load_results(tmp_path).summary.headline == headline
     assert {path.stem for path in (tmp_path / store.JOBS).glob("*")} == {run.job_id for run in former}
-    assert api.report(tmp_path).summary.headline == headline
+    assert make_report(tmp_path).summary.headline == headline
     assert {path.stem for path in (tmp_path / store.JOBS).glob("*")} == set(done)
     assert plan_of(tmp_path).missing == ()
 

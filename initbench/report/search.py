@@ -105,8 +105,13 @@ def tables(summary: Summary, runs: Iterable[RunResult]) -> dict[str, str]:
 
 def _trials(runs: Iterable[RunResult]) -> str:
     """One row a run with a holdout: what differs between them, and the final loss and accuracy on the held-out images."""
+
+    def place(run: RunResult) -> tuple[object, ...]:
+        job, train = run.job, run.job.train
+        return (str(job.scheme), job.seed, str(job.model), train.lr, train.steps or 0, train.epochs or 0, train.batch_size, run.job_id)
+
     loss, accuracy = find_metric("final_test_loss"), find_metric("final_test_accuracy")
-    held = sorted((run for run in runs if run.job.train.holdout), key=lambda run: (str(run.job.scheme), run.job.seed, run.job_id))
+    held = sorted((run for run in runs if run.job.train.holdout), key=place)
     rows: Sequence[Sequence[object]] = [
         (
             *(run.job.scheme, run.job.seed, run.status.value, outcome(run).value, str(run.job.model)),
