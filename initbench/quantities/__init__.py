@@ -52,11 +52,12 @@ Taken = tuple[tuple["Tensor", ...], tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot of a quantity through the layers: its file's name, its title, and what stands at the axis."""
+    """A plot of a quantity through the layers: its file's name, its title, what stands at the axis, what a reader must know."""
 
     name: str
     title: str
     label: str
+    note: str = ""
 
 
 @dataclass(frozen=True)

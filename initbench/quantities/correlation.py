@@ -9,6 +9,6 @@ QUANTITIES = (
         place=11,
         unit="cosine",
         heading="alike",
-        probe_plot=Figure("correlation", "How alike two inputs become", "correlation of two inputs"),
+        probe_plot=Figure("correlation", "How alike two inputs become, before the first step", "correlation of two inputs"),
     ),
 )

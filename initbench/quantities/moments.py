@@ -46,7 +46,7 @@ QUANTITIES = (
         title="pre-activation variance",
         heading="variance",
         absent="overflow",
-        probe_plot=Figure("pre_activations", "Variance of the pre-activations", "pre-activation variance"),
+        probe_plot=Figure("pre_activations", "Variance of the pre-activations, before the first step", "pre-activation variance"),
     ),
     Quantity("activation_mean", ACTIVATION, "activation", sums, mean, place=3),
     Quantity(
@@ -61,7 +61,7 @@ QUANTITIES = (
         always=False,
         absent="overflow",
         comparison_plot=Figure("activation_variance", "Variance of the activations through the layers", "activation variance"),
-        probe_plot=Figure("activations", "Variance of the activations", "variance"),
+        probe_plot=Figure("activations", "Variance of the activations, before the first step", "variance"),
     ),
     Quantity(
         "gradient_variance",
@@ -74,7 +74,7 @@ QUANTITIES = (
         heading="gradient",
         backward=True,
         comparison_plot=Figure("gradient_variance", "Variance of the gradients through the layers", "gradient variance"),
-        probe_plot=Figure("gradients", "Variance of the gradients", "gradient variance"),
+        probe_plot=Figure("gradients", "Variance of the gradients, before the first step", "gradient variance"),
     ),
     Quantity("weight_variance", "variance of the weight", "weight", sums, variance, place=8, title="weight variance"),
 )

@@ -69,7 +69,7 @@ QUANTITIES = (
         always=False,
         hidden=True,
         optional=True,
-        comparison_plot=Figure("saturated_units", "Activations at the ends of their range", "saturated units"),
-        probe_plot=Figure("saturated_units", "Activations at the ends of their range", "saturated units"),
+        comparison_plot=Figure("saturated_units", "Activations at the ends of their range through the layers", "saturated units"),
+        probe_plot=Figure("saturated_units", "Activations at the ends of their range, before the first step", "saturated units"),
     ),
 )

@@ -16,7 +16,12 @@ QUANTITIES = (
         always=False,
         spread=("jacobian_min", "jacobian_max"),
         backward=True,
-        probe_plot=Figure("jacobian", "How the outputs depend on each layer", "singular value"),
+        probe_plot=Figure(
+            "jacobian",
+            "How the outputs depend on each layer",
+            "singular value",
+            note="Line: mean singular value of the derivative of the outputs by the layer; band: smallest to largest.",
+        ),
     ),
     Quantity("jacobian_max", JACOBIAN, place=13, backward=True),
     Quantity("jacobian_min", JACOBIAN, place=14, backward=True),

@@ -57,6 +57,6 @@ QUANTITIES = (
         heading="dead",
         hidden=True,
         comparison_plot=Figure("dead_units", "Units that are zero on the whole probe batch", "dead units"),
-        probe_plot=Figure("dead_units", "Units that are zero on the whole batch", "dead units"),
+        probe_plot=Figure("dead_units", "Units that are zero on the whole batch, before the first step", "dead units"),
     ),
 )

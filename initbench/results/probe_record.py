@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from initbench.quantities import OF_PROBES
 from initbench.question.config import Frozen, InitRules, Ref, RefField
@@ -70,7 +70,14 @@ class LayerLaw(Frozen):
     std: Number
     law: str = Field(description="normal, uniform, trunc_normal, orthogonal, constant, zero or none")
     schemes: tuple[str, ...] = Field(default=(), description="known schemes with this law and scale; the best known first")
-    words: str
+    description: str = Field(description="the law and its scale, in words")
+    drawn_by: str = Field(default="", description="the schemes in words, or what the numbers look like where no law is known")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def words(self) -> str:
+        """All of it in words."""
+        return f"{self.description}: {self.drawn_by}" if self.drawn_by else self.description
 
 
 class ProbeRun(Frozen):
