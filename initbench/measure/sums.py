@@ -172,16 +172,23 @@ class Statistics:
 def columns(statistics: Sequence[Statistics], like: Tensor, quantities: Iterable[Quantity]) -> dict[str, Tensor]:
     """Each quantity as a vector (layers,) on the device of `like`; NaN where there is nothing. All layers are computed at once."""
     missing = torch.full((), torch.nan, dtype=wide_type(like), device=like.device)
-    blocks: dict[tuple[Source, Take], tuple[Tensor, Tensor] | None] = {}
+    kept: dict[object, tuple[Tensor, Tensor] | None] = {}
+    computed: dict[object, Tensor] = {}
     values: dict[str, Tensor] = {}
     for each in quantities:
         if each.of is None or each.take is None or each.compute is None:
             continue
         key = (each.of, each.take)
-        if key not in blocks:
-            blocks[key] = _of_all_layers([layer.kept.get(key) for layer in statistics], missing)
-        block = blocks[key]
-        values[each.name] = missing.expand(len(statistics)) if block is None else each.compute(*block)
+        if key not in kept:
+            kept[key] = _of_all_layers([layer.kept.get(key) for layer in statistics], missing)
+        block = kept[key]
+        if block is None:
+            values[each.name] = missing.expand(len(statistics))
+            continue
+        if (key, each.compute) not in computed:
+            computed[key, each.compute] = each.compute(*block)
+        result = computed[key, each.compute]
+        values[each.name] = result if each.row is None else result[each.row]
     return values
 
 
@@ -190,6 +197,8 @@ def _of_all_layers(kept: Sequence[Taken | None], missing: Tensor) -> tuple[Tenso
     first = next((taken for taken in kept if taken is not None), None)
     if first is None:
         return None
-    numbers = [taken[0][row] if taken is not None else missing for row in range(len(first[0])) for taken in kept]
+    nothing = [missing.to(number.dtype).expand(number.shape) for number in first[0]]
+    rows = range(len(first[0]))
+    numbers = torch.stack([taken[0][row] if taken is not None else nothing[row] for row in rows for taken in kept])
     counts = [[max(1, taken[1][row]) if taken is not None else 1 for taken in kept] for row in range(len(first[1]))]
-    return torch.stack(numbers).view(-1, len(kept)), torch.tensor(counts, dtype=missing.dtype).to(missing.device)
+    return numbers.T if numbers.dim() > 1 else numbers.view(-1, len(kept)), torch.tensor(counts, dtype=missing.dtype).to(missing.device)

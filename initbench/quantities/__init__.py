@@ -47,7 +47,7 @@ class LayerTensor(Protocol):
 
 
 Taken = tuple[tuple["Tensor", ...], tuple[int, ...]]
-"""What is kept of a tensor: numbers on its device, and counts that the host knows."""
+"""What is kept of a tensor: numbers on its device (or one vector, as long for each layer), and counts that the host knows."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Quantity:
     """One number of a layer, the column `name` of layers.csv; `meaning` completes the row of its name in docs/results.md.
 
     How it is computed: `take` gives what is kept of the tensor `of` (None: nothing is, the layer has no such number), `compute`
-    the numbers of all layers at once from what was kept, (numbers, layers) and (counts, layers); quantities with the same `of`
-    and `take` share it. Those with neither come from passes of their own, which only `initbench probe` makes.
+    the number of all layers at once from what was kept, (numbers, layers) and (counts, layers), or several, of which this is the
+    `row`; quantities share what is the same. Those with neither come from passes of their own, which only `initbench probe` makes.
 
     How it is shown: `title` is its column in the layer tables of a comparison, `heading` that of a probe (`always`: also where
     there are 80 columns), `absent` what stands there for no number, `spread` the quantities that are its lowest and highest
@@ -79,6 +79,7 @@ class Quantity:
     of: Source | None = None
     take: Callable[[LayerTensor], Taken | None] | None = None
     compute: Callable[[Tensor, Tensor], Tensor] | None = None
+    row: int | None = None
     place: int | None = None
     unit: Literal["number", "share", "cosine"] = "number"
     title: str | None = None

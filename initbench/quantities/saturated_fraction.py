@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from initbench.quantities import Figure, LayerTensor, Quantity, Taken
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
 
 NEAR = 0.01
 """A value that is so close to an end, as a share of the way from one end to the other, is saturated: tanh beyond 0.98, the sigmoid
-below 0.01 and above 0.99. The slope is then at most 4 % of the steepest (of ReLU6, hard sigmoid and their like, 0 but for this rim).
+below 0.01 and above 0.99. The slope is then at most 4 % of the steepest (of erf, 7 %; of ReLU6, hard sigmoid and their like, 0
+but for this rim).
 Source: Glorot and Bengio 2010, section 3, where saturation is read off the activations that are next to the asymptotes."""
 FAR = (1e5, 3e5, 1e6)
 """Inputs at which a bounded activation is at its end."""
@@ -32,6 +34,7 @@ def saturated(tensor: LayerTensor) -> Taken | None:
     return (near.sum(dtype=tensor.wide) + 0 * total,), (count,)  # the sum, so that what is no number stays none
 
 
+@lru_cache(maxsize=128)
 def ends(function: Callable[[Tensor], Tensor]) -> tuple[float, float] | None:
     """Where a function goes to for very low and very high inputs; None where it goes on, swings, or goes to one place."""
     import torch
