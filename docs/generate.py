@@ -1,12 +1,15 @@
-"""Writes docs/schemes.md and docs/optimizers.md from the source of both: `python docs/generate.py`, or `make docs`."""
+"""Writes schemes.md, optimizers.md and the quantities in results.md from the source: `python docs/generate.py`, or `make docs`."""
 
 from pathlib import Path
 
 from initbench.cli import guide
 from initbench.cli.output import plain
+from initbench.quantities import documented
 from initbench.question import catalog
 
 DOCS = Path(__file__).parent
+BEGIN, END = "<!-- quantities: made by `make docs` -->\n", "<!-- end of quantities -->\n"
+"""What stands around the rows that are made, in results.md."""
 INTRODUCTION = """\
 # Initialization schemes
 
@@ -96,7 +99,13 @@ def _row(parameter: catalog.Parameter) -> str:
     return f"| `{parameter.name}` | {allowed} | {'required' if parameter.required else plain(parameter.default)} |"
 
 
-PAGES = {"schemes.md": schemes, "optimizers.md": optimizers}
+def results() -> str:
+    """The page as it is, with the rows of the quantities made anew."""
+    before, _, rest = (DOCS / "results.md").read_text(encoding="utf-8").partition(BEGIN)
+    return f"{before}{BEGIN}| column | meaning |\n|---|---|\n{documented()}{END}{rest.partition(END)[2]}"
+
+
+PAGES = {"schemes.md": schemes, "optimizers.md": optimizers, "results.md": results}
 """What each page is made by."""
 
 if __name__ == "__main__":

@@ -6,13 +6,20 @@ import torch.nn.functional as F
 from torch import nn
 
 from initbench.measure.capture import captured
-from initbench.measure.sums import CHUNK, Scratch, alive, columns, moments, quick_sums, sums
+from initbench.measure.probes import MEASURED
+from initbench.measure.sums import CHUNK, MeasuredTensor, Scratch, columns, quick_sums, sums
 from initbench.nn.layers import weight_layers
+from initbench.quantities.moments import mean, variance
+from initbench.quantities.zeros import living
+
+
+def moments(total, norm, count):
+    taken, counts = torch.stack([total, norm]), torch.tensor([count], dtype=torch.float64)
+    return mean(taken, counts), variance(taken, counts)
 
 
 def mean_and_variance(values):
-    total, norm, count = sums(values, Scratch())
-    return moments(total, norm, torch.tensor(count))
+    return moments(*sums(values, Scratch()))
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
@@ -41,16 +48,16 @@ def test_a_channel_is_dead_when_it_is_zero_at_every_position_of_every_image():
     values = torch.ones(3, 4, 2, 2)
     values[:, 1] = 0
     values[1:, 2] = -0.0
-    living, dead, units = alive(values, 1, Scratch())
-    assert (living.item(), dead.item(), units) == (2 * 12 + 4, 1, 4)
-    living, dead, units = alive(values[:, :, 0, 0], -1, Scratch())
-    assert (living.item(), dead.item(), units) == (3 + 3 + 1, 1, 4)
+    (alive, dead), counts = living(MeasuredTensor(values, Scratch(), unit_dim=1))
+    assert (alive.item(), dead.item(), counts) == (2 * 12 + 4, 1, (48, 4))
+    (alive, dead), counts = living(MeasuredTensor(values[:, :, 0, 0], Scratch()))
+    assert (alive.item(), dead.item(), counts) == (3 + 3 + 1, 1, (12, 4))
 
 
 def run(model, x):
     layers = weight_layers(model, x)
     with torch.no_grad(), captured(model, layers, x) as forward:
-        return forward.output, columns(forward.signals, x)
+        return forward.output, columns(forward.statistics, x, MEASURED)
 
 
 def test_what_works_in_place_after_a_layer_does_not_change_what_was_measured():
@@ -154,7 +161,7 @@ def test_a_model_that_draws_and_keeps_things_is_left_alone():
     layers = weight_layers(model, x)
     state = torch.get_rng_state()
     with captured(model, layers, x) as forward:
-        found = columns(forward.signals, x)
+        found = columns(forward.statistics, x, MEASURED)
     assert torch.equal(state, torch.get_rng_state())
     assert model.calls == 0
     assert not model.kept._backward_hooks
@@ -168,7 +175,7 @@ def test_quick_sums_are_right_at_any_magnitude(scale, shift, shape):
     values = torch.randn(shape, generator=torch.Generator().manual_seed(0)).add(shift).mul(scale)
     for seen in (values, values.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else values):
         total, norm, count = quick_sums(seen, Scratch())
-        _, variance = moments(total, norm, torch.tensor(count))
+        _, variance = moments(total, norm, count)
         assert count == values.numel()
         assert norm.item() == pytest.approx(values.double().norm().item(), rel=1e-6)
         assert variance.item() == pytest.approx(values.double().var(correction=0).item(), rel=2e-6)
@@ -177,4 +184,4 @@ def test_quick_sums_are_right_at_any_magnitude(scale, shift, shape):
 @pytest.mark.parametrize("value", [0.0, 0.1, 1.0, -7.3, -3e30])
 def test_equal_values_have_no_variance_at_all(value):
     total, norm, count = quick_sums(torch.full((640, 33), value), Scratch())
-    assert moments(total, norm, torch.tensor(count))[1].item() == 0
+    assert moments(total, norm, count)[1].item() == 0

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from torch import nn
 
 from initbench.measure.probes import COLUMNS, ProbeRecord, copy_weights, measure, to_stats, update_ratios
 from initbench.nn.layers import weight_layers
+from initbench.quantities import QUANTITIES
 
 
 @pytest.fixture(autouse=True)
@@ -72,16 +74,22 @@ def twin(model, x, y):
     model.zero_grad()
     loss.backward()
     rows = []
-    for (before, after), (layer, *_) in zip(kept, model.stages, strict=True):
+    for (before, after), (layer, *after_layer) in zip(kept, model.stages, strict=True):
         units = after.transpose(0, 1).flatten(1) if "Conv" in type(layer).__name__ else after.flatten(0, -2).T
+        acts = [module for module in after_layer if isinstance(module, nn.Tanh)]
         rows.append(
             [
                 before.mean(), before.var(correction=0), after.mean(), after.var(correction=0), (after == 0).double().mean(),
                 (units == 0).all(dim=1).double().mean(), before.grad.var(correction=0), layer.weight.var(correction=0),
-                layer.weight.grad.norm() / len(x),
+                layer.weight.grad.norm() / len(x), *numpy_quantiles(after), *numpy_quantiles(before.grad),
+                (after.abs() >= 0.98).double().mean() if acts else torch.tensor(math.nan), *numpy_quantiles(layer.weight),
             ]
         )  # fmt: skip
     return torch.tensor([[cell.item() for cell in row] for row in rows], dtype=torch.float64)
+
+
+def numpy_quantiles(values):
+    return np.quantile(values.detach().double().numpy(), [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])
 
 
 SHAPES = {mlp: (12,), cnn: (3, 6, 6), normed: (3, 6, 6)}
@@ -100,7 +108,7 @@ def test_every_statistic_equals_its_naive_twin(build, inplace):
             if isinstance(module, nn.ReLU):
                 module.inplace = True
     found = measure(model, weight_layers(model, x), x, y)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-12, equal_nan=True)
     if build is not normed:
         assert found[0, COLUMNS.index("dead_fraction")] > 0
     assert found[0, COLUMNS.index("zero_fraction")] > 0.2
@@ -111,7 +119,7 @@ def test_float32_statistics_agree_with_float64_to_a_millionth():
     model, x, y = mlp(), torch.randn(64, 12), torch.randint(0, 5, (64,))
     found = measure(model, weight_layers(model, x), x, y)
     expected = twin(model.double(), x.double(), y)
-    torch.testing.assert_close(found, expected, rtol=2e-6, atol=1e-8)
+    torch.testing.assert_close(found, expected, rtol=2e-6, atol=1e-8, equal_nan=True)
 
 
 def test_a_residual_net_is_measured_as_its_formula_says():
@@ -225,7 +233,7 @@ def test_without_labels_only_the_gradients_are_missing():
     model, x = mlp(), torch.randn(8, 12)
     found = measure(model, weight_layers(model, x), x, None)
     missing = {column for column in COLUMNS if found[:, COLUMNS.index(column)].isnan().all()}
-    assert missing == {"gradient_variance", "weight_gradient_norm"}
+    assert missing == {quantity.name for quantity in QUANTITIES if quantity.of in {"gradient", "weight_gradient"}}
 
 
 def test_bfloat16_models_are_measured_in_full_precision():
@@ -234,7 +242,7 @@ def test_bfloat16_models_are_measured_in_full_precision():
     full = measure(model, weight_layers(model, x), x, y)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = measure(model, weight_layers(model, x), x, y)
-    torch.testing.assert_close(half, full, rtol=0.05, atol=0.02)
+    torch.testing.assert_close(half, full, rtol=0.05, atol=0.02, equal_nan=True)
     assert half.dtype == torch.float64
 
 
@@ -245,7 +253,7 @@ def test_update_ratios_are_the_relative_change_of_each_weight():
     with torch.no_grad():
         model.stages[1][0].weight.mul_(1.5)
     ratios = update_ratios(layers, before)
-    torch.testing.assert_close(ratios, torch.tensor([0.0, 0.5, 0.0], dtype=torch.float64), rtol=1e-6, atol=0)
+    torch.testing.assert_close(ratios, torch.tensor([[0.0], [0.5], [0.0]], dtype=torch.float64), rtol=1e-6, atol=0)
     stats = to_stats(layers, [ProbeRecord(3, measure(model, layers, x, None), ratios), ProbeRecord(4, measure(model, layers, x, None))])
     assert [(entry.step, entry.position, entry.update_ratio) for entry in stats[1::3]] == [(3, 1, pytest.approx(0.5)), (4, 1, None)]
 

@@ -52,7 +52,8 @@ def law_of(layer: WeightLayer) -> LayerLaw:
     values = layer.weight.detach().to("cpu", torch.float64)
     mean, std = values.mean().item(), values.std(correction=0).item()
     name, gain = _shape(values, mean, std)
-    schemes = _orthogonal_schemes(gain) if name == "orthogonal" else _schemes(layer, name, mean, std)
+    schemes = (_orthogonal_schemes(gain) if name == "orthogonal" else _schemes(layer, name, mean, std))[:NAMED]
+    description, drawn_by = _words(values, name, mean, std, gain, schemes)
     return LayerLaw(
         layer=layer.name,
         parameter=layer.parameter,
@@ -60,8 +61,9 @@ def law_of(layer: WeightLayer) -> LayerLaw:
         mean=mean,
         std=std,
         law=name,
-        schemes=schemes[:NAMED],
-        words=_words(values, name, mean, std, gain, schemes[:NAMED]),
+        schemes=schemes,
+        description=description,
+        drawn_by=drawn_by,
     )
 
 
@@ -168,20 +170,21 @@ def _law(scheme: Layerwise, layer: WeightLayer) -> Law | None:
         return None
 
 
-def _words(values: Tensor, name: str, mean: float, std: float, gain: float, schemes: tuple[str, ...]) -> str:
+def _words(values: Tensor, name: str, mean: float, std: float, gain: float, schemes: tuple[str, ...]) -> tuple[str, str]:
+    """The law and its scale, and who draws so or what the numbers look like."""
     if name == "zero":
-        return "all zero"
+        return "all zero", ""
     if name == "constant":
-        return f"all {mean:.4g}"
+        return f"all {mean:.4g}", ""
     if name == "orthogonal":
-        return f"orthogonal, gain {gain:.4g}"
+        return f"orthogonal, gain {gain:.4g}", ""
     if name == "none":
         if not values.isfinite().all():
-            return "not finite"
+            return "not finite", ""
         if values.numel() < FEWEST:
-            return f"too few numbers to tell, std {std:.4g}"
+            return f"too few numbers to tell, std {std:.4g}", ""
         tails = ((values - mean) / std).pow(4).mean().item() if std else math.nan
-        return f"none of the known laws: std {std:.4g}, kurtosis {tails:.3g} (normal 3, uniform 1.8)"
-    known = " or ".join(schemes) if schemes else "no known scheme has this scale"
+        return "none of the known laws", f"std {std:.4g}, kurtosis {tails:.3g} (normal 3, uniform 1.8)"
     guess = "perhaps " if values.numel() < FEWEST_FOR_TAILS else ""
-    return f"{guess}{name.replace('trunc_normal', 'truncated normal')}, std {std:.4g}: {known}"
+    known = " or ".join(schemes) if schemes else "no known scheme has this scale"
+    return f"{guess}{name.replace('trunc_normal', 'truncated normal')}, std {std:.4g}", known

@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from initbench.fast.onednn import linear
 from initbench.fast.tape import Measurement, PassChanged, Replay, Tape, is_plain, parameters_in
-from initbench.measure.sums import Scratch, Signal
+from initbench.measure.sums import MeasuredTensor, Scratch, Statistics
 from initbench.nn.graph import Use
 from initbench.nn.layers import WeightLayer
 from initbench.nn.operations import tensors_in
@@ -21,10 +21,10 @@ from initbench.nn.watch import run_traced, untouched
 
 @dataclass(frozen=True)
 class Captured:
-    """One forward pass: what the model gave, and the sums of each layer's signal so far."""
+    """One forward pass: what the model gave, and what was kept of each layer's signal so far."""
 
     output: Any
-    signals: list[Signal]
+    statistics: list[Statistics]
 
 
 @contextmanager
@@ -37,16 +37,16 @@ def captured(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, 
     call to the next for the same model and layers, only the first pass is followed; it is for models without users' code (`is_plain`).
     """
     with untouched(model, "batch"):
-        taker = _Taker(len(layers))
+        taker = _Taker(layers)
         try:
             output = _again(model, inputs, tape, taker) if tape is not None and tape.complete else None
             if output is None:
                 taker.end()
-                taker = _Taker(len(layers))
+                taker = _Taker(layers)
                 watch = _Capture(model, layers, taker, tape)
                 output = run_traced(model, watch, inputs)
                 watch.end()
-            yield Captured(output, taker.signals)
+            yield Captured(output, taker.statistics)
         finally:
             taker.end()
 
@@ -65,9 +65,9 @@ def _again(model: nn.Module, inputs: Tensor, tape: Tape, taker: "_Taker") -> Any
 class _Taker:
     """Takes the statistics of each layer's signal as it comes by, and of its gradient in a later backward pass."""
 
-    def __init__(self, layers: int) -> None:
-        scratch = Scratch()
-        self.signals = [Signal(scratch) for _ in range(layers)]
+    def __init__(self, layers: tuple[WeightLayer, ...]) -> None:
+        self._layers, self._scratch = layers, Scratch()
+        self.statistics = [Statistics() for _ in layers]
         self._handles: list[RemovableHandle] = []
 
     def end(self) -> None:
@@ -77,16 +77,19 @@ class _Taker:
 
     def take(self, take: Measurement, output: Tensor) -> None:
         """Measures a tensor."""
-        signal = self.signals[take.row]
-        signal.add("activation" if take.activation else "pre_activation", output)
+        statistics, scratch = self.statistics[take.row], self._scratch
+        function = self._layers[take.row].activation_fn if take.activation else None
+        tensor = MeasuredTensor(output, scratch, unit_dim=take.unit_dim, function=function)
+        if take.activation:
+            statistics.add("activation", tensor)
+            return
+        statistics.add("pre_activation", tensor)
         if take.alone:
-            signal.same("activation", "pre_activation")
-        if take.activation or take.alone:
-            signal.add_alive(output, take.unit_dim)
-        if not take.activation and output.requires_grad:
+            statistics.add("activation", tensor)
+        if output.requires_grad:
 
             def of_gradient(gradient: Tensor) -> None:
-                signal.add("gradient", gradient)
+                statistics.add("gradient", MeasuredTensor(gradient, scratch))
 
             self._handles.append(output.register_hook(of_gradient))  # type: ignore[no-untyped-call]
 

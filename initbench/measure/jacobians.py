@@ -1,8 +1,8 @@
 """What a forward pass alone does not show: how alike two inputs become, and how the outputs depend on each layer."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
@@ -36,9 +36,9 @@ AT_ONCE = 2**23
 class SingularValues:
     """Of the Jacobian of the outputs by one layer's pre-activation: mean, largest and smallest, means over a few inputs."""
 
-    mean: float
-    largest: float
-    smallest: float
+    jacobian_mean: float
+    jacobian_max: float
+    jacobian_min: float
 
 
 def correlations(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor) -> tuple[float | None, ...]:
@@ -47,7 +47,7 @@ def correlations(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tens
     Norms use batch statistics, dropout is off. `inputs` is a batch (N, ...); at most `PAIRS` pairs are taken.
     """
     inputs = inputs[: 2 * PAIRS]
-    found: list[float | None] = [None] * len(layers)
+    means: list[float | None] = [None] * len(layers)
 
     def look(row: int, output: Tensor) -> None:
         if output.shape[0] % len(inputs) == 0:
@@ -55,12 +55,12 @@ def correlations(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tens
             first, second = flat[0 : len(flat) // 2 * 2 : 2], flat[1::2]
             cosines = (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1))
             value = cosines.mean().item()
-            found[row] = value if value == value else None
+            means[row] = None if math.isnan(value) else value
 
     watch = _Outputs(model, layers, look)
     with torch.no_grad(), untouched(model, "batch"):
         run_traced(model, watch, inputs)
-    return tuple(found)
+    return tuple(means)
 
 
 def singular_values(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor) -> tuple[SingularValues | None, ...]:
@@ -71,10 +71,10 @@ def singular_values(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: T
     pre-activation, in a batch of `COUPLED` (of images, `COUPLED_IMAGES`).
     """
     coupled = any(isinstance(module, nn.modules.batchnorm._NormBase) for module in model.modules())
-    numbers = sum(prod(layer.surroundings.output_shape) for layer in layers) or 1
+    numbers = sum(math.prod(layer.surroundings.output_shape) for layer in layers) or 1
     images = 1 if coupled else max(1, min(IMAGES, len(inputs), MEMORY // (DIRECTIONS * numbers)))
-    together = COUPLED_IMAGES if inputs.dim() > 2 else COUPLED
-    inputs = inputs[:together] if coupled else inputs[:images]
+    at_most = COUPLED_IMAGES if inputs.dim() > 2 else COUPLED
+    inputs = inputs[:at_most] if coupled else inputs[:images]
     copies = DIRECTIONS if not coupled and images * DIRECTIONS * numbers <= AT_ONCE else 1
     inputs = inputs.repeat(copies, *[1] * (inputs.dim() - 1))
     if inputs.is_floating_point():
@@ -130,7 +130,9 @@ def _values(jacobians: Tensor) -> SingularValues | None:
     count = min(jacobians.shape[1:])
     squares = torch.linalg.eigvalsh((scaled @ scaled.transpose(1, 2)).cpu())[:, -count:]
     values = squares.clamp_min(0).sqrt() * scale[:, 0].to("cpu", squares.dtype)
-    return SingularValues(values.mean().item(), values.amax(1).mean().item(), values.amin(1).mean().item())
+    return SingularValues(
+        jacobian_mean=values.mean().item(), jacobian_max=values.amax(1).mean().item(), jacobian_min=values.amin(1).mean().item()
+    )
 
 
 class _Outputs(Tracer):

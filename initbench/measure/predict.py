@@ -10,7 +10,7 @@ from torch.nn import functional
 from initbench.measure.network import Translation, translate
 from initbench.nn.layers import WeightLayer
 from initbench.nn.watch import graph_of
-from initbench.results.record import InitReport, LayerStats, ParameterInit
+from initbench.results.record import PREDICTED, InitReport, LayerStats, ParameterInit
 from initbench.theory.network import InputStats, LayerSpec, NetworkSpec, Weight
 from initbench.theory.prediction import LayerPrediction, predict
 
@@ -199,11 +199,7 @@ def _filled(entry: LayerStats, expected: LayerPrediction | None) -> LayerStats:
     if expected is None:
         return entry.model_copy(update={"prediction_note": "no prediction"})
     update: dict[str, object] = {"prediction_note": expected.note}
-    for key, predicted in (("pre_activation", expected.pre_activation), ("gradient", expected.gradient)):
+    for quantity, predicted in (("pre_activation_variance", expected.pre_activation), ("gradient_variance", expected.gradient)):
         if predicted is not None:
-            update |= {
-                f"predicted_{key}_variance": _rounded(predicted.line),
-                f"predicted_{key}_variance_low": _rounded(predicted.low),
-                f"predicted_{key}_variance_high": _rounded(predicted.high),
-            }
+            update |= dict(zip(PREDICTED[quantity], map(_rounded, (predicted.line, predicted.low, predicted.high)), strict=True))
     return LayerStats.model_validate({**entry.model_dump(), **update})

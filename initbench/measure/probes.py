@@ -12,21 +12,21 @@ from torch.nn import functional
 
 from initbench.fast.tape import Tape
 from initbench.measure.capture import captured
-from initbench.measure.sums import Scratch, columns, quick_norm
+from initbench.measure.sums import MeasuredTensor, Scratch, Statistics, columns
 from initbench.nn.layers import WeightLayer
 from initbench.nn.operations import tensors_in
+from initbench.quantities import OF_EVERY_RUN
 from initbench.results.record import LayerStats
 
-COLUMNS = (
-    "pre_activation_mean", "pre_activation_variance", "activation_mean", "activation_variance", "zero_fraction", "dead_fraction",
-    "gradient_variance", "weight_variance", "weight_gradient_norm",
-)  # fmt: skip
+OF_UPDATES = tuple(quantity for quantity in OF_EVERY_RUN if quantity.of == "update")
+MEASURED = tuple(quantity for quantity in OF_EVERY_RUN if quantity.of != "update")
+COLUMNS = tuple(quantity.name for quantity in MEASURED)
 """The columns of what `measure` gives; each is a field of `LayerStats`."""
 
 
 @dataclass(frozen=True)
 class ProbeRecord:
-    """One probe after `step` optimizer steps: `values` (layers, columns), `update_ratios` (layers,) of the next step; on the device."""
+    """One probe after `step` optimizer steps: `values` (layers, `COLUMNS`), `update_ratios` (layers, `OF_UPDATES`) of the next step."""
 
     step: int
     values: Tensor
@@ -57,13 +57,12 @@ def measure(
             computed = torch.autograd.grad(loss, [weights[index] for index in wanted], allow_unused=True)
             for index, got in zip(wanted, computed, strict=True):
                 gradients[index] = got
-    for signal, weight, gradient in zip(forward.signals, weights, gradients, strict=True):
-        signal.add("weight", weight)
+    scratch = Scratch()
+    for statistics, weight, gradient in zip(forward.statistics, weights, gradients, strict=True):
+        statistics.add("weight", MeasuredTensor(weight, scratch))
         if gradient is not None:
-            signal.add_norm("weight_gradient", gradient)
-    found = columns(forward.signals, inputs)
-    found["weight_gradient_norm"] = found["weight_gradient_norm"] / len(inputs)
-    return torch.column_stack([found[name] for name in COLUMNS])
+            statistics.add("weight_gradient", MeasuredTensor(gradient, scratch, images=len(inputs)))
+    return torch.column_stack(list(columns(forward.statistics, inputs, MEASURED).values()))
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -76,19 +75,22 @@ def copy_weights(layers: tuple[WeightLayer, ...]) -> list[Tensor]:
 
 
 def update_ratios(layers: tuple[WeightLayer, ...], before: Sequence[Tensor]) -> Tensor:
-    """Norm of what changed since `copy_weights` over the norm of the weight before, (layers,) on the device; uses up the copies."""
+    """The quantities of an update (`OF_UPDATES`) since `copy_weights`, (layers, columns) on the device; uses up the copies."""
     scratch = Scratch()
-    sizes = [quick_norm(old, scratch) for old in before]
-    changes = [quick_norm(old.sub_(layer.weight.detach()), scratch) for layer, old in zip(layers, before, strict=True)]
-    return torch.stack(changes) / torch.stack(sizes)
+    statistics = [Statistics() for _ in layers]
+    for kept, layer, old in zip(statistics, layers, before, strict=True):
+        kept.add("update", MeasuredTensor(layer.weight, scratch, before=old))
+    return torch.column_stack(list(columns(statistics, layers[0].weight, OF_UPDATES).values()))
 
 
 def to_stats(layers: tuple[WeightLayer, ...], records: Sequence[ProbeRecord]) -> tuple[LayerStats, ...]:
     """Brings the records to the host, in one transfer a record; numbers that do not exist become None."""
     stats: list[LayerStats] = []
+    names = (*COLUMNS, *(quantity.name for quantity in OF_UPDATES))
     for record in records:
-        ratios = torch.full_like(record.values[:, 0], torch.nan) if record.update_ratios is None else record.update_ratios
+        ratios = record.update_ratios
+        if ratios is None:
+            ratios = record.values.new_full((len(layers), len(OF_UPDATES)), torch.nan)
         for layer, row in zip(layers, torch.column_stack([record.values, ratios]).tolist(), strict=True):
-            named = dict(zip((*COLUMNS, "update_ratio"), row, strict=True))
-            stats.append(LayerStats(step=record.step, layer=layer.name, position=layer.position, **named))
+            stats.append(LayerStats(step=record.step, layer=layer.name, position=layer.position, **dict(zip(names, row, strict=True))))
     return tuple(stats)

@@ -1,17 +1,15 @@
-"""Sums over the tensors of a signal, exact at any magnitude, and the moments that follow from them."""
+"""Sums over the tensors of a layer, exact at any magnitude, and what is kept of them for the quantities."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-MEASURED = ("pre_activation", "activation", "gradient", "weight", "weight_gradient")
-"""The tensors of a layer that are summed up; `captured` fills the first three."""
+from initbench.quantities import OF_EVERY_RUN, LayerTensor, Quantity, Source, Taken
 
 CHUNK = 2**18
 """Elements that are summed at once on a CPU: 2 MB in float64, which stays in the cache."""
-
-ROUNDING = 1e-12
-"""A variance below this share of the mean square is rounding of a constant."""
-
 
 FEW = 2**14
 """Elements for which new memory is taken more quickly than a part of the old."""
@@ -109,71 +107,98 @@ def _rows(values: Tensor) -> Tensor | None:
     return None if parts is None else rows.reshape(-1, length // parts)
 
 
-def moments(sum_: Tensor, norm: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and population variance from what `sums` gives, for any number of tensors at once."""
-    mean, square = sum_ / count, norm.square() / count
-    variance = square - mean.square()
-    return mean, torch.where(variance < ROUNDING * square, 0.0, variance)
-
-
-def alive(values: Tensor, unit_dim: int, scratch: Scratch) -> tuple[Tensor, Tensor, int]:
-    """The number of elements that are not exactly zero, the number of units that are zero throughout, and that of all units.
-
-    A unit is an index along `unit_dim`: a neuron, or a channel, dead when zero in every image at every position.
-    """
-    values = values.detach()
-    unit_dim %= max(1, values.dim())
-    others = [dim for dim in range(values.dim()) if dim != unit_dim]
-    counts = scratch.signs(values)
-    counts = counts.sum(others, dtype=torch.float32) if others else counts.to(torch.float32)
-    wide = wide_type(values)
-    return counts.sum(dtype=wide), counts.eq(0).sum(dtype=wide), counts.numel()
-
-
 def wide_type(values: Tensor) -> torch.dtype:
     """The type that sums run in: float64 where the device has it."""
     return torch.float32 if values.device.type == "mps" else torch.float64
 
 
-class Signal:
-    """The sums of one layer's signal: scalars on the device, and how many elements went into each."""
+class MeasuredTensor:
+    """One tensor of a layer, as quantities take it: `quantities.LayerTensor` says what its attributes are."""
 
-    def __init__(self, scratch: Scratch) -> None:
+    def __init__(
+        self,
+        values: Tensor,
+        scratch: Scratch,
+        *,
+        unit_dim: int = -1,
+        function: Callable[[Tensor], Tensor] | None = None,
+        before: Tensor | None = None,
+        images: int = 1,
+    ) -> None:
+        self.values, self.wide = values.detach(), wide_type(values)
+        self.unit_dim, self.function, self.before, self.images = unit_dim, function, before, images
         self._scratch = scratch
-        self.scalars: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
 
-    def add(self, name: str, values: Tensor) -> None:
-        """Takes up the moments of a tensor under a name."""
-        self.scalars[f"{name} sum"], self.scalars[f"{name} norm"], self.counts[name] = quick_sums(values, self._scratch)
+    def sums(self) -> tuple[Tensor, Tensor, int]:
+        """The sum, the norm and the number of the values."""
+        return self._sums
 
-    def add_norm(self, name: str, values: Tensor) -> None:
-        """Takes up only the norm of a tensor."""
-        self.scalars[f"{name} norm"], self.counts[name] = quick_norm(values, self._scratch), values.numel()
+    @cached_property
+    def _sums(self) -> tuple[Tensor, Tensor, int]:
+        return quick_sums(self.values, self._scratch)
 
-    def add_alive(self, values: Tensor, unit_dim: int) -> None:
-        """Takes up how many elements and units of an activation are not zero."""
-        self.scalars["alive"], self.scalars["dead"], self.counts["units"] = alive(values, unit_dim, self._scratch)
+    def norm(self, values: Tensor) -> Tensor:
+        """The norm of a tensor."""
+        return quick_norm(values, self._scratch)
 
-    def same(self, name: str, other: str) -> None:
-        """Says that `name` is the tensor that is known as `other`."""
-        for kind in ("sum", "norm"):
-            self.scalars[f"{name} {kind}"] = self.scalars[f"{other} {kind}"]
-        self.counts[name] = self.counts[other]
+    def signs(self) -> Tensor:
+        """1 where a value is not zero, else 0; in memory that the next call uses anew."""
+        return self._scratch.signs(self.values)
 
 
-def columns(signals: list[Signal], like: Tensor) -> dict[str, Tensor]:
-    """All that was taken up, as one vector (layers,) a quantity on the device of `like`; NaN where there is nothing."""
-    names = [f"{name} {kind}" for kind in ("sum", "norm") for name in MEASURED] + ["alive", "dead"]
-    wide, size = wide_type(like), len(MEASURED)
-    missing = torch.full((), torch.nan, dtype=wide, device=like.device)
-    cells = torch.stack([signal.scalars.get(name, missing) for name in names for signal in signals]).view(len(names), len(signals))
-    counts = torch.tensor([[max(1, signal.counts.get(name, 1)) for signal in signals] for name in (*MEASURED, "units")], dtype=wide)
-    counts = counts.to(like.device)
-    means, variances = moments(cells[:size], cells[size : 2 * size], counts[:size])
-    found: dict[str, Tensor] = {}
-    for row, name in enumerate(MEASURED):
-        found[f"{name}_mean"], found[f"{name}_variance"], found[f"{name}_norm"] = means[row], variances[row], cells[size + row]
-    found["zero_fraction"] = 1 - cells[-2] / counts[MEASURED.index("activation")]
-    found["dead_fraction"] = cells[-1] / counts[-1]
-    return found
+Take = Callable[[LayerTensor], Taken | None]
+TAKES: dict[Source, tuple[Take, ...]] = {
+    source: tuple(dict.fromkeys(each.take for each in OF_EVERY_RUN if each.of == source and each.take is not None))
+    for source in dict.fromkeys(each.of for each in OF_EVERY_RUN)
+    if source is not None
+}
+"""What is taken of each tensor."""
+
+
+class Statistics:
+    """What was kept of one layer's tensors so far."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[Source, Take], Taken] = {}
+
+    def add(self, source: Source, tensor: LayerTensor) -> None:
+        """Keeps what the quantities of a tensor need."""
+        for take in TAKES[source]:
+            taken = take(tensor)
+            if taken is not None:
+                self.kept[source, take] = taken
+
+
+def columns(statistics: Sequence[Statistics], like: Tensor, quantities: Iterable[Quantity]) -> dict[str, Tensor]:
+    """Each quantity as a vector (layers,) on the device of `like`; NaN where there is nothing. All layers are computed at once."""
+    missing = torch.full((), torch.nan, dtype=wide_type(like), device=like.device)
+    kept: dict[object, tuple[Tensor, Tensor] | None] = {}
+    computed: dict[object, Tensor] = {}
+    values: dict[str, Tensor] = {}
+    for each in quantities:
+        if each.of is None or each.take is None or each.compute is None:
+            continue
+        key = (each.of, each.take)
+        if key not in kept:
+            kept[key] = _of_all_layers([layer.kept.get(key) for layer in statistics], missing)
+        block = kept[key]
+        if block is None:
+            values[each.name] = missing.expand(len(statistics))
+            continue
+        if (key, each.compute) not in computed:
+            computed[key, each.compute] = each.compute(*block)
+        result = computed[key, each.compute]
+        values[each.name] = result if each.row is None else result[each.row]
+    return values
+
+
+def _of_all_layers(kept: Sequence[Taken | None], missing: Tensor) -> tuple[Tensor, Tensor] | None:
+    """What was kept, as (numbers, layers) and (counts, layers); None where no layer has anything."""
+    first = next((taken for taken in kept if taken is not None), None)
+    if first is None:
+        return None
+    nothing = [missing.to(number.dtype).expand(number.shape) for number in first[0]]
+    rows = range(len(first[0]))
+    numbers = torch.stack([taken[0][row] if taken is not None else nothing[row] for row in rows for taken in kept])
+    counts = [[max(1, taken[1][row]) if taken is not None else 1 for taken in kept] for row in range(len(first[1]))]
+    return numbers.T if numbers.dim() > 1 else numbers.view(-1, len(kept)), torch.tensor(counts, dtype=missing.dtype).to(missing.device)

@@ -1,120 +1,65 @@
-"""What the plots of a probe show, as data for `draw`: the signal through the layers, with the prediction behind it."""
+"""What the plots of a probe show, as data for `draw`: each quantity through the layers, with the prediction behind it."""
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 from initbench.probing.health import LayerHealth, SchemeHealth
+from initbench.quantities import QUANTITIES, Figure, Quantity
 from initbench.report.figures import LONGEST_NAME, Band, Curve, Panel, Plot, Points
-from initbench.results.record import RunStatus
+from initbench.results.record import PREDICTED, RunStatus
 
 MOST_SHOWN = 18
 """Schemes in one plot: as many as there are different lines; the best and the worst are shown."""
 
 
-def plots(found: Sequence[SchemeHealth]) -> tuple[Plot, ...]:
-    """All plots of a probe; those without anything to show are left out."""
-    done = [each for each in found if each.status is RunStatus.COMPLETED and len(each.layers) > 1]
+def plots(schemes: Sequence[SchemeHealth]) -> tuple[Plot, ...]:
+    """All plots of a probe, those with a prediction first and shares last; those without anything to show are left out."""
+    done = [each for each in schemes if each.status is RunStatus.COMPLETED and len(each.layers) > 1]
     shown = done if len(done) <= MOST_SHOWN else [*done[: MOST_SHOWN // 2], *done[-MOST_SHOWN // 2 :]]
     note = "" if shown == done else f"The {MOST_SHOWN // 2} best and the {MOST_SHOWN // 2} worst of {len(done)} schemes. "
-    made = (
-        _predicted("pre_activations", "Variance of the pre-activations", shown, "pre_activation", "forward", note),
-        _predicted("gradients", "Variance of the gradients", shown, "gradient", "backward", note),
-        _measured("activations", "Variance of the activations", shown, lambda layer: layer.activation_variance, "log", "variance", note),
-        _measured(
-            "correlation",
-            "How alike two inputs become",
-            shown,
-            lambda layer: layer.correlation,
-            "percent",
-            "correlation of two inputs",
-            note,
-        ),
-        _singular(shown, note),
-        _measured("dead_units", "Units that are zero on the whole batch", shown, _dead, "percent", "dead units", note),
-    )
+    drawn = [(quantity, quantity.probe_plot) for quantity in QUANTITIES if quantity.probe_plot is not None]
+    drawn.sort(key=lambda pair: (pair[0].name not in PREDICTED, pair[0].unit == "share"))
+    made = (_plot(quantity, figure, shown, note) for quantity, figure in drawn)
     return tuple(plot for plot in made if any(panel.lines for panel in plot.panels))
 
 
-def _dead(layer: LayerHealth) -> float | None:
-    return layer.dead_fraction
-
-
-def _short(scheme: str) -> str:
-    return scheme if len(scheme) <= LONGEST_NAME else scheme[: LONGEST_NAME - 1] + "…"
-
-
-def _points(found: SchemeHealth, value: Callable[[LayerHealth], float | None]) -> Points:
-    return tuple((float(index), value(layer)) for index, layer in enumerate(found.layers, 1))
-
-
-def _measured(
-    name: str,
-    title: str,
-    found: Sequence[SchemeHealth],
-    value: Callable[[LayerHealth], float | None],
-    scale: Literal["log", "percent"],
-    label: str,
-    note: str,
-) -> Plot:
-    lines = []
-    for index, each in enumerate(found):
-        points = _points(each, value)
-        points = points[:-1] if name == "dead_units" else points
-        if scale == "percent":
-            points = tuple(point for point in points if point[1] is not None)
-        if any(y is not None for _, y in points):
-            lines.append(Curve(index, points, label=_short(each.scheme)))
-    return Plot(
-        name, f"{title}, before the first step", (Panel("", "weight layer", label, tuple(lines), scale=scale, layers="forward", note=note),)
-    )
-
-
-def _predicted(
-    name: str,
-    title: str,
-    found: Sequence[SchemeHealth],
-    quantity: Literal["pre_activation", "gradient"],
-    way: Literal["forward", "backward"],
-    note: str,
-) -> Plot:
+def _plot(quantity: Quantity, figure: Figure, schemes: Sequence[SchemeHealth], note: str) -> Plot:
     lines: list[Curve] = []
     bands: list[Band] = []
-    for index, each in enumerate(found):
-        points = _points(each, lambda layer: layer.pre_activation_variance if quantity == "pre_activation" else layer.gradient_variance)
+    for index, scheme in enumerate(schemes):
+        points = _points(quantity, scheme)
         if any(y is not None for _, y in points):
-            lines.append(Curve(index, points[::-1] if way == "backward" else points, label=_short(each.scheme)))
-        theory: list[tuple[float, float | None]] = []
-        limits: list[tuple[float, float, float]] = []
-        for place, layer in enumerate(each.layers, 1):
-            line, low, high = (getattr(layer.expected, f"predicted_{quantity}_variance{end}") for end in ("", "_low", "_high"))
-            if line is not None:
-                theory.append((float(place), line))
-            if low is not None and high is not None:
-                limits.append((float(place), low, high))
-        lines += [Curve(index, tuple(theory), "theory")] if theory else []
-        bands += [Band(index, tuple(limits))] if limits else []
-    said = note + "Dashed line and band: what theory predicts for one network of this width (95 %)." * bool(bands)
-    label = "pre-activation variance" if quantity == "pre_activation" else "gradient variance"
-    x_label = "weight layer" if way == "forward" else "weight layer, from the output back to the input"
-    panel = Panel("", x_label, label, tuple(lines), tuple(bands), scale="log", layers=way, note=said)
-    return Plot(name, f"{title}, before the first step", (panel,))
-
-
-def _singular(found: Sequence[SchemeHealth], note: str) -> Plot:
-    lines, bands = [], []
-    for index, each in enumerate(found):
-        points = _points(each, lambda layer: layer.jacobian_mean)
-        if not any(y is not None for _, y in points):
-            continue
-        lines.append(Curve(index, points[::-1], label=_short(each.scheme)))
-        limits = [
-            (float(place), layer.jacobian_min, layer.jacobian_max)
-            for place, layer in enumerate(each.layers, 1)
-            if layer.jacobian_min is not None and layer.jacobian_max is not None
-        ]
-        bands += [Band(index, tuple(limits))] if limits else []
-    said = note + "Line: mean singular value of the derivative of the outputs by the layer; band: smallest to largest."
+            name = scheme.scheme if len(scheme.scheme) <= LONGEST_NAME else scheme.scheme[: LONGEST_NAME - 1] + "…"
+            lines.append(Curve(index, points[::-1] if quantity.backward else points, label=name))
+        predictions = [(float(place), layer.expected.prediction(quantity.name)) for place, layer in enumerate(scheme.layers, 1)]
+        theory = tuple((x, expected.value) for x, expected in predictions if expected.value is not None)
+        lines += [Curve(index, theory, "theory")] if theory else []
+        limits = tuple((x, low, high) for x, (low, high) in _limits(quantity, scheme.layers) if low is not None and high is not None)
+        bands += [Band(index, limits)] if limits else []
+    predicted = "Dashed line and band: what theory predicts for one network of this width (95 %)."
+    note += figure.note or predicted * bool(bands)
     panel = Panel(
-        "", "weight layer, from the output back to the input", "singular value", tuple(lines), tuple(bands), layers="backward", note=said
+        "",
+        "weight layer, from the output back to the input" if quantity.backward else "weight layer",
+        figure.label,
+        tuple(lines),
+        tuple(bands),
+        scale="log" if quantity.unit == "number" else "percent",
+        layers="backward" if quantity.backward else "forward",
+        note=note,
     )
-    return Plot("jacobian", "How the outputs depend on each layer", (panel,))
+    return Plot(figure.name, figure.title, (panel,))
+
+
+def _points(quantity: Quantity, scheme: SchemeHealth) -> Points:
+    """The quantity at each layer, counted from 1; gaps only where a logarithm shows them."""
+    points = [(float(index), getattr(layer, quantity.name)) for index, layer in enumerate(scheme.layers, 1)]
+    points = points[:-1] if quantity.hidden else points
+    return tuple(point for point in points if quantity.unit == "number" or point[1] is not None)
+
+
+def _limits(quantity: Quantity, layers: Sequence[LayerHealth]) -> list[tuple[float, tuple[float | None, float | None]]]:
+    """At each layer the lowest and the highest value: measured ones where there are, else the predicted band."""
+    if quantity.spread is not None:
+        low, high = quantity.spread
+        return [(float(place), (getattr(layer, low), getattr(layer, high))) for place, layer in enumerate(layers, 1)]
+    return [(float(place), layer.expected.prediction(quantity.name)[1:]) for place, layer in enumerate(layers, 1)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from itertools import pairwise
 from math import log10
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from initbench.errors import ConfigError
 from initbench.probing.page import page, write_files
+from initbench.report import tidy
 from initbench.report.draw import DPI, INK, STYLE, WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from initbench.probing.map import Axis, Map, Point
+    from initbench.probing.map_data import Axis, Map, Point
 
 HEIGHT = 5.6
 FARTHEST = 8.0
@@ -103,13 +103,8 @@ def write(folder: Path, found: Map, config: str, provenance: dict[str, str]) -> 
 
 def table(points: tuple[Point, ...], x: str, y: str) -> str:
     """One point a row."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((x, y, "gradient_decades", "correlation", "test_accuracy", "status"))
-    for point in points:
-        cells = (point.x, point.y, point.decades, point.correlation, point.accuracy)
-        writer.writerow([*("" if cell is None else f"{cell:.9g}" for cell in cells), point.status])
-    return text.getvalue()
+    columns = (x, y, "gradient_decades", "correlation", "test_accuracy", "status")
+    return tidy.write(columns, ((each.x, each.y, each.decades, each.correlation, each.accuracy, each.status) for each in points))
 
 
 def draw(found: Map, name: str) -> dict[str, bytes]:

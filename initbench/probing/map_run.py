@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from initbench.errors import ConfigError, suggestion
-from initbench.probing.map import SPACED, Axis, Map, Point
+from initbench.probing.map_data import SPACED, Axis, Map, Point
 from initbench.probing.run import prepare_folder
 from initbench.question import catalog, config_file, plan
 from initbench.question.config import ExperimentConfig, Job, Ref

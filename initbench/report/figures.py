@@ -7,6 +7,7 @@ from itertools import groupby, takewhile
 from typing import Literal
 
 from initbench.metrics import Split
+from initbench.quantities import QUANTITIES, Figure, Quantity
 from initbench.results.outcome import Outcome, outcome
 from initbench.results.propagation import layer_value
 from initbench.results.record import LayerStats, RunResult, RunStatus
@@ -91,16 +92,11 @@ class Plot:
 
 def plots(summary: Summary, runs: Runs) -> tuple[Plot, ...]:
     """All plots of a comparison; those without anything to show are left out."""
-    every = [
-        _loss_plot(runs),
-        _accuracy_plot(summary, runs),
-        _accuracy_curves(runs, summary.split),
-        _layer_plot("activation_variance", "Variance of the activations through the layers", runs, "activation_variance", "log"),
-        _layer_plot("gradient_variance", "Variance of the gradients through the layers", runs, "gradient_variance", "log"),
-        _prediction_plot(runs),
-        _layer_plot("dead_units", "Units that are zero on the whole probe batch", runs, "dead_fraction", "percent"),
-    ]
-    return tuple(plot for plot in every if any(panel.lines or panel.strips for panel in plot.panels))
+    drawn = [(quantity, quantity.comparison_plot) for quantity in QUANTITIES if quantity.comparison_plot is not None]
+    numbers, shares = ([_layer_plot(*each, runs) for each in drawn if (each[0].unit == "share") is wanted] for wanted in (False, True))
+    curves = _accuracy_curves(runs, summary.split)
+    made = [_loss_plot(runs), _accuracy_plot(summary, runs), curves, *numbers, _prediction_plot(runs), *shares]
+    return tuple(plot for plot in made if any(panel.lines or panel.strips for panel in plot.panels))
 
 
 def _loss_plot(runs: Runs) -> Plot:
@@ -192,12 +188,12 @@ def _accuracy_curves(runs: Runs, split: Split) -> Plot:
     return Plot("accuracy_curves", f"{label.capitalize()} while training{_thin_and_thick(runs)}", (panel,))
 
 
-def _layer_plot(name: str, title: str, runs: Runs, quantity: str, scale: Literal["log", "percent"]) -> Plot:
+def _layer_plot(quantity: Quantity, figure: Figure, runs: Runs) -> Plot:
     panels = (
-        _layer_panel("At initialization", runs, quantity, scale, _first_step),
-        _layer_panel("At the end of training", runs, quantity, scale, _last_step),
+        _layer_panel("At initialization", quantity, figure, runs, _first_step),
+        _layer_panel("At the end of training", quantity, figure, runs, _last_step),
     )
-    return Plot(name, title, panels if any(_last_step(run) for own in runs.values() for run in own) else panels[:1])
+    return Plot(figure.name, figure.title, panels if any(_last_step(run) for own in runs.values() for run in own) else panels[:1])
 
 
 def _first_step(run: RunResult) -> int | None:
@@ -210,28 +206,29 @@ def _last_step(run: RunResult) -> int | None:
     return last if last and run.status is RunStatus.COMPLETED else None
 
 
-def _layer_panel(
-    title: str, runs: Runs, quantity: str, scale: Literal["log", "percent"], step_of: Callable[[RunResult], int | None]
-) -> Panel:
+def _layer_panel(title: str, quantity: Quantity, figure: Figure, runs: Runs, step_of: Callable[[RunResult], int | None]) -> Panel:
     lines: list[Curve] = []
     bands: list[Band] = []
-    for scheme, (name, own) in enumerate(runs.items()):
-        layers = _at(own, step_of)
-        points = _over_seeds(layers, quantity)
-        if quantity == "dead_fraction":
-            points = points[:-1]
+    for scheme, (name, of_scheme) in enumerate(runs.items()):
+        layers = _at(of_scheme, step_of)
+        points = _over_seeds(layers, quantity.name)
+        points = points[:-1] if quantity.hidden else points
         if points:
-            lines.append(Curve(scheme, points[::-1] if quantity == "gradient_variance" else points, label=_short(name)))
-        if quantity == "gradient_variance":
-            theory, band = _theory(scheme, layers, "predicted_gradient_variance")
+            lines.append(Curve(scheme, points[::-1] if quantity.backward else points, label=_short(name)))
+        if quantity.backward:
+            theory, band = _theory(scheme, layers, quantity.name)
             lines, bands = [*lines, *theory], [*bands, *band]
-    label = {"activation_variance": "activation variance", "gradient_variance": "gradient variance", "dead_fraction": "dead units"}[
-        quantity
-    ]
     note = "Dashed line and band: theory for this width. " * bool(bands) + _without(runs, "measurement", lines)
-    backward = quantity == "gradient_variance"
-    x_label = "weight layer, from the output back to the input" if backward else "weight layer"
-    return Panel(title, x_label, label, tuple(lines), tuple(bands), scale=scale, layers="backward" if backward else "forward", note=note)
+    return Panel(
+        title,
+        "weight layer, from the output back to the input" if quantity.backward else "weight layer",
+        figure.label,
+        tuple(lines),
+        tuple(bands),
+        scale="log" if quantity.unit == "number" else "percent",
+        layers="backward" if quantity.backward else "forward",
+        note=note,
+    )
 
 
 def _at(runs: list[RunResult], step_of: Callable[[RunResult], int | None]) -> Layers:
@@ -254,7 +251,7 @@ def _prediction_plot(runs: Runs) -> Plot:
     lines, bands = [], []
     for scheme, (name, own) in enumerate(runs.items()):
         layers = _at(own, _first_step)
-        theory, band = _theory(scheme, layers, "predicted_pre_activation_variance")
+        theory, band = _theory(scheme, layers, "pre_activation_variance")
         if theory:
             lines += [Curve(scheme, _over_seeds(layers, "pre_activation_variance"), label=_short(name)), *theory]
             bands += band
@@ -267,10 +264,7 @@ def _theory(scheme: int, layers: Layers, quantity: str) -> tuple[list[Curve], li
     """The predicted line and band of a scheme, where there is a prediction; the same for every seed."""
     by_position = {stats.position: stats for _, stats in reversed(layers)}
     ordered = [by_position[position] for position in sorted(by_position)]
-    points = tuple((float(index), getattr(stats, quantity)) for index, stats in enumerate(ordered, start=1))
-    known = tuple((x, y) for x, y in points if y is not None)
-    limits = [
-        (float(index), getattr(stats, f"{quantity}_low"), getattr(stats, f"{quantity}_high")) for index, stats in enumerate(ordered, 1)
-    ]
-    band = tuple((x, low, high) for x, low, high in limits if low is not None and high is not None)
+    predictions = [(float(index), stats.prediction(quantity)) for index, stats in enumerate(ordered, start=1)]
+    known = tuple((x, expected.value) for x, expected in predictions if expected.value is not None)
+    band = tuple((x, low, high) for x, (_, low, high) in predictions if low is not None and high is not None)
     return [Curve(scheme, known, "theory")] if known else [], [Band(scheme, band)] if band else []

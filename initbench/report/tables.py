@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from initbench.metrics import Metric
+from initbench.quantities import QUANTITIES, Quantity
 from initbench.results.propagation import layer_value
 from initbench.results.record import LayerStats, RunResult
 from initbench.statistics.estimates import Estimate, estimate_text, interval_text, number_text, share_text
@@ -86,30 +87,25 @@ def layer_table(runs: Sequence[RunResult], lost_at: str | None) -> Table:
         for stats in run.layers:
             if stats.step == 0:
                 by_position.setdefault(stats.position, []).append((run, stats))
-    quantities = (
-        "pre_activation_variance",
-        "activation_variance",
-        "zero_fraction",
-        "dead_fraction",
-        "gradient_variance",
-        "weight_variance",
-    )
-    found = [by_position[position] for position in sorted(by_position)]
-    rows = tuple(
-        (str(index), each[0][1].layer, *(_typical(each, quantity) for quantity in quantities)) for index, each in enumerate(found, 1)
-    )
-    columns = ("", "layer", "pre-activation variance", "activation variance", "zeros", "dead units", "gradient variance", "weight variance")
-    marked = frozenset(index for index, each in enumerate(found) if each[0][1].layer == lost_at)
+    layers = [by_position[position] for position in sorted(by_position)]
+    quantities = [each for each in QUANTITIES if each.title is not None and not (each.optional and _nowhere(layers, each))]
+    rows = tuple((str(index), each[0][1].layer, *(_typical(each, of) for of in quantities)) for index, each in enumerate(layers, 1))
+    columns = ("", "layer", *(each.title or "" for each in quantities))
+    marked = frozenset(index for index, each in enumerate(layers) if each[0][1].layer == lost_at)
     return Table("", columns, rows, frozenset({0, *range(2, len(columns))}), marked)
 
 
-def _typical(layers: Sequence[tuple[RunResult, LayerStats]], quantity: str) -> str:
-    values = [value for run, stats in layers if (value := layer_value(run, stats, quantity)) is not None]
+def _nowhere(layers: Sequence[Sequence[tuple[RunResult, LayerStats]]], quantity: Quantity) -> bool:
+    return all(getattr(stats, quantity.name) is None for each in layers for _, stats in each)
+
+
+def _typical(layers: Sequence[tuple[RunResult, LayerStats]], quantity: Quantity) -> str:
+    values = [value for run, stats in layers if (value := layer_value(run, stats, quantity.name)) is not None]
     if not values:
         return ""
     if not math.isfinite(middle := median(values)):
         return "overflow"
-    return f"{100 * middle:.1f} %" if quantity.endswith("_fraction") else f"{middle:.3g}"
+    return f"{100 * middle:.1f} %" if quantity.unit == "share" else f"{middle:.3g}"
 
 
 def markdown(table: Table) -> str:

@@ -7,6 +7,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from initbench.quantities import columns_in_order
 from initbench.results.outcome import outcome
 from initbench.results.record import LayerStats, ParameterInit, RunResult
 from initbench.statistics.findings import Summary
@@ -32,7 +33,7 @@ def curves(runs: Iterable[RunResult]) -> str:
 
 def layers(runs: Iterable[RunResult]) -> str:
     """Each weight layer at each probe."""
-    columns = tuple(LayerStats.model_fields)
+    columns = columns_in_order(tuple(LayerStats.model_fields))
 
     def rows(run: RunResult) -> Iterator[Row]:
         for stats in run.layers:

@@ -1,11 +1,13 @@
 """What a probe asks and what it finds: a signal through an untrained network, layer by layer; strict JSON like `results`."""
 
 import math
+from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
+from initbench.quantities import OF_PROBES
 from initbench.question.config import Frozen, InitRules, Ref, RefField
-from initbench.results.record import LayerStats, Number, RunStatus
+from initbench.results.record import LayerStats, Number, RunStatus, with_quantities
 
 
 class Question(Frozen):
@@ -32,20 +34,18 @@ class Question(Frozen):
         return str(self.dataset) if self.dataset is not None else self.input or "the given batch"
 
 
-class ProbedLayer(LayerStats):
-    """One weight layer at initialization.
-
-    `correlation` is the mean over pairs of inputs of the cosine of their pre-activations. The `jacobian_*` are singular
-    values of the derivative of the model's outputs (ten directions of them, where it has more) by the layer's
-    pre-activation, for one input: mean, largest and smallest, averaged over a few inputs. `size` counts the
-    pre-activations of one input.
-    """
-
+class _SizedLayer(LayerStats):
     size: int = 0
-    correlation: Number = None
-    jacobian_mean: Number = None
-    jacobian_max: Number = None
-    jacobian_min: Number = None
+
+
+if TYPE_CHECKING:
+    _ProbedLayer = _SizedLayer
+else:
+    _ProbedLayer = with_quantities("_ProbedLayer", _SizedLayer, OF_PROBES)
+
+
+class ProbedLayer(_ProbedLayer):
+    """One weight layer at initialization, with what only a probe measures; `size` counts the pre-activations of one input."""
 
     @property
     def condition(self) -> float | None:
@@ -70,7 +70,14 @@ class LayerLaw(Frozen):
     std: Number
     law: str = Field(description="normal, uniform, trunc_normal, orthogonal, constant, zero or none")
     schemes: tuple[str, ...] = Field(default=(), description="known schemes with this law and scale; the best known first")
-    words: str
+    description: str = Field(description="the law and its scale, in words")
+    drawn_by: str = Field(default="", description="the schemes in words, or what the numbers look like where no law is known")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def words(self) -> str:
+        """All of it in words."""
+        return f"{self.description}: {self.drawn_by}" if self.drawn_by else self.description
 
 
 class ProbeRun(Frozen):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from initbench.quantities import BY_NAME
 from initbench.results.record import LayerStats, RunResult, RunStatus
 
 LOST_DECADES = 4.0
@@ -65,7 +66,7 @@ def layer_value(result: RunResult, stats: LayerStats, quantity: str) -> float | 
     """
     value: float | None = getattr(stats, quantity)
     trained = result.status is RunStatus.COMPLETED and bool(result.train_losses)
-    return math.inf if value is None and not trained else value
+    return math.inf if value is None and not trained and not BY_NAME[quantity].optional else value
 
 
 def signal_at_start(result: RunResult) -> Propagation | None:

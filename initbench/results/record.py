@@ -4,11 +4,13 @@ Numbers that do not exist (a measurement that overflowed, a run that diverged) a
 """
 
 import math
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, create_model
 
+from initbench.quantities import OF_EVERY_RUN, Quantity
 from initbench.question.config import Frozen, Job
 
 
@@ -98,27 +100,54 @@ def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-class LayerStats(Frozen):
-    """One weight layer at one step, measured on the fixed probe batch.
+class _LayerAtStep(Frozen):
+    step: int
+    layer: str
+    position: int
+
+
+def with_quantities(name: str, base: type[Frozen], quantities: Iterable[Quantity]) -> type[Frozen]:
+    """A record with a field for each quantity: a number, or null."""
+    fields: Any = {each.name: (Number, Field(default=None, description=each.meaning)) for each in quantities}
+    return create_model(name, __base__=base, **fields)
+
+
+if TYPE_CHECKING:
+
+    class _MeasuredLayer(_LayerAtStep):
+        def __getattr__(self, quantity: str) -> float | None: ...
+
+else:
+    _MeasuredLayer = with_quantities("_MeasuredLayer", _LayerAtStep, OF_EVERY_RUN)
+
+
+class Prediction(NamedTuple):
+    """What theory expects of a quantity: its value at infinite width, and the ends of the 95 % band for one network of this width."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+PREDICTED = {
+    "pre_activation_variance": (
+        "predicted_pre_activation_variance",
+        "predicted_pre_activation_variance_low",
+        "predicted_pre_activation_variance_high",
+    ),
+    "gradient_variance": ("predicted_gradient_variance", "predicted_gradient_variance_low", "predicted_gradient_variance_high"),
+}
+"""The quantities that theory predicts, with the fields that hold the prediction and the ends of its band."""
+
+
+class LayerStats(_MeasuredLayer):
+    """One weight layer at one step, measured on the fixed probe batch; the room `quantities` says what is measured.
 
     `pre_activation_*` is the weight layer's own output; `activation_*` is the output of the activation function that
     follows it (the same tensor where none follows). Variances are over batch, units and positions together (population,
     not sample). Gradients are of each image's own loss (sum over the batch), so they do not depend on the batch size.
     """
 
-    step: int
-    layer: str
-    position: int
-    pre_activation_mean: Number = None
-    pre_activation_variance: Number = None
-    activation_mean: Number = None
-    activation_variance: Number = None
-    zero_fraction: Number = Field(default=None, description="share of activations that are exactly zero")
-    dead_fraction: Number = Field(default=None, description="share of units whose activation is zero on the whole probe batch")
-    gradient_variance: Number = Field(default=None, description="of the loss with respect to the layer's output")
-    weight_variance: Number = None
-    weight_gradient_norm: Number = Field(default=None, description="Euclidean norm; gradient of the mean loss")
-    update_ratio: Number = Field(default=None, description="norm of the next optimizer step over norm of the weight; null at the last step")
     predicted_pre_activation_variance: Number = None
     predicted_pre_activation_variance_low: Number = None
     predicted_pre_activation_variance_high: Number = None
@@ -126,6 +155,10 @@ class LayerStats(Frozen):
     predicted_gradient_variance_low: Number = None
     predicted_gradient_variance_high: Number = None
     prediction_note: str | None = None
+
+    def prediction(self, quantity: str) -> Prediction:
+        """What theory expects of a quantity; three times None where it says nothing."""
+        return Prediction(*(getattr(self, field) for field in PREDICTED.get(quantity, ())))
 
 
 class Evaluation(Frozen):

@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -104,20 +105,16 @@ class Prober:
         stats = filled(to_stats(layers, [ProbeRecord(0, values)]), expected)
         alike = correlations(model, layers, found.inputs)
         jacobians = singular_values(model, layers, found.inputs)
+        of_passes: list[dict[str, Any]] = [
+            {"correlation": cosine, **(vars(jacobian) if jacobian else {})} for cosine, jacobian in zip(alike, jacobians, strict=True)
+        ]
         return ProbeRun(
             scheme=scheme_name(scheme, self.question),
             seed=seed,
             status=RunStatus.COMPLETED,
             layers=tuple(
-                ProbedLayer(
-                    **dict(entry),
-                    size=math.prod(layer.surroundings.output_shape),
-                    correlation=together,
-                    jacobian_mean=jacobian.mean if jacobian else None,
-                    jacobian_max=jacobian.largest if jacobian else None,
-                    jacobian_min=jacobian.smallest if jacobian else None,
-                )
-                for entry, layer, together, jacobian in zip(stats, layers, alike, jacobians, strict=True)
+                ProbedLayer(**dict(entry), size=math.prod(layer.surroundings.output_shape), **numbers)
+                for entry, layer, numbers in zip(stats, layers, of_passes, strict=True)
             ),
             laws=laws_of(layers) if scheme is None else (),
             objective=objective.words,
