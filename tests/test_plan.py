@@ -93,7 +93,7 @@ def test_a_default_that_identities_rest_on_is_never_changed():
             "epochs": None,
             "steps": None,
             "batch_size": 128,
-            "optimizer": "sgd",
+            "optimizer": Ref(name="sgd"),
             "lr": 0.05,
             "momentum": 0.9,
             "nesterov": False,
