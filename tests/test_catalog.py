@@ -136,9 +136,9 @@ def test_listing_everything_imports_nothing_heavy():
 
 def test_what_a_scheme_is_shown_with_is_data_of_its_file():
     entry = catalog.find("scheme", "siren")[0]
-    assert (entry.example_model, entry.needs_batch) == ("mlp:activation=sin", True)
+    assert (entry.example_model, entry.needs) == ("mlp:activation=sin", ("inputs",))
     plain = catalog.find("scheme", "kaiming")[0]
-    assert (plain.example_model, plain.needs_batch) == ("mlp", False)
+    assert (plain.example_model, plain.needs) == ("mlp", ())
 
 
 def test_a_file_is_an_entry_by_the_function_that_it_defines_not_by_its_text(tmp_path, monkeypatch):

@@ -173,10 +173,13 @@ def test_every_scheme_without_required_parameters_races_unless_some_are_named():
         race_question("mpl")
 
 
-def test_a_scheme_that_needs_data_is_adopted_with_them():
-    config = recommend.prepared(question("lsuv", tune=None))
-    code = recommend._code(config, Arm("lsuv", 0.1))
-    assert "batch=batch" in code
+@pytest.mark.parametrize(
+    ("scheme", "argument"), [("lsuv", "batch=batch"), ("autoinit_jacobian", "batch=batch"), ("siren", "inputs=inputs")]
+)
+def test_a_scheme_that_needs_data_is_adopted_with_them(scheme, argument):
+    config = recommend.prepared(question(scheme, tune=None))
+    code = recommend._code(config, Arm(scheme, 0.1))
+    assert argument in code
     compile(code, "code", "exec")
 
 

@@ -118,7 +118,7 @@ def example(entry: catalog.Entry) -> str:
         return f'{imports}\nprint(compare(["xavier", "kaiming"], view=View({look})).summary.headline)'
     if entry.kind != "scheme":
         return f'from initbench import compare\nprint(compare(["xavier", "kaiming"], {entry.kind}="{name}").summary.headline)'
-    if entry.needs_batch:
+    if entry.needs:
         return f'from initbench import run\nprint(run("{name}", model="{model}", steps=10).results[0].init)'
     return f'from initbench import build_model, init_network\nprint(init_network(build_model("{model}"), "{name}", seed=0))'
 

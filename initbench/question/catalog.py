@@ -3,7 +3,7 @@
 A file of the folder of a kind that defines the function of that kind (see `KINDS`) *is* the thing of that name. Its catalogue
 entry is that function's or the file's docstring (first line: what `list` shows; last line: `Source: ...`), the keyword-only
 arguments of the function, and the module constants `FAMILY` and `ALIASES`, of a scheme also `EXAMPLE_MODEL`, a model that it
-suits, and `NEEDS_BATCH`, whether it must see a batch of data: what is shown as an example follows from these two.
+suits, and `NEEDS`, the arguments of `init_network` without which it does not work: examples are made of these two.
 Users bring their own as `./mine.py`, `./mine.py:Name`, `package.module:name` or an entry point `initbench.schemes` (...).
 """
 
@@ -48,7 +48,7 @@ KINDS: dict[Kind, Convention] = {
     "engine": Convention("engines", "execute", frozenset({"jobs", "device", "data_dir", "workers", "threads", "report"}), positional=True),
     "metric": Convention("metrics", "build"),
 }
-CONSTANTS = {"FAMILY", "ALIASES", "EXAMPLE_MODEL", "NEEDS_BATCH"}
+CONSTANTS = {"FAMILY", "ALIASES", "EXAMPLE_MODEL", "NEEDS"}
 """The module constants that belong to an entry."""
 USUAL_MODEL = "mlp"
 """The model that examples use where a file names none."""
@@ -81,7 +81,7 @@ class Entry:
     open_parameters: bool = False
     defined: bool = True
     example_model: str = USUAL_MODEL
-    needs_batch: bool = False
+    needs: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -267,7 +267,7 @@ def _parse(kind: Kind, name: str, path: Path, function: str, module: str | None)
         open_parameters=open_parameters or definition is None,
         defined=definition is not None,
         example_model=constants.get("EXAMPLE_MODEL", USUAL_MODEL),
-        needs_batch=constants.get("NEEDS_BATCH", False),
+        needs=constants.get("NEEDS", ()),
     )
 
 

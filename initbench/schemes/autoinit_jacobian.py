@@ -14,7 +14,7 @@ from initbench.nn.seeds import generator
 from initbench.results.record import InitReport
 
 FAMILY = "critical"
-NEEDS_BATCH = True
+NEEDS = ("batch",)
 ALIASES: dict[str, dict[str, object]] = {"jacobian_tuning": {}}
 
 

@@ -20,7 +20,7 @@ from initbench.question.config import Ref, parse_ref
 from initbench.theory import activations
 
 FAMILY = "critical"
-NEEDS_BATCH = True
+NEEDS = ("inputs",)
 ALIASES: dict[str, dict[str, object]] = {"autoinit": {}}
 
 UNCHANGED = {"identity", "pad", "flatten", "interpolate", "upsample", "roll", "pixel_shuffle", "channel_shuffle"}

@@ -18,7 +18,7 @@ from initbench.optimizers import build_rule
 from initbench.results.record import InitReport
 
 FAMILY = "learned"
-NEEDS_BATCH = True
+NEEDS = ("batch",)
 ALIASES: dict[str, dict[str, object]] = {"grad_init": {}}
 
 Tensors = dict[str, Tensor]

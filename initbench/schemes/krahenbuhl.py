@@ -18,7 +18,7 @@ from initbench.nn.watch import untouched
 from initbench.results.record import InitReport
 
 FAMILY = "data-dependent"
-NEEDS_BATCH = True
+NEEDS = ("batch",)
 ALIASES: dict[str, dict[str, object]] = {"magic_init": {}, "data_dependent": {}}
 
 Filters = Literal["random", "pca", "kmeans"]

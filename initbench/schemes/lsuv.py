@@ -14,7 +14,7 @@ from initbench.nn.layers import WeightLayer
 from initbench.results.record import InitReport
 
 FAMILY = "data-dependent"
-NEEDS_BATCH = True
+NEEDS = ("batch",)
 ALIASES: dict[str, dict[str, object]] = {"layer_sequential_unit_variance": {}}
 
 

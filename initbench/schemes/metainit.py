@@ -17,7 +17,7 @@ from initbench.nn.watch import untouched
 from initbench.results.record import InitReport
 
 FAMILY = "learned"
-NEEDS_BATCH = True
+NEEDS = ("batch",)
 ALIASES: dict[str, dict[str, object]] = {"meta_init": {}}
 EPSILON = 1e-5
 

@@ -16,7 +16,7 @@ from initbench.question.config import parse_ref
 
 FAMILY = "special"
 EXAMPLE_MODEL = "mlp:activation=sin"
-NEEDS_BATCH = True
+NEEDS = ("inputs",)
 
 
 def build(*, omega: float | str = "auto") -> Structural:

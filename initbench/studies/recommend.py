@@ -28,8 +28,8 @@ COMMAND = "recommend"
 SEARCHES = True
 FATAL = {Loss.EXPLODES, Loss.VANISHES, Loss.OVERFLOWS}
 """Ways to lose the signal that end a scheme's race before it begins, when others keep theirs; a constant signal may be meant."""
-NEEDS_BATCHES = {"data-dependent", "learned"}
-"""Families whose schemes must be given data."""
+GIVEN = {"batch": "batch(size, index) gives (inputs, labels) of training data", "inputs": "inputs is a batch as the model takes it"}
+"""What the arguments of `init_network` are that some schemes need."""
 
 
 @dataclass(frozen=True)
@@ -258,9 +258,8 @@ def _code(config: ExperimentConfig, chosen: Arm) -> str:
         arguments.append(f"in_out={rules.in_out!r}")
     entry, _ = catalog.find("scheme", scheme.name)
     lines = ["from initbench import init_network", ""]
-    if entry.family in NEEDS_BATCHES:
-        arguments.append("batch=batch")
-        lines.append("# batch(size, index) gives (inputs, labels) of training data")
+    arguments += [f"{needed}={needed}" for needed in entry.needs]
+    lines += [f"# {GIVEN[needed]}" for needed in entry.needs]
     lines.append(f"report = init_network({', '.join(arguments)}, seed=0)")
     lines.append(f"# then train with {tune_of(config).key.rpartition('.')[2]} = {value_text(chosen.value)}")
     return "\n".join(lines)
