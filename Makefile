@@ -22,7 +22,7 @@ $(OLDEST)/.set-up: pyproject.toml
 	$(PYTHON) -m venv --clear $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	sed -n '/^dependencies = \[/,/^\]/s/^ *"\([a-z0-9.]*\)>=\([0-9.]*\)",$$/\1==\2.*/p' pyproject.toml > $(OLDEST)/oldest.txt
-	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/oldest.txt --editable . --group dev
+	$(OLDEST)/bin/python -m pip install --quiet --no-compile --constraint $(OLDEST)/oldest.txt --editable . --group dev
 	@touch $@
 
 demo: $(STAMP)   ## compare xavier, kaiming and normal on the embedded MNIST images

@@ -171,7 +171,7 @@ from initbench.engines import processes
 jobs = jobs_of("kaiming", seeds=(0, 1), train={{"steps": 500_000, "batch_size": 32}}, probe={{"every_steps": 500_000}})
 results = processes.execute(jobs, device="cpu", data_dir=None, workers=2, report=lambda sign: None)
 try:
-    print(*[worker.process for worker in results.gi_frame.f_locals["team"]], "torch" in sys.modules, flush=True)
+    print(*[worker.process for worker in results.gi_frame.f_locals["pool"].workers], "torch" in sys.modules, flush=True)
     with closing(results):
         next(results)
 except KeyboardInterrupt:
@@ -200,18 +200,18 @@ def test_when_the_parent_is_stopped_its_workers_end_without_a_word(number, code)
 
 
 @needs_processes
-@pytest.mark.parametrize(("workers", "hired"), [(None, 3), (2, 2)])
-def test_a_run_that_is_left_over_joins_the_others_unless_the_user_says_how_many_at_once(workers, hired, monkeypatch):
-    hires, hire = [], processes.Crew.hire
+@pytest.mark.parametrize(("workers", "expected"), [(None, 3), (2, 2)])
+def test_a_run_that_is_left_over_joins_the_others_unless_the_user_says_how_many_at_once(workers, expected, monkeypatch):
+    started, start_worker = [], processes.WorkerPool.start_worker
     monkeypatch.setattr(processes, "cores", lambda: 2)
-    monkeypatch.setattr(processes.Crew, "hire", lambda crew: hires.append(1) or hire(crew))
+    monkeypatch.setattr(processes.WorkerPool, "start_worker", lambda pool: started.append(1) or start_worker(pool))
     results = collect(processes, jobs_of("kaiming", seeds=(0, 1, 2), train={"steps": 1, "batch_size": 32}), workers=workers)
     assert [result.status for result in results.values()] == [RunStatus.COMPLETED] * 3
-    assert len(hires) == hired
+    assert len(started) == expected
 
 
 def test_runs_are_left_over_when_fewer_than_the_workers_are_and_these_have_just_begun():
-    run = processes.Run("id", jobs_of("kaiming")[0][1])
+    run = processes.RunJob("id", jobs_of("kaiming")[0][1])
 
     def left_over(waiting, *fractions):
         team = [processes.Worker(0, None, processes.deque([run]), fraction) for fraction in fractions]

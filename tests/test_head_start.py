@@ -11,7 +11,7 @@ import pytest
 from initbench.engines import processes
 from initbench.errors import NotThereError
 from initbench.workers import head_start
-from initbench.workers.zygote import Setting
+from initbench.workers.worker import Setting
 
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
 
@@ -30,7 +30,7 @@ def started(monkeypatch):
     found = []
     monkeypatch.setattr(head_start, "start", lambda mode: found.append(Stub()) or found[-1])
     monkeypatch.setattr(head_start, "accelerator_possible", lambda: False)
-    monkeypatch.setattr(head_start, "_waiting", [])
+    monkeypatch.setattr(head_start, "_early", [])
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     return found
 
@@ -40,8 +40,8 @@ def started(monkeypatch):
 def test_commands_that_train_get_a_head_start(started, words):
     head_start.begin(words.split())
     assert len(started) == 1
-    assert head_start.taken() is started[0]
-    assert head_start.taken() is started[1]
+    assert head_start.take() is started[0]
+    assert head_start.take() is started[1]
 
 
 @pytest.mark.parametrize(
@@ -83,15 +83,15 @@ def test_a_process_that_cannot_be_started_is_a_sentence_where_it_is_needed(start
     monkeypatch.setattr(head_start, "start", fails)
     head_start.begin(["compare", "xavier"])
     with pytest.raises(NotThereError, match=r"\(Resource temporarily unavailable\). Try: --engine serial"):
-        processes.Crew(Setting("cpu", None))
+        processes.WorkerPool(Setting("cpu", None))
 
 
 @only_linux
 def test_what_is_not_taken_is_ended(started):
     head_start.begin(["compare"])
-    head_start._end_waiting()
+    head_start._end_early()
     assert started[0].ended
-    head_start._end_waiting()
+    head_start._end_early()
 
 
 @only_linux
@@ -128,6 +128,6 @@ def _workers_in(folder):
             words = (entry / "cmdline").read_bytes()
         except OSError:
             continue
-        if here and b"initbench.workers.zygote" in words:
+        if here and b"initbench.workers.fork_server" in words:
             found.append(entry.name)
     return found

@@ -16,8 +16,9 @@ from initbench.question.config import Job
 from initbench.results.provenance import cores
 from initbench.results.record import RunResult, RunStatus
 from initbench.workers import head_start
+from initbench.workers.fork_server import EXIT_CODE, FORK, ID_BYTES
 from initbench.workers.progress import Progress, Report, to_check
-from initbench.workers.zygote import FATE, FORK, ID_BYTES, Answer, Check, Checked, Request, Run, Setting
+from initbench.workers.worker import Answer, Checked, CheckJob, Request, RunJob, Setting
 
 SECONDS_TO_END = 5.0
 """How long the workers' process may take to end before it is killed."""
@@ -44,13 +45,14 @@ def execute(
         from initbench.engines import serial
 
         return serial.execute(jobs, device=device, data_dir=data_dir, report=report)
-    crew = Crew(Setting(device, data_dir, threads))
+    pool = WorkerPool(Setting(device, data_dir, threads))
     with ExitStack() as unless_it_works:
-        unless_it_works.callback(crew.dismiss)
-        team = [crew.hire() for _ in range(max(1, min(workers or cores(), len(jobs))))]
-        _check(crew, team, to_check(jobs))
+        unless_it_works.callback(pool.close)
+        for _ in range(max(1, min(workers or cores(), len(jobs)))):
+            pool.start_worker()
+        _check(pool, to_check(jobs))
         unless_it_works.pop_all()
-    return _results(crew, team, deque(Run(job_id, job) for job_id, job in jobs), report, may_grow=workers is None)
+    return _results(pool, deque(RunJob(job_id, job) for job_id, job in jobs), report, may_grow=workers is None)
 
 
 @dataclass
@@ -59,19 +61,19 @@ class Worker:
 
     process: int
     connection: "Connection[Setting | Request, Answer]"
-    asked: deque[Request] = field(default_factory=deque)
+    pending: deque[Request] = field(default_factory=deque)
     done_fraction: float = 0.0
 
     def ask(self, request: Request) -> None:
         """Sends a request; a worker that is gone is found out when its answer is read."""
-        self.asked.append(request)
+        self.pending.append(request)
         try:
             self.connection.send(request)
         except OSError:
             return
 
 
-class Crew:
+class WorkerPool:
     """The worker processes of one call of `execute`: on Linux forked by one process that has imported torch, else on their own.
 
     Raises: NotThereError when none can be started.
@@ -79,10 +81,11 @@ class Crew:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
+        self.workers: list[Worker] = []
         self.started: dict[int, subprocess.Popen[bytes]] = {}
-        self.control = self._started(head_start.taken)[1] if sys.platform == "linux" else None
+        self.control = self._started(head_start.take)[1] if sys.platform == "linux" else None
 
-    def _started(self, begin: Callable[[], head_start.Started]) -> tuple[int, socket.socket]:
+    def _started(self, begin: Callable[[], head_start.ServerProcess]) -> tuple[int, socket.socket]:
         try:
             new = begin()
         except OSError as error:
@@ -90,10 +93,11 @@ class Crew:
         self.started[new.process.pid] = new.process
         return new.process.pid, new.socket
 
-    def hire(self) -> Worker:
-        """A new worker. Raises: NotThereError when none can be started."""
+    def start_worker(self) -> None:
+        """Adds a worker. Raises: NotThereError when none can be started."""
         if self.control is None:
-            return self._with_setting(*self._started(lambda: head_start.start("work")))
+            self._add(*self._started(lambda: head_start.start("work")))
+            return
         try:
             self.control.sendall(FORK)
             answer, descriptors, _, _ = socket.recv_fds(self.control, ID_BYTES, 1)
@@ -101,22 +105,23 @@ class Crew:
             descriptors = []
         if not descriptors:
             raise NotThereError("The worker processes cannot be started; their message is above. Try: --engine serial")
-        return self._with_setting(int.from_bytes(answer, "little"), socket.socket(fileno=descriptors[0]))
+        self._add(int.from_bytes(answer, "little"), socket.socket(fileno=descriptors[0]))
 
-    def _with_setting(self, process: int, ours: socket.socket) -> Worker:
+    def _add(self, process: int, ours: socket.socket) -> None:
         worker = Worker(process, Connection(ours.detach()))
+        self.workers.append(worker)
         with contextlib.suppress(OSError):
             worker.connection.send(self.setting)
-        return worker
 
-    def fate(self, worker: Worker) -> str:
-        """How a worker that is gone ended, in words."""
+    def remove(self, worker: Worker) -> str:
+        """Forgets a worker that is gone; gives how its process ended, in words."""
+        self.workers.remove(worker)
         worker.connection.close()
         if self.control is None:
             code = self.started[worker.process].wait()
         else:
             try:
-                self.control.sendall(FATE + worker.process.to_bytes(ID_BYTES, "little"))
+                self.control.sendall(EXIT_CODE + worker.process.to_bytes(ID_BYTES, "little"))
                 code = int.from_bytes(self.control.recv(ID_BYTES), "little", signed=True)
             except OSError:
                 raise NotThereError("The process that the workers come from was killed. Go on with: initbench resume") from None
@@ -124,7 +129,7 @@ class Crew:
             return "its process was killed, as the system does when memory runs out"
         return f"its process ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         """Ends every worker, whatever it is at."""
         if self.control is not None:
             self.control.close()
@@ -138,73 +143,73 @@ class Crew:
                 process.wait()
 
 
-def _check(crew: Crew, team: list[Worker], jobs: Sequence[Job]) -> None:
+def _check(pool: WorkerPool, jobs: Sequence[Job]) -> None:
     """Has the jobs checked, by all workers together. Raises: InitbenchError, the first that is found."""
     for number, job in enumerate(jobs):
-        team[number % len(team)].ask(Check(job))
-    for worker in team:
-        while worker.asked:
+        pool.workers[number % len(pool.workers)].ask(CheckJob(job))
+    for worker in pool.workers:
+        while worker.pending:
             try:
                 answer = worker.connection.recv()
             except (EOFError, OSError):
-                raise NotThereError(f"A worker could not check the job: {crew.fate(worker)}.") from None
-            worker.asked.popleft()
+                raise NotThereError(f"A worker could not check the job: {pool.remove(worker)}.") from None
+            worker.pending.popleft()
             if isinstance(answer, Checked) and answer.error is not None:
                 raise answer.error
 
 
-def _results(crew: Crew, team: list[Worker], queue: deque[Run], report: Report | None, *, may_grow: bool) -> Iterator[RunResult]:
+def _results(pool: WorkerPool, queue: deque[RunJob], report: Report | None, *, may_grow: bool) -> Iterator[RunResult]:
     try:
-        _hand_out(team, queue)
-        while busy := {worker.connection: worker for worker in team if worker.asked}:
-            if may_grow and _are_left_over(team, queue):
+        _hand_out(pool.workers, queue)
+        while busy := {worker.connection: worker for worker in pool.workers if worker.pending}:
+            if may_grow and _are_left_over(pool.workers, queue):
                 may_grow = False
                 with contextlib.suppress(NotThereError):
-                    team += [crew.hire() for _ in tuple(queue)]
-                _hand_out(team, queue)
+                    for _ in tuple(queue):
+                        pool.start_worker()
+                _hand_out(pool.workers, queue)
                 continue
             for connection in wait(list(busy)):
                 worker = busy[connection]  # type: ignore[index]
                 try:
                     answer = worker.connection.recv()
                 except (EOFError, OSError):
-                    answer = _lost(crew, team, worker, queue)
+                    answer = _lost(pool, worker, queue)
                 if isinstance(answer, Progress):
                     worker.done_fraction = answer.done / max(1, answer.total)
                     if report is not None:
                         report(answer)
                 if isinstance(answer, RunResult):
                     worker.done_fraction = 0.0
-                    if worker.asked:
-                        worker.asked.popleft()
-                    _hand_out(team, queue)
+                    if worker.pending:
+                        worker.pending.popleft()
+                    _hand_out(pool.workers, queue)
                     yield answer
     finally:
-        crew.dismiss()
+        pool.close()
 
 
-def _hand_out(team: list[Worker], queue: deque[Run]) -> None:
+def _hand_out(workers: list[Worker], queue: deque[RunJob]) -> None:
     """Gives each worker a run, and one in advance while there are plenty, so that none waits for this process."""
     for ahead in (1, 2):
-        for worker in team:
-            if queue and len(worker.asked) < ahead and (ahead == 1 or len(queue) > len(team)):
+        for worker in workers:
+            if queue and len(worker.pending) < ahead and (ahead == 1 or len(queue) > len(workers)):
                 worker.ask(queue.popleft())
 
 
-def _are_left_over(team: list[Worker], queue: deque[Run]) -> bool:
+def _are_left_over(workers: list[Worker], queue: deque[RunJob]) -> bool:
     """Whether the last runs, fewer than there are workers, had better start now than when the others have ended.
 
     Three runs on two cores take two turns one after the other, but one and a half when the system shares the cores among
     them. It pays as long as the others have just begun.
     """
-    return 0 < len(queue) < len(team) and all(worker.asked and worker.done_fraction < JUST_BEGUN for worker in team)
+    return 0 < len(queue) < len(workers) and all(worker.pending and worker.done_fraction < JUST_BEGUN for worker in workers)
 
 
-def _lost(crew: Crew, team: list[Worker], worker: Worker, queue: deque[Run]) -> RunResult:
+def _lost(pool: WorkerPool, worker: Worker, queue: deque[RunJob]) -> RunResult:
     """The result of the run that a worker died at; what it had not begun goes back, and a new worker takes its place."""
-    reason = crew.fate(worker)
-    run, *rest = (request for request in worker.asked if isinstance(request, Run))
+    reason = pool.remove(worker)
+    run, *rest = (request for request in worker.pending if isinstance(request, RunJob))
     queue.extendleft(reversed(rest))
-    worker.asked.clear()
-    team[team.index(worker)] = crew.hire()
+    pool.start_worker()
     return RunResult(job_id=run.job_id, job=run.job, status=RunStatus.FAILED, reason=reason)
