@@ -105,8 +105,8 @@ def _of_patches(x: Tensor, classes: Tensor | None, shares: tuple[float, ...], fi
     gram = torch.einsum("adp,bdp->abp", taken[:64], taken[:64])
     height = (x.shape[2] + 2 * first.padding[0] - first.dilation[0] * (first.kernel[0] - 1) - 1) // first.stride[0] + 1
     grid = taken.view(images, size, height, -1)
-    apart = [step for step in (1, 2, 4, 8, 16) if step < grid.shape[3]] or [0]
-    near = [(grid[..., : grid.shape[3] - step] * grid[..., step:]).sum(1).mean().item() / scale for step in apart]
+    distances = [step for step in (1, 2, 4, 8, 16) if step < grid.shape[3]] or [0]
+    near = [(grid[..., : grid.shape[3] - step] * grid[..., step:]).sum(1).mean().item() / scale for step in distances]
     return InputStats(
         squares=x[chosen].square().mean(1).double().numpy(),
         correlation=matrix.square().sum().sqrt().item() / max(matrix.trace().item(), 1e-300),

@@ -65,14 +65,14 @@ def attentions(model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Atten
             prefix, part = _projection(name)
             if part is not None:
                 candidates.setdefault(prefix, {}).setdefault(part, layer)
-    found = []
+    modules = []
     for prefix, parts in candidates.items():
         separate = {"query", "key", "value", "output"} <= parts.keys()
         if separate or {"packed", "output"} <= parts.keys():
             kept = {part: layer for part, layer in parts.items() if part == "output" or (part == "packed") != separate}
             module = model.get_submodule(prefix)
-            found.append(AttentionLayers(name=prefix, module=module, heads=_heads(module), **kept))
-    return tuple(found)
+            modules.append(AttentionLayers(name=prefix, module=module, heads=_heads(module), **kept))
+    return tuple(modules)
 
 
 def _projection(name: str) -> tuple[str, str | None]:

@@ -47,15 +47,15 @@ def activation(text: str) -> Maker:
     Raises: ConfigError for unknown names and parameters.
     """
     name, positional, named = _read(str(text))
-    found = ACTIVATIONS.get(name.replace("_", "").lower())
-    if found is None:
-        known = [kind.__name__ for kind in ACTIVATIONS.values()]
+    kind = ACTIVATIONS.get(name.replace("_", "").lower())
+    if kind is None:
+        known = [other.__name__ for other in ACTIVATIONS.values()]
         raise unknown_name("activation", name, [*ACTIVATIONS, *known], "Any element-wise activation of torch.nn can be named, and sin.")
     try:
-        found(*positional, **named)
+        kind(*positional, **named)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"The activation '{text}' cannot be made: {str(error).removeprefix(found.__name__ + '.__init__() ')}.") from error
-    return lambda: found(*positional, **named)
+        raise ConfigError(f"The activation '{text}' cannot be made: {str(error).removeprefix(kind.__name__ + '.__init__() ')}.") from error
+    return lambda: kind(*positional, **named)
 
 
 def _read(text: str) -> tuple[str, list[Any], dict[str, Any]]:

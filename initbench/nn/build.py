@@ -64,10 +64,10 @@ def _given(function: Callable[..., Any], shape: tuple[int, ...], classes: int) -
         return {}
     named = {name for name, entry in signature.parameters.items() if entry.kind is not inspect.Parameter.POSITIONAL_ONLY}
     given: dict[str, Any] = {"shape": shape, "classes": classes}
-    found = {name: value for name, value in given.items() if name in named}
+    taken = {name: value for name, value in given.items() if name in named}
     if "num_classes" in named and "classes" not in named:
-        found["num_classes"] = classes
-    return found
+        taken["num_classes"] = classes
+    return taken
 
 
 def check_output(model: nn.Module, ref: Ref, inputs: Tensor, classes: int, dataset: str) -> None:

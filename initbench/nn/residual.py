@@ -74,9 +74,9 @@ def branches(model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Branch,
     for layer in layers:
         of_module.setdefault(id(layer.module), []).append(layer)
     own = [_own(name, module, of_module) for name, module in modules_of(model) if isinstance(module, Residual)]
-    found = [branch for branch in own if branch is not None]
-    if found:
-        return tuple(sorted(found, key=lambda branch: branch.last.position))
+    known = [branch for branch in own if branch is not None]
+    if known:
+        return tuple(sorted(known, key=lambda branch: branch.last.position))
     return tuple(_traced(model, layers))
 
 
@@ -107,14 +107,14 @@ def _own(name: str, block: Residual, of_module: dict[int, list[WeightLayer]]) ->
 
 def _traced(model: nn.Module, layers: tuple[WeightLayer, ...]) -> list[Branch]:
     """The branches of a foreign model by the roles of its layers, which only a model that was run has."""
-    found = []
+    traced = []
     for block in sorted({layer.block for layer in layers if layer.block is not None}):
         mine = tuple(layer for layer in layers if layer.block == block and layer.role in {Role.BRANCH, Role.BRANCH_END})
         if mine and mine[-1].role is Role.BRANCH_END:
             norm = _norm_before_sum(model, mine[-1], layers)
             end = norm or _called(model, mine[-1])
-            found.append(Branch(name=mine[-1].name, layers=mine, end=end, last_norm=norm, norms=(norm,) if norm else ()))
-    return found
+            traced.append(Branch(name=mine[-1].name, layers=mine, end=end, last_norm=norm, norms=(norm,) if norm else ()))
+    return traced
 
 
 def _norm_before_sum(model: nn.Module, last: WeightLayer, layers: tuple[WeightLayer, ...]) -> nn.Module | None:
