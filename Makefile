@@ -46,8 +46,9 @@ check: $(STAMP)  ## linters, type checker, import contract
 smoke: $(STAMP)  ## the smoke benchmark: fails when an initialization no longer does what it must
 	$(BIN)/initbench smoke
 
-docs: $(STAMP)   ## make docs/schemes.md, docs/optimizers.md and the quantities in docs/results.md anew from the source
+docs: $(STAMP)   ## make anew what of docs comes from the source: schemes, optimizers, quantities, the picture of the rooms
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/rooms.py
 
 bench: $(STAMP)  ## the figures of the main job, then the race against others (20 minutes; INITBENCH_DATA names the folder of mnist.npz)
 	$(BIN)/python -m pip install --quiet --group bench

@@ -1,0 +1,143 @@
+"""What the pages say can be done: every link leads somewhere, every file named is there, every command and snippet is run."""
+
+import pkgutil
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from torch import nn
+from typer.testing import CliRunner
+
+import initbench
+from initbench.cli.app import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "results" / "README.md"]
+TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
+DRY = {"run", "compare", "recommend"}
+"""Commands that can say what they would do; CONTRIBUTING.md's are carried out by tests/test_contributing.py."""
+MADE = {"docs/schemes.md", "docs/optimizers.md"}
+"""Pages that are made from the source, as examples by name: tests/test_docs.py and tests/test_guide.py are about them."""
+OTHERS = {"mine.py", "vision_transformer.py"}
+"""Files that are not ours: the reader's, torchvision's."""
+MINE = """
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self, shape, classes):
+        size = 1
+        for length in shape:
+            size *= length
+        super().__init__(nn.Flatten(), nn.Linear(size, 8), nn.ReLU(), nn.Linear(8, classes))
+"""
+
+
+def blocks(text, kind):
+    """The code blocks of a page, without what a list indents them by."""
+    found = re.findall(rf"^( *)```{kind}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    return [re.sub(rf"^{indent}", "", code, flags=re.MULTILINE) for indent, code in found]
+
+
+def commands(text):
+    """The arguments of every `initbench ...` line in code blocks, indented ones too."""
+    lines = [line for block in blocks(text, "(?:sh)?") for line in block.splitlines()]
+    lines += re.findall(r"^ {4,}(initbench .*)$", text, re.MULTILINE)
+    typed = [line.partition(" > ")[0].removeprefix("initbench ") for line in map(str.strip, lines) if line.startswith("initbench ")]
+    return [shlex.split(line, comments=True) for line in typed if "..." not in line]
+
+
+COMMANDS = sorted({(page, shlex.join(words)) for page, text in TEXTS.items() for words in commands(text)})
+MENTIONED = sorted(
+    {(page, words) for page, text in TEXTS.items() for words in re.findall(r"`initbench ([a-z-]+(?: (?:get|import|show|validate))?)", text)}
+)
+"""Commands within sentences: the command, and what of a group it is."""
+SNIPPETS = [
+    pytest.param(code, id=f"{page}-{number}")
+    for page, text in TEXTS.items()
+    for number, code in enumerate(blocks(text, "python"))
+    if page not in MADE and not code.startswith(("# initbench/", "# mine.py"))
+]
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A folder as a reader has it: a mine.py with README's scheme and a model, full datasets, plots that cost nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INITBENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr("initbench.report.draw.draw", lambda _plot: {".png": b"", ".svg": b"<svg/>"})
+    monkeypatch.setattr("initbench.report.draw.cores", lambda: 1)
+    (scheme,) = (code for code in blocks(TEXTS["README.md"], "python") if code.startswith("# mine.py"))
+    (tmp_path / "mine.py").write_text(scheme + MINE)
+    (tmp_path / "data").mkdir()
+    labels = np.arange(640) % 10
+    for name, shape in {"mnist": (28, 28), "fashion_mnist": (28, 28), "cifar10": (32, 32, 3)}.items():
+        images = np.zeros((640, *shape), dtype=np.uint8) + labels.reshape(-1, *[1] * len(shape)).astype(np.uint8)
+        np.savez(tmp_path / "data" / f"{name}.npz", x_train=images, y_train=labels, x_test=images[:10], y_test=labels[:10])
+    return tmp_path
+
+
+def parse_only(command):
+    """Has a command and those below it do nothing but read their words."""
+    for below in getattr(command, "commands", {}).values():
+        parse_only(below)
+        below.callback = lambda **_: None
+    return command
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_every_link_leads_to_a_file(page):
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", TEXTS[page])
+    assert [link for link in links if "://" not in link and not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_every_python_file_that_is_named_is_there(page):
+    sentences = re.sub(r"\[[^\]]*\]\([^)]*\)", "", TEXTS[page])
+    named = {name.removeprefix("./") for name in re.findall(r"(?:[\w.]+/)*\w+\.py\b", sentences)} - OTHERS
+    added = {line.removeprefix("# ") for code in blocks(TEXTS["CONTRIBUTING.md"], "python") for line in code.splitlines()[:1]}
+    folders = (ROOT, ROOT / "initbench")
+    assert sorted(name for name in named - added if not any(folder.joinpath(name).is_file() for folder in folders)) == []
+
+
+@pytest.mark.parametrize("page", sorted(TEXTS.keys() - {"CHANGELOG.md"}))
+def test_every_name_in_the_package_is_there(page):
+    for name in sorted(set(re.findall(r"\binitbench(?:\.[A-Za-z_]\w*)+", TEXTS[page]))):
+        pkgutil.resolve_name(name)
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_a_command_of_a_page_can_be_typed(page, command):
+    parse_only(typer.main.get_command(app)).main(shlex.split(command), prog_name="initbench", standalone_mode=False)
+
+
+@pytest.mark.parametrize(("page", "command"), MENTIONED)
+def test_a_command_within_a_sentence_exists(page, command):
+    ran = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert ran.exit_code == 0, ran.output
+
+
+@pytest.mark.parametrize(
+    "command", sorted({command for page, command in COMMANDS if command.split()[0] in DRY and page != "CONTRIBUTING.md"})
+)
+def test_a_command_that_trains_would_do_so(desk, command):
+    words = [word for word in shlex.split(command) if word != "--profile"]
+    ran = CliRunner().invoke(app, [*words, "--dry-run", "--device", "cpu"])
+    assert ran.exit_code == 0, ran.output
+
+
+@pytest.mark.parametrize("code", SNIPPETS)
+def test_a_snippet_runs_when_it_is_pasted(desk, code):
+    if "results/latest" in code:
+        initbench.compare(["xavier", "kaiming"], dataset="synthetic", steps=1, seeds=1, engine="serial", device="cpu")
+    exec(compile(code, "snippet", "exec"), {"model": nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))})
+
+
+def test_the_scheme_in_eight_lines_keeps_the_contract(desk):
+    (scheme,) = (code for code in blocks(TEXTS["README.md"], "python") if code.startswith("# mine.py"))
+    assert len([line for line in scheme.splitlines() if line.strip() and not line.startswith("#")]) == 8
+    ran = CliRunner().invoke(app, ["check-scheme", "./mine.py"])
+    assert ran.exit_code == 0, ran.output

@@ -1,0 +1,86 @@
+"""The files around the package say what is so: workflows call targets that there are, versions agree, forms can be read."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+TEMPLATES = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+ASKING = {"input", "textarea", "dropdown", "checkboxes"}
+"""The parts of an issue form that ask for something."""
+
+
+def read(path):
+    return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+
+
+def make_targets(text):
+    """The targets of the `make` commands in a text: at the beginning of a line or of code."""
+    return set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_calls_targets_that_there_are(path):
+    jobs = read(path)["jobs"]
+    runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    assert runs
+    assert make_targets("\n".join(runs)) <= TARGETS
+    for job in jobs.values():
+        assert set(job) <= {"runs-on", "steps", "strategy", "name", "env", "timeout-minutes"}
+        assert all(("run" in step) != ("uses" in step) for step in job["steps"])
+
+
+def test_tests_run_on_the_oldest_and_newest_python_on_linux_and_macos():
+    matrix = read(ROOT / ".github" / "workflows" / "tests.yml")["jobs"]["test"]["strategy"]["matrix"]
+    oldest = re.fullmatch(r">=(3\.\d+)", PROJECT["requires-python"])[1]
+    assert matrix["python"][0] == oldest
+    assert [int(python.partition(".")[2]) for python in matrix["python"]] == sorted(
+        int(python.partition(".")[2]) for python in matrix["python"]
+    )
+    assert {system.partition("-")[0] for system in matrix["os"]} == {"ubuntu", "macos"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", ".github/PULL_REQUEST_TEMPLATE.md", "docs/architecture.md", ".ci/run"])
+def test_a_page_names_make_targets_that_there_are(page):
+    assert make_targets((ROOT / page).read_text(encoding="utf-8")) <= TARGETS
+
+
+def test_pre_commit_runs_what_make_check_runs():
+    (repository,) = read(ROOT / ".pre-commit-config.yaml")["repos"]
+    (hook,) = repository["hooks"]
+    assert repository["repo"] == "local"
+    assert hook["entry"] == "make check"
+    assert hook["always_run"]
+    assert not hook["pass_filenames"]
+
+
+@pytest.mark.parametrize("path", [path for path in TEMPLATES if path.name != "config.yml"], ids=lambda path: path.name)
+def test_an_issue_form_can_be_read(path):
+    form = read(path)
+    assert {"name", "description", "body"} <= set(form) <= {"name", "description", "body", "labels", "title"}
+    names = [part["id"] for part in form["body"] if part["type"] in ASKING]
+    assert names
+    assert len(set(names)) == len(names)
+    assert all(part["attributes"]["label"] for part in form["body"] if part["type"] in ASKING)
+
+
+def test_the_citation_has_what_the_format_demands():
+    citation = read(ROOT / "CITATION.cff")
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["license"] == PROJECT["license"]
+    assert "version" not in citation, "it would be a second place for it"
+
+
+def test_the_changelog_keeps_its_form():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert versions[0] == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", version) for version in versions[1:])
+    assert set(re.findall(r"^### (.*)$", text, re.MULTILINE)) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
