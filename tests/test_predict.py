@@ -284,3 +284,17 @@ def test_a_bias_that_the_layer_does_not_own_is_not_taken_for_zero(batch):
     found, layers, _ = predicted(Late(), batch)
     assert layers[0].bias == "shift"
     assert found["head"].note == "no prediction: 'add' has no formula"
+
+
+def test_an_activation_that_two_paths_take_is_applied_once(batch):
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.inner, self.head = nn.Linear(64, 32), nn.Linear(32, 32), nn.Linear(32, 10)
+            self.shift = nn.Parameter(torch.zeros(()))
+
+        def forward(self, x):
+            x = torch.relu(self.first(x.flatten(1)))
+            return self.head(x + self.inner(x + self.shift))
+
+    assert [type(node) for node in nodes_of(Fixed(), batch)] == [Weight, Apply, Weight, Add, Weight]
