@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 OLDEST := .venv-oldest
 
-.PHONY: help demo test test-oldest test-all check smoke bench docs clean
+.PHONY: help demo test test-heavy test-oldest test-all check smoke bench docs clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
@@ -29,13 +29,16 @@ demo: $(STAMP)   ## compare xavier, kaiming and normal on the embedded MNIST ima
 	$(BIN)/initbench compare xavier kaiming normal
 	@echo "Open results/latest/report.html; the tables are in results/latest/tables, the plots in results/latest/plots."
 
-test: $(STAMP)   ## run the tests
-	$(BIN)/python -m pytest -n auto
+test: $(STAMP)   ## run the tests, without the heavy groups
+	$(BIN)/python -m pytest -n auto -m "not heavy"
+
+test-heavy: $(STAMP)  ## run the tests that take minutes: the examples of CONTRIBUTING, each in a copy of the package
+	$(BIN)/python -m pytest -n auto -m heavy
 
 test-oldest: $(OLDEST)/.set-up  ## run the core of the tests with the oldest torch and other packages that are allowed
 	$(OLDEST)/bin/python -m pytest -n auto -m core
 
-test-all: test test-oldest  ## run the tests, then the heavier groups
+test-all: test test-heavy test-oldest  ## run the tests, then the heavier groups
 
 check: $(STAMP)  ## linters, type checker, import contract
 	$(BIN)/ruff check .

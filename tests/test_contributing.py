@@ -29,6 +29,7 @@ def test_every_kind_of_addition_has_its_section():
     assert tuple(SECTIONS) == KINDS
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_file_of_a_kind_is_all_it_takes(kind, tmp_path):
     path, code, commands = example(kind)
@@ -41,6 +42,7 @@ def test_the_file_of_a_kind_is_all_it_takes(kind, tmp_path):
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_file_of_a_kind_passes_the_linters(kind):
     path, code, _ = example(kind)
