@@ -41,24 +41,24 @@ LABELS = {
 }  # fmt: skip
 
 
-def sentences(found: Map) -> tuple[str, ...]:
+def sentences(map_: Map) -> tuple[str, ...]:
     """What the map says, in words."""
-    kept = [point for point in found.points if point.decades is not None and abs(point.decades) <= KEPT]
+    kept = [point for point in map_.points if point.decades is not None and abs(point.decades) <= KEPT]
     lines = [
-        f"{len(kept)} of {len(found.points)} points keep the gradient within a factor of ten over the layers"
-        f" ({found.model}, {found.activation})."
+        f"{len(kept)} of {len(map_.points)} points keep the gradient within a factor of ten over the layers"
+        f" ({map_.model}, {map_.activation})."
     ]
-    sigma = next((axis for axis in (found.x, found.y) if axis.name in {"sigma_w", "gain"}), None)
-    critical = _critical_gain(found.activation)
+    sigma = next((axis for axis in (map_.x, map_.y) if axis.name in {"sigma_w", "gain"}), None)
+    critical = _critical_gain(map_.activation)
     if sigma is not None and critical is not None:
         lines.append(f"Theory: without biases the edge between vanishing and exploding gradients is at {sigma.name} = {critical:.4g}.")
-    if found.trained:
-        known = [point for point in found.points if point.accuracy is not None]
+    if map_.trained:
+        known = [point for point in map_.points if point.accuracy is not None]
         if known:
             best = max(known, key=lambda point: point.accuracy or 0.0)
             lines.append(
-                f"The best accuracy, {best.accuracy:.1%}, is at {found.x.name} = {best.x:g}, {found.y.name} = {best.y:g};"
-                f" {len(found.points) - len(known)} points diverged or failed."
+                f"The best accuracy, {best.accuracy:.1%}, is at {map_.x.name} = {best.x:g}, {map_.y.name} = {best.y:g};"
+                f" {len(map_.points) - len(known)} points diverged or failed."
             )
     return tuple(lines)
 
@@ -83,19 +83,19 @@ def _critical_gain(name: str) -> float | None:
     return float(limit) if phase.q[above[0] - 1] < VANISHING and abs(limit - seen) < NEAR else seen
 
 
-def write(folder: Path, found: Map, config: str, provenance: dict[str, str]) -> None:
+def write(folder: Path, map_: Map, config: str, provenance: dict[str, str]) -> None:
     """Writes map.csv, the picture, summary and page. Raises: StorageError."""
-    name = f"map-{found.x.name}-{found.y.name}"
-    picture = draw(found, name)
-    title = f"map of {found.x.name} and {found.y.name}: {found.model}"
+    name = f"map-{map_.x.name}-{map_.y.name}"
+    picture = draw(map_, name)
+    title = f"map of {map_.x.name} and {map_.y.name}: {map_.model}"
     notes = ("Colours are measured with the same noise at every point; lines are theory at infinite width",)
     write_files(
         folder,
         {
             "config.yaml": config,
-            "tables/map.csv": table(found.points, found.x.name, found.y.name),
-            "summary.md": f"# {title}\n\n" + "".join(f"- {line}\n" for line in found.sentences),
-            "report.html": page(title, found.sentences, notes, {name: (title, picture[".svg"])}, provenance=provenance),
+            "tables/map.csv": table(map_.points, map_.x.name, map_.y.name),
+            "summary.md": f"# {title}\n\n" + "".join(f"- {line}\n" for line in map_.sentences),
+            "report.html": page(title, map_.sentences, notes, {name: (title, picture[".svg"])}, provenance=provenance),
         },
         {name: picture},
     )
@@ -107,7 +107,7 @@ def table(points: tuple[Point, ...], x: str, y: str) -> str:
     return tidy.write(columns, ((each.x, each.y, each.decades, each.correlation, each.accuracy, each.status) for each in points))
 
 
-def draw(found: Map, name: str) -> dict[str, bytes]:
+def draw(map_: Map, name: str) -> dict[str, bytes]:
     """The picture as `.png` and `.svg`."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -117,12 +117,12 @@ def draw(found: Map, name: str) -> dict[str, bytes]:
     settings: Any = {**STYLE, "svg.hashsalt": name, "axes.grid": False}
     with mpl.rc_context(settings):
         figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
-        what = "Test accuracy after a short training" if found.trained else "Gradient at the first hidden layer over that at the last"
+        what = "Test accuracy after a short training" if map_.trained else "Gradient at the first hidden layer over that at the last"
         figure.text(0.012, 0.985, what, fontsize=12, fontweight="bold", va="top")
-        figure.text(0.012, 0.935, f"{found.model}", fontsize=9, va="top")
+        figure.text(0.012, 0.935, f"{map_.model}", fontsize=9, va="top")
         axes = figure.add_axes((0.09, 0.19, 0.76, 0.68))
-        _paint(figure, axes, found)
-        said = _theory(axes, found)
+        _paint(figure, axes, map_)
+        said = _theory(axes, map_)
         figure.text(0.012, 0.012, said, fontsize=8.5, va="bottom", linespacing=1.3)
         pixels, vector = io.BytesIO(), io.BytesIO()
         canvas: Any = FigureCanvasAgg(figure)
@@ -133,33 +133,33 @@ def draw(found: Map, name: str) -> dict[str, bytes]:
     return {".png": pixels.getvalue(), ".svg": vector.getvalue()}
 
 
-def _paint(figure: Any, axes: Axes, found: Map) -> None:
+def _paint(figure: Any, axes: Axes, map_: Map) -> None:
     import numpy as np
 
-    shape = (len(found.y.values), len(found.x.values))
-    raw = [point.accuracy if found.trained else point.decades for point in found.points]
+    shape = (len(map_.y.values), len(map_.x.values))
+    raw = [point.accuracy if map_.trained else point.decades for point in map_.points]
     values = np.array([np.nan if value is None else value for value in raw], dtype=float).reshape(shape)
-    colours, low, high = ("viridis", 0.0, 1.0) if found.trained else ("RdBu_r", -FARTHEST, FARTHEST)
+    colours, low, high = ("viridis", 0.0, 1.0) if map_.trained else ("RdBu_r", -FARTHEST, FARTHEST)
     axes.set_facecolor("#bbbbbb")
-    mesh = axes.pcolormesh(_edges(found.x), _edges(found.y), np.clip(values, low, high), cmap=colours, vmin=low, vmax=high)
+    mesh = axes.pcolormesh(_edges(map_.x), _edges(map_.y), np.clip(values, low, high), cmap=colours, vmin=low, vmax=high)
     mesh.set_rasterized(False)
     bar = figure.colorbar(mesh, cax=figure.add_axes((0.87, 0.19, 0.022, 0.68)))
     bar.outline.set_visible(False)
-    if found.trained:
+    if map_.trained:
         bar.set_label("test accuracy", color=INK)
     else:
         bar.set_label("powers of ten of the gradient's squared length", color=INK)
-    for axis, setter, scale in ((found.x, axes.set_xlabel, axes.set_xscale), (found.y, axes.set_ylabel, axes.set_yscale)):
+    for axis, setter, scale in ((map_.x, axes.set_xlabel, axes.set_xscale), (map_.y, axes.set_ylabel, axes.set_yscale)):
         setter(LABELS[axis.name])
         if axis.logarithmic:
             scale("log")
-    _plain_ticks(axes, found)
+    _plain_ticks(axes, map_)
 
 
-def _plain_ticks(axes: Axes, found: Map) -> None:
+def _plain_ticks(axes: Axes, map_: Map) -> None:
     from matplotlib.ticker import FixedLocator, NullFormatter
 
-    for axis, ticks in ((found.x, axes.xaxis), (found.y, axes.yaxis)):
+    for axis, ticks in ((map_.x, axes.xaxis), (map_.y, axes.yaxis)):
         if axis.logarithmic:
             ticks.set_major_locator(FixedLocator(list(axis.values)))
             ticks.set_major_formatter(lambda value, _: f"{value:g}")
@@ -174,36 +174,36 @@ def _edges(axis: Axis) -> list[float]:
     return [10**value for value in ends] if axis.logarithmic else ends
 
 
-def _theory(axes: Axes, found: Map) -> str:
+def _theory(axes: Axes, map_: Map) -> str:
     """Draws what theory says over the colours, and says what the lines are."""
     import numpy as np
 
     from initbench.theory.phase import gradient_decades, phase_grid, straying
 
-    names = (found.x.name, found.y.name)
-    grey = "Grey: a number overflowed or is zero. " if any(_value(point, found) is None for point in found.points) else ""
-    if found.trained:
+    names = (map_.x.name, map_.y.name)
+    grey = "Grey: a number overflowed or is zero. " if any(_value(point, map_) is None for point in map_.points) else ""
+    if map_.trained:
         grey = grey.replace("a number overflowed or is zero", "the run diverged")
-    x, y = (_fine(axis) for axis in (found.x, found.y))
+    x, y = (_fine(axis) for axis in (map_.x, map_.y))
     grid = dict(zip(names, np.meshgrid(x, y), strict=True))
     sigma_w = grid.get("sigma_w", grid.get("gain", np.full_like(grid[names[0]], 2**0.5)))
     sigma_b = grid.get("sigma_b", np.zeros_like(sigma_w))
-    depth = grid.get("depth", np.full_like(sigma_w, float(found.depth)))
-    width = grid.get("width", np.full_like(sigma_w, float(found.width)))
+    depth = grid.get("depth", np.full_like(sigma_w, float(map_.depth)))
+    width = grid.get("width", np.full_like(sigma_w, float(map_.width)))
     said = [grey] if grey else []
-    ink = "white" if found.trained else INK
+    ink = "white" if map_.trained else INK
     try:
-        phase = phase_grid(found.activation, sigma_w, sigma_b)
-        decades = gradient_decades(found.activation, sigma_w, sigma_b, depth)
+        phase = phase_grid(map_.activation, sigma_w, sigma_b)
+        decades = gradient_decades(map_.activation, sigma_w, sigma_b, depth)
     except ConfigError:
-        return "".join([*said, f"There is no theory for the activation {found.activation}."])
+        return "".join([*said, f"There is no theory for the activation {map_.activation}."])
     with np.errstate(all="ignore"):
         _contour(axes, x, y, decades, [-2.0, 2.0], colors=ink, linewidths=1, linestyles="dotted")
         said.append("Dotted: the gradient changes 100-fold, predicted. ")
         if set(names) == {"depth", "width"}:
             gain = float(sigma_w.flat[0])
-            of_depth = straying(found.activation, gain, max(3, int(depth.max())), found.width)
-            spread = np.interp(depth, np.arange(len(of_depth)) + 1, of_depth) * np.sqrt(found.width / width)
+            of_depth = straying(map_.activation, gain, max(3, int(depth.max())), map_.width)
+            spread = np.interp(depth, np.arange(len(of_depth)) + 1, of_depth) * np.sqrt(map_.width / width)
             drawn = _contour(axes, x, y, spread, list(SPREADS), colors=ink, linewidths=0.9, linestyles="dashed")
             said.append(f"\nDashed: standard deviation between single networks, powers of ten, predicted; sigma_w = {gain:.3g}.")
         else:
@@ -215,7 +215,7 @@ def _theory(axes: Axes, found: Map) -> str:
                 said.append("Dashed: depth = 6 xi_c, to which networks train.")
             else:
                 drawn = _contour(axes, x, y, phase.xi_c, list(LEVELS), colors=ink, linewidths=0.8, linestyles="dashed")
-                said.append(f"Dashed: depth scale xi_c in layers (this network has {found.depth}).")
+                said.append(f"Dashed: depth scale xi_c in layers (this network has {map_.depth}).")
     if drawn is not None:
         axes.clabel(drawn, fmt=lambda value: f"{value:g}", fontsize=8, colors=ink)
     return "".join(said)
@@ -227,8 +227,8 @@ def _contour(axes: Axes, x: Any, y: Any, values: Any, levels: list[float], **sty
     return axes.contour(x, y, values, levels=inside, **style) if inside else None
 
 
-def _value(point: Point, found: Map) -> float | None:
-    return point.accuracy if found.trained else point.decades
+def _value(point: Point, map_: Map) -> float | None:
+    return point.accuracy if map_.trained else point.decades
 
 
 def _fine(axis: Axis) -> Any:

@@ -56,12 +56,12 @@ def _axis(text: str, *, train: bool) -> Axis:
     low, high = RANGES[name]
     count = min(FEWER.get(name, POINTS[train]), POINTS[train])
     if extent:
-        found = re.fullmatch(r"([\d.]+):([\d.]+)(?::(\d+))?", extent)
+        match = re.fullmatch(r"([\d.]+):([\d.]+)(?::(\d+))?", extent)
         try:
-            low, high = (float(found[1]), float(found[2])) if found else (1.0, 0.0)
+            low, high = (float(match[1]), float(match[2])) if match else (1.0, 0.0)
         except ValueError:
             low, high = 1.0, 0.0
-        count = int(found[3]) if found and found[3] else count
+        count = int(match[3]) if match and match[3] else count
     if not low < high or count < 2 or (name in SPACED and low < 1):
         raise ConfigError(f"Cannot read the range of '{text}'. Write NAME=LOW:HIGH or NAME=LOW:HIGH:COUNT, such as sigma_w=0.5:3:25.")
     if name not in SPACED:
@@ -93,12 +93,12 @@ def draw_map(
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     folder = Path(out) if out else store.RESULTS / f"map-{x.name}-{y.name}-{base.name}-{digest[:8]}".replace("/", "_").replace(":", "_")
     prepare_folder(folder, digest, "map", fresh=fresh)
-    found = _measured(config, x, y, train=train, device=device_of(device), data_dir=data_dir, folder=folder)
-    found = Map(**{**vars(found), "sentences": map_page.sentences(found), "folder": folder})
-    map_page.write(folder, found, config_file.dump_config(config), provenance.environment())
+    measured = _measured(config, x, y, train=train, device=device_of(device), data_dir=data_dir, folder=folder)
+    map_ = Map(**{**vars(measured), "sentences": map_page.sentences(measured), "folder": folder})
+    map_page.write(folder, map_, config_file.dump_config(config), provenance.environment())
     if folder.parent == store.RESULTS:
         store.link_latest(folder)
-    return found
+    return map_
 
 
 def _measured(config: ExperimentConfig, x: Axis, y: Axis, *, train: bool, device: str, data_dir: str | None, folder: Path) -> Map:

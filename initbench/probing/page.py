@@ -25,22 +25,22 @@ def title_of(question: Question) -> str:
     return f"probe of {question.model} on {question.given}: {names or 'the weights as they are'}"
 
 
-def write(folder: Path, question: Question, runs: Sequence[ProbeRun], found: Sequence[SchemeHealth], provenance: dict[str, str]) -> None:
+def write(folder: Path, question: Question, runs: Sequence[ProbeRun], schemes: Sequence[SchemeHealth], provenance: dict[str, str]) -> None:
     """Writes every derived file of a probe; plots that are no longer made are removed. Raises: StorageError."""
-    pictures = {plot.name: (plot.title, draw.draw(plot)) for plot in signal_plots.plots(found)}
+    pictures = {plot.name: (plot.title, draw.draw(plot)) for plot in signal_plots.plots(schemes)}
     title = title_of(question)
     laws = [signal_tables.law_table(run) for run in runs if run.laws and run.seed == runs[0].seed]
-    layers = [signal_tables.layer_table(each, most=MOST_ROWS) for each in found[:MOST_TABLES] if each.layers]
+    layers = [signal_tables.layer_table(each, most=MOST_ROWS) for each in schemes[:MOST_TABLES] if each.layers]
     texts = {
         "tables/layers.csv": signal_tables.layers_csv(runs),
         "tables/runs.csv": signal_tables.runs_csv(runs),
-        "summary.md": signal_tables.summary_markdown(title, found, runs),
+        "summary.md": signal_tables.summary_markdown(title, schemes, runs),
         "report.html": page(
             title,
-            signal_tables.verdict_lines(found),
-            signal_tables.notes(found, runs),
+            signal_tables.verdict_lines(schemes),
+            signal_tables.notes(schemes, runs),
             {name: (shown, made[".svg"]) for name, (shown, made) in pictures.items()},
-            schemes=signal_tables.scheme_table(found),
+            schemes=signal_tables.scheme_table(schemes),
             laws=laws,
             layers=layers,
             provenance=provenance,

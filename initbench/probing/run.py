@@ -118,9 +118,9 @@ def _judged(question: Question, prober: Any, runs: tuple[ProbeRun, ...]) -> Prob
     bad = {run.scheme: run for run in runs if run.status is RunStatus.FAILED}
     if len(bad) == len({run.scheme for run in runs}):
         raise InitbenchError(f"No scheme could be probed. {next(iter(bad.values())).reason}")
-    found = assess(runs)
+    schemes = assess(runs)
     spare: list[ProbeRun] = []
-    if any(each.status is RunStatus.COMPLETED for each in found) and min(each.decades for each in found) > HEALTHY_DECADES:
+    if any(each.status is RunStatus.COMPLETED for each in schemes) and min(each.decades for each in schemes) > HEALTHY_DECADES:
         for name in REMEDIES:
             if name not in {run.scheme for run in runs}:
                 spare.append(next(prober.run(Ref(name=name))))
@@ -153,10 +153,10 @@ def prepare_folder(folder: Path, digest: str, command: str, *, fresh: bool) -> N
     """Makes sure that a folder is free for this question or holds it, and writes its manifest."""
     store.check_folder(folder, digest, fresh=fresh)
     store.check_writable(folder)
-    found = store.Manifest(
+    manifest = store.Manifest(
         initbench=__version__, command=command, config_hash=digest, jobs=(), started=store.now(), provenance=provenance.environment()
     )
-    store.write_manifest(folder, found)
+    store.write_manifest(folder, manifest)
 
 
 def question_hash(question: Question) -> str:
@@ -219,5 +219,5 @@ def probe(
         question = question.model_copy(update={"batch_size": len(inputs)})
     prober = Prober(question, device=device, data_dir=data_dir, model=own, batch=batch)
     runs = tuple(run for scheme in prober.schemes for run in prober.run(scheme))
-    found = _judged(question, prober, runs)
-    return found if output is None else write(found, output)
+    judged = _judged(question, prober, runs)
+    return judged if output is None else write(judged, output)

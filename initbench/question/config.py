@@ -38,10 +38,10 @@ def parse_ref(text: str) -> Ref:
 
     Raises: ConfigError when a parameter is not `key=value`.
     """
-    found = re.fullmatch(r"(.+?):(\s*\w+\s*=.*)", text.strip(), re.DOTALL)
-    if found is None:
+    match = re.fullmatch(r"(.+?):(\s*\w+\s*=.*)", text.strip(), re.DOTALL)
+    if match is None:
         return Ref(name=text.strip())
-    name, tail = found.groups()
+    name, tail = match.groups()
     params: dict[str, Any] = {}
     for part in re.split(r",(?![^\[(]*[\])])", tail):
         key, equals, value = part.partition("=")

@@ -33,7 +33,7 @@ def scheme_table(summary: Summary) -> Table:
     """A row a scheme: accuracy and loss, how the runs ended, and the signal through the untrained network."""
     chosen = _shown_metrics(summary)
     ratios = [summary.metric_of(name) for name in RATIOS]
-    rows = tuple(_scheme_row(found, chosen, ratios) for found in summary.schemes)
+    rows = tuple(_scheme_row(scheme, chosen, ratios) for scheme in summary.schemes)
     columns = ("scheme", *(metric.label for metric in chosen), "seeds", "activations last/first", "gradients first/last")
     return Table(_title(summary), columns, rows, frozenset(range(1, len(chosen) + 1)) | {len(chosen) + 2, len(chosen) + 3})
 
@@ -41,7 +41,7 @@ def scheme_table(summary: Summary) -> Table:
 def pair_table(summary: Summary) -> Table:
     """A row a pair of schemes: difference, wins, effect, chance of improvement, p; all pairs are one family."""
     metric = summary.primary
-    rows = tuple(_pair_row(metric, found) for found in summary.pairs)
+    rows = tuple(_pair_row(metric, pair) for pair in summary.pairs)
     columns = (
         "pair",
         f"difference ({metric.amount})",
@@ -60,12 +60,12 @@ def outcome_table(summary: Summary) -> Table:
     """A row a scheme: how many runs ended in which way, and the share that trained with its 95 % Wilson interval."""
     rows = tuple(
         (
-            found.scheme,
-            share_text(found.trained_share),
-            *(str(count) for count in (found.stuck, found.diverged, found.failed, found.skipped)),
-            ", ".join(str(step) for step in found.first_bad_steps),
+            scheme.scheme,
+            share_text(scheme.trained_share),
+            *(str(count) for count in (scheme.stuck, scheme.diverged, scheme.failed, scheme.skipped)),
+            ", ".join(str(step) for step in scheme.first_bad_steps),
         )
-        for found in summary.schemes
+        for scheme in summary.schemes
     )
     columns = ("scheme", "trained", "stuck", "diverged", "failed", "skipped", "first bad steps")
     return Table("How the runs ended", columns, rows, frozenset(range(2, 6)))
@@ -74,7 +74,7 @@ def outcome_table(summary: Summary) -> Table:
 def metric_table(summary: Summary) -> Table:
     """A row a scheme, a column a metric."""
     rows = tuple(
-        (found.scheme, *(estimate_text(metric, found.estimate(metric.name)) for metric in summary.metrics)) for found in summary.schemes
+        (scheme.scheme, *(estimate_text(metric, scheme.estimate(metric.name)) for metric in summary.metrics)) for scheme in summary.schemes
     )
     columns = ("scheme", *(metric.label + " (decades)" * (metric.unit == "decades") for metric in summary.metrics))
     return Table("All metrics", columns, rows, frozenset(range(1, len(columns))))
@@ -137,8 +137,8 @@ def summary_markdown(summary: Summary, question: str, studies: Sequence[Table] =
 
 def statistic_text(summary: Summary) -> str:
     """What the figures are, in words."""
-    seeds = max((len(found.seeds) for found in summary.schemes), default=0)
-    has_interval = any(found.level is not None for scheme in summary.schemes for found in scheme.estimates)
+    seeds = max((len(scheme.seeds) for scheme in summary.schemes), default=0)
+    has_interval = any(estimate.level is not None for scheme in summary.schemes for estimate in scheme.estimates)
     if seeds < 2:
         return "one seed"
     return f"median of {seeds} seeds" + (" [95 % interval]" if has_interval else " (lowest to highest)")
@@ -156,32 +156,32 @@ def _shown_metrics(summary: Summary) -> list[Metric]:
     return [summary.metric_of(name) for name in names]
 
 
-def _scheme_row(found: SchemeSummary, chosen: Sequence[Metric], ratios: Sequence[Metric]) -> tuple[str, ...]:
-    figures = (estimate_text(metric, found.estimate(metric.name)) for metric in chosen)
-    return (found.scheme, *figures, ends_text(found), *(_ratio_text(metric, found.estimate(metric.name)) for metric in ratios))
+def _scheme_row(scheme: SchemeSummary, chosen: Sequence[Metric], ratios: Sequence[Metric]) -> tuple[str, ...]:
+    figures = (estimate_text(metric, scheme.estimate(metric.name)) for metric in chosen)
+    return (scheme.scheme, *figures, ends_text(scheme), *(_ratio_text(metric, scheme.estimate(metric.name)) for metric in ratios))
 
 
-def _ratio_text(metric: Metric, found: Estimate) -> str:
-    if found.n == 0:
+def _ratio_text(metric: Metric, estimate: Estimate) -> str:
+    if estimate.n == 0:
         return ""
-    return metric.absent if found.value is None else number_text(metric, found.value)
+    return metric.absent if estimate.value is None else number_text(metric, estimate.value)
 
 
-def _pair_row(metric: Metric, found: Comparison) -> tuple[str, ...]:
-    name = f"{found.scheme} - {found.other}"
-    if found.p is None or found.p_holm is None:
-        return (name, "", str(found.n), "", "", "", "", "", found.verdict.value)
-    value = "no number" if found.difference.value is None else number_text(metric, found.difference.value)
+def _pair_row(metric: Metric, pair: Comparison) -> tuple[str, ...]:
+    name = f"{pair.scheme} - {pair.other}"
+    if pair.p is None or pair.p_holm is None:
+        return (name, "", str(pair.n), "", "", "", "", "", pair.verdict.value)
+    value = "no number" if pair.difference.value is None else number_text(metric, pair.difference.value)
     return (
         name,
-        value + interval_text(metric, found.difference, "no limit"),
-        str(found.n),
-        f"{found.wins}, {found.losses}, {found.ties}",
-        f"{found.effect:+.2f}",
-        f"{found.improvement:.2f}",
-        f"{found.p:.4f}",
-        f"{found.p_holm:.4f}",
-        found.verdict.value,
+        value + interval_text(metric, pair.difference, "no limit"),
+        str(pair.n),
+        f"{pair.wins}, {pair.losses}, {pair.ties}",
+        f"{pair.effect:+.2f}",
+        f"{pair.improvement:.2f}",
+        f"{pair.p:.4f}",
+        f"{pair.p_holm:.4f}",
+        pair.verdict.value,
     )
 
 

@@ -54,7 +54,7 @@ def init(runs: Iterable[RunResult]) -> str:
     return _of_runs(runs, (*columns, "lr_multiplier"), rows)
 
 
-def summary(found: Summary) -> str:
+def summary(summary: Summary) -> str:
     """Each metric of each scheme, with how its runs ended."""
     counts = ("trained", "stuck", "diverged", "failed", "skipped")
     figures = ("value", "low", "high", "level", "n", "without_number", "lowest", "highest")
@@ -65,16 +65,16 @@ def summary(found: Summary) -> str:
             each.metric,
             *(getattr(each, name) for name in figures),
         ]
-        for scheme in found.schemes
+        for scheme in summary.schemes
         for each in scheme.estimates
     )
     return write(("scheme", *counts, "metric", *figures), rows)
 
 
-def comparisons(found: Summary) -> str:
+def comparisons(summary: Summary) -> str:
     """Each paired comparison, first those with the reference in every metric, then all pairs in the chosen one."""
     tests = ("wins", "losses", "ties", "effect", "improvement", "p", "p_holm")
-    families = (*(("reference", each) for each in found.comparisons), *(("all pairs", each) for each in found.pairs))
+    families = (*(("reference", each) for each in summary.comparisons), *(("all pairs", each) for each in summary.pairs))
     rows = (
         [
             *(kind, each.metric, each.scheme, each.other, each.n),

@@ -151,8 +151,8 @@ def _numpy_file(path: Path) -> tuple[Tensor, Tensor | None]:
     import numpy as np
 
     try:
-        found = np.load(path, allow_pickle=False)
-        arrays = {"x": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+        content = np.load(path, allow_pickle=False)
+        arrays = {"x": content} if isinstance(content, np.ndarray) else {name: content[name] for name in content.files}
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"Cannot read '{path}': {error}. Save one array with numpy.save.") from error
     names = [name for name in ("x", "inputs", "images", "x_test", "x_train") if name in arrays] or list(arrays)
@@ -167,12 +167,12 @@ def _torch_file(path: Path) -> tuple[Tensor, Tensor | None]:
     import pickle
 
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise DataError(
             f"Cannot read '{path}' as a tensor: {str(error).splitlines()[0]}. Save one with torch.save(batch, path)."
         ) from error
-    parts = list(found.values()) if isinstance(found, dict) else list(found) if isinstance(found, list | tuple) else [found]
+    parts = list(content.values()) if isinstance(content, dict) else list(content) if isinstance(content, list | tuple) else [content]
     tensors = [part for part in parts if isinstance(part, Tensor)]
     if not tensors:
         raise DataError(f"'{path}' holds no tensor. Save one with torch.save(batch, path).")

@@ -41,7 +41,7 @@ def scan(
 
     Raises: ConfigError for a model without two hidden layers.
     """
-    found: dict[int, list[Scanned]] = {index: [] for index in range(len(points))}
+    by_point: dict[int, list[Scanned]] = {index: [] for index in range(len(points))}
     name = ""
     with small_runs():
         where = choose_device(device)
@@ -54,8 +54,8 @@ def scan(
                 name = name or scanner.activation
                 for index, (of, sigma_w, sigma_b) in enumerate(points):
                     if of == number:
-                        found[index].append(scanner.at(sigma_w, sigma_b))
-    return [_mean(each) for each in found.values()], name
+                        by_point[index].append(scanner.at(sigma_w, sigma_b))
+    return [_mean(each) for each in by_point.values()], name
 
 
 def _mean(each: list[Scanned]) -> Scanned:

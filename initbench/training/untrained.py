@@ -96,15 +96,15 @@ class Prober:
 
     def _measured(self, scheme: Ref | None, seed: int, expected: dict[str, LayerPrediction]) -> ProbeRun:
         model = self.fresh(seed)
-        found = self.given.for_model(model)
-        objective = Objective(found.labels, self.width, len(found.inputs))
-        report, layers = _prepare(model, scheme, seed, self.question, found, objective)
-        values = measure(model, layers, found.inputs, objective)
+        batch = self.given.for_model(model)
+        objective = Objective(batch.labels, self.width, len(batch.inputs))
+        report, layers = _prepare(model, scheme, seed, self.question, batch, objective)
+        values = measure(model, layers, batch.inputs, objective)
         if not expected:
-            expected.update(predictions(model, layers, report, found.inputs, objective.labels))
+            expected.update(predictions(model, layers, report, batch.inputs, objective.labels))
         stats = filled(to_stats(layers, [ProbeRecord(0, values)]), expected)
-        alike = correlations(model, layers, found.inputs)
-        jacobians = singular_values(model, layers, found.inputs)
+        alike = correlations(model, layers, batch.inputs)
+        jacobians = singular_values(model, layers, batch.inputs)
         of_passes: list[dict[str, Any]] = [
             {"correlation": cosine, **(vars(jacobian) if jacobian else {})} for cosine, jacobian in zip(alike, jacobians, strict=True)
         ]
@@ -125,17 +125,17 @@ class Prober:
         )
 
 
-def _check(model: nn.Module, found: Given) -> int | None:
+def _check(model: nn.Module, batch: Given) -> int | None:
     """The number of classes where the model gives logits (N, classes), else None.
 
     Raises: ConfigError for a model that cannot be run on the input, or that has no weight layer.
     """
-    inputs = found.for_model(model).inputs[:TRACE_INPUTS]
+    inputs = batch.for_model(model).inputs[:TRACE_INPUTS]
     try:
         layers = weight_layers(model, inputs)
     except ConfigError as error:
         tables = [module for module in model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)]
-        if not tables or not found.inputs.is_floating_point():
+        if not tables or not batch.inputs.is_floating_point():
             raise
         size = tables[0].num_embeddings
         raise ConfigError(
@@ -151,10 +151,10 @@ def _check(model: nn.Module, found: Given) -> int | None:
 
 
 def _prepare(
-    model: nn.Module, scheme: Ref | None, seed: int, question: Question, found: Given, objective: Objective
+    model: nn.Module, scheme: Ref | None, seed: int, question: Question, batch: Given, objective: Objective
 ) -> tuple[InitReport, tuple[WeightLayer, ...]]:
-    inputs = found.inputs[:TRACE_INPUTS]
+    inputs = batch.inputs[:TRACE_INPUTS]
     if scheme is None:
         return InitReport(scheme="", parameters=()), weight_layers(model, inputs, question.init.in_out)
-    batches = found.batches(model, seed, objective)
+    batches = batch.batches(model, seed, objective)
     return initialize(model, scheme, seed=seed, rules=question.init, inputs=inputs, batch=batches)
