@@ -96,7 +96,7 @@ def resume(folder: str | Path = store.LATEST, watch: Watch | None = None, **exec
     return carry_out(plan_of(folder, Execution(**execution)), watch)
 
 
-def make_report(folder: str | Path = store.LATEST, reference: str | None = None, **look: Unpack[ViewFields]) -> Results:
+def report(folder: str | Path = store.LATEST, reference: str | None = None, **look: Unpack[ViewFields]) -> Results:
     """Makes the derived files of a results folder anew, `look` (metric, target, margin) as it was unless given.
 
     Raises: StorageError when it holds no finished run, ConfigError for an unknown reference or metric.

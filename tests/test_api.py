@@ -43,8 +43,8 @@ def elsewhere(tmp_path, monkeypatch):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Plots are not what is tested, and take most of the time."""
-    monkeypatch.setattr("initbench.report.draw.draw", lambda _plot: {".png": b"", ".svg": b"<svg/>"})
-    monkeypatch.setattr("initbench.report.draw.cores", lambda: 1)
+    monkeypatch.setattr("initbench.reporting.draw.draw", lambda _plot: {".png": b"", ".svg": b"<svg/>"})
+    monkeypatch.setattr("initbench.reporting.draw.cores", lambda: 1)
 
 
 class Heard:
@@ -105,7 +105,7 @@ def test_an_interrupted_comparison_goes_on_where_it_was(finished, no_pictures, t
         initbench.compare(["xavier", "kaiming"], seeds=2, output=str(folder), watch=Heard(stop_after=1), **TINY)
     assert len(initbench.load_results(folder).results) == 1
     assert not (folder / "summary.json").exists()
-    assert initbench.make_report(folder).missing == 3
+    assert initbench.report(folder).missing == 3
     heard = Heard()
     resumed = initbench.resume(folder, watch=heard, engine="serial", device="cpu")
     assert len(heard.runs) == 3
@@ -143,11 +143,11 @@ def test_bad_input_leaves_no_folder_behind(tmp_path):
 
 def test_a_report_is_made_anew_against_another_reference(finished, no_pictures):
     assert finished.summary.reference == "xavier"
-    again = initbench.make_report(finished.folder, "he")
+    again = initbench.report(finished.folder, "he")
     assert again.summary.reference == "kaiming"
     assert json.loads((finished.folder / "summary.json").read_text())["reference"] == "kaiming"
     assert store.read_manifest(finished.folder).view.reference == "kaiming"
-    initbench.make_report(finished.folder, "xavier")
+    initbench.report(finished.folder, "xavier")
 
 
 def test_latest_is_the_last_question_asked_and_only_made_in_results(no_pictures, tmp_path):

@@ -19,8 +19,8 @@ def call(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("INITBENCH_DATA", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("initbench.report.draw.draw", lambda _plot: {".png": b"", ".svg": b"<svg/>"})
-    monkeypatch.setattr("initbench.report.draw.cores", lambda: 1)
+    monkeypatch.setattr("initbench.reporting.draw.draw", lambda _plot: {".png": b"", ".svg": b"<svg/>"})
+    monkeypatch.setattr("initbench.reporting.draw.cores", lambda: 1)
 
     def called(*arguments):
         return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "80"})

@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from simulated_runs import make_comparison, make_run
 
-from initbench.report.draw import COLOURS, DPI, WIDTH, draw
-from initbench.report.figures import plots
+from initbench.reporting.draw import COLOURS, DPI, WIDTH, draw
+from initbench.reporting.figures import plots
 from initbench.statistics.summary import group, summarize
 
 ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]
@@ -97,7 +97,7 @@ def test_two_processes_draw_what_one_draws():
     code = (
         "import multiprocessing, sys; sys.path.insert(0, 'tests')\n"
         "from hashlib import sha256; from test_draw import make_comparison, plots, summarize, group\n"
-        "from initbench.report import draw\n"
+        "from initbench.reporting import draw\n"
         "made, asked, get_context = plots(summarize(make_comparison()), group(make_comparison())), [], multiprocessing.get_context\n"
         "multiprocessing.get_context = lambda kind: asked.append(kind) or get_context(kind)\n"
         "draw.cores = lambda: int(sys.argv[1])\n"

@@ -3,7 +3,7 @@
 import pytest
 from race_support import carried_out, made_up, question
 
-from initbench import load_results, make_report
+from initbench import load_results, report
 from initbench.errors import StorageError
 from initbench.question import config_file, plan
 from initbench.question.config import TrainConfig, View
@@ -38,7 +38,7 @@ def test_a_study_asks_for_more_only_where_it_searches(study):
 
 @pytest.mark.parametrize(("command", "key"), [("compare", None), ("compare", "train.lr"), ("recommend", "train.lr")])
 def test_a_folder_with_the_ids_of_an_earlier_release_is_read_reported_and_resumed(command, key, tmp_path, monkeypatch):
-    monkeypatch.setattr("initbench.report.draw.draw_all", lambda plots: [{".svg": b"<svg/>"} for _ in plots])
+    monkeypatch.setattr("initbench.reporting.draw.draw_all", lambda plots: [{".svg": b"<svg/>"} for _ in plots])
     config = question("he", "xavier", tune=key, train=TrainConfig(steps=16, lr=0.1))
     done, _ = carried_out(command, config, losses)
     former = [run.model_copy(update={"job_id": f"{number:016x}"}) for number, run in enumerate(done.values())]
@@ -50,7 +50,7 @@ def test_a_folder_with_the_ids_of_an_earlier_release_is_read_reported_and_resume
     headline = study_of(command, config).summarize(config, done, View()).headline
     assert load_results(tmp_path).summary.headline == headline
     assert {path.stem for path in (tmp_path / store.JOBS).glob("*")} == {run.job_id for run in former}
-    assert make_report(tmp_path).summary.headline == headline
+    assert report(tmp_path).summary.headline == headline
     assert {path.stem for path in (tmp_path / store.JOBS).glob("*")} == set(done)
     assert plan_of(tmp_path).missing == ()
 

@@ -4,9 +4,9 @@ from html.parser import HTMLParser
 import pytest
 from simulated_runs import make_comparison, make_config, make_run
 
-from initbench.report import page
-from initbench.report.draw import draw
-from initbench.report.figures import plots
+from initbench.reporting import page
+from initbench.reporting.draw import draw
+from initbench.reporting.figures import plots
 from initbench.results.record import RunStatus
 from initbench.statistics.summary import group, summarize
 

@@ -68,8 +68,8 @@ def desk(tmp_path, monkeypatch):
     """A folder as a reader has it: a mine.py with README's scheme and a model, full datasets, plots that cost nothing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INITBENCH_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr("initbench.report.draw.draw", lambda _plot: {".png": b"", ".svg": b"<svg/>"})
-    monkeypatch.setattr("initbench.report.draw.cores", lambda: 1)
+    monkeypatch.setattr("initbench.reporting.draw.draw", lambda _plot: {".png": b"", ".svg": b"<svg/>"})
+    monkeypatch.setattr("initbench.reporting.draw.cores", lambda: 1)
     (scheme,) = (code for code in blocks(TEXTS["README.md"], "python") if code.startswith("# mine.py"))
     (tmp_path / "mine.py").write_text(scheme + MINE)
     (tmp_path / "data").mkdir()

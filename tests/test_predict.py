@@ -59,7 +59,7 @@ def test_most_measurements_of_an_initialized_model_lie_in_the_band(batch, activa
     inputs, labels = batch
     model = mlp(activation)
     found, layers, _ = predicted(model, batch, scheme)
-    stats = probes.to_stats(layers, [probes.ProbeRecord(0, probes.measure(model, layers, inputs, labels))])
+    stats = probes.to_stats(layers, [probes.ProbeAtStep(0, probes.measure(model, layers, inputs, labels))])
     inside = 0
     for entry in predict.filled(stats, found):
         inside += (
@@ -245,7 +245,7 @@ def test_the_prediction_applies_the_activation_that_the_layers_name(batch, name)
             grid = np.linspace(-3, 3, 24)
             with torch.no_grad():
                 np.testing.assert_allclose(applied.value(grid), layers[0].activation_fn(torch.from_numpy(grid)).numpy(), rtol=1e-6)
-        stats = probes.to_stats(layers, [probes.ProbeRecord(0, probes.measure(model, layers, inputs, labels))])
+        stats = probes.to_stats(layers, [probes.ProbeAtStep(0, probes.measure(model, layers, inputs, labels))])
         for entry in predict.filled(stats, found):
             assert entry.prediction_note is None
             low, high = entry.predicted_pre_activation_variance_low, entry.predicted_pre_activation_variance_high

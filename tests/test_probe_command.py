@@ -14,8 +14,8 @@ from initbench.cli.app import app
 from initbench.errors import ConfigError, InitbenchError
 from initbench.probing.health import inside
 from initbench.probing.verdicts import assess
-from initbench.report import draw
-from initbench.results.probe_record import ProbedLayer, ProbeRun
+from initbench.reporting import draw
+from initbench.results.probe_run import ProbedLayer, ProbeRun
 from initbench.results.record import RunStatus
 
 USER = """

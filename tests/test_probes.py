@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from initbench.measure.probes import COLUMNS, ProbeRecord, copy_weights, measure, to_stats, update_ratios
+from initbench.measure.probes import COLUMNS, ProbeAtStep, copy_weights, measure, to_stats, update_ratios
 from initbench.nn.layers import weight_layers
 from initbench.quantities import QUANTITIES
 
@@ -214,7 +214,7 @@ def test_exploding_and_vanishing_signals_are_still_numbers():
     assert 0 < found[0, COLUMNS.index("gradient_variance")] < 1e-50
     model[0].weight.data.fill_(math.inf)
     broken = to_stats(
-        weight_layers(model, x), [ProbeRecord(0, measure(model, weight_layers(model, x), x, torch.zeros(16, dtype=torch.long)))]
+        weight_layers(model, x), [ProbeAtStep(0, measure(model, weight_layers(model, x), x, torch.zeros(16, dtype=torch.long)))]
     )
     assert broken[0].pre_activation_variance is None
 
@@ -254,7 +254,7 @@ def test_update_ratios_are_the_relative_change_of_each_weight():
         model.stages[1][0].weight.mul_(1.5)
     ratios = update_ratios(layers, before)
     torch.testing.assert_close(ratios, torch.tensor([[0.0], [0.5], [0.0]], dtype=torch.float64), rtol=1e-6, atol=0)
-    stats = to_stats(layers, [ProbeRecord(3, measure(model, layers, x, None), ratios), ProbeRecord(4, measure(model, layers, x, None))])
+    stats = to_stats(layers, [ProbeAtStep(3, measure(model, layers, x, None), ratios), ProbeAtStep(4, measure(model, layers, x, None))])
     assert [(entry.step, entry.position, entry.update_ratio) for entry in stats[1::3]] == [(3, 1, pytest.approx(0.5)), (4, 1, None)]
 
 
@@ -272,7 +272,7 @@ def test_frozen_shared_and_unused_layers_have_what_there_is():
     torch.manual_seed(9)
     model, x, y = Odd(), torch.randn(8, 6), torch.zeros(8, dtype=torch.long)
     layers = weight_layers(model, x)
-    stats = {entry.layer: entry for entry in to_stats(layers, [ProbeRecord(0, measure(model, layers, x, y))])}
+    stats = {entry.layer: entry for entry in to_stats(layers, [ProbeAtStep(0, measure(model, layers, x, y))])}
     assert stats["frozen"].weight_gradient_norm is None
     assert stats["frozen"].gradient_variance is None
     assert stats["unused"].pre_activation_mean is None

@@ -13,15 +13,15 @@ from torch import nn
 from training_support import jobs_of
 
 from initbench.engines import serial, stacked
-from initbench.measure.probes import ProbeRecord, measure, to_stats
+from initbench.measure.probes import ProbeAtStep, measure, to_stats
 from initbench.measure.sums import MeasuredTensor, Scratch
 from initbench.nn.activation import activation_function
 from initbench.nn.layers import weight_layers
 from initbench.quantities import QUANTITIES, columns_in_order
 from initbench.quantities.quantiles import LEVELS, SAMPLE, places, quantiles, sample
 from initbench.quantities.saturated_fraction import NEAR, ends
-from initbench.report import tidy
-from initbench.results.probe_record import ProbedLayer
+from initbench.reporting import tidy
+from initbench.results.probe_run import ProbedLayer
 from initbench.results.record import LayerStats
 
 ROOT = Path(__file__).parent.parent
@@ -103,7 +103,7 @@ def test_the_share_of_saturated_units_is_that_of_naive_hooks():
     for handle in handles:
         handle.remove()
     layers = weight_layers(model, x)
-    stats = to_stats(layers, [ProbeRecord(0, measure(model, layers, x, None))])
+    stats = to_stats(layers, [ProbeAtStep(0, measure(model, layers, x, None))])
     tanh, sigmoid = (values.detach().double() for values in seen)
     assert stats[0].saturated_fraction == pytest.approx((tanh.abs() >= 0.98).double().mean().item(), abs=1e-12)
     assert stats[1].saturated_fraction == pytest.approx(((sigmoid <= 0.01) | (sigmoid >= 0.99)).double().mean().item(), abs=1e-12)

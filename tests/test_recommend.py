@@ -10,7 +10,7 @@ from scipy import stats
 from initbench.errors import ConfigError
 from initbench.question import plan
 from initbench.question.config import TrainConfig, View
-from initbench.report import tables
+from initbench.reporting import tables
 from initbench.results.record import RunStatus
 from initbench.statistics.findings import Fate
 from initbench.studies import recommend

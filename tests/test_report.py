@@ -4,9 +4,10 @@ import random
 import pytest
 from simulated_runs import make_comparison, make_config, make_run
 
-from initbench import report
 from initbench.errors import StorageError
 from initbench.question.config import View
+from initbench.reporting import draw
+from initbench.reporting.write import write_report
 from initbench.statistics.findings import Summary
 from initbench.studies import compare
 
@@ -19,13 +20,13 @@ def runs():
 
 def write(folder, config, made):
     done = {run.job_id: run for run in made}
-    return report.write(folder, config, compare.summarize(config, done, View()), made, made)
+    return write_report(folder, config, compare.summarize(config, done, View()), made, made)
 
 
 @pytest.fixture
 def no_drawing(monkeypatch):
-    monkeypatch.setattr(report.draw, "draw", lambda plot: {".png": plot.name.encode(), ".svg": b"<svg>" + repr(plot).encode() + b"</svg>"})
-    monkeypatch.setattr(report.draw, "cores", lambda: 1)
+    monkeypatch.setattr(draw, "draw", lambda plot: {".png": plot.name.encode(), ".svg": b"<svg>" + repr(plot).encode() + b"</svg>"})
+    monkeypatch.setattr(draw, "cores", lambda: 1)
 
 
 @pytest.fixture(scope="module")

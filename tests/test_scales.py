@@ -2,8 +2,8 @@ from itertools import pairwise
 
 import pytest
 
-from initbench.report.figures import Curve, Panel
-from initbench.report.scales import error_scale, error_unscale, limits, power_of_ten, spread_apart, stretched, ticks_between
+from initbench.reporting.figures import Curve, Panel
+from initbench.reporting.scales import error_scale, error_unscale, limits, power_of_ten, spread_apart, stretched, ticks_between
 
 
 def panel(*values, scale="log", layers="", weight="middle"):

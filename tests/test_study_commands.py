@@ -15,8 +15,8 @@ TINY += ["--device", "cpu", "--set", "train.batch_size=16", "--set", "probe.batc
 @pytest.fixture
 def call(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("initbench.report.draw.draw", lambda _plot: {".png": b"", ".svg": b"<svg/>"})
-    monkeypatch.setattr("initbench.report.draw.cores", lambda: 1)
+    monkeypatch.setattr("initbench.reporting.draw.draw", lambda _plot: {".png": b"", ".svg": b"<svg/>"})
+    monkeypatch.setattr("initbench.reporting.draw.cores", lambda: 1)
 
     def called(*arguments):
         return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "100"})

@@ -1,7 +1,7 @@
 import pytest
 from simulated_runs import make_comparison, make_run
 
-from initbench.report import tables
+from initbench.reporting import tables
 from initbench.statistics.summary import group, summarize
 
 ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]

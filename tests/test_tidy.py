@@ -4,7 +4,7 @@ import io
 import pytest
 from simulated_runs import make_comparison, make_run
 
-from initbench.report import tidy
+from initbench.reporting import tidy
 from initbench.results.record import Evaluation, LayerStats, ParameterInit, RunStatus, Setter
 from initbench.statistics.summary import group, summarize
 

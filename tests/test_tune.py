@@ -9,7 +9,7 @@ from race_support import carried_out, made_up, question, summary_of
 from initbench.errors import ConfigError
 from initbench.question import plan
 from initbench.question.config import View
-from initbench.report import search
+from initbench.reporting import search
 from initbench.studies import tune
 from initbench.studies.kinds import study_of
 from initbench.training.batches import held_out, to_device

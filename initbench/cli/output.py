@@ -176,7 +176,7 @@ def dry_run(plan: Plan, parameters: int) -> None:
 
 def outcome(summary: Summary, *, quiet: bool) -> None:
     """The table of schemes, the sentence that says who won and, on stderr, what a reader must know."""
-    from initbench.report import search, tables
+    from initbench.reporting import search, tables
 
     for drawn in (tables.scheme_table(summary), *search.study_tables(summary)):
         table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
@@ -209,7 +209,7 @@ def _published_row(line: Replication) -> tuple[str, ...]:
 
 def layers(summary: Summary, results: Sequence[RunResult]) -> None:
     """A table of layers for each scheme: signal, gradient and weights before the first step."""
-    from initbench.report import tables
+    from initbench.reporting import tables
 
     for scheme in summary.schemes:
         runs = [run for run in results if str(run.job.scheme) == scheme.scheme and run.layers]

@@ -27,7 +27,7 @@ from initbench.errors import ConfigError
 from initbench.probing import run as probing
 from initbench.question.config import ExperimentConfig
 from initbench.question.families import all_schemes
-from initbench.results.probe_record import ProbeRun
+from initbench.results.probe_run import ProbeRun
 from initbench.results.record import RunStatus
 
 EXAMPLE = "Example: initbench probe kaiming xavier --model mlp:depth=30"

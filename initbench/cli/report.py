@@ -36,7 +36,7 @@ def report(
         _show_published(named, against, as_json=as_json)
         return
     folder = named[0] if out is None else merge(named, out)
-    show_results(api.make_report(folder, **asdict(view)), DisplayOptions(as_json, quiet))
+    show_results(api.report(folder, **asdict(view)), DisplayOptions(as_json, quiet))
 
 
 def _show_published(folders: Sequence[Path], name: str, *, as_json: bool) -> None:

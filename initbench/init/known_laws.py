@@ -15,7 +15,7 @@ from initbench.init.sampling import STD_OF_NORMAL_CUT_AT_2
 from initbench.nn.layers import WeightLayer
 from initbench.nn.seeds import generator
 from initbench.question.config import parse_ref
-from initbench.results.probe_record import LayerLaw
+from initbench.results.probe_run import LayerLaw
 
 CANDIDATES = (
     "torch_default", "kaiming", "xavier", "lecun", "kaiming:distribution=uniform", "xavier:distribution=uniform", "kaiming:mode=fan_out",

@@ -25,7 +25,7 @@ COLUMNS = tuple(quantity.name for quantity in MEASURED)
 
 
 @dataclass(frozen=True)
-class ProbeRecord:
+class ProbeAtStep:
     """One probe after `step` optimizer steps: `values` (layers, `COLUMNS`), `update_ratios` (layers, `OF_UPDATES`) of the next step."""
 
     step: int
@@ -83,7 +83,7 @@ def update_ratios(layers: tuple[WeightLayer, ...], before: Sequence[Tensor]) -> 
     return torch.column_stack(list(columns(statistics, layers[0].weight, OF_UPDATES).values()))
 
 
-def to_stats(layers: tuple[WeightLayer, ...], records: Sequence[ProbeRecord]) -> tuple[LayerStats, ...]:
+def to_stats(layers: tuple[WeightLayer, ...], records: Sequence[ProbeAtStep]) -> tuple[LayerStats, ...]:
     """Brings the records to the host, in one transfer a record; numbers that do not exist become None."""
     stats: list[LayerStats] = []
     names = (*COLUMNS, *(quantity.name for quantity in OF_UPDATES))

@@ -1,4 +1,4 @@
-"""Activation functions and norms by name, for the models of this folder."""
+"""Activation functions and norms by name, for the models of `initbench.models`."""
 
 import ast
 from collections.abc import Callable

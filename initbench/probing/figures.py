@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from initbench.probing.health import LayerHealth, SchemeHealth
 from initbench.quantities import QUANTITIES, Figure, Quantity
-from initbench.report.figures import LONGEST_NAME, Band, Curve, Panel, Plot, Points
+from initbench.reporting.figures import LONGEST_NAME, Band, Curve, Panel, Plot, Points
 from initbench.results.record import PREDICTED, RunStatus
 
 MOST_SHOWN = 18

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from initbench.quantities import QUANTITIES
 from initbench.question.config import Frozen
-from initbench.results.probe_record import ProbedLayer, ProbeRun
+from initbench.results.probe_run import ProbedLayer, ProbeRun
 from initbench.results.record import PREDICTED, Number, RunStatus, with_quantities
 from initbench.statistics.inference import median
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from initbench.errors import ConfigError
-from initbench.probing.page import page, write_files
-from initbench.report import tidy
-from initbench.report.draw import DPI, INK, STYLE, WIDTH
+from initbench.probing.page import page
+from initbench.reporting import tidy
+from initbench.reporting.draw import DPI, INK, STYLE, WIDTH
+from initbench.results import store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +90,7 @@ def write(folder: Path, map_: Map, config: str, provenance: dict[str, str]) -> N
     picture = draw(map_, name)
     title = f"map of {map_.x.name} and {map_.y.name}: {map_.model}"
     notes = ("Colours are measured with the same noise at every point; lines are theory at infinite width",)
-    write_files(
+    store.write_derived(
         folder,
         {
             "config.yaml": config,
@@ -97,7 +98,7 @@ def write(folder: Path, map_: Map, config: str, provenance: dict[str, str]) -> N
             "summary.md": f"# {title}\n\n" + "".join(f"- {line}\n" for line in map_.sentences),
             "report.html": page(title, map_.sentences, notes, {name: (title, picture[".svg"])}, provenance=provenance),
         },
-        {name: picture},
+        {f"plots/{name}{ending}": content for ending, content in picture.items()},
     )
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from initbench.probing import figures as signal_plots
 from initbench.probing import tables as signal_tables
 from initbench.probing.health import SchemeHealth
-from initbench.report import draw
-from initbench.report.html import template
-from initbench.report.page import inline_svg
-from initbench.report.tables import Table
+from initbench.reporting import draw
+from initbench.reporting.page import inline_svg
+from initbench.reporting.tables import Table
+from initbench.reporting.templates import template
 from initbench.results import store
-from initbench.results.probe_record import ProbeRun, Question
+from initbench.results.probe_run import ProbeRun, Question
 
 MOST_TABLES = 12
 """Schemes whose layers the page shows; all are in layers.csv."""
@@ -46,18 +46,7 @@ def write(folder: Path, question: Question, runs: Sequence[ProbeRun], schemes: S
             provenance=provenance,
         ),
     }
-    write_files(folder, texts, {name: made for name, (_, made) in pictures.items()})
-
-
-def write_files(folder: Path, texts: dict[str, str], pictures: dict[str, dict[str, bytes]]) -> None:
-    """Writes text files and plots, and removes plots that are no longer made."""
-    for name, content in texts.items():
-        store.write_text(folder / name, content)
-    drawn = {folder / "plots" / f"{name}{ending}": content for name, made in pictures.items() for ending, content in made.items()}
-    for path, picture in drawn.items():
-        store.write_bytes(path, picture)
-    for stale in set((folder / "plots").glob("*.*")) - set(drawn):
-        stale.unlink(missing_ok=True)
+    store.write_derived(folder, texts, {f"plots/{name}{ending}": made[ending] for name, (_, made) in pictures.items() for ending in made})
 
 
 def page(

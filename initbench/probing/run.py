@@ -18,7 +18,7 @@ from initbench.question import catalog, plan
 from initbench.question.config import ExperimentConfig, Ref
 from initbench.question.request import configure
 from initbench.results import provenance, store
-from initbench.results.probe_record import ProbeRun, Question
+from initbench.results.probe_run import ProbeRun, Question
 from initbench.results.record import RunStatus
 from initbench.studies.execution import device_of
 

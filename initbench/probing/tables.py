@@ -6,9 +6,9 @@ from functools import partial
 
 from initbench.probing.health import HEALTHY_DECADES, LayerHealth, SchemeHealth, inside
 from initbench.quantities import QUANTITIES, Quantity, columns_in_order
-from initbench.report.tables import Table, markdown
-from initbench.report.tidy import write
-from initbench.results.probe_record import ProbedLayer, ProbeRun
+from initbench.reporting.tables import Table, markdown
+from initbench.reporting.tidy import write
+from initbench.results.probe_run import ProbedLayer, ProbeRun
 from initbench.results.record import PREDICTED, RunStatus
 
 PROBED = columns_in_order(tuple(name for name in ProbedLayer.model_fields if name not in {"step", "update_ratio"}))

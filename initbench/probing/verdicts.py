@@ -17,7 +17,7 @@ from initbench.probing.health import (
     inside,
     ways,
 )
-from initbench.results.probe_record import ProbeRun
+from initbench.results.probe_run import ProbeRun
 from initbench.results.record import RunStatus
 
 NOTHING_DECADES = 6.0

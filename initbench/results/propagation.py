@@ -13,7 +13,7 @@ LOST_DECADES = 4.0
 """A signal is lost at the first layer where its variance is so many powers of ten away from where it entered."""
 
 
-class Loss(StrEnum):
+class LossKind(StrEnum):
     """In which way a signal is lost; the value is the verb of a sentence."""
 
     OVERFLOWS = "overflow"
@@ -27,7 +27,7 @@ class SignalLoss:
     """The first layer on the way of the activations, or of the gradients, where these are lost."""
 
     what: Literal["activations", "gradients"]
-    how: Loss
+    how: LossKind
     layer: str
 
     def __str__(self) -> str:
@@ -104,11 +104,11 @@ def _loss(what: Literal["activations", "gradients"], path: Sequence[tuple[str, f
     entered = path[0][1]
     for layer, variance in path:
         if variance is None:
-            return SignalLoss(what, Loss.OVERFLOWS, layer)
+            return SignalLoss(what, LossKind.OVERFLOWS, layer)
         if variance == 0 or not entered:
-            return SignalLoss(what, Loss.CONSTANT, layer)
+            return SignalLoss(what, LossKind.CONSTANT, layer)
         if abs(math.log10(variance / entered)) > LOST_DECADES:
-            return SignalLoss(what, Loss.EXPLODES if variance > entered else Loss.VANISHES, layer)
+            return SignalLoss(what, LossKind.EXPLODES if variance > entered else LossKind.VANISHES, layer)
     return None
 
 

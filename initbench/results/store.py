@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -187,6 +187,20 @@ def jobs_digest(results: Iterable[RunResult], view: View) -> str:
 def derived_is_current(folder: Path, manifest: Manifest, digest: str) -> bool:
     """Whether the derived files are there and were made from exactly these results."""
     return manifest.derived_from == digest and all((folder / name).exists() for name in DERIVED)
+
+
+def write_derived(folder: Path, texts: Mapping[str, str], pictures: Mapping[str, bytes]) -> tuple[Path, ...]:
+    """Writes derived files by their paths in the folder and gives these; plots that are no longer made are removed.
+
+    Raises: StorageError when the folder cannot be written.
+    """
+    for name, content in texts.items():
+        write_text(folder / name, content)
+    for name, picture in pictures.items():
+        write_bytes(folder / name, picture)
+    for stale in set((folder / "plots").glob("*.*")) - {folder / name for name in pictures}:
+        stale.unlink(missing_ok=True)
+    return tuple(folder / name for name in (*texts, *pictures))
 
 
 def link_latest(folder: Path) -> None:

@@ -85,11 +85,11 @@ def derive(plan: Plan) -> Results:
         raise StorageError(f"{plan.folder} holds no initbench results: {store.MANIFEST} is missing.")
     summary = _read_summary(plan.folder) if store.derived_is_current(plan.folder, manifest, digest) else None
     if summary is None:
-        from initbench import report
+        from initbench.reporting.write import write_report
 
         done = {run.job_id: run for run in results}
         summary = plan.study.summarize(plan.config, done, plan.view)
-        report.write(plan.folder, plan.config, summary, plan.study.reported(plan.config, done), results)
+        write_report(plan.folder, plan.config, summary, plan.study.reported(plan.config, done), results)
         finished = manifest.finished or (store.now() if len(results) == len(plan.jobs) else None)
         update = {"derived_from": digest, "view": plan.view, "jobs": store.planned(plan.jobs), "finished": finished}
         store.write_manifest(plan.folder, manifest.model_copy(update=update))

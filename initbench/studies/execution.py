@@ -138,6 +138,6 @@ def threads_of(execution: Execution, runs: int) -> int:
 def import_ahead(engine: str) -> None:
     """Where the runs are in other processes, imports what drawing needs while these start; a thread of its own does it."""
     if engine == "processes":
-        from initbench.report.draw import import_ahead as import_drawing
+        from initbench.reporting.draw import import_ahead as import_drawing
 
         threading.Thread(target=import_drawing, daemon=True).start()

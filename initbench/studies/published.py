@@ -19,7 +19,7 @@ ANY = "reference"
 """The word for every shipped reference that asks what the folder asks."""
 
 
-class Figure(Frozen):
+class PublishedFigure(Frozen):
     """One published figure: of which scheme and metric, in words, and the range in which a measured one agrees with it."""
 
     what: str
@@ -37,7 +37,7 @@ class Published(Frozen):
     source: str
     config: str
     note: str = ""
-    figures: tuple[Figure, ...] = Field(min_length=1)
+    figures: tuple[PublishedFigure, ...] = Field(min_length=1)
 
 
 class Agreement(StrEnum):
@@ -53,7 +53,7 @@ class Replication(Frozen):
 
     title: str
     source: str
-    figure: Figure
+    figure: PublishedFigure
     here: Number = None
     here_low: Number = None
     here_high: Number = None
@@ -105,7 +105,7 @@ def compare(summary: Summary, published: Published) -> tuple[Replication, ...]:
     return tuple(_replication(summary, published, figure) for figure in published.figures)
 
 
-def _replication(summary: Summary, published: Published, figure: Figure) -> Replication:
+def _replication(summary: Summary, published: Published, figure: PublishedFigure) -> Replication:
     here, low, high, n = _measured(summary, figure)
     if n == 0 or here is None:
         agreement = Agreement.NOT_MEASURED
@@ -117,7 +117,7 @@ def _replication(summary: Summary, published: Published, figure: Figure) -> Repl
     )
 
 
-def _measured(summary: Summary, figure: Figure) -> tuple[float | None, float | None, float | None, int]:
+def _measured(summary: Summary, figure: PublishedFigure) -> tuple[float | None, float | None, float | None, int]:
     of_scheme = next((scheme for scheme in summary.schemes if scheme.scheme == figure.scheme), None)
     if of_scheme is None:
         return None, None, None, 0

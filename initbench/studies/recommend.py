@@ -14,7 +14,7 @@ from initbench.question.families import all_schemes
 from initbench.question.plan import job_id, make_jobs, resolve_config
 from initbench.question.request import configure
 from initbench.results.outcome import is_outcome_of_scheme
-from initbench.results.propagation import Loss, signal_at_start
+from initbench.results.propagation import LossKind, signal_at_start
 from initbench.results.record import RunResult, RunStatus
 from initbench.statistics.estimates import estimate_text
 from initbench.statistics.findings import Candidate, Fate, Recommendation, Summary
@@ -26,7 +26,7 @@ from initbench.studies.tune import held_out_loss, make_grid, trial, tune_of
 
 COMMAND = "recommend"
 SEARCHES = True
-FATAL = {Loss.EXPLODES, Loss.VANISHES, Loss.OVERFLOWS}
+FATAL = {LossKind.EXPLODES, LossKind.VANISHES, LossKind.OVERFLOWS}
 """Ways to lose the signal that end a scheme's race before it begins, when others keep theirs; a constant signal may be meant."""
 GIVEN = {"batch": "batch(size, index) gives (inputs, labels) of training data", "inputs": "inputs is a batch as the model takes it"}
 """What the arguments of `init_network` are that some schemes need."""

@@ -14,7 +14,7 @@ from torch.nn import functional
 from initbench.errors import ConfigError, DataError
 from initbench.nn.seeds import generator
 from initbench.question.data_folder import data_folder
-from initbench.results.probe_record import Question
+from initbench.results.probe_run import Question
 from initbench.training.batches import memory_format, probe_batch, scheme_batches
 from initbench.training.job import load_data
 

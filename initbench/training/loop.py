@@ -120,7 +120,7 @@ class RunUnderWay:
         self.tape = Tape() if is_plain(self.model) else None
         self.finite_losses = 0
         self.evaluations: list[Evaluation] = []
-        self.records: list[probes.ProbeRecord] = []
+        self.records: list[probes.ProbeAtStep] = []
         self.first_bad_step: int | None = None
         self.reason: str | None = None
 
@@ -139,12 +139,12 @@ class RunUnderWay:
         """Measures every layer after `step` updates."""
         with self.precision():
             values = probes.measure(self.model, self.layers, self.probe_inputs, self.probe_labels, self.tape)
-        self.records.append(probes.ProbeRecord(step, values))
+        self.records.append(probes.ProbeAtStep(step, values))
 
     def add_update_ratios(self, before: list[Tensor]) -> None:
         """Completes the last record with the size of the update that followed it."""
         last = self.records[-1]
-        self.records[-1] = probes.ProbeRecord(last.step, last.values, probes.update_ratios(self.layers, before))
+        self.records[-1] = probes.ProbeAtStep(last.step, last.values, probes.update_ratios(self.layers, before))
 
 
 class Unit(ABC):

@@ -14,13 +14,13 @@ from initbench.init.initialize import initialize
 from initbench.init.known_laws import laws_of
 from initbench.measure.jacobians import correlations, singular_values
 from initbench.measure.predict import filled, predictions
-from initbench.measure.probes import ProbeRecord, measure, to_stats
+from initbench.measure.probes import ProbeAtStep, measure, to_stats
 from initbench.nn.build import build_model
 from initbench.nn.layers import WeightLayer, weight_layers
 from initbench.nn.operations import tensors_in
 from initbench.nn.watch import untouched
 from initbench.question.config import Ref
-from initbench.results.probe_record import ProbedLayer, ProbeRun, Question, scheme_name
+from initbench.results.probe_run import ProbedLayer, ProbeRun, Question, scheme_name
 from initbench.results.record import InitReport, RunStatus
 from initbench.theory.prediction import LayerPrediction
 from initbench.training.batches import memory_format
@@ -102,7 +102,7 @@ class Prober:
         values = measure(model, layers, batch.inputs, objective)
         if not expected:
             expected.update(predictions(model, layers, report, batch.inputs, objective.labels))
-        stats = filled(to_stats(layers, [ProbeRecord(0, values)]), expected)
+        stats = filled(to_stats(layers, [ProbeAtStep(0, values)]), expected)
         alike = correlations(model, layers, batch.inputs)
         jacobians = singular_values(model, layers, batch.inputs)
         of_passes: list[dict[str, Any]] = [

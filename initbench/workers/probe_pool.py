@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from initbench.errors import NotThereError
 from initbench.question.config import Ref
-from initbench.results.probe_record import ProbeRun
+from initbench.results.probe_run import ProbeRun
 from initbench.results.provenance import cores
 from initbench.training.devices import small_runs
 from initbench.training.untrained import Prober

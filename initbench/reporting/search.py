@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from initbench.question.config import value_text
-from initbench.report.figures import Curve, Panel, Plot, Points
-from initbench.report.tables import Table
-from initbench.report.tidy import summary as summary_csv
-from initbench.report.tidy import write
+from initbench.reporting.figures import Curve, Panel, Plot, Points
+from initbench.reporting.tables import Table
+from initbench.reporting.tidy import summary as summary_csv
+from initbench.reporting.tidy import write
 from initbench.results.outcome import outcome
 from initbench.results.record import RunResult
 from initbench.statistics.estimates import estimate_text

@@ -1,18 +1,18 @@
-"""Everything that is derived from the runs: tables, plots, summary, page; the same runs give the same bytes."""
+"""Writes everything that is derived from the runs of a results folder; the same runs give the same bytes."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 from initbench.question.config import ExperimentConfig
 from initbench.question.plan import resolve_config
-from initbench.report import draw, figures, page, search, tables, tidy
+from initbench.reporting import draw, figures, page, search, tables, tidy
 from initbench.results import store
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
 from initbench.statistics.summary import group
 
 
-def write(
+def write_report(
     folder: Path, config: ExperimentConfig, summary: Summary, reported: Iterable[RunResult], every: Iterable[RunResult]
 ) -> tuple[Path, ...]:
     """Writes every derived file of a results folder and gives their paths; plots that are no longer made are removed.
@@ -38,10 +38,4 @@ def write(
         "summary.json": summary.model_dump_json(indent=2) + "\n",
         **search.tables(summary, every),
     }
-    for name, content in files.items():
-        store.write_text(folder / name, content)
-    for name, picture in drawn.items():
-        store.write_bytes(folder / name, picture)
-    for stale in set((folder / "plots").glob("*.*")) - {folder / name for name in drawn}:
-        stale.unlink(missing_ok=True)
-    return tuple(folder / name for name in (*files, *drawn))
+    return store.write_derived(folder, files, drawn)

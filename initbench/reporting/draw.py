@@ -13,8 +13,8 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from initbench.report.figures import Curve, Panel, Plot, Strip
-from initbench.report.scales import error_scale, error_unscale, limits, power_of_ten, spread_apart, stretched, ticks_between
+from initbench.reporting.figures import Curve, Panel, Plot, Strip
+from initbench.reporting.scales import error_scale, error_unscale, limits, power_of_ten, spread_apart, stretched, ticks_between
 from initbench.results.provenance import cores
 
 if TYPE_CHECKING:

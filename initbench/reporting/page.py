@@ -8,11 +8,11 @@ from pathlib import Path
 from initbench.question import config_file
 from initbench.question.config import ExperimentConfig
 from initbench.question.families import all_schemes
-from initbench.report.draw import GRID, INK
-from initbench.report.figures import Plot
-from initbench.report.html import template
-from initbench.report.search import study_tables
-from initbench.report.tables import Table, layer_table, metric_table, outcome_table, pair_table, scheme_table
+from initbench.reporting.draw import GRID, INK
+from initbench.reporting.figures import Plot
+from initbench.reporting.search import study_tables
+from initbench.reporting.tables import Table, layer_table, metric_table, outcome_table, pair_table, scheme_table
+from initbench.reporting.templates import template
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
 from initbench.statistics.summary import Runs

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from initbench.report.figures import Panel
+from initbench.reporting.figures import Panel
 
 DECADES = 9.0
 """A log axis shows at most so many powers of ten on each side of the middle; what lies beyond is marked at the edge."""

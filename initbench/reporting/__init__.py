@@ -1,0 +1,1 @@
+"""Everything that is derived from the runs: tables, plots, summary, page."""
