@@ -111,7 +111,7 @@ def test_a_shipped_reference_is_about_a_shipped_config_and_its_schemes(name):
 
 
 def reference(low, high, metric="trained_share"):
-    figure = published.Figure(what="share", scheme="kaiming", metric=metric, published="x", low=low, high=high)
+    figure = published.PublishedFigure(what="share", scheme="kaiming", metric=metric, published="x", low=low, high=high)
     return published.Published(title="t", source="s", config="he2015_depth30", figures=(figure,))
 
 

@@ -121,7 +121,7 @@ def test_published_figures_stand_beside_the_measured_ones(call):
 
 def test_a_published_figure_that_does_not_come_out_fails_the_command(call, monkeypatch):
     assert call("compare", "he", "xavier", *TINY, "--seeds", "1", "-o", "out", "-q").exit_code == 0
-    figure = published.Figure(
+    figure = published.PublishedFigure(
         what="share of seeds that train", scheme="kaiming", metric="trained_share", published="all", low=0.8, high=1.0
     )
     lines = [
