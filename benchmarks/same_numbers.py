@@ -84,10 +84,9 @@ def carried_out(checkout: Path, words: list[str], folder: Path) -> dict[Any, dic
             files[path.name] = dict(flat(json.loads(path.read_bytes())))
     if words[0] != "probe":
         for path in sorted((folder / "out" / "tables").glob("*.csv")):
-            rows = list(csv.DictReader(path.open()))
-            files[path.name] = {
-                f"{number}.{column}": value for number, row in enumerate(rows) for column, value in row.items() if column != "job_id"
-            }
+            rows = [{column: value for column, value in row.items() if column != "job_id"} for row in csv.DictReader(path.open())]
+            rows.sort(key=lambda row: list(row.values()))  # in another order they are the same rows
+            files[path.name] = {f"{number}.{column}": value for number, row in enumerate(rows) for column, value in row.items()}
     return files
 
 
