@@ -171,7 +171,7 @@ from initbench.engines import processes
 jobs = jobs_of("kaiming", seeds=(0, 1), train={{"steps": 500_000, "batch_size": 32}}, probe={{"every_steps": 500_000}})
 results = processes.execute(jobs, device="cpu", data_dir=None, workers=2, report=lambda sign: None)
 try:
-    print(*[worker.process for worker in results.gi_frame.f_locals["pool"].workers], "torch" in sys.modules, flush=True)
+    print(*[worker.process.pid for worker in results.gi_frame.f_locals["pool"].workers], "torch" in sys.modules, flush=True)
     with closing(results):
         next(results)
 except KeyboardInterrupt:

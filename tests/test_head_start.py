@@ -16,23 +16,14 @@ from initbench.workers.worker import Setting
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
 
 
-class Stub:
-    def __init__(self):
-        self.ended = False
-
-    def end(self):
-        self.ended = True
-
-
 @pytest.fixture
 def started(monkeypatch):
-    """What was started instead of processes; no accelerator is here."""
-    found = []
-    monkeypatch.setattr(head_start, "start", lambda mode: found.append(Stub()) or found[-1])
+    """What was started instead of the fork server; no accelerator is here."""
+    starts = []
+    monkeypatch.setattr(head_start, "start_fork_server", lambda: starts.append(1))
     monkeypatch.setattr(head_start, "accelerator_possible", lambda: False)
-    monkeypatch.setattr(head_start, "_early", [])
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    return found
+    return starts
 
 
 @only_linux
@@ -40,8 +31,6 @@ def started(monkeypatch):
 def test_commands_that_train_get_a_head_start(started, words):
     head_start.begin(words.split())
     assert len(started) == 1
-    assert head_start.take() is started[0]
-    assert head_start.take() is started[1]
 
 
 @pytest.mark.parametrize(
@@ -76,22 +65,47 @@ def test_a_single_core_is_left_to_the_command(started, monkeypatch):
 
 
 @only_linux
-def test_a_process_that_cannot_be_started_is_a_sentence_where_it_is_needed(started, monkeypatch):
-    def fails(_mode):
-        raise BlockingIOError(11, "Resource temporarily unavailable")
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (BlockingIOError(11, "Resource temporarily unavailable"), "Resource temporarily unavailable"),
+        (EOFError(), "what is to start them has ended"),
+    ],
+)
+def test_a_process_that_cannot_be_started_is_a_sentence_where_it_is_needed(monkeypatch, error, reason):
+    def fails(*_):
+        raise error
 
-    monkeypatch.setattr(head_start, "start", fails)
-    head_start.begin(["compare", "xavier"])
-    with pytest.raises(NotThereError, match=r"\(Resource temporarily unavailable\). Try: --engine serial"):
-        processes.WorkerPool(Setting("cpu", None))
+    monkeypatch.setattr(head_start, "accelerator_possible", lambda: False)
+    monkeypatch.setattr(head_start, "start_fork_server", fails)
+    if isinstance(error, OSError):
+        head_start.begin(["compare", "xavier"])
+    with pytest.raises(NotThereError, match=rf"\({reason}\). Try: --engine serial"):
+        processes.WorkerPool(Setting("cpu", None)).start_worker()
+
+
+PLAIN_SCRIPT = """
+import os, sys
+from training_support import jobs_of
+from initbench.engines import processes
+
+print("once", os.environ.get("OMP_NUM_THREADS"), flush=True)
+jobs = jobs_of("kaiming", seeds=(0, 1), train={"steps": 1, "batch_size": 32})
+for result in processes.execute(jobs, device="cpu", data_dir=None, workers=2):
+    print(result.status, flush=True)
+print(sys.modules["__main__"].__file__ == __file__, os.environ.get("OMP_NUM_THREADS"))
+"""
 
 
 @only_linux
-def test_what_is_not_taken_is_ended(started):
-    head_start.begin(["compare"])
-    head_start._end_early()
-    assert started[0].ended
-    head_start._end_early()
+def test_a_script_without_a_guard_is_not_run_again_by_the_workers(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(PLAIN_SCRIPT)
+    here = str(Path(__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]), "OMP_NUM_THREADS": "2"}
+    ran = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, env=environment, cwd=Path(here).parent, check=True)
+    assert ran.stdout.split() == ["once", "2", "completed", "completed", "True", "2"]
+    assert ran.stderr == ""
 
 
 @only_linux
@@ -128,6 +142,6 @@ def _workers_in(folder):
             words = (entry / "cmdline").read_bytes()
         except OSError:
             continue
-        if here and b"initbench.workers.fork_server" in words:
+        if here and b"initbench.workers.preload" in words:
             found.append(entry.name)
     return found

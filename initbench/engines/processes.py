@@ -2,26 +2,24 @@
 
 import contextlib
 import signal
-import socket
-import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.process import BaseProcess
 
 from initbench.errors import NotThereError
 from initbench.question.config import Job
 from initbench.results.provenance import cores
 from initbench.results.record import RunResult, RunStatus
 from initbench.workers import head_start
-from initbench.workers.fork_server import EXIT_CODE, FORK, ID_BYTES
 from initbench.workers.progress import Progress, Report, to_check
-from initbench.workers.worker import Answer, Checked, CheckJob, Request, RunJob, Setting
+from initbench.workers.worker import Answer, Checked, CheckJob, Request, RunJob, Setting, work
 
 SECONDS_TO_END = 5.0
-"""How long the workers' process may take to end before it is killed."""
+"""How long is waited for a killed worker to end."""
 JUST_BEGUN = 0.25
 """The share of a run up to which another one may still join it on its core."""
 
@@ -59,8 +57,8 @@ def execute(
 class Worker:
     """A worker process, what it has been asked for and not yet answered, and how far it is with the first of that."""
 
-    process: int
-    connection: "Connection[Setting | Request, Answer]"
+    process: BaseProcess
+    connection: "Connection[Request, Answer]"
     pending: deque[Request] = field(default_factory=deque)
     done_fraction: float = 0.0
 
@@ -74,73 +72,41 @@ class Worker:
 
 
 class WorkerPool:
-    """The worker processes of one call of `execute`: on Linux forked by one process that has imported torch, else on their own.
-
-    Raises: NotThereError when none can be started.
-    """
+    """The worker processes of one call of `execute`."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.workers: list[Worker] = []
-        self.started: dict[int, subprocess.Popen[bytes]] = {}
-        self.control = self._started(head_start.take)[1] if sys.platform == "linux" else None
-
-    def _started(self, begin: Callable[[], head_start.ServerProcess]) -> tuple[int, socket.socket]:
-        try:
-            new = begin()
-        except OSError as error:
-            raise NotThereError(f"The worker processes cannot be started ({error.strerror}). Try: --engine serial") from None
-        self.started[new.process.pid] = new.process
-        return new.process.pid, new.socket
 
     def start_worker(self) -> None:
         """Adds a worker. Raises: NotThereError when none can be started."""
-        if self.control is None:
-            self._add(*self._started(lambda: head_start.start("work")))
-            return
+        ours, theirs = Pipe()
         try:
-            self.control.sendall(FORK)
-            answer, descriptors, _, _ = socket.recv_fds(self.control, ID_BYTES, 1)
-        except OSError:
-            descriptors = []
-        if not descriptors:
-            raise NotThereError("The worker processes cannot be started; their message is above. Try: --engine serial")
-        self._add(int.from_bytes(answer, "little"), socket.socket(fileno=descriptors[0]))
-
-    def _add(self, process: int, ours: socket.socket) -> None:
-        worker = Worker(process, Connection(ours.detach()))
-        self.workers.append(worker)
-        with contextlib.suppress(OSError):
-            worker.connection.send(self.setting)
+            process = head_start.start_worker(work, theirs, self.setting)
+        except (OSError, EOFError) as error:
+            reason = getattr(error, "strerror", None) or "what is to start them has ended"
+            raise NotThereError(f"The worker processes cannot be started ({reason}). Try: --engine serial") from None
+        finally:
+            theirs.close()
+        self.workers.append(Worker(process, ours))
 
     def remove(self, worker: Worker) -> str:
         """Forgets a worker that is gone; gives how its process ended, in words."""
         self.workers.remove(worker)
         worker.connection.close()
-        if self.control is None:
-            code = self.started[worker.process].wait()
-        else:
-            try:
-                self.control.sendall(EXIT_CODE + worker.process.to_bytes(ID_BYTES, "little"))
-                code = int.from_bytes(self.control.recv(ID_BYTES), "little", signed=True)
-            except OSError:
-                raise NotThereError("The process that the workers come from was killed. Go on with: initbench resume") from None
+        worker.process.join()
+        code = worker.process.exitcode or 0
         if code == -signal.SIGKILL:
             return "its process was killed, as the system does when memory runs out"
         return f"its process ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
 
     def close(self) -> None:
         """Ends every worker, whatever it is at."""
-        if self.control is not None:
-            self.control.close()
-        for process in self.started.values():
-            if self.control is None:
-                process.kill()
-            try:
-                process.wait(SECONDS_TO_END)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        for worker in self.workers:
+            worker.process.kill()
+        for worker in self.workers:
+            worker.process.join(SECONDS_TO_END)
+            worker.connection.close()
 
 
 def _check(pool: WorkerPool, jobs: Sequence[Job]) -> None:

@@ -1,6 +1,7 @@
 """What a worker process of the engine `processes` is asked, and what it does."""
 
 import contextlib
+import os
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,7 +17,7 @@ OOM_SCORE_ADJUSTMENT = "500"
 
 @dataclass(frozen=True)
 class Setting:
-    """What a worker is told first: where it finds device and data, and how many threads a run has."""
+    """What a worker is started with: where it finds device and data, and how many threads a run has."""
 
     device: str
     data_dir: str | None
@@ -49,18 +50,16 @@ Request = CheckJob | RunJob
 Answer = Checked | Progress | RunResult
 
 
-def work(descriptor: int) -> None:
-    """Receives its setting at the end of a socket, then answers requests until the other end closes."""
+def work(connection: "Connection[Answer, Request]", setting: Setting) -> None:
+    """Answers requests until the other end of the connection closes. What users' code prints goes to stderr: stdout is the command's."""
     from initbench.training.devices import small_runs
 
     with contextlib.suppress(OSError):
+        os.dup2(2, 1)
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJUSTMENT)
-    connection = Connection(descriptor)
-    with contextlib.suppress(EOFError, OSError):
-        setting: Setting = connection.recv()
-        with small_runs(setting.threads):
-            while True:
-                connection.send(_answer(connection.recv(), connection, setting))
+    with contextlib.suppress(EOFError, OSError), small_runs(setting.threads):
+        while True:
+            connection.send(_answer(connection.recv(), connection, setting))
 
 
 def _answer(request: Request, connection: "Connection[Answer, Request]", setting: Setting) -> Answer:
