@@ -1,5 +1,6 @@
 """The engines against each other, and what becomes of workers that are killed, interrupted or left alone."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -221,3 +222,22 @@ def test_runs_are_left_over_when_fewer_than_the_workers_are_and_these_have_just_
     assert not left_over(0, 0.0, 0.0)
     assert not left_over(2, 0.0, 0.0)
     assert not left_over(1, 0.0, 0.9)
+
+
+def compared_and_probed(_):
+    """What a sweep does in each of its workers; at the top level so that a new process finds it."""
+    import initbench
+
+    compared = initbench.compare(["xavier", "kaiming"], seeds=2, steps=2)
+    probed = initbench.probe("mlp", seeds=4)
+    return [run.status for run in compared.results], len(probed.runs), sorted(Path(compared.folder).glob("plots/*.png")) != []
+
+
+@needs_processes
+def test_within_a_worker_of_a_pool_everything_works_in_one_process(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        statuses, probes, drawn = pool.map(compared_and_probed, [0])[0]
+    assert statuses == [RunStatus.COMPLETED] * 4
+    assert probes > 8
+    assert drawn

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 
 from initbench.errors import NotThereError
 from initbench.question.config import Job
-from initbench.results.provenance import cores
+from initbench.results.provenance import cores, may_start_processes
 from initbench.results.record import RunResult, RunStatus
 from initbench.workers import head_start
 from initbench.workers.progress import Progress, Report, to_check
@@ -36,10 +36,11 @@ def execute(
     """As many runs at once as there are cores (or `workers`), each in a worker process; fewer runs share the cores.
 
     Workers are reused. Everything is checked, by the workers, before it returns; this process never imports torch. A worker that is killed
-    costs the run it was at, which fails; another takes its place. Closing the iterator ends all workers.
+    costs the run it was at, which fails; another takes its place. Closing the iterator ends all workers. On Windows, and in a
+    process that may have no children, it is the engine `serial`.
     Raises: InitbenchError for what would make a job impossible.
     """
-    if sys.platform == "win32":
+    if sys.platform == "win32" or not may_start_processes():
         from initbench.engines import serial
 
         return serial.execute(jobs, device=device, data_dir=data_dir, report=report)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from initbench.reporting.figures import Curve, Panel, Plot, Strip
 from initbench.reporting.scales import error_scale, error_unscale, limits, power_of_ten, spread_apart, stretched, ticks_between
-from initbench.results.provenance import cores
+from initbench.results.provenance import cores, may_start_processes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def import_ahead() -> None:
 
 def draw_all(plots: Sequence[Plot]) -> list[dict[str, bytes]]:
     """The files of each plot; processes share them where there is more than one core and forking is safe here."""
-    safe = sys.platform == "linux" and "torch" not in sys.modules and threading.active_count() == 1
+    safe = sys.platform == "linux" and "torch" not in sys.modules and threading.active_count() == 1 and may_start_processes()
     if len(plots) < FEW_PLOTS or cores() < 2 or not safe:
         return [draw(plot) for plot in plots]
     from concurrent.futures import ProcessPoolExecutor

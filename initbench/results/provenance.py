@@ -45,6 +45,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def may_start_processes() -> bool:
+    """Whether this process may have children: a daemonic one of `multiprocessing`, such as a worker of its `Pool`, may not."""
+    from multiprocessing.process import current_process
+
+    return not current_process().daemon
+
+
 def cpu_name() -> str:
     """The processor's model name where the system tells it, else its architecture."""
     info = Path("/proc/cpuinfo")

@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from initbench.errors import NotThereError
 from initbench.question.config import Ref
 from initbench.results.probe_run import ProbeRun
-from initbench.results.provenance import cores
+from initbench.results.provenance import cores, may_start_processes
 from initbench.training.devices import small_runs
 from initbench.training.untrained import Prober
 
@@ -28,7 +28,7 @@ def probe_all(prober: Prober, workers: int | None = None) -> Iterator[ProbeRun]:
     schemes = prober.schemes
     count = min(workers or cores(), len(schemes))
     few = len(schemes) * len(prober.question.seeds) < WORTH_IT
-    if count < 2 or few or sys.platform != "linux" or prober.device.type != "cpu":
+    if count < 2 or few or sys.platform != "linux" or prober.device.type != "cpu" or not may_start_processes():
         for scheme in schemes:
             yield from prober.run(scheme)
         return
