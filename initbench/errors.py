@@ -50,6 +50,17 @@ class DoesNotApply(InitbenchError):
     """A scheme refuses a model, with the reason; its run ends with the status `skipped`."""
 
 
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory")
+"""What torch's allocators call themselves where they raise a plain RuntimeError."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was no memory: Python's error, torch's of that name, or a plain one of an allocator of torch's."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
+
+
 class UserCode:
     """Around a call of the user's own code: what it raises becomes a ConfigError, `doing: reason.`; user errors pass as they are.
 
@@ -64,8 +75,7 @@ class UserCode:
 
     def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> Literal[False]:
         """Raises: ConfigError for an error of the user's code, and where that code leaves Python with `sys.exit`."""
-        passes = InitbenchError, KeyboardInterrupt, GeneratorExit, MemoryError
-        if error is None or isinstance(error, passes) or "memory" in str(error):
+        if error is None or isinstance(error, (InitbenchError, KeyboardInterrupt, GeneratorExit)) or is_out_of_memory(error):
             return False
         raise ConfigError(f"{self.doing}: {reason_of(error).removesuffix('.')}.") from error
 

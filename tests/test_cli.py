@@ -3,6 +3,9 @@
 import contextlib
 import io
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -42,6 +45,7 @@ def call(tmp_path, monkeypatch):
         (["run", "kaiming", "--set", "train.lrr=1"], 2, "unknown key 'train.lrr'. Did you mean 'lr'?"),
         (["run", "kaiming", "--set", "train.lr=fast"], 2, "train.lr is 'fast'; it must be a number."),
         (["run", "kaiming", "--seeds", "0"], 2, "--seeds: seeds is 0; it must be at least 1"),
+        (["run", "kaiming", "--seeds", "1" * 30], 2, "it must be at most 100000 (8 means 0 to 7)"),
         (["run", "kaiming", "--seeds", "many"], 2, "--seeds: seeds is 'many'; it must be a number (8 means 0 to 7)"),
         (["run", "kaiming", "--epochs", "0"], 2, "--epochs: train.epochs is 0; it must be at least 1."),
         (["run"], 2, "No scheme is named."),
@@ -228,3 +232,94 @@ def test_a_completion_is_one_line_with_its_description():
     lines = CliRunner().invoke(app, prog_name="initbench", env=environment).stdout.splitlines()
     assert len(lines) > 40
     assert all("\t" in line for line in lines)
+
+
+NET = "from torch import nn\ndef build(classes=10): return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, classes))\n"
+
+
+@pytest.mark.parametrize("folder", [".pyenv", "my.pytorch", "lr=0.1,depth=3"])
+def test_a_file_is_found_in_a_folder_of_any_name(call, tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "net.py").write_text(NET)
+    for name in (f"./{folder}/net.py", f"{tmp_path}/{folder}/net.py:build"):
+        asked = call("probe", "kaiming", "--model", name, "--input", "16", "--out", "out", "--fresh")
+        assert asked.exit_code == 0, asked.stderr
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"# -*- coding: latin-1 -*-\n# caf\xe9\n{NET}".encode("latin-1"),
+        b"\xef\xbb\xbf" + NET.encode(),
+        f"FAMILY = str(1)\nNEEDS = 3\n{NET}".encode(),
+    ],
+    ids=["latin-1", "byte order mark", "constants of its own"],
+)
+def test_a_file_says_its_encoding_and_keeps_its_constants(call, tmp_path, source):
+    (tmp_path / "net.py").write_bytes(source)
+    for command in (["probe", "kaiming", "--input", "16", "--model"], ["show"]):
+        asked = call(*command, "./net.py")
+        assert asked.exit_code == 0, asked.stderr
+
+
+@pytest.mark.parametrize("source", [b"x = 1\n\0\n", "x = 1\n".encode("utf-16"), b"# -*- coding: klingon -*-\n", b"(" * 1000])
+def test_a_file_that_is_no_python_is_named(call, tmp_path, source):
+    (tmp_path / "net.py").write_bytes(source)
+    asked = call("probe", "kaiming", "--input", "16", "--model", "./net.py")
+    assert asked.exit_code == 2
+    assert asked.stderr.startswith("Error: ")
+    assert "net.py:1" in asked.stderr
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["run", "kaiming", "-c", LONG], 2),
+        (["run", "kaiming", "-c", f"./{LONG}.yaml"], 2),
+        (["run", "kaiming", "--model", f"./{LONG}.py"], 2),
+        (["run", "kaiming", *TINY, "-o", LONG], 5),
+        (["report", LONG], 5),
+        (["resume", LONG], 5),
+        (["show", f"./{LONG}.py"], 2),
+        (["check-scheme", f"./{LONG}.py"], 2),
+        (["data", "list", "--data-dir", LONG], 5),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_a_sentence(call, arguments, code):
+    refused = call(*arguments)
+    assert refused.exit_code == code
+    assert refused.stderr.count("Error: ") == 1
+    assert LONG in refused.stderr
+
+
+def test_a_working_folder_that_is_gone_is_a_sentence(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    refused = CliRunner().invoke(app, ["list", "schemes"])
+    assert refused.exit_code == 5
+    assert refused.stderr == "Error: The working folder is gone. Change to one that is there.\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("arguments", [["list", "schemes"], ["--help"], ["show", "kaiming"]])
+def test_a_full_output_is_a_sentence(arguments):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "initbench", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 5
+    assert done.stderr == "Error: Cannot print what there is to say: No space left on device.\n"
+
+
+def test_a_probe_made_anew_leaves_nothing_of_another_question(call, tmp_path):
+    assert call("probe", "kaiming", "xavier", "--model", "mlp:depth=3,width=8", "--input", "16", "--out", "out").exit_code == 0
+    (tmp_path / "out" / "plots" / "old.png").write_bytes(b"")
+    (tmp_path / "out" / "tables" / "old.csv").write_bytes(b"")
+    (tmp_path / "out" / "mine.txt").write_bytes(b"")
+    before = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert call("probe", "lecun", "--model", "mlp:depth=3,width=8", "--input", "16", "--out", "out", "--fresh").exit_code == 0
+    after = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert before - after == {"old.png", "old.csv"}

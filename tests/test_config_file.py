@@ -216,3 +216,33 @@ def test_the_schema_refuses_what_the_program_refuses(data):
     jsonschema.validate({}, schema())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(data, schema())
+
+
+def aliases(levels):
+    """Each level holds the one before nine times."""
+    return "a0: &a0 [1]\n" + "".join(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, levels))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model: &a\n  name: mlp\n  inner: *a\n", "no parameter 'inner'"),
+        ("schemes: &a [*a]\n", "schemes.0 is null"),
+        ("[" * 3000, "nested too deep"),
+        (aliases(12), "nested too deep"),
+    ],
+)
+def test_what_refers_to_itself_or_has_no_end_is_told(text, words, write):
+    with pytest.raises(ConfigError, match=words):
+        load_config(write(text), default_seeds=1)
+
+
+def test_what_is_no_text_is_told(tmp_path):
+    (tmp_path / "bin.yaml").write_bytes(bytes(range(256)))
+    with pytest.raises(ConfigError, match=r"bin\.yaml is no text in UTF-8"):
+        load_config(str(tmp_path / "bin.yaml"))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_key(tmp_path):
+    (tmp_path / "marked.yaml").write_text("model: mlp:depth=3\nschemes: [kaiming]\n", encoding="utf-8-sig")
+    assert load_config(str(tmp_path / "marked.yaml"), default_seeds=1).model == parse_ref("mlp:depth=3")

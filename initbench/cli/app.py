@@ -1,5 +1,7 @@
 """The command line, put together: each command is a file of this folder."""
 
+import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +24,7 @@ from initbench.cli import (
 )
 from initbench.cli.config import config_app
 from initbench.cli.data import data_app
-from initbench.errors import InitbenchError
+from initbench.errors import InitbenchError, StorageError
 
 RUN, LOOK = "Run", "Look"
 """The titles of the commands in the help."""
@@ -30,6 +32,20 @@ RUN, LOOK = "Run", "Look"
 
 class Commands(TyperGroup):
     """The command group that turns a user error into a sentence and its exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Reads the command line and carries it out; what the system refuses (a full disk, a folder that is gone) is a sentence too."""
+        try:
+            Path.cwd()
+        except FileNotFoundError:
+            output.error("The working folder is gone. Change to one that is there.")
+            sys.exit(StorageError.exit_code)
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            what = f"Cannot use {error.filename}" if error.filename else "Cannot print what there is to say"
+            output.error(f"{what}: {error.strerror or error}.")
+            sys.exit(StorageError.exit_code)
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command that was asked for."""

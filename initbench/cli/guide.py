@@ -51,7 +51,7 @@ def shown(name: str) -> tuple[catalog.Entry | Path, ...]:
         entries = [_own(short, entries)]
     configs = [path for config, path in config_file.shipped().items() if config == short]
     if not entries and not configs:
-        if why is not None and (".py" in short or ":" in short):
+        if why is not None and (catalog.is_file_name(short) or ":" in short):
             raise why
         names = [line.name for kind in LISTED for line in listed(kind)]
         raise unknown_name("name", name, names, "See: initbench list")

@@ -32,7 +32,6 @@ REMEDIES = ("kaiming", "gaussian_gain", "edge_of_chaos", "xavier")
 CLASSES = {"torchvision": 1000}
 """Outputs of a model that is built without a data set; of others `OTHERWISE`."""
 OTHERWISE = 10
-RUNS = "probe.json"
 
 Told = Callable[[ProbeRun], None]
 
@@ -142,7 +141,7 @@ def write(probe: Probe, out: str | None = None, *, fresh: bool = False) -> Probe
         "best": probe.best,
         "runs": [run.model_dump(mode="json") for run in probe.runs],
     }
-    store.write_text(folder / RUNS, json.dumps(answer, allow_nan=False, ensure_ascii=False) + "\n")
+    store.write_text(folder / store.PROBE, json.dumps(answer, allow_nan=False, ensure_ascii=False) + "\n")
     signal_page.write(folder, probe.question, probe.runs, probe.schemes, provenance.environment())
     if folder.parent == store.RESULTS:
         store.link_latest(folder)
@@ -150,9 +149,11 @@ def write(probe: Probe, out: str | None = None, *, fresh: bool = False) -> Probe
 
 
 def prepare_folder(folder: Path, digest: str, command: str, *, fresh: bool) -> None:
-    """Makes sure that a folder is free for this question or holds it, and writes its manifest."""
+    """Makes sure that a folder is free for this question or holds it, and writes its manifest; `fresh` removes what is there."""
     store.check_folder(folder, digest, fresh=fresh)
     store.check_writable(folder)
+    if fresh:
+        store.clear(folder)
     manifest = store.Manifest(
         initbench=__version__, command=command, config_hash=digest, jobs=(), started=store.now(), provenance=provenance.environment()
     )

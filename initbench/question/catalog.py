@@ -10,6 +10,7 @@ Users bring their own as `./mine.py`, `./mine.py:Name`, `package.module:name` or
 import ast
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -48,8 +49,10 @@ KINDS: dict[Kind, Convention] = {
     "engine": Convention("engines", "execute", frozenset({"jobs", "device", "data_dir", "workers", "threads", "report"}), positional=True),
     "metric": Convention("metrics", "build"),
 }
-CONSTANTS = {"FAMILY", "ALIASES", "EXAMPLE_MODEL", "NEEDS"}
-"""The module constants that belong to an entry."""
+CONSTANTS = {"FAMILY": str, "ALIASES": dict, "EXAMPLE_MODEL": str, "NEEDS": tuple}
+"""The module constants that belong to an entry, and their types; a value that is computed or of another type is the file's own affair."""
+FILE_NAME = re.compile(r"(?P<file>.+\.py)(?::(?P<function>\w+))?", re.DOTALL)
+"""A file of the user's own, and what is meant in it."""
 USUAL_MODEL = "mlp"
 """The model that examples use where a file names none."""
 
@@ -127,7 +130,7 @@ def find(kind: Kind, name: str) -> tuple[Entry, dict[str, Any]]:
     head, _, tail = name.partition(":")
     if head in by_name and by_name[head].open_parameters and tail:
         return by_name[head], {"name": tail}
-    if ".py" in name or "/" in name:
+    if is_file_name(name):
         return _user_file(kind, name), {}
     if ":" in name:
         module, _, function = name.partition(":")
@@ -135,6 +138,11 @@ def find(kind: Kind, name: str) -> tuple[Entry, dict[str, Any]]:
     allowed = [*by_name, *(alias for entry in by_name.values() for alias in entry.aliases)]
     own = "Write your own as ./mine.py:NAME or package.module:NAME. " * ("." in name)
     raise unknown_name(kind, name, allowed, f"{own}See: initbench list {KINDS[kind].folder}")
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a name is that of a file: `./mine.py`, `nets.py:Net`, or anything with a folder."""
+    return FILE_NAME.fullmatch(name) is not None or "/" in name
 
 
 def resolve(kind: Kind, ref: Ref) -> Ref:
@@ -218,11 +226,11 @@ def user_digest(kind: Kind, name: str) -> str | None:
 
 
 def _user_file(kind: Kind, name: str) -> Entry:
-    file, _, function = name.partition(".py")
-    path = Path(file + ".py").expanduser()
-    if not path.is_file():
+    named = FILE_NAME.fullmatch(name)
+    path = Path(named["file"] if named else name).expanduser()
+    if not named or not user_files.is_file(path):
         raise ConfigError(f"There is no file '{path}' for the {kind} '{name}'. Write ./mine.py or ./mine.py:NAME.")
-    return _parse(kind, name, path.resolve(), function.lstrip(":") or KINDS[kind].function, None)
+    return _parse(kind, name, path.resolve(), named["function"] or KINDS[kind].function, None)
 
 
 def _read_module(kind: Kind, name: str, module: str, function: str) -> Entry:
@@ -241,16 +249,14 @@ def _read(kind: Kind, name: str, path: Path, function: str, module: str | None) 
 
 
 def _parse(kind: Kind, name: str, path: Path, function: str, module: str | None) -> Entry:
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except SyntaxError as error:
-        raise ConfigError(f"{path}:{error.lineno}: {error.msg}.") from error
+    tree = user_files.parsed(path)
     constants: dict[str, Any] = {}
     definition: ast.FunctionDef | ast.ClassDef | None = None
     for node in tree.body:
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
         if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name) and target.id in CONSTANTS:
-            constants[target.id] = ast.literal_eval(node.value) if node.value else None
+            value = _literal(node.value)
+            constants |= {target.id: value} if isinstance(value, CONSTANTS[target.id]) else {}
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == function:
             definition = node
     parameters, open_parameters = _parameters(kind, definition, tree)
@@ -280,13 +286,8 @@ def _literal_of(name: str, tree: ast.Module) -> tuple[Any, ...]:
             meant = next((alias.name for alias in node.names if name in (alias.name, alias.asname)), None)
             path = PACKAGE.joinpath(*(node.module or "").split(".")[1:]).with_suffix(".py")
             if meant and path.is_file():
-                return _literal_of(meant, _tree(path))
+                return _literal_of(meant, user_files.parsed(path))
     return ()
-
-
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _choices(node: ast.expr | None, tree: ast.Module) -> tuple[Any, ...]:

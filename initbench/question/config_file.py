@@ -9,13 +9,17 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from initbench.errors import ConfigError, StorageError, suggestion, unknown_name
-from initbench.question import catalog, families
+from initbench.question import catalog, families, user_files
 from initbench.question.catalog import Kind
 from initbench.question.config import ExperimentConfig, Ref, as_ref, parse_ref, parse_value
 from initbench.question.messages import Place, explain
 
 LENGTHS: dict[Place, Place] = {("train", "epochs"): ("train", "steps"), ("train", "steps"): ("train", "epochs")}
 """The two ways to say how long to train: who changes one of them does not want the other."""
+MOST_LEVELS, MOST_VALUES = 20, 100_000
+"""Values in one another, and values in all, of a configuration; one that refers to itself with YAML's `*` has no end."""
+TOO_DEEP = "values refer to themselves, or are nested too deep"
+MOST_SEEDS = 100_000
 RULES = "init.layers."
 """What comes after it is one key, a pattern with dots of its own."""
 
@@ -88,7 +92,7 @@ def locate(source: str) -> Path:
 
     Raises: ConfigError when it is neither.
     """
-    if Path(source).is_file():
+    if user_files.is_file(Path(source)):
         return Path(source)
     name = source.removesuffix(".yaml")
     if name in shipped():
@@ -198,11 +202,15 @@ def _read(path: Path) -> _Draft:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StorageError(f"Cannot read {path}: {error}.") from error
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise StorageError(f"Cannot read {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no text in UTF-8. A configuration is a YAML file, such as one of: initbench list configs.") from error
     try:
         root = _yaml("rt").load(text)
+    except RecursionError as error:
+        raise ConfigError(f"{path}:1: {TOO_DEEP}.") from error
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         what = "; ".join(part for part in ((error.problem or "").splitlines() or [""])[:1] if part)
@@ -219,7 +227,12 @@ def _read(path: Path) -> _Draft:
 
 
 def _plain(node: Any, file: Path, path: Place, origins: dict[Place, _Origin]) -> Any:
-    """Turns ruamel's round-trip objects into plain ones and notes the line of each."""
+    """Turns ruamel's round-trip objects into plain ones and notes the line of each.
+
+    Raises: ConfigError for a value that refers to itself, or to others that often that it has more than `MOST_VALUES`.
+    """
+    if len(path) > MOST_LEVELS or len(origins) > MOST_VALUES:
+        raise ConfigError(f"{file}:1: {TOO_DEEP}.")
     if isinstance(node, dict):
         for key in node:
             origins[(*path, str(key))] = _origin(file, node, key)
@@ -265,6 +278,11 @@ def _expand(draft: _Draft) -> list[_Placed]:
         if seeds < 1:
             data["seeds"] = [0]
             return [draft.problem(("seeds",), f"seeds is {seeds}; it must be at least 1 (8 means 0 to 7), or a list such as 0,3,5.")]
+        if seeds > MOST_SEEDS:
+            data["seeds"] = [0]
+            return [
+                draft.problem(("seeds",), f"seeds is {seeds}; it must be at most {MOST_SEEDS} (8 means 0 to 7), or a list such as 0,3,5.")
+            ]
         data["seeds"] = list(range(seeds))
     if "schemes" not in data:
         data["schemes"] = ["kaiming"]

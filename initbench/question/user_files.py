@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from initbench.errors import ConfigError, StorageError
+
 FILES_KEPT = 256
 """Files whose imports are remembered."""
 
@@ -15,6 +17,34 @@ def make_importable(folder: Path) -> None:
     """Lets what is in a folder be imported by its name, after everything else that has that name."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; what no file can be called is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a source file, in the encoding that the file says it has.
+
+    Raises: ConfigError where it is no Python; StorageError where it cannot be read.
+    """
+    try:
+        return _parsed(path, path.stat().st_mtime_ns)
+    except SyntaxError as error:
+        raise ConfigError(f"{path}:{error.lineno or 1}: {error.msg}.") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise ConfigError(f"{path}:1: this is not Python: {error}.") from error
+    except OSError as error:
+        raise StorageError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+@lru_cache(maxsize=FILES_KEPT)
+def _parsed(path: Path, _modified_ns: int) -> ast.Module:
+    return ast.parse(path.read_bytes())
 
 
 def digest(path: Path) -> str:
@@ -30,14 +60,14 @@ def sources(path: Path) -> tuple[Path, ...]:
         top = top.parent
     files = [path]
     for file in files:
-        files += [other for other in dict.fromkeys(_imported(file, file.stat().st_mtime_ns, top)) if other not in files]
+        files += [other for other in dict.fromkeys(_imported(file, top)) if other not in files]
     return (path, *sorted(files[1:]))
 
 
 def imports(path: Path) -> set[str]:
     """The full names of the modules that a file imports, and of what it imports from them."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -45,12 +75,11 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-@lru_cache(maxsize=FILES_KEPT)
-def _imported(path: Path, _modified_ns: int, top: Path) -> tuple[Path, ...]:
+def _imported(path: Path, top: Path) -> tuple[Path, ...]:
     """The files that a file imports from `top`, the folder of its package or its own."""
     try:
-        tree = ast.parse(path.read_bytes())
-    except SyntaxError:
+        tree = parsed(path)
+    except ConfigError:
         return ()
     return tuple(file for parts, base in _modules(tree, path, top) if (file := _file(base, parts)) is not None)
 

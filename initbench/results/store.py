@@ -21,6 +21,8 @@ RESULTS = Path("results")
 LATEST = RESULTS / "latest"
 """A link to the folder of the last question asked."""
 CONFIG, MANIFEST, SUMMARY, JOBS = "config.yaml", "manifest.json", "summary.json", "jobs"
+PROBE = "probe.json"
+"""The runs of a probe."""
 DERIVED = ("tables", "plots", "summary.json", "summary.md", "report.html")
 """What `report` makes from the job files."""
 
@@ -58,23 +60,33 @@ def now() -> str:
 
 
 @contextlib.contextmanager
+def refused(doing: str, remedy: str = "Choose another folder with --out.") -> Iterator[None]:
+    """Within, what the file system refuses is a StorageError: `Cannot write to here: Permission denied. Choose ...`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"Cannot {doing}: {error.strerror}. {remedy}") from error
+
+
+@contextlib.contextmanager
 def whole_file(path: Path, option: str = "--out") -> Iterator[BinaryIO]:
     """Opens a file that is there whole or not at all: written under another name, flushed to the disk, then renamed.
 
     Raises: StorageError when the folder cannot be written or the disk is full; `option` is what chooses another folder.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise StorageError(f"Cannot write {path}: {error.strerror}. Choose another folder with {option}, or make room.") from error
+    with refused(f"write {path}", f"Choose another folder with {option}, or make room."):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -93,11 +105,14 @@ def check_folder(folder: Path, config_hash: str, *, fresh: bool) -> None:
 
     Raises: StorageError when it is a file, or holds something else.
     """
-    if folder.exists() and not folder.is_dir():
-        raise StorageError(f"{folder} is a file, not a folder. Choose another folder with --out.")
+    with refused(f"use {folder}"):
+        if folder.exists() and not folder.is_dir():
+            raise StorageError(f"{folder} is a file, not a folder. Choose another folder with --out.")
     manifest = read_manifest(folder)
     if manifest is None:
-        if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        with refused(f"read {folder}"):
+            others = folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
+        if others:
             raise StorageError(f"{folder} holds other files and no initbench results. Choose another folder with --out.")
     elif manifest.config_hash != config_hash and not fresh:
         raise StorageError(
@@ -110,27 +125,23 @@ def check_writable(folder: Path) -> None:
 
     Raises: StorageError when that is not possible.
     """
-    standing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    with refused(f"make {folder}"):
+        standing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     if not standing.is_dir():
         raise StorageError(f"Cannot make {folder}: {standing} is a file. Choose another folder with --out.")
-    try:
-        with tempfile.TemporaryFile(dir=standing):
-            return
-    except OSError as error:
-        raise StorageError(f"Cannot write to {standing}: {error.strerror}. Choose another folder with --out.") from error
+    with refused(f"write to {standing}"), tempfile.TemporaryFile(dir=standing):
+        return
 
 
 def clear(folder: Path) -> None:
     """Removes what initbench wrote to a results folder, and nothing else."""
-    try:
-        for name in (MANIFEST, CONFIG, JOBS, *DERIVED):
+    with refused(f"clear {folder}"):
+        for name in (MANIFEST, CONFIG, JOBS, PROBE, *DERIVED):
             path = folder / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(f"Cannot clear {folder}: {error.strerror}. Choose another folder with --out.") from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

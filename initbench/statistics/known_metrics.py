@@ -29,7 +29,7 @@ def find_metric(name: str, target: float | None = None, split: Split = "test") -
     waiting = [entry.name for entry in catalog.entries("metric") if _takes_target(entry)]
     if name in waiting:
         raise ConfigError(f"The metric {name} needs a target accuracy, such as --target 0.95.")
-    if ".py" in name or ":" in name:
+    if catalog.is_file_name(name) or ":" in name:
         return _load(catalog.find("metric", name)[0], target, split)
     known = [metric.name for metric in metrics.values() if metric.better]
     raise unknown_name("metric", name, known, f"Known: {', '.join(known)}; {', '.join(waiting)} needs a target.")

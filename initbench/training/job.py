@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from initbench.data.splits import DataSplits
-from initbench.errors import ConfigError, DataError, DoesNotApply, InitbenchError, UserCode, a_or_an, reason_of
+from initbench.errors import ConfigError, DataError, DoesNotApply, InitbenchError, UserCode, a_or_an, is_out_of_memory, reason_of
 from initbench.init.contract import Need
 from initbench.init.initialize import build_scheme, initialize
 from initbench.measure.predict import filled, predictions
@@ -33,8 +33,6 @@ T = TypeVar("T")
 
 TRACE_IMAGES = 8
 """Images that a model is traced and checked with."""
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""What errors that are no OutOfMemoryError say when there is no memory."""
 DATA_SETS_KEPT = 2
 """Data sets that a process keeps for the next job."""
 
@@ -76,7 +74,7 @@ def attempt(action: Callable[[], T], device: str) -> T | Failure:
     except InitbenchError as error:
         return Failure(RunStatus.FAILED, str(error))
     except Exception as error:  # noqa: BLE001 - any bug in a user's model or scheme becomes this run's result
-        return Failure(RunStatus.FAILED, _reason(error, device), out_of_memory=_is_out_of_memory(error))
+        return Failure(RunStatus.FAILED, _reason(error, device), out_of_memory=is_out_of_memory(error))
 
 
 def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) -> Ready:
@@ -185,10 +183,6 @@ def _count(model: nn.Module) -> int:
 
 def _reason(error: Exception, device: str) -> str:
     """One line for people: what went wrong, and in which line of the user's own code."""
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return f"out of memory on {device}: choose a smaller model or train.batch_size"
     return reason_of(error)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)
