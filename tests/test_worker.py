@@ -99,7 +99,12 @@ def test_a_bug_in_a_users_model_fails_the_run_in_one_line_that_says_where(own):
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("x: can't allocate memory: y")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+    ],
 )
 def test_running_out_of_memory_is_said_in_words(monkeypatch, error):
     def fail(*_, **__):
