@@ -7,9 +7,7 @@ from initbench.workers import head_start
 
 
 def main() -> None:
-    """Reads the command line, carries it out and leaves with its exit code. Modules of the working folder can be named."""
-    if "" not in sys.path:
-        sys.path.append("")
+    """Reads the command line, carries it out and leaves with its exit code."""
     head_start.begin(sys.argv[1:])
     from initbench.cli.app import app
 

@@ -198,6 +198,7 @@ def load(kind: Kind, name: str) -> Callable[..., Any]:
     entry, _ = find(kind, name)
     with UserCode(f"Cannot import the {kind} '{name}' from {entry.path}"):
         if entry.module is not None:
+            user_files.make_importable_here(entry.module)
             module = importlib.import_module(entry.module)
         else:
             spec = importlib.util.spec_from_file_location(f"initbench_user_{entry.path.stem}", entry.path)
@@ -234,13 +235,10 @@ def _user_file(kind: Kind, name: str) -> Entry:
 
 
 def _read_module(kind: Kind, name: str, module: str, function: str) -> Entry:
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+    path = user_files.module_file(module)
+    if path is None:
         raise ConfigError(f"There is no module '{module}' for the {kind} '{name}'. Is its package installed here?")
-    return _read(kind, name, Path(spec.origin), function, module)
+    return _read(kind, name, path, function, module)
 
 
 @cache

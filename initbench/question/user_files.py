@@ -5,6 +5,8 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 
 from initbench.errors import ConfigError, StorageError
@@ -17,6 +19,35 @@ def make_importable(folder: Path) -> None:
     """Lets what is in a folder be imported by its name, after everything else that has that name."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
+
+
+def make_importable_here(module: str) -> None:
+    """Lets what is in the working folder be imported where a module is nowhere else."""
+    if _top_level(module.partition(".")[0]) is None:
+        make_importable(Path.cwd())
+
+
+def module_file(module: str) -> Path | None:
+    """The source of a module by its full name, in the working folder last; None where there is none.
+
+    It is looked for, not imported, nor are the packages that it is in: no code of theirs runs.
+    """
+    top, *inner = module.split(".")
+    spec = _top_level(top) or PathFinder.find_spec(top, [str(Path.cwd())])
+    if spec is None or not all(part.isidentifier() for part in inner):
+        return None
+    if not inner:
+        return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+    files = (_file(Path(folder), inner) for folder in spec.submodule_search_locations or ())
+    return next((file for file in files if file is not None), None)
+
+
+def _top_level(name: str) -> ModuleSpec | None:
+    """Where Python would import a module without a package from."""
+    try:
+        return find_spec(name) if name.isidentifier() else None
+    except (ImportError, ValueError):
+        return None
 
 
 def is_file(path: Path) -> bool:
