@@ -159,8 +159,8 @@ def download(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
-def dry_run(plan: Plan, parameters: int) -> None:
-    """What would be run, and what is done already."""
+def dry_run(plan: Plan, parameters: int | None) -> None:
+    """What would be run, and what is done already; `parameters` are None where they were not counted."""
     missing = {name for name, _ in plan.missing}
     rows: list[tuple[str, ...]] = [
         (name, str(job.scheme), str(job.seed), ", ".join(changes(job, plan.config)), "to do" if name in missing else "done")
@@ -171,7 +171,8 @@ def dry_run(plan: Plan, parameters: int) -> None:
         rows, columns = [(*row[:3], row[4]) for row in rows], (*columns[:3], columns[4])
     table(question_text(plan), columns, rows, right=frozenset({2}))
     more = " What they show decides on further ones." if plan.study.SEARCHES else ""
-    sentence(f"{parameters:,} trainable parameters; {len(missing)} of {count_text(len(rows), 'run')} to do.{more} Results: {plan.folder}")
+    counted = "" if parameters is None else f"{parameters:,} trainable parameters; "
+    sentence(f"{counted}{len(missing)} of {count_text(len(rows), 'run')} to do.{more} Results: {plan.folder}")
 
 
 def outcome(summary: Summary, *, quiet: bool) -> None:

@@ -9,6 +9,7 @@ from initbench.cli.live import run_screen
 from initbench.cli.options import DisplayOptions
 from initbench.cli.stopping import StopRequest, stoppable
 from initbench.cli.timing import TimingWatch
+from initbench.question.plan import names_user_file
 from initbench.results.record import RunStatus
 from initbench.studies.answer import Results
 from initbench.studies.execution import carry_out
@@ -40,10 +41,12 @@ def run_and_show(plan: Plan, display: DisplayOptions, *, dry_run: bool, profile:
 
 
 def _show_plan(plan: Plan, *, as_json: bool) -> None:
-    """Says what would be done, and how many trainable parameters the model has, which is built for that."""
-    from initbench.training.job import check
+    """Says what would be done; and how many trainable parameters the model has, which is built for that where no code but ours runs."""
+    parameters = None
+    if not any(names_user_file(job) for _, job in plan.jobs):
+        from initbench.training.job import check
 
-    parameters = check(plan.jobs[0][1], device="cpu", data_dir=plan.execution.data_dir)
+        parameters = check(plan.jobs[0][1], device="cpu", data_dir=plan.execution.data_dir)
     if as_json:
         jobs = [{"job_id": name, "scheme": str(job.scheme), "seed": job.seed} for name, job in plan.jobs]
         missing = [name for name, _ in plan.missing]
