@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from initbench.fast.onednn import linear
 from initbench.fast.tape import Measurement, PassChanged, Replay, Tape, is_plain, parameters_in
 from initbench.measure.sums import MeasuredTensor, Scratch, Statistics
-from initbench.nn.graph import Use
+from initbench.nn.graph import Kind, Node, Origin, Use, joined_branch
 from initbench.nn.layers import WeightLayer
 from initbench.nn.operations import tensors_in
 from initbench.nn.trace import Tracer
@@ -79,17 +79,17 @@ class _Taker:
         """Measures a tensor."""
         statistics, scratch = self.statistics[take.row], self._scratch
         function = self._layers[take.row].activation_fn if take.activation else None
-        tensor = MeasuredTensor(output, scratch, unit_dim=take.unit_dim, function=function)
+        tensor = MeasuredTensor(output, scratch, unit_dim=take.unit_dim, function=function, images=max(1, len(output)))
         if take.activation:
             statistics.add("activation", tensor)
             return
-        statistics.add("pre_activation", tensor)
+        statistics.add("stream" if take.stream else "pre_activation", tensor)
         if take.alone:
             statistics.add("activation", tensor)
         if output.requires_grad:
 
             def of_gradient(gradient: Tensor) -> None:
-                statistics.add("gradient", MeasuredTensor(gradient, scratch))
+                statistics.add("stream_gradient" if take.stream else "gradient", MeasuredTensor(gradient, scratch))
 
             self._handles.append(output.register_hook(of_gradient))  # type: ignore[no-untyped-call]
 
@@ -123,6 +123,15 @@ class _Capture(Tracer):
         self._outputs = tuple(tensors_in(result))
         self._inputs = parameters_in(args, kwargs)
         return result
+
+    def add(self, output: Tensor, kind: Kind, name: str, origin: Origin, **more: Any) -> Node:
+        """Makes the node of a tensor; the sum that ends a residual block is measured with the last layer of its branch."""
+        node = super().add(output, kind, name, origin, **more)
+        ends = joined_branch(node, self.uses)
+        row = self._row(self.uses[max(ends)]) if ends else None
+        if row is not None:
+            self._take(Measurement(row, -1, activation=False, stream=True), output)
+        return node
 
     def end(self) -> None:
         """The pass is over: the tape can be used unless something was taken outside of torch's functions."""

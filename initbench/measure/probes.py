@@ -3,7 +3,8 @@
 Norms use batch statistics and dropout is off; gradients never touch `.grad`; nothing waits for the device until `to_stats`.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +14,10 @@ from torch.nn import functional
 from initbench.fast.tape import Tape
 from initbench.measure.capture import captured
 from initbench.measure.sums import MeasuredTensor, Scratch, Statistics, columns
-from initbench.nn.layers import WeightLayer
+from initbench.nn.layers import Role, WeightLayer
 from initbench.nn.operations import tensors_in
 from initbench.quantities import OF_EVERY_RUN
-from initbench.results.record import LayerStats
+from initbench.results.record import LayerStats, Place
 
 OF_UPDATES = tuple(quantity for quantity in OF_EVERY_RUN if quantity.of == "update")
 MEASURED = tuple(quantity for quantity in OF_EVERY_RUN if quantity.of != "update")
@@ -40,8 +41,9 @@ Loss = Callable[[Tensor], Tensor]
 def measure(
     model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, labels: Tensor | Loss | None, tape: Tape | None = None
 ) -> Tensor:
-    """One row a layer, one column a quantity (`COLUMNS`), float64 on the model's device (float32 on MPS); NaN where there is none.
+    """One row a layer, one column a quantity (`COLUMNS`), float64 on the model's device (float32 on MPS).
 
+    NaN where a layer has no such signal, infinite where the signal is no finite number.
     `inputs` (N, ...), `labels` int64 (N,); without labels there is no loss and the gradient columns are NaN. Signal
     gradients are of the summed cross entropy (or of the loss that stands in the place of `labels`), `weight_gradient_norm`
     of the mean. A `tape` that is kept makes the next probe of the same model cheaper. Of a model
@@ -84,13 +86,58 @@ def update_ratios(layers: tuple[WeightLayer, ...], before: Sequence[Tensor]) -> 
 
 
 def to_stats(layers: tuple[WeightLayer, ...], records: Sequence[ProbeAtStep]) -> tuple[LayerStats, ...]:
-    """Brings the records to the host, in one transfer a record; numbers that do not exist become None."""
+    """Brings the records to the host, in one transfer a record.
+
+    Numbers that do not exist become None, with what overflowed and why the rest was not measured beside them.
+    """
     stats: list[LayerStats] = []
+    places = _places(layers)
     names = (*COLUMNS, *(quantity.name for quantity in OF_UPDATES))
     for record in records:
         ratios = record.update_ratios
         if ratios is None:
             ratios = record.values.new_full((len(layers), len(OF_UPDATES)), torch.nan)
-        for layer, row in zip(layers, torch.column_stack([record.values, ratios]).tolist(), strict=True):
-            stats.append(LayerStats(step=record.step, layer=layer.name, position=layer.position, **dict(zip(names, row, strict=True))))
+        rows = [dict(zip(names, row, strict=True)) for row in torch.column_stack([record.values, ratios]).tolist()]
+        any_gradient = any(not math.isnan(values["gradient_variance"]) for values in rows)
+        for layer, place, values in zip(layers, places, rows, strict=True):
+            entry = LayerStats(
+                step=record.step,
+                layer=layer.name,
+                position=layer.position,
+                size=math.prod(layer.surroundings.output_shape) if layer.surroundings.uses else 0,
+                place=place,
+                overflowed=tuple(name for name in COLUMNS if math.isinf(values[name])),
+                not_measured=_why_not(layer, values, any_gradient=any_gradient),
+                **values,
+            )
+            stats.append(entry)
     return tuple(stats)
+
+
+def _places(layers: tuple[WeightLayer, ...]) -> list[Place | None]:
+    """Where each layer stands; None for all of them where no pass has shown it."""
+    if not any(layer.surroundings.uses for layer in layers):
+        return [None] * len(layers)
+    feeding = {name for layer in layers for name in layer.surroundings.sources}
+    places: list[Place | None] = []
+    for layer in layers:
+        if layer.role in {Role.BRANCH, Role.BRANCH_END}:
+            places.append(Place.BRANCH_END if layer.role is Role.BRANCH_END else Place.BRANCH)
+        elif layer.role is Role.HEAD and layer.name not in feeding:
+            places.append(Place.HEAD)
+        else:
+            places.append(Place.PATH if layer.block is None else Place.SHORTCUT)
+    return places
+
+
+def _why_not(layer: WeightLayer, values: Mapping[str, float], *, any_gradient: bool) -> str | None:
+    """Why a layer has no signal or no gradient; None where it has both."""
+    if math.isnan(values["pre_activation_variance"]):
+        if isinstance(layer.module, nn.RNNBase | nn.RNNCellBase):
+            return "hidden inside a recurrent module"
+        return "cannot be followed" if layer.surroundings.uses else "not met in the forward pass"
+    if math.isnan(values["gradient_variance"]):
+        if not any_gradient:
+            return "there is no gradient of a loss"
+        return "gets no gradient" if layer.weight.requires_grad else "gets no gradient (frozen)"
+    return None

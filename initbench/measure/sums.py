@@ -170,7 +170,10 @@ class Statistics:
 
 
 def columns(statistics: Sequence[Statistics], like: Tensor, quantities: Iterable[Quantity]) -> dict[str, Tensor]:
-    """Each quantity as a vector (layers,) on the device of `like`; NaN where there is nothing. All layers are computed at once."""
+    """Each quantity as a vector (layers,) on the device of `like`, all layers at once; NaN where nothing was kept of a layer.
+
+    What was kept but is no number, as of a signal that overflowed, is infinite.
+    """
     missing = torch.full((), torch.nan, dtype=wide_type(like), device=like.device)
     kept: dict[object, tuple[Tensor, Tensor] | None] = {}
     computed: dict[object, Tensor] = {}
@@ -186,7 +189,9 @@ def columns(statistics: Sequence[Statistics], like: Tensor, quantities: Iterable
             values[each.name] = missing.expand(len(statistics))
             continue
         if (key, each.compute) not in computed:
-            computed[key, each.compute] = each.compute(*block)
+            there = torch.tensor([key in layer.kept for layer in statistics], device=like.device)
+            result = each.compute(*block)
+            computed[key, each.compute] = result.masked_fill(there & result.isnan(), torch.inf)
         result = computed[key, each.compute]
         values[each.name] = result if each.row is None else result[each.row]
     return values

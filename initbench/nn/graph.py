@@ -1,5 +1,6 @@
 """The traced graph: the tensors of one forward pass that descend from the model's input, and the weights that they meet."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -153,6 +154,16 @@ class Graph:
     uses: tuple[Use, ...]
     output: Node | None
     heads: frozenset[int]
+
+
+def joined_branch(node: Node, uses: Sequence[Use]) -> frozenset[int]:
+    """The uses that end the residual branch which this sum adds to a skip path; none where it is no such sum."""
+    if node.name in SUMS and len(node.inputs) == 2:
+        for branch, skip in (node.inputs, node.inputs[::-1]):
+            last = branch.origin.last
+            if last and all(uses[index].end and not skip.origin.sources >> (index + 1) & 1 for index in last):
+                return last
+    return frozenset()
 
 
 def _wave(step: Node) -> str | None:

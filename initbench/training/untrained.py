@@ -1,7 +1,6 @@
 """Looks at untrained networks: each scheme is applied to the model once a seed, and the signal is measured; nothing is trained."""
 
 import copy
-import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +20,7 @@ from initbench.nn.operations import tensors_in
 from initbench.nn.watch import untouched
 from initbench.question.config import Ref
 from initbench.results.probe_run import ProbedLayer, ProbeRun, Question, scheme_name
-from initbench.results.record import InitReport, RunStatus
+from initbench.results.record import InitReport, RunStatus, Setter
 from initbench.theory.prediction import LayerPrediction
 from initbench.training.batches import memory_format
 from initbench.training.checkpoints import load_checkpoint
@@ -113,9 +112,9 @@ class Prober:
             seed=seed,
             status=RunStatus.COMPLETED,
             layers=tuple(
-                ProbedLayer(**dict(entry), size=math.prod(layer.surroundings.output_shape), **numbers)
-                for entry, layer, numbers in zip(stats, layers, of_passes, strict=True)
+                ProbedLayer(**dict(entry), **numbers) for entry, numbers in zip(stats, of_passes, strict=True)
             ),
+            left_alone=left_alone(report, layers),
             laws=laws_of(layers) if scheme is None else (),
             objective=objective.words,
             first_loss=None if objective.loss is None else objective.loss.item(),
@@ -123,6 +122,13 @@ class Prober:
             output_std=None if objective.output_std is None else objective.output_std.item(),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
         )
+
+
+def left_alone(report: InitReport, layers: tuple[WeightLayer, ...]) -> dict[str, str]:
+    """The weight layers whose weight nobody set because it is excluded by name or frozen, each with why."""
+    by_parameter = {layer.parameter: layer.name for layer in layers}
+    kept = [entry for entry in report.parameters if entry.setter in {Setter.EXCLUDED, Setter.FROZEN}]
+    return {by_parameter[entry.parameter]: entry.by for entry in kept if entry.parameter in by_parameter}
 
 
 def _check(model: nn.Module, batch: Given) -> int | None:
