@@ -15,7 +15,7 @@ from initbench.fast.tape import Tape
 from initbench.measure.capture import captured
 from initbench.measure.sums import MeasuredTensor, Scratch, Statistics, columns
 from initbench.nn.layers import Role, WeightLayer
-from initbench.nn.operations import tensors_in
+from initbench.nn.operations import NORMALIZATIONS, tensors_in
 from initbench.quantities import OF_EVERY_RUN
 from initbench.results.record import LayerStats, Place
 
@@ -119,15 +119,54 @@ def _places(layers: tuple[WeightLayer, ...]) -> list[Place | None]:
     if not any(layer.surroundings.uses for layer in layers):
         return [None] * len(layers)
     feeding = {name for layer in layers for name in layer.surroundings.sources}
+    on_way, scaled = _on_way(layers), _normed(layers) | _pooled(layers)
     places: list[Place | None] = []
     for layer in layers:
         if layer.role in {Role.BRANCH, Role.BRANCH_END}:
             places.append(Place.BRANCH_END if layer.role is Role.BRANCH_END else Place.BRANCH)
         elif layer.role is Role.HEAD and layer.name not in feeding:
             places.append(Place.HEAD)
+        elif layer.block is not None:
+            places.append(Place.SHORTCUT)
         else:
-            places.append(Place.PATH if layer.block is None else Place.SHORTCUT)
+            places.append(Place.ASIDE if layer.name in scaled or layer.name not in on_way else Place.PATH)
     return places
+
+
+def _on_way(layers: tuple[WeightLayer, ...]) -> set[str]:
+    """The layers whose signal reaches an output or a residual block; what only gates another signal does not."""
+    sources = {layer.name: layer.surroundings.sources for layer in layers}
+    reached: set[str] = set()
+    waiting = [layer.name for layer in layers if layer.role is Role.HEAD or layer.block is not None]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += sources.get(name, ())
+    return reached
+
+
+def _normed(layers: tuple[WeightLayer, ...]) -> set[str]:
+    """The layers whose output goes into a norm first, or before its activation, which takes out its scale."""
+    before = {layer.name for layer in layers if layer.activation is not None and NORMALIZATIONS.intersection(layer.surroundings.between)}
+    without = {layer.name for layer in layers if layer.activation is None}
+    after = {
+        source
+        for layer in layers
+        for source in layer.surroundings.sources
+        if layer.surroundings.path and layer.surroundings.path[0] in NORMALIZATIONS
+    }
+    return before | without & after
+
+
+def _pooled(layers: tuple[WeightLayer, ...]) -> set[str]:
+    """The layers behind an average over all positions, which makes a signal smaller that differs from one to the next."""
+    pooled: set[str] = set()
+    for layer in layers:
+        around = layer.surroundings
+        if any(step.startswith(("adaptive_avg_pool", "mean")) for step in around.path) or pooled.intersection(around.sources):
+            pooled.add(layer.name)
+    return pooled
 
 
 def _why_not(layer: WeightLayer, values: Mapping[str, float], *, any_gradient: bool) -> str | None:

@@ -19,6 +19,8 @@ UNTRUSTWORTHY_LOSS = 2.0
 """A first loss of so many times ln(classes) is worth a word."""
 LARGEST = 300
 """Powers of ten that a factor is given to."""
+MANY = 1e4
+"""Factors from which three digits are given."""
 NAMED = 2
 """Layers that a remark names; the others are counted."""
 NEARLY_ALL = 0.9
@@ -71,7 +73,7 @@ class SignalVerdict:
 
     `way`, `pace`: which signal changes, and how fast; `layer`: where it ends. `total`: the factor by which it changes in all, or
     goes away before it comes back. `lasts`: the layers (or blocks) after which nothing is left (or a million times as much), where
-    the network has so many. `ratios`: of a signal that is kept, from end to end. `remedy`: a scheme that would keep it.
+    the network has so many. `ratios`: of a signal that is kept, from end to end, with its pace along a residual stream. `remedy`: a scheme that would keep it.
     """
 
     ending: Ending
@@ -81,7 +83,7 @@ class SignalVerdict:
     pace: Pace | None = None
     total: float = 1.0
     lasts: int | None = None
-    ratios: tuple[tuple[Signal, float], ...] = ()
+    ratios: tuple[tuple[Signal, float, Pace | None], ...] = ()
     remedy: str | None = None
     remarks: tuple[Remark, ...] = ()
 
@@ -146,8 +148,13 @@ def _pace(way: Way) -> Pace | None:
 def _changed(scheme: SchemeHealth) -> SignalVerdict:
     """What becomes of a signal that is there in all layers."""
     if scheme.keeps or max(len(scheme.forward), len(scheme.back)) < 2:
-        ratios: tuple[tuple[Signal, float | None], ...] = (("activations", scheme.activations), ("gradients", scheme.gradients))
-        return SignalVerdict(Ending.KEPT, ratios=tuple((way, ratio) for way, ratio in ratios if ratio))
+        ends: tuple[tuple[Signal, Way, float | None], ...] = (
+            ("activations", scheme.forward, scheme.activations),
+            ("gradients", scheme.back, scheme.gradients),
+        )
+        whole = len(scheme.hidden) < 2  # one layer is from end to end
+        ratios = ((signal, ratio, _pace(way)) for signal, way, ratio in ends if ratio and (len(way) > 1 or whole))
+        return SignalVerdict(Ending.KEPT, ratios=tuple(ratios))
     forward, back = _strayed(scheme.forward), _strayed(scheme.back)
     backwards = back >= forward - 0.5 and len(scheme.back) > 1
     way = scheme.back if backwards else scheme.forward
@@ -240,7 +247,7 @@ def _ending_words(verdict: SignalVerdict) -> str:
         case Ending.UNKNOWN:
             return "cannot be told: no layer's signal was measured"
         case Ending.KEPT:
-            ratios = ", ".join(f"{way} {_times(ratio)}" for way, ratio in verdict.ratios)
+            ratios = ", ".join(f"{way} {_times(ratio)}{_kept_pace(each)}" for way, ratio, each in verdict.ratios)
             return "keeps the signal" + (f": {ratios} from end to end" if ratios else "")
         case Ending.RETURNS:
             return f"the signal leaves its range on the way, {verdict.total:.3g}x, and comes back"
@@ -256,7 +263,16 @@ def _ending_words(verdict: SignalVerdict) -> str:
 
 
 def _pace_words(pace: Pace) -> str:
-    return f"{'grow' if pace.grows else 'shrink'} {pace.factor:.{1 if pace.factor >= 1.95 else 2}f}x"
+    return f"{'grow' if pace.grows else 'shrink'} {_factor(pace)}x"
+
+
+def _factor(pace: Pace) -> str:
+    return _large(pace.factor) if pace.factor >= MANY else f"{pace.factor:.{1 if pace.factor >= 1.95 else 2}f}"
+
+
+def _kept_pace(pace: Pace | None) -> str:
+    """The pace of what grows along a residual stream, where it is worth a word."""
+    return f" ({_factor(pace)}x a block)" if pace is not None and pace.unit == "block" and pace.grows and pace.factor >= PACE else ""
 
 
 def _remark_words(remark: Remark) -> str:

@@ -19,6 +19,8 @@ LOST_DECADES = 4.0
 """A signal is lost (it vanishes or explodes) at the first layer where it is so many powers of ten away from where it entered."""
 INSIDE = frozenset({Place.BRANCH, Place.BRANCH_END, Place.SHORTCUT})
 """Places within a residual block."""
+BESIDE = INSIDE | {Place.ASIDE}
+"""Places beside a residual stream."""
 
 Signal = Literal["activations", "gradients"]
 
@@ -117,31 +119,51 @@ def hidden(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     return tuple(known if known and known[-1].place in INSIDE else known[:-1])
 
 
-def way_forward(layers: Iterable[MeasuredLayer]) -> Way:
+def way_forward(layers: Sequence[MeasuredLayer]) -> Way:
     """The variance of the activations on their way through `layers`."""
-    return _around_zeros(_points(layers, "activation_variance", "stream_variance"))
+    along = has_stream(layers)
+    return _around_zeros(_points(layers, [_activation(layer, along=along) for layer in layers], along=along))
 
 
-def way_back(layers: Iterable[MeasuredLayer], *, energy: bool = True) -> Way:
+def way_back(layers: Sequence[MeasuredLayer], *, energy: bool = True) -> Way:
     """The gradient on its way back: the squared length of one input's, which backpropagation keeps where layers differ in size.
 
     Without `energy`, its variance.
     """
-    points = _points(layers, "gradient_variance", "stream_gradient_variance", energy=energy)
-    return _around_zeros(points[::-1])
+    along = has_stream(layers)
+    values = [_gradient(layer, along=along, energy=energy) for layer in layers]
+    return _around_zeros(_points(layers, values, along=along)[::-1])
 
 
-def _points(layers: Iterable[MeasuredLayer], behind_layer: str, behind_block: str, *, energy: bool = False) -> Way:
-    """A point for each layer outside of blocks and for each block, as far as they were measured."""
+def has_stream(layers: Iterable[MeasuredLayer]) -> bool:
+    """Whether a residual stream was measured: behind two blocks or more."""
+    return sum(layer.place is Place.BRANCH_END and layer.value("stream_variance") is not None for layer in layers) > 1
+
+
+def _activation(layer: MeasuredLayer, *, along: bool) -> float | None:
+    """What the layer hands on: its activation; to a residual stream its output, as an activation behind that is in a branch."""
+    if along and layer.place is Place.BRANCH_END:
+        return layer.value("stream_variance")
+    output = layer.value("pre_activation_variance") if along else None
+    return layer.value("activation_variance") if output is None else output
+
+
+def _gradient(layer: MeasuredLayer, *, along: bool, energy: bool) -> float | None:
+    stream = along and layer.place is Place.BRANCH_END
+    value = layer.value("stream_gradient_variance" if stream else "gradient_variance")
+    size = layer.value("stream_size") if stream else layer.size
+    return None if value is None else value * (max(1.0, size or 1) if energy else 1)
+
+
+def _points(layers: Sequence[MeasuredLayer], values: Sequence[float | None], *, along: bool) -> Way:
+    """A point for each layer that was measured; `along` a residual stream, for each layer on it and for each block."""
     points: list[Point] = []
     blocks = 0
-    for layer in layers:
-        stream = layer.place is Place.BRANCH_END
-        value = None if layer.place in INSIDE and not stream else layer.value(behind_block if stream else behind_layer)
-        if value is not None:
+    for layer, value in zip(layers, values, strict=True):
+        stream = along and layer.place is Place.BRANCH_END
+        if value is not None and (stream or not along or layer.place not in BESIDE):
             blocks += stream
-            size = (layer.value("stream_size") if stream else layer.size) if energy else 1
-            points.append(Point(layer.layer, value * max(1.0, size or 1), stream, blocks))
+            points.append(Point(layer.layer, value, stream, blocks))
     return tuple(points)
 
 
@@ -153,14 +175,16 @@ def _around_zeros(way: Way) -> Way:
 def strays(way: Way) -> list[float]:
     """At each point how many powers of ten the signal is away from where it entered; infinite where it is gone.
 
-    A sum of n signals of one size has n times the variance of one, and on the way back its gradient is n times as large. So
-    growth up to that factor, with n - 1 the residual blocks between, counts for nothing.
+    Of growth along a residual stream, what n blocks add that are no stronger than their skip path counts for nothing: forward
+    n + 1 times the variance, as the sum of as many signals of one size has, and on the way back, where a norm may hold the
+    stream at its size, twice the gradient a block.
     """
     found: list[float] = []
     for point in way:
         decades = logarithm(point.value, way[0].value)
         if math.isfinite(decades) and decades > 0:
-            decades = max(0.0, decades - math.log10(1 + abs(point.blocks - way[0].blocks)))
+            passed = point.blocks - way[0].blocks
+            decades = max(0.0, decades - (math.log10(1 + passed) if passed >= 0 else -passed * math.log10(2)))
         found.append(abs(decades))
     return found
 

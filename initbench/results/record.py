@@ -148,6 +148,9 @@ class Place(StrEnum):
     BRANCH_END = "branch end"
     """The last layer of a residual branch, with which the residual stream behind it is kept."""
     SHORTCUT = "shortcut"
+    ASIDE = "aside"
+    """Outside of residual blocks, with another scale than the residual stream: its output is normalized first, or only gates another
+    signal, or it is behind an average over all positions."""
     HEAD = "head"
 
 
