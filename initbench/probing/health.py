@@ -145,7 +145,8 @@ def _over_seeds(layers: Sequence[ProbedLayer]) -> LayerHealth:
             "outside": inside.count(False),
             "bands": len(inside),
             **medians,
-            **{"gradient_energy": None, **middles},
+            "gradient_energy": None,
+            **middles,
         }
     )
 

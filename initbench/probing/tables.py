@@ -98,7 +98,7 @@ def _measured(quantity: Quantity, layer: LayerHealth) -> str:
     _, low, high = layer.expected.prediction(quantity.name)
     star = "" if low is None or high is None or inside(state, low, high) else " *"
     if value is None:
-        return (quantity.absent or "overflow") + star
+        return "overflow" + star
     return {"number": f"{value:.3g}", "share": f"{value:.0%}", "cosine": f"{value:.3f}"}[quantity.unit] + star
 
 

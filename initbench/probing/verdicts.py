@@ -32,6 +32,7 @@ PACE = 1.05
 HALF_BAND = 1.96
 """Standard deviations of half a 95 % band."""
 
+
 class Ending(StrEnum):
     """What becomes of the signal of a scheme."""
 
@@ -73,7 +74,8 @@ class SignalVerdict:
 
     `way`, `pace`: which signal changes, and how fast; `layer`: where it ends. `total`: the factor by which it changes in all, or
     goes away before it comes back. `lasts`: the layers (or blocks) after which nothing is left (or a million times as much), where
-    the network has so many. `ratios`: of a signal that is kept, from end to end, with its pace along a residual stream. `remedy`: a scheme that would keep it.
+    the network has so many.
+    `ratios`: of a signal that is kept, from end to end, with its pace along a residual stream. `remedy`: a scheme that would keep it.
     """
 
     ending: Ending

@@ -111,9 +111,7 @@ class Prober:
             scheme=scheme_name(scheme, self.question),
             seed=seed,
             status=RunStatus.COMPLETED,
-            layers=tuple(
-                ProbedLayer(**dict(entry), **numbers) for entry, numbers in zip(stats, of_passes, strict=True)
-            ),
+            layers=tuple(ProbedLayer(**dict(entry), **numbers) for entry, numbers in zip(stats, of_passes, strict=True)),
             left_alone=left_alone(report, layers),
             laws=laws_of(layers) if scheme is None else (),
             objective=objective.words,
