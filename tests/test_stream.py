@@ -16,8 +16,8 @@ from initbench.nn.layers import weight_layers
 from initbench.probing.tables import layer_table, layers_csv
 from initbench.probing.verdicts import assess
 from initbench.results.probe_run import ProbedLayer, ProbeRun
-from initbench.results.propagation import LOST_DECADES, layer_value, signal_at_start, signal_through
-from initbench.results.record import LayerStats, Place, RunStatus
+from initbench.results.propagation import ENDS, LOST_DECADES, layer_value, signal_at_start, signal_through
+from initbench.results.record import LayerStats, RunStatus
 
 
 class Block(nn.Module):
@@ -143,7 +143,7 @@ def test_the_stream_behind_each_block_equals_its_naive_twin(build, shape):
     F.cross_entropy(model(x, kept), y, reduction="sum").backward()
     tape = Tape()
     for _ in range(2):  # the second time by the tape
-        ends = [entry for entry in stats_of(model, x, y, tape) if entry.place is Place.BRANCH_END]
+        ends = [entry for entry in stats_of(model, x, y, tape) if entry.place in ENDS]
         assert [entry.stream_variance for entry in ends] == pytest.approx([each.var(correction=0).item() for each in kept], rel=1e-9)
         expected = [each.grad.var(correction=0).item() for each in kept]
         assert [entry.stream_gradient_variance for entry in ends] == pytest.approx(expected, rel=1e-9)
@@ -155,7 +155,7 @@ def test_only_ends_of_branches_have_a_stream_and_every_layer_knows_its_place():
     found = {entry.layer: entry for entry in stats_of(Convolutions(), torch.randn(8, 3, 16, 16), torch.randint(0, 7, (8,)))}
     places = {name: str(entry.place) for name, entry in found.items()}
     assert places["stem"] == "aside"  # a norm follows
-    assert (places["a.0"], places["b.0"], places["c.3"], places["head"]) == ("branch", "branch end", "shortcut", "head")
+    assert (places["a.0"], places["b.0"], places["c.3"], places["head"]) == ("branch", "normed branch end", "shortcut", "head")
     assert {name for name, entry in found.items() if entry.stream_variance is not None} == {f"b.{index}" for index in range(6)}
 
 
@@ -188,7 +188,7 @@ def test_a_healthy_residual_network_is_called_healthy(build, shape):
     assert not any(word in str(found) for word in ("a layer", "overflow", "lost", "shrink", "million"))
 
 
-@pytest.mark.parametrize("depth", [20, 50])
+@pytest.mark.parametrize("depth", [6, 20, 50])
 def test_a_stream_that_doubles_is_broken_at_its_pace_a_block(depth):
     torch.manual_seed(0)
     model, x, kept = Residual(depth, d=256), torch.randn(128, 16, generator=torch.Generator().manual_seed(1)), []
@@ -342,7 +342,7 @@ def test_a_run_of_compare_follows_the_stream_as_a_probe_does():
     run = make_run("kaiming", 0, layers=stats_of(model, x, torch.randint(0, 7, (16,))))
     found = signal_at_start(run)
     assert str(found) == "the signal passes"
-    ends = [entry for entry in run.layers if entry.place is Place.BRANCH_END]
+    ends = [entry for entry in run.layers if entry.place in ENDS]
     assert found.activation_ratio == ends[-1].stream_variance / ends[0].stream_variance
     assert found.gradient_ratio == ends[0].stream_gradient_variance / ends[-1].stream_gradient_variance
     assert 0.1 < found.gradient_ratio < 10

@@ -120,10 +120,11 @@ def _places(layers: tuple[WeightLayer, ...]) -> list[Place | None]:
         return [None] * len(layers)
     feeding = {name for layer in layers for name in layer.surroundings.sources}
     on_way, scaled = _on_way(layers), _normed(layers) | _pooled(layers)
+    end = Place.NORMED_END if _norms_hold(layers) else Place.BRANCH_END
     places: list[Place | None] = []
     for layer in layers:
         if layer.role in {Role.BRANCH, Role.BRANCH_END}:
-            places.append(Place.BRANCH_END if layer.role is Role.BRANCH_END else Place.BRANCH)
+            places.append(end if layer.role is Role.BRANCH_END else Place.BRANCH)
         elif layer.role is Role.HEAD and layer.name not in feeding:
             places.append(Place.HEAD)
         elif layer.block is not None:
@@ -144,6 +145,18 @@ def _on_way(layers: tuple[WeightLayer, ...]) -> set[str]:
             reached.add(name)
             waiting += sources.get(name, ())
     return reached
+
+
+def _norms_hold(layers: tuple[WeightLayer, ...]) -> bool:
+    """Whether there are norms in most residual blocks; one that users write themselves is known by its root."""
+    blocks = {layer.block for layer in layers if layer.block is not None}
+    normed = {
+        layer.block
+        for layer in layers
+        if layer.block is not None
+        and any(step in NORMALIZATIONS or "sqrt" in step for step in (*layer.surroundings.path, *layer.surroundings.between))
+    }
+    return 2 * len(normed) >= len(blocks) > 0
 
 
 def _normed(layers: tuple[WeightLayer, ...]) -> set[str]:

@@ -129,8 +129,8 @@ def notes(schemes: Sequence[SchemeHealth], runs: Sequence[ProbeRun]) -> tuple[st
     said.append(f"A signal is lost where its variance is {10**LOST_DECADES:,.0f}x away from where it entered")
     if any(point.stream for each in schemes for point in each.forward):
         said.append(
-            "The signal is followed along the residual stream, where blocks that add no more than they pass on may make the activations"
-            " of n blocks n times as large, and the gradient twice as large a block; what is inside of a branch is not compared with that"
+            "The signal is followed along the residual stream; what is inside a branch is not compared with that. Where norms hold what n"
+            " blocks add, these may make the activations n + 1 times as large, and the gradient twice as large a block"
         )
     reasons = [layer.expected.prediction_note for each in schemes for layer in each.layers if layer.expected.prediction_note]
     for reason in dict.fromkeys(reasons[:200]):

@@ -17,7 +17,9 @@ KEPT_DECADES = 1.0
 """A signal is kept that stays within so many powers of ten of where it entered."""
 LOST_DECADES = 4.0
 """A signal is lost (it vanishes or explodes) at the first layer where it is so many powers of ten away from where it entered."""
-INSIDE = frozenset({Place.BRANCH, Place.BRANCH_END, Place.SHORTCUT})
+ENDS = frozenset({Place.BRANCH_END, Place.NORMED_END})
+"""Places with which the residual stream is kept."""
+INSIDE = ENDS | {Place.BRANCH, Place.SHORTCUT}
 """Places within a residual block."""
 BESIDE = INSIDE | {Place.ASIDE}
 """Places beside a residual stream."""
@@ -98,7 +100,7 @@ class Propagation:
 class Point:
     """The signal at one point of its way: behind a layer, or (`stream`) behind the residual block that the layer ends.
 
-    `blocks` counts the residual blocks between the model's input and this point.
+    `blocks` counts the residual blocks with norms between the model's input and this point.
     """
 
     layer: str
@@ -137,19 +139,19 @@ def way_back(layers: Sequence[MeasuredLayer], *, energy: bool = True) -> Way:
 
 def has_stream(layers: Iterable[MeasuredLayer]) -> bool:
     """Whether a residual stream was measured: behind two blocks or more."""
-    return sum(layer.place is Place.BRANCH_END and layer.value("stream_variance") is not None for layer in layers) > 1
+    return sum(layer.place in ENDS and layer.value("stream_variance") is not None for layer in layers) > 1
 
 
 def _activation(layer: MeasuredLayer, *, along: bool) -> float | None:
     """What the layer hands on: its activation; to a residual stream its output, as an activation behind that is in a branch."""
-    if along and layer.place is Place.BRANCH_END:
+    if along and layer.place in ENDS:
         return layer.value("stream_variance")
     output = layer.value("pre_activation_variance") if along else None
     return layer.value("activation_variance") if output is None else output
 
 
 def _gradient(layer: MeasuredLayer, *, along: bool, energy: bool) -> float | None:
-    stream = along and layer.place is Place.BRANCH_END
+    stream = along and layer.place in ENDS
     value = layer.value("stream_gradient_variance" if stream else "gradient_variance")
     size = layer.value("stream_size") if stream else layer.size
     return None if value is None else value * (max(1.0, size or 1) if energy else 1)
@@ -160,9 +162,9 @@ def _points(layers: Sequence[MeasuredLayer], values: Sequence[float | None], *, 
     points: list[Point] = []
     blocks = 0
     for layer, value in zip(layers, values, strict=True):
-        stream = along and layer.place is Place.BRANCH_END
+        stream = along and layer.place in ENDS
         if value is not None and (stream or not along or layer.place not in BESIDE):
-            blocks += stream
+            blocks += layer.place is Place.NORMED_END and stream
             points.append(Point(layer.layer, value, stream, blocks))
     return tuple(points)
 
@@ -175,9 +177,9 @@ def _around_zeros(way: Way) -> Way:
 def strays(way: Way) -> list[float]:
     """At each point how many powers of ten the signal is away from where it entered; infinite where it is gone.
 
-    Of growth along a residual stream, what n blocks add that are no stronger than their skip path counts for nothing: forward
-    n + 1 times the variance, as the sum of as many signals of one size has, and on the way back, where a norm may hold the
-    stream at its size, twice the gradient a block.
+    Where norms hold what residual blocks add at its size, growth along the stream counts for nothing as far as n blocks cause it
+    that are no stronger than their skip path: forward n + 1 times the variance, as the sum of as many signals of one size has,
+    and on the way back, where the stream may be held as well, twice the gradient a block.
     """
     found: list[float] = []
     for point in way:
@@ -240,7 +242,7 @@ def has_signal(result: RunResult) -> bool:
     return signal_at_start(result) is not None
 
 
-def signal_through(layers: Sequence[MeasuredLayer]) -> Propagation | None:
+def signal_through(layers: Sequence[LayerStats]) -> Propagation | None:
     """How the signal passes `layers`, in execution order; None where fewer than two points of its way were measured."""
     inner = hidden(layers)
     forward, back = way_forward(inner), way_back(inner)

@@ -147,6 +147,8 @@ class Place(StrEnum):
     BRANCH = "branch"
     BRANCH_END = "branch end"
     """The last layer of a residual branch, with which the residual stream behind it is kept."""
+    NORMED_END = "normed branch end"
+    """The same where norms hold what a block adds or passes on at its size."""
     SHORTCUT = "shortcut"
     ASIDE = "aside"
     """Outside of residual blocks, with another scale than the residual stream: its output is normalized first, or only gates another
