@@ -26,7 +26,7 @@ def refuse_where(scheme: str, reason: Callable[[WeightLayer], str | None]) -> Ch
 
 def channels(layer: WeightLayer) -> tuple[int, int]:
     """Inputs and outputs of one part and one group of a layer, not counting the kernel."""
-    first, second = layer.weight.shape[:2]
+    first, second = layer.shape[:2]
     if layer.transposed:
         return first // layer.groups, second
     return second, first // layer.parts // layer.groups
@@ -34,7 +34,7 @@ def channels(layer: WeightLayer) -> tuple[int, int]:
 
 def kernel(layer: WeightLayer) -> tuple[int, ...]:
     """The sizes of the kernel; empty for a matrix."""
-    return tuple(layer.weight.shape[2:])
+    return layer.shape[2:]
 
 
 def no_centre(layer: WeightLayer) -> str | None:
@@ -54,7 +54,7 @@ def leaves_holes(layer: WeightLayer) -> str | None:
 
 def is_convolution(layer: WeightLayer) -> str | None:
     """Against anything but matrices."""
-    return f"its weight has {layer.weight.dim()} dimensions, and only matrices are defined" if layer.weight.dim() > 2 else None
+    return f"its weight has {len(layer.shape)} dimensions, and only matrices are defined" if len(layer.shape) > 2 else None
 
 
 def require_branches(scheme: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Branch, ...]:
@@ -82,7 +82,7 @@ def refuse_norm(scheme: str, model: nn.Module) -> None:
 
 def stream_width(scheme: str, residual: tuple[Branch, ...]) -> int:
     """The number of units on the skip path. Raises: DoesNotApply where it changes along the network."""
-    widths = {branch.last.weight.shape[0] for branch in residual}
+    widths = {branch.last.shape[0] for branch in residual}
     if len(widths) > 1:
         raise DoesNotApply(f"'{scheme}' needs one width all along the skip path; here it is {', '.join(map(str, sorted(widths)))}.")
     return int(widths.pop())

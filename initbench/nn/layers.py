@@ -11,6 +11,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from initbench.errors import ConfigError
 from initbench.nn.activation import Function, called_module, known_function
+from initbench.nn.contraction import Axes
 from initbench.nn.fans import Fans, of_module, of_use
 from initbench.nn.graph import Graph, Use
 from initbench.nn.operations import ENDS
@@ -58,6 +59,9 @@ class WeightLayer:
     (in, out). `activation` is the name of the function that the layer's output goes through (norm, dropout, pooling and
     one residual sum are looked through), with its parameters (`leaky_relu:negative_slope=0.2`), `activation_fn` the
     function itself, also where only the user's code has a name for it; None where nothing follows or it cannot be told.
+    A raw parameter may hold many matrices (stacked experts, heads): `axes` are then its stacked axes, those of the outputs,
+    of the inputs and of the kernel, `stacked` is the number of matrices, fans and `shape` are those of one; of a raw
+    parameter with several axes of inputs or outputs, too. No `axes`: stored as torch's modules store it.
     `length` is the parameter that a weight norm scales the weight to.
     `block` is the index of the residual block the layer belongs to, None outside of any.
     """
@@ -80,6 +84,20 @@ class WeightLayer:
     block: int | None = None
     activation_fn: Function | None = field(default=None, compare=False)
     surroundings: Surroundings = Surroundings()
+    axes: Axes = ()
+
+    @property
+    def stacked(self) -> int:
+        """How many matrices (or kernels) a raw parameter holds along its stacked axes."""
+        return math.prod(self.weight.shape[axis] for axis in self.axes[0]) if self.axes else 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the weight, of one of those that are stacked: (out, in / groups, *kernel); with in and out swapped if `transposed`."""
+        if not self.axes:
+            return tuple(self.weight.shape)
+        outputs, inputs = (math.prod(self.weight.shape[axis] for axis in axes) for axes in self.axes[1:3])
+        return (*((inputs, outputs) if self.transposed else (outputs, inputs)), *(self.weight.shape[axis] for axis in self.axes[3]))
 
 
 @dataclass(frozen=True)
@@ -206,6 +224,7 @@ def _layer(entry: _Registered, use: Use | None, in_out: tuple[str, ...]) -> Weig
         parts=fans.parts,
         groups=fans.groups,
         transposed=fans.transposed,
+        axes=fans.axes,
         bias=entry.bias or (use.bias if use else None),
         length=entry.length,
     )

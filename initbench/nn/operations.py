@@ -13,15 +13,20 @@ def _names(text: str) -> frozenset[str]:
 
 CONVOLUTIONS = _names("conv1d conv2d conv3d")
 TRANSPOSED = _names("conv_transpose1d conv_transpose2d conv_transpose3d")
-PRODUCTS = _names("matmul rmatmul mm bmm addmm baddbmm")
-WEIGHTED = CONVOLUTIONS | TRANSPOSED | PRODUCTS | _names("linear bilinear einsum inner")
-"""Functions that apply a weight where one of their arguments is a parameter."""
+PRODUCTS = _names("matmul linalg_matmul rmatmul mm bmm addmm baddbmm mv addmv")
+LAYERS = CONVOLUTIONS | TRANSPOSED | _names("linear bilinear")
+WEIGHTED = LAYERS | PRODUCTS | _names("einsum inner tensordot")
+"""Functions that apply a weight where one of their arguments is a parameter; layers say themselves which is the weight."""
+
+CHAINS = _names("linalg_multi_dot multi_dot chain_matmul")
+"""Products of several matrices, which are traced as products of two."""
 
 FLIPS = _names("T mT H mH t transpose swapaxes swapdims adjoint permute movedim")
 """Functions that turn a matrix round (on two dimensions there is nothing else that they could do)."""
 
 SUMS = _names("add radd iadd sub rsub isub subtract")
 SCALINGS = _names("neg negative mul rmul imul multiply div truediv rtruediv itruediv divide")
+MULTIPLICATIONS = _names("mul rmul imul multiply")
 PRECISIONS = _names("to float double half bfloat16 type type_as")
 LAYOUT = (
     FLIPS
@@ -57,7 +62,10 @@ PIECES = _names("getitem chunk split tensor_split select narrow unbind index_sel
 FRESH = _names("zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full new_tensor")
 """Functions that take no values from their tensor."""
 
-ENDS = _names("matmul rmatmul bmm mm einsum baddbmm softmax log_softmax scaled_dot_product_attention argmax sum logsumexp cumsum embedding")
+ENDS = _names(
+    "matmul linalg_matmul rmatmul bmm mm mv einsum tensordot inner baddbmm softmax log_softmax scaled_dot_product_attention argmax sum logsumexp cumsum embedding "
+    "embedding_bag"
+)
 """Functions that end the search for an activation: what comes after them is not the layer's own signal any more."""
 
 

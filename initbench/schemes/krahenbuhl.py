@@ -124,7 +124,7 @@ def learning_rates(model: nn.Module, inputs: Tensor, layers: tuple[WeightLayer, 
 def _normalize_units(layer: WeightLayer, output: Tensor, bias: nn.Parameter | None, beta: float) -> None:
     """Gives each unit variance 1 and, where it has a bias of its own, mean `beta`."""
     values = output.movedim(unit_axis(layer), -1).flatten(0, -2).double()
-    if values.shape[-1] != layer.weight.shape[0] and not layer.transposed:
+    if layer.axes or (values.shape[-1] != layer.weight.shape[0] and not layer.transposed):
         return
     offset = 0.0 if bias is None else bias.double()
     mean, std = values.mean(dim=0) - offset, values.std(dim=0, correction=0)

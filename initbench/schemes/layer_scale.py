@@ -46,5 +46,5 @@ def build(*, value: float | None = None, base: str = "xavier") -> Structural:
 
 def _shape(branch: Branch) -> tuple[int, ...]:
     last = branch.last
-    units = last.weight.shape[1] * last.groups if last.transposed else last.weight.shape[0]
-    return (units, *[1] * (last.weight.dim() - 2))
+    units = last.shape[1] * last.groups if last.transposed else last.shape[0]
+    return (units, *[1] * (len(last.shape) - 2))
