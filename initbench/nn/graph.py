@@ -151,17 +151,29 @@ class Use:
     end: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The modules at the ends of a residual branch, None where none is there.
+
+    `added` gives what is added to the skip path; `around` takes the skip path, as its first argument, and gives the sum.
+    """
+
+    added: str | None = None
+    around: str | None = None
+
+
 @dataclass(frozen=True)
 class Graph:
     """What was traced: nodes and uses of weights in order of execution, and the node of the output where that is one tensor.
 
-    `heads` are the uses that the model's outputs come from directly.
+    `heads` are the uses that the model's outputs come from directly; `ends` are those of the residual blocks, by number.
     """
 
     nodes: tuple[Node, ...]
     uses: tuple[Use, ...]
     output: Node | None
     heads: frozenset[int]
+    ends: tuple[Ends, ...] = ()
 
 
 def _wave(step: Node) -> str | None:

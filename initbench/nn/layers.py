@@ -13,7 +13,7 @@ from initbench.errors import ConfigError
 from initbench.nn.activation import Function, called_module, known_function
 from initbench.nn.contraction import Axes
 from initbench.nn.fans import Fans, of_module, of_use
-from initbench.nn.graph import Graph, Use
+from initbench.nn.graph import Ends, Graph, Use
 from initbench.nn.operations import ENDS
 from initbench.nn.watch import trace
 
@@ -39,7 +39,7 @@ class Surroundings:
 
     `sources` are the layers whose signal comes in (none: the model's input), `path` the functions that it passes on the
     way (activations, `batch_norm`, `dropout:p=0.1`, `max_pool2d:kernel_size=2`, `add`, ...), `between` those from this
-    layer to its activation. Shapes are without the batch dimension. `uses` counts how often a forward pass uses the weight.
+    layer to its activation; `ends` are the modules at the end of the residual branch that the layer ends. Shapes are without the batch dimension. `uses` counts how often a forward pass uses the weight.
     """
 
     sources: tuple[str, ...] = ()
@@ -48,6 +48,7 @@ class Surroundings:
     input_shape: tuple[int, ...] = ()
     output_shape: tuple[int, ...] = ()
     uses: int = 0
+    ends: Ends = Ends()
 
 
 @dataclass(frozen=True)
@@ -164,19 +165,19 @@ def _traced(graph: Graph, known: dict[str, _Registered], in_out: tuple[str, ...]
     for use in graph.uses:
         uses.setdefault(use.weight.name, []).append(use)
     names = {use.index: known[use.weight.name].name for use in graph.uses if use.weight.name in known}
-    layers = [_placed(known[name], of_weight, graph.heads, names, in_out) for name, of_weight in uses.items() if name in known]
+    layers = [_placed(known[name], of_weight, graph, names, in_out) for name, of_weight in uses.items() if name in known]
     missed = [entry for name, entry in known.items() if name not in uses and _is_weight(entry)]
     layers += [_layer(entry, None, in_out) for entry in missed]
     placed = tuple(replace(layer, position=position) for position, layer in enumerate(layers))
     return Explanation(placed, _notes(placed, uses, graph.heads, missed))
 
 
-def _placed(entry: _Registered, uses: list[Use], heads: frozenset[int], names: dict[int, str], in_out: tuple[str, ...]) -> WeightLayer:
+def _placed(entry: _Registered, uses: list[Use], graph: Graph, names: dict[int, str], in_out: tuple[str, ...]) -> WeightLayer:
     """The layer as its first use shows it."""
     use = uses[0]
     if use.end or use.branch:
         role = Role.BRANCH_END if use.end else Role.BRANCH
-    elif any(other.index in heads for other in uses):
+    elif any(other.index in graph.heads for other in uses):
         role = Role.HEAD
     else:
         role = Role.STEM if not use.origin.last else Role.HIDDEN
@@ -197,6 +198,7 @@ def _placed(entry: _Registered, uses: list[Use], heads: frozenset[int], names: d
             input_shape=use.input_shape[1:],
             output_shape=use.output_shape[1:],
             uses=len(uses),
+            ends=graph.ends[use.block] if use.end and use.block is not None else Ends(),
         ),
     )
 

@@ -42,6 +42,9 @@ BENT = _names(
 )
 """Elementwise functions with a bend: activations."""
 
+GATES = _names("sigmoid expit hardsigmoid softmax")
+"""Functions between 0 and 1: what they give multiplies a signal and is none itself."""
+
 COMPARISONS = _names("gt lt ge le eq ne greater less greater_equal less_equal")
 
 POOLINGS = frozenset(

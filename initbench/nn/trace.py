@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from initbench.nn import operations as ops
 from initbench.nn.activation import Function, is_elementwise
 from initbench.nn.contraction import Axis, chained, followed, is_chain, kinds, of_sum
-from initbench.nn.graph import INPUT, Graph, Kind, Node, Origin, ParameterTensor, Use
+from initbench.nn.graph import INPUT, Ends, Graph, Kind, Node, Origin, ParameterTensor, Use
 
 SUMS_WITHOUT_ACTIVATION = 2
 """An output that has been added to others this often no longer counts as going through the activation that follows."""
@@ -63,7 +63,8 @@ class Tracer(TorchFunctionMode):
         self._products: dict[int, Call] = {}
         self._key = f"_initbench_{uuid4().hex}"
         self._paused = False
-        self._blocks = 0
+        self._sums: list[tuple[Node, Node | None, int]] = []
+        self._modules: list[tuple[str, Node, Node]] = []
 
     def on_output(self, use: Use, output: Tensor) -> None:
         """Called with the output of every use (once more where a bias is added to it afterwards)."""
@@ -84,7 +85,15 @@ class Tracer(TorchFunctionMode):
         """The graph of a pass that gave this result."""
         ends = [node for tensor in ops.tensors_in(result) if (node := self.node(tensor)) is not None]
         output = self.node(result) if isinstance(result, Tensor) else None
-        return Graph(tuple(self.nodes), tuple(self.uses), output, frozenset[int]().union(*(node.origin.last for node in ends)))
+        heads = frozenset[int]().union(*(node.origin.last for node in ends))
+        return Graph(tuple(self.nodes), tuple(self.uses), output, heads, tuple(self._ends(*block) for block in self._sums))
+
+    def left(self, module: str, first: object, result: object) -> None:
+        """Notes that a module has made its result of its first argument."""
+        if isinstance(first, Tensor) and isinstance(result, Tensor):
+            before, after = self.node(first), self.node(result)
+            if before is not None and after is not None:
+                self._modules.append((module, before, after))
 
     def name_of(self, parameter: Tensor, otherwise: str) -> str:
         """The canonical name of a parameter (a tied one has several)."""
@@ -170,6 +179,11 @@ class Tracer(TorchFunctionMode):
         for output in ops.tensors_in(result):
             self._take_up(call, output)
         return result
+
+    def _ends(self, branch: Node, skip: Node | None, total: int) -> Ends:
+        added = next((name for name, _, after in self._modules if after is branch), None)
+        around = next((name for name, before, after in self._modules if before is skip and after.index == total), None)
+        return Ends(added, around)
 
     def _mark(self, tensor: Tensor, mark: Node | ParameterTensor) -> None:
         if id(tensor) not in self._parameters:
@@ -292,6 +306,8 @@ class Tracer(TorchFunctionMode):
         if first.output_of is not None and name in ops.SUMS and [tensor.shape for tensor, _ in call.parameters] == [output.shape[-1:]]:
             self._late_bias(call, first.output_of, output)
         elif arithmetic and (call.parameters or not call.only_numbers):
+            if name in ops.SUMS and len(call.nodes) == 1:
+                self._branch_on_learned(call)
             node = self._add(call, output, self._joined(call).after("shift" if name in ops.SUMS else "scale"))
             if name in ops.MULTIPLICATIONS and len(call.nodes) == 1 and len(call.parameters) == 1 and call.parameters[0][0].dim() > 1:
                 self._products[node.index] = call
@@ -374,7 +390,9 @@ class Tracer(TorchFunctionMode):
             return origin if branch is None else replace(origin, last=branch.origin.last, path=branch.path)
         most = max(prod(node.shape) for node in call.nodes)
         large = [node for node in call.nodes if prod(node.shape) == most]
-        return replace(origin, last=frozenset[int]().union(*(node.origin.last for node in large)))
+        main = [node for node in large if not _is_gate(node)] or large
+        path = max((node.path for node in main), key=len)
+        return replace(origin, last=frozenset[int]().union(*(node.origin.last for node in large)), path=path)
 
     def _residual_branch(self, nodes: tuple[Node, ...]) -> Node | None:
         """Of two signals that are added the one that is a residual branch on the other; its uses are marked so."""
@@ -386,15 +404,32 @@ class Tracer(TorchFunctionMode):
         short, long = sorted(extra, key=int.bit_count)
         if not common or not long or not self._is_shortcut(short, long, common):
             return None
-        branch = first if extra[0] == long else second
-        new = [use for use in self._uses_in(long) if use.block is None]
-        for use in new:
-            use.block, use.branch, use.end = self._blocks, True, use.index in branch.origin.last
-        if new:
+        branch, skip = (first, second) if extra[0] == long else (second, first)
+        within = {use.index for use in self._uses_in(long) if use.origin.sources & common == common}
+        if self._mark_branch(branch, skip, self._uses_in(long), within):
             for use in self._uses_in(short):
-                use.block = self._blocks if use.block is None else use.block
-            self._blocks += 1
+                use.block = len(self._sums) - 1 if use.block is None else use.block
         return branch
+
+    def _branch_on_learned(self, call: Call) -> None:
+        """Marks the uses of a branch whose skip path is a parameter: learned queries plus what was made of them."""
+        (branch,), names = call.nodes, {known.name for _, known in call.parameters}
+        uses = self._uses_in(branch.origin.sources)
+        starts = sum(1 << (use.index + 1) for use in uses if use.learned in names)
+        if starts:
+            self._mark_branch(branch, None, uses, {use.index for use in uses if use.learned in names or use.origin.sources & starts})
+
+    def _mark_branch(self, branch: Node, skip: Node | None, uses: list[Use], within: set[int]) -> bool:
+        """Marks those of the uses that are in no block yet and within the branch, or feed it from elsewhere (the keys of a memory)."""
+        feeding = frozenset[int]().union(*(self.uses[index].origin.last for index in within), branch.origin.last)
+        new = [use for use in uses if use.block is None and use.index in within | feeding]
+        last = [use for use in new if use.index in branch.origin.last]
+        ends = [use for use in last if use.activation is None or use.activation.name not in ops.GATES] or last
+        for use in new:
+            use.block, use.branch, use.end = len(self._sums), True, use in ends
+        if new:
+            self._sums.append((branch, skip, len(self.nodes)))
+        return bool(new)
 
     def _is_shortcut(self, short: int, long: int, common: int) -> bool:
         """Nothing on the skip path, or one use that starts where a longer branch starts; weights that recur are no residual."""
@@ -426,6 +461,13 @@ def _merged(nodes: tuple[Node, ...]) -> Origin:
         last |= node.origin.last
         waiting = {**node.origin.waiting, **waiting}
     return Origin(sources, last, waiting, max((node.path for node in nodes), key=len))
+
+
+def _is_gate(node: Node) -> bool:
+    """Whether a signal is only what another is multiplied by."""
+    while node.inputs and node.name in ops.PIECES | ops.LAYOUT:
+        node = node.inputs[0]
+    return node.name in ops.GATES
 
 
 def _is_discrete(tensor: Tensor) -> bool:

@@ -88,6 +88,6 @@ def _numbers(layers: tuple[WeightLayer, ...], branches: tuple[Branch, ...], head
             numbers.append(bias(layer.module, Slot.INPUT_SHIFT))
             if layer is not branch.last:
                 numbers.append(bias(layer.module, Slot.OUTPUT_SHIFT))
-        numbers.append(Number(branch.end, Slot.OUTPUT_SCALE, 1.0, trainable=True, lr_multiplier=rate))
+        numbers.append(Number(branch.end, branch.slot, 1.0, trainable=True, lr_multiplier=rate))
         numbers.append(bias(branch.end, Slot.OUTPUT_SHIFT))
     return tuple(numbers)
