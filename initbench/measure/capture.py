@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
+from initbench.errors import ConfigError
 from initbench.fast.onednn import linear
 from initbench.fast.tape import Measurement, PassChanged, Replay, Tape, is_plain, parameters_in
+from initbench.fast.torch_private import is_transformed, of_all_samples
 from initbench.measure.sums import MeasuredTensor, Scratch, Statistics
 from initbench.nn.graph import Use
 from initbench.nn.layers import WeightLayer
@@ -77,9 +79,13 @@ class _Taker:
 
     def take(self, take: Measurement, output: Tensor) -> None:
         """Measures a tensor."""
-        statistics, scratch = self.statistics[take.row], self._scratch
-        function = self._layers[take.row].activation_fn if take.activation else None
-        tensor = MeasuredTensor(output, scratch, unit_dim=take.unit_dim, function=function)
+        statistics, scratch, layer = self.statistics[take.row], self._scratch, self._layers[take.row]
+        function = layer.activation_fn if take.activation else None
+        values, unit_dim = output, take.unit_dim
+        if is_transformed(output):
+            output, values = _outside(output, layer.name)
+            unit_dim += values.dim() if unit_dim < 0 else values.dim() - len(layer.surroundings.output_shape) - 1
+        tensor = MeasuredTensor(values, scratch, unit_dim=unit_dim, function=function)
         if take.activation:
             statistics.add("activation", tensor)
             return
@@ -92,6 +98,21 @@ class _Taker:
                 statistics.add("gradient", MeasuredTensor(gradient, scratch))
 
             self._handles.append(output.register_hook(of_gradient))  # type: ignore[no-untyped-call]
+
+
+def _outside(values: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+    """Of a tensor within `torch.vmap` that of all samples, as autograd knows it and with the samples first.
+
+    Raises: ConfigError within another transformation.
+    """
+    moved = values
+    while is_transformed(values):
+        inside = of_all_samples(values)
+        if inside is None:
+            raise ConfigError(f"The output of '{layer}' is made within torch.func.grad or jvp, where it cannot be measured.")
+        values, axis = inside
+        moved = values.movedim(axis, 0) if moved.dim() == values.dim() - 1 else values
+    return values, moved
 
 
 class _Capture(Tracer):
