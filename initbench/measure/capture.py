@@ -111,7 +111,7 @@ def _outside(values: Tensor, layer: str) -> tuple[Tensor, Tensor]:
         if inside is None:
             raise ConfigError(f"The output of '{layer}' is made within torch.func.grad or jvp, where it cannot be measured.")
         values, axis = inside
-        moved = values.movedim(axis, 0) if moved.dim() == values.dim() - 1 else values
+        moved = values.movedim(axis, 0)
     return values, moved
 
 
@@ -158,7 +158,7 @@ class _Capture(Tracer):
     def on_activation(self, uses: frozenset[int], output: Tensor) -> None:
         for index in uses:
             row = self._row(self.uses[index])
-            if row is not None:
+            if row is not None and (self._layers[row].activation is not None or not self.uses[index].output_shape):
                 self._take(Measurement(row, self._unit_dim(self.uses[index], output), activation=True), output)
 
     def _take(self, take: Measurement, output: Tensor) -> None:

@@ -41,7 +41,7 @@ def kinds(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], given: tuple
     if name == "tensordot":
         return _tensordot(args, kwargs, weight)
     if name in ops.PRODUCTS:
-        on_left = given[-1 if name == "rmatmul" else -2] is weight
+        on_left = given[1 if name in ops.ADDING | {"rmatmul"} else 0] is weight
         return _stacked([*[Axis.OUT] * (dims - 2), *((Axis.OUT, Axis.IN) if on_left else (Axis.IN, Axis.OUT))])
     return None
 

@@ -255,7 +255,7 @@ def _notes(
             notes.append(f"'{name}' is used {len(of_weight)} times; its place and activation are those of the first.")
         if use.weight.computed and (layer is None or layer.length is None):
             notes.append(f"'{name}' is computed from '{parameter}' in every pass: what is set is the parameter, not the weight itself.")
-        if not use.origin.sources:
+        if not use.origin.sources and use.learned is None:
             notes.append(f"'{name}' is fed by something that cannot be followed back to the model's input.")
         if use.activation is None and use.stopped is not None and use.stopped not in ENDS and use.index not in heads:
             stopped.setdefault(use.stopped, []).append(f"'{name}'")

@@ -13,7 +13,8 @@ def _names(text: str) -> frozenset[str]:
 
 CONVOLUTIONS = _names("conv1d conv2d conv3d")
 TRANSPOSED = _names("conv_transpose1d conv_transpose2d conv_transpose3d")
-PRODUCTS = _names("matmul linalg_matmul rmatmul mm bmm addmm baddbmm mv addmv")
+ADDING = _names("addmm baddbmm addbmm addmv")
+PRODUCTS = ADDING | _names("matmul linalg_matmul rmatmul mm bmm mv grouped_mm")
 LAYERS = CONVOLUTIONS | TRANSPOSED | _names("linear bilinear")
 WEIGHTED = LAYERS | PRODUCTS | _names("einsum inner tensordot")
 """Functions that apply a weight where one of their arguments is a parameter; layers say themselves which is the weight."""
@@ -61,6 +62,10 @@ PASSING = POOLINGS | NORMALIZATIONS | DROPOUTS | _names("pad cat concat stack pi
 
 PIECES = _names("getitem chunk split tensor_split select narrow unbind index_select expand expand_as repeat")
 """Functions that give a part or copies of a signal: looked through, and not named."""
+
+STATISTICS = _names("mean sum")
+"""Functions that, after a square or a magnitude, make a statistic of a signal (a norm written out), which is none of its activations."""
+EVEN = _names("square pow abs absolute mul multiply")
 
 FRESH = _names("zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full new_tensor")
 """Functions that take no values from their tensor."""

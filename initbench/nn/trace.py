@@ -141,6 +141,12 @@ class Tracer(TorchFunctionMode):
         if node.activation_of:
             self.on_activation(node.activation_of, output)
 
+    def _no_activation(self, node: Node) -> None:
+        """The function is only the beginning of a statistic: its uses go on to wait for an activation."""
+        for index in node.activation_of:
+            if self.uses[index].activation is node:
+                self.uses[index].activation, self.uses[index].between = None, ()
+
     def without_activation(self, origin: Origin) -> frozenset[int]:
         """The uses whose signal this is and that have no activation yet."""
         return frozenset(use for use in origin.waiting if self.uses[use].activation is None)
@@ -206,7 +212,7 @@ class Tracer(TorchFunctionMode):
             return
         elif (weight := self._weight_of(call)) is not None:
             self._use(call, output, *weight)
-        elif not call.nodes:
+        elif not call.nodes or _chooses(call):
             self._derive(call, output)
         else:
             self._pass(call, output)
@@ -269,6 +275,8 @@ class Tracer(TorchFunctionMode):
             largest.piece or output.numel() < tensor.numel(),
             followed(tensor, largest.axes, output),
         )
+        if mark.axes is None and largest.axes is not None and _chooses(call) and output.shape[1 - tensor.dim() :] == tensor.shape[1:]:
+            mark = replace(mark, axes=(*[()] * (output.dim() - tensor.dim() + 1), *largest.axes[1:]))
         self._mark(output, mark)
 
     def _use(self, call: Call, output: Tensor, weight: Tensor, found: tuple[Axis, ...] | None) -> None:
@@ -302,6 +310,8 @@ class Tracer(TorchFunctionMode):
     def _pass(self, call: Call, output: Tensor) -> None:
         """Something that happens to the signal between weights."""
         name, first = call.name, call.nodes[0]
+        if name in ops.STATISTICS and first.steps and first.steps[-1].name in ops.EVEN:
+            self._no_activation(first)
         arithmetic = name in ops.SUMS | ops.SCALINGS
         if first.output_of is not None and name in ops.SUMS and [tensor.shape for tensor, _ in call.parameters] == [output.shape[-1:]]:
             self._late_bias(call, first.output_of, output)
@@ -461,6 +471,12 @@ def _merged(nodes: tuple[Node, ...]) -> Origin:
         last |= node.origin.last
         waiting = {**node.origin.waiting, **waiting}
     return Origin(sources, last, waiting, max((node.path for node in nodes), key=len))
+
+
+def _chooses(call: Call) -> bool:
+    """Whether matrices are chosen from a stack of them by an index that was computed: experts. Of a table, what is chosen is a signal."""
+    chosen = call.name in {"getitem", "index_select"} and len(call.parameters) == 1 and call.parameters[0][0].dim() > 2
+    return chosen and all(node.discrete for node in call.nodes)
 
 
 def _is_gate(node: Node) -> bool:
