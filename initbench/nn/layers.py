@@ -21,6 +21,8 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 NOT_ACTIVATIONS = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.AdaptiveLogSoftmaxWithLoss)
 PARAMETRIZED = ".parametrizations."
+NAMED = 3
+"""So many names are in a note, the rest is counted."""
 
 
 class Role(StrEnum):
@@ -103,10 +105,14 @@ class WeightLayer:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The weight layers of a model, and in sentences what could not be told about them."""
+    """The weight layers of a model, and in sentences what could not be told about them.
+
+    `guesses` are those of the notes by which numbers depend on a guess: how a weight is stored.
+    """
 
     layers: tuple[WeightLayer, ...]
     notes: tuple[str, ...] = ()
+    guesses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,17 +148,37 @@ def explain(model: nn.Module, inputs: Tensor | None = None, in_out: tuple[str, .
 def _guessed(model: nn.Module, known: dict[str, _Registered], in_out: tuple[str, ...]) -> Explanation:
     after = dict(_activation_after(model))
     entries = [entry for entry in known.values() if _is_weight(entry) or _stored_in_out(entry, in_out)]
-    notes = ["The model has not been run: layers are in order of registration, activations and roles are guessed from it."]
+    unrun = "The model has not been run: layers are in order of registration, activations and roles are guessed from it."
+    guesses = _storage_guesses([entry for entry in entries if entry.fans is None and not _stored_in_out(entry, in_out)])
     layers = []
     for position, entry in enumerate(entries):
-        if entry.fans is None and not _stored_in_out(entry, in_out):
-            notes.append(f"'{entry.parameter}' is taken to be stored (out, in); say init.in_out if it is (in, out).")
         role = Role.HEAD if position == len(entries) - 1 else Role.STEM if position == 0 else Role.HIDDEN
         following = after.get(entry.module)
         name = called_module(following) if following is not None else _recurrent_activation(entry.module)
         layer = _layer(entry, None, in_out)
         layers.append(replace(layer, position=position, role=role, activation=name, activation_fn=known_function(name)))
-    return Explanation(tuple(layers), tuple(notes))
+    return Explanation(tuple(layers), (unrun, *guesses), guesses)
+
+
+def _storage_guesses(entries: list[_Registered]) -> tuple[str, ...]:
+    """How raw parameters are taken to be stored, where it makes a difference."""
+    matrices = [entry.parameter for entry in entries if entry.weight.dim() == 2 and entry.weight.shape[0] != entry.weight.shape[1]]
+    kernels = [entry.parameter for entry in entries if entry.weight.dim() > 2]
+    guesses = []
+    if matrices:
+        guesses.append(
+            f"{_few(matrices)} taken to be stored (out, in); say init.in_out if {'they are' if len(matrices) > 1 else 'it is'} (in, out), "
+            "or give inputs."
+        )
+    if kernels:
+        guesses.append(f"{_few(kernels)} taken for the kernel of a convolution (out, in, *kernel); give inputs, which show what is what.")
+    return tuple(guesses)
+
+
+def _few(names: list[str]) -> str:
+    """The first of several names, with the verb that follows."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(f"'{name}'" for name in names[:NAMED]) + more + (" are" if len(names) > 1 else " is")
 
 
 def _recurrent_activation(module: nn.Module) -> str | None:
@@ -169,7 +195,8 @@ def _traced(graph: Graph, known: dict[str, _Registered], in_out: tuple[str, ...]
     missed = [entry for name, entry in known.items() if name not in uses and _is_weight(entry)]
     layers += [_layer(entry, None, in_out) for entry in missed]
     placed = tuple(replace(layer, position=position) for position, layer in enumerate(layers))
-    return Explanation(placed, _notes(placed, uses, graph.heads, missed))
+    raw = {name for name, entry in known.items() if entry.fans is None}
+    return Explanation(placed, _notes(placed, uses, graph.heads, missed, raw))
 
 
 def _placed(entry: _Registered, uses: list[Use], graph: Graph, names: dict[int, str], in_out: tuple[str, ...]) -> WeightLayer:
@@ -242,26 +269,31 @@ def _out_in(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _notes(
-    layers: tuple[WeightLayer, ...], uses: dict[str, list[Use]], heads: frozenset[int], missed: list[_Registered]
+    layers: tuple[WeightLayer, ...], uses: dict[str, list[Use]], heads: frozenset[int], missed: list[_Registered], raw: set[str]
 ) -> tuple[str, ...]:
-    """What a reader should know: weights that were not met, shared, computed, or whose activation cannot be told."""
+    """What a reader should know: weights that were not met, shared, computed, or whose activation or storage cannot be told."""
     stopped: dict[str, list[str]] = {}
+    shared: dict[tuple[int, bool], list[str]] = {}
     notes = [f"'{entry.name}' is not met in a forward pass in evaluation mode." for entry in missed]
     by_parameter = {layer.parameter: layer for layer in layers}
     for parameter, of_weight in uses.items():
         use, layer = of_weight[0], by_parameter.get(parameter)
         name = layer.name if layer else parameter
-        if len(of_weight) > 1 and not use.weight.piece:
-            notes.append(f"'{name}' is used {len(of_weight)} times; its place and activation are those of the first.")
+        if len(of_weight) > 1:
+            shared.setdefault((len(of_weight), use.weight.piece), []).append(name)
         if use.weight.computed and (layer is None or layer.length is None):
             notes.append(f"'{name}' is computed from '{parameter}' in every pass: what is set is the parameter, not the weight itself.")
+        if layer is not None and parameter in raw and (use.kinds is None or (layer.weight.dim() > 2 and use.weight.axes is None)):
+            notes.append(f"How '{name}' ({' x '.join(map(str, layer.weight.shape))}) is stored cannot be told from {use.function}.")
         if not use.origin.sources and use.learned is None:
             notes.append(f"'{name}' is fed by something that cannot be followed back to the model's input.")
         if use.activation is None and use.stopped is not None and use.stopped not in ENDS and use.index not in heads:
-            stopped.setdefault(use.stopped, []).append(f"'{name}'")
+            stopped.setdefault(use.stopped, []).append(name)
+    for (count, in_pieces), named in shared.items():
+        how = f"used in {count} pieces" if in_pieces else f"used {count} times"
+        notes.append(f"{_few(named)} {how}; place, activation and what is measured of the signal are those of the first.")
     for reason, named in stopped.items():
-        few = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
-        notes.append(f"No activation can be told after {few}: the output goes into {reason}.")
+        notes.append(f"No activation can be told after {_few(named).removesuffix(' is').removesuffix(' are')}: the output goes into {reason}.")
     return tuple(notes)
 
 

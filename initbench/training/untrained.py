@@ -16,7 +16,7 @@ from initbench.measure.jacobians import correlations, singular_values
 from initbench.measure.predict import filled, predictions
 from initbench.measure.probes import ProbeAtStep, measure, to_stats
 from initbench.nn.build import build_model
-from initbench.nn.layers import WeightLayer, weight_layers
+from initbench.nn.layers import WeightLayer, explain, weight_layers
 from initbench.nn.operations import tensors_in
 from initbench.nn.watch import untouched
 from initbench.question.config import Ref
@@ -122,6 +122,7 @@ class Prober:
             chance_loss=objective.chance,
             output_std=None if objective.output_std is None else objective.output_std.item(),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
+            notes=report.notes,
         )
 
 
@@ -155,6 +156,7 @@ def _prepare(
 ) -> tuple[InitReport, tuple[WeightLayer, ...]]:
     inputs = batch.inputs[:TRACE_INPUTS]
     if scheme is None:
-        return InitReport(scheme="", parameters=()), weight_layers(model, inputs, question.init.in_out)
+        explained = explain(model, inputs, question.init.in_out)
+        return InitReport(scheme="", parameters=(), notes=explained.notes), explained.layers
     batches = batch.batches(model, seed, objective)
     return initialize(model, scheme, seed=seed, rules=question.init, inputs=inputs, batch=batches)
