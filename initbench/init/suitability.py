@@ -7,7 +7,7 @@ from torch import nn
 from initbench.errors import DoesNotApply
 from initbench.nn.attention import AttentionLayers, attentions
 from initbench.nn.layers import WeightLayer
-from initbench.nn.residual import Branch, branches, norms
+from initbench.nn.residual import Branch, branches, norms, passes_zero
 
 Check = Callable[[nn.Module, tuple[WeightLayer, ...]], None]
 
@@ -63,6 +63,16 @@ def require_branches(scheme: str, model: nn.Module, layers: tuple[WeightLayer, .
     if not residual:
         raise DoesNotApply(f"'{scheme}' is for residual networks, and no residual branch was found in this {type(model).__name__}.")
     return residual
+
+
+def refuse_stuck(scheme: str, residual: tuple[Branch, ...]) -> None:
+    """Raises: DoesNotApply where a branch that starts at zero before its last activation would stay there."""
+    for branch in residual:
+        if branch.ended_by is not None and not passes_zero(branch.ended_by):
+            raise DoesNotApply(
+                f"'{scheme}' starts branches at zero before the {branch.ended_by} that ends the one of '{branch.name}', and it would stay "
+                "there. Use rezero, which puts its number behind it."
+            )
 
 
 def require_attention(scheme: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[AttentionLayers, ...]:

@@ -51,7 +51,8 @@ def correlations(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tens
 
     def look(row: int, output: Tensor) -> None:
         if output.shape[0] % len(inputs) == 0:
-            flat = output.detach().reshape(len(inputs), -1).to(wide_type(output))
+            values = torch.view_as_real(output.detach().resolve_conj()) if output.is_complex() else output.detach()
+            flat = values.reshape(len(inputs), -1).to(wide_type(output))
             first, second = flat[0 : len(flat) // 2 * 2 : 2], flat[1::2]
             cosines = (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1))
             value = cosines.mean().item()

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F  # noqa: N812  as everybody calls it
 from torch import Tensor, nn
 
 from initbench.errors import DoesNotApply
+from initbench.nn.activation import known_function
 from initbench.nn.hooks import Slot
 from initbench.nn.layers import NORMS, Role, WeightLayer
 from initbench.nn.naming import modules_of
@@ -145,14 +147,33 @@ def _branch(model: nn.Module, main: tuple[WeightLayer, ...], layers: tuple[Weigh
         return Branch(last.name, main, end=behind, last_norm=behind, norms=(behind,))
     norms = tuple(norm for norm in (behind,) if isinstance(norm, NORMS) and any(step.startswith(NORMALIZING) for step in left))
     ended_by = next((step for step in reversed(left) if not step.startswith(NORMALIZING)), None)
-    if ends.added is not None:
-        return Branch(last.name, main, end=model.get_submodule(ends.added), norms=norms, ended_by=ended_by)
-    if ends.around is not None:
-        return Branch(last.name, main, end=model.get_submodule(ends.around), norms=norms, ended_by=ended_by, slot=Slot.BRANCH_SCALE)
+    last_norm = norms[0] if norms and ended_by is not None and passes_zero(ended_by) else None
+    if ends.added is not None or ends.around is not None:
+        return Branch(
+            name=last.name,
+            layers=main,
+            end=model.get_submodule(ends.around or "" if ends.added is None else ends.added),
+            last_norm=last_norm,
+            norms=norms,
+            ended_by=ended_by,
+            slot=Slot.BRANCH_SCALE if ends.added is None else Slot.OUTPUT_SCALE,
+        )
     raise DoesNotApply(
         f"The residual branch that ends in '{last.name}' goes through {', '.join(left)} before it is added, which no number can be put on. "
         "Make the last of these a module, or the block one that takes x and gives the sum."
     )
+
+
+def passes_zero(activation: str) -> bool:
+    """Whether an activation gives 0 for 0 and has a slope there: a branch that starts at zero before it learns."""
+    function = known_function(activation)
+    if function is None:
+        return False
+    with torch.enable_grad():
+        x = torch.zeros((), requires_grad=True)
+        value = function(x)
+        (slope,) = torch.autograd.grad(value, x)
+    return value.item() == 0 and slope.item() != 0
 
 
 def _left_before_sum(last: WeightLayer, layers: tuple[WeightLayer, ...]) -> list[str]:

@@ -100,8 +100,9 @@ def run_traced(model: nn.Module, tracer: Tracer, inputs: Tensor, *, note_modules
         for prefix, module in model.named_modules():
             for handle in _hooks(model, prefix, module, tracer):
                 stack.callback(handle.remove)
-            if note_modules:
-                stack.callback(module.register_forward_hook(_Left(prefix, tracer)).remove)
+            if note_modules:  # before the hooks that a module has, and after all of them
+                for first in (True, False):
+                    stack.callback(module.register_forward_hook(_Left(prefix, tracer), prepend=first).remove)
         stack.callback(tracer.unmark, inputs)
         tracer.start(inputs)
         with tracer:
