@@ -123,7 +123,9 @@ def output_directions(outputs: int) -> Tensor:
 
 
 def _values(jacobians: Tensor) -> SingularValues | None:
-    """From Jacobians (images, directions, numbers); None where they are not finite."""
+    """From Jacobians (images, directions, numbers); None where they are not finite. A complex number counts as two."""
+    if jacobians.is_complex():
+        jacobians = torch.view_as_real(jacobians.resolve_conj()).flatten(2)
     scale = jacobians.abs().amax(dim=(1, 2), keepdim=True)
     scaled = (jacobians / torch.where(scale > 0, scale, 1.0)).to(wide_type(jacobians))
     if not scaled.isfinite().all():
