@@ -173,7 +173,9 @@ PRODUCTS = {
 def test_products_of_all_kinds_are_layers(name):
     forward, shapes, expected = PRODUCTS[name]
     model = run(
-        lambda self, x: self.head(torch.relu(forward(self, x))), head=nn.Linear(24, 5), **{key: raw(*shape) for key, shape in shapes.items()}
+        lambda self, x: self.head(torch.relu(forward(self, x))),
+        head=nn.Linear(24, 5),
+        **{key: raw(*shape) for key, shape in shapes.items()},
     )
     x = torch.randn(32, 16)
     layers = found(model, x)
@@ -197,7 +199,9 @@ NO_SUM = {
 @pytest.mark.parametrize("name", NO_SUM)
 def test_a_product_that_sums_over_nothing_of_a_parameter_is_no_layer(name):
     states = nn.Parameter(torch.log(torch.arange(1.0, 5.0)).repeat(8, 1))
-    model = run(lambda self, x: self.head(NO_SUM[name](self, self.enter(x)).mean(-1)), enter=nn.Linear(6, 8), a=states, head=nn.Linear(8, 2))
+    model = run(
+        lambda self, x: self.head(NO_SUM[name](self, self.enter(x)).mean(-1)), enter=nn.Linear(6, 8), a=states, head=nn.Linear(8, 2)
+    )
     before, x = states.detach().clone(), torch.randn(3, 6)
     assert list(found(model, x)) == ["enter", "head"]
     report = initbench.init_network(model, "kaiming", inputs=x)
@@ -273,7 +277,9 @@ def test_heads_are_matrices_of_their_own_and_their_outputs_are_summed_over():
 
 def test_stacked_kernels_are_kernels():
     model = run(
-        lambda self, x: self.head(sum(F.conv2d(x, w, padding=1) for w in self.a).relu().mean((2, 3))), a=raw(2, 8, 3, 3, 3), head=nn.Linear(8, 2)
+        lambda self, x: self.head(sum(F.conv2d(x, w, padding=1) for w in self.a).relu().mean((2, 3))),
+        a=raw(2, 8, 3, 3, 3),
+        head=nn.Linear(8, 2),
     )
     layer = found(model, torch.randn(2, 3, 5, 5))["a"]
     assert (fans(layer), layer.shape, layer.stacked) == ((27, 72), (8, 3, 3, 3), 2)

@@ -75,7 +75,7 @@ def of_all_samples(values: Tensor) -> tuple[Tensor, int] | None:
 
 
 def is_transformed(values: Tensor) -> bool:
-    """Whether a tensor exists within a transformation of `torch.func` alone (`vmap`, `grad`, `jvp`); False where this torch does not tell."""
+    """Whether a tensor exists within a transformation of `torch.func` alone (`vmap`, `grad`); False where this torch does not tell."""
     try:
         return bool(torch._C._functorch.is_functorch_wrapped_tensor(values))
     except CHANGED:

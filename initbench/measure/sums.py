@@ -59,8 +59,8 @@ def sums(values: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor, int]:
     """
     values, count = values.detach(), values.numel()
     if values.is_complex():
-        parts = torch.view_as_real(values.resolve_conj())
-        return torch.linalg.vector_norm(parts.flatten(0, -2).sum(0, dtype=wide_type(parts))), sums(parts, scratch)[1], count
+        both = torch.view_as_real(values.resolve_conj())
+        return torch.linalg.vector_norm(both.flatten(0, -2).sum(0, dtype=wide_type(both))), sums(both, scratch)[1], count
     if values.device.type != "cpu" or values.dtype == torch.float64 or not count:
         wide = wide_type(values)
         return values.sum(dtype=wide), torch.linalg.vector_norm(values, dtype=wide), count

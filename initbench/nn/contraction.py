@@ -132,7 +132,7 @@ def _tensordot(args: tuple[Any, ...], kwargs: dict[str, Any], weight: Tensor) ->
     if isinstance(dims, Tensor):
         dims = dims.tolist()
     if isinstance(dims, int):
-        summed = range(weight.dim() - dims, weight.dim()) if first else range(dims)
+        summed = list(range(weight.dim() - dims, weight.dim()) if first else range(dims))
     elif len(dims) == 2:
         mine = dims[0 if first else 1]
         summed = [place % weight.dim() for place in ([mine] if isinstance(mine, int) else mine)]
@@ -151,7 +151,7 @@ def is_chain(name: str, args: tuple[Any, ...], parameters: list[Tensor]) -> bool
 
 def chained(name: str, args: tuple[Any, ...], is_signal: Callable[[Tensor], bool]) -> Any:
     """The same product as products of two, each of the signal so far with its neighbour."""
-    operands = [tensor for tensor in ops.tensors_in(args)]
+    operands = list(ops.tensors_in(args))
     place = next(index for index, operand in enumerate(operands) if is_signal(operand))
     if name in ops.CHAINS:
         right = reduce(torch.matmul, operands[place:])

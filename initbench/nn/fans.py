@@ -66,7 +66,7 @@ def of_use(use: Use, shape: tuple[int, ...]) -> Fans:
     found = _seen(use, seen, kinds)
     stacks = _product(seen, kinds, Axis.STACK)
     axes = _stored_axes(use, shape, kinds)
-    if len(shape) == 2 and stacks == 1 or (axes is None and len(shape) == 2):
+    if (len(shape) == 2 and stacks == 1) or (axes is None and len(shape) == 2):
         turned = kinds.index(Axis.IN) < kinds.index(Axis.OUT) if {Axis.IN, Axis.OUT} <= set(kinds) else False
         halves = _halves(use, shape, kinds, axes)
         return replace(found, groups=max(found.groups, stacks), parts=halves, transposed=turned != use.weight.flipped)

@@ -162,6 +162,9 @@ class Ends:
     around: str | None = None
 
 
+NO_ENDS = Ends()
+
+
 @dataclass(frozen=True)
 class Graph:
     """What was traced: nodes and uses of weights in order of execution, and the node of the output where that is one tensor.

@@ -13,7 +13,7 @@ from initbench.errors import ConfigError
 from initbench.nn.activation import Function, called_module, known_function
 from initbench.nn.contraction import Axes
 from initbench.nn.fans import Fans, of_module, of_use
-from initbench.nn.graph import Ends, Graph, Use
+from initbench.nn.graph import NO_ENDS, Ends, Graph, Use
 from initbench.nn.operations import ENDS
 from initbench.nn.watch import trace
 
@@ -41,7 +41,8 @@ class Surroundings:
 
     `sources` are the layers whose signal comes in (none: the model's input), `path` the functions that it passes on the
     way (activations, `batch_norm`, `dropout:p=0.1`, `max_pool2d:kernel_size=2`, `add`, ...), `between` those from this
-    layer to its activation; `ends` are the modules at the end of the residual branch that the layer ends. Shapes are without the batch dimension. `uses` counts how often a forward pass uses the weight.
+    layer to its activation; `ends` are the modules at the end of the residual branch that the layer ends. Shapes are without
+    the batch dimension. `uses` counts how often a forward pass uses the weight.
     """
 
     sources: tuple[str, ...] = ()
@@ -50,7 +51,7 @@ class Surroundings:
     input_shape: tuple[int, ...] = ()
     output_shape: tuple[int, ...] = ()
     uses: int = 0
-    ends: Ends = Ends()
+    ends: Ends = NO_ENDS
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class WeightLayer:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the weight, of one of those that are stacked: (out, in / groups, *kernel); with in and out swapped if `transposed`."""
+        """The shape of the weight (of one that is stacked): (out, in / groups, *kernel), with in and out swapped if `transposed`."""
         if not self.axes:
             return tuple(self.weight.shape)
         outputs, inputs = (math.prod(self.weight.shape[axis] for axis in axes) for axes in self.axes[1:3])
@@ -225,7 +226,7 @@ def _placed(entry: _Registered, uses: list[Use], graph: Graph, names: dict[int, 
             input_shape=use.input_shape[1:],
             output_shape=use.output_shape[1:],
             uses=len(uses),
-            ends=graph.ends[use.block] if use.end and use.block is not None else Ends(),
+            ends=graph.ends[use.block] if use.end and use.block is not None else NO_ENDS,
         ),
     )
 
@@ -293,7 +294,9 @@ def _notes(
         how = f"used in {count} pieces" if in_pieces else f"used {count} times"
         notes.append(f"{_few(named)} {how}; place, activation and what is measured of the signal are those of the first.")
     for reason, named in stopped.items():
-        notes.append(f"No activation can be told after {_few(named).removesuffix(' is').removesuffix(' are')}: the output goes into {reason}.")
+        notes.append(
+            f"No activation can be told after {_few(named).removesuffix(' is').removesuffix(' are')}: the output goes into {reason}."
+        )
     return tuple(notes)
 
 

@@ -71,8 +71,8 @@ FRESH = _names("zeros_like ones_like empty_like full_like rand_like randn_like n
 """Functions that take no values from their tensor."""
 
 ENDS = _names(
-    "matmul linalg_matmul rmatmul bmm mm mv einsum tensordot inner baddbmm softmax log_softmax scaled_dot_product_attention argmax sum logsumexp cumsum embedding "
-    "embedding_bag"
+    "matmul linalg_matmul rmatmul bmm mm mv einsum tensordot inner baddbmm softmax log_softmax scaled_dot_product_attention argmax sum "
+    "logsumexp cumsum embedding embedding_bag"
 )
 """Functions that end the search for an activation: what comes after them is not the layer's own signal any more."""
 

@@ -51,11 +51,11 @@ NORMALIZING = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_n
 class Branch:
     """One residual branch: its weight layers in order and the modules a scheme can put a number on.
 
-    `end` is the module whose output is added to the skip path, in whose `slot` a number scales the branch: that of its output, or,
-    where it is the block as a whole, that of what it adds. `ended_by` is the activation that stands between the last weight
-    layer and the sum. `layers` leave out those of a gate on the branch (squeeze and excite). `shortcut` is the module on the skip path, None where the
-    model has none that could carry a multiplier. `last_norm` is the norm between the last weight layer and the sum, and
-    `after_norm` the one that directly follows the sum.
+    `end` is the module whose output is added to the skip path, in whose `slot` a number scales the branch: that of its
+    output, or, where it is the block as a whole, that of what it adds. `ended_by` is the activation that stands between the
+    last weight layer and the sum. `layers` leave out those of a gate on the branch (squeeze and excite). `shortcut` is the
+    module on the skip path, None where the model has none that could carry a multiplier. `last_norm` is the norm between the
+    last weight layer and the sum, and `after_norm` the one that directly follows the sum.
     """
 
     name: str

@@ -18,8 +18,9 @@ from torch.overrides import TorchFunctionMode
 
 from initbench.nn import operations as ops
 from initbench.nn.activation import Function, is_elementwise
+from initbench.nn.branching import Branches
 from initbench.nn.contraction import Axis, chained, followed, is_chain, kinds, of_sum
-from initbench.nn.graph import INPUT, Ends, Graph, Kind, Node, Origin, ParameterTensor, Use
+from initbench.nn.graph import INPUT, Graph, Kind, Node, Origin, ParameterTensor, Use
 
 SUMS_WITHOUT_ACTIVATION = 2
 """An output that has been added to others this often no longer counts as going through the activation that follows."""
@@ -63,7 +64,7 @@ class Tracer(TorchFunctionMode):
         self._products: dict[int, Call] = {}
         self._key = f"_initbench_{uuid4().hex}"
         self._paused = False
-        self._sums: list[tuple[Node, Node | None, int]] = []
+        self._branches = Branches(self.uses)
         self._modules: list[tuple[str, Node, Node]] = []
 
     def on_output(self, use: Use, output: Tensor) -> None:
@@ -86,7 +87,7 @@ class Tracer(TorchFunctionMode):
         ends = [node for tensor in ops.tensors_in(result) if (node := self.node(tensor)) is not None]
         output = self.node(result) if isinstance(result, Tensor) else None
         heads = frozenset[int]().union(*(node.origin.last for node in ends))
-        return Graph(tuple(self.nodes), tuple(self.uses), output, heads, tuple(self._ends(*block) for block in self._sums))
+        return Graph(tuple(self.nodes), tuple(self.uses), output, heads, self._branches.ends(self._modules))
 
     def left(self, module: str, first: object, result: object) -> None:
         """Notes that a module has made its result of its first argument."""
@@ -185,11 +186,6 @@ class Tracer(TorchFunctionMode):
         for output in ops.tensors_in(result):
             self._take_up(call, output)
         return result
-
-    def _ends(self, branch: Node, skip: Node | None, total: int) -> Ends:
-        added = next((name for name, _, after in self._modules if after is branch), None)
-        around = next((name for name, before, after in self._modules if before is skip and after.index == total), None)
-        return Ends(added, around)
 
     def _mark(self, tensor: Tensor, mark: Node | ParameterTensor) -> None:
         if id(tensor) not in self._parameters:
@@ -317,7 +313,7 @@ class Tracer(TorchFunctionMode):
             self._late_bias(call, first.output_of, output)
         elif arithmetic and (call.parameters or not call.only_numbers):
             if name in ops.SUMS and len(call.nodes) == 1:
-                self._branch_on_learned(call)
+                self._branches.of_learned(call.nodes[0], {known.name for _, known in call.parameters}, len(self.nodes))
             node = self._add(call, output, self._joined(call).after("shift" if name in ops.SUMS else "scale"))
             if name in ops.MULTIPLICATIONS and len(call.nodes) == 1 and len(call.parameters) == 1 and call.parameters[0][0].dim() > 1:
                 self._products[node.index] = call
@@ -396,68 +392,13 @@ class Tracer(TorchFunctionMode):
         }
         origin = replace(origin, waiting=waiting)
         if call.name in ops.SUMS:
-            branch = self._residual_branch(call.nodes)
+            branch = self._branches.of_sum(call.nodes, len(self.nodes))
             return origin if branch is None else replace(origin, last=branch.origin.last, path=branch.path)
         most = max(prod(node.shape) for node in call.nodes)
         large = [node for node in call.nodes if prod(node.shape) == most]
         main = [node for node in large if not _is_gate(node)] or large
         path = max((node.path for node in main), key=len)
         return replace(origin, last=frozenset[int]().union(*(node.origin.last for node in large)), path=path)
-
-    def _residual_branch(self, nodes: tuple[Node, ...]) -> Node | None:
-        """Of two signals that are added the one that is a residual branch on the other; its uses are marked so."""
-        if len(nodes) != 2 or nodes[0].shape != nodes[1].shape:
-            return None
-        first, second = nodes
-        common = first.origin.sources & second.origin.sources
-        extra = first.origin.sources & ~common, second.origin.sources & ~common
-        short, long = sorted(extra, key=int.bit_count)
-        if not common or not long or not self._is_shortcut(short, long, common):
-            return None
-        branch, skip = (first, second) if extra[0] == long else (second, first)
-        within = {use.index for use in self._uses_in(long) if use.origin.sources & common == common}
-        if self._mark_branch(branch, skip, self._uses_in(long), within):
-            for use in self._uses_in(short):
-                use.block = len(self._sums) - 1 if use.block is None else use.block
-        return branch
-
-    def _branch_on_learned(self, call: Call) -> None:
-        """Marks the uses of a branch whose skip path is a parameter: learned queries plus what was made of them."""
-        (branch,), names = call.nodes, {known.name for _, known in call.parameters}
-        uses = self._uses_in(branch.origin.sources)
-        starts = sum(1 << (use.index + 1) for use in uses if use.learned in names)
-        if starts:
-            self._mark_branch(branch, None, uses, {use.index for use in uses if use.learned in names or use.origin.sources & starts})
-
-    def _mark_branch(self, branch: Node, skip: Node | None, uses: list[Use], within: set[int]) -> bool:
-        """Marks those of the uses that are in no block yet and within the branch, or feed it from elsewhere (the keys of a memory)."""
-        feeding = frozenset[int]().union(*(self.uses[index].origin.last for index in within), branch.origin.last)
-        new = [use for use in uses if use.block is None and use.index in within | feeding]
-        last = [use for use in new if use.index in branch.origin.last]
-        ends = [use for use in last if use.activation is None or use.activation.name not in ops.GATES] or last
-        for use in new:
-            use.block, use.branch, use.end = len(self._sums), True, use in ends
-        if new:
-            self._sums.append((branch, skip, len(self.nodes)))
-        return bool(new)
-
-    def _is_shortcut(self, short: int, long: int, common: int) -> bool:
-        """Nothing on the skip path, or one use that starts where a longer branch starts; weights that recur are no residual."""
-        if not short:
-            return True
-        if short.bit_count() > 1 or long.bit_count() < 2:
-            return False
-        skip, branch = self._uses_in(short), self._uses_in(long)
-        names = [use.weight.name for use in (*skip, *branch)]
-        starts = any(use.origin.sources & ~INPUT == common & ~INPUT for use in branch)
-        return len(set(names)) == len(names) and skip[0].origin.sources == common and starts
-
-    def _uses_in(self, sources: int) -> list[Use]:
-        uses, rest = [], sources & ~INPUT
-        while rest:
-            uses.append(self.uses[(rest & -rest).bit_length() - 2])
-            rest &= rest - 1
-        return uses
 
 
 def _merged(nodes: tuple[Node, ...]) -> Origin:

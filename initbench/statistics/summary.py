@@ -76,7 +76,9 @@ def summarize(
         pairs=pairs,
         notes=(),
     )
-    return summary.model_copy(update={"headline": _headline(primary, summary), "notes": (*_notes(summary, runs), *_untouched(runs))})
+    return summary.model_copy(
+        update={"headline": _headline(primary, summary), "notes": (*_notes(summary, runs), *_untouched(runs), *_untold(runs))}
+    )
 
 
 def group(results: Iterable[RunResult], order: Sequence[str] = ()) -> Runs:
@@ -199,6 +201,13 @@ def _untouched(runs: Runs) -> Iterable[str]:
                 f"Nothing initializes {', '.join(names[:NAMED])}{more}{who}: the values stay those of the model's own code. "
                 "Give a pattern under init.layers, or name it under init.exclude."
             )
+
+
+def _untold(runs: Runs) -> Iterable[str]:
+    """What could not be told about the model's layers: what the reports of all schemes say alike."""
+    told = [next((run.init.notes for run in own if run.init), None) for own in runs.values()]
+    known = [notes for notes in told if notes is not None]
+    return [note for note in known[0] if all(note in notes for notes in known)] if known else []
 
 
 def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
