@@ -430,6 +430,27 @@ def test_shared_weights_are_said_to_be_measured_at_their_first_use():
     assert hooked(model, x, ["encoder.2"])["encoder.2"] == pytest.approx(measured(model, x)["encoder.2"], rel=1e-5)
 
 
+def test_a_cell_that_starts_from_zeros_is_measured_where_the_signal_reaches_it():
+    def forward(self, x):
+        state = torch.zeros(len(x), 8)
+        for now in x.unbind(1):
+            inner = self.recur(state)
+            self.seen.append(inner.detach())
+            state = torch.tanh(self.enter(now) + inner)
+        return self.head(state)
+
+    model, x = run(forward, enter=nn.Linear(4, 8), recur=nn.Linear(8, 8), head=nn.Linear(8, 2), seen=[]), torch.randn(16, 3, 4)
+    explained = explain(model, x)
+    assert not any("cannot be followed" in note for note in explained.notes)
+    assert set(next(layer for layer in explained.layers if layer.name == "recur").surroundings.sources) == {"enter", "recur"}
+    run_ = initbench.probe(model, as_is=True, inputs=x).runs[0]
+    got = next(layer for layer in run_.layers if layer.layer == "recur")
+    model.seen.clear()
+    model(x)
+    assert got.pre_activation_variance == pytest.approx(model.seen[1].double().var(correction=0).item(), rel=1e-5)
+    assert got.gradient_variance > 0
+
+
 def test_a_norm_written_out_is_no_activation():
     def norm(x):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)

@@ -92,7 +92,7 @@ def refuse_norm(scheme: str, model: nn.Module) -> None:
 
 def stream_width(scheme: str, residual: tuple[Branch, ...]) -> int:
     """The number of units on the skip path. Raises: DoesNotApply where it changes along the network."""
-    widths = {branch.last.shape[0] for branch in residual}
+    widths = {branch.last.shape[1] * branch.last.groups if branch.last.transposed else branch.last.shape[0] for branch in residual}
     if len(widths) > 1:
         raise DoesNotApply(f"'{scheme}' needs one width all along the skip path; here it is {', '.join(map(str, sorted(widths)))}.")
     return int(widths.pop())

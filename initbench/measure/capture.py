@@ -34,7 +34,7 @@ def captured(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, 
     """Runs the model on a batch; a backward pass within completes the statistics with those of the gradients.
 
     Norms use batch statistics and dropout is off. Everything is measured the moment it is there, so that functions that
-    work in place change nothing. A weight that is used several times is measured at its first use; the products inside
+    work in place change nothing. A weight that is used several times is measured at its first use that the input reaches; products inside
     a recurrent module are hidden, its last layer's weights have its states as their activation. With a `tape`, kept from one
     call to the next for the same model and layers, only the first pass is followed; it is for models without users' code (`is_plain`).
     """
@@ -172,10 +172,20 @@ class _Capture(Tracer):
         self._taker.take(take, output)
 
     def _row(self, use: Use) -> int | None:
-        """The layer's row at its first use."""
+        """The layer's row at its first use, or at the first that the input reaches, where that comes later (a state of zeros)."""
         name = use.weight.name
-        first = self._first.setdefault(name, use.index)
-        return self._rows.get(name) if first == use.index else None
+        row, first = self._rows.get(name), self._first.setdefault(name, use.index)
+        if first < use.index and use.origin.sources and not self.uses[first].origin.sources:
+            self._first[name] = use.index
+            if row is not None:
+                self._forget(row)
+        return row if self._first[name] == use.index else None
+
+    def _forget(self, row: int) -> None:
+        """What was measured of a layer so far was not of the signal."""
+        self._taker.statistics[row] = Statistics()
+        for taken in self._tape.measurements.values():
+            taken[:] = [(which, take) for which, take in taken if take.row != row]
 
     def _unit_dim(self, use: Use, output: Tensor) -> int:
         return 1 if "conv" in use.function and output.dim() == len(use.output_shape) else -1

@@ -201,8 +201,8 @@ def _traced(graph: Graph, known: dict[str, _Registered], in_out: tuple[str, ...]
 
 
 def _placed(entry: _Registered, uses: list[Use], graph: Graph, names: dict[int, str], in_out: tuple[str, ...]) -> WeightLayer:
-    """The layer as its first use shows it."""
-    use = uses[0]
+    """The layer as its first use shows it, the first that the input reaches if it reaches any."""
+    use = _first(uses)
     if use.end or use.branch:
         role = Role.BRANCH_END if use.end else Role.BRANCH
     elif any(other.index in graph.heads for other in uses):
@@ -229,6 +229,10 @@ def _placed(entry: _Registered, uses: list[Use], graph: Graph, names: dict[int, 
             ends=graph.ends[use.block] if use.end and use.block is not None else NO_ENDS,
         ),
     )
+
+
+def _first(uses: list[Use]) -> Use:
+    return next((use for use in uses if use.origin.sources), uses[0])
 
 
 def _layer(entry: _Registered, use: Use | None, in_out: tuple[str, ...]) -> WeightLayer:
@@ -278,7 +282,7 @@ def _notes(
     notes = [f"'{entry.name}' is not met in a forward pass in evaluation mode." for entry in missed]
     by_parameter = {layer.parameter: layer for layer in layers}
     for parameter, of_weight in uses.items():
-        use, layer = of_weight[0], by_parameter.get(parameter)
+        use, layer = _first(of_weight), by_parameter.get(parameter)
         name = layer.name if layer else parameter
         if len(of_weight) > 1:
             shared.setdefault((len(of_weight), use.weight.piece), []).append(name)
