@@ -179,6 +179,7 @@ def init_network(
     from torch import nn
 
     from initbench.init.initialize import initialize
+    from initbench.nn.naming import unwrapped
 
     if not isinstance(model, nn.Module):
         raise ConfigError(f"The model is {a_or_an(type(model).__name__)}. It must be a torch.nn.Module.")
@@ -194,5 +195,5 @@ def init_network(
     except ValidationError as error:
         problem = "; ".join(f"{details['loc'][0] if details['loc'] else 'method'}: {details['msg']}" for details in error.errors())
         raise ConfigError(f"init_network cannot use its arguments: {problem}.") from error
-    report, _ = initialize(model, scheme, seed=seed, rules=rules, inputs=inputs, batch=batch)
-    return report
+    with unwrapped(model) as inside:
+        return initialize(inside, scheme, seed=seed, rules=rules, inputs=inputs, batch=batch)[0]

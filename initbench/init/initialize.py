@@ -8,7 +8,7 @@ from initbench.errors import ConfigError, DoesNotApply, InitbenchError, UserCode
 from initbench.init.contract import InitContext, Layerwise, Need, Scheme
 from initbench.nn.layers import WeightLayer, explain, weight_layers
 from initbench.nn.naming import parameters_of, refuse_unused, refuse_without_storage
-from initbench.nn.watch import thread_count
+from initbench.nn.watch import thread_count, uncached_weights
 from initbench.question import catalog
 from initbench.question.config import InitRules, Ref, TrainConfig
 from initbench.results.record import InitReport
@@ -55,7 +55,7 @@ def initialize(
         find_layers=find_layers,
     )
     refuse_missing(chosen, context)
-    with thread_count(1):
+    with thread_count(1), uncached_weights():
         report = chosen.apply(model, context)
     if not isinstance(report, InitReport):
         raise ConfigError(f"apply() of the scheme '{scheme.name}' gives {a_or_an(type(report).__name__)}. It must return an InitReport.")

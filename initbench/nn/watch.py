@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
 from initbench.errors import ConfigError
@@ -78,6 +79,21 @@ def thread_count(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def uncached_weights() -> Iterator[None]:
+    """Within and afterwards, no pass uses what autocast or `parametrize.cached()` kept of weights that have changed since."""
+    cached, parametrized = torch.is_autocast_cache_enabled(), parametrize._cache_enabled
+    torch.set_autocast_cache_enabled(False)
+    parametrize._cache_enabled = 0
+    try:
+        yield
+    finally:
+        torch.clear_autocast_cache()
+        parametrize._cache.clear()
+        torch.set_autocast_cache_enabled(cached)
+        parametrize._cache_enabled = parametrized
 
 
 def _set_training(module: nn.Module, wanted: bool) -> None:  # noqa: FBT001 - the attribute itself

@@ -193,14 +193,15 @@ def probe(
     as_is: bool = False,
     checkpoint: str | None = None,
     output: str | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     data_dir: str | None = None,
 ) -> Probe:
     """Follows the signal through an untrained network: `probe(model, inputs=batch)`, `probe("mlp:depth=30", ["kaiming"])`.
 
-    `model`: a module, which is copied and never changed, or a name. `inputs`: a batch (N, ...), or a text such as
+    `model`: a module, which is afterwards as it was, to the bit, or a name. `inputs`: a batch (N, ...), or a text such as
     "3x224x224" or "int:1000:128"; without any, images of `dataset`. `schemes`: those of `PANEL` unless some are named.
     `as_is`: the weights are looked at as they are, `checkpoint` reads them from a file first. `output`: a results folder.
+    `device`: where it is computed; unless given, where the module is, and on the CPU for a name.
     Raises: InitbenchError with one sentence.
     """
     from initbench.training.inputs import Given

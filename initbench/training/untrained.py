@@ -1,9 +1,9 @@
 """Looks at untrained networks: each scheme is applied to the model once a seed, and the signal is measured; nothing is trained."""
 
-import copy
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,7 +17,9 @@ from initbench.measure.predict import filled, predictions
 from initbench.measure.probes import ProbeAtStep, measure, to_stats
 from initbench.nn.build import build_model
 from initbench.nn.layers import WeightLayer, weight_layers
+from initbench.nn.naming import parameters_of, refuse_without_storage, unwrapped
 from initbench.nn.operations import tensors_in
+from initbench.nn.restore import restored
 from initbench.nn.watch import untouched
 from initbench.question.config import Ref
 from initbench.results.probe_run import ProbedLayer, ProbeRun, Question, scheme_name
@@ -37,43 +39,53 @@ KEPT = 2**26
 
 
 class Prober:
-    """The models and the batch of one question; `run` applies a scheme to a fresh model for each seed and measures."""
+    """The models and the batch of one question; `run` applies a scheme to a model for each seed and measures."""
 
     def __init__(
         self,
         question: Question,
         *,
-        device: str = "cpu",
+        device: str | None = None,
         data_dir: str | None = None,
         model: nn.Module | None = None,
         batch: Given | None = None,
     ) -> None:
-        """Builds and checks the model; the user's own `model` is copied, never touched.
+        """Builds and checks the model; the user's own `model` is only lent: it is put back as it was, whatever happens.
 
         Raises: InitbenchError where the model cannot be built or run on the input, or has no weights.
         """
-        self.question, self.own, self.device = question, model, choose_device(device)
+        self.question, self.own = question, model
+        self.device = _where(model) if device is None and model is not None else choose_device(device or "cpu")
+        self.moved_to = None if device is None else self.device
         self.built: dict[int, nn.Module] = {}
         with small_runs():
             self.given = batch.to(self.device) if batch else given(question, device=self.device, data_dir=data_dir)
-            self.width = _check(self.fresh(question.seeds[0]), self.given)
+            with self.lent(question.seeds[0]) as first:
+                self.width = _check(first, self.given)
 
     @property
     def schemes(self) -> tuple[Ref | None, ...]:
         """What is applied: each scheme, or nothing."""
         return self.question.schemes or (None,)
 
-    def fresh(self, seed: int) -> nn.Module:
-        """A model as it is built for a seed, or a copy of the user's own."""
+    @contextmanager
+    def lent(self, seed: int) -> Iterator[nn.Module]:
+        """The user's own model, or the one built for a seed, without wrappers; afterwards it is as it was before."""
+        with unwrapped(self._model(seed)) as model:
+            refuse_without_storage(parameters_of(model).first)
+            with restored(model, self.moved_to):
+                yield model
+
+    def _model(self, seed: int) -> nn.Module:
         if self.own is not None:
-            return copy.deepcopy(self.own).to(self.device)
-        if seed not in self.built:
-            model = self._build(seed)
-            room = KEPT // max(1, sum(parameter.numel() for parameter in model.parameters()))
-            if len(self.built) >= room:
-                return model
+            return self.own
+        if seed in self.built:
+            return self.built[seed]
+        model = self._build(seed)
+        room = KEPT // max(1, sum(parameter.numel() for parameter in model.parameters()))
+        if len(self.built) < room:
             self.built[seed] = model
-        return copy.deepcopy(self.built[seed])
+        return model
 
     def run(self, scheme: Ref | None) -> Iterator[ProbeRun]:
         """The scheme with each seed, as they come; never raises."""
@@ -95,7 +107,10 @@ class Prober:
         return model.to(memory_format=memory_format(model, self.device)) if self.given.data is not None else model
 
     def _measured(self, scheme: Ref | None, seed: int, expected: dict[str, LayerPrediction]) -> ProbeRun:
-        model = self.fresh(seed)
+        with self.lent(seed) as model:
+            return self._measured_on(model, scheme, seed, expected)
+
+    def _measured_on(self, model: nn.Module, scheme: Ref | None, seed: int, expected: dict[str, LayerPrediction]) -> ProbeRun:
         batch = self.given.for_model(model)
         objective = Objective(batch.labels, self.width, len(batch.inputs))
         report, layers = _prepare(model, scheme, seed, self.question, batch, objective)
@@ -123,6 +138,11 @@ class Prober:
             output_std=None if objective.output_std is None else objective.output_std.item(),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
         )
+
+
+def _where(model: nn.Module) -> torch.device:
+    """The device of a model's first parameter."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def _check(model: nn.Module, batch: Given) -> int | None:
