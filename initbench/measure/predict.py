@@ -10,6 +10,7 @@ from torch.nn import functional
 from initbench.measure.network import Translation, translate
 from initbench.nn.layers import WeightLayer
 from initbench.nn.watch import graph_of
+from initbench.nn.parametrized import weight_of
 from initbench.results.record import PREDICTED, InitReport, LayerStats, ParameterInit
 from initbench.theory.network import InputStats, LayerSpec, NetworkSpec, Weight
 from initbench.theory.prediction import LayerPrediction, predict
@@ -91,11 +92,11 @@ def input_stats(entering: Tensor, labels: Tensor | None, first: LayerSpec | None
 
 def _of_patches(x: Tensor, classes: Tensor | None, shares: tuple[float, ...], first: LayerSpec) -> InputStats:
     order = x.flatten(1).square().mean(1).argsort()
-    chosen = order[torch.linspace(0, len(x) - 1, min(STRATA, len(x))).round().long()]
+    chosen = order[_spread(len(x), STRATA)]
     taken = functional.unfold(x, first.kernel, dilation=first.dilation, padding=first.padding, stride=first.stride)
     images, size, positions = taken.shape
     flat = taken.transpose(1, 2).reshape(-1, size)
-    some = flat[torch.linspace(0, len(flat) - 1, min(PATCHES, len(flat))).round().long()].double()
+    some = flat[_spread(len(flat), PATCHES)].double()
     scale = max(flat.square().sum(1).mean().item(), 1e-300)
     matrix = some.T @ some / len(some)
     mean = flat.mean(0)
@@ -124,6 +125,12 @@ def _of_patches(x: Tensor, classes: Tensor | None, shares: tuple[float, ...], fi
     )
 
 
+def _spread(count: int, most: int) -> Tensor:
+    """At most `most` places among `count`, evenly spread, the first and the last among them."""
+    places = torch.linspace(0, count - 1, min(most, count), dtype=torch.float32, device="cpu").round().long()
+    return places.clamp_(max=count - 1)  # float32 rounds count - 1 up to count beyond 2^24
+
+
 def _strata(squares: Tensor) -> Tensor:
     """Means of groups of like length."""
     count = min(STRATA, len(squares))
@@ -136,7 +143,7 @@ def _first(network: NetworkSpec) -> LayerSpec | None:
 
 def _spec(layer: WeightLayer, entries: dict[str, ParameterInit]) -> LayerSpec:
     weight, module = entries.get(layer.parameter), layer.module
-    std, mean, law = _drawn(layer.weight, weight)
+    std, mean, law = _drawn(weight_of(layer), weight)
     bias_std, bias_mean, bias_law = 0.0, 0.0, "constant"
     if layer.bias is not None:
         bias = dict(module.named_parameters(recurse=False)).get(layer.bias.rpartition(".")[2])
@@ -151,7 +158,7 @@ def _spec(layer: WeightLayer, entries: dict[str, ParameterInit]) -> LayerSpec:
     return LayerSpec(
         name=layer.name,
         fan_in=layer.fan_in,
-        units=int(layer.weight.shape[0]),
+        units=int(weight_of(layer).shape[0]),
         law=law.replace(" ", "_"),
         std=std,
         mean=mean,

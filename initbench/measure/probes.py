@@ -15,6 +15,7 @@ from initbench.measure.capture import captured
 from initbench.measure.sums import MeasuredTensor, Scratch, Statistics, columns
 from initbench.nn.layers import WeightLayer
 from initbench.nn.operations import tensors_in
+from initbench.nn.parametrized import weight_of
 from initbench.quantities import OF_EVERY_RUN
 from initbench.results.record import LayerStats
 
@@ -58,8 +59,8 @@ def measure(
             for index, got in zip(wanted, computed, strict=True):
                 gradients[index] = got
     scratch = Scratch()
-    for statistics, weight, gradient in zip(forward.statistics, weights, gradients, strict=True):
-        statistics.add("weight", MeasuredTensor(weight, scratch))
+    for statistics, layer, gradient in zip(forward.statistics, layers, gradients, strict=True):
+        statistics.add("weight", MeasuredTensor(weight_of(layer), scratch))
         if gradient is not None:
             statistics.add("weight_gradient", MeasuredTensor(gradient, scratch, images=len(inputs)))
     return torch.column_stack(list(columns(forward.statistics, inputs, MEASURED).values()))

@@ -8,12 +8,14 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils.parametrize import ParametrizationList
 
 from initbench.errors import ConfigError
 from initbench.nn.activation import Function, called_module, known_function
 from initbench.nn.fans import Fans, of_module, of_use
 from initbench.nn.graph import Graph, Use
 from initbench.nn.operations import ENDS
+from initbench.nn.parametrized import computed, main_original, shape_of
 from initbench.nn.watch import trace
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -232,7 +234,7 @@ def _notes(
         name = layer.name if layer else parameter
         if len(of_weight) > 1 and not use.weight.piece:
             notes.append(f"'{name}' is used {len(of_weight)} times; its place and activation are those of the first.")
-        if use.weight.computed and (layer is None or layer.length is None):
+        if use.weight.computed and (layer is None or computed(layer.module, layer.weight) is None):
             notes.append(f"'{name}' is computed from '{parameter}' in every pass: what is set is the parameter, not the weight itself.")
         if not use.origin.sources:
             notes.append(f"'{name}' is fed by something that cannot be followed back to the model's input.")
@@ -257,19 +259,25 @@ def _registered(model: nn.Module) -> dict[str, _Registered]:
             raise ConfigError(f"'{name}' is lazy and has no shape yet. Call the model once on a batch first.")
         owner, _, short = name.rpartition(".")
         base, inner, tensor = f".{owner}".partition(PARAMETRIZED)
-        if inner:
-            owner, short = base.removeprefix("."), {"original": tensor, "original1": tensor}.get(short, short)
+        shape = tuple(parameter.shape)
+        if inner and isinstance(steps := modules[owner], ParametrizationList):
+            if main_original(steps) is not parameter:
+                continue
+            owner, short, shape = base.removeprefix("."), tensor, shape_of(steps)
+        elif inner:
+            owner = base.removeprefix(".")
         elif short in {"weight_v", "weight_orig"}:
             short = "weight"
         module = modules[owner]
-        if parameter.dim() < 2 or isinstance(module, NORMS) or short in {"original0", "weight_g"}:
+        if len(shape) < 2 or isinstance(module, NORMS) or short == "weight_g":
             continue
-        fans = None if isinstance(module, EMBEDDINGS) else of_module(module, short, tuple(parameter.shape))
+        fans = None if isinstance(module, EMBEDDINGS) else of_module(module, short, shape)
         first = names[id(parameter)]
         if first in entries and (entries[first].fans is not None or fans is None):
             continue
         layer = owner if short == "weight" and owner else f"{owner}.{short}" if owner else short
-        length = {"original1": "original0", "weight_v": "weight_g"}.get(name.rpartition(".")[2])
+        through = computed(module, parameter)
+        length = {"original1": "original0", "weight_v": "weight_g"}.get(name.rpartition(".")[2]) if through and through.is_weight_norm else None
         length = f"{name.rpartition('.')[0]}.{length}".lstrip(".") if length else None
         entries[first] = _Registered(
             layer, first, module, parameter, _bias_of(module, owner, short), fans, length if length in everything else None

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from initbench.init.arguments import number, whole
 from initbench.init.contract import InitContext, Layerwise, Need
-from initbench.init.data_driven import layer_outputs, remeasured, start_from, training_batch
+from initbench.init.data_driven import change_weight, changed_names, fixed_by, layer_outputs, remeasured, start_from, training_batch
 from initbench.init.structural import layerwise
 from initbench.nn.seeds import generator
 from initbench.results.record import InitReport
@@ -58,7 +58,6 @@ class AutoInitJacobian:
         own = {layer.parameter for layer in context.own_layers(model)}
         source = generator(context.seed, self.name)
         notes, changed = [], []
-        order = {layer.parameter: layer for layer in context.layers}
         for _ in range(self.sweeps):
             for before, after in zip(context.layers, context.layers[1:], strict=False):
                 if after.parameter not in own:
@@ -67,9 +66,11 @@ class AutoInitJacobian:
                 if square is None or not (math.isfinite(square) and square > 0):
                     notes.append(f"The Jacobian from '{before.name}' to '{after.name}' cannot be measured; it keeps its values.")
                     continue
-                with torch.no_grad():
-                    order[after.parameter].weight.div_(math.sqrt(square / self.target))
-                changed.append(after.parameter)
+                root = math.sqrt(square / self.target)
+                if not change_weight(model, after, lambda weight, root=root: weight.div_(root)):  # type: ignore[misc]
+                    notes.append(f"'{after.name}' {fixed_by(model, after)}")
+                    continue
+                changed += changed_names(after)
         return remeasured(report, model, changed, f"{self.base.name}, scaled by its Jacobian", tuple(dict.fromkeys(notes)))
 
 

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from initbench.errors import DoesNotApply
 from initbench.init.arguments import number, whole
 from initbench.init.contract import InitContext, Layerwise, Need
-from initbench.init.data_driven import free_biases, remeasured, start_from, training_batch
+from initbench.init.data_driven import fixed_by, free_biases, remeasured, scale_of, start_from, training_batch
 from initbench.init.structural import layerwise
 from initbench.nn.watch import untouched
 from initbench.optimizers import build_rule
@@ -80,7 +80,8 @@ class GradInit:
         """Initializes in place. Raises: DoesNotApply where there is no data or the base does not suit the model."""
         self._try(model, context)
         report = start_from(self.base, self.name, model, context)
-        own = {layer.parameter for layer in context.own_layers(model)}
+        layers = context.own_layers(model)
+        own = {name for layer in layers if (name := scale_of(model, layer)) is not None}
         free = own | set(free_biases(model, context.rules))
         start = {
             name: parameter.detach().clone()
@@ -91,12 +92,15 @@ class GradInit:
             return report
         before, after = self._learn(model, start, context)
         note = f"loss after one step {before:.4g} before, {after:.4g} after"
-        return remeasured(report, model, list(start), f"{self.base.name}, factor learned", (note,))
+        fixed = [f"'{layer.name}' {fixed_by(model, layer)}" for layer in layers if scale_of(model, layer) is None]
+        changed = [*start, *(layer.parameter for layer in layers if layer.length in start)]
+        return remeasured(report, model, changed, f"{self.base.name}, factor learned", (note, *fixed))
 
     def _try(self, model: nn.Module, context: InitContext) -> None:
         """Raises: DoesNotApply where torch cannot derive the model twice."""
         inputs, labels = training_batch(self.name, context, 2)
-        start = {layer.parameter: layer.weight.detach() for layer in context.own_layers(model)}
+        names = [name for layer in context.own_layers(model) if (name := scale_of(model, layer)) is not None]
+        start = {name: model.get_parameter(name).detach() for name in names}
         factors = {name: torch.ones((), device=values.device, requires_grad=True) for name, values in start.items()}
         if not start:
             return

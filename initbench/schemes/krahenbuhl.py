@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from initbench.init.arguments import choose, number, switch, whole
 from initbench.init.contract import InitContext, Need
-from initbench.init.data_driven import free_biases, layer_outputs, remeasured, start_from, training_batch, unit_axis
+from initbench.init.data_driven import (
+    change_weight, changed_names, fixed_by, free_biases, layer_outputs, remeasured, scale_of, start_from, tied_embedding,
+    training_batch, unit_axis,
+)  # fmt: skip
 from initbench.init.structural import layerwise
 from initbench.nn.layers import WeightLayer
 from initbench.nn.seeds import generator
@@ -74,15 +77,18 @@ class Krahenbuhl:
                 if patches is None:
                     notes.append(f"'{layer.name}' keeps random filters.")
                 else:
-                    layer.weight.copy_(learned_filters(patches, layer, self.filters, source))
+                    learned = learned_filters(patches, layer, self.filters, source)
+                    change_weight(model, layer, lambda weight, learned=learned: weight.copy_(learned), scale=False)  # type: ignore[misc]
             outputs = layer_outputs(model, inputs)
             if layer.parameter not in outputs:
                 notes.append(f"'{layer.name}' has no output that can be seen, and keeps its values.")
                 continue
-            _normalize_units(layer, outputs[layer.parameter], biases.get(layer.bias or ""), self.beta)
+            if not _normalize_units(model, layer, outputs[layer.parameter], biases.get(layer.bias or ""), self.beta):
+                notes.append(f"'{layer.name}' {fixed_by(model, layer)}")
         if self.balance:
-            self._balance(model, inputs, layers, biases, context.seed)
-        changed = [name for layer in layers for name in (layer.parameter, layer.bias or "") if name == layer.parameter or name in biases]
+            free = tuple(layer for layer in layers if scale_of(model, layer) is not None and tied_embedding(model, layer) is None)
+            self._balance(model, inputs, free, biases, context.seed)
+        changed = [name for layer in layers for name in (*changed_names(layer), *([layer.bias] if layer.bias in biases else []))]
         return remeasured(report, model, changed, f"{self.filters} filters, normalized on data", notes)
 
     def _balance(
@@ -97,7 +103,7 @@ class Krahenbuhl:
             along = 1.0
             for layer in known:
                 factor = math.sqrt(rates[layer.parameter] / mean)
-                layer.weight.mul_(factor)
+                change_weight(model, layer, lambda weight, factor=factor: weight.mul_(factor))  # type: ignore[misc]
                 along *= factor
                 if layer.bias in biases:
                     biases[layer.bias].mul_(along)
@@ -121,11 +127,11 @@ def learning_rates(model: nn.Module, inputs: Tensor, layers: tuple[WeightLayer, 
     }
 
 
-def _normalize_units(layer: WeightLayer, output: Tensor, bias: nn.Parameter | None, beta: float) -> None:
-    """Gives each unit variance 1 and, where it has a bias of its own, mean `beta`."""
+def _normalize_units(model: nn.Module, layer: WeightLayer, output: Tensor, bias: nn.Parameter | None, beta: float) -> bool:
+    """Gives each unit variance 1 and, where it has a bias of its own, mean `beta`; False where the weight cannot be scaled."""
     values = output.movedim(unit_axis(layer), -1).flatten(0, -2).double()
     if values.shape[-1] != layer.weight.shape[0] and not layer.transposed:
-        return
+        return True
     offset = 0.0 if bias is None else bias.double()
     mean, std = values.mean(dim=0) - offset, values.std(dim=0, correction=0)
     varies = std > 1e-6 * std.max().clamp_min(1e-30)
@@ -133,11 +139,14 @@ def _normalize_units(layer: WeightLayer, output: Tensor, bias: nn.Parameter | No
     weight = layer.weight
     if layer.transposed:
         per_input = scale.view(layer.groups, -1).repeat_interleave(weight.shape[0] // layer.groups, dim=0)
-        weight.mul_(per_input.view(weight.shape[0], weight.shape[1], *[1] * (weight.dim() - 2)).to(weight.dtype))
+        factors = per_input.view(weight.shape[0], weight.shape[1], *[1] * (weight.dim() - 2)).to(weight.dtype)
     else:
-        weight.mul_(scale.view(-1, *[1] * (weight.dim() - 1)).to(weight.dtype))
+        factors = scale.view(-1, *[1] * (weight.dim() - 1)).to(weight.dtype)
+    if not change_weight(model, layer, lambda weight: weight.mul_(factors), scale=False):
+        return False
     if bias is not None and bias.numel() == scale.numel():
         bias.copy_(torch.where(varies, beta - mean * scale, torch.zeros_like(mean)))
+    return True
 
 
 def layer_patches(model: nn.Module, inputs: Tensor, layer: WeightLayer, source: torch.Generator) -> Tensor | None:

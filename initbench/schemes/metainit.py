@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from initbench.errors import DoesNotApply
 from initbench.init.arguments import number, whole
 from initbench.init.contract import InitContext, Layerwise, Need
-from initbench.init.data_driven import remeasured, start_from
+from initbench.init.data_driven import changed_names, fixed_by, remeasured, scale_of, start_from
 from initbench.init.structural import layerwise
 from initbench.nn.seeds import generator
 from initbench.nn.watch import untouched
@@ -62,15 +62,18 @@ class MetaInit:
         example = context.inputs if context.inputs is not None else context.batch(1, 0)[0] if context.batch else None
         if example is None or not example.is_floating_point():
             raise DoesNotApply("'metainit' needs an example batch of numbers, to know the shape of an input.")
-        self._try(model, [layer.weight for layer in context.own_layers(model)], tuple(example.shape[1:]))
+        layers = context.own_layers(model)
+        scales = [name for layer in layers if (name := scale_of(model, layer)) is not None]
+        self._try(model, [model.get_parameter(name) for name in scales], tuple(example.shape[1:]))
         report = start_from(self.base, self.name, model, context)
-        own = {layer.parameter: layer.weight for layer in context.own_layers(model)}
-        weights = {name: weight for name, weight in own.items() if weight.detach().norm() > 0}
+        weights = {name: weight for name in scales if (weight := model.get_parameter(name)).detach().norm() > 0}
+        fixed = [f"'{layer.name}' {fixed_by(model, layer)}" for layer in layers if scale_of(model, layer) is None]
         if not weights:
             return report
         first, best = self._learn(model, list(weights.values()), tuple(example.shape[1:]), context.seed)
         note = f"gradient quotient {first:.4g} before, {best:.4g} after"
-        return remeasured(report, model, list(weights), f"{self.base.name}, norm learned", (note,))
+        changed = [name for layer in layers for name in changed_names(layer) if scale_of(model, layer) in weights]
+        return remeasured(report, model, changed, f"{self.base.name}, norm learned", (note, *fixed))
 
     def _try(self, model: nn.Module, weights: list[nn.Parameter], shape: tuple[int, ...]) -> None:
         """Raises: DoesNotApply where torch cannot derive the model often enough, as for batch norms."""
