@@ -27,6 +27,8 @@ class Law:
     mean: float = 0.0
 
 
+BLOCK = 2**20
+"""Numbers whose squares are added up in float32: of 2**24 in one go, the fourth digit is wrong."""
 SAME = 1e-3
 """Relative difference of a weight from what was drawn that is rounding on the way through a parametrization."""
 
@@ -144,7 +146,7 @@ def moments_of(values: Tensor) -> tuple[float, float]:
         return values.mean().real.item(), (values - values.mean()).abs().square().mean().sqrt().item()
     values, count = values.reshape(-1), values.numel()
     if values.dtype == torch.float32:
-        mean, square = values.sum().item() / count, values.dot(values).item() / count
+        mean, square = values.sum().item() / count, sum(part.dot(part).item() for part in values.split(BLOCK)) / count
         if 1e-20 < square < 1e20 and mean**2 < 0.9 * square:
             return mean, math.sqrt(square - mean**2)
     values = values.to(torch.float32 if values.device.type == "mps" else torch.float64)
@@ -164,10 +166,10 @@ def draw(parameter: Tensor, layer: WeightLayer, recipe: Recipe, source: torch.Ge
     shape = tuple(parameter.shape)
     if layer.transposed:
         shape = (shape[1] * layer.groups, shape[0] // layer.groups, *shape[2:])
-    values = torch.empty(shape)
+    values = torch.empty(shape, dtype=torch.float32, device="cpu")
     law = _filled(values, layer, recipe, source)
     if parameter.is_complex():
-        imaginary = torch.empty(shape)
+        imaginary = torch.empty(shape, dtype=torch.float32, device="cpu")
         _filled(imaginary, layer, recipe, source)
         values = torch.complex(values, imaginary) / math.sqrt(2.0)
         law = Law(f"complex {law.name}", law.std, law.mean / math.sqrt(2.0))
@@ -294,7 +296,7 @@ class _Assignment:
         recipe = override.recipe if override else self.recipe
         if self.rules.bias != "scheme" or recipe.fill_bias is None:
             return _constant(parameter, 0.0 if self.rules.bias == "scheme" else self.rules.bias, "bias rule")
-        values = torch.zeros(parameter.shape)
+        values = torch.zeros(parameter.shape, dtype=torch.float32, device="cpu")
         law = recipe.fill_bias(values, layer, generator(self.seed, "init", name))
         parameter.copy_(values)
         if override:
@@ -304,7 +306,7 @@ class _Assignment:
     def _rest(self, name: str, parameter: nn.Parameter) -> _Outcome:
         module, short = self.module_of[id(parameter)], name.rpartition(".")[2]
         if self.recipe.fill_rest is not None:
-            values = parameter.detach().to("cpu", torch.float32, copy=True) if not parameter.is_complex() else torch.zeros(parameter.shape)
+            values = parameter.detach().to("cpu", torch.float32, copy=True) if not parameter.is_complex() else torch.zeros(parameter.shape, dtype=torch.float32, device="cpu")
             law = self.recipe.fill_rest(short, values, module, generator(self.seed, "init", name))
             if law is not None:
                 parameter.copy_(values)

@@ -167,7 +167,7 @@ def _schemes(layer: WeightLayer, name: str, mean: float, std: float) -> tuple[st
 def _law(scheme: Layerwise, layer: WeightLayer) -> Law | None:
     """What a scheme would draw here: one row is enough to ask."""
     try:
-        return scheme.fill(torch.empty((1, *layer.weight.shape[1:])), layer, generator(0, "known laws"))
+        return scheme.fill(torch.empty((1, *layer.weight.shape[1:]), dtype=torch.float32, device="cpu"), layer, generator(0, "known laws"))
     except (InitbenchError, RuntimeError, ValueError, TypeError):
         return None
 

@@ -115,8 +115,8 @@ def singular_values(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: T
 def output_directions(outputs: int) -> Tensor:
     """Orthonormal rows (at most `DIRECTIONS`, outputs): each output where they are few, else random ones, always the same."""
     if outputs <= DIRECTIONS:
-        return torch.eye(outputs)
-    drawn = torch.randn(outputs, DIRECTIONS, generator=generator(0, "probe directions"))
+        return torch.eye(outputs, dtype=torch.float32, device="cpu")
+    drawn = torch.randn(outputs, DIRECTIONS, generator=generator(0, "probe directions"), dtype=torch.float32, device="cpu")
     rows: Tensor = torch.linalg.qr(drawn).Q.T.contiguous()
     return rows
 

@@ -100,7 +100,7 @@ def _of_patches(x: Tensor, classes: Tensor | None, shares: tuple[float, ...], fi
     scale = max(flat.square().sum(1).mean().item(), 1e-300)
     matrix = some.T @ some / len(some)
     mean = flat.mean(0)
-    groups = [torch.ones(images, dtype=torch.bool)] if classes is None else [classes == label for label in set(classes.tolist())]
+    groups = [torch.ones(images, dtype=torch.bool, device="cpu")] if classes is None else [classes == label for label in set(classes.tolist())]
     of_class = sum(group.float().mean() * taken[group].mean((0, 2)).square().sum() for group in groups)
     aligned_class = sum(group.float().mean() * taken[group].mean(0).square().sum() / positions for group in groups)
     gram = torch.einsum("adp,bdp->abp", taken[:64], taken[:64])

@@ -50,7 +50,7 @@ def set_parameter(module: nn.Module, slot: Slot, value: float, shape: tuple[int,
 def set_constant(module: nn.Module, slot: Slot, value: float) -> None:
     """Gives the module a fixed number, kept as a buffer; one that is there is replaced."""
     _clear_slot(module, slot)
-    module.register_buffer(slot, torch.tensor(value, device=_like(module).get("device")))
+    module.register_buffer(slot, torch.tensor(value, dtype=torch.float32, device=_like(module)["device"]))
     _watch(module, slot)
 
 
@@ -122,7 +122,7 @@ def _like(module: nn.Module) -> dict[str, Any]:
         for tensor in chain(part._parameters.values(), part._buffers.values()):
             if tensor is not None and tensor.is_floating_point():
                 return {"device": tensor.device, "dtype": tensor.dtype}
-    return {}
+    return {"device": torch.device("cpu"), "dtype": torch.float32}
 
 
 def _clear_slot(module: nn.Module, slot: Slot) -> None:

@@ -81,6 +81,6 @@ def jacobian_square(model: nn.Module, inputs: Tensor, before: str, after: str, s
         if before not in outputs or after not in outputs:
             return None
         start, end = outputs[before], outputs[after]
-        vector = torch.randn(end.shape, generator=source).to(end.device, end.dtype)
+        vector = torch.randn(end.shape, generator=source, dtype=torch.float32, device="cpu").to(end.device, end.dtype)
         (product,) = torch.autograd.grad(end, start, vector, allow_unused=True)
     return None if product is None else (product.double().square().sum() / end.numel()).item()

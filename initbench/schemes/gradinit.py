@@ -101,7 +101,7 @@ class GradInit:
         inputs, labels = training_batch(self.name, context, 2)
         names = [name for layer in context.own_layers(model) if (name := scale_of(model, layer)) is not None]
         start = {name: model.get_parameter(name).detach() for name in names}
-        factors = {name: torch.ones((), device=values.device, requires_grad=True) for name, values in start.items()}
+        factors = {name: torch.ones((), dtype=torch.float32, device=values.device, requires_grad=True) for name, values in start.items()}
         if not start:
             return
         try:
@@ -114,7 +114,7 @@ class GradInit:
 
     def _learn(self, model: nn.Module, start: Tensors, context: InitContext) -> tuple[float, float]:
         device = next(iter(start.values())).device
-        factors = {name: torch.ones((), device=device, requires_grad=True) for name in start}
+        factors = {name: torch.ones((), dtype=torch.float32, device=device, requires_grad=True) for name in start}
         optimizer = torch.optim.Adam(factors.values(), lr=self.lr)
         held_out = self._batches(context, self.iterations)
         before = best = self._loss_after_step(model, start, factors, held_out, context).item()

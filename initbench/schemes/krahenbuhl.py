@@ -119,7 +119,7 @@ def learning_rates(model: nn.Module, inputs: Tensor, layers: tuple[WeightLayer, 
         last = next((outputs[layer.parameter] for layer in reversed(layers) if layer.parameter in outputs), None)
         if last is None:
             return {layer.parameter: 0.0 for layer in layers}
-        vector = torch.randn(last.shape, generator=generator(seed, "krahenbuhl", "output")).to(last.device, last.dtype)
+        vector = torch.randn(last.shape, generator=generator(seed, "krahenbuhl", "output"), dtype=torch.float32, device="cpu").to(last.device, last.dtype)
         gradients = torch.autograd.grad(last, wanted, vector, allow_unused=True)
     return {
         layer.parameter: 0.0 if gradient is None else (gradient.double().norm() / layer.weight.double().norm().clamp_min(1e-300)).item()
@@ -173,7 +173,7 @@ def layer_patches(model: nn.Module, inputs: Tensor, layer: WeightLayer, source: 
         patches = F.unfold(seen[0], module.kernel_size, module.dilation).transpose(1, 2).flatten(0, 1)
     else:
         patches = seen[0].flatten(0, -2)
-    chosen = torch.randperm(patches.shape[0], generator=source)[:MOST_PATCHES]
+    chosen = torch.randperm(patches.shape[0], generator=source, device="cpu")[:MOST_PATCHES]
     return patches[chosen.to(patches.device)].double().cpu()
 
 
@@ -194,17 +194,17 @@ def _components(whitening: Tensor, count: int, source: torch.Generator) -> Tenso
     missing = count - whitening.shape[1]
     if missing <= 0:
         return whitening[:, :count].T
-    mixed = torch.randn(missing, whitening.shape[1], generator=source).double()
+    mixed = torch.randn(missing, whitening.shape[1], generator=source, dtype=torch.float32, device="cpu").double()
     return torch.cat([whitening.T, mixed / mixed.norm(dim=1, keepdim=True) @ whitening.T])
 
 
 def _centres(points: Tensor, count: int, source: torch.Generator) -> Tensor:
     """Centres of `count` clusters (Lloyd's algorithm from random points; an empty cluster starts again at a random point)."""
-    centres = points[torch.randint(len(points), (count,), generator=source)]
+    centres = points[torch.randint(len(points), (count,), generator=source, device="cpu")]
     for _ in range(ROUNDS):
         nearest = torch.cdist(points, centres).argmin(dim=1)
         sizes = torch.bincount(nearest, minlength=count)
         sums = torch.zeros_like(centres).index_add_(0, nearest, points)
-        fresh = points[torch.randint(len(points), (count,), generator=source)]
+        fresh = points[torch.randint(len(points), (count,), generator=source, device="cpu")]
         centres = torch.where(sizes[:, None] > 0, sums / sizes.clamp_min(1)[:, None], fresh)
     return centres

@@ -80,9 +80,9 @@ class MetaInit:
         if not weights:
             return
         source = generator(0, self.name)
-        inputs = torch.randn(2, *shape, generator=source).to(weights[0].device, weights[0].dtype)
+        inputs = torch.randn(2, *shape, generator=source, dtype=torch.float32, device="cpu").to(weights[0].device, weights[0].dtype)
         try:
-            self._slopes(model, weights, inputs, torch.rand(2, generator=source))
+            self._slopes(model, weights, inputs, torch.rand(2, generator=source, dtype=torch.float32, device="cpu"))
         except RuntimeError as error:
             said = str(error).splitlines()[0].rstrip(".")
             raise DoesNotApply(f"'metainit' needs third derivatives, and torch cannot take them of this model: {said}.") from error
@@ -94,8 +94,8 @@ class MetaInit:
             kept = [weight.clone() for weight in weights]
         speeds, first, best = [0.0] * len(weights), math.nan, math.inf
         for step in range(self.steps + 1):
-            inputs = torch.randn(self.batch_size, *shape, generator=source).to(weights[0].device, weights[0].dtype)
-            labels = torch.rand(self.batch_size, generator=source)
+            inputs = torch.randn(self.batch_size, *shape, generator=source, dtype=torch.float32, device="cpu").to(weights[0].device, weights[0].dtype)
+            labels = torch.rand(self.batch_size, generator=source, dtype=torch.float32, device="cpu")
             quotient, slopes = self._slopes(model, weights, inputs, labels)
             first = quotient if step == 0 else first
             if quotient < best:

@@ -58,7 +58,7 @@ class Given:
 
         def batch(size: int, index: int) -> tuple[Tensor, Tensor]:
             places = torch.arange(index * size, (index + 1) * size, device=self.inputs.device) % len(self.inputs)
-            labels = torch.zeros(len(self.inputs), dtype=torch.int64) if objective.labels is None else objective.labels
+            labels = torch.zeros(len(self.inputs), dtype=torch.int64, device="cpu") if objective.labels is None else objective.labels
             return self.inputs[places], labels.to(self.inputs.device)[places]
 
         return batch
@@ -74,7 +74,7 @@ class Objective:
         """`classes` are the model's, None where it gives no logits; `count` inputs get random labels where there are none."""
         self.words = "cross entropy with the labels" if labels is not None else "cross entropy with random labels"
         if labels is None and classes is not None:
-            labels = torch.randint(0, classes, (count,), generator=generator(0, "probe labels"))
+            labels = torch.randint(0, classes, (count,), generator=generator(0, "probe labels"), device="cpu")
         if classes is None:
             labels, self.words = None, "a random projection of the outputs"
         self.labels = labels
@@ -91,7 +91,7 @@ class Objective:
             self.loss = loss.detach() / len(outputs)
             return loss
         flat = outputs.reshape(len(outputs), -1)
-        direction = torch.randn(flat.shape[1], generator=generator(0, "probe projection")).to(flat)
+        direction = torch.randn(flat.shape[1], generator=generator(0, "probe projection"), dtype=torch.float32, device="cpu").to(flat)
         return (flat @ direction / sqrt(flat.shape[1])).sum()
 
 
@@ -115,14 +115,14 @@ def read_input(text: str, batch_size: int) -> tuple[Tensor, Tensor | None]:
     whole = re.fullmatch(r"int:(\d+):(\d+(?:x\d+)*)", text)
     if whole:
         shape = tuple(map(int, whole[2].split("x")))
-        return torch.randint(0, max(1, int(whole[1])), (batch_size, *shape), generator=generator(0, "probe input")), None
+        return torch.randint(0, max(1, int(whole[1])), (batch_size, *shape), generator=generator(0, "probe input"), device="cpu"), None
     if not re.fullmatch(r"\d+(x\d+)*", text) or "0" in text.split("x"):
         raise ConfigError(
             f"Cannot read the input '{text}'. Write a shape such as 3x224x224 (random normal numbers), int:1000:128 (128 random "
             "whole numbers below 1000, for embeddings), or the name of an .npy, .npz or .pt file with a batch."
         )
     shape = tuple(map(int, text.split("x")))
-    return torch.randn(batch_size, *shape, generator=generator(0, "probe input")), None
+    return torch.randn(batch_size, *shape, generator=generator(0, "probe input"), dtype=torch.float32, device="cpu"), None
 
 
 def default_batch_size(text: str) -> int:

@@ -157,7 +157,7 @@ class Unit(ABC):
         self.runs = [RunUnderWay(member) for member in ready]
         self.first = self.runs[0]
         self.timetable, self.device = self.first.timetable, self.first.data.device
-        self.losses = torch.zeros(self.timetable.steps, len(ready), device=self.device)
+        self.losses = torch.zeros(self.timetable.steps, len(ready), dtype=torch.float32, device=self.device)
         self.looked_at = 0
         for run in self.runs:
             run.model.train()
