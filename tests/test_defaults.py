@@ -113,3 +113,15 @@ def test_every_tensor_names_its_device_and_type(room: str) -> None:
             if name in FACTORIES and not ({"device"} if whole else {"device", "dtype"}) <= given and None not in given:
                 wrong.append(f"{path.name}:{call.lineno}: {ast.unparse(call)}")
     assert not wrong
+
+
+@pytest.mark.parametrize("switched", [{"device": "meta"}, {"dtype": torch.float64}], ids=str)
+def test_a_model_of_a_name_is_built_on_the_cpu_in_float32(switched: dict[str, object]) -> None:
+    plain = build_model(parse_ref("cnn"), (1, 8, 8), CLASSES)
+    with defaults(**switched):  # type: ignore[arg-type]
+        other = build_model(parse_ref("cnn"), (1, 8, 8), CLASSES)
+        found = probe("mlp:depth=2,width=8", ["kaiming"], inputs="20")
+        assert torch.empty(()).device.type == switched.get("device", "cpu")
+        assert torch.empty(()).dtype == switched.get("dtype", torch.float32)
+    assert found.runs[0].status == "completed"
+    assert all(map(torch.equal, other.parameters(), plain.parameters()))

@@ -96,7 +96,9 @@ LENGTHS = {
 
 @pytest.mark.parametrize("scheme", ["kaiming", "xavier", "orthogonal", "torch_default", "lsuv"])
 @pytest.mark.parametrize(
-    "more", [{}, {"use_trivialization": True}, {"orthogonal_map": "cayley", "use_trivialization": False}, {"orthogonal_map": "matrix_exp"}], ids=str
+    "more",
+    [{}, {"use_trivialization": True}, {"orthogonal_map": "cayley", "use_trivialization": False}, {"orthogonal_map": "matrix_exp"}],
+    ids=str,
 )
 def test_orthogonal_stays_orthogonal(scheme: str, more: dict[str, object]) -> None:
     model = net(lambda: parametrizations.orthogonal(nn.Linear(IN, OUT), **more))  # type: ignore[arg-type]
@@ -304,7 +306,9 @@ class Tied(nn.Module):
 def test_a_weight_that_an_embedding_shares_is_not_scaled_back_and_forth(scheme: str) -> None:
     torch.manual_seed(0)
     ids, model = torch.randint(0, 50, (256, 12)), Tied()
-    report = init_network(model, scheme, seed=3, inputs=ids[:8], batch=lambda size, _: (ids[:size], torch.zeros(size, 12, dtype=torch.long)))
+    report = init_network(
+        model, scheme, seed=3, inputs=ids[:8], batch=lambda size, _: (ids[:size], torch.zeros(size, 12, dtype=torch.long))
+    )
     assert any("'head' shares its weight with the embedding 'wte'" in note for note in report.notes)
     if scheme == "lsuv":
         hidden = model.a(model.wte(ids))

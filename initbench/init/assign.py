@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from initbench.errors import ConfigError
 from initbench.nn.layers import NORMS, WeightLayer
 from initbench.nn.naming import Parameters, matches, parameters_of, refuse_unused, refuse_without_storage
-from initbench.nn.parametrized import Computed, computed, originals_of
+from initbench.nn.parametrized import SAME, Computed, computed, originals_of
 from initbench.nn.seeds import generator
 from initbench.question.config import InitRules
 from initbench.results.record import InitReport, ParameterInit, Setter
@@ -29,9 +29,6 @@ class Law:
 
 BLOCK = 2**20
 """Numbers whose squares are added up in float32: of 2**24 in one go, the fourth digit is wrong."""
-SAME = 1e-3
-"""Relative difference of a weight from what was drawn that is rounding on the way through a parametrization."""
-
 Filler = Callable[[Tensor, WeightLayer, torch.Generator], Law]
 """Writes one weight: a float32 CPU tensor (out, in / groups, *kernel), one part of it where the weight is packed."""
 BiasFiller = Callable[[Tensor, WeightLayer, torch.Generator], Law]
@@ -146,7 +143,7 @@ def moments_of(values: Tensor) -> tuple[float, float]:
         return values.mean().real.item(), (values - values.mean()).abs().square().mean().sqrt().item()
     values, count = values.reshape(-1), values.numel()
     if values.dtype == torch.float32:
-        mean, square = values.sum().item() / count, sum(part.dot(part).item() for part in values.split(BLOCK)) / count
+        mean, square = values.sum().item() / count, sum(part.dot(part).item() for part in torch.split(values, BLOCK)) / count
         if 1e-20 < square < 1e20 and mean**2 < 0.9 * square:
             return mean, math.sqrt(square - mean**2)
     values = values.to(torch.float32 if values.device.type == "mps" else torch.float64)
@@ -283,10 +280,9 @@ class _Assignment:
             parameter.copy_(values)
         elif not written:
             law = draw(parameter, layer, recipe, generator(self.seed, "init", layer.parameter))
-        through.refresh()
-        used = through.value()
+        as_drawn, used = through.gives(values), through.value()
         moments = moments_of(used) if used.numel() else None
-        if not moments or torch.linalg.vector_norm((used - values).float()) <= SAME * torch.linalg.vector_norm(values.float()):
+        if not moments or as_drawn:
             return _Outcome(setter, by, law, layer, moments=moments)
         self.notes.append(_changed(layer, through, moments[1], moments_of(values)[1], written=written))
         return _Outcome(setter, f"{by}, through {through.words}", None, layer, moments=moments)
@@ -306,7 +302,11 @@ class _Assignment:
     def _rest(self, name: str, parameter: nn.Parameter) -> _Outcome:
         module, short = self.module_of[id(parameter)], name.rpartition(".")[2]
         if self.recipe.fill_rest is not None:
-            values = parameter.detach().to("cpu", torch.float32, copy=True) if not parameter.is_complex() else torch.zeros(parameter.shape, dtype=torch.float32, device="cpu")
+            values = (
+                parameter.detach().to("cpu", torch.float32, copy=True)
+                if not parameter.is_complex()
+                else torch.zeros(parameter.shape, dtype=torch.float32, device="cpu")
+            )
             law = self.recipe.fill_rest(short, values, module, generator(self.seed, "init", name))
             if law is not None:
                 parameter.copy_(values)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from initbench.errors import DoesNotApply
-from initbench.init.assign import SAME, Law, describe, moments_of
+from initbench.init.assign import Law, describe, moments_of
 from initbench.init.contract import InitContext, Layerwise
 from initbench.nn.fans import CONVOLUTIONS, TRANSPOSED
 from initbench.nn.graph import Use
@@ -76,9 +76,9 @@ def scale_of(model: nn.Module, layer: WeightLayer) -> str | None:
 def change_weight(model: nn.Module, layer: WeightLayer, change: Callable[[Tensor], object], *, scale: bool = True) -> bool:
     """Changes a weight by a function that works in place; of a weight norm only the length where `change` is a factor (`scale`).
 
-    A weight that is computed from parameters is set through what computes it, else with the parameter. False, with nothing changed, where it does not
-    come out as wanted (what an orthogonal parametrization or a spectral norm gives cannot be scaled), and for a weight that an
-    embedding uses too: whatever a layer is fed would change along with it.
+    A weight that is computed from parameters is set through what computes it, else with the parameter. False, with nothing
+    changed, where it does not come out as wanted (what an orthogonal parametrization or a spectral norm gives cannot be scaled),
+    and for a weight that an embedding uses too: whatever a layer is fed would change along with it.
     """
     if tied_embedding(model, layer) is not None:
         return False
@@ -92,15 +92,14 @@ def change_weight(model: nn.Module, layer: WeightLayer, change: Callable[[Tensor
     before, parameter = through.value().clone(), layer.weight.detach().clone()
     wanted = before.clone()
     change(wanted)
-    for attempt in (lambda: through.write(wanted), lambda: change(layer.weight)):
-        if attempt() is False:
-            continue
-        through.refresh()
-        if torch.linalg.vector_norm((through.value() - wanted).float()) <= SAME * torch.linalg.vector_norm(wanted.float()):
+    if through.write(wanted) and through.gives(wanted):
+        return True
+    if not through.write(before):
+        change(layer.weight)
+        if through.gives(wanted):
             return True
-        if not through.write(before):
-            layer.weight.copy_(parameter)
-        through.refresh()
+        layer.weight.copy_(parameter)
+    through.refresh()
     return False
 
 

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from initbench.measure.network import Translation, translate
 from initbench.nn.layers import WeightLayer
-from initbench.nn.watch import graph_of
 from initbench.nn.parametrized import weight_of
+from initbench.nn.watch import graph_of
 from initbench.results.record import PREDICTED, InitReport, LayerStats, ParameterInit
 from initbench.theory.network import InputStats, LayerSpec, NetworkSpec, Weight
 from initbench.theory.prediction import LayerPrediction, predict
@@ -100,7 +100,9 @@ def _of_patches(x: Tensor, classes: Tensor | None, shares: tuple[float, ...], fi
     scale = max(flat.square().sum(1).mean().item(), 1e-300)
     matrix = some.T @ some / len(some)
     mean = flat.mean(0)
-    groups = [torch.ones(images, dtype=torch.bool, device="cpu")] if classes is None else [classes == label for label in set(classes.tolist())]
+    groups = (
+        [torch.ones(images, dtype=torch.bool, device="cpu")] if classes is None else [classes == label for label in set(classes.tolist())]
+    )
     of_class = sum(group.float().mean() * taken[group].mean((0, 2)).square().sum() for group in groups)
     aligned_class = sum(group.float().mean() * taken[group].mean(0).square().sum() / positions for group in groups)
     gram = torch.einsum("adp,bdp->abp", taken[:64], taken[:64])

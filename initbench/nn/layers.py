@@ -277,7 +277,9 @@ def _registered(model: nn.Module) -> dict[str, _Registered]:
             continue
         layer = owner if short == "weight" and owner else f"{owner}.{short}" if owner else short
         through = computed(module, parameter)
-        length = {"original1": "original0", "weight_v": "weight_g"}.get(name.rpartition(".")[2]) if through and through.is_weight_norm else None
+        length = (
+            {"original1": "original0", "weight_v": "weight_g"}.get(name.rpartition(".")[2]) if through and through.is_weight_norm else None
+        )
         length = f"{name.rpartition('.')[0]}.{length}".lstrip(".") if length else None
         entries[first] = _Registered(
             layer, first, module, parameter, _bias_of(module, owner, short), fans, length if length in everything else None

@@ -23,6 +23,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 if TYPE_CHECKING:
     from initbench.nn.layers import WeightLayer
 
+SAME = 1e-3
+"""Relative difference of a weight from what was drawn that is rounding on the way."""
 ROUNDS, BLOCK, SETTLED = 200, 16, 1e-9
 """Subspace iterations for a largest singular value, the vectors iterated, and the relative change that ends it."""
 HOOKS = {SpectralNorm: "_orig", WeightNorm: "_v", BasePruningMethod: "_orig"}
@@ -54,9 +56,11 @@ class Computed:
         """The tensor as a pass in evaluation mode uses it."""
         if isinstance(self.by, ParametrizationList):
             with _evaluating(self.by):
-                return self.by().detach()
-        self._compute()
-        return getattr(self.module, self.name).detach()
+                given: Tensor = self.by()
+        else:
+            self._compute()
+            given = getattr(self.module, self.name)
+        return given.detach()
 
     @torch.no_grad()
     def write(self, values: Tensor) -> bool:
@@ -67,6 +71,7 @@ class Computed:
         if isinstance(self.by, SpectralNorm | BasePruningMethod):
             getattr(self.module, f"{self.name}_orig").copy_(values)
             return True
+        found: list[Tensor] | None
         if isinstance(self.by, WeightNorm):
             originals, found = [getattr(self.module, self.name + end) for end in ("_g", "_v")], _length_and_direction(self.by.dim, values)
         else:
@@ -76,6 +81,16 @@ class Computed:
         for original, value in zip(originals, found, strict=True):
             original.copy_(value)
         return True
+
+    @torch.no_grad()
+    def gives(self, values: Tensor) -> bool:
+        """Whether the tensor, brought up to date, is `values` but for rounding."""
+        self.refresh()
+        given = self.value()
+        if given.shape != values.shape:
+            return False
+        gap = torch.linalg.vector_norm((given - values).float())
+        return bool(gap <= SAME * torch.linalg.vector_norm(values.float()))
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -102,14 +117,15 @@ class Computed:
 
 def computed(module: nn.Module, parameter: Tensor) -> Computed | None:
     """What computes a tensor of the module from this parameter; None where the module uses the parameter itself."""
-    for name, steps in (module._modules.get("parametrizations") or nn.Module())._modules.items():
+    lists = module._modules.get("parametrizations")
+    for name, steps in lists._modules.items() if lists is not None else ():
         if isinstance(steps, ParametrizationList) and any(original is parameter for original in originals_of(steps)):
             return Computed(module, name, steps)
     for hook in module._forward_pre_hooks.values():
         ends = [end for kind, end in HOOKS.items() if isinstance(hook, kind)]
-        name = getattr(hook, "name", None) or getattr(hook, "_tensor_name", None)
-        if ends and module._parameters.get(f"{name}{ends[0]}") is parameter:
-            return Computed(module, str(name), hook)
+        of = str(getattr(hook, "name", None) or getattr(hook, "_tensor_name", None))
+        if ends and module._parameters.get(of + ends[0]) is parameter:
+            return Computed(module, of, hook)
     return None
 
 
@@ -174,8 +190,9 @@ def _back(steps: ParametrizationList, values: Tensor) -> list[Tensor] | None:
         for step in reversed(list(steps)):
             if not hasattr(step, "right_inverse"):
                 return None
+            back: Any = step.right_inverse
             try:
-                found = step.right_inverse(found)
+                found = back(found)
             except (NotImplementedError, RuntimeError, ValueError):
                 return None
     parts = [found] if isinstance(found, Tensor) else list(found)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
 
 @contextmanager
@@ -23,11 +24,14 @@ def restored(model: nn.Module, device: torch.device | None = None) -> Iterator[N
     has as attributes, submodules, hooks, training flags, requires_grad, and the random state of torch, Python and numpy.
     Parameters stay the same objects. What the model's own code changes elsewhere (a global, inside another object) is not seen.
     """
+    tensors = _tensors(model)
     with ExitStack() as stack:
+        # so that a backward pass that the user has yet to do finds the tensors as its forward pass saw them
+        stack.enter_context(_unsafe_preserve_version_counter(tuple(tensor for tensor in tensors if not tensor.is_inference())))
         _keep_random_state(stack)
         stack.callback(_put_attributes, [(vars(module), dict(vars(module))) for module in model.modules()])
         stack.callback(_put_contents, list(_contents(model)))
-        stack.callback(_put_tensors, [_Memory(tensor) for tensor in _tensors(model)])
+        stack.callback(_put_tensors, [_Memory(tensor) for tensor in tensors])
         if device is not None and any(tensor.device != device for tensor in chain(model.parameters(), model.buffers())):
             model.to(device)
         yield
@@ -108,4 +112,4 @@ def _keep_random_state(stack: ExitStack) -> None:
     if "numpy" in sys.modules:
         import numpy as np
 
-        stack.callback(partial(np.random.set_state, np.random.get_state(legacy=False)))  # noqa: NPY002 - the user's state
+        stack.callback(partial(np.random.set_state, np.random.get_state(legacy=False)))

@@ -57,7 +57,8 @@ class AutoInitJacobian:
         report = start_from(self.base, self.name, model, context)
         own = {layer.parameter for layer in context.own_layers(model)}
         source = generator(context.seed, self.name)
-        notes, changed = [], []
+        notes: list[str] = []
+        changed: list[str] = []
         for _ in range(self.sweeps):
             for before, after in zip(context.layers, context.layers[1:], strict=False):
                 if after.parameter not in own:

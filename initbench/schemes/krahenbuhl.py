@@ -11,8 +11,17 @@ from torch import Tensor, nn
 from initbench.init.arguments import choose, number, switch, whole
 from initbench.init.contract import InitContext, Need
 from initbench.init.data_driven import (
-    change_weight, changed_names, fixed_by, free_biases, layer_outputs, remeasured, scale_of, start_from, tied_embedding,
-    training_batch, unit_axis,
+    change_weight,
+    changed_names,
+    fixed_by,
+    free_biases,
+    layer_outputs,
+    remeasured,
+    scale_of,
+    start_from,
+    tied_embedding,
+    training_batch,
+    unit_axis,
 )  # fmt: skip
 from initbench.init.structural import layerwise
 from initbench.nn.layers import WeightLayer
@@ -119,7 +128,9 @@ def learning_rates(model: nn.Module, inputs: Tensor, layers: tuple[WeightLayer, 
         last = next((outputs[layer.parameter] for layer in reversed(layers) if layer.parameter in outputs), None)
         if last is None:
             return {layer.parameter: 0.0 for layer in layers}
-        vector = torch.randn(last.shape, generator=generator(seed, "krahenbuhl", "output"), dtype=torch.float32, device="cpu").to(last.device, last.dtype)
+        vector = torch.randn(last.shape, generator=generator(seed, "krahenbuhl", "output"), dtype=torch.float32, device="cpu").to(
+            last.device, last.dtype
+        )
         gradients = torch.autograd.grad(last, wanted, vector, allow_unused=True)
     return {
         layer.parameter: 0.0 if gradient is None else (gradient.double().norm() / layer.weight.double().norm().clamp_min(1e-300)).item()

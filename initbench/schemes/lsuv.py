@@ -9,7 +9,15 @@ from torch import Tensor, nn
 from initbench.init.arguments import number, switch, whole
 from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.data_driven import (
-    change_weight, changed_names, fixed_by, free_biases, layer_outputs, remeasured, start_from, training_batch, unit_axis,
+    change_weight,
+    changed_names,
+    fixed_by,
+    free_biases,
+    layer_outputs,
+    remeasured,
+    start_from,
+    training_batch,
+    unit_axis,
 )  # fmt: skip
 from initbench.init.structural import layerwise
 from initbench.nn.layers import WeightLayer
@@ -64,7 +72,9 @@ class Lsuv:
         layers = context.own_layers(model)
         biases = free_biases(model, context.rules) if self.centre else {}
         outputs = layer_outputs(model, inputs)
-        notes, changed, settled = [], [], []
+        notes: list[str] = []
+        changed: list[str] = []
+        settled: list[WeightLayer] = []
         for layer in layers:
             outcome, outputs = self._settle(model, inputs, layer, outputs)
             if outcome is not None:

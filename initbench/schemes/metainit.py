@@ -94,7 +94,9 @@ class MetaInit:
             kept = [weight.clone() for weight in weights]
         speeds, first, best = [0.0] * len(weights), math.nan, math.inf
         for step in range(self.steps + 1):
-            inputs = torch.randn(self.batch_size, *shape, generator=source, dtype=torch.float32, device="cpu").to(weights[0].device, weights[0].dtype)
+            inputs = torch.randn(self.batch_size, *shape, generator=source, dtype=torch.float32, device="cpu").to(
+                weights[0].device, weights[0].dtype
+            )
             labels = torch.rand(self.batch_size, generator=source, dtype=torch.float32, device="cpu")
             quotient, slopes = self._slopes(model, weights, inputs, labels)
             first = quotient if step == 0 else first

@@ -48,7 +48,9 @@ def _chosen(count: int, rows: int, among: int, generator: torch.Generator) -> Te
     if among >= 4 * count:
         draws = torch.randint(among, (rows, 2 * count), generator=generator, device="cpu")
         order = torch.arange(2 * count, device="cpu").expand(rows, -1)
-        earliest = torch.full((rows, among), 2 * count, dtype=torch.int64, device="cpu").scatter_reduce_(1, draws, order, "amin").gather(1, draws)
+        earliest = (
+            torch.full((rows, among), 2 * count, dtype=torch.int64, device="cpu").scatter_reduce_(1, draws, order, "amin").gather(1, draws)
+        )
         fresh = earliest == order
         wanted = fresh & (fresh.cumsum(1) <= count)
         if bool((wanted.sum(1) == count).all()):

@@ -32,7 +32,9 @@ def stacked_optimizer(
         parts.append(part)
         tables.append(_Table(own, configs, steps, stack.weights.device))
     clips = configs[0].clip_norm is not None
-    largest = torch.tensor([config.clip_norm or math.inf for config in configs], dtype=torch.float32, device=stack.weights.device).unsqueeze(1)
+    largest = torch.tensor(
+        [config.clip_norm or math.inf for config in configs], dtype=torch.float32, device=stack.weights.device
+    ).unsqueeze(1)
     return Optimizer(parts, lambda step: [table.at(step) for table in tables], largest if clips else None)
 
 

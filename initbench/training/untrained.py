@@ -74,6 +74,8 @@ class Prober:
         with unwrapped(self._model(seed)) as model:
             refuse_without_storage(parameters_of(model).first)
             with restored(model, self.moved_to):
+                if self.own is not None and self.question.checkpoint:
+                    load_checkpoint(model, self.question.checkpoint)
                 yield model
 
     def _model(self, seed: int) -> nn.Module:
