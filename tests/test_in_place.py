@@ -354,6 +354,6 @@ def test_a_builder_may_give_closures_and_wrappers(tmp_path: Path) -> None:
     init_network(plain, "kaiming", seed=2)
     right = variances(plain, X)
     for name in ("Net", "compiled"):
-        assert [entry for entry, _ in build_model(parse_ref(f"{file}:{name}"), (20,), 10).named_parameters()][0] == "layers.0.weight"
+        assert next(build_model(parse_ref(f"{file}:{name}"), (20,), 10).named_parameters())[0] == "layers.0.weight"
         found = probe(f"{file}:{name}", ["kaiming", "normal"], seeds=[2], inputs=X)
         assert {layer.layer: layer.pre_activation_variance for layer in found.runs[0].layers} == pytest.approx(right, rel=1e-5)

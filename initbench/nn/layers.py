@@ -234,8 +234,10 @@ def _notes(
         name = layer.name if layer else parameter
         if len(of_weight) > 1 and not use.weight.piece:
             notes.append(f"'{name}' is used {len(of_weight)} times; its place and activation are those of the first.")
-        if use.weight.computed and (layer is None or computed(layer.module, layer.weight) is None):
-            notes.append(f"'{name}' is computed from '{parameter}' in every pass: what is set is the parameter, not the weight itself.")
+        through = computed(layer.module, layer.weight) if layer else None
+        if use.weight.computed and (layer is None or layer.length is None):
+            how = f", through {through.words}." if through else ": what is set is the parameter, not the weight itself."
+            notes.append(f"'{name}' is computed from '{parameter}' in every pass{how}")
         if not use.origin.sources:
             notes.append(f"'{name}' is fed by something that cannot be followed back to the model's input.")
         if use.activation is None and use.stopped is not None and use.stopped not in ENDS and use.index not in heads:
