@@ -258,7 +258,7 @@ def test_init_network_leaves_alone_what_is_excluded_by_name():
     [
         ([1], {}, "The model is a list. It must be a torch.nn.Module"),
         (nn.Linear(2, 2), {"bias": "much"}, "init_network cannot use its arguments: bias"),
-        (nn.Linear(2, 2), {"method": 3}, "init_network cannot use its arguments: method"),
+        (nn.Linear(2, 2), {"method": 3}, "The scheme is an int"),
         (nn.Linear(2, 2), {"layers": {"weight": 3}}, "init_network cannot use its arguments: layers"),
     ],
 )

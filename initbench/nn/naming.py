@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
@@ -84,9 +85,12 @@ def refuse_unused(pattern: str, where: str, names: list[str]) -> None:
 
 
 def refuse_without_storage(parameters: dict[str, nn.Parameter]) -> None:
-    """Raises: ConfigError for a lazy parameter or one on the meta device: there is nothing to write into."""
+    """Raises: ConfigError for a parameter that is lazy, on the meta device or sparse: there is nothing to write into."""
     for name, parameter in parameters.items():
         if isinstance(parameter, UninitializedParameter):
             raise ConfigError(f"'{name}' is lazy and has no shape yet. Call the model once on a batch first.")
         if parameter.is_meta:
             raise ConfigError(f"'{name}' is on the meta device and has no storage. Call model.to_empty(device=...) first.")
+        if parameter.layout != torch.strided:
+            kind = str(parameter.layout).removeprefix("torch.")
+            raise ConfigError(f"'{name}' is stored as {kind}, whose numbers cannot be set. Make it dense (to_dense), or a buffer.")

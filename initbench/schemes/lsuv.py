@@ -10,6 +10,7 @@ from initbench.init.arguments import number, switch, whole
 from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.data_driven import free_biases, layer_outputs, remeasured, start_from, training_batch, unit_axis
 from initbench.init.structural import layerwise
+from initbench.nn.inputs import Inputs
 from initbench.nn.layers import WeightLayer
 from initbench.results.record import InitReport
 
@@ -77,7 +78,7 @@ class Lsuv:
         return remeasured(report, model, changed, f"{self.base.name}, scaled to unit variance", notes)
 
     def _settle(
-        self, model: nn.Module, inputs: Tensor, layer: WeightLayer, outputs: dict[str, Tensor]
+        self, model: nn.Module, inputs: Inputs, layer: WeightLayer, outputs: dict[str, Tensor]
     ) -> tuple[str | None, dict[str, Tensor]]:
         """Scales one layer; gives what is to be said about it and the outputs afterwards."""
         for _ in range(self.max_iterations):

@@ -12,7 +12,7 @@ from initbench.question import catalog, config_file
 from initbench.question.config import ExperimentConfig, Job, ProbeConfig, Ref, TuneConfig, View, value_text
 from initbench.question.families import all_schemes
 from initbench.question.plan import job_id, make_jobs, resolve_config
-from initbench.question.request import configure
+from initbench.question.request import as_name, configure
 from initbench.results.outcome import is_outcome_of_scheme
 from initbench.results.propagation import LossKind, signal_at_start
 from initbench.results.record import RunResult, RunStatus
@@ -54,11 +54,11 @@ def race_question(
     **more: Any,
 ) -> ExperimentConfig:
     """The question of `recommend`: all schemes of the catalogue unless some are named. `asked`: a config or a model."""
+    asked = as_name("model", asked)
     if asked is not None and config is None:
         is_config = asked.endswith((".yaml", ".yml")) or asked in config_file.shipped()
         config, more = (asked, more) if is_config else (None, {**more, "model": asked})
-    chosen = list(schemes or all_schemes())
-    return prepared(configure(COMMAND, config, settings=settings, data_dir=data_dir, schemes=chosen, **more))
+    return prepared(configure(COMMAND, config, settings=settings, data_dir=data_dir, schemes=schemes or all_schemes(), **more))
 
 
 def prepared(config: ExperimentConfig) -> ExperimentConfig:
