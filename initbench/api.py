@@ -103,11 +103,15 @@ def resume(folder: str | Path = store.LATEST, watch: Watch | None = None, **exec
 def report(folder: str | Path = store.LATEST, reference: str | None = None, **look: Unpack[ViewFields]) -> Results:
     """Makes the derived files of a results folder anew, `look` (metric, target, margin) as it was unless given.
 
+    A margin is about the metric that it is given with, and sleeps while another is looked at; `margin="none"` takes it away.
     Raises: StorageError when it holds no finished run, ConfigError for an unknown reference or metric.
     """
     refuse_unknown("report", look, ViewFields.__annotations__)
     folder, manifest, config = open_folder(folder)
-    kept = manifest.view.model_dump() | {key: value for key, value in {"reference": reference, **look}.items() if value is not None}
+    given = {key: value for key, value in {"reference": reference, **look}.items() if value is not None}
+    kept = manifest.view.model_dump() | given
+    if "margin" in given:
+        kept["margin_metric"] = kept["metric"]
     chosen = checked_view(config, view_of(**kept))
     store.write_manifest(folder, manifest.model_copy(update={"view": chosen, "derived_from": None}))
     if not store.read_results(folder, (job.job_id for job in manifest.jobs)):

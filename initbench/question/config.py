@@ -259,4 +259,15 @@ class View(Frozen):
     reference: str | None = Field(default=None, description="the scheme that the others are compared with; default: the first")
     metric: str | None = Field(default=None, description="what the verdicts are about; default: the final test accuracy")
     target: float | None = Field(default=None, gt=0, le=1, description="a test accuracy, as a fraction: the steps to it are a metric")
-    margin: float | None = Field(default=None, ge=0, description="a difference that does not matter, in the unit shown")
+    margin: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="a difference that does not matter, in the unit shown of its metric"
+    )
+    margin_metric: str | None = Field(default=None, description="the metric that the margin is about; default: the one of `metric`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _margin_of_a_metric(cls, data: Any) -> Any:
+        """A margin is about the metric that it is given with, whatever is looked at later."""
+        if isinstance(data, dict) and data.get("margin") is not None and "margin_metric" not in data:
+            return data | {"margin_metric": data.get("metric")}
+        return data

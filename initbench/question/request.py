@@ -1,5 +1,6 @@
 """What a user says becomes a question: a config file, settings and options; how its results are looked at."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -17,22 +18,37 @@ KEYS = {"epochs": "train.epochs", "steps": "train.steps", "strict": "init.strict
 """The keys of a config that options have a shorter word for."""
 
 
+NO_MARGIN = "none"
+"""The word that takes a margin away."""
+
+
 class ViewFields(TypedDict, total=False):
     """What verdicts are about; see `initbench.question.config.View`."""
 
     metric: str | None
     target: float | None
-    margin: float | None
+    margin: float | str | None
+    margin_metric: str | None
 
 
 def view_of(reference: str | None = None, **look: Unpack[ViewFields]) -> View:
-    """How results are looked at. Raises: ConfigError for a target or a margin that cannot be one."""
-    target, margin = look.get("target"), look.get("margin")
+    """How results are looked at; the margin `none` is no margin. Raises: ConfigError for a target or a margin that cannot be one."""
+    target, margin = look.get("target"), _margin_of(look.get("margin"))
     if target is not None and not 0 < target <= 1:
         raise ConfigError(f"The target is {target:g}; it must be a test accuracy as a fraction, such as 0.95.")
-    if margin is not None and not margin >= 0:
-        raise ConfigError(f"The margin is {margin:g}; it must be at least 0, in the unit shown (points of accuracy).")
-    return View(reference=reference, **look)
+    return View(**({**look} | {"reference": reference, "margin": margin}))
+
+
+def _margin_of(given: float | str | None) -> float | None:
+    if given is None or given == NO_MARGIN:
+        return None
+    try:
+        margin = float(given)
+    except ValueError:
+        raise ConfigError(f"The margin is '{given}'; it must be a number from 0, or: {NO_MARGIN}.") from None
+    if not 0 <= margin < math.inf:
+        raise ConfigError(f"The margin is {margin:g}; it must be at least 0, in the unit shown (points of accuracy), or: {NO_MARGIN}.")
+    return margin
 
 
 def execution_of(function: str, given: dict[str, Any]) -> Execution:

@@ -35,13 +35,17 @@ class SchemeSummary(Frozen):
 
 
 class Summary(Frozen):
-    """What a comparison says. `comparisons` are against the reference, a family for each metric; `pairs` are all pairs in `metric`."""
+    """What a comparison says. `comparisons` are against the reference, a family for each metric; `pairs` are all pairs in `metric`.
+
+    `margin` is that of `metric`; `split` are the images that were evaluated: held-out ones in a race and with `train.holdout`.
+    """
 
     headline: str
     metric: str
     reference: str | None
     target: float | None
     margin: float | None
+    split: Split = "test"
     leader: str | None
     inseparable: tuple[str, ...]
     schemes: tuple[SchemeSummary, ...]
@@ -50,11 +54,6 @@ class Summary(Frozen):
     notes: tuple[str, ...]
     tuned: "Tuned | None" = None
     recommendation: "Recommendation | None" = None
-
-    @property
-    def split(self) -> Split:
-        """The images that were evaluated: a race never looks at the test split."""
-        return "test" if self.recommendation is None else "held-out"
 
     @property
     def primary(self) -> Metric:

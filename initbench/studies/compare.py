@@ -29,4 +29,4 @@ def reported(_config: ExperimentConfig, done: Done) -> tuple[RunResult, ...]:
 def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
     """The schemes against the reference, and all pairs."""
     order = [str(scheme) for scheme in resolve_config(config).schemes]
-    return summarize_runs(done.values(), view.reference, order=order, metric=view.metric, target=view.target, margin=view.margin)
+    return summarize_runs(done.values(), view.reference, order=order, **view.model_dump(exclude={"reference"}))

@@ -185,10 +185,9 @@ def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
         reported(config, done),
         chosen.scheme if chosen else None,
         order=[str(scheme) for scheme in config.schemes],
-        metric=view.metric or ("final_test_loss" if chosen else None),
-        target=view.target,
-        margin=view.margin,
+        usual="final_test_loss" if chosen else None,
         split="held-out",
+        **view.model_dump(exclude={"reference"}),
     )
     recommendation = _recommendation(config, entrants, standing, chosen, summary)
     summary = summary.model_copy(update={"recommendation": recommendation})

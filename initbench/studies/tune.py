@@ -170,7 +170,7 @@ def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
     """The comparison at the same value with `tuned` filled in; its headline says both."""
     config = resolve_config(config)
     tune, order = tune_of(config), [str(scheme) for scheme in config.schemes]
-    options: dict[str, Any] = {"order": order, "metric": view.metric, "target": view.target, "margin": view.margin}
+    options: dict[str, Any] = {"order": order, **view.model_dump(exclude={"reference"})}
     same = summarize_runs(reported(config, done), view.reference, **options)
     searches = {scheme: search_of(config, scheme, done) for scheme in config.schemes}
     best = [job for scheme, search in searches.items() if search.best is not None for job in at_value(config, scheme, search.best)]
