@@ -5,7 +5,7 @@ held-out images; all arms of a round have the same seeds, so differences are pai
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
@@ -53,7 +53,7 @@ BEATEN = 0.01
 """An arm is beaten where it would look so much worse than the leader by chance with at most this probability."""
 Loss = Callable[[Arm, int, int], float | None]
 """The final loss of an arm in a round (by its number) with a seed; infinite: it diverged; None: it has not been run."""
-Beyond = Callable[[Arm, Sequence[Any]], Any | None]
+Beyond = Callable[[Arm, Collection[Any]], Any | None]
 """The next value to try when an arm leads and is at the edge of the values tried; None: no further."""
 
 
@@ -137,7 +137,7 @@ def race(arms: Sequence[Arm], seeds: Sequence[int], loss: Loss, beyond: Beyond |
 def _further(leader: Arm | None, arms: Sequence[Arm], beyond: Beyond | None) -> Arm | None:
     if beyond is None or leader is None:
         return None
-    value = beyond(leader, sorted({arm.value for arm in arms if arm.scheme == leader.scheme}))
+    value = beyond(leader, {arm.value for arm in arms if arm.scheme == leader.scheme})
     return None if value is None else Arm(leader.scheme, value)
 
 
