@@ -126,6 +126,13 @@ def share_text(part: Share) -> str:
     return f"{part.successes} of {part.n}{limits}"
 
 
+def seconds_text(seconds: float) -> str:
+    """`40 seconds`, `12 minutes`, `1.5 hours`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} second" + "s" * (round(seconds) > 1)
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
 def seeds_text(n: int) -> str:
     """`1 seed`, `8 seeds`."""
     return f"{n} seed" + "s" * (n != 1)

@@ -126,6 +126,7 @@ class Fate(StrEnum):
     SET_ASIDE = "set aside"
     DIVERGED = "diverged"
     NO_SIGNAL = "no signal"
+    STUCK = "stuck at chance"
     THE_SAME = "the same"
     DOES_NOT_APPLY = "does not apply"
 
@@ -159,7 +160,11 @@ class Recommendation(Frozen):
     @property
     def inseparable(self) -> tuple[str, ...]:
         """The schemes that cannot be told from the chosen one."""
-        return tuple(candidate.scheme for candidate in self.candidates if candidate.fate is Fate.NOT_SEPARABLE)
+        return self.of_fate(Fate.NOT_SEPARABLE)
+
+    def of_fate(self, fate: Fate) -> tuple[str, ...]:
+        """The schemes that something became of."""
+        return tuple(candidate.scheme for candidate in self.candidates if candidate.fate is fate)
 
     @property
     def saved(self) -> float:

@@ -5,7 +5,7 @@ from initbench.question.plan import make_jobs, resolve_config
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
 from initbench.statistics.summary import summarize as summarize_runs
-from initbench.studies.study import Done
+from initbench.studies.study import Done, Outlook
 
 COMMAND = "compare"
 SEARCHES = False
@@ -24,6 +24,11 @@ def jobs(config: ExperimentConfig, _done: Done) -> tuple[Job, ...]:
 def reported(_config: ExperimentConfig, done: Done) -> tuple[RunResult, ...]:
     """All runs."""
     return tuple(done.values())
+
+
+def outlook(_config: ExperimentConfig, _done: Done) -> Outlook | None:
+    """The jobs say it all."""
+    return None
 
 
 def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:

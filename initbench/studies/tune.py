@@ -19,7 +19,7 @@ from initbench.statistics.findings import Summary, Tuned, TunedPoint, TunedSchem
 from initbench.statistics.inference import median
 from initbench.statistics.known_metrics import find_metric
 from initbench.statistics.summary import summarize as summarize_runs
-from initbench.studies.study import Done, runs_of
+from initbench.studies.study import Done, Outlook, runs_of
 
 COMMAND = "compare"
 SEARCHES = True
@@ -223,6 +223,11 @@ def at_value(config: ExperimentConfig, scheme: Ref, value: Any) -> tuple[Job, ..
 def _changed(question: str, key: str, value: Any) -> ExperimentConfig:
     config = same_for_all(ExperimentConfig.model_validate_json(question))
     return resolve_config(config_file.with_value(config, key, value, f"--tune {key}"))
+
+
+def outlook(_config: ExperimentConfig, _done: Done) -> Outlook | None:
+    """How far a grid is widened, nobody knows."""
+    return None
 
 
 def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
