@@ -107,7 +107,7 @@ def interval_text(metric: Metric, figure: Estimate, absent: str | None = None) -
     `absent` stands where a limit has no number. A limit that is not zero is never written as zero.
     """
     ends = (figure.low, figure.high) if figure.level is not None else (figure.lowest, figure.highest)
-    if figure.n < 2 or ends == (None, None):
+    if figure.n < 2 or (ends == (None, None) and (figure.level is None or figure.value is None)):
         return ""
     low, high = ((absent or metric.absent) if end is None else _limit_text(metric, end, figure.value) for end in ends)
     return f" [{low}, {high}]" if figure.level is not None else f" ({low} to {high})"
