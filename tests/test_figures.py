@@ -131,7 +131,8 @@ def test_nothing_is_plotted_of_nothing():
 
 def lost_at(seed, step):
     """A run that learns as the others and diverges after some evaluations."""
-    evaluations = tuple(Evaluation(step=at, epoch=at / 10, test_loss=1.0, test_accuracy=0.10 + 0.01 * seed) for at in (10, 20) if at <= step)
+    accuracy = 0.10 + 0.01 * seed
+    evaluations = tuple(Evaluation(step=at, epoch=at / 10, test_loss=1.0, test_accuracy=accuracy) for at in (10, 20) if at <= step)
     return make_run("kaiming", seed, None, evaluations=evaluations)
 
 

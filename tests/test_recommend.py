@@ -211,7 +211,7 @@ def test_where_nothing_is_learned_nobody_is_out_for_that():
 
 
 def test_the_headline_claims_no_more_than_was_shown():
-    everyone = "kaiming xavier lecun normal orthogonal lsuv he_uniform glorot_uniform".split()
+    everyone = ["kaiming", "xavier", "lecun", "normal", "orthogonal", "lsuv", "he_uniform", "glorot_uniform"]
     config = recommend.prepared(question(*everyone, tune=None, train=TrainConfig(steps=40, lr=0.1)))
 
     def loss(job):

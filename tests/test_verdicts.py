@@ -125,15 +125,16 @@ def test_no_sentence_contradicts_its_interval(kind):
 
 def test_the_difference_is_the_hodges_lehmann_estimate():
     shifts = (0.001, 0.002, 0.003, 0.004, 0.02, 0.03, 0.04, 0.05)
-    found = compare_family(ACCURACY, [(side("lecun", [low + shift for low, shift in zip(LOWER, shifts, strict=True)]), side("xavier", LOWER))])[0]
+    higher = [low + shift for low, shift in zip(LOWER, shifts, strict=True)]
+    found = compare_family(ACCURACY, [(side("lecun", higher), side("xavier", LOWER))])[0]
     means = [(one + other) / 2 for one, other in itertools.combinations_with_replacement(shifts, 2)]
     assert found.difference.value == pytest.approx(statistics.median(means))
     assert found.difference.value != pytest.approx(statistics.median(shifts))
 
 
 def test_a_limit_that_is_not_zero_is_not_written_as_zero():
-    gains = [0.0002, *GAINS[1:]]
-    found = compare_family(ACCURACY, [(side("a", [low + gain for low, gain in zip(LOWER[:6], gains[:6], strict=True)]), side("b", LOWER[:6]))])[0]
+    higher = [low + gain for low, gain in zip(LOWER[:6], [0.0002, *GAINS[1:6]], strict=True)]
+    found = compare_family(ACCURACY, [(side("a", higher), side("b", LOWER[:6]))])[0]
     assert found.verdict is Verdict.BETTER
     assert "[0.02, " in found.sentence
 

@@ -191,7 +191,7 @@ class TuneConfig(Frozen):
     key: str = Field(min_length=1, description="such as train.lr")
     values: tuple[Any, ...] = Field(
         default=(),
-        description="what is tried; default: the value of the config and two half powers of ten to each side, widened at the edge",
+        description="what is tried beside the value of the config; default: two half powers of ten to each side, widened at the edge",
     )
     seeds: int = Field(default=3, ge=1, description="how many; they are others than the reported ones")
     holdout: float = Field(default=0.2, gt=0, lt=1, description="share of the training images that values are chosen on")

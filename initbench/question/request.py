@@ -36,7 +36,8 @@ def view_of(reference: str | None = None, **look: Unpack[ViewFields]) -> View:
     target, margin = look.get("target"), _margin_of(look.get("margin"))
     if target is not None and not 0 < target <= 1:
         raise ConfigError(f"The target is {target:g}; it must be a test accuracy as a fraction, such as 0.95.")
-    return View(**({**look} | {"reference": reference, "margin": margin}))
+    about = look.get("margin_metric", look.get("metric")) if margin is not None else None
+    return View(reference=reference, metric=look.get("metric"), target=target, margin=margin, margin_metric=about)
 
 
 def _margin_of(given: float | str | None) -> float | None:

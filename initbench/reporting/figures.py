@@ -242,7 +242,8 @@ def _only_some(runs: Runs, lines: Iterable[Curve], step_of: Callable[[RunResult]
         left = [run for run in own if step_of(run) is None]
         if index in shown and left:
             counts = Counter(outcome(run).value for run in left)
-            parts.append(f"{name}: {len(own) - len(left)} of {len(own)} runs ({', '.join(f'{counts[kind]} {kind}' for kind in sorted(counts))})")
+            others = ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts))
+            parts.append(f"{name}: {len(own) - len(left)} of {len(own)} runs ({others})")
     return "; ".join(parts)
 
 

@@ -39,7 +39,7 @@ def scheme_table(summary: Summary) -> Table:
 
 
 def pair_table(summary: Summary) -> Table:
-    """A row a pair of schemes: Hodges-Lehmann difference with its interval, wins, effect, chance of improvement, p; all pairs are one family."""
+    """A row a pair of schemes: Hodges-Lehmann difference, wins, effect, chance of improvement, p; all pairs are one family."""
     metric = summary.primary
     rows = tuple(_pair_row(metric, pair) for pair in summary.pairs)
     columns = (

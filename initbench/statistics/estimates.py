@@ -14,9 +14,9 @@ from initbench.statistics.inference import LEVEL, Interval, difference_interval,
 class Estimate(Frozen):
     """The median of a figure over `n` seeds, or the Hodges-Lehmann estimate of paired differences.
 
-    A run without a number (it diverged) counts as worse than every number. `value` is null where such a run is the median itself; `low` or `high` is null where the interval reaches into such
-    runs; `level` is null where there is no interval because the seeds are too few (6 are needed at 95 %); `lowest` and `highest` are
-    the range of the seeds.
+    A run without a number (it diverged) counts as worse than every number. `value` is null where such a run is the median itself;
+    `low` or `high` is null where the interval reaches into such runs; `level` is null where there is no interval because the seeds are
+    too few (6 are needed at 95 %); `lowest` and `highest` are the range of the seeds.
     """
 
     metric: str

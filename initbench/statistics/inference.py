@@ -145,10 +145,10 @@ def _extreme_share_by_numpy(ranks: Sequence[int], distance: int) -> float:
     import numpy as np
 
     total = sum(ranks)
-    return float(np.asarray(_shares_by_numpy(ranks))[np.abs(2 * np.arange(total + 1) - total) >= distance].sum())
+    return float(np.array(_shares_by_numpy(ranks))[np.abs(2 * np.arange(total + 1) - total) >= distance].sum())
 
 
-def _shares_by_numpy(ranks: Sequence[int]) -> Sequence[float]:
+def _shares_by_numpy(ranks: Sequence[int]) -> list[float]:
     """The share of sign flips after which the sum of the positive ranks is 0, 1, ... up to all of them."""
     import numpy as np
 
@@ -158,7 +158,8 @@ def _shares_by_numpy(ranks: Sequence[int]) -> Sequence[float]:
         reach += rank
         shares[: reach + 1] *= 0.5
         shares[rank : reach + 1] += shares[: reach + 1 - rank].copy()
-    return shares
+    found: list[float] = shares.tolist()
+    return found
 
 
 def difference_interval(differences: Sequence[float], alpha: float = ALPHA) -> Interval | None:
@@ -208,7 +209,7 @@ def critical_rank_sum(n: int, alpha: float) -> int:
         for rank in range(1, n + 1):
             for place in range(total, rank - 1, -1):
                 ways[place] += ways[place - rank]
-        shares = [count / 2**n for count in ways]
+        shares: list[float] = [count / 2**n for count in ways]
     else:
         shares = _shares_by_numpy(range(1, n + 1))
     return sum(2 * tail <= alpha for tail in accumulate(shares)) - 1

@@ -239,4 +239,5 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
     if few and len(counts) == 1 and max(counts) >= seeds_needed(len(summary.schemes) - 1):
         yield f"{seeds_text(few.n)} cannot separate all {few.family} pairs at {100 * ALPHA:g} %: use --seeds {seeds_needed(few.family)}."
     if any(scheme.stuck for scheme in summary.schemes):
-        yield f"Stuck: the final {summary.split} accuracy covers less than {100 * TRAINED_ABOVE_CHANCE:g} % of the way from chance to 100 %."
+        least = f"{100 * TRAINED_ABOVE_CHANCE:g} %"
+        yield f"Stuck: the final {summary.split} accuracy covers less than {least} of the way from chance to 100 %."

@@ -36,9 +36,9 @@ class Comparison(Frozen):
     """`scheme` against `other` on the seeds that both have, the same seed with the same noise and data order.
 
     `difference` is scheme - other: the Hodges-Lehmann estimate, with the interval that leaves out zero exactly when `p` is at most
-    5 %. `both_without`: seeds on which neither has a number; they count as ties. Wins, losses and the effect (matched-pairs rank-biserial correlation) are positive where
-    `scheme` is better. `improvement` is the chance that a run of `scheme` beats a run of `other`. `p` is the exact sign-flip
-    test on signed ranks, `p_holm` the same after Holm over the `family` comparisons made together.
+    5 %. Wins, losses and the effect (matched-pairs rank-biserial correlation) are positive where `scheme` is better. `both_without`:
+    those of the ties on which neither has a number. `improvement` is the chance that a run of `scheme` beats a run of `other`. `p` is
+    the exact sign-flip test on signed ranks, `p_holm` the same after Holm over the `family` comparisons made together.
     """
 
     metric: str
