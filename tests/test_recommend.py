@@ -266,3 +266,10 @@ def test_what_may_still_come_is_counted_and_measured_on_the_first_run():
         done |= {plan.job_id(job): timed(job, losses(job), before) for job in missing}
     assert asked <= told.runs
     assert recommend.outlook(config, done) is None
+
+
+def test_steps_are_not_told_before_it_is_known_how_many_an_epoch_takes():
+    config = recommend.prepared(question("kaiming", "xavier", tune=None, train=TrainConfig(epochs=5, lr=0.1)))
+    assert recommend.outlook(config, {}).steps is None
+    done = {plan.job_id(job): made_up(job, 2.0 + (str(job.scheme) == "xavier")) for job in recommend.probes(config)}
+    assert recommend.outlook(config, done).steps > 100  # a made-up epoch has 4 steps

@@ -279,7 +279,8 @@ def outlook_text(plan: Plan) -> str:
     coming = plan.study.outlook(plan.config, {run.job_id: run for run in plan.done})
     if coming is None:
         return ""
-    amount = f"the race takes at most {count_text(coming.runs, 'run')} and {coming.steps:,} steps"
+    steps = "" if coming.steps is None else f" and {coming.steps:,} steps"
+    amount = f"the race takes at most {count_text(coming.runs, 'run')}{steps}"
     if coming.seconds is None:
         return f"From here on {amount}; after its first run you are told how long that is."
     workers = min(runs_at_once(plan.execution), max(1, coming.runs))

@@ -189,6 +189,7 @@ def outlook(config: ExperimentConfig, done: Done) -> Outlook | None:
     config = prepared(config)
     entrants = enter(config, done)
     grid = make_grid(config, tune_of(config))
+    known = config.train.steps is not None or entrants is not None
     if entrants is None:
         arms = tuple(Arm(str(scheme), value) for scheme in config.schemes for value in grid.values)
         entrants = Entrants((), arms, (), 0, _steps(config, ()), {}, math.inf)
@@ -207,7 +208,7 @@ def outlook(config: ExperimentConfig, done: Done) -> Outlook | None:
     steps = sum(job.train.steps or 0 for job in left)
     pace = _pace(run for name in jobs if (run := done.get(name)))
     if pace is None:
-        return Outlook(len(left), steps)
+        return Outlook(len(left), steps if known else None)
     beside: dict[str, list[float]] = {}
     for run in done.values():
         beside.setdefault(str(run.job.scheme), []).append(run.seconds.get("total", 0.0) - run.seconds.get("train", 0.0))

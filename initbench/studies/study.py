@@ -17,11 +17,11 @@ Done = Mapping[str, RunResult]
 class Outlook:
     """What may still come beyond the jobs that are known: at most so many runs and steps in all, and the seconds of one worker.
 
-    `seconds` is None before there is a run to measure.
+    `steps` is None before it is known how many an epoch takes, `seconds` before there is a run to measure.
     """
 
     runs: int
-    steps: int
+    steps: int | None
     seconds: float | None = None
 
 
