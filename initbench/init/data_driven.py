@@ -11,6 +11,7 @@ from initbench.init.assign import Law, describe, moments_of
 from initbench.init.contract import InitContext, Layerwise
 from initbench.nn.fans import CONVOLUTIONS, TRANSPOSED
 from initbench.nn.graph import Use
+from initbench.nn.inputs import Inputs
 from initbench.nn.layers import EMBEDDINGS, WeightLayer
 from initbench.nn.naming import modules_of
 from initbench.nn.parametrized import computed, computed_by_name
@@ -34,7 +35,7 @@ class _Collector(Tracer):
             self.outputs[use.weight.name] = (index, output)
 
 
-def layer_outputs(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+def layer_outputs(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
     """The output of each weight for a batch, by the name of the parameter; dropout off, norms on batch statistics.
 
     Weights whose product is hidden inside a kernel (recurrent layers) are not in it. With gradients where they are enabled.
@@ -51,7 +52,7 @@ def unit_axis(layer: WeightLayer) -> int:
     return 1 if layer.weight.dim() > 2 and isinstance(layer.module, CONVOLUTIONS + TRANSPOSED) else -1
 
 
-def training_batch(scheme: str, context: InitContext, size: int, index: int = 0) -> tuple[Tensor, Tensor]:
+def training_batch(scheme: str, context: InitContext, size: int, index: int = 0) -> tuple[Inputs, Tensor]:
     """A batch of training data. Raises: DoesNotApply where there is none."""
     if context.batch is None:
         raise DoesNotApply(f"'{scheme}' needs training data, and there is none.")

@@ -142,7 +142,7 @@ def is_elementwise(function: Callable[..., Any]) -> bool:
     try:
         with torch.no_grad():
             whole, turned, part = function(grid.clone()), function(grid.flip(1)), function(grid[:, :5].clone())
-    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError, AttributeError):
+    except Exception:  # noqa: BLE001 - users' code is tried on numbers that it was not written for
         return False
     if not isinstance(whole, Tensor) or whole.shape != grid.shape or not torch.equal(whole, turned.flip(1)):
         return False

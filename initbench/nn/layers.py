@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.parametrize import ParametrizationList
 
@@ -14,6 +14,7 @@ from initbench.errors import ConfigError
 from initbench.nn.activation import Function, called_module, known_function
 from initbench.nn.fans import Fans, of_module, of_use
 from initbench.nn.graph import Graph, Use
+from initbench.nn.inputs import Inputs
 from initbench.nn.operations import ENDS
 from initbench.nn.parametrized import computed, main_original, shape_of
 from initbench.nn.watch import trace
@@ -105,7 +106,7 @@ class _Registered:
     length: str | None = None
 
 
-def weight_layers(model: nn.Module, inputs: Tensor | None = None, in_out: tuple[str, ...] = ()) -> tuple[WeightLayer, ...]:
+def weight_layers(model: nn.Module, inputs: Inputs | None = None, in_out: tuple[str, ...] = ()) -> tuple[WeightLayer, ...]:
     """The weight layers, in execution order when `inputs` (a batch) is given, else in order of registration.
 
     `in_out` are globs of weights stored (in, out) instead of (out, in). The model is run once and left as it was.
@@ -114,7 +115,7 @@ def weight_layers(model: nn.Module, inputs: Tensor | None = None, in_out: tuple[
     return explain(model, inputs, in_out).layers
 
 
-def explain(model: nn.Module, inputs: Tensor | None = None, in_out: tuple[str, ...] = ()) -> Explanation:
+def explain(model: nn.Module, inputs: Inputs | None = None, in_out: tuple[str, ...] = ()) -> Explanation:
     """What `weight_layers` finds, with notes on what it could not tell. Raises: ConfigError as there."""
     known = _registered(model)
     if inputs is None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
@@ -133,7 +134,7 @@ def refuse_unused(pattern: str, where: str, names: list[str]) -> None:
 
 
 def refuse_without_storage(parameters: dict[str, nn.Parameter]) -> None:
-    """Raises: ConfigError for a parameter that cannot be written as a whole: a lazy one, one on the meta device, a shard."""
+    """Raises: ConfigError for a parameter that cannot be written as a whole: lazy, on the meta device, sparse, or a shard."""
     for name, parameter in parameters.items():
         if _is_shard(parameter):
             raise ConfigError(f"'{name}' is sharded over several processes. Initialize before sharding: every process with the same seed.")
@@ -141,6 +142,9 @@ def refuse_without_storage(parameters: dict[str, nn.Parameter]) -> None:
             raise ConfigError(f"'{name}' is lazy and has no shape yet. Call the model once on a batch first.")
         if parameter.is_meta:
             raise ConfigError(f"'{name}' is on the meta device and has no storage. Call model.to_empty(device=...) first.")
+        if parameter.layout != torch.strided:
+            kind = str(parameter.layout).removeprefix("torch.")
+            raise ConfigError(f"'{name}' is stored as {kind}, whose numbers cannot be set. Make it dense (to_dense), or a buffer.")
 
 
 def _is_shard(parameter: nn.Parameter) -> bool:

@@ -4,12 +4,13 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from initbench.init.arguments import number, whole
 from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.data_driven import change_weight, changed_names, fixed_by, layer_outputs, remeasured, start_from, training_batch
 from initbench.init.structural import layerwise
+from initbench.nn.inputs import Inputs
 from initbench.nn.seeds import generator
 from initbench.results.record import InitReport
 
@@ -75,7 +76,7 @@ class AutoInitJacobian:
         return remeasured(report, model, changed, f"{self.base.name}, scaled by its Jacobian", tuple(dict.fromkeys(notes)))
 
 
-def jacobian_square(model: nn.Module, inputs: Tensor, before: str, after: str, source: torch.Generator) -> float | None:
+def jacobian_square(model: nn.Module, inputs: Inputs, before: str, after: str, source: torch.Generator) -> float | None:
     """The averaged squared Jacobian norm between the outputs of two weights; None where one is not seen or not fed by the other."""
     with torch.enable_grad():
         outputs = layer_outputs(model, inputs)

@@ -13,6 +13,8 @@ from initbench.init.arguments import number, whole
 from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.data_driven import fixed_by, free_biases, remeasured, scale_of, start_from, training_batch
 from initbench.init.structural import layerwise
+from initbench.nn.inputs import Inputs, ModelInputs, arguments, joined
+from initbench.nn.outputs import main_output, outputs_in
 from initbench.nn.watch import untouched
 from initbench.optimizers import build_rule
 from initbench.results.record import InitReport
@@ -23,7 +25,7 @@ ALIASES: dict[str, dict[str, object]] = {"grad_init": {}}
 
 Tensors = dict[str, Tensor]
 """Tensors by the name of their parameter."""
-Batches = tuple[Tensor, Tensor, Tensor, Tensor]
+Batches = tuple[Inputs, Tensor, Inputs, Tensor]
 """Inputs and labels of a batch, and of another one of which half is the same."""
 
 
@@ -143,8 +145,10 @@ class GradInit:
         """A batch, and another one of which half is the same."""
         inputs, labels = training_batch(self.name, context, self.batch_size, 2 * index)
         others, their_labels = training_batch(self.name, context, self.batch_size, 2 * index + 1)
+        if isinstance(inputs, ModelInputs) and inputs.whole:
+            return inputs, labels, others, their_labels
         half = len(inputs) // 2
-        return inputs, labels, torch.cat([inputs[half:], others[:half]]), torch.cat([labels[half:], their_labels[:half]])
+        return inputs, labels, joined(inputs[half:], others[:half]), torch.cat([labels[half:], their_labels[:half]])
 
     def _target(self, model: nn.Module, start: Tensors, factors: Tensors, batches: Batches, context: InitContext) -> Tensor:
         """The gradient's norm where it is too large, else the loss after a step."""
@@ -180,7 +184,7 @@ def _signed(context: InitContext) -> bool:
     return context.train is not None and build_rule(context.train).size != "gradient"
 
 
-def _loss(model: nn.Module, weights: Tensors, inputs: Tensor, labels: Tensor) -> Tensor:
+def _loss(model: nn.Module, weights: Tensors, inputs: Inputs, labels: Tensor) -> Tensor:
     with untouched(model, "batch"):
-        logits = functional_call(model, weights, (inputs,))
-    return F.cross_entropy(logits.float(), labels)
+        outputs = outputs_in(functional_call(model, weights, *arguments(model, inputs)))
+    return F.cross_entropy(outputs[main_output(outputs, labelled=True)].float(), labels)

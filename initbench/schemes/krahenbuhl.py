@@ -24,6 +24,7 @@ from initbench.init.data_driven import (
     unit_axis,
 )  # fmt: skip
 from initbench.init.structural import layerwise
+from initbench.nn.inputs import Inputs, called
 from initbench.nn.layers import WeightLayer
 from initbench.nn.seeds import generator
 from initbench.nn.watch import untouched
@@ -101,7 +102,7 @@ class Krahenbuhl:
         return remeasured(report, model, changed, f"{self.filters} filters, normalized on data", notes)
 
     def _balance(
-        self, model: nn.Module, inputs: Tensor, layers: tuple[WeightLayer, ...], biases: dict[str, nn.Parameter], seed: int
+        self, model: nn.Module, inputs: Inputs, layers: tuple[WeightLayer, ...], biases: dict[str, nn.Parameter], seed: int
     ) -> None:
         for _ in range(BALANCE_SWEEPS):
             rates = learning_rates(model, inputs, layers, seed)
@@ -120,7 +121,7 @@ class Krahenbuhl:
                 return
 
 
-def learning_rates(model: nn.Module, inputs: Tensor, layers: tuple[WeightLayer, ...], seed: int) -> dict[str, float]:
+def learning_rates(model: nn.Module, inputs: Inputs, layers: tuple[WeightLayer, ...], seed: int) -> dict[str, float]:
     """For each weight the root mean square of its gradient over that of its values, for random vectors at the output."""
     wanted = [layer.weight for layer in layers]
     with torch.enable_grad():
@@ -160,7 +161,7 @@ def _normalize_units(model: nn.Module, layer: WeightLayer, output: Tensor, bias:
     return True
 
 
-def layer_patches(model: nn.Module, inputs: Tensor, layer: WeightLayer, source: torch.Generator) -> Tensor | None:
+def layer_patches(model: nn.Module, inputs: Inputs, layer: WeightLayer, source: torch.Generator) -> Tensor | None:
     """What a layer multiplies with its filters, float64 (patches, fan_in), at most 10,000 of them chosen at random.
 
     None for anything but Linear and Conv2d without groups.
@@ -173,7 +174,7 @@ def layer_patches(model: nn.Module, inputs: Tensor, layer: WeightLayer, source: 
     handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
     try:
         with untouched(model, "batch"):
-            model(inputs)
+            called(model, inputs)
     finally:
         handle.remove()
     if not seen:

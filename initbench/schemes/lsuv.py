@@ -20,6 +20,7 @@ from initbench.init.data_driven import (
     unit_axis,
 )  # fmt: skip
 from initbench.init.structural import layerwise
+from initbench.nn.inputs import Inputs
 from initbench.nn.layers import WeightLayer
 from initbench.results.record import InitReport
 
@@ -95,7 +96,7 @@ class Lsuv:
         return remeasured(report, model, changed, f"{self.base.name}, scaled to unit variance", notes)
 
     def _settle(
-        self, model: nn.Module, inputs: Tensor, layer: WeightLayer, outputs: dict[str, Tensor]
+        self, model: nn.Module, inputs: Inputs, layer: WeightLayer, outputs: dict[str, Tensor]
     ) -> tuple[str | None, dict[str, Tensor]]:
         """Scales one layer; gives what is to be said about it and the outputs afterwards."""
         for _ in range(self.max_iterations):

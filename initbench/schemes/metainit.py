@@ -60,8 +60,8 @@ class MetaInit:
     def apply(self, model: nn.Module, context: InitContext) -> InitReport:
         """Initializes in place. Raises: DoesNotApply where there is no example input or the base does not suit the model."""
         example = context.inputs if context.inputs is not None else context.batch(1, 0)[0] if context.batch else None
-        if example is None or not example.is_floating_point():
-            raise DoesNotApply("'metainit' needs an example batch of numbers, to know the shape of an input.")
+        if not isinstance(example, Tensor) or not example.is_floating_point():
+            raise DoesNotApply("'metainit' needs an example batch of numbers, one tensor, to know the shape of an input.")
         layers = context.own_layers(model)
         scales = [name for layer in layers if (name := scale_of(model, layer)) is not None]
         self._try(model, [model.get_parameter(name) for name in scales], tuple(example.shape[1:]))
