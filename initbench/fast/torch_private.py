@@ -28,8 +28,12 @@ def linear_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
 @cache
 def has_linear_product() -> bool:
     """Whether `linear_product` gives the products of small whole numbers, which no rounding changes."""
-    x, weight, bias = torch.arange(12.0).view(2, 2, 3), torch.arange(6.0).view(2, 3), torch.tensor([5.0, -7.0])
-    turned = torch.arange(6.0).view(3, 2).mT
+    x, weight, bias = (
+        torch.arange(12.0, dtype=torch.float32, device="cpu").view(2, 2, 3),
+        torch.arange(6.0, dtype=torch.float32, device="cpu").view(2, 3),
+        torch.tensor([5.0, -7.0], dtype=torch.float32, device="cpu"),
+    )
+    turned = torch.arange(6.0, dtype=torch.float32, device="cpu").view(3, 2).mT
     try:
         with torch.no_grad():
             cases = ((x, weight, bias), (x, weight, None), (x[0], turned, None), (turned, x[0], None))
@@ -44,7 +48,10 @@ def has_layout() -> bool:
     results = []
     try:
         for in_layout in (False, True):
-            x, weight = torch.arange(36.0).sin().view(1, 1, 6, 6), torch.arange(18.0).cos().view(2, 1, 3, 3).requires_grad_()
+            x, weight = (
+                torch.arange(36.0, dtype=torch.float32, device="cpu").sin().view(1, 1, 6, 6),
+                torch.arange(18.0, dtype=torch.float32, device="cpu").cos().view(2, 1, 3, 3).requires_grad_(),
+            )
             with torch.enable_grad():
                 inner = functional.conv2d(x.to_mkldnn() if in_layout else x, weight)
                 outer = functional.gelu(torch.relu(functional.max_pool2d(inner, 2, 2)))
@@ -121,7 +128,7 @@ def _tells() -> bool:
         return x
 
     try:
-        torch.vmap(ask)(torch.zeros(1))
+        torch.vmap(ask)(torch.zeros(1, dtype=torch.float32, device="cpu"))
         answers.append(_is_forward_mode() or _within_forward_mode())
         module = nn.Identity()
         module.register_forward_hook(_nothing)

@@ -15,6 +15,7 @@ from initbench.fast.tape import Measurement, PassChanged, Replay, Tape, is_plain
 from initbench.fast.torch_private import is_transformed, of_all_samples
 from initbench.measure.sums import MeasuredTensor, Scratch, Statistics
 from initbench.nn.graph import Use
+from initbench.nn.inputs import Inputs, called
 from initbench.nn.layers import WeightLayer
 from initbench.nn.operations import tensors_in
 from initbench.nn.trace import Tracer
@@ -30,7 +31,7 @@ class Captured:
 
 
 @contextmanager
-def captured(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, tape: Tape | None = None) -> Iterator[Captured]:
+def captured(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Inputs, tape: Tape | None = None) -> Iterator[Captured]:
     """Runs the model on a batch; a backward pass within completes the statistics with those of the gradients.
 
     Norms use batch statistics and dropout is off. Everything is measured the moment it is there, so that functions that
@@ -53,12 +54,12 @@ def captured(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, 
             taker.end()
 
 
-def _again(model: nn.Module, inputs: Tensor, tape: Tape, taker: "_Taker") -> Any:
+def _again(model: nn.Module, inputs: Inputs, tape: Tape, taker: "_Taker") -> Any:
     """What the model gives, with everything taken as the tape says; None where the pass is not the one on the tape."""
     replay = Replay(tape, taker.take)
     try:
         with replay:
-            output = model(inputs)
+            output = called(model, inputs)
     except PassChanged:
         return None
     return output if replay.finished() else None

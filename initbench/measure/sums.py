@@ -46,7 +46,7 @@ class Scratch:
 
     def _part(self, count: int, dtype: torch.dtype) -> Tensor:
         if self._memory is None:
-            self._memory = torch.empty(CHUNK, dtype=torch.float64)
+            self._memory = torch.empty(CHUNK, dtype=torch.float64, device="cpu")
         return self._memory.view(dtype)[:count]
 
 
@@ -207,4 +207,6 @@ def _of_all_layers(kept: Sequence[Taken | None], missing: Tensor) -> tuple[Tenso
     rows = range(len(first[0]))
     numbers = torch.stack([taken[0][row] if taken is not None else nothing[row] for row in rows for taken in kept])
     counts = [[max(1, taken[1][row]) if taken is not None else 1 for taken in kept] for row in range(len(first[1]))]
-    return numbers.T if numbers.dim() > 1 else numbers.view(-1, len(kept)), torch.tensor(counts, dtype=missing.dtype).to(missing.device)
+    return numbers.T if numbers.dim() > 1 else numbers.view(-1, len(kept)), torch.tensor(counts, dtype=missing.dtype, device="cpu").to(
+        missing.device
+    )

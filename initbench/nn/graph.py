@@ -184,5 +184,5 @@ def _wave(step: Node) -> str | None:
     inner = step.args[0] if step.args else None
     if not isinstance(inner, Node):
         return None
-    low, high = inner.function(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+    low, high = inner.function(torch.tensor([0.0, 1.0], dtype=torch.float64, device="cpu")).tolist()
     return f"{step.name}:omega={high:g}" if low == 0 else None

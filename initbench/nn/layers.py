@@ -6,15 +6,18 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils.parametrize import ParametrizationList
 
 from initbench.errors import ConfigError
 from initbench.nn.activation import Function, called_module, known_function
 from initbench.nn.contraction import Axes
 from initbench.nn.fans import Fans, of_module, of_use
 from initbench.nn.graph import NO_ENDS, Ends, Graph, Use
+from initbench.nn.inputs import Inputs
 from initbench.nn.operations import ENDS
+from initbench.nn.parametrized import computed, main_original, shape_of
 from initbench.nn.watch import trace
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -129,7 +132,7 @@ class _Registered:
     length: str | None = None
 
 
-def weight_layers(model: nn.Module, inputs: Tensor | None = None, in_out: tuple[str, ...] = ()) -> tuple[WeightLayer, ...]:
+def weight_layers(model: nn.Module, inputs: Inputs | None = None, in_out: tuple[str, ...] = ()) -> tuple[WeightLayer, ...]:
     """The weight layers, in execution order when `inputs` (a batch) is given, else in order of registration.
 
     `in_out` are globs of weights stored (in, out) instead of (out, in). The model is run once and left as it was.
@@ -138,7 +141,7 @@ def weight_layers(model: nn.Module, inputs: Tensor | None = None, in_out: tuple[
     return explain(model, inputs, in_out).layers
 
 
-def explain(model: nn.Module, inputs: Tensor | None = None, in_out: tuple[str, ...] = ()) -> Explanation:
+def explain(model: nn.Module, inputs: Inputs | None = None, in_out: tuple[str, ...] = ()) -> Explanation:
     """What `weight_layers` finds, with notes on what it could not tell. Raises: ConfigError as there."""
     known = _registered(model)
     if inputs is None:
@@ -286,8 +289,10 @@ def _notes(
         name = layer.name if layer else parameter
         if len(of_weight) > 1:
             shared.setdefault((len(of_weight), use.weight.piece), []).append(name)
+        through = computed(layer.module, layer.weight) if layer else None
         if use.weight.computed and (layer is None or layer.length is None):
-            notes.append(f"'{name}' is computed from '{parameter}' in every pass: what is set is the parameter, not the weight itself.")
+            how = f", through {through.words}." if through else ": what is set is the parameter, not the weight itself."
+            notes.append(f"'{name}' is computed from '{parameter}' in every pass{how}")
         if layer is not None and parameter in raw and (use.kinds is None or (layer.weight.dim() > 2 and use.weight.axes is None)):
             notes.append(f"How '{name}' ({' x '.join(map(str, layer.weight.shape))}) is stored cannot be told from {use.function}.")
         if not use.origin.sources and use.learned is None:
@@ -317,19 +322,27 @@ def _registered(model: nn.Module) -> dict[str, _Registered]:
             raise ConfigError(f"'{name}' is lazy and has no shape yet. Call the model once on a batch first.")
         owner, _, short = name.rpartition(".")
         base, inner, tensor = f".{owner}".partition(PARAMETRIZED)
-        if inner:
-            owner, short = base.removeprefix("."), {"original": tensor, "original1": tensor}.get(short, short)
+        shape = tuple(parameter.shape)
+        if inner and isinstance(steps := modules[owner], ParametrizationList):
+            if main_original(steps) is not parameter:
+                continue
+            owner, short, shape = base.removeprefix("."), tensor, shape_of(steps)
+        elif inner:
+            owner = base.removeprefix(".")
         elif short in {"weight_v", "weight_orig"}:
             short = "weight"
         module = modules[owner]
-        if parameter.dim() < 2 or isinstance(module, NORMS) or short in {"original0", "weight_g"}:
+        if len(shape) < 2 or isinstance(module, NORMS) or short == "weight_g":
             continue
-        fans = None if isinstance(module, EMBEDDINGS) else of_module(module, short, tuple(parameter.shape))
+        fans = None if isinstance(module, EMBEDDINGS) else of_module(module, short, shape)
         first = names[id(parameter)]
         if first in entries and (entries[first].fans is not None or fans is None):
             continue
         layer = owner if short == "weight" and owner else f"{owner}.{short}" if owner else short
-        length = {"original1": "original0", "weight_v": "weight_g"}.get(name.rpartition(".")[2])
+        through = computed(module, parameter)
+        length = (
+            {"original1": "original0", "weight_v": "weight_g"}.get(name.rpartition(".")[2]) if through and through.is_weight_norm else None
+        )
         length = f"{name.rpartition('.')[0]}.{length}".lstrip(".") if length else None
         entries[first] = _Registered(
             layer, first, module, parameter, _bias_of(module, owner, short), fans, length if length in everything else None

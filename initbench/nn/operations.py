@@ -1,6 +1,6 @@
 """What torch's functions do to a signal, by their plain names: `relu_`, `Tensor.relu` and `F.relu` are all `relu`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
 from typing import Any
 
@@ -86,7 +86,7 @@ def plain_name(func: Callable[..., Any]) -> str:
 
 
 def tensors_in(values: object) -> Iterator[Tensor]:
-    """All tensors in arguments or results: tuples, lists, dicts and dataclasses are looked into."""
+    """All tensors in arguments or results: tuples, lists, mappings and dataclasses are looked into."""
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, tuple | list):
@@ -96,6 +96,8 @@ def tensors_in(values: object) -> Iterator[Tensor]:
         yield from tensors_in(list(values.values()))
     elif hasattr(values, "__dataclass_fields__"):
         yield from tensors_in(list(vars(values).values()))
+    elif isinstance(values, Mapping):
+        yield from tensors_in(list(values.values()))
 
 
 def argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: Any) -> Any:

@@ -21,6 +21,7 @@ from initbench.nn.activation import Function, is_elementwise
 from initbench.nn.branching import Branches
 from initbench.nn.contraction import Axis, chained, followed, is_chain, kinds, of_sum
 from initbench.nn.graph import INPUT, Graph, Kind, Node, Origin, ParameterTensor, Use
+from initbench.nn.outputs import outputs_in
 
 SUMS_WITHOUT_ACTIVATION = 2
 """An output that has been added to others this often no longer counts as going through the activation that follows."""
@@ -85,7 +86,8 @@ class Tracer(TorchFunctionMode):
     def graph(self, result: object) -> Graph:
         """The graph of a pass that gave this result."""
         ends = [node for tensor in ops.tensors_in(result) if (node := self.node(tensor)) is not None]
-        output = self.node(result) if isinstance(result, Tensor) else None
+        outputs = outputs_in(result)
+        output = self.node(outputs[0]) if len(outputs) == 1 else None
         heads = frozenset[int]().union(*(node.origin.last for node in ends))
         return Graph(tuple(self.nodes), tuple(self.uses), output, heads, self._branches.ends(self._modules))
 

@@ -39,7 +39,7 @@ def ends(function: Callable[[Tensor], Tensor]) -> tuple[float, float] | None:
     """Where a function goes to for very low and very high inputs; None where it goes on, swings, or goes to one place."""
     import torch
 
-    inputs = torch.tensor([*(-x for x in FAR), *FAR], dtype=torch.float64)
+    inputs = torch.tensor([*(-x for x in FAR), *FAR], dtype=torch.float64, device="cpu")
     try:
         with torch.no_grad():
             outputs = function(inputs)
