@@ -130,7 +130,7 @@ def repeat(table: Table, trials: int, source: random.Random) -> Found:
     best = score(table.full(winner))
     for _ in range(trials):
         seeds = source.sample(table.config.seeds, min(8, len(table.config.seeds)))
-        standing = race(table.entrants.arms, seeds, table.loss, table.beyond)
+        standing = race(table.entrants.arms, seeds, table.loss, table.beyond, table.entrants.guess)
         chosen = standing.order[0]
         if chosen not in equal:
             equal[chosen] = table.tied(chosen, winner)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from pydantic import ValidationError
 
-from initbench.errors import ConfigError, StorageError, a_or_an
+from initbench.errors import ConfigError, StorageError
 from initbench.probing.run import probe as probe
 from initbench.question import catalog
-from initbench.question.config import Execution, InitRules, Ref, View, as_ref
-from initbench.question.request import QuestionFields, ViewFields, configure, view_of
+from initbench.question.config import InitRules, Ref, View, as_ref
+from initbench.question.request import QuestionFields, ViewFields, as_name, configure, execution_of, refuse_unknown, view_of
 from initbench.results import store
 from initbench.results.record import InitReport
 from initbench.studies.answer import Results, derive
@@ -26,7 +26,7 @@ from initbench.studies.plan import checked_view, make_plan, open_folder, plan_of
 from initbench.studies.recommend import race_question
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from initbench.init.checks import SchemeCheck
 
@@ -60,15 +60,18 @@ def compare(
 ) -> Results:
     """Trains with each scheme and each seed, and says what differs: `compare(["xavier", "kaiming"], model="mlp:depth=10")`.
 
+    `model` and `dataset` are names, as in the command line: of the catalogue, or of a file such as "./mine.py:Net"; the model is
+    built anew for each run, so no module is taken. It takes one tensor of images and gives one of logits (N, classes).
     `settings` are texts such as "train.lr=0.1"; `tune`: a key that each scheme also gets its own best value of, such as
     "train.lr"; `view`: metric, target and margin of the verdicts; `reference`: the scheme that the others are compared with;
     `execution`: what `Execution` takes (output, device, engine, jobs, ...).
-    Raises: InitbenchError with one sentence.
+    Raises: InitbenchError with one sentence; TypeError for an unknown keyword.
     """
+    means = execution_of("compare", dict(execution))
     view = view.model_copy(update={"reference": reference}) if reference is not None else view
     words = QuestionFields(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
     question = configure("compare", config, settings=settings, data_dir=execution.get("data_dir"), **words)
-    return carry_out(make_plan("compare", question, Execution(**execution), view), watch)
+    return carry_out(make_plan("compare", question, means, view), watch)
 
 
 def run(
@@ -85,24 +88,30 @@ def run(
     **execution: Unpack[ExecutionFields],
 ) -> Results:
     """Trains with one scheme, one seed unless more are asked for: `run("kaiming")`; see `compare`."""
+    means = execution_of("run", dict(execution))
     schemes = None if method is None else [method]
     words = QuestionFields(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps)
     question = configure("run", config, settings=settings, data_dir=execution.get("data_dir"), **words)
-    return carry_out(make_plan("run", question, Execution(**execution)), watch)
+    return carry_out(make_plan("run", question, means), watch)
 
 
 def resume(folder: str | Path = store.LATEST, watch: Watch | None = None, **execution: Unpack[ExecutionFields]) -> Results:
     """Goes on where a command was interrupted. Raises: StorageError when the folder holds no results."""
-    return carry_out(plan_of(folder, Execution(**execution)), watch)
+    return carry_out(plan_of(folder, execution_of("resume", dict(execution))), watch)
 
 
 def report(folder: str | Path = store.LATEST, reference: str | None = None, **look: Unpack[ViewFields]) -> Results:
     """Makes the derived files of a results folder anew, `look` (metric, target, margin) as it was unless given.
 
+    A margin is about the metric that it is given with, and sleeps while another is looked at; `margin="none"` takes it away.
     Raises: StorageError when it holds no finished run, ConfigError for an unknown reference or metric.
     """
+    refuse_unknown("report", look, ViewFields.__annotations__)
     folder, manifest, config = open_folder(folder)
-    kept = manifest.view.model_dump() | {key: value for key, value in {"reference": reference, **look}.items() if value is not None}
+    given = {key: value for key, value in {"reference": reference, **look}.items() if value is not None}
+    kept = manifest.view.model_dump() | given
+    if "margin" in given:
+        kept["margin_metric"] = kept["metric"]
     chosen = checked_view(config, view_of(**kept))
     store.write_manifest(folder, manifest.model_copy(update={"view": chosen, "derived_from": None}))
     if not store.read_results(folder, (job.job_id for job in manifest.jobs)):
@@ -127,12 +136,14 @@ def recommend(
 ) -> Results:
     """Finds the scheme for a config or a model, such as "./mine.py:Net": `recommend("mlp:depth=10").summary.recommendation`.
 
-    `schemes`: those that race, all by default; `tune`: what they race over beside, the learning rate by default; see `compare`.
-    Raises: InitbenchError with one sentence.
+    `asked` is the name of a config or of a model, never a module: it is built anew for each run. `schemes`: those that race,
+    all by default; `tune`: what they race over beside, the learning rate by default; see `compare`.
+    Raises: InitbenchError with one sentence; TypeError for an unknown keyword.
     """
+    means = execution_of("recommend", dict(execution))
     words = QuestionFields(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
     question = race_question(asked, config=config, settings=settings, data_dir=execution.get("data_dir"), **words)
-    return carry_out(make_plan("recommend", question, Execution(**execution)), watch)
+    return carry_out(make_plan("recommend", question, means), watch)
 
 
 def check_scheme(scheme: str | Ref, model: str | Ref | None = None) -> tuple[SchemeCheck, ...]:
@@ -142,7 +153,8 @@ def check_scheme(scheme: str | Ref, model: str | Ref | None = None) -> tuple[Sch
     """
     from initbench.init import checks
 
-    return checks.check_scheme(as_ref(scheme), None if model is None else as_ref(model))
+    named = as_name("model", model)
+    return checks.check_scheme(as_ref(as_name("scheme", scheme)), None if named is None else as_ref(named))
 
 
 def build_model(model: str | Ref = "mlp", shape: Sequence[int] = (1, 28, 28), classes: int = 10, seed: int = 0) -> nn.Module:
@@ -152,7 +164,7 @@ def build_model(model: str | Ref = "mlp", shape: Sequence[int] = (1, 28, 28), cl
     """
     from initbench.nn import build
 
-    return build.build_model(catalog.resolve("model", as_ref(model)), tuple(shape), classes, seed)
+    return build.build_model(catalog.resolve("model", as_ref(as_name("model", model))), tuple(shape), classes, seed)
 
 
 def init_network(
@@ -165,23 +177,25 @@ def init_network(
     layers: Mapping[str, str | Ref] | None = None,
     in_out: Sequence[str] = (),
     strict: bool = False,
-    inputs: Tensor | None = None,
-    batch: Callable[[int, int], tuple[Tensor, Tensor]] | None = None,
+    inputs: Any = None,
+    batch: Callable[[int, int], tuple[Any, Any]] | None = None,
 ) -> InitReport:
     """Initializes any module in place and reports on each parameter: `init_network(model, "kaiming:mode=fan_out")`.
 
     `exclude`: parameters whose name contains it are left alone. `bias`: a constant for every bias instead of what the
     scheme says. `layers`: glob on names -> another scheme. `in_out`: globs of weights stored (in, out). `strict`: a
-    parameter that nothing sets is an error. `inputs`: a batch, for execution order and what follows each layer.
-    `batch(size, index)`: (inputs, labels) for schemes that need data. The global random state is not used.
+    parameter that nothing sets is an error. `inputs`: a batch as the model takes it, for execution order and what follows
+    each layer: a tensor or numpy array (N, ...), a tuple or list of arguments in the order of `forward`, or a mapping of
+    keyword arguments, such as a tokenizer gives; see `probe`. `batch(size, index)`: (inputs, labels) for schemes that need
+    data, inputs in any of these forms. The global random state is not used.
     Raises: InitbenchError for names, parameters or models that do not fit.
     """
-    from torch import nn
+    from initbench.init.initialize import checked_batch, initialize
+    from initbench.nn.build import own_model
+    from initbench.nn.inputs import as_inputs
+    from initbench.nn.naming import unwrapped
 
-    from initbench.init.initialize import initialize
-
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"The model is {a_or_an(type(model).__name__)}. It must be a torch.nn.Module.")
+    model = own_model(model)
     given = {
         "bias": "scheme" if bias is None else bias,
         "exclude": (exclude,) if isinstance(exclude, str) else exclude,
@@ -189,10 +203,13 @@ def init_network(
         "in_out": (in_out,) if isinstance(in_out, str) else in_out,
         "strict": strict,
     }
+    method = method if isinstance(method, Mapping) else as_name("scheme", method) or ""
     try:
         scheme, rules = as_ref(method), InitRules.model_validate(given)
     except ValidationError as error:
         problem = "; ".join(f"{details['loc'][0] if details['loc'] else 'method'}: {details['msg']}" for details in error.errors())
         raise ConfigError(f"init_network cannot use its arguments: {problem}.") from error
-    report, _ = initialize(model, scheme, seed=seed, rules=rules, inputs=inputs, batch=batch)
-    return report
+    example = None if inputs is None else as_inputs(inputs)
+    batches = None if batch is None else checked_batch(batch)
+    with unwrapped(model) as inside:
+        return initialize(inside, scheme, seed=seed, rules=rules, inputs=example, batch=batches)[0]

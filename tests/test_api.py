@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import subprocess
 import sys
 
@@ -258,7 +259,7 @@ def test_init_network_leaves_alone_what_is_excluded_by_name():
     [
         ([1], {}, "The model is a list. It must be a torch.nn.Module"),
         (nn.Linear(2, 2), {"bias": "much"}, "init_network cannot use its arguments: bias"),
-        (nn.Linear(2, 2), {"method": 3}, "init_network cannot use its arguments: method"),
+        (nn.Linear(2, 2), {"method": 3}, "The scheme is an int"),
         (nn.Linear(2, 2), {"layers": {"weight": 3}}, "init_network cannot use its arguments: layers"),
     ],
 )
@@ -304,3 +305,19 @@ def test_a_recommendation_is_made_from_python(no_pictures, tmp_path):
     made = initbench.recommend("mlp:depth=1,width=8", ["he", "normal"], seeds=1, output=str(tmp_path / "out"), tune="train.lr=0.1", **RACED)
     assert made.summary.recommendation is not None
     assert made.folder == tmp_path / "out"
+
+
+def test_a_margin_sleeps_while_another_metric_is_looked_at_and_can_be_taken_away(finished, no_pictures):
+    by_accuracy = initbench.report(finished.folder, margin=100)
+    assert by_accuracy.summary.margin == 100
+    by_loss = initbench.report(finished.folder, metric="final_test_loss")
+    assert by_loss.summary.margin is None
+    assert "equivalent" not in by_loss.summary.model_dump_json()
+    back = initbench.report(finished.folder, metric="final_test_accuracy")
+    assert back.summary.margin == 100
+    of_loss = initbench.report(finished.folder, metric="final_test_loss", margin=0.5)
+    assert (of_loss.summary.margin, store.read_manifest(finished.folder).view.margin_metric) == (0.5, "final_test_loss")
+    assert initbench.report(finished.folder, metric="final_test_loss", margin="none").summary.margin is None
+    for wrong in ("two", -1, math.inf):
+        with pytest.raises(initbench.errors.InitbenchError, match="The margin is"):
+            initbench.report(finished.folder, margin=wrong)

@@ -51,13 +51,13 @@ def test_a_file_of_more_than_500_lines_says_why(path):
     assert len(lines) <= 500 or any(line.startswith("# Longer than 500 lines: ") for line in lines)
 
 
-def test_only_the_worker_catches_every_exception():
+def test_every_exception_is_caught_only_where_users_code_is_run():
     catching = {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")
         if re.search(r"except (Base)?Exception\b|except:", path.read_text())
     }
-    assert catching <= {"training/job.py"}
+    assert catching <= {"training/job.py", "nn/activation.py"}
 
 
 def test_only_the_console_prints():

@@ -2,6 +2,7 @@ import pytest
 from simulated_runs import make_comparison, make_run
 
 from initbench.reporting.figures import MOST_POINTS, plots
+from initbench.results.record import Evaluation
 from initbench.statistics.summary import group, summarize
 
 ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]
@@ -126,3 +127,29 @@ def test_one_seed_is_not_called_a_median():
 
 def test_nothing_is_plotted_of_nothing():
     assert plots(summarize([]), group([])) == ()
+
+
+def lost_at(seed, step):
+    """A run that learns as the others and diverges after some evaluations."""
+    accuracy = 0.10 + 0.01 * seed
+    evaluations = tuple(Evaluation(step=at, epoch=at / 10, test_loss=1.0, test_accuracy=accuracy) for at in (10, 20) if at <= step)
+    return make_run("kaiming", seed, None, evaluations=evaluations)
+
+
+def test_a_run_that_is_lost_counts_as_the_worst_accuracy_and_not_as_the_best():
+    left = [make_run("kaiming", seed, 0.10 + 0.01 * seed) for seed in range(5)]
+    early, late = [lost_at(seed, 0) for seed in (5, 6)], [lost_at(7, 10)]
+    middle = plotted([*left, *early, *late])["accuracy_curves"].panels[0].lines[-1]
+    # at step 20 the five that are left reach 10, 11, 12, 13, 14 %, and three are below: 10 and 11 are the middle two
+    assert middle.weight == "middle"
+    assert middle.points[-1] == (20, pytest.approx(0.105))
+    one_more = plotted([*left[1:], *early, *late, lost_at(0, 10)])["accuracy_curves"].panels[0].lines[-1]
+    assert one_more.points[-1][0] == 10  # half are lost at step 20: there is no median
+
+
+def test_the_end_of_training_says_how_many_came_to_it():
+    runs = [make_run("kaiming", seed, None if seed < 3 else 0.9) for seed in range(8)]
+    runs += [make_run("xavier", seed) for seed in range(8)]
+    start, end = plotted(runs, ["kaiming", "xavier"])["activation_variance"].panels
+    assert end.note == "kaiming: 5 of 8 runs (3 diverged)"
+    assert start.note == ""

@@ -1,3 +1,4 @@
+import itertools
 import math
 import random
 
@@ -9,6 +10,8 @@ from initbench.statistics import inference
 from initbench.statistics.inference import (
     Interval,
     difference,
+    difference_interval,
+    hodges_lehmann,
     holm,
     median,
     median_interval,
@@ -147,3 +150,90 @@ def test_the_probability_of_improvement_is_the_mann_whitney_statistic():
 
 def test_the_seeds_needed_grow_with_the_family():
     assert [seeds_needed(family) for family in (1, 2, 3, 6, 7)] == [6, 7, 7, 8, 9]
+
+
+def brute_critical(n, alpha):
+    """The largest rank sum whose two-sided p is at most alpha, by listing every sign of every rank."""
+    sums = sorted(sum(rank for rank, sign in enumerate(signs, 1) if sign) for signs in itertools.product((0, 1), repeat=n))
+    return max((value for value in range(n * (n + 1) // 2 + 1) if 2 * sum(s <= value for s in sums) / 2**n <= alpha), default=-1)
+
+
+@pytest.mark.parametrize("n", range(1, 13))
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.01])
+def test_the_critical_rank_sum_is_that_of_all_signs(n, alpha):
+    assert inference.critical_rank_sum(n, alpha) == brute_critical(n, alpha)
+
+
+def test_the_critical_rank_sums_of_the_printed_tables():
+    # two-sided 5 %: Wilcoxon's table as in Hollander & Wolfe, A.4
+    table = {5: -1, 6: 0, 7: 2, 8: 3, 9: 5, 10: 8, 12: 13, 15: 25, 20: 52, 25: 89, 30: 137}
+    assert {n: inference.critical_rank_sum(n, 0.05) for n in table} == table
+
+
+def test_many_critical_rank_sums_agree_with_the_normal_approximation():
+    n = 100
+    expected = n * (n + 1) / 4 - 1.959964 * math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+    assert inference.critical_rank_sum(n, 0.05) == pytest.approx(expected, abs=3)
+
+
+def test_walsh_averages_and_their_median_by_hand():
+    assert inference.walsh_averages([1.0, 3.0, 8.0]) == ([1.0, 2.0, 3.0, 4.5, 5.5, 8.0], 0)
+    assert inference.hodges_lehmann([1.0, 3.0, 8.0]) == 3.75
+    assert inference.walsh_averages([INF, -INF, 1.0]) == ([-INF, -INF, 1.0, INF, INF], 1)
+
+
+@pytest.mark.parametrize("n", [6, 8, 11, 20, 30])
+def test_scipys_test_rejects_exactly_what_is_outside_the_interval(n):
+    values = some(n, n)
+    found = difference_interval(values)
+    inside, outside = (found.low + 1e-9, found.high - 1e-9), (found.low - 1e-9, found.high + 1e-9)
+    assert all(oracle.wilcoxon([value - shift for value in values], method="exact").pvalue > 0.05 for shift in inside)
+    assert all(oracle.wilcoxon([value - shift for value in values], method="exact").pvalue <= 0.05 for shift in outside)
+    assert found.low < hodges_lehmann(values) < found.high
+
+
+def drawn(kind, n, source):
+    """Differences as runs give them: smooth, rounded, with zeros, with runs that diverged, of three values only."""
+    shift = source.choice([0.0, 0.3, 0.7, 1.2])
+    values = [source.gauss(shift, 1) for _ in range(n)]
+    if kind == "rounded":
+        return [difference(round(value, source.choice([0, 1])), 0.0) for value in values]
+    if kind == "zeros":
+        return [value if source.random() < 0.6 else 0.0 for value in values]
+    if kind == "diverged":
+        return [source.choice([INF, INF, INF, -INF]) if source.random() < 0.3 else value for value in values]
+    if kind == "three values":
+        return [float(source.choice([-1, 0, 1, 1])) for _ in values]
+    return values
+
+
+@pytest.mark.parametrize("kind", ["smooth", "rounded", "zeros", "diverged", "three values"])
+def test_the_interval_leaves_out_zero_exactly_when_the_difference_is_significant(kind):
+    source, significant = random.Random(kind), 0
+    for n in [*range(2, 31)] * (6 if kind == "three values" else 12):
+        values = drawn(kind, n, source)
+        found, p = difference_interval(values), signed_ranks(values).p
+        if n < 6:
+            assert found is None
+            continue
+        assert (found.low > 0 or found.high < 0) == (p <= 0.05), values
+        assert found.low <= found.high
+        significant += p <= 0.05
+    assert significant > 20
+
+
+@pytest.mark.parametrize("values", [[1.0] * 6 + [0.0] * 3, [1.0] * 6 + [0.0] * 24, [-2.0] * 7 + [0.0] * 5])
+def test_zeros_that_leave_a_difference_significant_do_not_draw_the_interval_to_zero(values):
+    found = difference_interval(values)
+    assert signed_ranks(values).p <= 0.05
+    assert found.low > 0 or found.high < 0
+
+
+def test_the_interval_of_a_difference_covers_it():
+    # exact level at 8 seeds: 1 - 10 / 256 = 96.1 %
+    source = random.Random(8)
+    covered = 0
+    for _ in range(2000):
+        found = difference_interval([source.gauss(0.5, 1) for _ in range(8)])
+        covered += found.low <= 0.5 <= found.high
+    assert covered / 2000 == pytest.approx(1 - 10 / 256, abs=0.015)

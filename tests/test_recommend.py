@@ -188,3 +188,88 @@ def test_an_unfinished_race_recommends_nothing():
     summary = recommend.summarize(config, {}, View())
     assert summary.headline == "No scheme can be recommended: the race is not finished"
     assert isinstance(Race().order, list)
+
+
+def test_a_scheme_that_learns_nothing_at_any_value_is_out_before_the_second_round():
+    config = recommend.prepared(question("kaiming", "xavier", "zeros", tune=None))
+
+    def loss(job):
+        slow = str(job.scheme) == "xavier" and job.train.lr < 0.1
+        return math.log(10) if str(job.scheme) == "zeros" or slow else losses(job)
+
+    done, _ = carried_out("recommend", config, loss)
+    found = recommend.summarize(config, done, View()).recommendation
+    zeros = next(line for line in found.candidates if line.scheme == "zeros")
+    assert (zeros.fate, zeros.rounds, zeros.reason) == (Fate.STUCK, 1, "stuck at chance at every value in round 1")
+    assert {run.job.train.steps for run in done.values() if str(run.job.scheme) == "zeros"} == {1, 4}
+    assert next(line for line in found.candidates if line.scheme == "xavier").rounds > 1
+
+
+def test_where_nothing_is_learned_nobody_is_out_for_that():
+    found = race(arms(), range(8), lambda *_: 2.3, guess=math.log(10))
+    assert not any(ended.fate is Fate.STUCK for ended in found.exits.values())
+
+
+def test_the_headline_claims_no_more_than_was_shown():
+    everyone = ["kaiming", "xavier", "lecun", "normal", "orthogonal", "lsuv", "he_uniform", "glorot_uniform"]
+    config = recommend.prepared(question(*everyone, tune=None, train=TrainConfig(steps=40, lr=0.1)))
+
+    def loss(job):
+        if job.train.steps == 1:
+            return 2.0 + config.schemes.index(job.scheme) / 100
+        noise = random.Random(f"{job.scheme} {job.train.lr} {job.seed}").gauss(0, 0.2)
+        return (0.2 if str(job.scheme) == "kaiming" else 0.4) * (1 + abs(math.log10(job.train.lr / 0.1))) * math.exp(noise)
+
+    summary = summary_of("recommend", config, loss)
+    found = summary.recommendation
+    assert found.scheme == "kaiming"
+    aside = found.of_fate(Fate.SET_ASIDE)
+    assert aside
+    assert "every other scheme" not in summary.headline
+    assert f"set aside without being beaten: {', '.join(aside) if len(aside) < 5 else f'{len(aside)} schemes'}" in summary.headline
+    assert f"Set aside to save time, though not beaten: {', '.join(aside)}." in summary.notes
+
+
+def test_of_schemes_that_set_the_same_weights_the_simplest_races_under_its_own_name():
+    config = recommend.prepared(question("gradinit", "kaiming:mode=fan_out", "kaiming", tune=None))
+    first = {plan.job_id(job): made_up(job, 2.0) for job in recommend.probes(config)}
+    entrants = recommend.enter(config, first)
+    assert {arm.scheme for arm in entrants.arms} == {"kaiming"}
+    assert {line.scheme: line.reason for line in entrants.ruled_out} == {
+        "gradinit": "sets the same weights as kaiming on this model",
+        "kaiming:mode=fan_out": "sets the same weights as kaiming on this model",
+    }
+
+
+def timed(job, loss, before):
+    run = made_up(job, loss)
+    train = 0.01 * len(run.train_losses)
+    return run.model_copy(update={"seconds": {"train": train, "total": before[str(job.scheme)] + train}})
+
+
+def test_what_may_still_come_is_counted_and_measured_on_the_first_run():
+    config = recommend.prepared(question("kaiming", "xavier", tune=None, train=TrainConfig(steps=40, lr=0.1)))
+    done, before = {}, {"kaiming": 0.5, "xavier": 2.0}
+    unknown = recommend.outlook(config, done)
+    assert (unknown.runs > 0, unknown.seconds) == (True, None)
+    done |= {plan.job_id(job): timed(job, 2.0 + (str(job.scheme) == "xavier"), before) for job in recommend.probes(config)}
+    (first,) = [job for job in recommend.jobs(config, done) if plan.job_id(job) not in done]  # one run measures
+    assert first.train.steps == 10
+    done[plan.job_id(first)] = timed(first, 0.5, before)
+    told = recommend.outlook(config, done)
+    # no widening: at most as many arms as schemes x values in the first round, and the rooms of the later ones
+    assert told.runs == unknown.runs - 1
+    assert 0.01 * told.steps + 0.5 * told.runs < told.seconds < 0.01 * told.steps + 2.0 * told.runs
+    asked = 0
+    while missing := [job for job in recommend.jobs(config, done) if plan.job_id(job) not in done]:
+        asked += len(missing)
+        done |= {plan.job_id(job): timed(job, losses(job), before) for job in missing}
+    assert asked <= told.runs
+    assert recommend.outlook(config, done) is None
+
+
+def test_steps_are_not_told_before_it_is_known_how_many_an_epoch_takes():
+    config = recommend.prepared(question("kaiming", "xavier", tune=None, train=TrainConfig(epochs=5, lr=0.1)))
+    assert recommend.outlook(config, {}).steps is None
+    done = {plan.job_id(job): made_up(job, 2.0 + (str(job.scheme) == "xavier")) for job in recommend.probes(config)}
+    assert recommend.outlook(config, done).steps > 100  # a made-up epoch has 4 steps

@@ -4,9 +4,11 @@ import pytest
 from simulated_runs import make_comparison, make_run
 
 from initbench.errors import ConfigError
+from initbench.reporting.figures import plots
+from initbench.reporting.tables import summary_markdown
 from initbench.results.record import Evaluation, RunStatus, Setter
 from initbench.statistics.findings import Summary
-from initbench.statistics.summary import ends_text, summarize
+from initbench.statistics.summary import ends_text, group, summarize
 from initbench.statistics.verdicts import Verdict
 
 ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]
@@ -191,3 +193,30 @@ def test_a_scheme_that_mostly_diverges_does_not_lead():
     safe = [make_run("kaiming", seed, 0.3) for seed in range(8)]
     for metric in ("final_test_accuracy", "final_test_loss"):
         assert summarize(risky + safe, order=["lecun", "kaiming"], metric=metric).leader == "kaiming"
+
+
+def test_a_margin_belongs_to_its_metric():
+    runs = spread("xavier", 0.95) + spread("kaiming", 0.951)
+    by_accuracy = summarize(runs, margin=2.0)
+    assert by_accuracy.pairs[0].verdict is Verdict.EQUIVALENT
+    by_loss = summarize(runs, metric="final_test_loss", margin=2.0)
+    assert by_loss.margin is None
+    assert not any("equivalent" in sentence for sentence in (by_loss.headline, *by_loss.verdicts))
+    assert "The margin of 2 is one of test accuracy; verdicts about test loss have none." in by_loss.notes
+    its_own = summarize(runs, metric="final_test_loss", margin=2.0, margin_metric="final_test_loss")
+    assert "are equivalent within 2 in test loss" in its_own.headline
+
+
+def test_with_a_holdout_nothing_is_called_a_test_accuracy():
+    runs = [
+        run.model_copy(update={"job": run.job.model_copy(update={"train": run.job.train.model_copy(update={"holdout": 0.2})})})
+        for run in [*spread("xavier", 0.95), *spread("kaiming", 0.97), *spread("zeros", 0.1)]
+    ]
+    found = summarize(runs)
+    assert "points of held-out accuracy" in found.headline
+    drawn = plots(found, group(runs))
+    words = [text for plot in drawn for text in (plot.title, *(panel.x_label + panel.y_label + panel.note for panel in plot.panels))]
+    said = " ".join([summary_markdown(found, "q"), *found.notes, *words])
+    assert "held-out accuracy" in said
+    assert "test accuracy" not in said
+    assert "test loss" not in said

@@ -203,7 +203,7 @@ def test_it_says_what_it_cannot_tell():
     assert "No activation can be told after 'odd': the output goes into cummax." in notes
     assert "'again' is used 2 times" in notes
     assert "'unused' is not met" in notes
-    assert "'shared' is computed from 'shared.parametrizations.weight.original'" in notes
+    assert "'shared' is computed from 'shared.parametrizations.weight.original' in every pass, through spectral norm." in notes
     assert "has not been run" in explain(model).notes[0]
     assert explain(nn.Linear(3, 2), torch.randn(2, 3)).notes == ()
 

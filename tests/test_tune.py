@@ -8,7 +8,7 @@ from race_support import carried_out, made_up, question, summary_of
 
 from initbench.errors import ConfigError
 from initbench.question import plan
-from initbench.question.config import View
+from initbench.question.config import TrainConfig, View
 from initbench.reporting import search
 from initbench.studies import tune
 from initbench.studies.kinds import study_of
@@ -170,3 +170,63 @@ def test_a_holdout_changes_the_name_of_a_run_and_its_absence_does_not():
     other = job.model_copy(update={"train": job.train.model_copy(update={"holdout": 0.2})})
     assert plan.job_id(other) != plan.job_id(job)
     assert made_up(job, 0.1).job_id == plan.job_id(job)
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("train.weight_decay", (0.0, 1e-5, 1e-4, 1e-3, 1e-2)),
+        ("train.momentum", (0.0, 0.684, 0.9, 0.9684, 0.99)),  # 1 - momentum in half powers of ten
+        ("train.nesterov", (False, True)),
+        ("train.augment", (False, True)),
+        ("model.depth", (1, 3, 9, 30)),
+        ("model.width=32,64", (32, 64, 256)),  # 256 is the default of the model
+        ("model.width=64,64.0,32,256", (32, 64, 256)),
+        ("train.lr=0.1,0.1", (0.1,)),
+        ("train.optimizer=adam,adamw", ("sgd", "adam", "adamw")),
+        ("init.bias=0,0.1", ("scheme", 0, 0.1)),
+    ],
+)
+def test_what_is_tried_holds_the_value_of_the_config(key, values):
+    config = question("he", "xavier", tune=key)
+    grid = tune.make_grid(config, config.tune)
+    assert grid.values == values
+    assert grid.base in grid.values
+    done, _ = carried_out("compare", config, lambda job: 0.5)
+    assert tune.search_of(config, config.schemes[0], done).best == grid.base
+
+
+def test_a_value_with_many_digits_is_tried_itself():
+    config = question("he", train=TrainConfig(steps=16, lr=0.01234))
+    assert tune.make_grid(config, config.tune).values == (0.00123, 0.0039, 0.01234, 0.039, 0.123)
+
+
+def test_a_weight_decay_is_widened_upwards_and_zero_is_no_edge():
+    most = summary_of("compare", question("he", "xavier", tune="train.weight_decay"), lambda job: 1 - job.train.weight_decay / 2)
+    assert most.tuned.scheme("kaiming").best == 1.0
+    assert any("at the edge" in note for note in most.notes)
+    least = summary_of("compare", question("he", "xavier", tune="train.weight_decay"), lambda job: 0.5 + job.train.weight_decay)
+    assert least.tuned.scheme("kaiming").best == 0.0
+    assert not any("at the edge" in note for note in least.notes)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("train", "'train' is a section with keys of its own"),
+        ("train.lr=true,0.1", "it must be a number"),
+        ("train.lr=fast", "it must be a number"),
+        ("train.holdout=0.1,0.2", "'train.holdout' cannot be tuned"),
+        ("train.momentum=0.5,1", "must be less than 1"),
+        ("train.warmup_steps", "Say what to try: --tune train.warmup_steps=A,B,C"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(key, words):
+    with pytest.raises(ConfigError) as caught:
+        study_of("compare", question("he", "xavier", tune=key)).jobs(question("he", "xavier", tune=key), {})
+    assert words in str(caught.value)
+
+
+def test_a_value_that_the_config_leaves_unset_is_not_tried_and_that_is_said():
+    summary = summary_of("compare", question("he", "xavier", tune="train.clip_norm=1,5"), lambda job: 0.5)
+    assert "The config leaves train.clip_norm unset, which was not tried: a best value may still be worse than that." in summary.notes

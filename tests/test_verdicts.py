@@ -1,4 +1,9 @@
+import itertools
 import math
+import random
+import re
+import statistics
+from collections import Counter
 
 import pytest
 
@@ -48,7 +53,7 @@ def test_a_lower_loss_wins():
 def test_few_seeds_that_disagree_name_no_leader():
     left, right = side("kaiming", [0.90, 0.91, 0.90]), side("xavier", [0.91, 0.90, 0.89])
     assert sentences(ACCURACY, (left, right)) == [
-        "kaiming and xavier cannot be told apart: 1.0 points of test accuracy (-1.0 to 1.0), 3 seeds; use --seeds 6"
+        "kaiming and xavier cannot be told apart: 0.5 points of test accuracy (-1.0 to 1.0), 3 seeds; use --seeds 6"
     ]
 
 
@@ -74,16 +79,71 @@ def test_what_cannot_be_told_from_zero_is_a_tie():
     )  # 72 of 256 flips
 
 
-def test_a_tie_beside_an_interval_without_zero_says_why():
-    gone = [LOWER[0] - 0.02, *(value + 0.01 + index / 1000 for index, value in enumerate(LOWER[1:]))]
-    gone[0] = -math.inf
+def test_a_run_that_diverged_widens_the_interval_as_it_raises_p():
+    gone = [-math.inf, *(value + 0.01 + index / 1000 for index, value in enumerate(LOWER[1:]))]
     found = compare_family(ACCURACY, [(side("lecun", gone), side("xavier", LOWER))])[0]
-    assert found.verdict is Verdict.TIE
-    assert found.difference.low > 0
-    assert "is not enough where lecun diverged on 1, 8 seeds" in found.sentence
+    assert (found.verdict, found.p) == (Verdict.TIE, 50 / 256)  # rank 8 is negative: 25 of the 256 rank sums are at most 8
+    assert found.difference.low is None
+    assert "[no limit, " in found.sentence
+    assert "cannot be told from zero, 8 seeds" in found.sentence
+
+
+def test_where_a_correction_parts_verdict_and_interval_it_is_said():
     shifted = [low + shift for low, shift in zip(LOWER, (0.01, -0.002, 0.001, 0.02, 0.03, 0.04, 0.05, 0.06), strict=True)]
     three = compare_family(ACCURACY, [(side("lecun", shifted), side("xavier", LOWER))] * 3)  # p = 6 / 256 each
-    assert "is not enough among 3 comparisons, 8 seeds, p = 0.070 after Holm" in three[0].sentence
+    assert three[0].sentence == (
+        "lecun and xavier tie: 2.5 points of test accuracy [0.4, 5.0]; the interval alone excludes zero, "
+        "but not after correction for 3 comparisons, 8 seeds, p = 0.070 after Holm"
+    )
+    assert three[0].difference.low > 0
+    seven = compare_family(ACCURACY, [(side("lecun", shifted), side("xavier", LOWER))] * 8)
+    assert seven[0].verdict is Verdict.TOO_FEW_SEEDS
+    assert "the interval alone excludes zero, but not after correction for 8 comparisons; use --seeds 9" in seven[0].sentence
+    ahead = compare_family(ACCURACY, [pair()] * 8)[0]
+    assert "but 8 seeds cannot show this at 5 % after correction for 8 comparisons: use --seeds 9" in ahead.sentence
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_no_sentence_contradicts_its_interval(kind):
+    source, said = random.Random(kind), Counter()
+    for _ in range(300):
+        n = source.randint(2, 16)
+        base = [round(source.uniform(0.5, 0.6), 3) for _ in range(n)]
+        gain = [round(source.gauss(source.choice([0, 0.004, 0.01, 0.03]), 0.01), (5, 3, 2, 4)[kind]) for _ in range(n)]
+        values = [-math.inf if kind == 3 and source.random() < 0.1 else one + two for one, two in zip(base, gain, strict=True)]
+        found = compare_family(ACCURACY, [(side("a", values), side("b", base))])[0]
+        said[found.verdict] += 1
+        shown = re.search(r"\[(.+), (.+)\]", found.sentence)
+        if shown is None:
+            continue
+        low, high = (None if end == "no limit" else float(end) for end in shown.groups())
+        excludes = (low is not None and low > 0) or (high is not None and high < 0)
+        assert excludes == (found.verdict in {Verdict.BETTER, Verdict.WORSE}), found.sentence
+    assert said[Verdict.TIE] > 10
+    assert said[Verdict.BETTER] + said[Verdict.WORSE] > 10
+
+
+def test_the_difference_is_the_hodges_lehmann_estimate():
+    shifts = (0.001, 0.002, 0.003, 0.004, 0.02, 0.03, 0.04, 0.05)
+    higher = [low + shift for low, shift in zip(LOWER, shifts, strict=True)]
+    found = compare_family(ACCURACY, [(side("lecun", higher), side("xavier", LOWER))])[0]
+    means = [(one + other) / 2 for one, other in itertools.combinations_with_replacement(shifts, 2)]
+    assert found.difference.value == pytest.approx(statistics.median(means))
+    assert found.difference.value != pytest.approx(statistics.median(shifts))
+
+
+def test_a_limit_that_is_not_zero_is_not_written_as_zero():
+    higher = [low + gain for low, gain in zip(LOWER[:6], [0.0002, *GAINS[1:6]], strict=True)]
+    found = compare_family(ACCURACY, [(side("a", higher), side("b", LOWER[:6]))])[0]
+    assert found.verdict is Verdict.BETTER
+    assert "[0.02, " in found.sentence
+
+
+def test_a_difference_on_few_seeds_among_many_equal_ones_is_told_by_its_seeds():
+    base = [0.9] * 30
+    better = [0.91] * 6 + base[6:]
+    found = compare_family(ACCURACY, [(side("a", better), side("b", base))])[0]
+    assert found.sentence == "a beats b: better on 6, worse on 0 and equal on 24 of 30 seeds, p = 0.031"
 
 
 def test_a_margin_makes_small_differences_equivalent():
@@ -106,12 +166,22 @@ def test_a_scheme_that_diverged_loses_by_no_number():
 def test_some_diverged_runs_leave_the_difference_open_at_one_end():
     rarely = [-math.inf, -math.inf, *LOWER[2:]]
     found = compare_family(ACCURACY, [(pair()[0], side("xavier", rarely))])[0]
-    assert found.sentence == "kaiming beats xavier by 2.5 points of test accuracy [2.0, no limit], 8 seeds, p = 0.008"
+    assert found.sentence == "kaiming beats xavier by 2.6 points of test accuracy [2.0, no limit], 8 seeds, p = 0.008"
 
 
-def test_two_schemes_that_always_diverge_tie():
+def test_two_schemes_that_always_diverge_are_not_identical():
     gone = [-math.inf] * 8
-    assert sentences(ACCURACY, (side("normal", gone), side("ones", gone))) == ["normal and ones tie: both diverged on all 8 seeds"]
+    found = compare_family(ACCURACY, [(side("normal", gone), side("ones", gone))])[0]
+    assert found.sentence == "normal and ones tie: both diverged on all 8 seeds"
+    assert found.verdict is Verdict.BOTH_WITHOUT
+    assert (found.difference.value, found.difference.low, found.difference.high) == (None, None, None)
+
+
+def test_seeds_on_which_both_diverged_are_told_apart_from_equal_results():
+    rarely = [-math.inf] * 3 + LOWER[3:]
+    found = compare_family(ACCURACY, [(side("normal", rarely), side("ones", rarely))])[0]
+    assert found.sentence == "normal and ones tie: no difference in test accuracy on any of 8 seeds, both diverged on 3"
+    assert (found.verdict, found.both_without) == (Verdict.IDENTICAL, 3)
 
 
 def test_only_seeds_that_both_have_are_paired():
@@ -132,5 +202,7 @@ def test_a_skipped_scheme_is_not_compared_and_not_counted_in_the_family():
 def test_equivalence_needs_the_whole_interval_within_the_margin():
     values = [low + shift / 1000 for low, shift in zip(LOWER, (-7, 7, -5, 5, -3, 3, -1, 1), strict=True)]
     pairs = (side("lecun", values), side("xavier", LOWER))
-    assert compare_family(ACCURACY, [pairs], margin=0.4)[0].verdict is Verdict.TIE  # 90 % interval: about -0.5 to 0.5
-    assert compare_family(ACCURACY, [pairs], margin=0.6)[0].verdict is Verdict.EQUIVALENT
+    shown = compare_family(ACCURACY, [pairs])[0].difference
+    widest = 100 * max(-shown.low, shown.high)
+    assert compare_family(ACCURACY, [pairs], margin=widest - 0.01)[0].verdict is Verdict.TIE
+    assert compare_family(ACCURACY, [pairs], margin=widest + 0.01)[0].verdict is Verdict.EQUIVALENT

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from initbench.cli.output import count_text, people, question_text
+from initbench.cli.output import count_text, outlook_text, people, question_text
 from initbench.question.plan import describe
 from initbench.results.record import RunResult, RunStatus
 from initbench.studies.plan import Plan
@@ -41,6 +41,8 @@ class RunScreen:
         before = f", {len(plan.done)} done before" if plan.done else ""
         runs = count_text(len(self.labels), "run") if self.labels else "Nothing to run"
         self.console.print(escape(f"{runs}: {question_text(plan)}{before}."))
+        if self.labels and (coming := outlook_text(plan)):
+            self.console.print(escape(coming))
         if self.live and self.labels:
             self.bars = _Bars(self.console, self.labels)
 

@@ -94,7 +94,9 @@ MetricName = Annotated[
     str | None, option(WHAT, "--metric", "METRIC", "What the verdicts are about.", _names("metric"), show_default="test accuracy")
 ]
 Target = Annotated[float | None, option(WHAT, "--target", "ACCURACY", "Also the steps to a test accuracy, such as 0.95.")]
-Margin = Annotated[float | None, option(WHAT, "--margin", "SIZE", "A difference that does not matter, such as 0.5 points.")]
+Margin = Annotated[
+    str | None, option(WHAT, "--margin", "SIZE|none", "A difference in the metric that does not matter, such as 0.5 points; or none.")
+]
 Strict = Annotated[bool, option(WHAT, "--strict", "", "A parameter that nothing initializes is an error.")]
 Tune = Annotated[str | None, option(TRAINING, "--tune", "KEY[=A,B]", "Also each scheme at its own best value of a key, such as train.lr.")]
 Epochs = Annotated[int | None, option(TRAINING, "--epochs", "N", "Passes over the training data.")]

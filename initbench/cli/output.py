@@ -18,6 +18,7 @@ from initbench.cli.guide import Listed, Page
 from initbench.question.catalog import Entry, Parameter
 from initbench.question.plan import changes
 from initbench.results.record import RunResult
+from initbench.statistics.estimates import seconds_text
 from initbench.statistics.findings import Summary
 from initbench.studies.plan import Plan
 from initbench.studies.published import Replication
@@ -170,7 +171,7 @@ def dry_run(plan: Plan, parameters: int | None) -> None:
     if not any(row[3] for row in rows):
         rows, columns = [(*row[:3], row[4]) for row in rows], (*columns[:3], columns[4])
     table(question_text(plan), columns, rows, right=frozenset({2}))
-    more = " What they show decides on further ones." if plan.study.SEARCHES else ""
+    more = f" What they show decides on further ones. {outlook_text(plan)}".rstrip() if plan.study.SEARCHES else ""
     counted = "" if parameters is None else f"{parameters:,} trainable parameters; "
     sentence(f"{counted}{len(missing)} of {count_text(len(rows), 'run')} to do.{more} Results: {plan.folder}")
 
@@ -269,6 +270,22 @@ def question_text(plan: Plan) -> str:
     """What is asked, in words: `3 schemes x 8 seeds with mlp on mnist5k`."""
     config = plan.config
     return f"{count_text(len(config.schemes), 'scheme')} x {count_text(len(config.seeds), 'seed')} with {config.model} on {config.dataset}"
+
+
+def outlook_text(plan: Plan) -> str:
+    """What may still come where results decide that, and how long it takes: empty where the jobs say it all."""
+    from initbench.studies.execution import runs_at_once
+
+    coming = plan.study.outlook(plan.config, {run.job_id: run for run in plan.done})
+    if coming is None:
+        return ""
+    steps = "" if coming.steps is None else f" and {coming.steps:,} steps"
+    amount = f"the race takes at most {count_text(coming.runs, 'run')}{steps}"
+    if coming.seconds is None:
+        return f"From here on {amount}; after its first run you are told how long that is."
+    workers = min(runs_at_once(plan.execution), max(1, coming.runs))
+    at_once = f", {workers} at once" if workers > 1 else ""
+    return f"From here on {amount}: about {seconds_text(coming.seconds / workers)} at the pace of the runs so far{at_once}."
 
 
 def count_text(number: int, noun: str) -> str:

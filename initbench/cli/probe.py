@@ -42,7 +42,8 @@ Input = Annotated[
         WHAT,
         "--input",
         "SHAPE|FILE",
-        "Instead of a dataset: 3x224x224 (random numbers), int:1000:128 (128 whole numbers below 1000), or a .npy, .npz, .pt file.",
+        "Instead of a dataset: 3x224x224 (random numbers), int:1000:128 (128 whole numbers below 1000), or a .npy, .npz, .pt file; "
+        "several arrays are arguments by name.",
     ),
 ]
 Batch = Annotated[int | None, option(WHAT, "--batch", "N", "Inputs that the signal is measured on.")]

@@ -36,7 +36,7 @@ def load(
             f"synthetic:n={n},test={test},classes={classes},shape={list(size)},noise={noise:g} cannot be made. "
             "shape is [channels, height, width], classes at least 2, n and test at least classes, noise at least 0."
         )
-    patterns = torch.randn(classes, *size, generator=generator(seed, "synthetic", "patterns"))
+    patterns = torch.randn(classes, *size, generator=generator(seed, "synthetic", "patterns"), dtype=torch.float32, device="cpu")
     x_train, y_train = _split(patterns, n, noise, seed, "train")
     x_test, y_test = _split(patterns, test, noise, seed, "test")
     values = x_train.double().div(255).transpose(0, 1).flatten(1)
@@ -54,7 +54,7 @@ def load(
 
 
 def _split(patterns: Tensor, count: int, noise: float, seed: int, part: str) -> tuple[Tensor, Tensor]:
-    labels = torch.arange(count) % len(patterns)
-    spread = torch.randn(count, *patterns.shape[1:], generator=generator(seed, "synthetic", part))
+    labels = torch.arange(count, device="cpu") % len(patterns)
+    spread = torch.randn(count, *patterns.shape[1:], generator=generator(seed, "synthetic", part), dtype=torch.float32, device="cpu")
     images = (patterns[labels] + noise * spread) * CONTRAST + MIDDLE
     return images.round_().clamp_(0, 255).to(torch.uint8), labels

@@ -28,8 +28,12 @@ def linear_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
 @cache
 def has_linear_product() -> bool:
     """Whether `linear_product` gives the products of small whole numbers, which no rounding changes."""
-    x, weight, bias = torch.arange(12.0).view(2, 2, 3), torch.arange(6.0).view(2, 3), torch.tensor([5.0, -7.0])
-    turned = torch.arange(6.0).view(3, 2).mT
+    x, weight, bias = (
+        torch.arange(12.0, dtype=torch.float32, device="cpu").view(2, 2, 3),
+        torch.arange(6.0, dtype=torch.float32, device="cpu").view(2, 3),
+        torch.tensor([5.0, -7.0], dtype=torch.float32, device="cpu"),
+    )
+    turned = torch.arange(6.0, dtype=torch.float32, device="cpu").view(3, 2).mT
     try:
         with torch.no_grad():
             cases = ((x, weight, bias), (x, weight, None), (x[0], turned, None), (turned, x[0], None))
@@ -44,7 +48,10 @@ def has_layout() -> bool:
     results = []
     try:
         for in_layout in (False, True):
-            x, weight = torch.arange(36.0).sin().view(1, 1, 6, 6), torch.arange(18.0).cos().view(2, 1, 3, 3).requires_grad_()
+            x, weight = (
+                torch.arange(36.0, dtype=torch.float32, device="cpu").sin().view(1, 1, 6, 6),
+                torch.arange(18.0, dtype=torch.float32, device="cpu").cos().view(2, 1, 3, 3).requires_grad_(),
+            )
             with torch.enable_grad():
                 inner = functional.conv2d(x.to_mkldnn() if in_layout else x, weight)
                 outer = functional.gelu(torch.relu(functional.max_pool2d(inner, 2, 2)))
@@ -58,6 +65,28 @@ def has_layout() -> bool:
 def is_watched() -> bool:
     """Whether a trace, `torch.func` or forward-mode derivatives look into each operation here; True too where this torch does not tell."""
     return _is_traced() or not _tells() or _is_transformed() or _is_forward_mode()
+
+
+def of_all_samples(values: Tensor) -> tuple[Tensor, int] | None:
+    """Within `torch.vmap`, what a tensor of one sample is a slice of, and along which axis; None outside, and where that is not known.
+
+    It is the very tensor that autograd knows.
+    """
+    try:
+        functorch = torch._C._functorch
+        if not functorch.is_batchedtensor(values):
+            return None
+        return functorch.get_unwrapped(values), int(functorch.maybe_get_bdim(values))
+    except CHANGED:
+        return None
+
+
+def is_transformed(values: Tensor) -> bool:
+    """Whether a tensor exists within a transformation of `torch.func` alone (`vmap`, `grad`); False where this torch does not tell."""
+    try:
+        return bool(torch._C._functorch.is_functorch_wrapped_tensor(values))
+    except CHANGED:
+        return False
 
 
 def all_are_hooked() -> bool:
@@ -99,7 +128,7 @@ def _tells() -> bool:
         return x
 
     try:
-        torch.vmap(ask)(torch.zeros(1))
+        torch.vmap(ask)(torch.zeros(1, dtype=torch.float32, device="cpu"))
         answers.append(_is_forward_mode() or _within_forward_mode())
         module = nn.Identity()
         module.register_forward_hook(_nothing)

@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from initbench.errors import ConfigError
 from initbench.nn.layers import NORMS, WeightLayer
 from initbench.nn.naming import Parameters, matches, parameters_of, refuse_unused, refuse_without_storage
+from initbench.nn.parametrized import SAME, Computed, computed, originals_of
 from initbench.nn.seeds import generator
 from initbench.question.config import InitRules
 from initbench.results.record import InitReport, ParameterInit, Setter
@@ -25,6 +27,8 @@ class Law:
     mean: float = 0.0
 
 
+BLOCK = 2**20
+"""Numbers whose squares are added up in float32: of 2**24 in one go, the fourth digit is wrong."""
 Filler = Callable[[Tensor, WeightLayer, torch.Generator], Law]
 """Writes one weight: a float32 CPU tensor (out, in / groups, *kernel), one part of it where the weight is packed."""
 BiasFiller = Callable[[Tensor, WeightLayer, torch.Generator], Law]
@@ -60,13 +64,16 @@ class Override:
 
 
 class _Outcome(NamedTuple):
-    """What was done to a parameter; `filled` is the value that all of it has where one is known."""
+    """What was done to a parameter: `filled` is the value that all of it has where one is known, `moments` are those of the weight
+    that is computed from it.
+    """
 
     setter: Setter
     by: str
     law: Law | None = None
     layer: WeightLayer | None = None
     filled: float | None = None
+    moments: tuple[float, float] | None = None
 
 
 def assign(
@@ -93,7 +100,8 @@ def assign(
     job = _Assignment(parameters, layers, recipe, rules, overrides, seed)
     with torch.no_grad():
         entries = {name: job.set(name, parameters.first[name]) for name in sorted(parameters.first, key=job.comes_late)}
-    report = InitReport(scheme=recipe.name, parameters=tuple(entries[name] for name in parameters.first))
+        entries |= job.normed(entries)
+    report = InitReport(scheme=recipe.name, parameters=tuple(entries[name] for name in parameters.first), notes=tuple(job.notes))
     if rules.strict and report.untouched:
         named = ", ".join(report.untouched)
         raise ConfigError(f"Nothing initializes {named}. Name them under init.layers or init.exclude, or leave out --strict.")
@@ -113,7 +121,7 @@ def describe(
 
     Of a complex one the mean is that of the real parts and the std is the root of the mean of |w - mean|^2.
     """
-    mean, std = moments or (_moments(parameter.detach()) if parameter.numel() else (None, None))
+    mean, std = moments or (moments_of(parameter.detach()) if parameter.numel() else (None, None))
     return ParameterInit(
         parameter=name,
         shape=tuple(parameter.shape),
@@ -129,13 +137,13 @@ def describe(
     )
 
 
-def _moments(values: Tensor) -> tuple[float, float]:
+def moments_of(values: Tensor) -> tuple[float, float]:
     """Mean and population deviation to six digits or better: plain sums, in float64 where float32 is not sure of them."""
     if values.is_complex():
         return values.mean().real.item(), (values - values.mean()).abs().square().mean().sqrt().item()
     values, count = values.reshape(-1), values.numel()
     if values.dtype == torch.float32:
-        mean, square = values.sum().item() / count, values.dot(values).item() / count
+        mean, square = values.sum().item() / count, sum(part.dot(part).item() for part in torch.split(values, BLOCK)) / count
         if 1e-20 < square < 1e20 and mean**2 < 0.9 * square:
             return mean, math.sqrt(square - mean**2)
     values = values.to(torch.float32 if values.device.type == "mps" else torch.float64)
@@ -148,17 +156,20 @@ def draw(parameter: Tensor, layer: WeightLayer, recipe: Recipe, source: torch.Ge
     """Fills a weight in place: drawn in float32 on the CPU as (out, in / groups, *kernel), then turned, cast and copied
     where it is not such a tensor itself.
 
-    A complex weight gets independent real and imaginary parts of half the variance each.
+    A complex weight gets independent real and imaginary parts of half the variance each. Of a stack each matrix is
+    drawn for itself.
     """
+    if layer.axes:
+        return _stack(parameter, layer, recipe, source)
     if parameter.dtype is torch.float32 and parameter.is_cpu and not layer.transposed and parameter.is_contiguous():
         return _filled(parameter.detach(), layer, recipe, source)
     shape = tuple(parameter.shape)
     if layer.transposed:
         shape = (shape[1] * layer.groups, shape[0] // layer.groups, *shape[2:])
-    values = torch.empty(shape)
+    values = torch.empty(shape, dtype=torch.float32, device="cpu")
     law = _filled(values, layer, recipe, source)
     if parameter.is_complex():
-        imaginary = torch.empty(shape)
+        imaginary = torch.empty(shape, dtype=torch.float32, device="cpu")
         _filled(imaginary, layer, recipe, source)
         values = torch.complex(values, imaginary) / math.sqrt(2.0)
         law = Law(f"complex {law.name}", law.std, law.mean / math.sqrt(2.0))
@@ -166,6 +177,22 @@ def draw(parameter: Tensor, layer: WeightLayer, recipe: Recipe, source: torch.Ge
         values = values.reshape(layer.groups, shape[0] // layer.groups, *shape[1:]).transpose(1, 2).flatten(0, 1)
     parameter.copy_(values)
     return law
+
+
+def _stack(parameter: Tensor, layer: WeightLayer, recipe: Recipe, source: torch.Generator) -> Law:
+    """Fills each matrix (out, in, *kernel) of a parameter that holds several, or one in an order of its own."""
+    order = [axis for axes in layer.axes for axis in axes]
+    turned = parameter.permute(order)
+    one = replace(layer, axes=(), transposed=False, weight=nn.Parameter(parameter.new_empty(_drawn_shape(layer)), requires_grad=False))
+    drawn = torch.empty((layer.stacked, *one.weight.shape), dtype=parameter.dtype)
+    laws = [draw(values, one, recipe, source) for values in drawn]
+    turned.copy_(drawn.reshape(turned.shape))
+    return laws[0]
+
+
+def _drawn_shape(layer: WeightLayer) -> tuple[int, ...]:
+    first, second, *kernel = layer.shape
+    return (second, first, *kernel) if layer.transposed else (first, second, *kernel)
 
 
 def _filled(values: Tensor, layer: WeightLayer, recipe: Recipe, source: torch.Generator) -> Law:
@@ -193,14 +220,18 @@ class _Assignment:
         biases = {_bias_name(layer): layer for layer in layers}
         self.layer_of_bias = {id(named[bias]): layer for bias, layer in biases.items() if bias in named}
         self.layer_of_length = {id(named[layer.length]): layer for layer in layers if layer.length in named}
-        self.lengths = {layer.length for layer in layers}
+        self.through = {layer.parameter: through for layer in layers if (through := computed(layer.module, layer.weight)) is not None}
+        self.parts = {id(part): layer for layer in layers for part in _parts(layer, self.through.get(layer.parameter))}
+        self.late = {*self.layer_of_length, *self.parts}
+        self.named = named
+        self.notes: list[str] = []
         self.direct = [
             override for override in overrides if not any(matches(override.pattern, layer, self._names(layer)) for layer in layers)
         ]
 
     def comes_late(self, name: str) -> bool:
         """Whether a parameter follows from another: the length in a weight norm, from the weight that a scheme draws."""
-        return name in self.lengths
+        return id(self.named[name]) in self.late
 
     def set(self, name: str, parameter: nn.Parameter) -> ParameterInit:
         """Sets one parameter and gives its entry."""
@@ -208,7 +239,7 @@ class _Assignment:
         outcome = self._outcome(name, names, parameter)
         others = names[1:] and [other for other in names if other != name]
         by = outcome.by + (f", tied with {', '.join(others)}" if others else "")
-        known = (outcome.filled, 0.0) if outcome.filled is not None and parameter.numel() else None
+        known = (outcome.filled, 0.0) if outcome.filled is not None and parameter.numel() else outcome.moments
         return describe(name, parameter, outcome.setter, by, outcome.law, outcome.layer, known)
 
     def _names(self, layer: WeightLayer) -> list[str]:
@@ -224,6 +255,8 @@ class _Assignment:
         key = id(parameter)
         if key in self.layer_of:
             return self._weight(self.layer_of[key], parameter, names, generator(self.seed, "init", name))
+        if key in self.parts:
+            return _Outcome(Setter.RULE, f"set along with '{self.parts[key].parameter}'")
         if key in self.layer_of_length and self.layer_of_length[key].weight.requires_grad:
             return _length(parameter, self.layer_of_length[key].weight)
         for override in self.direct:
@@ -235,19 +268,50 @@ class _Assignment:
             return self._bias(self.layer_of_bias[key], name, parameter)
         return self._rest(name, parameter)
 
+    def normed(self, entries: dict[str, ParameterInit]) -> dict[str, ParameterInit]:
+        """The entries of weight-normed weights that are not what was drawn, as their length was not to be set; with notes."""
+        changed = {}
+        for layer in self.layer_of.values():
+            through, entry = self.through.get(layer.parameter), entries.get(layer.parameter)
+            if through is None or not through.is_weight_norm or entry is None or not layer.weight.numel():
+                continue
+            through.refresh()
+            mean, std = moments_of(through.value())
+            if entry.setter in {Setter.SCHEME, Setter.RULE} and abs(std - (entry.std or 0.0)) > SAME * std:
+                by = f"{entry.by}, through {through.words}"
+                changed[entry.parameter] = entry.model_copy(
+                    update={"law": None, "target_mean": None, "target_std": None, "mean": mean, "std": std, "by": by}
+                )
+                self.notes.append(_changed(layer, through, std, entry.std or 0.0))
+        return changed
+
     def _weight(self, layer: WeightLayer, parameter: nn.Parameter, names: list[str], source: torch.Generator) -> _Outcome:
-        for override in self.overrides:
-            if matches(override.pattern, layer, names):
-                law = draw(parameter, layer, override.recipe, source)
-                return _Outcome(Setter.RULE, f"{override.recipe.name} ('{override.pattern}')", law, layer)
-        return _Outcome(Setter.SCHEME, self.recipe.name, draw(parameter, layer, self.recipe, source), layer)
+        override = next((override for override in self.overrides if matches(override.pattern, layer, names)), None)
+        recipe = override.recipe if override else self.recipe
+        setter, by = (Setter.RULE, f"{recipe.name} ('{override.pattern}')") if override else (Setter.SCHEME, recipe.name)
+        through = self.through.get(layer.parameter)
+        if through is None or through.is_weight_norm:
+            return _Outcome(setter, by, draw(parameter, layer, recipe, source), layer)
+        values = torch.empty_like(through.value(), memory_format=torch.contiguous_format)
+        law = draw(values, layer, recipe, source)
+        written = through.write(values)
+        if not written and values.shape == parameter.shape:
+            parameter.copy_(values)
+        elif not written:
+            law = draw(parameter, layer, recipe, generator(self.seed, "init", layer.parameter))
+        as_drawn, used = through.gives(values), through.value()
+        moments = moments_of(used) if used.numel() else None
+        if not moments or as_drawn:
+            return _Outcome(setter, by, law, layer, moments=moments)
+        self.notes.append(_changed(layer, through, moments[1], moments_of(values)[1], written=written))
+        return _Outcome(setter, f"{by}, through {through.words}", None, layer, moments=moments)
 
     def _bias(self, layer: WeightLayer, name: str, parameter: nn.Parameter) -> _Outcome:
         override = next((override for override in self.overrides if matches(override.pattern, layer, self._names(layer))), None)
         recipe = override.recipe if override else self.recipe
         if self.rules.bias != "scheme" or recipe.fill_bias is None:
             return _constant(parameter, 0.0 if self.rules.bias == "scheme" else self.rules.bias, "bias rule")
-        values = torch.zeros(parameter.shape)
+        values = torch.zeros(parameter.shape, dtype=torch.float32, device="cpu")
         law = recipe.fill_bias(values, layer, generator(self.seed, "init", name))
         parameter.copy_(values)
         if override:
@@ -257,7 +321,11 @@ class _Assignment:
     def _rest(self, name: str, parameter: nn.Parameter) -> _Outcome:
         module, short = self.module_of[id(parameter)], name.rpartition(".")[2]
         if self.recipe.fill_rest is not None:
-            values = parameter.detach().to("cpu", torch.float32, copy=True) if not parameter.is_complex() else torch.zeros(parameter.shape)
+            values = (
+                parameter.detach().to("cpu", torch.float32, copy=True)
+                if not parameter.is_complex()
+                else torch.zeros(parameter.shape, dtype=torch.float32, device="cpu")
+            )
             law = self.recipe.fill_rest(short, values, module, generator(self.seed, "init", name))
             if law is not None:
                 parameter.copy_(values)
@@ -273,6 +341,19 @@ class _Assignment:
         if short == "bias" or short.startswith("bias_") or short.endswith("_bias"):
             return _constant(parameter, 0.0 if self.rules.bias == "scheme" else self.rules.bias, "bias rule")
         return _Outcome(Setter.UNTOUCHED, "nothing")
+
+
+def _parts(layer: WeightLayer, through: Computed | None) -> list[Tensor]:
+    """What a weight is computed from beside `layer.weight`, and is set along with it."""
+    if through is None or through.is_weight_norm or not isinstance(through.by, ParametrizationList):
+        return []
+    return [part for part in originals_of(through.by) if part is not layer.weight]
+
+
+def _changed(layer: WeightLayer, through: Computed, std: float, drawn: float, *, written: bool = True) -> str:
+    """The note on a weight that is not what was drawn."""
+    way = "" if written else f" and cannot be set through it, so that what is set is '{layer.parameter}'"
+    return f"'{layer.name}' goes through {through.words}{way}: the std of its weight is {std:.4g}, not the {drawn:.4g} that was drawn."
 
 
 def _bias_name(layer: WeightLayer) -> str:

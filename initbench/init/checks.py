@@ -115,10 +115,10 @@ class Case:
         """A new model (or the one given), initialized. Raises: DoesNotApply."""
         model = self.new() if model is None else model
         kind = next(model.parameters()).dtype
-        images = torch.randn(IMAGES, *SHAPE, generator=generator(0, "check")).to(kind)
+        images = torch.randn(IMAGES, *SHAPE, generator=generator(0, "check"), dtype=torch.float32, device="cpu").to(kind)
 
         def batch(size: int, index: int) -> tuple[Tensor, Tensor]:
-            chosen = torch.arange(size) + 7 * index
+            chosen = torch.arange(size, device="cpu") + 7 * index
             return images[chosen % IMAGES], chosen % CLASSES
 
         report, _ = initialize(model, self.scheme, seed=seed, rules=rules, inputs=images[:2], batch=batch)
@@ -283,7 +283,7 @@ def _frame(case: Case) -> str | None:
     if not torch.equal(kept, start.values[layer]):
         return f"it changes {layer}, which is frozen."
     with torch.no_grad():
-        output = start.model.eval()(torch.randn(4, *SHAPE, generator=generator(1, "check")))
+        output = start.model.eval()(torch.randn(4, *SHAPE, generator=generator(1, "check"), dtype=torch.float32, device="cpu"))
     return None if output.isfinite().all() else "the network gives numbers that are not finite."
 
 

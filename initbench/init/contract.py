@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from initbench.init.assign import Override, Recipe, assign
+from initbench.nn.inputs import Inputs
 from initbench.nn.layers import WeightLayer
 from initbench.nn.naming import all_names, matches, own_layers
 from initbench.question.config import InitRules, TrainConfig
@@ -45,16 +46,17 @@ class InitContext:
     `batch(size, index)` gives (inputs, labels) from the training split on the model's device: normalized float images
     (size, C, H, W) or (size, features) and int64 labels (size,); index 0, 1, ... are different batches, the same for every
     scheme of a seed. None where there is no data (`init_network` without any). `inputs` is a batch as the model takes it,
-    for schemes that only need to run it. `find_layers()` looks again, for schemes that changed the model.
+    for schemes that only need to run it. Of models with several arguments both are `ModelInputs`: `initbench.nn.inputs.called`
+    runs a model on either. `find_layers()` looks again, for schemes that changed the model.
     """
 
     seed: int
     rules: InitRules = field(default_factory=InitRules)
     layers: tuple[WeightLayer, ...] = ()
     overrides: tuple[tuple[str, "Layerwise"], ...] = ()
-    batch: Callable[[int, int], tuple[Tensor, Tensor]] | None = None
+    batch: Callable[[int, int], tuple[Inputs, Tensor]] | None = None
     train: TrainConfig | None = None
-    inputs: Tensor | None = None
+    inputs: Inputs | None = None
     find_layers: Callable[[], tuple[WeightLayer, ...]] | None = None
 
     def own_layers(self, model: nn.Module) -> tuple[WeightLayer, ...]:

@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from initbench.errors import ConfigError, DoesNotApply, InitbenchError, UserCode, a_or_an
 from initbench.init.contract import InitContext, Layerwise, Need, Scheme
+from initbench.nn.inputs import Inputs, as_inputs
 from initbench.nn.layers import WeightLayer, explain, weight_layers
 from initbench.nn.naming import parameters_of, refuse_unused, refuse_without_storage
-from initbench.nn.watch import thread_count
+from initbench.nn.watch import thread_count, uncached_weights
 from initbench.question import catalog
 from initbench.question.config import InitRules, Ref, TrainConfig
 from initbench.results.record import InitReport
 
-Batch = Callable[[int, int], tuple[Tensor, Tensor]]
+Batch = Callable[[int, int], tuple[Inputs, Tensor]]
 
 
 def initialize(
@@ -22,7 +24,7 @@ def initialize(
     *,
     seed: int,
     rules: InitRules = InitRules(),
-    inputs: Tensor | None = None,
+    inputs: Inputs | None = None,
     batch: Batch | None = None,
     train: TrainConfig | None = None,
 ) -> tuple[InitReport, tuple[WeightLayer, ...]]:
@@ -55,13 +57,29 @@ def initialize(
         find_layers=find_layers,
     )
     refuse_missing(chosen, context)
-    with thread_count(1):
+    with thread_count(1), uncached_weights():
         report = chosen.apply(model, context)
     if not isinstance(report, InitReport):
         raise ConfigError(f"apply() of the scheme '{scheme.name}' gives {a_or_an(type(report).__name__)}. It must return an InitReport.")
-    doubts = explained.notes if inputs is not None else ()
+    doubts = explained.notes if inputs is not None else explained.guesses
     report = report.model_copy(update={"scheme": str(catalog.resolve("scheme", scheme)), "notes": (*report.notes, *doubts)})
     return report, find_layers() if Need.HOOKS in chosen.needs else context.layers
+
+
+def checked_batch(batch: object) -> Batch:
+    """A user's `batch(size, index)`, with what it gives in the form that schemes take. Raises: ConfigError for what is no such function."""
+    if not callable(batch):
+        raise ConfigError(f"`batch` is {a_or_an(type(batch).__name__)}. It must be a function: batch(size, index) gives (inputs, labels).")
+
+    def checked(size: int, index: int) -> tuple[Inputs, Tensor]:
+        given = batch(size, index)
+        if not isinstance(given, tuple | list) or len(given) != 2:
+            raise ConfigError(
+                f"batch({size}, {index}) gives {a_or_an(type(given).__name__)}. It must give a pair: inputs and their labels."
+            )
+        return as_inputs(given[0]), given[1] if isinstance(given[1], torch.Tensor) else torch.as_tensor(given[1], device="cpu")
+
+    return checked
 
 
 def build_scheme(ref: Ref) -> Scheme:

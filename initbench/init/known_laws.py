@@ -13,6 +13,7 @@ from initbench.init.contract import Layerwise
 from initbench.init.initialize import build_scheme
 from initbench.init.sampling import STD_OF_NORMAL_CUT_AT_2
 from initbench.nn.layers import WeightLayer
+from initbench.nn.parametrized import weight_of
 from initbench.nn.seeds import generator
 from initbench.question.config import parse_ref
 from initbench.results.probe_run import LayerLaw
@@ -48,8 +49,9 @@ def laws_of(layers: tuple[WeightLayer, ...]) -> tuple[LayerLaw, ...]:
 
 
 def law_of(layer: WeightLayer) -> LayerLaw:
-    """What one weight's numbers look like."""
-    values = layer.weight.detach().to("cpu", torch.float64)
+    """What one weight's numbers look like; of a complex one sqrt(2) times the real and imaginary parts, whose variance is E|w|^2."""
+    weight = weight_of(layer)
+    values = (torch.cat([weight.real, weight.imag]) * math.sqrt(2) if weight.is_complex() else weight).to("cpu", torch.float64)
     mean, std = values.mean().item(), values.std(correction=0).item()
     name, gain = _shape(values, mean, std)
     schemes = (_orthogonal_schemes(gain) if name == "orthogonal" else _schemes(layer, name, mean, std))[:NAMED]
@@ -57,7 +59,7 @@ def law_of(layer: WeightLayer) -> LayerLaw:
     return LayerLaw(
         layer=layer.name,
         parameter=layer.parameter,
-        shape=tuple(layer.weight.shape),
+        shape=tuple(values.shape),
         mean=mean,
         std=std,
         law=name,
@@ -79,7 +81,8 @@ def _shape(values: Tensor, mean: float, std: float) -> tuple[str, float]:
     if values.numel() < FEWEST:
         return "none", 0.0
     flat = values.flatten()
-    flat = flat[torch.linspace(0, len(flat) - 1, min(SAMPLE, len(flat))).long()]
+    count = min(SAMPLE, len(flat))
+    flat = flat[torch.arange(count, device="cpu") * (len(flat) - 1) // max(1, count - 1)]
     ordered = ((flat - mean) / std).sort().values
     distances = {name: _distance(ordered, cumulative) for name, cumulative in SHAPES.items()}
     farthest, slack = ordered.abs().max().item(), 1 + DEVIATIONS / math.sqrt(2 * len(flat))
@@ -101,7 +104,7 @@ def _uniform(z: Tensor) -> Tensor:
 
 def _trunc_normal(z: Tensor) -> Tensor:
     """Of a normal cut at two deviations, in units of what is left of its deviation."""
-    low = torch.special.ndtr(torch.tensor(-2.0, dtype=torch.float64))
+    low = torch.special.ndtr(torch.tensor(-2.0, dtype=torch.float64, device="cpu"))
     cumulative: Tensor = ((torch.special.ndtr(z * STD_OF_NORMAL_CUT_AT_2) - low) / (1 - 2 * low)).clamp(0, 1)
     return cumulative
 
@@ -116,7 +119,7 @@ ENDS = {"uniform": math.sqrt(3), "trunc_normal": 2 / STD_OF_NORMAL_CUT_AT_2}
 
 def _distance(ordered: Tensor, cumulative: Callable[[Tensor], Tensor]) -> float:
     expected = cumulative(ordered)
-    steps = torch.arange(len(ordered) + 1, dtype=torch.float64) / len(ordered)
+    steps = torch.arange(len(ordered) + 1, dtype=torch.float64, device="cpu") / len(ordered)
     return max((expected - steps[:-1]).max().item(), (steps[1:] - expected).max().item())
 
 
@@ -127,7 +130,7 @@ def _orthogonal_gain(values: Tensor) -> float | None:
         return None
     gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
     square = gram.diagonal().mean().item()
-    apart = (gram - square * torch.eye(len(gram), dtype=gram.dtype)).abs().max().item()
+    apart = (gram - square * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)).abs().max().item()
     return math.sqrt(square) if apart < CLOSE * square else None
 
 
@@ -165,7 +168,7 @@ def _schemes(layer: WeightLayer, name: str, mean: float, std: float) -> tuple[st
 def _law(scheme: Layerwise, layer: WeightLayer) -> Law | None:
     """What a scheme would draw here: one row is enough to ask."""
     try:
-        return scheme.fill(torch.empty((1, *layer.weight.shape[1:])), layer, generator(0, "known laws"))
+        return scheme.fill(torch.empty((1, *layer.weight.shape[1:]), dtype=torch.float32, device="cpu"), layer, generator(0, "known laws"))
     except (InitbenchError, RuntimeError, ValueError, TypeError):
         return None
 

@@ -86,7 +86,7 @@ def truncated(weight: Tensor, mean: float, std: float, low: float, high: float, 
     if max(abs(left), abs(right)) <= 3:
         z = weight.uniform_(2 * lower - 1, 2 * upper - 1, generator=generator).erfinv_().mul_(math.sqrt(2.0))
     else:
-        draws = torch.empty(weight.shape, dtype=torch.float64).uniform_(lower, upper, generator=generator)
+        draws = torch.empty(weight.shape, dtype=torch.float64, device="cpu").uniform_(lower, upper, generator=generator)
         z = torch.special.ndtri(draws)
     z.mul_(sign * std)
     weight.copy_((z.add_(mean) if mean else z).clamp_(low, high))
@@ -118,7 +118,7 @@ def haar(rows: int, columns: int, generator: torch.Generator) -> Tensor:
 
     Source: Mezzadri 2007, sec. 5; the numbers are those of torch.nn.init.orthogonal_ to float32 precision.
     """
-    normal = torch.empty(rows, columns).normal_(generator=generator).double()
+    normal = torch.empty(rows, columns, dtype=torch.float32, device="cpu").normal_(generator=generator).double()
     wide = rows < columns
     q, r = torch.linalg.qr(normal.T if wide else normal)
     signed: Tensor = q * torch.where(torch.diagonal(r) < 0, -1.0, 1.0)

@@ -12,8 +12,10 @@ from torch.utils.hooks import RemovableHandle
 
 from initbench.measure.sums import wide_type
 from initbench.nn.graph import Use
+from initbench.nn.inputs import Inputs, ModelInputs, first_tensor, repeated
 from initbench.nn.layers import WeightLayer
 from initbench.nn.operations import tensors_in
+from initbench.nn.outputs import outputs_in
 from initbench.nn.seeds import generator
 from initbench.nn.trace import Tracer
 from initbench.nn.watch import run_traced, untouched
@@ -41,7 +43,7 @@ class SingularValues:
     jacobian_min: float
 
 
-def correlations(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor) -> tuple[float | None, ...]:
+def correlations(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Inputs) -> tuple[float | None, ...]:
     """For each layer the mean cosine of the pre-activations of inputs 0 and 1, 2 and 3, ...; None where one has no length.
 
     Norms use batch statistics, dropout is off. `inputs` is a batch (N, ...); at most `PAIRS` pairs are taken.
@@ -51,7 +53,8 @@ def correlations(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tens
 
     def look(row: int, output: Tensor) -> None:
         if output.shape[0] % len(inputs) == 0:
-            flat = output.detach().reshape(len(inputs), -1).to(wide_type(output))
+            values = torch.view_as_real(output.detach().resolve_conj()) if output.is_complex() else output.detach()
+            flat = values.reshape(len(inputs), -1).to(wide_type(output))
             first, second = flat[0 : len(flat) // 2 * 2 : 2], flat[1::2]
             cosines = (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1))
             value = cosines.mean().item()
@@ -63,7 +66,7 @@ def correlations(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tens
     return tuple(means)
 
 
-def singular_values(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor) -> tuple[SingularValues | None, ...]:
+def singular_values(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Inputs) -> tuple[SingularValues | None, ...]:
     """Singular values of the derivative of the outputs by each layer's pre-activation; None for layers that have none.
 
     Of a model with more than `DIRECTIONS` outputs that many random directions are taken, orthonormal, so that the values
@@ -73,12 +76,12 @@ def singular_values(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: T
     coupled = any(isinstance(module, nn.modules.batchnorm._NormBase) for module in model.modules())
     numbers = sum(math.prod(layer.surroundings.output_shape) for layer in layers) or 1
     images = 1 if coupled else max(1, min(IMAGES, len(inputs), MEMORY // (DIRECTIONS * numbers)))
-    at_most = COUPLED_IMAGES if inputs.dim() > 2 else COUPLED
+    at_most = COUPLED_IMAGES if first_tensor(inputs).dim() > 2 else COUPLED
+    whole = isinstance(inputs, ModelInputs) and inputs.whole
     inputs = inputs[:at_most] if coupled else inputs[:images]
-    copies = DIRECTIONS if not coupled and images * DIRECTIONS * numbers <= AT_ONCE else 1
-    inputs = inputs.repeat(copies, *[1] * (inputs.dim() - 1))
-    if inputs.is_floating_point():
-        inputs = inputs.detach().clone().requires_grad_()
+    copies = DIRECTIONS if not coupled and not whole and images * DIRECTIONS * numbers <= AT_ONCE else 1
+    inputs = repeated(inputs, copies)
+    count, begins = len(inputs), [tensor for tensor in tensors_in(inputs) if tensor.requires_grad]
     handles: list[RemovableHandle] = []
     now: dict[int, Tensor] = {}
     rows: dict[int, list[Tensor]] = {}
@@ -92,19 +95,20 @@ def singular_values(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: T
 
     try:
         with torch.enable_grad(), untouched(model, "batch"):
-            outputs = next(tensors_in(run_traced(model, _Outputs(model, layers, look), inputs)), None)
-            if outputs is None or not outputs.requires_grad or outputs.shape[:1] != inputs.shape[:1]:
+            outputs = next(iter(outputs_in(run_traced(model, _Outputs(model, layers, look), inputs))), None)
+            if outputs is None or not outputs.requires_grad or outputs.shape[:1] != (count,):
                 return (None,) * len(layers)
-            ends = [inputs] if inputs.requires_grad else [layer.weight for layer in layers if layer.weight.requires_grad]
-            flat = outputs.reshape(len(inputs), -1)[: images * copies]
+            weights = [layer.weight for layer in layers if layer.weight.requires_grad]
+            ends = begins if isinstance(inputs, Tensor) and begins else [*begins, *weights]
+            flat = outputs.reshape(count, -1)[: images * copies]
             directions = output_directions(flat.shape[1]).to(flat)
             for group in torch.split(directions, copies):
                 now.clear()
                 seeds = functional.pad(group, (0, 0, 0, copies - len(group))).repeat_interleave(images, 0)
                 torch.autograd.grad(flat, ends, seeds, retain_graph=True, allow_unused=True)
                 for row, gradient in now.items():
-                    if gradient.shape[0] % len(inputs) == 0:
-                        each = gradient.reshape(len(inputs), -1)[: images * copies].reshape(copies, images, -1)
+                    if gradient.shape[0] % count == 0:
+                        each = gradient.reshape(count, -1)[: images * copies].reshape(copies, images, -1)
                         rows.setdefault(row, []).append(each[: len(group)].clone() if coupled else each[: len(group)])
     finally:
         for handle in handles:
@@ -115,14 +119,16 @@ def singular_values(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: T
 def output_directions(outputs: int) -> Tensor:
     """Orthonormal rows (at most `DIRECTIONS`, outputs): each output where they are few, else random ones, always the same."""
     if outputs <= DIRECTIONS:
-        return torch.eye(outputs)
-    drawn = torch.randn(outputs, DIRECTIONS, generator=generator(0, "probe directions"))
+        return torch.eye(outputs, dtype=torch.float32, device="cpu")
+    drawn = torch.randn(outputs, DIRECTIONS, generator=generator(0, "probe directions"), dtype=torch.float32, device="cpu")
     rows: Tensor = torch.linalg.qr(drawn).Q.T.contiguous()
     return rows
 
 
 def _values(jacobians: Tensor) -> SingularValues | None:
-    """From Jacobians (images, directions, numbers); None where they are not finite."""
+    """From Jacobians (images, directions, numbers); None where they are not finite. A complex number counts as two."""
+    if jacobians.is_complex():
+        jacobians = torch.view_as_real(jacobians.resolve_conj()).flatten(2)
     scale = jacobians.abs().amax(dim=(1, 2), keepdim=True)
     scaled = (jacobians / torch.where(scale > 0, scale, 1.0)).to(wide_type(jacobians))
     if not scaled.isfinite().all():

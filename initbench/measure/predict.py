@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from initbench.measure.network import Translation, translate
+from initbench.nn.inputs import Inputs, first_tensor
 from initbench.nn.layers import WeightLayer
+from initbench.nn.operations import tensors_in
+from initbench.nn.parametrized import weight_of
 from initbench.nn.watch import graph_of
 from initbench.results.record import PREDICTED, InitReport, LayerStats, ParameterInit
 from initbench.theory.network import InputStats, LayerSpec, NetworkSpec, Weight
@@ -34,15 +37,23 @@ def filled(stats: Sequence[LayerStats], predicted: dict[str, LayerPrediction]) -
 
 
 def predictions(
-    model: nn.Module, layers: tuple[WeightLayer, ...], report: InitReport, inputs: Tensor, labels: Tensor | None = None
+    model: nn.Module,
+    layers: tuple[WeightLayer, ...],
+    report: InitReport,
+    inputs: Inputs,
+    labels: Tensor | None = None,
+    classes: int | None = None,
 ) -> dict[str, LayerPrediction]:
-    """What theory expects of each weight layer, by its name."""
+    """What theory expects of each weight layer, by its name; `classes` there are, also where the labels lack some."""
     specs = layer_specs(layers, report)
+    if len(list(tensors_in(inputs))) != 1:
+        return _nothing(layers, "the model takes several inputs")
     try:
         seen = theory_network(model, specs, inputs)
         if seen.entering is None:
             return _nothing(layers, "no weight layer takes the model's input directly")
-        statistics = input_stats(inputs.reshape(len(inputs), *seen.entering), labels, _first(seen.network))
+        entering = first_tensor(inputs).reshape(len(inputs), *seen.entering)
+        statistics = input_stats(entering, labels, _first(seen.network), classes)
         expected = predict(seen.network, statistics)
     except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
         return _nothing(layers, f"the model could not be followed ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
@@ -55,7 +66,7 @@ def predictions(
     return _nothing(layers, "the forward pass does not use it in a way that theory can follow") | by_name
 
 
-def theory_network(model: nn.Module, specs: dict[str, LayerSpec], inputs: Tensor) -> Translation:
+def theory_network(model: nn.Module, specs: dict[str, LayerSpec], inputs: Inputs) -> Translation:
     """The model as theory sees it, traced as it is now, with batch statistics in norms and dropout off. Raises: what the model raises."""
     return translate(graph_of(model, inputs[:IMAGES], "batch"), specs)
 
@@ -66,18 +77,21 @@ def layer_specs(layers: tuple[WeightLayer, ...], report: InitReport) -> dict[str
     return {layer.parameter: _spec(layer, entries) for layer in layers}
 
 
-def input_stats(entering: Tensor, labels: Tensor | None, first: LayerSpec | None) -> InputStats:
-    """The probe batch in numbers; `entering` is what the first weight layer takes, (N, features) or (N, C, H, W)."""
+def input_stats(entering: Tensor, labels: Tensor | None, first: LayerSpec | None, classes: int | None = None) -> InputStats:
+    """The probe batch in numbers; `entering` is what the first weight layer takes, (N, features) or (N, C, H, W).
+
+    `classes` is the number of logits; without it there are as many as the highest label says.
+    """
     x = entering.detach().to("cpu", torch.float32)
-    classes = None if labels is None else labels.detach().cpu()
-    shares = () if classes is None else tuple((classes.bincount() / len(classes)).tolist())
+    labels = None if labels is None else labels.detach().cpu()
+    shares = () if labels is None else tuple((labels.bincount(minlength=classes or 0) / len(labels)).tolist())
     if first is not None and first.kernel and x.dim() == 4:
-        return _of_patches(x, classes, shares, first)
+        return _of_patches(x, labels, shares, first)
     x = x.flatten(1).double()
     gram = x @ x.T / x.shape[1]
     squares = gram.diagonal()
     scale = max(squares.mean().item(), 1e-300)
-    same = torch.ones_like(gram, dtype=torch.bool) if classes is None else classes[:, None] == classes
+    same = torch.ones_like(gram, dtype=torch.bool) if labels is None else labels[:, None] == labels
     return InputStats(
         squares=_strata(squares).numpy(),
         correlation=gram.square().mean().sqrt().item() / scale,
@@ -89,17 +103,17 @@ def input_stats(entering: Tensor, labels: Tensor | None, first: LayerSpec | None
     )
 
 
-def _of_patches(x: Tensor, classes: Tensor | None, shares: tuple[float, ...], first: LayerSpec) -> InputStats:
+def _of_patches(x: Tensor, labels: Tensor | None, shares: tuple[float, ...], first: LayerSpec) -> InputStats:
     order = x.flatten(1).square().mean(1).argsort()
-    chosen = order[torch.linspace(0, len(x) - 1, min(STRATA, len(x))).round().long()]
+    chosen = order[_spread(len(x), STRATA)]
     taken = functional.unfold(x, first.kernel, dilation=first.dilation, padding=first.padding, stride=first.stride)
     images, size, positions = taken.shape
     flat = taken.transpose(1, 2).reshape(-1, size)
-    some = flat[torch.linspace(0, len(flat) - 1, min(PATCHES, len(flat))).round().long()].double()
+    some = flat[_spread(len(flat), PATCHES)].double()
     scale = max(flat.square().sum(1).mean().item(), 1e-300)
     matrix = some.T @ some / len(some)
     mean = flat.mean(0)
-    groups = [torch.ones(images, dtype=torch.bool)] if classes is None else [classes == label for label in set(classes.tolist())]
+    groups = [torch.ones(images, dtype=torch.bool, device="cpu")] if labels is None else [labels == label for label in set(labels.tolist())]
     of_class = sum(group.float().mean() * taken[group].mean((0, 2)).square().sum() for group in groups)
     aligned_class = sum(group.float().mean() * taken[group].mean(0).square().sum() / positions for group in groups)
     gram = torch.einsum("adp,bdp->abp", taken[:64], taken[:64])
@@ -124,6 +138,12 @@ def _of_patches(x: Tensor, classes: Tensor | None, shares: tuple[float, ...], fi
     )
 
 
+def _spread(count: int, most: int) -> Tensor:
+    """At most `most` places among `count`, evenly spread, the first and the last among them."""
+    places = torch.linspace(0, count - 1, min(most, count), dtype=torch.float32, device="cpu").round().long()
+    return places.clamp_(max=count - 1)  # float32 rounds count - 1 up to count beyond 2^24
+
+
 def _strata(squares: Tensor) -> Tensor:
     """Means of groups of like length."""
     count = min(STRATA, len(squares))
@@ -136,7 +156,7 @@ def _first(network: NetworkSpec) -> LayerSpec | None:
 
 def _spec(layer: WeightLayer, entries: dict[str, ParameterInit]) -> LayerSpec:
     weight, module = entries.get(layer.parameter), layer.module
-    std, mean, law = _drawn(layer.weight, weight)
+    std, mean, law = _drawn(weight_of(layer), weight)
     bias_std, bias_mean, bias_law = 0.0, 0.0, "constant"
     if layer.bias is not None:
         bias = dict(module.named_parameters(recurse=False)).get(layer.bias.rpartition(".")[2])
@@ -151,7 +171,7 @@ def _spec(layer: WeightLayer, entries: dict[str, ParameterInit]) -> LayerSpec:
     return LayerSpec(
         name=layer.name,
         fan_in=layer.fan_in,
-        units=int(layer.weight.shape[0]),
+        units=int(weight_of(layer).shape[0]),
         law=law.replace(" ", "_"),
         std=std,
         mean=mean,
@@ -169,7 +189,7 @@ def _spec(layer: WeightLayer, entries: dict[str, ParameterInit]) -> LayerSpec:
 
 def _drawn(parameter: Tensor, entry: ParameterInit | None) -> tuple[float, float, str]:
     """Standard deviation, mean and law of a parameter: as promised where the report says so, else as measured."""
-    values = parameter.detach().double()
+    values = (torch.view_as_real(parameter.detach().resolve_conj()) if parameter.is_complex() else parameter.detach()).double()
     law = entry.law if entry is not None and entry.law else "measured"
     if entry is not None and entry.target_std is not None and law in LAWS and "orthogonal" not in law:
         return entry.target_std, entry.target_mean or 0.0, law
@@ -180,6 +200,8 @@ def _drawn(parameter: Tensor, entry: ParameterInit | None) -> tuple[float, float
 
 def _why_not(layer: WeightLayer, law: str, *, spatial: bool) -> str | None:
     """Why a layer has no formula, None where it has one."""
+    if layer.weight.is_complex():
+        return "there is no formula for complex weights"
     if law not in LAWS and law != "measured":
         return f"there is no formula for weights of the law '{law}'"
     if isinstance(layer.module, nn.Linear) or spatial:

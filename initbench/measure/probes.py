@@ -6,6 +6,7 @@ Norms use batch statistics and dropout is off; gradients never touch `.grad`; no
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,11 @@ from torch.nn import functional
 from initbench.fast.tape import Tape
 from initbench.measure.capture import captured
 from initbench.measure.sums import MeasuredTensor, Scratch, Statistics, columns
+from initbench.nn.inputs import Inputs, first_tensor
 from initbench.nn.layers import Role, WeightLayer
-from initbench.nn.operations import NORMALIZATIONS, tensors_in
+from initbench.nn.operations import NORMALIZATIONS
+from initbench.nn.outputs import outputs_in
+from initbench.nn.parametrized import weight_of
 from initbench.quantities import OF_EVERY_RUN
 from initbench.results.record import LayerStats, Place
 
@@ -34,12 +38,12 @@ class ProbeAtStep:
     update_ratios: Tensor | None = None
 
 
-Loss = Callable[[Tensor], Tensor]
-"""The loss of the outputs, summed over the batch."""
+Loss = Callable[[Any], Tensor]
+"""The loss of what the model gives, summed over the batch."""
 
 
 def measure(
-    model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Tensor, labels: Tensor | Loss | None, tape: Tape | None = None
+    model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Inputs, labels: Tensor | Loss | None, tape: Tape | None = None
 ) -> Tensor:
     """One row a layer, one column a quantity (`COLUMNS`), float64 on the model's device (float32 on MPS).
 
@@ -47,24 +51,24 @@ def measure(
     `inputs` (N, ...), `labels` int64 (N,); without labels there is no loss and the gradient columns are NaN. Signal
     gradients are of the summed cross entropy (or of the loss that stands in the place of `labels`), `weight_gradient_norm`
     of the mean. A `tape` that is kept makes the next probe of the same model cheaper. Of a model
-    that gives several tensors, the first is taken for the logits.
+    that gives several tensors, labels are of the first; a loss in their place is given all.
     """
     weights = [layer.weight for layer in layers]
     gradients: list[Tensor | None] = [None] * len(layers)
     with torch.enable_grad(), captured(model, layers, inputs, tape) as forward:
-        logits = next(tensors_in(forward.output), None)
-        if labels is not None and logits is not None and logits.requires_grad:
-            loss = labels(logits) if callable(labels) else _cross_entropy(logits, labels)
+        outputs = outputs_in(forward.output)
+        if labels is not None and any(output.requires_grad for output in outputs):
+            loss = labels(forward.output) if callable(labels) else _cross_entropy(outputs[0], labels)
             wanted = [index for index, weight in enumerate(weights) if weight.requires_grad]
             computed = torch.autograd.grad(loss, [weights[index] for index in wanted], allow_unused=True)
             for index, got in zip(wanted, computed, strict=True):
                 gradients[index] = got
     scratch = Scratch()
-    for statistics, weight, gradient in zip(forward.statistics, weights, gradients, strict=True):
-        statistics.add("weight", MeasuredTensor(weight, scratch))
+    for statistics, layer, gradient in zip(forward.statistics, layers, gradients, strict=True):
+        statistics.add("weight", MeasuredTensor(weight_of(layer), scratch))
         if gradient is not None:
             statistics.add("weight_gradient", MeasuredTensor(gradient, scratch, images=len(inputs)))
-    return torch.column_stack(list(columns(forward.statistics, inputs, MEASURED).values()))
+    return torch.column_stack(list(columns(forward.statistics, first_tensor(inputs), MEASURED).values()))
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

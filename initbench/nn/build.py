@@ -1,7 +1,8 @@
 """Builds the model that a reference names, shipped or the user's own, and checks that it fits the data."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,16 +10,28 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from initbench.errors import ConfigError, UserCode, a_or_an
+from initbench.nn.inputs import Inputs, called
+from initbench.nn.naming import without_wrappers
 from initbench.nn.seeds import derived_seed
 from initbench.question import catalog
 from initbench.question.config import Ref
 
 
-def build_model(ref: Ref, shape: tuple[int, ...], classes: int, seed: int = 0) -> nn.Module:
-    """The model, on the CPU; `shape` and `classes` are passed on to a builder that takes them.
+def own_model(given: object, otherwise: str = "") -> nn.Module:
+    """The module that was given; `otherwise` says what else could be. Raises: ConfigError for a class or another thing in its place."""
+    if isinstance(given, nn.Module):
+        return given
+    if isinstance(given, type) and issubclass(given, nn.Module):
+        raise ConfigError(f"The model is the class {given.__name__}. Give a module that is built, such as {given.__name__}(...).")
+    raise ConfigError(f"The model is {a_or_an(type(given).__name__)}. It must be a torch.nn.Module{otherwise}.")
 
-    What construction draws at random depends on `seed` only, and the caller's generator stays as it is. Lazy layers
-    get their shapes from one image of zeros.
+
+def build_model(ref: Ref, shape: tuple[int, ...], classes: int, seed: int = 0, example: Inputs | None = None) -> nn.Module:
+    """The model, on the CPU in float32, without wrappers such as torch.compile's.
+
+    `shape` and `classes` are passed on to a builder that takes them. What construction draws at random depends on `seed`
+    only, and the caller's generator stays as it is. Lazy layers get their shapes from one image of zeros, or from an
+    `example` batch.
     Raises: ConfigError when the reference is no model or does not take its parameters.
     """
     function = catalog.load("model", ref.name)
@@ -32,21 +45,33 @@ def build_model(ref: Ref, shape: tuple[int, ...], classes: int, seed: int = 0) -
             signature.bind(**arguments)
         except TypeError as error:
             raise ConfigError(f"The model '{ref}' cannot be built: {error}.") from error
-    with torch.random.fork_rng(devices=[]), UserCode(f"The model '{ref}' cannot be built"):
+    with torch.random.fork_rng(devices=[]), _own_defaults(), UserCode(f"The model '{ref}' cannot be built"):
         torch.manual_seed(derived_seed(seed, "model"))
         model = function(**arguments)
         if isinstance(model, nn.Module):
-            _fill_lazy(model, shape)
+            _fill_lazy(model, torch.zeros(1, *shape, dtype=torch.float32, device="cpu") if example is None else example)
     if not isinstance(model, nn.Module):
         raise ConfigError(f"The model '{ref}' gives {a_or_an(type(model).__name__)}. It must give a torch.nn.Module.")
-    return model
+    return without_wrappers(model)[0]
 
 
-def _fill_lazy(model: nn.Module, shape: tuple[int, ...]) -> None:
+@contextmanager
+def _own_defaults() -> Iterator[None]:
+    """Within, tensors are made on the CPU in float32, as the data are, whatever a caller has chosen."""
+    kind = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(kind)
+
+
+def _fill_lazy(model: nn.Module, example: Inputs) -> None:
     if any(is_lazy(parameter) for parameter in model.parameters()):
         mode = model.training
         with torch.no_grad():
-            model.eval()(torch.zeros(1, *shape))
+            called(model.eval(), example)
         model.train(mode)
 
 

@@ -8,7 +8,7 @@ modules keep their identity and names, it can be copied, pickled and moved, its 
 `torch.func.functional_call` and `vmap` see them as they see any other parameter.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from itertools import chain
 from types import MappingProxyType
@@ -22,12 +22,16 @@ from initbench.results.record import InitReport, ParameterInit, Setter
 
 
 class Slot(StrEnum):
-    """Where a number goes; input is scaled, then shifted, and so is output."""
+    """Where a number goes; input is scaled, then shifted, and so is output.
+
+    `BRANCH_SCALE` is for a module that adds a branch to its first argument: what it adds is scaled.
+    """
 
     INPUT_SCALE = "input_scale"
     INPUT_SHIFT = "input_shift"
     OUTPUT_SCALE = "output_scale"
     OUTPUT_SHIFT = "output_shift"
+    BRANCH_SCALE = "branch_scale"
 
 
 SLOTS = frozenset(str(slot) for slot in Slot)
@@ -50,7 +54,7 @@ def set_parameter(module: nn.Module, slot: Slot, value: float, shape: tuple[int,
 def set_constant(module: nn.Module, slot: Slot, value: float) -> None:
     """Gives the module a fixed number, kept as a buffer; one that is there is replaced."""
     _clear_slot(module, slot)
-    module.register_buffer(slot, torch.tensor(value, device=_like(module).get("device")))
+    module.register_buffer(slot, torch.tensor(value, dtype=torch.float32, device=_like(module)["device"]))
     _watch(module, slot)
 
 
@@ -64,7 +68,7 @@ def normalize_input(model: nn.Module, *, each: Literal["image", "location"] = "i
     """Makes the model divide its inputs by the root mean square of each image (or of each location, over its channels)."""
     hook = _unit_images if each == "image" else _unit_locations
     if hook not in model._forward_pre_hooks.values():
-        model.register_forward_pre_hook(hook)
+        model.register_forward_pre_hook(hook, with_kwargs=True)
 
 
 def clear(model: nn.Module) -> None:
@@ -77,6 +81,7 @@ def clear(model: nn.Module) -> None:
         for hooks, ours in ((module._forward_pre_hooks, (_before, _unit_images, _unit_locations)), (module._forward_hooks, (_after,))):
             for key in [key for key, hook in hooks.items() if hook in ours]:
                 del hooks[key]
+                module._forward_pre_hooks_with_kwargs.pop(key, None)
 
 
 def is_slot(name: str) -> bool:
@@ -122,7 +127,7 @@ def _like(module: nn.Module) -> dict[str, Any]:
         for tensor in chain(part._parameters.values(), part._buffers.values()):
             if tensor is not None and tensor.is_floating_point():
                 return {"device": tensor.device, "dtype": tensor.dtype}
-    return {}
+    return {"device": torch.device("cpu"), "dtype": torch.float32}
 
 
 def _clear_slot(module: nn.Module, slot: Slot) -> None:
@@ -133,7 +138,7 @@ def _clear_slot(module: nn.Module, slot: Slot) -> None:
 def _watch(module: nn.Module, slot: Slot) -> None:
     if slot in INPUT_SLOTS:
         if _before not in module._forward_pre_hooks.values():
-            module.register_forward_pre_hook(_before)
+            module.register_forward_pre_hook(_before, with_kwargs=True)
     elif _after not in module._forward_hooks.values():
         module.register_forward_hook(_after)
 
@@ -143,26 +148,38 @@ def _adjusted(values: Tensor, scale: Tensor | None, shift: Tensor | None) -> Ten
     return values if shift is None else values + shift
 
 
-def _before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     scale, shift = getattr(module, "input_scale", None), getattr(module, "input_shift", None)
-    if scale is None and shift is None:
-        return args
-    return (_adjusted(args[0], scale, shift), *args[1:])
+    return _first_changed(args, kwargs, lambda x: _adjusted(x, scale, shift))
 
 
-def _after(module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+def _after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    branch = getattr(module, "branch_scale", None)
+    if branch is not None:
+        output = args[0] + branch * (output - args[0])
     scale, shift = getattr(module, "output_scale", None), getattr(module, "output_shift", None)
     if isinstance(output, tuple):
         return (_adjusted(output[0], scale, shift), *output[1:])
     return _adjusted(output, scale, shift)
 
 
-def _unit_images(_model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    x = args[0]
-    square = x.flatten(1).square().mean(dim=1).reshape(-1, *[1] * (x.dim() - 1))
-    return (x * torch.rsqrt(square + TINY), *args[1:])
+def _unit_images(_model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def unit(x: Tensor) -> Tensor:
+        square = x.flatten(1).square().mean(dim=1).reshape(-1, *[1] * (x.dim() - 1))
+        return x * torch.rsqrt(square + TINY)
+
+    return _first_changed(args, kwargs, unit)
 
 
-def _unit_locations(_model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    x = args[0]
-    return (x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + TINY), *args[1:])
+def _unit_locations(_model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return _first_changed(args, kwargs, lambda x: x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + TINY))
+
+
+def _first_changed(
+    args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[[Tensor], Tensor]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with the first one changed, whether it was given by position or by name."""
+    if args:
+        return (change(args[0]), *args[1:]), kwargs
+    name = next(iter(kwargs))
+    return args, {**kwargs, name: change(kwargs[name])}

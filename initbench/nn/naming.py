@@ -1,9 +1,12 @@
 """The names of a model's parameters: ties, globs, and parameters that cannot be written."""
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
@@ -33,6 +36,53 @@ def modules_of(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]
         if module is not None:
             modules += modules_of(module, f"{prefix}.{short}" if prefix else short)
     return modules
+
+
+@contextmanager
+def unwrapped(model: nn.Module) -> Iterator[nn.Module]:
+    """Within, the model without wrappers: those of torch.compile and of data parallelism, around it or around its submodules.
+
+    So names are those of the model inside, and what is drawn from them does not depend on a wrapper. Afterwards they are back.
+    """
+    inside, put_back = without_wrappers(model)
+    try:
+        yield inside
+    finally:
+        put_back()
+
+
+def without_wrappers(model: nn.Module) -> tuple[nn.Module, Callable[[], None]]:
+    """The model with all wrappers taken off for good, and what puts those of its submodules back."""
+    inside = _inside(model)
+    places, compiled = [], []
+    for module in list(inside.modules()):
+        if vars(module).get("_compiled_call_impl") is not None:
+            compiled.append((module, vars(module).pop("_compiled_call_impl")))
+        for short, child in module._modules.items():
+            if child is not None and (bare := _inside(child)) is not child:
+                places.append((module, short, child, bare))
+    for parent, short, _, bare in places:
+        parent._modules[short] = bare
+
+    def put_back() -> None:
+        for parent, short, child, bare in places:
+            if parent._modules.get(short) is bare:
+                parent._modules[short] = child
+        for module, call in compiled:
+            vars(module)["_compiled_call_impl"] = call
+
+    return inside, put_back
+
+
+def _inside(module: nn.Module) -> nn.Module:
+    """What a wrapper wraps; any other module itself."""
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif isinstance(inner := module._modules.get("_orig_mod"), nn.Module):
+            module = inner
+        else:
+            return module
 
 
 def parameters_of(model: nn.Module) -> Parameters:
@@ -84,9 +134,21 @@ def refuse_unused(pattern: str, where: str, names: list[str]) -> None:
 
 
 def refuse_without_storage(parameters: dict[str, nn.Parameter]) -> None:
-    """Raises: ConfigError for a lazy parameter or one on the meta device: there is nothing to write into."""
+    """Raises: ConfigError for a parameter that cannot be written as a whole: lazy, on the meta device, sparse, or a shard."""
     for name, parameter in parameters.items():
+        if _is_shard(parameter):
+            raise ConfigError(f"'{name}' is sharded over several processes. Initialize before sharding: every process with the same seed.")
         if isinstance(parameter, UninitializedParameter):
             raise ConfigError(f"'{name}' is lazy and has no shape yet. Call the model once on a batch first.")
         if parameter.is_meta:
             raise ConfigError(f"'{name}' is on the meta device and has no storage. Call model.to_empty(device=...) first.")
+        if parameter.layout != torch.strided:
+            kind = str(parameter.layout).removeprefix("torch.")
+            raise ConfigError(f"'{name}' is stored as {kind}, whose numbers cannot be set. Make it dense (to_dense), or a buffer.")
+
+
+def _is_shard(parameter: nn.Parameter) -> bool:
+    """Whether a parameter is a DTensor (FSDP2, tensor parallelism) or of FSDP1's; torch.distributed is not imported for it."""
+    distributed = sys.modules.get("torch.distributed.tensor")
+    sharded = distributed is not None and isinstance(parameter, distributed.DTensor)
+    return sharded or getattr(parameter, "_fsdp_flattened", False)

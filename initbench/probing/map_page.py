@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from initbench.errors import ConfigError
 from initbench.probing.page import page
 from initbench.reporting import tidy
-from initbench.reporting.draw import DPI, INK, STYLE, WIDTH
+from initbench.reporting.draw import DPI, INK, STYLE, WIDTH, library
 from initbench.results import store
 from initbench.results.propagation import KEPT_DECADES
 
@@ -109,7 +109,7 @@ def table(points: tuple[Point, ...], x: str, y: str) -> str:
 
 def draw(map_: Map, name: str) -> dict[str, bytes]:
     """The picture as `.png` and `.svg`."""
-    import matplotlib as mpl
+    mpl = library()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

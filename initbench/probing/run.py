@@ -23,7 +23,7 @@ from initbench.results.record import RunStatus
 from initbench.studies.execution import device_of
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 PANEL = ("torch_default", "xavier", "kaiming", "lecun", "orthogonal:gain=auto", "edge_of_chaos", "gaussian_gain", "fixup")
 """What is probed when no scheme is named."""
@@ -186,38 +186,49 @@ def probe(
     model: nn.Module | str,
     schemes: Sequence[str | Ref] | None = None,
     *,
-    inputs: Tensor | str | None = None,
-    labels: Tensor | None = None,
+    inputs: Any = None,
+    labels: Any = None,
     dataset: str | None = None,
     seeds: int | Sequence[int] | None = None,
     as_is: bool = False,
     checkpoint: str | None = None,
     output: str | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     data_dir: str | None = None,
 ) -> Probe:
     """Follows the signal through an untrained network: `probe(model, inputs=batch)`, `probe("mlp:depth=30", ["kaiming"])`.
 
-    `model`: a module, which is copied and never changed, or a name. `inputs`: a batch (N, ...), or a text such as
-    "3x224x224" or "int:1000:128"; without any, images of `dataset`. `schemes`: those of `PANEL` unless some are named.
+    `model`: a module, afterwards as it was to the bit, or a name. `inputs`: a batch of N >= 2 inputs as the model takes
+    it, or a text such as "3x224x224" or "int:1000:128"; without any, images of `dataset`. A batch is a tensor or numpy
+    array (N, ...); a tuple or list of arguments in the order of `forward`; or a mapping of keyword arguments, such as a
+    tokenizer gives. Where `forward` takes one argument and not these, it is given the whole tuple, list or mapping.
+    Entries may be nested; what is no tensor is passed on.
+    `labels`: whole numbers (N,), for the cross entropy of logits (N, classes). The model may give a tensor, or
+    tensors in tuples, lists, dicts and dataclasses: see docs/probe.md. `schemes`: those of `PANEL` unless some are named.
     `as_is`: the weights are looked at as they are, `checkpoint` reads them from a file first. `output`: a results folder.
+    `device`: where it is computed; unless given, where the module is, and on the CPU for a name.
     Raises: InitbenchError with one sentence.
     """
-    from initbench.training.inputs import Given
+    from initbench.nn.build import own_model
+    from initbench.nn.inputs import as_inputs, shape_words
+    from initbench.training.inputs import Given, as_labels, refuse_not_finite
     from initbench.training.untrained import Prober
 
-    own = None if isinstance(model, str) else model
+    own = None if isinstance(model, str | Ref) else own_model(model, ", or a name such as 'mlp:depth=30'")
     config = configure("probe", schemes=schemes or PANEL, model=None if own is not None else str(model), dataset=dataset, seeds=seeds)
-    spec = inputs if isinstance(inputs, str) else None if inputs is None else "x".join(map(str, inputs.shape[1:])) or "1"
-    question = ask(config, given=spec, checkpoint=checkpoint, as_is=as_is)
+    if inputs is None or isinstance(inputs, str):
+        if labels is not None:
+            raise ConfigError("There are labels, and no batch that they belong to. Give the batch as `inputs`.")
+        batch, question = None, ask(config, given=inputs, checkpoint=checkpoint, as_is=as_is)
+    else:
+        given = as_inputs(inputs)
+        if len(given) < 2:
+            raise ConfigError(f"The batch has {len(given)} {'input' if len(given) == 1 else 'inputs'}. Give at least 2.")
+        refuse_not_finite(given)
+        question = ask(config, given=shape_words(given), batch=len(given), checkpoint=checkpoint, as_is=as_is)
+        batch = Given(given, None if labels is None else as_labels(labels, len(given)), question.classes)
     if own is not None:
         question = question.model_copy(update={"model": Ref(name=type(own).__name__)})
-    batch = None
-    if inputs is not None and not isinstance(inputs, str):
-        if len(inputs) < 2:
-            raise ConfigError(f"The batch has {len(inputs)} input. Give at least 2.")
-        batch = Given(inputs.detach(), labels, question.classes)
-        question = question.model_copy(update={"batch_size": len(inputs)})
     prober = Prober(question, device=device, data_dir=data_dir, model=own, batch=batch)
     runs = tuple(run for scheme in prober.schemes for run in prober.run(scheme))
     judged = _judged(question, prober, runs)

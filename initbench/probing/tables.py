@@ -15,6 +15,8 @@ from initbench.results.record import PREDICTED, RunStatus
 PROBED = columns_in_order(tuple(name for name in ProbedLayer.model_fields if name not in {"step", "update_ratio"}))
 """The columns of a layer in layers.csv."""
 RUN = ("scheme", "seed", "status")
+TOLD = 6
+"""So many notes on layers are shown; all are in the record of a run."""
 SHOWN_ROWS = 40
 """A table of more layers shows evenly spaced ones on a terminal."""
 
@@ -136,7 +138,8 @@ def notes(schemes: Sequence[SchemeHealth], runs: Sequence[ProbeRun]) -> tuple[st
     for reason in dict.fromkeys(reasons[:200]):
         count = reasons.count(reason)
         said.append(f"{reason[0].upper()}{reason[1:]} ({count} {'layer' if count == 1 else 'layers'})")
-    return tuple(said[:6])
+    told = dict.fromkeys(note.removesuffix(".") for run in runs for note in run.notes)
+    return (*said[:6], *list(told)[:TOLD])
 
 
 def layers_csv(runs: Iterable[ProbeRun]) -> str:

@@ -191,7 +191,7 @@ class TuneConfig(Frozen):
     key: str = Field(min_length=1, description="such as train.lr")
     values: tuple[Any, ...] = Field(
         default=(),
-        description="what is tried; default: the value of the config and two half powers of ten to each side, widened at the edge",
+        description="what is tried beside the value of the config; default: two half powers of ten to each side, widened at the edge",
     )
     seeds: int = Field(default=3, ge=1, description="how many; they are others than the reported ones")
     holdout: float = Field(default=0.2, gt=0, lt=1, description="share of the training images that values are chosen on")
@@ -259,4 +259,15 @@ class View(Frozen):
     reference: str | None = Field(default=None, description="the scheme that the others are compared with; default: the first")
     metric: str | None = Field(default=None, description="what the verdicts are about; default: the final test accuracy")
     target: float | None = Field(default=None, gt=0, le=1, description="a test accuracy, as a fraction: the steps to it are a metric")
-    margin: float | None = Field(default=None, ge=0, description="a difference that does not matter, in the unit shown")
+    margin: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="a difference that does not matter, in the unit shown of its metric"
+    )
+    margin_metric: str | None = Field(default=None, description="the metric that the margin is about; default: the one of `metric`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _margin_of_a_metric(cls, data: Any) -> Any:
+        """A margin is about the metric that it is given with, whatever is looked at later."""
+        if isinstance(data, dict) and data.get("margin") is not None and "margin_metric" not in data:
+            return data | {"margin_metric": data.get("metric")}
+        return data

@@ -1,12 +1,15 @@
 """What a user says becomes a question: a config file, settings and options; how its results are looked at."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from initbench.errors import ConfigError
+from pydantic import ValidationError
+
+from initbench.errors import ConfigError, a_or_an, suggestion
 from initbench.question import config_file
-from initbench.question.config import ExperimentConfig, Ref, View
+from initbench.question.config import Execution, ExperimentConfig, Ref, View
 from initbench.question.data_folder import data_folder
 
 DEFAULT_SEEDS = {"run": 1, "compare": 8, "recommend": 8}
@@ -15,22 +18,71 @@ KEYS = {"epochs": "train.epochs", "steps": "train.steps", "strict": "init.strict
 """The keys of a config that options have a shorter word for."""
 
 
+NO_MARGIN = "none"
+"""The word that takes a margin away."""
+
+
 class ViewFields(TypedDict, total=False):
     """What verdicts are about; see `initbench.question.config.View`."""
 
     metric: str | None
     target: float | None
-    margin: float | None
+    margin: float | str | None
+    margin_metric: str | None
 
 
 def view_of(reference: str | None = None, **look: Unpack[ViewFields]) -> View:
-    """How results are looked at. Raises: ConfigError for a target or a margin that cannot be one."""
-    target, margin = look.get("target"), look.get("margin")
+    """How results are looked at; the margin `none` is no margin. Raises: ConfigError for a target or a margin that cannot be one."""
+    target, margin = look.get("target"), _margin_of(look.get("margin"))
     if target is not None and not 0 < target <= 1:
         raise ConfigError(f"The target is {target:g}; it must be a test accuracy as a fraction, such as 0.95.")
-    if margin is not None and not margin >= 0:
-        raise ConfigError(f"The margin is {margin:g}; it must be at least 0, in the unit shown (points of accuracy).")
-    return View(reference=reference, **look)
+    about = look.get("margin_metric", look.get("metric")) if margin is not None else None
+    return View(reference=reference, metric=look.get("metric"), target=target, margin=margin, margin_metric=about)
+
+
+def _margin_of(given: float | str | None) -> float | None:
+    if given is None or given == NO_MARGIN:
+        return None
+    try:
+        margin = float(given)
+    except ValueError:
+        raise ConfigError(f"The margin is '{given}'; it must be a number from 0, or: {NO_MARGIN}.") from None
+    if not 0 <= margin < math.inf:
+        raise ConfigError(f"The margin is {margin:g}; it must be at least 0, in the unit shown (points of accuracy), or: {NO_MARGIN}.")
+    return margin
+
+
+def execution_of(function: str, given: dict[str, Any]) -> Execution:
+    """How jobs are carried out, of the keywords that a public function was given beside its own.
+
+    Raises: TypeError, as Python does, for an unknown keyword; ConfigError for a value that cannot be used.
+    """
+    refuse_unknown(function, given, Execution.model_fields)
+    try:
+        paths = {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
+        return Execution.model_validate(paths)
+    except ValidationError as error:
+        problem = "; ".join(f"{details['loc'][0]} is {details['input']!r}: {details['msg']}" for details in error.errors())
+        raise ConfigError(f"{function} cannot use its arguments: {problem}.") from error
+
+
+def refuse_unknown(function: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raises: TypeError for a keyword that the function does not take."""
+    known = list(known)
+    for word in given:
+        if word not in known:
+            raise TypeError(f"{function}() got an unexpected keyword argument '{word}'.{suggestion(word, known)}")
+
+
+def as_name(what: str, value: object) -> str | None:
+    """The name that something goes by in a question. Raises: ConfigError for a class, a module or another thing in its place."""
+    if value is None or isinstance(value, str | Ref | Path):
+        return None if value is None else str(value)
+    given = f"the class {value.__name__}" if isinstance(value, type) else a_or_an(type(value).__name__)
+    raise ConfigError(
+        f"The {what} is {given}. It is made anew for each run, so it is given by a name: one of `initbench list {what}s`, a file such as "
+        "'./mine.py', or 'package.module:name'."
+    )
 
 
 class QuestionFields(TypedDict, total=False):
@@ -60,8 +112,14 @@ def configure(
     `dashes` come before the words of `asked` where the user is told of them. Raises: ConfigError with every problem at once.
     """
     schemes, seeds = asked.pop("schemes", None), asked.pop("seeds", None)
+    if schemes is not None and not isinstance(schemes, Iterable):
+        raise ConfigError(f"The schemes are {a_or_an(type(schemes).__name__)}. Give a list of names, such as ['kaiming', 'xavier'].")
+    schemes = [schemes] if isinstance(schemes, str | Ref) else schemes
+    for what in ("model", "dataset"):
+        if what in asked:
+            asked[what] = as_name(what, asked[what])
     options: dict[str, tuple[str, Any]] = {KEYS.get(word, word): (dashes + word, value) for word, value in asked.items()}
-    options["schemes"] = ("", None if schemes is None else [str(scheme) for scheme in schemes])
+    options["schemes"] = ("", None if schemes is None else [as_name("scheme", scheme) or "" for scheme in schemes])
     options["seeds"] = (f"{dashes}seeds", seeds if isinstance(seeds, str | int | None) else list(seeds))
     config = config_file.load_config(
         None if source is None else str(source),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import io
 import math
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -78,9 +79,24 @@ def draw_all(plots: Sequence[Plot]) -> list[dict[str, bytes]]:
         return list(pool.map(draw, plots))
 
 
+def library() -> Any:
+    """Matplotlib, also where the environment names a backend that is not there (a notebook's): files are drawn without one."""
+    try:
+        import matplotlib as mpl
+    except ValueError:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+            del sys.modules[name]  # half imported
+        wanted = os.environ.pop("MPLBACKEND", "")
+        try:
+            import matplotlib as mpl
+        finally:
+            os.environ["MPLBACKEND"] = wanted
+    return mpl
+
+
 def draw(plot: Plot) -> dict[str, bytes]:
     """The files of one plot by their ending: `.png` and `.svg`."""
-    import matplotlib as mpl
+    mpl = library()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

@@ -1,14 +1,15 @@
 """What the plots show, as data: lines, dots and labels; `draw` turns them into pictures."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, takewhile
 from typing import Literal
 
-from initbench.metrics import Split
+from initbench.metrics import Metric
 from initbench.quantities import QUANTITIES, Figure, Quantity
-from initbench.results.outcome import Outcome, outcome
+from initbench.results.outcome import Outcome, outcome, was_evaluated
 from initbench.results.propagation import layer_value
 from initbench.results.record import LayerStats, RunResult, RunStatus
 from initbench.statistics.estimates import estimate_text
@@ -94,7 +95,7 @@ def plots(summary: Summary, runs: Runs) -> tuple[Plot, ...]:
     """All plots of a comparison; those without anything to show are left out."""
     drawn = [(quantity, quantity.comparison_plot) for quantity in QUANTITIES if quantity.comparison_plot is not None]
     numbers, shares = ([_layer_plot(*each, runs) for each in drawn if (each[0].unit == "share") is wanted] for wanted in (False, True))
-    curves = _accuracy_curves(runs, summary.split)
+    curves = _accuracy_curves(summary.metric_of("final_test_accuracy"), runs)
     made = [_loss_plot(runs), _accuracy_plot(summary, runs), curves, *numbers, _prediction_plot(runs), *shares]
     return tuple(plot for plot in made if any(panel.lines or panel.strips for panel in plot.panels))
 
@@ -104,9 +105,10 @@ def _loss_plot(runs: Runs) -> Plot:
     longest = max((len(run.train_losses) for own in runs.values() for run in own), default=0)
     stretch = -(-longest // MOST_POINTS) or 1
     for scheme, own in enumerate(runs.values()):
-        curves = [_thinned(run.train_losses, stretch) for run in own if run.train_losses]
-        broken = [run.status is RunStatus.DIVERGED for run in own if run.train_losses]
-        lines += _with_middle(scheme, curves, broken, _label(list(runs)[scheme], own))
+        tried = [run for run in own if run.train_losses or run.status is RunStatus.DIVERGED]
+        curves = [_thinned(run.train_losses, stretch) for run in tried]
+        broken = [run.status is RunStatus.DIVERGED for run in tried]
+        lines += _with_middle(scheme, curves, broken, _label(list(runs)[scheme], own), worst=math.inf)
     each = f", mean of every {stretch} steps" if stretch > 1 else ""
     note = "x: diverged. " * any(line.broken for line in lines)
     panel = Panel("", "step", f"training loss{each}", tuple(lines), scale="log", note=note + _without(runs, "loss curve", lines))
@@ -122,14 +124,14 @@ def _thinned(losses: Sequence[float], stretch: int) -> Points:
     return tuple((index * stretch + (len(part) + 1) / 2, sum(part) / len(part)) for index, part in enumerate(parts))
 
 
-def _with_middle(scheme: int, curves: list[Points], broken: list[bool], label: str) -> list[Curve]:
-    """Thin lines for the seeds, and the median over all of them until it is a run that has diverged."""
-    thin = [Curve(scheme, points, "seed", broken=end) for points, end in zip(curves, broken, strict=True)]
+def _with_middle(scheme: int, curves: list[Points], broken: list[bool], label: str, *, worst: float) -> list[Curve]:
+    """Thin lines for the seeds, and the median over all of them until it is a run that has diverged, which counts as `worst` from there."""
+    thin = [Curve(scheme, points, "seed", broken=end) for points, end in zip(curves, broken, strict=True) if points]
     at: dict[float, list[float]] = {}
     for points in curves:
         for x, y in points:
-            at.setdefault(x, []).append(math.inf if y is None else y)
-    padded = ((x, median([*ys, *[math.inf] * (len(curves) - len(ys))])) for x, ys in sorted(at.items()))
+            at.setdefault(x, []).append(worst if y is None else y)
+    padded = ((x, median([*ys, *[worst] * (len(curves) - len(ys))])) for x, ys in sorted(at.items()))
     middle = _finite(takewhile(lambda point: math.isfinite(point[1]), padded))
     return [*thin, Curve(scheme, middle, "middle", label)] if middle else [*thin[:-1], replace(thin[-1], label=label)] if thin else []
 
@@ -176,16 +178,17 @@ def _accuracy_plot(summary: Summary, runs: Runs) -> Plot:
     return Plot("accuracy", title, (Panel("", metric.label, "", strips=tuple(strips), scale="accuracy"),))
 
 
-def _accuracy_curves(runs: Runs, split: Split) -> Plot:
+def _accuracy_curves(metric: Metric, runs: Runs) -> Plot:
     lines: list[Curve] = []
     for scheme, (name, own) in enumerate(runs.items()):
-        trained = [run for run in own if run.evaluations]
-        curves: list[Points] = [tuple((item.step, item.test_accuracy) for item in run.evaluations) for run in trained]
-        lines += _with_middle(scheme, curves, [run.status is RunStatus.DIVERGED for run in trained], _label(name, own))
+        tried = [run for run in own if was_evaluated(run)]
+        curves: list[Points] = [tuple((item.step, item.test_accuracy) for item in run.evaluations) for run in tried]
+        broken = [run.status is RunStatus.DIVERGED for run in tried]
+        lines += _with_middle(scheme, curves, broken, _label(name, own), worst=metric.worst)
     note = "x: diverged. " * any(line.broken for line in lines)
-    label = f"{split} accuracy"
+    label = metric.label
     panel = Panel("", "step", label, tuple(lines), scale="accuracy", note=note + _without(runs, label, lines))
-    return Plot("accuracy_curves", f"{label.capitalize()} while training{_thin_and_thick(runs)}", (panel,))
+    return Plot("accuracy_curves", f"{label[:1].upper()}{label[1:]} while training{_thin_and_thick(runs)}", (panel,))
 
 
 def _layer_plot(quantity: Quantity, figure: Figure, runs: Runs) -> Plot:
@@ -218,7 +221,8 @@ def _layer_panel(title: str, quantity: Quantity, figure: Figure, runs: Runs, ste
         if quantity.backward:
             theory, band = _theory(scheme, layers, quantity.name)
             lines, bands = [*lines, *theory], [*bands, *band]
-    note = "Dashed line and band: theory for this width. " * bool(bands) + _without(runs, "measurement", lines)
+    words = ["Dashed line and band: theory for this width"] if bands else []
+    words += [text for text in (_only_some(runs, lines, step_of), _without(runs, "measurement", lines)) if text]
     return Panel(
         title,
         "weight layer, from the output back to the input" if quantity.backward else "weight layer",
@@ -227,8 +231,20 @@ def _layer_panel(title: str, quantity: Quantity, figure: Figure, runs: Runs, ste
         tuple(bands),
         scale="log" if quantity.unit == "number" else "percent",
         layers="backward" if quantity.backward else "forward",
-        note=note,
+        note=". ".join(words),
     )
+
+
+def _only_some(runs: Runs, lines: Iterable[Curve], step_of: Callable[[RunResult], int | None]) -> str:
+    """Names the schemes whose lines are of a part of their runs, with what became of the others: `normal: 5 of 8 runs (3 diverged)`."""
+    shown, parts = {line.scheme for line in lines}, []
+    for index, (name, own) in enumerate(runs.items()):
+        left = [run for run in own if step_of(run) is None]
+        if index in shown and left:
+            counts = Counter(outcome(run).value for run in left)
+            others = ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts))
+            parts.append(f"{name}: {len(own) - len(left)} of {len(own)} runs ({others})")
+    return "; ".join(parts)
 
 
 def _at(runs: list[RunResult], step_of: Callable[[RunResult], int | None]) -> Layers:

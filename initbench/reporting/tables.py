@@ -10,9 +10,9 @@ from initbench.results.propagation import layer_value
 from initbench.results.record import LayerStats, RunResult
 from initbench.statistics.estimates import Estimate, estimate_text, interval_text, number_text, share_text
 from initbench.statistics.findings import SchemeSummary, Summary
-from initbench.statistics.inference import median
+from initbench.statistics.inference import ALPHA, median
 from initbench.statistics.summary import ends_text
-from initbench.statistics.verdicts import Comparison
+from initbench.statistics.verdicts import Comparison, Verdict
 
 RATIOS = ("activation_ratio", "gradient_ratio")
 """The metrics of the columns about the signal."""
@@ -39,7 +39,7 @@ def scheme_table(summary: Summary) -> Table:
 
 
 def pair_table(summary: Summary) -> Table:
-    """A row a pair of schemes: difference, wins, effect, chance of improvement, p; all pairs are one family."""
+    """A row a pair of schemes: Hodges-Lehmann difference, wins, effect, chance of improvement, p; all pairs are one family."""
     metric = summary.primary
     rows = tuple(_pair_row(metric, pair) for pair in summary.pairs)
     columns = (
@@ -181,8 +181,14 @@ def _pair_row(metric: Metric, pair: Comparison) -> tuple[str, ...]:
         f"{pair.improvement:.2f}",
         f"{pair.p:.4f}",
         f"{pair.p_holm:.4f}",
-        pair.verdict.value,
+        f"both {metric.absent}" if pair.verdict is Verdict.BOTH_WITHOUT else _verdict_text(pair),
     )
+
+
+def _verdict_text(pair: Comparison) -> str:
+    """The verdict; where it and the interval beside it part, why."""
+    parted = pair.p is not None and pair.p <= ALPHA and pair.verdict in {Verdict.TIE, Verdict.TOO_FEW_SEEDS}
+    return pair.verdict.value + f" after correction for {pair.family} comparisons" * parted
 
 
 def _bullets(lines: Sequence[str]) -> str:

@@ -73,7 +73,7 @@ def summary(summary: Summary) -> str:
 
 def comparisons(summary: Summary) -> str:
     """Each paired comparison, first those with the reference in every metric, then all pairs in the chosen one."""
-    tests = ("wins", "losses", "ties", "effect", "improvement", "p", "p_holm")
+    tests = ("wins", "losses", "ties", "both_without", "effect", "improvement", "p", "p_holm")
     families = (*(("reference", each) for each in summary.comparisons), *(("all pairs", each) for each in summary.pairs))
     rows = (
         [

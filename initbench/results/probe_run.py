@@ -94,6 +94,7 @@ class ProbeRun(Frozen):
     output_std: Number = Field(default=None, description="of the outputs over the batch: the logits' scale")
     parameters: int | None = None
     seconds: float = 0.0
+    notes: tuple[str, ...] = Field(default=(), description="what could not be told about the layers, and what the scheme says of itself")
 
 
 def as_is_name(question: Question) -> str:

@@ -4,12 +4,13 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from initbench.init.arguments import number, whole
 from initbench.init.contract import InitContext, Layerwise, Need
-from initbench.init.data_driven import layer_outputs, remeasured, start_from, training_batch
+from initbench.init.data_driven import change_weight, changed_names, fixed_by, layer_outputs, remeasured, start_from, training_batch
 from initbench.init.structural import layerwise
+from initbench.nn.inputs import Inputs
 from initbench.nn.seeds import generator
 from initbench.results.record import InitReport
 
@@ -57,8 +58,8 @@ class AutoInitJacobian:
         report = start_from(self.base, self.name, model, context)
         own = {layer.parameter for layer in context.own_layers(model)}
         source = generator(context.seed, self.name)
-        notes, changed = [], []
-        order = {layer.parameter: layer for layer in context.layers}
+        notes: list[str] = []
+        changed: list[str] = []
         for _ in range(self.sweeps):
             for before, after in zip(context.layers, context.layers[1:], strict=False):
                 if after.parameter not in own:
@@ -67,19 +68,21 @@ class AutoInitJacobian:
                 if square is None or not (math.isfinite(square) and square > 0):
                     notes.append(f"The Jacobian from '{before.name}' to '{after.name}' cannot be measured; it keeps its values.")
                     continue
-                with torch.no_grad():
-                    order[after.parameter].weight.div_(math.sqrt(square / self.target))
-                changed.append(after.parameter)
+                root = math.sqrt(square / self.target)
+                if not change_weight(model, after, lambda weight, root=root: weight.div_(root)):  # type: ignore[misc]
+                    notes.append(f"'{after.name}' {fixed_by(model, after)}")
+                    continue
+                changed += changed_names(after)
         return remeasured(report, model, changed, f"{self.base.name}, scaled by its Jacobian", tuple(dict.fromkeys(notes)))
 
 
-def jacobian_square(model: nn.Module, inputs: Tensor, before: str, after: str, source: torch.Generator) -> float | None:
+def jacobian_square(model: nn.Module, inputs: Inputs, before: str, after: str, source: torch.Generator) -> float | None:
     """The averaged squared Jacobian norm between the outputs of two weights; None where one is not seen or not fed by the other."""
     with torch.enable_grad():
         outputs = layer_outputs(model, inputs)
         if before not in outputs or after not in outputs:
             return None
         start, end = outputs[before], outputs[after]
-        vector = torch.randn(end.shape, generator=source).to(end.device, end.dtype)
+        vector = torch.randn(end.shape, generator=source, dtype=torch.float32, device="cpu").to(end.device, end.dtype)
         (product,) = torch.autograd.grad(end, start, vector, allow_unused=True)
     return None if product is None else (product.double().square().sum() / end.numel()).item()

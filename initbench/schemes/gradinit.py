@@ -11,8 +11,10 @@ from torch.func import functional_call
 from initbench.errors import DoesNotApply
 from initbench.init.arguments import number, whole
 from initbench.init.contract import InitContext, Layerwise, Need
-from initbench.init.data_driven import free_biases, remeasured, start_from, training_batch
+from initbench.init.data_driven import fixed_by, free_biases, remeasured, scale_of, start_from, training_batch
 from initbench.init.structural import layerwise
+from initbench.nn.inputs import Inputs, ModelInputs, arguments, joined
+from initbench.nn.outputs import main_output, outputs_in
 from initbench.nn.watch import untouched
 from initbench.optimizers import build_rule
 from initbench.results.record import InitReport
@@ -23,7 +25,7 @@ ALIASES: dict[str, dict[str, object]] = {"grad_init": {}}
 
 Tensors = dict[str, Tensor]
 """Tensors by the name of their parameter."""
-Batches = tuple[Tensor, Tensor, Tensor, Tensor]
+Batches = tuple[Inputs, Tensor, Inputs, Tensor]
 """Inputs and labels of a batch, and of another one of which half is the same."""
 
 
@@ -80,7 +82,8 @@ class GradInit:
         """Initializes in place. Raises: DoesNotApply where there is no data or the base does not suit the model."""
         self._try(model, context)
         report = start_from(self.base, self.name, model, context)
-        own = {layer.parameter for layer in context.own_layers(model)}
+        layers = context.own_layers(model)
+        own = {name for layer in layers if (name := scale_of(model, layer)) is not None}
         free = own | set(free_biases(model, context.rules))
         start = {
             name: parameter.detach().clone()
@@ -91,13 +94,16 @@ class GradInit:
             return report
         before, after = self._learn(model, start, context)
         note = f"loss after one step {before:.4g} before, {after:.4g} after"
-        return remeasured(report, model, list(start), f"{self.base.name}, factor learned", (note,))
+        fixed = [f"'{layer.name}' {fixed_by(model, layer)}" for layer in layers if scale_of(model, layer) is None]
+        changed = [*start, *(layer.parameter for layer in layers if layer.length in start)]
+        return remeasured(report, model, changed, f"{self.base.name}, factor learned", (note, *fixed))
 
     def _try(self, model: nn.Module, context: InitContext) -> None:
         """Raises: DoesNotApply where torch cannot derive the model twice."""
         inputs, labels = training_batch(self.name, context, 2)
-        start = {layer.parameter: layer.weight.detach() for layer in context.own_layers(model)}
-        factors = {name: torch.ones((), device=values.device, requires_grad=True) for name, values in start.items()}
+        names = [name for layer in context.own_layers(model) if (name := scale_of(model, layer)) is not None]
+        start = {name: model.get_parameter(name).detach() for name in names}
+        factors = {name: torch.ones((), dtype=torch.float32, device=values.device, requires_grad=True) for name, values in start.items()}
         if not start:
             return
         try:
@@ -110,7 +116,7 @@ class GradInit:
 
     def _learn(self, model: nn.Module, start: Tensors, context: InitContext) -> tuple[float, float]:
         device = next(iter(start.values())).device
-        factors = {name: torch.ones((), device=device, requires_grad=True) for name in start}
+        factors = {name: torch.ones((), dtype=torch.float32, device=device, requires_grad=True) for name in start}
         optimizer = torch.optim.Adam(factors.values(), lr=self.lr)
         held_out = self._batches(context, self.iterations)
         before = best = self._loss_after_step(model, start, factors, held_out, context).item()
@@ -139,8 +145,10 @@ class GradInit:
         """A batch, and another one of which half is the same."""
         inputs, labels = training_batch(self.name, context, self.batch_size, 2 * index)
         others, their_labels = training_batch(self.name, context, self.batch_size, 2 * index + 1)
+        if isinstance(inputs, ModelInputs) and inputs.whole:
+            return inputs, labels, others, their_labels
         half = len(inputs) // 2
-        return inputs, labels, torch.cat([inputs[half:], others[:half]]), torch.cat([labels[half:], their_labels[:half]])
+        return inputs, labels, joined(inputs[half:], others[:half]), torch.cat([labels[half:], their_labels[:half]])
 
     def _target(self, model: nn.Module, start: Tensors, factors: Tensors, batches: Batches, context: InitContext) -> Tensor:
         """The gradient's norm where it is too large, else the loss after a step."""
@@ -176,7 +184,7 @@ def _signed(context: InitContext) -> bool:
     return context.train is not None and build_rule(context.train).size != "gradient"
 
 
-def _loss(model: nn.Module, weights: Tensors, inputs: Tensor, labels: Tensor) -> Tensor:
+def _loss(model: nn.Module, weights: Tensors, inputs: Inputs, labels: Tensor) -> Tensor:
     with untouched(model, "batch"):
-        logits = functional_call(model, weights, (inputs,))
-    return F.cross_entropy(logits.float(), labels)
+        outputs = outputs_in(functional_call(model, weights, *arguments(model, inputs)))
+    return F.cross_entropy(outputs[main_output(outputs, labelled=True)].float(), labels)

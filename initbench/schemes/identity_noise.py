@@ -41,7 +41,7 @@ def build(*, noise: float = 0.085, mode: Fan = "fan_in") -> Layerwise:
         outputs, inputs = weight.shape
         share = 0.0
         if weight.numel():
-            rows = torch.arange(outputs)
+            rows = torch.arange(outputs, device="cpu")
             weight[rows, rows % inputs] += 1
             share = 1 / inputs
         return Law("identity + normal", math.sqrt(std**2 + share * (1 - share)), share)

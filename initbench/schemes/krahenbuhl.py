@@ -10,8 +10,21 @@ from torch import Tensor, nn
 
 from initbench.init.arguments import choose, number, switch, whole
 from initbench.init.contract import InitContext, Need
-from initbench.init.data_driven import free_biases, layer_outputs, remeasured, start_from, training_batch, unit_axis
+from initbench.init.data_driven import (
+    change_weight,
+    changed_names,
+    fixed_by,
+    free_biases,
+    layer_outputs,
+    remeasured,
+    scale_of,
+    start_from,
+    tied_embedding,
+    training_batch,
+    unit_axis,
+)  # fmt: skip
 from initbench.init.structural import layerwise
+from initbench.nn.inputs import Inputs, called
 from initbench.nn.layers import WeightLayer
 from initbench.nn.seeds import generator
 from initbench.nn.watch import untouched
@@ -74,19 +87,22 @@ class Krahenbuhl:
                 if patches is None:
                     notes.append(f"'{layer.name}' keeps random filters.")
                 else:
-                    layer.weight.copy_(learned_filters(patches, layer, self.filters, source))
+                    learned = learned_filters(patches, layer, self.filters, source)
+                    change_weight(model, layer, lambda weight, learned=learned: weight.copy_(learned), scale=False)  # type: ignore[misc]
             outputs = layer_outputs(model, inputs)
             if layer.parameter not in outputs:
                 notes.append(f"'{layer.name}' has no output that can be seen, and keeps its values.")
                 continue
-            _normalize_units(layer, outputs[layer.parameter], biases.get(layer.bias or ""), self.beta)
+            if not _normalize_units(model, layer, outputs[layer.parameter], biases.get(layer.bias or ""), self.beta):
+                notes.append(f"'{layer.name}' {fixed_by(model, layer)}")
         if self.balance:
-            self._balance(model, inputs, layers, biases, context.seed)
-        changed = [name for layer in layers for name in (layer.parameter, layer.bias or "") if name == layer.parameter or name in biases]
+            free = tuple(layer for layer in layers if scale_of(model, layer) is not None and tied_embedding(model, layer) is None)
+            self._balance(model, inputs, free, biases, context.seed)
+        changed = [name for layer in layers for name in (*changed_names(layer), *([layer.bias] if layer.bias in biases else []))]
         return remeasured(report, model, changed, f"{self.filters} filters, normalized on data", notes)
 
     def _balance(
-        self, model: nn.Module, inputs: Tensor, layers: tuple[WeightLayer, ...], biases: dict[str, nn.Parameter], seed: int
+        self, model: nn.Module, inputs: Inputs, layers: tuple[WeightLayer, ...], biases: dict[str, nn.Parameter], seed: int
     ) -> None:
         for _ in range(BALANCE_SWEEPS):
             rates = learning_rates(model, inputs, layers, seed)
@@ -97,7 +113,7 @@ class Krahenbuhl:
             along = 1.0
             for layer in known:
                 factor = math.sqrt(rates[layer.parameter] / mean)
-                layer.weight.mul_(factor)
+                change_weight(model, layer, lambda weight, factor=factor: weight.mul_(factor))  # type: ignore[misc]
                 along *= factor
                 if layer.bias in biases:
                     biases[layer.bias].mul_(along)
@@ -105,7 +121,7 @@ class Krahenbuhl:
                 return
 
 
-def learning_rates(model: nn.Module, inputs: Tensor, layers: tuple[WeightLayer, ...], seed: int) -> dict[str, float]:
+def learning_rates(model: nn.Module, inputs: Inputs, layers: tuple[WeightLayer, ...], seed: int) -> dict[str, float]:
     """For each weight the root mean square of its gradient over that of its values, for random vectors at the output."""
     wanted = [layer.weight for layer in layers]
     with torch.enable_grad():
@@ -113,7 +129,9 @@ def learning_rates(model: nn.Module, inputs: Tensor, layers: tuple[WeightLayer, 
         last = next((outputs[layer.parameter] for layer in reversed(layers) if layer.parameter in outputs), None)
         if last is None:
             return {layer.parameter: 0.0 for layer in layers}
-        vector = torch.randn(last.shape, generator=generator(seed, "krahenbuhl", "output")).to(last.device, last.dtype)
+        vector = torch.randn(last.shape, generator=generator(seed, "krahenbuhl", "output"), dtype=torch.float32, device="cpu").to(
+            last.device, last.dtype
+        )
         gradients = torch.autograd.grad(last, wanted, vector, allow_unused=True)
     return {
         layer.parameter: 0.0 if gradient is None else (gradient.double().norm() / layer.weight.double().norm().clamp_min(1e-300)).item()
@@ -121,11 +139,11 @@ def learning_rates(model: nn.Module, inputs: Tensor, layers: tuple[WeightLayer, 
     }
 
 
-def _normalize_units(layer: WeightLayer, output: Tensor, bias: nn.Parameter | None, beta: float) -> None:
-    """Gives each unit variance 1 and, where it has a bias of its own, mean `beta`."""
+def _normalize_units(model: nn.Module, layer: WeightLayer, output: Tensor, bias: nn.Parameter | None, beta: float) -> bool:
+    """Gives each unit variance 1 and, where it has a bias of its own, mean `beta`; False where the weight cannot be scaled."""
     values = output.movedim(unit_axis(layer), -1).flatten(0, -2).double()
-    if values.shape[-1] != layer.weight.shape[0] and not layer.transposed:
-        return
+    if layer.axes or (values.shape[-1] != layer.weight.shape[0] and not layer.transposed):
+        return True
     offset = 0.0 if bias is None else bias.double()
     mean, std = values.mean(dim=0) - offset, values.std(dim=0, correction=0)
     varies = std > 1e-6 * std.max().clamp_min(1e-30)
@@ -133,14 +151,17 @@ def _normalize_units(layer: WeightLayer, output: Tensor, bias: nn.Parameter | No
     weight = layer.weight
     if layer.transposed:
         per_input = scale.view(layer.groups, -1).repeat_interleave(weight.shape[0] // layer.groups, dim=0)
-        weight.mul_(per_input.view(weight.shape[0], weight.shape[1], *[1] * (weight.dim() - 2)).to(weight.dtype))
+        factors = per_input.view(weight.shape[0], weight.shape[1], *[1] * (weight.dim() - 2)).to(weight.dtype)
     else:
-        weight.mul_(scale.view(-1, *[1] * (weight.dim() - 1)).to(weight.dtype))
+        factors = scale.view(-1, *[1] * (weight.dim() - 1)).to(weight.dtype)
+    if not change_weight(model, layer, lambda weight: weight.mul_(factors), scale=False):
+        return False
     if bias is not None and bias.numel() == scale.numel():
         bias.copy_(torch.where(varies, beta - mean * scale, torch.zeros_like(mean)))
+    return True
 
 
-def layer_patches(model: nn.Module, inputs: Tensor, layer: WeightLayer, source: torch.Generator) -> Tensor | None:
+def layer_patches(model: nn.Module, inputs: Inputs, layer: WeightLayer, source: torch.Generator) -> Tensor | None:
     """What a layer multiplies with its filters, float64 (patches, fan_in), at most 10,000 of them chosen at random.
 
     None for anything but Linear and Conv2d without groups.
@@ -153,7 +174,7 @@ def layer_patches(model: nn.Module, inputs: Tensor, layer: WeightLayer, source: 
     handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
     try:
         with untouched(model, "batch"):
-            model(inputs)
+            called(model, inputs)
     finally:
         handle.remove()
     if not seen:
@@ -164,7 +185,7 @@ def layer_patches(model: nn.Module, inputs: Tensor, layer: WeightLayer, source: 
         patches = F.unfold(seen[0], module.kernel_size, module.dilation).transpose(1, 2).flatten(0, 1)
     else:
         patches = seen[0].flatten(0, -2)
-    chosen = torch.randperm(patches.shape[0], generator=source)[:MOST_PATCHES]
+    chosen = torch.randperm(patches.shape[0], generator=source, device="cpu")[:MOST_PATCHES]
     return patches[chosen.to(patches.device)].double().cpu()
 
 
@@ -185,17 +206,17 @@ def _components(whitening: Tensor, count: int, source: torch.Generator) -> Tenso
     missing = count - whitening.shape[1]
     if missing <= 0:
         return whitening[:, :count].T
-    mixed = torch.randn(missing, whitening.shape[1], generator=source).double()
+    mixed = torch.randn(missing, whitening.shape[1], generator=source, dtype=torch.float32, device="cpu").double()
     return torch.cat([whitening.T, mixed / mixed.norm(dim=1, keepdim=True) @ whitening.T])
 
 
 def _centres(points: Tensor, count: int, source: torch.Generator) -> Tensor:
     """Centres of `count` clusters (Lloyd's algorithm from random points; an empty cluster starts again at a random point)."""
-    centres = points[torch.randint(len(points), (count,), generator=source)]
+    centres = points[torch.randint(len(points), (count,), generator=source, device="cpu")]
     for _ in range(ROUNDS):
         nearest = torch.cdist(points, centres).argmin(dim=1)
         sizes = torch.bincount(nearest, minlength=count)
         sums = torch.zeros_like(centres).index_add_(0, nearest, points)
-        fresh = points[torch.randint(len(points), (count,), generator=source)]
+        fresh = points[torch.randint(len(points), (count,), generator=source, device="cpu")]
         centres = torch.where(sizes[:, None] > 0, sums / sizes.clamp_min(1)[:, None], fresh)
     return centres

@@ -8,8 +8,19 @@ from torch import Tensor, nn
 
 from initbench.init.arguments import number, switch, whole
 from initbench.init.contract import InitContext, Layerwise, Need
-from initbench.init.data_driven import free_biases, layer_outputs, remeasured, start_from, training_batch, unit_axis
+from initbench.init.data_driven import (
+    change_weight,
+    changed_names,
+    fixed_by,
+    free_biases,
+    layer_outputs,
+    remeasured,
+    start_from,
+    training_batch,
+    unit_axis,
+)  # fmt: skip
 from initbench.init.structural import layerwise
+from initbench.nn.inputs import Inputs
 from initbench.nn.layers import WeightLayer
 from initbench.results.record import InitReport
 
@@ -62,22 +73,30 @@ class Lsuv:
         layers = context.own_layers(model)
         biases = free_biases(model, context.rules) if self.centre else {}
         outputs = layer_outputs(model, inputs)
-        notes, changed = [], []
+        notes: list[str] = []
+        changed: list[str] = []
+        settled: list[WeightLayer] = []
         for layer in layers:
             outcome, outputs = self._settle(model, inputs, layer, outputs)
             if outcome is not None:
                 notes.append(f"'{layer.name}' {outcome}")
-            changed.append(layer.parameter)
+            else:
+                settled.append(layer)
+            changed += changed_names(layer)
             bias = biases.get(layer.bias or "")
             if bias is not None and layer.parameter in outputs:
                 values = outputs[layer.parameter].movedim(unit_axis(layer), -1).flatten(0, -2)
                 bias.sub_(values.mean(dim=0).to(bias.dtype))
                 changed.append(layer.bias or "")
                 outputs = layer_outputs(model, inputs)
+        for layer in settled:
+            variance = outputs[layer.parameter].double().var(correction=0).item()
+            if not abs(variance - 1) < 2 * self.tolerance:
+                notes.append(f"'{layer.name}' had variance 1, and has {variance:.3g} since a later layer was scaled: they share a weight.")
         return remeasured(report, model, changed, f"{self.base.name}, scaled to unit variance", notes)
 
     def _settle(
-        self, model: nn.Module, inputs: Tensor, layer: WeightLayer, outputs: dict[str, Tensor]
+        self, model: nn.Module, inputs: Inputs, layer: WeightLayer, outputs: dict[str, Tensor]
     ) -> tuple[str | None, dict[str, Tensor]]:
         """Scales one layer; gives what is to be said about it and the outputs afterwards."""
         for _ in range(self.max_iterations):
@@ -88,7 +107,8 @@ class Lsuv:
                 return None, outputs
             if not (math.isfinite(variance) and variance > 0):
                 return f"has an output variance of {variance:g}, and keeps its values.", outputs
-            layer.weight.div_(math.sqrt(variance))
+            if not change_weight(model, layer, lambda weight, root=math.sqrt(variance): weight.div_(root)):  # type: ignore[misc]
+                return fixed_by(model, layer), outputs
             outputs = layer_outputs(model, inputs)
         variance = outputs[layer.parameter].double().var(correction=0).item()
         return (None if abs(variance - 1) < self.tolerance else f"has variance {variance:.3g} after all iterations."), outputs

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from initbench.errors import DoesNotApply
 from initbench.init.arguments import number, whole
 from initbench.init.contract import InitContext, Layerwise, Need
-from initbench.init.data_driven import remeasured, start_from
+from initbench.init.data_driven import changed_names, fixed_by, remeasured, scale_of, start_from
 from initbench.init.structural import layerwise
 from initbench.nn.seeds import generator
 from initbench.nn.watch import untouched
@@ -60,26 +60,29 @@ class MetaInit:
     def apply(self, model: nn.Module, context: InitContext) -> InitReport:
         """Initializes in place. Raises: DoesNotApply where there is no example input or the base does not suit the model."""
         example = context.inputs if context.inputs is not None else context.batch(1, 0)[0] if context.batch else None
-        if example is None or not example.is_floating_point():
-            raise DoesNotApply("'metainit' needs an example batch of numbers, to know the shape of an input.")
-        self._try(model, [layer.weight for layer in context.own_layers(model)], tuple(example.shape[1:]))
+        if not isinstance(example, Tensor) or not example.is_floating_point():
+            raise DoesNotApply("'metainit' needs an example batch of numbers, one tensor, to know the shape of an input.")
+        layers = context.own_layers(model)
+        scales = [name for layer in layers if (name := scale_of(model, layer)) is not None]
+        self._try(model, [model.get_parameter(name) for name in scales], tuple(example.shape[1:]))
         report = start_from(self.base, self.name, model, context)
-        own = {layer.parameter: layer.weight for layer in context.own_layers(model)}
-        weights = {name: weight for name, weight in own.items() if weight.detach().norm() > 0}
+        weights = {name: weight for name in scales if (weight := model.get_parameter(name)).detach().norm() > 0}
+        fixed = [f"'{layer.name}' {fixed_by(model, layer)}" for layer in layers if scale_of(model, layer) is None]
         if not weights:
             return report
         first, best = self._learn(model, list(weights.values()), tuple(example.shape[1:]), context.seed)
         note = f"gradient quotient {first:.4g} before, {best:.4g} after"
-        return remeasured(report, model, list(weights), f"{self.base.name}, norm learned", (note,))
+        changed = [name for layer in layers for name in changed_names(layer) if scale_of(model, layer) in weights]
+        return remeasured(report, model, changed, f"{self.base.name}, norm learned", (note, *fixed))
 
     def _try(self, model: nn.Module, weights: list[nn.Parameter], shape: tuple[int, ...]) -> None:
         """Raises: DoesNotApply where torch cannot derive the model often enough, as for batch norms."""
         if not weights:
             return
         source = generator(0, self.name)
-        inputs = torch.randn(2, *shape, generator=source).to(weights[0].device, weights[0].dtype)
+        inputs = torch.randn(2, *shape, generator=source, dtype=torch.float32, device="cpu").to(weights[0].device, weights[0].dtype)
         try:
-            self._slopes(model, weights, inputs, torch.rand(2, generator=source))
+            self._slopes(model, weights, inputs, torch.rand(2, generator=source, dtype=torch.float32, device="cpu"))
         except RuntimeError as error:
             said = str(error).splitlines()[0].rstrip(".")
             raise DoesNotApply(f"'metainit' needs third derivatives, and torch cannot take them of this model: {said}.") from error
@@ -91,8 +94,10 @@ class MetaInit:
             kept = [weight.clone() for weight in weights]
         speeds, first, best = [0.0] * len(weights), math.nan, math.inf
         for step in range(self.steps + 1):
-            inputs = torch.randn(self.batch_size, *shape, generator=source).to(weights[0].device, weights[0].dtype)
-            labels = torch.rand(self.batch_size, generator=source)
+            inputs = torch.randn(self.batch_size, *shape, generator=source, dtype=torch.float32, device="cpu").to(
+                weights[0].device, weights[0].dtype
+            )
+            labels = torch.rand(self.batch_size, generator=source, dtype=torch.float32, device="cpu")
             quotient, slopes = self._slopes(model, weights, inputs, labels)
             first = quotient if step == 0 else first
             if quotient < best:

@@ -101,7 +101,7 @@ def _weights(
 
 def _factors(width: int, rank: int, noise: float, identity: float, source: torch.Generator) -> tuple[Tensor, Tensor]:
     """(width, rank) and (rank, width) factors of noise Z + identity I, as far as that rank reaches."""
-    random = torch.empty(width, width).normal_(0.0, width**-0.5, generator=source).double()
-    u, s, vt = torch.linalg.svd(noise * random + identity * torch.eye(width, dtype=torch.float64))
+    random = torch.empty(width, width, dtype=torch.float32, device="cpu").normal_(0.0, width**-0.5, generator=source).double()
+    u, s, vt = torch.linalg.svd(noise * random + identity * torch.eye(width, dtype=torch.float64, device="cpu"))
     root = s[:rank].sqrt()
     return u[:, :rank] * root, root[:, None] * vt[:rank]

@@ -49,8 +49,8 @@ def build(*, std: float = STD) -> Structural:
 
         def replaced(layer: WeightLayer, rows: int, entries: int) -> tuple[Tensor, Tensor]:
             source = generator_for(context.seed, "rai", layer.parameter)
-            where = torch.randint(entries, (rows,), generator=source)
-            return where, torch.rand(rows, generator=source).sqrt()
+            where = torch.randint(entries, (rows,), generator=source, device="cpu")
+            return where, torch.rand(rows, generator=source, dtype=torch.float32, device="cpu").sqrt()
 
         def fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law:
             s = deviation / math.sqrt(max(1, layer.fan_in))

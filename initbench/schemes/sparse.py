@@ -46,10 +46,10 @@ def build(*, sparsity: float = 0.1, std: float = 0.01) -> Layerwise:
 def _chosen(count: int, among: int, columns: int, generator: torch.Generator) -> Tensor:
     """For each column `count` different numbers below `among`, as (count, columns); Floyd's algorithm where there are few."""
     if count > MOST_BY_FLOYD:
-        return torch.rand(columns, among, generator=generator).topk(count, dim=1, sorted=False).indices.T
+        return torch.rand(columns, among, generator=generator, dtype=torch.float32, device="cpu").topk(count, dim=1, sorted=False).indices.T
     # In numpy, which takes half of torch's time for arrays this short.
     highest = np.arange(among - count, among, dtype=np.int32)[:, None]
-    draws = torch.rand(count, columns, generator=generator).numpy() * (highest + 1).astype(np.float32)
+    draws = torch.rand(count, columns, generator=generator, dtype=torch.float32, device="cpu").numpy() * (highest + 1).astype(np.float32)
     rows = np.minimum(draws.astype(np.int32), highest)
     for index in range(1, count):
         np.putmask(rows[index], (rows[:index] == rows[index]).any(0), highest[index])

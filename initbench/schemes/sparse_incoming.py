@@ -33,7 +33,7 @@ def build(*, k: int = 15, std: float = 1.0) -> Layerwise:
         rows = weight.view(weight.shape[0], -1)
         kept = min(count, rows.shape[1])
         chosen = _chosen(kept, rows.shape[0], rows.shape[1], generator)
-        values = torch.empty(chosen.shape).normal_(0.0, deviation, generator=generator)
+        values = torch.empty(chosen.shape, dtype=torch.float32, device="cpu").normal_(0.0, deviation, generator=generator)
         rows.zero_().scatter_(1, chosen, values)
         return Law("sparse normal", deviation * math.sqrt(kept / rows.shape[1]))
 
@@ -46,11 +46,13 @@ def _chosen(count: int, rows: int, among: int, generator: torch.Generator) -> Te
     Where they are few, the first different ones of twice as many draws: a tenth of the time of ordering random keys.
     """
     if among >= 4 * count:
-        draws = torch.randint(among, (rows, 2 * count), generator=generator)
-        order = torch.arange(2 * count).expand(rows, -1)
-        earliest = torch.full((rows, among), 2 * count).scatter_reduce_(1, draws, order, "amin").gather(1, draws)
+        draws = torch.randint(among, (rows, 2 * count), generator=generator, device="cpu")
+        order = torch.arange(2 * count, device="cpu").expand(rows, -1)
+        earliest = (
+            torch.full((rows, among), 2 * count, dtype=torch.int64, device="cpu").scatter_reduce_(1, draws, order, "amin").gather(1, draws)
+        )
         fresh = earliest == order
         wanted = fresh & (fresh.cumsum(1) <= count)
         if bool((wanted.sum(1) == count).all()):
             return draws[wanted].view(rows, count)
-    return torch.rand(rows, among, generator=generator).topk(count, dim=1, sorted=False).indices
+    return torch.rand(rows, among, generator=generator, dtype=torch.float32, device="cpu").topk(count, dim=1, sorted=False).indices

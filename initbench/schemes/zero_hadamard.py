@@ -63,8 +63,8 @@ def _fill_matrix(matrix: Tensor, normalization: Normalization) -> None:
 
 def hadamard(rows: int, columns: int, bits: int) -> Tensor:
     """The upper left corner of the 2^bits Hadamard matrix: H_ij = (-1)^(number of ones in i & j)."""
-    i, j = torch.arange(rows)[:, None], torch.arange(columns)[None, :]
-    parity = torch.zeros(rows, columns, dtype=torch.bool)
+    i, j = torch.arange(rows, device="cpu")[:, None], torch.arange(columns, device="cpu")[None, :]
+    parity = torch.zeros(rows, columns, dtype=torch.bool, device="cpu")
     for bit in range(bits):
         parity ^= ((i >> bit) & (j >> bit) & 1).bool()
     return 1.0 - 2.0 * parity.float()

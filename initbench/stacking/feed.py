@@ -21,7 +21,7 @@ class StackedFeed:
         self.position = torch.zeros((), dtype=torch.int64, device=device)
         self.places = torch.arange(batch_size, device=device)
         self.raw = torch.empty((runs * batch_size, height, width, channels), dtype=torch.uint8, device=device)
-        self.inputs = torch.empty((runs * batch_size, channels, height, width), device=device, memory_format=layout)
+        self.inputs = torch.empty((runs * batch_size, channels, height, width), dtype=torch.float32, device=device, memory_format=layout)
 
     def start_epoch(self, epoch: int) -> None:
         """Sets every run's order; runs with the same seed share it."""

@@ -138,8 +138,7 @@ def _chunk_size(jobs: Sequence[Asked], setting: StackSetting) -> int:
     most = min(len(jobs), LARGEST_CHUNK_ON_CPU if where.type == "cpu" else LARGEST_CHUNK)
     peaks = []
     for runs in (2, 3):
-        copies = [Ready(first.job, first.data, copy.deepcopy(first.model), first.layers, first.init) for _ in range(runs)]
-        failed = attempt(partial(trial_step, copies), setting.device)
+        failed = attempt(partial(_try, first, runs), setting.device)
         if isinstance(failed, Failure):
             return runs - 1 if failed.out_of_memory else _even(len(jobs), most)
         peaks.append(peak_bytes(where))
@@ -147,6 +146,11 @@ def _chunk_size(jobs: Sequence[Asked], setting: StackSetting) -> int:
     if each <= 0 or free is None:
         return _even(len(jobs), most)
     return _even(len(jobs), max(1, min(most, int(SHARE_OF_MEMORY * free / each))))
+
+
+def _try(first: Ready, runs: int) -> None:
+    """A step of so many copies. Raises: what copying raises, too, as some models cannot be copied."""
+    trial_step([Ready(first.job, first.data, copy.deepcopy(first.model), first.layers, first.init) for _ in range(runs)])
 
 
 def _even(jobs: int, most: int) -> int:

@@ -32,7 +32,9 @@ def stacked_optimizer(
         parts.append(part)
         tables.append(_Table(own, configs, steps, stack.weights.device))
     clips = configs[0].clip_norm is not None
-    largest = torch.tensor([config.clip_norm or math.inf for config in configs], device=stack.weights.device).unsqueeze(1)
+    largest = torch.tensor(
+        [config.clip_norm or math.inf for config in configs], dtype=torch.float32, device=stack.weights.device
+    ).unsqueeze(1)
     return Optimizer(parts, lambda step: [table.at(step) for table in tables], largest if clips else None)
 
 
@@ -69,7 +71,7 @@ class _Table:
         for config, rule in zip(configs, rules, strict=True):
             if config not in known:
                 known[config] = [rule.numbers(step + 1, learning_rate(config, step, steps)) for step in range(max(1, steps))]
-        table = torch.tensor([known[config] for config in configs], dtype=torch.float64).permute(1, 2, 0).unsqueeze(-1)
+        table = torch.tensor([known[config] for config in configs], dtype=torch.float64, device="cpu").permute(1, 2, 0).unsqueeze(-1)
         self.is_zero = [not bool(numbers.any()) for numbers in table.unbind(1)]
         self.rows = table.float().to(device).contiguous()
 

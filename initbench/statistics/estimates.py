@@ -8,15 +8,15 @@ from pydantic import Field
 from initbench.metrics import Metric
 from initbench.question.config import Frozen
 from initbench.results.record import Number
-from initbench.statistics.inference import LEVEL, median, median_interval, wilson
+from initbench.statistics.inference import LEVEL, Interval, difference_interval, hodges_lehmann, median, median_interval, wilson
 
 
 class Estimate(Frozen):
-    """The median of a figure over `n` seeds. A run without a number (it diverged) counts as worse than every number.
+    """The median of a figure over `n` seeds, or the Hodges-Lehmann estimate of paired differences.
 
-    `value` is null where such a run is the median itself; `low` or `high` is null where the interval reaches into such
-    runs; `level` is null where there is no interval because the seeds are too few (6 are needed at 95 %); `lowest` and `highest` are
-    the range of the seeds.
+    A run without a number (it diverged) counts as worse than every number. `value` is null where such a run is the median itself;
+    `low` or `high` is null where the interval reaches into such runs; `level` is null where there is no interval because the seeds are
+    too few (6 are needed at 95 %); `lowest` and `highest` are the range of the seeds.
     """
 
     metric: str
@@ -42,18 +42,27 @@ class Share(Frozen):
 
 def estimate(metric: Metric, values: Sequence[float], level: float = LEVEL) -> Estimate:
     """The median from one value a seed; infinite values are runs without a number."""
-    numbers = [value for value in values if math.isfinite(value)]
     if not values:
         return Estimate(metric=metric.name, n=0)
-    interval = median_interval(values, level)
+    return _estimate(metric, values, median(values), median_interval(values, level))
+
+
+def difference_estimate(metric: Metric, differences: Sequence[float]) -> Estimate:
+    """The Hodges-Lehmann estimate of paired differences, with the interval of the signed-rank test that decides about them."""
+    if not differences:
+        return Estimate(metric=metric.name, n=0)
+    return _estimate(metric, differences, hodges_lehmann(differences), difference_interval(differences))
+
+
+def _estimate(metric: Metric, values: Sequence[float], middle: float, interval: Interval | None) -> Estimate:
     return Estimate(
         metric=metric.name,
-        value=median(values),
+        value=middle,
         low=interval.low if interval else None,
         high=interval.high if interval else None,
         level=interval.level if interval else None,
         n=len(values),
-        without_number=len(values) - len(numbers),
+        without_number=sum(not math.isfinite(value) for value in values),
         lowest=min(values),
         highest=max(values),
     )
@@ -95,13 +104,18 @@ def estimate_text(metric: Metric, figure: Estimate) -> str:
 def interval_text(metric: Metric, figure: Estimate, absent: str | None = None) -> str:
     """The interval in square brackets, or the range in round ones, or nothing for one seed; begins with a space.
 
-    `absent` stands where a limit has no number.
+    `absent` stands where a limit has no number. A limit that is not zero is never written as zero.
     """
     ends = (figure.low, figure.high) if figure.level is not None else (figure.lowest, figure.highest)
-    if figure.n < 2 or ends == (None, None):
+    if figure.n < 2 or (ends == (None, None) and (figure.level is None or figure.value is None)):
         return ""
-    low, high = ((absent or metric.absent) if end is None else number_text(metric, end, figure.value) for end in ends)
+    low, high = ((absent or metric.absent) if end is None else _limit_text(metric, end, figure.value) for end in ends)
     return f" [{low}, {high}]" if figure.level is not None else f" ({low} to {high})"
+
+
+def _limit_text(metric: Metric, end: float, like: float | None) -> str:
+    text = number_text(metric, end, like)
+    return f"{end * metric.scale:.1g}" if end and float(text) == 0 else text
 
 
 def share_text(part: Share) -> str:
@@ -110,6 +124,13 @@ def share_text(part: Share) -> str:
         return ""
     limits = f" [{100 * part.low:.0f} %, {100 * part.high:.0f} %]" if part.n > 1 and part.low is not None and part.high is not None else ""
     return f"{part.successes} of {part.n}{limits}"
+
+
+def seconds_text(seconds: float) -> str:
+    """`40 seconds`, `12 minutes`, `1.5 hours`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} second" + "s" * (round(seconds) > 1)
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def seeds_text(n: int) -> str:

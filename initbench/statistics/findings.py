@@ -35,13 +35,17 @@ class SchemeSummary(Frozen):
 
 
 class Summary(Frozen):
-    """What a comparison says. `comparisons` are against the reference, a family for each metric; `pairs` are all pairs in `metric`."""
+    """What a comparison says. `comparisons` are against the reference, a family for each metric; `pairs` are all pairs in `metric`.
+
+    `margin` is that of `metric`; `split` are the images that were evaluated: held-out ones in a race and with `train.holdout`.
+    """
 
     headline: str
     metric: str
     reference: str | None
     target: float | None
     margin: float | None
+    split: Split = "test"
     leader: str | None
     inseparable: tuple[str, ...]
     schemes: tuple[SchemeSummary, ...]
@@ -50,11 +54,6 @@ class Summary(Frozen):
     notes: tuple[str, ...]
     tuned: "Tuned | None" = None
     recommendation: "Recommendation | None" = None
-
-    @property
-    def split(self) -> Split:
-        """The images that were evaluated: a race never looks at the test split."""
-        return "test" if self.recommendation is None else "held-out"
 
     @property
     def primary(self) -> Metric:
@@ -127,6 +126,7 @@ class Fate(StrEnum):
     SET_ASIDE = "set aside"
     DIVERGED = "diverged"
     NO_SIGNAL = "no signal"
+    STUCK = "stuck at chance"
     THE_SAME = "the same"
     DOES_NOT_APPLY = "does not apply"
 
@@ -160,7 +160,11 @@ class Recommendation(Frozen):
     @property
     def inseparable(self) -> tuple[str, ...]:
         """The schemes that cannot be told from the chosen one."""
-        return tuple(candidate.scheme for candidate in self.candidates if candidate.fate is Fate.NOT_SEPARABLE)
+        return self.of_fate(Fate.NOT_SEPARABLE)
+
+    def of_fate(self, fate: Fate) -> tuple[str, ...]:
+        """The schemes that something became of."""
+        return tuple(candidate.scheme for candidate in self.candidates if candidate.fate is fate)
 
     @property
     def saved(self) -> float:

@@ -144,14 +144,75 @@ def _extreme_share_by_numpy(ranks: Sequence[int], distance: int) -> float:
     """The same with shares instead of counts, each of which is a sum of positive numbers and so right to the last digits."""
     import numpy as np
 
-    total, reach = sum(ranks), 0
-    shares = np.zeros(total + 1)
+    total = sum(ranks)
+    return float(np.array(_shares_by_numpy(ranks))[np.abs(2 * np.arange(total + 1) - total) >= distance].sum())
+
+
+def _shares_by_numpy(ranks: Sequence[int]) -> list[float]:
+    """The share of sign flips after which the sum of the positive ranks is 0, 1, ... up to all of them."""
+    import numpy as np
+
+    reach, shares = 0, np.zeros(sum(ranks) + 1)
     shares[0] = 1.0
     for rank in ranks:
         reach += rank
         shares[: reach + 1] *= 0.5
         shares[rank : reach + 1] += shares[: reach + 1 - rank].copy()
-    return float(shares[np.abs(2 * np.arange(total + 1) - total) >= distance].sum())
+    found: list[float] = shares.tolist()
+    return found
+
+
+def difference_interval(differences: Sequence[float], alpha: float = ALPHA) -> Interval | None:
+    """The interval that belongs to `signed_ranks`: it leaves out zero exactly when p is at most alpha; None where no p can be so small.
+
+    Its limits are Walsh averages, at the exact critical value of the rank sum without ties. Ties and zeros change the p of the
+    test a little; where that alone decides about zero, the limit goes to zero, or to the nearest Walsh average beyond.
+
+    Source: Hodges & Lehmann 1963, Annals of Mathematical Statistics 34, 598-611; Hollander & Wolfe, section 3.3.
+    """
+    critical = critical_rank_sum(len(differences), alpha)
+    if critical < 0:
+        return None
+    averages, undefined = walsh_averages(differences)
+    place = math.floor(critical - undefined / 2)
+    low, high = (averages[place], averages[-1 - place]) if 0 <= place < len(averages) else (-math.inf, math.inf)
+    test = signed_ranks(differences)
+    if test.p > alpha:
+        return Interval(min(low, 0.0), max(high, 0.0), 1 - alpha)
+    if test.effect > 0:
+        low = low if low > 0 else next(value for value in averages if value > 0)
+        return Interval(low, max(low, high), 1 - alpha)
+    high = high if high < 0 else next(value for value in reversed(averages) if value < 0)
+    return Interval(min(low, high), high, 1 - alpha)
+
+
+def hodges_lehmann(differences: Sequence[float]) -> float:
+    """The Hodges-Lehmann estimate: the median of the Walsh averages; infinite or NaN where that is no number."""
+    averages, _ = walsh_averages(differences)
+    return median(averages) if averages else math.nan
+
+
+def walsh_averages(differences: Sequence[float]) -> tuple[list[float], int]:
+    """The means of all pairs of values, each with itself too, in rising order; and how many are undefined (of opposite infinities)."""
+    values = sorted(differences)
+    sums = [one + other for index, one in enumerate(values) for other in values[index:]]
+    known = sorted(round(total / 2, 12) for total in sums if not math.isnan(total))
+    return known, len(sums) - len(known)
+
+
+@cache
+def critical_rank_sum(n: int, alpha: float) -> int:
+    """The largest rank sum of the rarer sign of n differences without ties whose two-sided p is at most alpha; -1 where none is."""
+    total = n * (n + 1) // 2
+    if n <= WHOLE_NUMBERS:
+        ways = [1] + [0] * total
+        for rank in range(1, n + 1):
+            for place in range(total, rank - 1, -1):
+                ways[place] += ways[place - rank]
+        shares: list[float] = [count / 2**n for count in ways]
+    else:
+        shares = _shares_by_numpy(range(1, n + 1))
+    return sum(2 * tail <= alpha for tail in accumulate(shares)) - 1
 
 
 def _doubled_ranks(sizes: Sequence[float]) -> list[int]:

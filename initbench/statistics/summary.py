@@ -33,20 +33,25 @@ def summarize(
     metric: str | None = None,
     target: float | None = None,
     margin: float | None = None,
-    split: Split = "test",
+    margin_metric: str | None = None,
+    usual: str | None = None,
+    split: Split | None = None,
 ) -> Summary:
     """The summary of the runs of one question; their order does not matter.
 
     `order` is the order of the schemes (others follow by name); `reference` is a scheme, else the first; `metric` is what the
-    verdicts are about: the final test accuracy, or the signal at the start when nothing was trained; `target` is a test
-    accuracy for the steps to it; `margin` is a difference that does not matter, in the unit shown (points of accuracy); `split`
-    names the images that were evaluated.
+    verdicts are about: unless given the `usual` one, else the final accuracy, or the signal at the start when nothing was trained;
+    `target` is an accuracy for the steps to it; `margin` is a difference that does not matter in `margin_metric` (None: in the
+    usual metric), in the unit shown (points of accuracy); `split` names the images that were evaluated, by default as the runs say.
 
     Raises: ConfigError for an unknown reference or metric.
     """
     runs = group(results, order)
     trained = any(outcome(run) is not Outcome.PROBED for of_scheme in runs.values() for run in of_scheme)
-    primary = find_metric(metric or ("final_test_accuracy" if trained else "signal_decades"), target, split)
+    split = split or _split_of(runs)
+    usual = usual or ("final_test_accuracy" if trained else "signal_decades")
+    primary = find_metric(metric or usual, target, split)
+    own_margin = margin if (margin_metric or usual) in {metric, primary.name} else None
     shown = tuple({each.name: each for each in (*all_metrics(target, split), primary)}.values())
     ranking = {each.name: each for each in shown if each.better}
     against = _reference(reference, runs)
@@ -57,10 +62,10 @@ def summarize(
         for comparison in compare_family(
             each,
             [(sides[name][scheme], sides[name][against]) for scheme in runs if against and scheme != against],
-            margin=margin if name == primary.name else None,
+            margin=own_margin if name == primary.name else None,
         )
     ]
-    pairs = compare_family(primary, list(combinations(sides[primary.name].values(), 2)), margin=margin)
+    pairs = compare_family(primary, list(combinations(sides[primary.name].values(), 2)), margin=own_margin)
     schemes = tuple(_summarize_scheme(scheme, own, shown) for scheme, own in runs.items())
     leader = _leader(primary, schemes)
     summary = Summary(
@@ -68,7 +73,8 @@ def summarize(
         metric=primary.name,
         reference=against,
         target=target,
-        margin=margin,
+        margin=own_margin,
+        split=split,
         leader=leader,
         inseparable=_inseparable(leader, against, [each for each in comparisons if each.metric == primary.name], pairs),
         schemes=schemes,
@@ -76,7 +82,16 @@ def summarize(
         pairs=pairs,
         notes=(),
     )
-    return summary.model_copy(update={"headline": _headline(primary, summary), "notes": (*_notes(summary, runs), *_untouched(runs))})
+    notes = (*_notes(summary, runs), *_untouched(runs), *_untold(runs))
+    if margin is not None and own_margin is None:
+        other = find_metric(margin_metric or usual, target, split).label
+        notes = (*notes, f"The margin of {margin:g} is one of {other}; verdicts about {primary.label} have none.")
+    return summary.model_copy(update={"headline": _headline(primary, summary), "notes": notes})
+
+
+def _split_of(runs: Runs) -> Split:
+    """The images that were evaluated: with a holdout those of the training images that were held out."""
+    return "held-out" if any(run.job.train.holdout for of_scheme in runs.values() for run in of_scheme) else "test"
 
 
 def group(results: Iterable[RunResult], order: Sequence[str] = ()) -> Runs:
@@ -201,6 +216,13 @@ def _untouched(runs: Runs) -> Iterable[str]:
             )
 
 
+def _untold(runs: Runs) -> Iterable[str]:
+    """What could not be told about the model's layers: what the reports of all schemes say alike."""
+    told = [next((run.init.notes for run in own if run.init), None) for own in runs.values()]
+    known = [notes for notes in told if notes is not None]
+    return [note for note in known[0] if all(note in notes for notes in known)] if known else []
+
+
 def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
     """What a reader must know to read the figures; only what applies."""
     sizes = {scheme.scheme: len(scheme.seeds) - scheme.failed - scheme.skipped for scheme in summary.schemes}
@@ -224,4 +246,5 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
     if few and len(counts) == 1 and max(counts) >= seeds_needed(len(summary.schemes) - 1):
         yield f"{seeds_text(few.n)} cannot separate all {few.family} pairs at {100 * ALPHA:g} %: use --seeds {seeds_needed(few.family)}."
     if any(scheme.stuck for scheme in summary.schemes):
-        yield f"Stuck: the final test accuracy covers less than {100 * TRAINED_ABOVE_CHANCE:g} % of the way from chance to 100 %."
+        least = f"{100 * TRAINED_ABOVE_CHANCE:g} %"
+        yield f"Stuck: the final {summary.split} accuracy covers less than {least} of the way from chance to 100 %."

@@ -7,17 +7,26 @@ from enum import StrEnum
 from initbench.metrics import Metric
 from initbench.question.config import Frozen
 from initbench.results.record import Number
-from initbench.statistics.estimates import Estimate, estimate, interval_text, number_text, seeds_text
-from initbench.statistics.inference import ALPHA, difference, holm, median_interval, probability_of_improvement, seeds_needed, signed_ranks
+from initbench.statistics.estimates import Estimate, difference_estimate, interval_text, number_text, seeds_text
+from initbench.statistics.inference import (
+    ALPHA,
+    difference,
+    difference_interval,
+    holm,
+    probability_of_improvement,
+    seeds_needed,
+    signed_ranks,
+)
 
 
 class Verdict(StrEnum):
-    """What a comparison allows to say; `tie` means that the difference cannot be told from zero."""
+    """What a comparison allows to say; `tie`: the difference cannot be told from zero; `both without`: neither has a number on any seed."""
 
     BETTER = "better"
     WORSE = "worse"
     TIE = "tie"
     IDENTICAL = "identical"
+    BOTH_WITHOUT = "both without"
     EQUIVALENT = "equivalent"
     TOO_FEW_SEEDS = "too few seeds"
     NOT_COMPARABLE = "not comparable"
@@ -26,9 +35,10 @@ class Verdict(StrEnum):
 class Comparison(Frozen):
     """`scheme` against `other` on the seeds that both have, the same seed with the same noise and data order.
 
-    `difference` is scheme - other. Wins, losses and the effect (matched-pairs rank-biserial correlation) are positive where
-    `scheme` is better. `improvement` is the chance that a run of `scheme` beats a run of `other`. `p` is the exact sign-flip
-    test on signed ranks, `p_holm` the same after Holm over the `family` comparisons made together.
+    `difference` is scheme - other: the Hodges-Lehmann estimate, with the interval that leaves out zero exactly when `p` is at most
+    5 %. Wins, losses and the effect (matched-pairs rank-biserial correlation) are positive where `scheme` is better. `both_without`:
+    those of the ties on which neither has a number. `improvement` is the chance that a run of `scheme` beats a run of `other`. `p` is
+    the exact sign-flip test on signed ranks, `p_holm` the same after Holm over the `family` comparisons made together.
     """
 
     metric: str
@@ -39,6 +49,7 @@ class Comparison(Frozen):
     wins: int = 0
     losses: int = 0
     ties: int = 0
+    both_without: int = 0
     effect: Number = None
     improvement: Number = None
     p: Number = None
@@ -73,14 +84,25 @@ def compare_family(metric: Metric, pairs: Sequence[tuple[Side, Side]], *, margin
     return tuple(comparisons)
 
 
+def _common(left: Side, right: Side) -> list[int]:
+    return [seed for seed in sorted(left.values) if seed in right.values]
+
+
 def _paired(left: Side, right: Side) -> list[float]:
-    return [difference(left.values[seed], right.values[seed]) for seed in sorted(left.values) if seed in right.values]
+    return [difference(left.values[seed], right.values[seed]) for seed in _common(left, right)]
 
 
 def _measure(metric: Metric, left: Side, right: Side) -> Comparison:
     differences = _paired(left, right)
+    both_without = sum(left.values[seed] == metric.worst == right.values[seed] for seed in _common(left, right))
+    nothing = both_without == len(differences)
     comparison = Comparison(
-        metric=metric.name, scheme=left.scheme, other=right.scheme, n=len(differences), difference=estimate(metric, differences)
+        metric=metric.name,
+        scheme=left.scheme,
+        other=right.scheme,
+        n=len(differences),
+        both_without=both_without,
+        difference=Estimate(metric=metric.name, n=len(differences)) if nothing else difference_estimate(metric, differences),
     )
     if not differences:
         return comparison
@@ -97,10 +119,12 @@ def _measure(metric: Metric, left: Side, right: Side) -> Comparison:
 def _decide(metric: Metric, comparison: Comparison, left: Side, right: Side, margin: float | None) -> Verdict:
     if comparison.p is None or comparison.p_holm is None:
         return Verdict.NOT_COMPARABLE
+    if comparison.both_without == comparison.n:
+        return Verdict.BOTH_WITHOUT
     if comparison.ties == comparison.n:
         return Verdict.IDENTICAL
     if margin is not None:
-        interval = median_interval(_paired(left, right), 1 - 2 * ALPHA / comparison.family)
+        interval = difference_interval(_paired(left, right), min(ALPHA, 2 * ALPHA / comparison.family))
         if interval and max(abs(interval.low), abs(interval.high)) * metric.scale <= margin:
             return Verdict.EQUIVALENT
     if comparison.p_holm <= ALPHA:
@@ -117,44 +141,57 @@ def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, ma
         reasons = [f"{side.scheme} {side.why_none}" for side in (left, right) if not side.values]
         return f"{left.scheme} and {right.scheme} cannot be compared: {'; '.join(reasons) or 'they have no seed in common'}"
     seeds = seeds_text(comparison.n)
-    common = [seed for seed in left.values if seed in right.values]
+    names = f"{left.scheme} and {right.scheme}"
+    if comparison.verdict is Verdict.BOTH_WITHOUT:
+        return f"{names} tie: both {metric.absent} on all {seeds}"
+    both = f", both {metric.absent} on {comparison.both_without}" if comparison.both_without else ""
     if comparison.verdict is Verdict.IDENTICAL:
-        nothing = all(side.values[seed] == metric.worst for side in (left, right) for seed in common)
-        what = f"both {metric.absent} on all {seeds}" if nothing else f"no difference in {metric.label} on any of {seeds}"
-        return f"{left.scheme} and {right.scheme} tie: {what}"
+        return f"{names} tie: no difference in {metric.label} on any of {seeds}{both}"
     first, second = (left, right) if (comparison.effect or 0) >= 0 else (right, left)
     names = f"{first.scheme} and {second.scheme}"
-    if comparison.difference.value is None:
-        missing = sum(second.values[seed] == metric.worst for seed in common)
-        amount, link, on_seeds = f"{second.scheme} {metric.absent} on {missing} of {seeds}", ": ", ""
-    else:
-        amount, link, on_seeds = _amount(metric, comparison, flipped=first is right), " by ", f", {seeds}"
     proof = f"{_p_text(comparison.p_holm or 0.0)}{' after Holm' * (comparison.family > 1)}"
+    in_words = _without_size(metric, comparison, first, second)
+    amount = in_words or _amount(metric, comparison, flipped=first is right)
+    link, on_seeds = (": ", "") if in_words else (" by ", f", {seeds}")
     if comparison.verdict is Verdict.EQUIVALENT:
         unit = metric.amount if metric.scale != 1 else f"in {metric.label}"
         return f"{names} are equivalent within {margin:g} {unit}: {amount}{on_seeds}"
-    if comparison.verdict is Verdict.TOO_FEW_SEEDS and comparison.wins and comparison.losses:
-        return f"{names} cannot be told apart: {amount}{on_seeds}; use --seeds {seeds_needed(comparison.family)}"
+    parted = _parted(comparison, "it alone is significant" if in_words else "the interval alone excludes zero")
     if comparison.verdict is Verdict.TOO_FEW_SEEDS:
+        remedy = f"use --seeds {seeds_needed(comparison.family)}"
+        if comparison.wins and comparison.losses:
+            return f"{names} cannot be told apart: {amount}{on_seeds}{parted}; {remedy}"
         doubt = "one seed shows nothing" if comparison.n == 1 else f"{comparison.n} seeds cannot show this at {100 * ALPHA:g} %"
-        return f"{first.scheme} is ahead of {second.scheme}{link}{amount}, but {doubt}: use --seeds {seeds_needed(comparison.family)}"
+        after = f" after correction for {comparison.family} comparisons" if parted else ""
+        return f"{first.scheme} is ahead of {second.scheme}{link}{amount}, but {doubt}{after}: {remedy}"
     if comparison.verdict is Verdict.TIE:
-        return f"{names} tie: {amount} {_why_a_tie(metric, comparison, left, right)}{on_seeds}, {proof}"
+        unsure = "; the difference cannot be told from zero" if in_words else " cannot be told from zero"
+        return f"{names} tie: {amount}{parted or unsure + both}{on_seeds}, {proof}"
     return f"{first.scheme} beats {second.scheme}{link}{amount}{on_seeds}, {proof}"
 
 
-def _why_a_tie(metric: Metric, comparison: Comparison, left: Side, right: Side) -> str:
-    """Why a difference is not enough; its interval may exclude zero all the same, since it stands for one comparison alone."""
-    gap = comparison.difference
-    if (comparison.p or 0.0) <= ALPHA:
-        return f"is not enough among {comparison.family} comparisons"
-    without = {side.scheme: sum(value == metric.worst for value in side.values.values()) for side in (left, right)}
-    reasons = [f"{scheme} {metric.absent} on {count}" for scheme, count in without.items() if count]
-    excludes_zero = (gap.low is not None and gap.low > 0) or (gap.high is not None and gap.high < 0)
-    return f"is not enough where {' and '.join(reasons)}" if excludes_zero and reasons else "cannot be told from zero"
+def _parted(comparison: Comparison, what: str) -> str:
+    """The words for a difference that is significant by itself, where the verdict is about all comparisons made together."""
+    if (comparison.p or 0.0) > ALPHA:
+        return ""
+    return f"; {what}, but not after correction for {comparison.family} comparisons"
+
+
+def _without_size(metric: Metric, comparison: Comparison, first: Side, second: Side) -> str:
+    """The difference in words where its estimate is no number, or zero though the test tells it from zero; else empty."""
+    seeds = seeds_text(comparison.n)
+    if comparison.difference.value is None:
+        lost = {side.scheme: sum(side.values[seed] == metric.worst for seed in _common(first, second)) for side in (second, first)}
+        return " and ".join(f"{scheme} {metric.absent} on {count} of {seeds}" for scheme, count in lost.items() if count)
+    if comparison.difference.value == 0 and (comparison.p or 0.0) <= ALPHA:
+        more, fewer = sorted((comparison.wins, comparison.losses), reverse=True)
+        return f"better on {more}, worse on {fewer} and equal on {comparison.ties} of {seeds}"
+    return ""
 
 
 def _p_text(p: float) -> str:
+    if p > ALPHA >= round(p, 3):
+        return f"p = {p:.4f}" if round(p, 4) > ALPHA else f"p > {ALPHA:g}"
     return "p < 0.001" if p < 0.0005 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 

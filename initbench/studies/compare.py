@@ -5,7 +5,7 @@ from initbench.question.plan import make_jobs, resolve_config
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
 from initbench.statistics.summary import summarize as summarize_runs
-from initbench.studies.study import Done
+from initbench.studies.study import Done, Outlook
 
 COMMAND = "compare"
 SEARCHES = False
@@ -26,7 +26,12 @@ def reported(_config: ExperimentConfig, done: Done) -> tuple[RunResult, ...]:
     return tuple(done.values())
 
 
+def outlook(_config: ExperimentConfig, _done: Done) -> Outlook | None:
+    """The jobs say it all."""
+    return None
+
+
 def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
     """The schemes against the reference, and all pairs."""
     order = [str(scheme) for scheme in resolve_config(config).schemes]
-    return summarize_runs(done.values(), view.reference, order=order, metric=view.metric, target=view.target, margin=view.margin)
+    return summarize_runs(done.values(), view.reference, order=order, **view.model_dump(exclude={"reference"}))

@@ -135,6 +135,12 @@ def threads_of(execution: Execution, runs: int) -> int:
     return 1 if execution.jobs else max(1, min(MOST_THREADS, provenance.cores() // max(1, runs)))
 
 
+def runs_at_once(execution: Execution) -> int:
+    """How many runs go at once, where that is known: worker processes on the CPU; 1 elsewhere."""
+    on_cpu = execution.device == "cpu" or (execution.device == "auto" and not head_start.accelerator_possible())
+    return (execution.jobs or provenance.cores()) if on_cpu and execution.engine in {"auto", "processes"} else 1
+
+
 def import_ahead(engine: str) -> None:
     """Where the runs are in other processes, imports what drawing needs while these start; a thread of its own does it."""
     if engine == "processes":

@@ -5,7 +5,7 @@ held-out images; all arms of a round have the same seeds, so differences are pai
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
@@ -49,11 +49,13 @@ WIDENS = 1
 """The round, by its number, in which the leader's values are widened at their edge: the first that is not short."""
 MOST_WIDENINGS = 3
 """How often."""
+LEARNED = 0.99
+"""A loss below this share of that of a guess shows that something was learned."""
 BEATEN = 0.01
 """An arm is beaten where it would look so much worse than the leader by chance with at most this probability."""
 Loss = Callable[[Arm, int, int], float | None]
 """The final loss of an arm in a round (by its number) with a seed; infinite: it diverged; None: it has not been run."""
-Beyond = Callable[[Arm, Sequence[Any]], Any | None]
+Beyond = Callable[[Arm, Collection[Any]], Any | None]
 """The next value to try when an arm leads and is at the edge of the values tried; None: no further."""
 
 
@@ -84,6 +86,8 @@ class Exit:
         number = self.round + 1
         if self.fate is Fate.DIVERGED:
             return f"diverged on {self.lost} of {self.seeds} seeds in round {number}"
+        if self.fate is Fate.STUCK:
+            return f"stuck at chance at every value in round {number}"
         if self.fate is Fate.BEATEN:
             return f"beaten by {self.leader} in round {number}"
         return f"set aside after round {number}: {self.room} looked better"
@@ -106,8 +110,8 @@ class Race:
         return self.order[0] if self.order and math.isfinite(score(self.losses[self.order[0]])) else None
 
 
-def race(arms: Sequence[Arm], seeds: Sequence[int], loss: Loss, beyond: Beyond | None = None) -> Race:
-    """Races the arms as far as the losses are there; `complete` when nothing more is to be run."""
+def race(arms: Sequence[Arm], seeds: Sequence[int], loss: Loss, beyond: Beyond | None = None, guess: float = math.inf) -> Race:
+    """Races the arms as far as the losses are there; `complete` when nothing more is to be run. `guess`: the loss of guessing."""
     standing, alive = Race(), list(arms)
     for number, stage in enumerate(ROUNDS):
         own = seeds[: stage.seeds]
@@ -128,6 +132,8 @@ def race(arms: Sequence[Arm], seeds: Sequence[int], loss: Loss, beyond: Beyond |
         standing.rounds |= dict.fromkeys(alive, number + 1)
         if standing.leader is None:
             break
+        if number == 0:
+            _leave_stuck(standing, number, guess)
         if number + 1 < len(ROUNDS):
             alive = _survivors(standing, stage, number, arms)
     standing.complete = True
@@ -137,8 +143,17 @@ def race(arms: Sequence[Arm], seeds: Sequence[int], loss: Loss, beyond: Beyond |
 def _further(leader: Arm | None, arms: Sequence[Arm], beyond: Beyond | None) -> Arm | None:
     if beyond is None or leader is None:
         return None
-    value = beyond(leader, sorted({arm.value for arm in arms if arm.scheme == leader.scheme}))
+    value = beyond(leader, {arm.value for arm in arms if arm.scheme == leader.scheme})
     return None if value is None else Arm(leader.scheme, value)
+
+
+def _leave_stuck(standing: Race, number: int, guess: float) -> None:
+    """Schemes that learned nothing at any value, where others did, leave: an arm alone may only be slow."""
+    learned = {arm.scheme for arm in standing.order if min(standing.losses[arm]) < LEARNED * guess}
+    tried = {arm.scheme for arm in standing.order if any(math.isfinite(value) for value in standing.losses[arm])}
+    stuck = tried - learned if learned else set()
+    standing.exits |= {arm: Exit(Fate.STUCK, number) for arm in standing.order if arm.scheme in stuck}
+    standing.order = [arm for arm in standing.order if arm.scheme not in stuck]
 
 
 def _survivors(standing: Race, stage: Round, number: int, arms: Sequence[Arm]) -> list[Arm]:

@@ -3,7 +3,8 @@
 The test split is never looked at.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,34 @@ from initbench.question import catalog, config_file
 from initbench.question.config import ExperimentConfig, Job, ProbeConfig, Ref, TuneConfig, View, value_text
 from initbench.question.families import all_schemes
 from initbench.question.plan import job_id, make_jobs, resolve_config
-from initbench.question.request import configure
+from initbench.question.request import as_name, configure
 from initbench.results.outcome import is_outcome_of_scheme
 from initbench.results.propagation import LossKind, signal_at_start
 from initbench.results.record import RunResult, RunStatus
 from initbench.statistics.estimates import estimate_text
 from initbench.statistics.findings import Candidate, Fate, Recommendation, Summary
+from initbench.statistics.inference import median
 from initbench.statistics.summary import summarize as summarize_runs
 from initbench.statistics.verdicts import Verdict
 from initbench.studies.race import ROUNDS, Arm, Race, Trial, candidates, race, unique
-from initbench.studies.study import Done, runs_of
+from initbench.studies.study import Done, Outlook, runs_of
 from initbench.studies.tune import held_out_loss, make_grid, trial, tune_of
 
 COMMAND = "recommend"
 SEARCHES = True
 FATAL = {LossKind.EXPLODES, LossKind.VANISHES, LossKind.OVERFLOWS}
 """Ways to lose the signal that end a scheme's race before it begins, when others keep theirs; a constant signal may be meant."""
+NAMED = 4
+"""Schemes that the headline names; of more it gives the number."""
+SHOWN = {
+    Fate.NOT_SEPARABLE: "Not separable from the chosen one in the last round, all seeds, the exact test after Holm",
+    Fate.BEATEN: "Beaten at its best value, by the chosen one in the last round, or by the best of an earlier one (paired t test, 1 %)",
+    Fate.SET_ASIDE: "Set aside to save time, though not beaten",
+    Fate.DIVERGED: "Out because a run diverged, at their best value",
+    Fate.STUCK: "Out because they learned nothing in the first round at any value",
+    Fate.NO_SIGNAL: "Out because their signal at the start is lost",
+}
+"""What was shown of the schemes of each fate."""
 GIVEN = {"batch": "batch(size, index) gives (inputs, labels) of training data", "inputs": "inputs is a batch as the model takes it"}
 """What the arguments of `init_network` are that some schemes need."""
 
@@ -42,6 +55,7 @@ class Entrants:
     applying: int
     steps: int
     signals: dict[str, str]
+    guess: float
 
 
 def race_question(
@@ -54,11 +68,11 @@ def race_question(
     **more: Any,
 ) -> ExperimentConfig:
     """The question of `recommend`: all schemes of the catalogue unless some are named. `asked`: a config or a model."""
+    asked = as_name("model", asked)
     if asked is not None and config is None:
         is_config = asked.endswith((".yaml", ".yml")) or asked in config_file.shipped()
         config, more = (asked, more) if is_config else (None, {**more, "model": asked})
-    chosen = list(schemes or all_schemes())
-    return prepared(configure(COMMAND, config, settings=settings, data_dir=data_dir, schemes=chosen, **more))
+    return prepared(configure(COMMAND, config, settings=settings, data_dir=data_dir, schemes=schemes or all_schemes(), **more))
 
 
 def prepared(config: ExperimentConfig) -> ExperimentConfig:
@@ -72,12 +86,14 @@ def is_asked(command: str, _config: ExperimentConfig) -> bool:
 
 
 def jobs(config: ExperimentConfig, done: Done) -> tuple[Job, ...]:
-    """Everything to run as far as the results tell: the probes, then round after round."""
+    """Everything to run as far as the results tell: the probes, one run that shows how long the race takes, then round after round."""
     config = prepared(config)
     entrants = enter(config, done)
     if entrants is None:
         return probes(config)
-    return (*entrants.probes, *(job_of(config, entrants, entry) for entry in race_of(config, entrants, done).trials))
+    trials = [job_of(config, entrants, entry) for entry in race_of(config, entrants, done).trials]
+    measured = any(job_id(job) in done for job in trials)
+    return (*entrants.probes, *(trials if measured else trials[:1]))
 
 
 def probes(config: ExperimentConfig) -> tuple[Job, ...]:
@@ -98,7 +114,7 @@ def enter(config: ExperimentConfig, done: Done) -> Entrants | None:
     entered: list[str] = []
     signals: dict[str, str] = {}
     first: dict[object, str] = {}
-    for run in runs:
+    for run in sorted(runs, key=_simplicity):
         name, fault, signal = str(run.job.scheme), _fault(run), signal_at_start(run)
         signals[name] = str(signal) if signal else ""
         if not is_outcome_of_scheme(run):
@@ -106,12 +122,20 @@ def enter(config: ExperimentConfig, done: Done) -> Entrants | None:
         elif fault and healthy:
             out.append(Candidate(scheme=name, fate=Fate.NO_SIGNAL, signal=fault, reason=f"at the start {fault}"))
         elif (twin := first.setdefault(_start(run), name)) != name:
-            out.append(Candidate(scheme=name, fate=Fate.THE_SAME, reason=f"the same as {twin} on this model"))
+            out.append(Candidate(scheme=name, fate=Fate.THE_SAME, reason=f"sets the same weights as {twin} on this model"))
         else:
             entered.append(name)
     arms = tuple(Arm(scheme, value) for scheme in entered for value in make_grid(config, tune_of(config)).values)
     applying = sum(candidate.fate is Fate.NO_SIGNAL for candidate in out) + len(entered)
-    return Entrants(asked, arms, tuple(out), applying, _steps(config, runs), signals)
+    guess = math.log(max((run.classes or 1 for run in runs), default=1))
+    return Entrants(asked, arms, tuple(out), applying, _steps(config, runs), signals, guess)
+
+
+def _simplicity(run: RunResult) -> tuple[int, int]:
+    """Of schemes that set the same weights the one that needs least and has fewest parameters races for all; else the order asked."""
+    scheme = run.job.scheme
+    entry, _ = catalog.find("scheme", scheme.name)
+    return len(entry.needs), len(scheme.params)
 
 
 def _fault(run: RunResult) -> str | None:
@@ -157,7 +181,45 @@ def race_of(config: ExperimentConfig, entrants: Entrants, done: Done) -> Race:
         run = done.get(job_id(job_of(config, entrants, Trial(arm, number, seed))))
         return None if run is None else held_out_loss(run)
 
-    return race(entrants.arms, config.seeds, loss, lambda arm, tried: grid.beyond(tried, arm.value))
+    return race(entrants.arms, config.seeds, loss, lambda arm, tried: grid.beyond(tried, arm.value), entrants.guess)
+
+
+def outlook(config: ExperimentConfig, done: Done) -> Outlook | None:
+    """The most that the race may still take: no arm is beaten from here on; a run takes the steps, and what its scheme took beside them."""
+    config = prepared(config)
+    entrants = enter(config, done)
+    grid = make_grid(config, tune_of(config))
+    known = config.train.steps is not None or entrants is not None
+    if entrants is None:
+        arms = tuple(Arm(str(scheme), value) for scheme in config.schemes for value in grid.values)
+        entrants = Entrants((), arms, (), 0, _steps(config, ()), {}, math.inf)
+    standing = race_of(config, entrants, done)
+    if standing.complete:
+        return None
+    now = max(entry.round for entry in standing.trials)
+
+    def loss(arm: Arm, number: int, seed: int) -> float | None:
+        run = done.get(job_id(job_of(config, entrants, Trial(arm, number, seed)))) if number < now else None
+        return held_out_loss(run) if run else 1.0
+
+    most = race(entrants.arms, config.seeds, loss, lambda arm, tried: grid.beyond(tried, arm.value), entrants.guess if now else math.inf)
+    jobs = {job_id(job): job for entry in most.trials for job in [job_of(config, entrants, entry)]}
+    left = [job for name, job in jobs.items() if name not in done]
+    steps = sum(job.train.steps or 0 for job in left)
+    pace = _pace(run for name in jobs if (run := done.get(name)))
+    if pace is None:
+        return Outlook(len(left), steps if known else None)
+    beside: dict[str, list[float]] = {}
+    for run in done.values():
+        beside.setdefault(str(run.job.scheme), []).append(run.seconds.get("total", 0.0) - run.seconds.get("train", 0.0))
+    apart = {scheme: sum(seconds) / len(seconds) for scheme, seconds in beside.items()}
+    return Outlook(len(left), steps, steps * pace + sum(apart.get(str(job.scheme), 0.0) for job in left))
+
+
+def _pace(runs: Iterable[RunResult]) -> float | None:
+    """The seconds of a step in the runs that took some; None where there are none."""
+    paces = [run.seconds["train"] / len(run.train_losses) for run in runs if run.train_losses and "train" in run.seconds]
+    return median(paces) if paces else None
 
 
 def reported(config: ExperimentConfig, done: Done) -> tuple[RunResult, ...]:
@@ -185,10 +247,9 @@ def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
         reported(config, done),
         chosen.scheme if chosen else None,
         order=[str(scheme) for scheme in config.schemes],
-        metric=view.metric or ("final_test_loss" if chosen else None),
-        target=view.target,
-        margin=view.margin,
+        usual="final_test_loss" if chosen else None,
         split="held-out",
+        **view.model_dump(exclude={"reference"}),
     )
     recommendation = _recommendation(config, entrants, standing, chosen, summary)
     summary = summary.model_copy(update={"recommendation": recommendation})
@@ -227,8 +288,13 @@ def _headline(summary: Summary, choice: Recommendation) -> str:
     figure = estimate_text(metric, summary.scheme(choice.scheme).estimate(metric.name))
     name = choice.key.rpartition(".")[2]
     text = f"Use {choice.scheme} with {name} {value_text(choice.value)}: held-out loss {figure}"
-    equal = ", ".join(choice.inseparable)
-    return text + (f"; not separable from it: {equal}" if equal else "; every other scheme is beaten")
+    parts = [f"not separable from it: {', '.join(choice.inseparable)}"] if choice.inseparable else []
+    if aside := choice.of_fate(Fate.SET_ASIDE):
+        parts.append(f"set aside without being beaten: {', '.join(aside) if len(aside) <= NAMED else f'{len(aside)} schemes'}")
+    beaten = choice.of_fate(Fate.BEATEN)
+    if not parts and beaten:
+        parts.append(f"every other scheme that trained is beaten: {len(beaten)}")
+    return "; ".join([text, *parts])
 
 
 def _notes(config: ExperimentConfig, choice: Recommendation) -> tuple[str, ...]:
@@ -238,9 +304,8 @@ def _notes(config: ExperimentConfig, choice: Recommendation) -> tuple[str, ...]:
         f"The race took {choice.runs} runs and {choice.steps:,} steps; the full grid (every different scheme, every {tune.key}, "
         f"every seed) is {choice.full_runs} runs and {choice.full_steps:,} steps: {100 * choice.saved:.0f} % saved.",
     ]
-    aside = [candidate.scheme for candidate in choice.candidates if candidate.fate is Fate.SET_ASIDE]
-    if aside:
-        notes.append(f"Set aside without being beaten, to save time: {', '.join(aside)}.")
+    notes += [f"{words}: {', '.join(found)}." for fate, words in SHOWN.items() if (found := choice.of_fate(fate))]
+    notes += [f"{line.scheme} {line.reason}." for line in choice.candidates if line.fate is Fate.THE_SAME]
     return tuple(notes)
 
 

@@ -1,6 +1,7 @@
 """The contract of a kind of question; a file of this room that fulfils it and stands in `kinds.STUDIES` is one."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from initbench.question.config import ExperimentConfig, Job, View
@@ -10,6 +11,18 @@ from initbench.statistics.findings import Summary
 
 Done = Mapping[str, RunResult]
 """The results that are there, by job id."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What may still come beyond the jobs that are known: at most so many runs and steps in all, and the seconds of one worker.
+
+    `steps` is None before it is known how many an epoch takes, `seconds` before there is a run to measure.
+    """
+
+    runs: int
+    steps: int | None
+    seconds: float | None = None
 
 
 class Study(Protocol):
@@ -31,6 +44,9 @@ class Study(Protocol):
 
     def reported(self, config: ExperimentConfig, done: Done, /) -> tuple[RunResult, ...]:
         """The runs that tables and plots of schemes are about: not those that only served to choose."""
+
+    def outlook(self, config: ExperimentConfig, done: Done, /) -> Outlook | None:
+        """What may still come at most; None where the jobs say it all, or nobody can tell."""
 
     def summarize(self, config: ExperimentConfig, done: Done, view: View, /) -> Summary:
         """What the results say; the console, summary.md, summary.json and the report show this."""

@@ -4,8 +4,8 @@ Values are chosen by the final loss on held-out training images, on other seeds 
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,56 +19,107 @@ from initbench.statistics.findings import Summary, Tuned, TunedPoint, TunedSchem
 from initbench.statistics.inference import median
 from initbench.statistics.known_metrics import find_metric
 from initbench.statistics.summary import summarize as summarize_runs
-from initbench.studies.study import Done, runs_of
+from initbench.studies.study import Done, Outlook, runs_of
 
 COMMAND = "compare"
 SEARCHES = True
 HALF_DECADES = (-2, -1, 0, 1, 2)
-"""What is tried where nobody says: half powers of ten around the value of the config."""
+"""What is tried where nobody says: half powers of ten around the value of the config, or of its distance from 1 (a momentum)."""
+FROM_ZERO, SMALLEST = (0, 1, 2, 3, 4), 1e-5
+"""The same around zero (a weight decay): zero, the smallest value, and powers of ten above it."""
 FARTHEST = 6
-"""A grid is widened to at most so many half powers of ten on each side."""
-NOT_TUNED = {"schemes", "seeds", "dataset", "tune"}
-"""Keys that are the question itself."""
+"""A grid is widened to at most so many places on each side."""
+NOT_TUNED = {"schemes", "seeds", "dataset", "tune", "train.holdout"}
+"""Keys that are the question itself, or how values are chosen."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The values of a key: given ones, or half powers of ten around `base`, by their distance from it."""
+    """The values of a key, the `base` of the config among them: given ones, or places around it that are widened at the edge."""
 
     key: str
     base: Any
     values: tuple[Any, ...]
     widens: bool
+    below_one: bool = False
 
-    def beyond(self, tried: Sequence[Any], best: Any) -> Any | None:
+    def at(self, place: int) -> float | None:
+        """The value at a place of a grid that widens, 0 being the base; None where there is no such place."""
+        if place == 0:
+            return float(self.base) if isinstance(self.base, float) else self.base
+        if self.base == 0:
+            return None if place < 0 else float(f"{SMALLEST * 10 ** (place - 1):.3g}")
+        if self.below_one:
+            return round(1 - float(f"{(1 - self.base) * 10 ** (-place / 2):.3g}"), 12)
+        return _times(self.base, place)
+
+    def place(self, value: Any) -> int:
+        """Where a value of a grid that widens is."""
+        return next(place for place in sorted(range(-FARTHEST, FARTHEST + 1), key=abs) if self.at(place) == value)
+
+    def beyond(self, tried: Collection[Any], best: Any) -> Any | None:
         """The next value outside of those tried when the best is at their edge; None where the search ends."""
-        if not self.widens or len(tried) < 2 or best not in (tried[0], tried[-1]):
+        further = self.outside(tried, best)
+        return None if further is None or abs(further[0]) > FARTHEST else further[1]
+
+    def outside(self, tried: Collection[Any], best: Any) -> tuple[int, Any] | None:
+        """The place and the value next to the best one, when that is at the edge of those tried; None where there is nothing."""
+        if not self.widens or len(tried) < 2 or best not in (min(tried), max(tried)):
             return None
-        direction = -1 if best == tried[0] else 1
-        place = round(2 * math.log10(best / self.base)) + direction
-        value = _times(self.base, place)
-        return None if abs(place) > FARTHEST or value in tried else value
+        place = self.place(best) + (-1 if best == min(tried) else 1)
+        value = self.at(place)
+        return None if value is None or value in tried else (place, value)
 
 
 def make_grid(config: ExperimentConfig, tune: TuneConfig) -> Grid:
     """The values that are tried first. Raises: ConfigError for a key that does not exist, or whose values must be given."""
-    base = config_file.value_of(config, tune.key)
-    section, _, name = tune.key.partition(".")
+    base = _base(config, tune.key)
+    forbidden = next((key for key in (tune.key, tune.key.partition(".")[0]) if key in NOT_TUNED), None)
+    if forbidden:
+        raise ConfigError(f"'{forbidden}' cannot be tuned: it is the question itself. Tune a number such as train.lr.")
+    if isinstance(base, dict):
+        raise ConfigError(f"'{tune.key}' is a section with keys of its own. Tune one of them, such as train.lr.")
+    if tune.values:
+        if is_number(base) and any(isinstance(value, bool) for value in tune.values):
+            raise ConfigError(f"--tune {tune.key}: {tune.key} is true or false; it must be a number.")
+        values = _different(config, tune.key, [*([] if base is None else [base]), *(_hashable(value) for value in tune.values)])
+        return Grid(tune.key, base, tuple(sorted(values)) if all(map(is_number, values)) else tuple(values), widens=False)
+    config_file.with_value(config, tune.key, base, f"--tune {tune.key}")
+    if isinstance(base, bool):
+        return Grid(tune.key, base, (base, not base), widens=False)
+    if not is_number(base) or base < 0 or (base == 0 and isinstance(base, int)):
+        raise ConfigError(f"{tune.key} is {value_text(base)}, which has no grid around it. Say what to try: --tune {tune.key}=A,B,C")
+    below_one = 0 < base < 1 and not _is_allowed(config, tune.key, 1.0)
+    grid = Grid(tune.key, base, (), widens=True, below_one=below_one)
+    values = [value for place in (HALF_DECADES if base else FROM_ZERO) if (value := grid.at(place)) is not None]
+    return replace(grid, values=tuple(dict.fromkeys(value for value in values if _is_allowed(config, tune.key, value))))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _base(config: ExperimentConfig, key: str) -> Any:
+    """The value that the config has for a key, or the default of a model's parameter; None where there is none."""
+    base = config_file.value_of(config, key)
+    section, _, name = key.partition(".")
     if section == "model" and base is None:
         entry, _ = catalog.find("model", config.model.name)
         base = next((parameter.default for parameter in entry.parameters if parameter.name == name), None)
-    if section in NOT_TUNED:
-        raise ConfigError(f"'{section}' cannot be tuned: it is the question itself. Tune a number such as train.lr.")
-    if tune.values:
-        for value in tune.values:
-            config_file.with_value(config, tune.key, value, f"--tune {tune.key}")
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in tune.values)
-        return Grid(tune.key, base, tuple(sorted(tune.values)) if numbers else tune.values, widens=False)
-    config_file.with_value(config, tune.key, base, f"--tune {tune.key}")
-    if isinstance(base, bool) or not isinstance(base, int | float) or base <= 0:
-        raise ConfigError(f"{tune.key} is {value_text(base)}, which has no grid around it. Say what to try: --tune {tune.key}=A,B,C")
-    values = (_times(base, place) for place in HALF_DECADES)
-    return Grid(tune.key, base, tuple(dict.fromkeys(value for value in values if _is_allowed(config, tune.key, value))), widens=True)
+    return _hashable(base)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _different(config: ExperimentConfig, key: str, values: Sequence[Any]) -> list[Any]:
+    """The values that ask for different things, each once: `64` and `64.0`, or two words for one optimizer, are the same."""
+    asked: dict[str, Any] = {}
+    for value in values:
+        asked.setdefault(canonical(_changed(canonical(config), key, value)), value)
+    return list(asked.values())
 
 
 def tuning_seeds(config: ExperimentConfig, tune: TuneConfig) -> tuple[int, ...]:
@@ -131,9 +182,17 @@ def search_of(config: ExperimentConfig, scheme: Ref, done: Done) -> Search:
         start = grid.values[0] if best is None and any(point.n for point in points) else best
         further = None if start is None else grid.beyond(values, values[0] if best is None else best)
         if further is None or not _is_allowed(config, tune.key, further):
-            at_edge = best is not None and len(values) > 1 and best in (values[0], values[-1]) and not isinstance(best, str | bool)
+            at_edge = best is not None and len(values) > 1 and _is_at_edge(config, grid, values, best)
             return Search(tuple(trials), tuple(points), best, at_edge, complete=True)
         values = sorted([*values, further])
+
+
+def _is_at_edge(config: ExperimentConfig, grid: Grid, values: Sequence[Any], best: Any) -> bool:
+    """Whether a better value may lie beyond the best one, where nothing was tried."""
+    if grid.widens:
+        further = grid.outside(values, best)
+        return further is not None and _is_allowed(config, grid.key, further[1])
+    return best in (values[0], values[-1]) and is_number(best)
 
 
 def held_out_loss(run: RunResult) -> float:
@@ -166,11 +225,16 @@ def _changed(question: str, key: str, value: Any) -> ExperimentConfig:
     return resolve_config(config_file.with_value(config, key, value, f"--tune {key}"))
 
 
+def outlook(_config: ExperimentConfig, _done: Done) -> Outlook | None:
+    """How far a grid is widened, nobody knows."""
+    return None
+
+
 def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
     """The comparison at the same value with `tuned` filled in; its headline says both."""
     config = resolve_config(config)
     tune, order = tune_of(config), [str(scheme) for scheme in config.schemes]
-    options: dict[str, Any] = {"order": order, "metric": view.metric, "target": view.target, "margin": view.margin}
+    options: dict[str, Any] = {"order": order, **view.model_dump(exclude={"reference"})}
     same = summarize_runs(reported(config, done), view.reference, **options)
     searches = {scheme: search_of(config, scheme, done) for scheme in config.schemes}
     best = [job for scheme, search in searches.items() if search.best is not None for job in at_value(config, scheme, search.best)]
@@ -205,6 +269,8 @@ def _notes(tuned: Tuned) -> Iterator[str]:
         f"Best {tuned.key}: {chosen or 'none'}; the lowest final loss on {100 * tuned.holdout:g} % of the training images, "
         f"held out, {seeds}, {each} a scheme: {tuned.trials} runs beside those reported."
     )
+    if tuned.base is None:
+        yield f"The config leaves {tuned.key} unset, which was not tried: a best value may still be worse than that."
     for scheme in tuned.schemes:
         if scheme.at_edge:
             best = f"{tuned.key} of {scheme.scheme}, {value_text(scheme.best)}"
@@ -225,7 +291,7 @@ def _best(grid: Grid, points: Sequence[TunedPoint]) -> Any | None:
     able = [point for point in points if point.loss is not None]
 
     def rank(point: TunedPoint) -> tuple[float, float]:
-        far = abs(math.log(point.value / grid.base)) if grid.widens else float(point.value != grid.base)
+        far = abs(grid.place(point.value)) if grid.widens else float(point.value != grid.base)
         return point.loss or 0.0, far
 
     return min(able, key=rank).value if able else None

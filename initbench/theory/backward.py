@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from initbench.theory.forward import ORTHOGONAL, replica_mean
 from initbench.theory.functions import Array
@@ -15,6 +16,8 @@ UNIFORM = 0.6
 """Minus half the excess kurtosis of a uniform number: what a weight of that law has less in the variance of its square."""
 MANY_CLASSES = 64
 """Above this the gradient of the logits counts as spread evenly over the classes."""
+LOGITS, LABELS = 2**24, (2, 16)
+"""Of many classes: random logits that are drawn at most, all together, and how many pseudo-images a replica may have."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def of_logits(logits: TheorySignal, shares: tuple[float, ...], random: np.random
         raise NoPrediction(f"the network does not end in {classes} logits")
     replicas, images = logits.ratio.shape
     each = PER_CLASS if classes <= MANY_CLASSES else 1
-    labels = np.repeat(np.arange(classes), each)[:: 1 if classes <= MANY_CLASSES else classes // MANY_CLASSES + 1]
+    labels = np.repeat(np.arange(classes), each) if classes <= MANY_CLASSES else _some_labels(shares, replicas)
     count = len(labels)
     common = random.standard_normal((replicas, 1, classes))
     of_class = random.standard_normal((replicas, classes, classes) if classes <= MANY_CLASSES else (replicas, count, classes))
@@ -106,6 +109,15 @@ def of_logits(logits: TheorySignal, shares: tuple[float, ...], random: np.random
     return Gradient(np.full(images, line), ratio, rho, along, common, alone, peaked=peaked)
 
 
+def _some_labels(shares: tuple[float, ...], replicas: int) -> npt.NDArray[np.intp]:
+    """Of many classes some that are in the batch, as many as there is room for. Raises: NoPrediction where that is next to none."""
+    room = LOGITS // (replicas * len(shares))
+    if room < LABELS[0]:
+        raise NoPrediction(f"{len(shares)} logits are too many to follow")
+    present = np.flatnonzero(shares)
+    return present[:: len(present) // min(LABELS[1], room) + 1]
+
+
 def _alone(delta: Array, weight: Array, each: int) -> tuple[float, float]:
     """How much the gradients' lengths make of the pairs of an image with itself, and what other pairs of a class are beside those.
 
@@ -113,8 +125,9 @@ def _alone(delta: Array, weight: Array, each: int) -> tuple[float, float]:
     """
     square = np.square(delta).sum(axis=2)
     uneven = float(np.mean((square * square) @ weight / np.maximum(square @ weight, 1e-300) ** 2))
-    if each < PER_CLASS:
-        return uneven, 0.0
+    if each < PER_CLASS:  # the same label in another replica stands for another image of its class
+        pairs = np.square((delta * np.roll(delta, 1, axis=0)).sum(axis=2))
+        return uneven, min(1.0, float((pairs @ weight).mean() / max(((square * square) @ weight).mean(), 1e-300)))
     grouped = delta.reshape(len(delta), -1, each, delta.shape[2])
     products = np.square(np.einsum("rkic,rkjc->rkij", grouped[:, :, :2], grouped[:, :, 2:])).mean(axis=(2, 3))
     return uneven, min(1.0, float((products @ weight[::each]).mean() * each / max(((square * square) @ weight).mean(), 1e-300)))
@@ -123,8 +136,8 @@ def _alone(delta: Array, weight: Array, each: int) -> tuple[float, float]:
 def _concentration(p: Array, shares: Array) -> Array:
     """tr(C^2) / tr(C)^2 of the second moment matrix C of p - y: one over the number of directions it takes."""
     classes = len(shares)
-    if classes > MANY_CLASSES:
-        return np.full(len(p), 1 / (classes - 1))
+    if classes > MANY_CLASSES:  # p is nearly uniform: with balanced labels, 1 / (classes - 1)
+        return np.full(len(p), (np.square(shares).sum() * (1 - 2 / classes) + classes**-2) / (1 - 1 / classes) ** 2)
     mean = p.mean(axis=1)
     crossed = mean[:, :, None] * shares
     matrix = np.matmul(p.transpose(0, 2, 1), p) / p.shape[1]

@@ -49,8 +49,8 @@ def to_device(data: DataSplits, device: torch.device) -> DeviceData:
     Raises: DataError for images that are not uint8 (N, C, H, W) or labels that are not int64 (N,).
     """
     _check_types(data)
-    std = torch.tensor(data.std, dtype=torch.float64).clamp_(min=SMALLEST_STD)
-    mean = torch.tensor(data.mean, dtype=torch.float64)
+    std = torch.tensor(data.std, dtype=torch.float64, device="cpu").clamp_(min=SMALLEST_STD)
+    mean = torch.tensor(data.mean, dtype=torch.float64, device="cpu")
 
     def everywhere(values: Tensor) -> Tensor:
         """One number a channel, written out for each pixel: a product of equal layouts is several times as fast."""
@@ -76,7 +76,7 @@ def held_out(data: DeviceData, share: float) -> DeviceData:
     Raises: ConfigError when one of the parts would be empty.
     """
     count = len(data.x_train)
-    order = torch.randperm(count, generator=generator(0, "holdout")).to(data.device)
+    order = torch.randperm(count, generator=generator(0, "holdout"), device="cpu").to(data.device)
     size = round(share * count)
     if not 0 < size < count:
         raise ConfigError(f"A holdout of {share:g} of the {count} training images of {data.name} leaves one part empty. Choose another.")
@@ -104,14 +104,14 @@ def normalize(images: Tensor, data: DeviceData, layout: torch.memory_format, out
     """Float32 images (N, C, H, W) from uint8 ones (N, H, W, C), in `out` where it is given."""
     count, height, width, channels = images.shape
     if out is None:
-        out = torch.empty((count, channels, height, width), device=images.device, memory_format=layout)
+        out = torch.empty((count, channels, height, width), dtype=torch.float32, device=images.device, memory_format=layout)
     out.copy_(images.permute(0, 3, 1, 2))
     return out.mul_(data.scale.contiguous(memory_format=layout)).add_(data.shift.contiguous(memory_format=layout))
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
     """The order of the training images in an epoch, on the CPU; it depends on nothing else."""
-    return torch.randperm(count, generator=generator(seed, "order", str(epoch)))
+    return torch.randperm(count, generator=generator(seed, "order", str(epoch)), device="cpu")
 
 
 def batches(data: DeviceData, *, seed: int, batch_size: int, layout: torch.memory_format, augment: bool) -> Iterator[tuple[Tensor, Tensor]]:
@@ -122,7 +122,7 @@ def batches(data: DeviceData, *, seed: int, batch_size: int, layout: torch.memor
     count = len(data.x_train)
     channels, height, width = data.shape
     raw = torch.empty((batch_size, height, width, channels), dtype=torch.uint8, device=data.device)
-    inputs = torch.empty((batch_size, channels, height, width), device=data.device, memory_format=layout)
+    inputs = torch.empty((batch_size, channels, height, width), dtype=torch.float32, device=data.device, memory_format=layout)
     epoch = 0
     while True:
         order = epoch_order(seed, epoch, count).to(data.device)
@@ -138,8 +138,8 @@ def batches(data: DeviceData, *, seed: int, batch_size: int, layout: torch.memor
 def epoch_moves(seed: int, epoch: int, count: int) -> Tensor:
     """For each place in an epoch: rows and columns to move by (0 to 2 * PADDING) and whether to flip; int64 (count, 3)."""
     source = generator(seed, "augment", str(epoch))
-    shifts = torch.randint(0, 2 * PADDING + 1, (count, 2), generator=source)
-    flips = torch.randint(0, 2, (count, 1), generator=source)
+    shifts = torch.randint(0, 2 * PADDING + 1, (count, 2), generator=source, device="cpu")
+    flips = torch.randint(0, 2, (count, 1), generator=source, device="cpu")
     return torch.cat([shifts, flips], 1)
 
 
@@ -157,13 +157,13 @@ def augmented(images: Tensor, moves: Tensor) -> Tensor:
 
 def probe_batch(data: DeviceData, size: int, layout: torch.memory_format) -> tuple[Tensor, Tensor]:
     """The fixed batch that probes measure on: the same images for every seed and scheme, all of them where there are fewer."""
-    chosen = torch.randperm(len(data.x_train), generator=generator(0, "probe"))[:size].to(data.device)
+    chosen = torch.randperm(len(data.x_train), generator=generator(0, "probe"), device="cpu")[:size].to(data.device)
     return normalize(data.x_train[chosen], data, layout), data.y_train[chosen]
 
 
 def scheme_batches(data: DeviceData, seed: int, layout: torch.memory_format) -> Callable[[int, int], tuple[Tensor, Tensor]]:
     """Training batches for schemes that need data: `batch(size, index)`, the same for every scheme of a seed."""
-    order = torch.randperm(len(data.x_train), generator=generator(seed, "init-data")).to(data.device)
+    order = torch.randperm(len(data.x_train), generator=generator(seed, "init-data"), device="cpu").to(data.device)
 
     def batch(size: int, index: int) -> tuple[Tensor, Tensor]:
         places = torch.arange(index * size, (index + 1) * size, device=data.device) % len(order)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from initbench.errors import DeviceError
-from initbench.nn.watch import thread_count
+from initbench.nn.watch import thread_count, uncached_weights
 
 KINDS = ("cpu", "cuda", "mps")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -44,7 +44,8 @@ def device_name(device: torch.device) -> str:
 
 @contextlib.contextmanager
 def small_runs(threads: int = 1) -> Iterator[None]:
-    """Within: so many threads a process, denormal numbers are zero, glibc keeps freed memory, and CUDA multiplies in full float32.
+    """Within: so many threads a process, denormal numbers are zero, glibc keeps freed memory, CUDA multiplies in full float32,
+    and no pass under a caller's autocast uses weights that have changed since.
 
     Every engine runs its jobs within, so that the same job with one thread gives the same bytes in each. Denormals are flushed because
     arithmetic with them is up to a hundred times slower, and a signal that has vanished that far is gone.
@@ -52,7 +53,7 @@ def small_runs(threads: int = 1) -> Iterator[None]:
     torch.set_flush_denormal(True)
     keep_freed_memory()
     try:
-        with thread_count(threads), products("ieee"):
+        with thread_count(threads), products("ieee"), uncached_weights():
             yield
     finally:
         torch.set_flush_denormal(False)

@@ -96,7 +96,7 @@ def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) ->
             train=job.train,
         )
     with watch.part("probe"):
-        expected = predictions(model, layers, init, *probe_batch(data, job.probe.images, layout))
+        expected = predictions(model, layers, init, *probe_batch(data, job.probe.images, layout), data.classes)
     return Ready(job, data, model, layers, init, expected)
 
 

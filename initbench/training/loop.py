@@ -157,7 +157,7 @@ class Unit(ABC):
         self.runs = [RunUnderWay(member) for member in ready]
         self.first = self.runs[0]
         self.timetable, self.device = self.first.timetable, self.first.data.device
-        self.losses = torch.zeros(self.timetable.steps, len(ready), device=self.device)
+        self.losses = torch.zeros(self.timetable.steps, len(ready), dtype=torch.float32, device=self.device)
         self.looked_at = 0
         for run in self.runs:
             run.model.train()
@@ -192,7 +192,8 @@ class Unit(ABC):
             run.evaluations.append(Evaluation(step=step, epoch=epoch, test_loss=loss, test_accuracy=accuracy if finite else None))
             if not finite:
                 run.first_bad_step = min(step + 1, max(1, self.timetable.steps))
-                run.reason = f"the test loss after step {step} is not finite"
+                split = "held-out" if run.job.train.holdout else "test"
+                run.reason = f"the {split} loss after step {step} is not finite"
 
     def results(self) -> tuple[Trained, ...]:
         """Of each run everything up to the first step that is not finite."""

@@ -1,22 +1,26 @@
 """Looks at untrained networks: each scheme is applied to the model once a seed, and the signal is measured; nothing is trained."""
 
-import copy
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from initbench.errors import ConfigError
+from initbench.errors import ConfigError, enumerated
 from initbench.init.initialize import initialize
 from initbench.init.known_laws import laws_of
 from initbench.measure.jacobians import correlations, singular_values
 from initbench.measure.predict import filled, predictions
 from initbench.measure.probes import ProbeAtStep, measure, to_stats
 from initbench.nn.build import build_model
-from initbench.nn.layers import WeightLayer, weight_layers
+from initbench.nn.inputs import called
+from initbench.nn.layers import WeightLayer, explain, weight_layers
+from initbench.nn.naming import parameters_of, refuse_without_storage, unwrapped
 from initbench.nn.operations import tensors_in
+from initbench.nn.outputs import classes_of, main_output, outputs_in
+from initbench.nn.restore import restored
 from initbench.nn.watch import untouched
 from initbench.question.config import Ref
 from initbench.results.probe_run import ProbedLayer, ProbeRun, Question, scheme_name
@@ -36,43 +40,57 @@ KEPT = 2**26
 
 
 class Prober:
-    """The models and the batch of one question; `run` applies a scheme to a fresh model for each seed and measures."""
+    """The models and the batch of one question; `run` applies a scheme to a model for each seed and measures."""
 
     def __init__(
         self,
         question: Question,
         *,
-        device: str = "cpu",
+        device: str | None = None,
         data_dir: str | None = None,
         model: nn.Module | None = None,
         batch: Given | None = None,
     ) -> None:
-        """Builds and checks the model; the user's own `model` is copied, never touched.
+        """Builds and checks the model; the user's own `model` is only lent: it is put back as it was, whatever happens.
 
         Raises: InitbenchError where the model cannot be built or run on the input, or has no weights.
         """
-        self.question, self.own, self.device = question, model, choose_device(device)
+        self.question, self.own = question, model
+        self.device = _where(model) if device is None and model is not None else choose_device(device or "cpu")
+        self.moved_to = None if device is None else self.device
         self.built: dict[int, nn.Module] = {}
+        if model is not None:
+            refuse_without_storage(parameters_of(model).first)
         with small_runs():
             self.given = batch.to(self.device) if batch else given(question, device=self.device, data_dir=data_dir)
-            self.width = _check(self.fresh(question.seeds[0]), self.given)
+            with self.lent(question.seeds[0]) as first:
+                self.given, self.width = _check(first, self.given)
 
     @property
     def schemes(self) -> tuple[Ref | None, ...]:
         """What is applied: each scheme, or nothing."""
         return self.question.schemes or (None,)
 
-    def fresh(self, seed: int) -> nn.Module:
-        """A model as it is built for a seed, or a copy of the user's own."""
+    @contextmanager
+    def lent(self, seed: int) -> Iterator[nn.Module]:
+        """The user's own model, or the one built for a seed, without wrappers; afterwards it is as it was before."""
+        with unwrapped(self._model(seed)) as model:
+            refuse_without_storage(parameters_of(model).first)
+            with restored(model, self.moved_to):
+                if self.own is not None and self.question.checkpoint:
+                    load_checkpoint(model, self.question.checkpoint)
+                yield model
+
+    def _model(self, seed: int) -> nn.Module:
         if self.own is not None:
-            return copy.deepcopy(self.own).to(self.device)
-        if seed not in self.built:
-            model = self._build(seed)
-            room = KEPT // max(1, sum(parameter.numel() for parameter in model.parameters()))
-            if len(self.built) >= room:
-                return model
+            return self.own
+        if seed in self.built:
+            return self.built[seed]
+        model = self._build(seed)
+        room = KEPT // max(1, sum(parameter.numel() for parameter in model.parameters()))
+        if len(self.built) < room:
             self.built[seed] = model
-        return copy.deepcopy(self.built[seed])
+        return model
 
     def run(self, scheme: Ref | None) -> Iterator[ProbeRun]:
         """The scheme with each seed, as they come; never raises."""
@@ -87,20 +105,24 @@ class Prober:
             yield result.model_copy(update={"seconds": round(time.perf_counter() - start, 4)})
 
     def _build(self, seed: int) -> nn.Module:
-        model = build_model(self.question.model, self.given.shape, self.given.classes, seed)
+        example = None if self.given.data is not None else self.given.inputs.to(torch.device("cpu"))
+        model = build_model(self.question.model, self.given.shape, self.given.classes, seed, example)
         if self.question.checkpoint:
             load_checkpoint(model, self.question.checkpoint)
         model = model.to(self.device)
         return model.to(memory_format=memory_format(model, self.device)) if self.given.data is not None else model
 
     def _measured(self, scheme: Ref | None, seed: int, expected: dict[str, LayerPrediction]) -> ProbeRun:
-        model = self.fresh(seed)
+        with self.lent(seed) as model:
+            return self._measured_on(model, scheme, seed, expected)
+
+    def _measured_on(self, model: nn.Module, scheme: Ref | None, seed: int, expected: dict[str, LayerPrediction]) -> ProbeRun:
         batch = self.given.for_model(model)
         objective = Objective(batch.labels, self.width, len(batch.inputs))
         report, layers = _prepare(model, scheme, seed, self.question, batch, objective)
         values = measure(model, layers, batch.inputs, objective)
         if not expected:
-            expected.update(predictions(model, layers, report, batch.inputs, objective.labels))
+            expected.update(predictions(model, layers, report, batch.inputs, objective.labels, self.width))
         stats = filled(to_stats(layers, [ProbeAtStep(0, values)]), expected)
         alike = correlations(model, layers, batch.inputs)
         jacobians = singular_values(model, layers, batch.inputs)
@@ -119,6 +141,7 @@ class Prober:
             chance_loss=objective.chance,
             output_std=None if objective.output_std is None else objective.output_std.item(),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
+            notes=report.notes,
         )
 
 
@@ -129,29 +152,57 @@ def left_alone(report: InitReport, layers: tuple[WeightLayer, ...]) -> dict[str,
     return {by_parameter[entry.parameter]: entry.by for entry in kept if entry.parameter in by_parameter}
 
 
-def _check(model: nn.Module, batch: Given) -> int | None:
-    """The number of classes where the model gives logits (N, classes), else None.
+def _where(model: nn.Module) -> torch.device:
+    """The device of a model's first parameter."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
-    Raises: ConfigError for a model that cannot be run on the input, or that has no weight layer.
+
+def _check(model: nn.Module, batch: Given) -> tuple[Given, int | None]:
+    """The batch as the model takes it, and the number of classes where the model gives logits (N, classes), else None.
+
+    Raises: ConfigError for a model that cannot be run on the input, that has no weight layer, or whose output has no gradient.
     """
-    inputs = batch.for_model(model).inputs[:TRACE_INPUTS]
-    try:
-        layers = weight_layers(model, inputs)
-    except ConfigError as error:
-        tables = [module for module in model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)]
-        if not tables or not batch.inputs.is_floating_point():
-            raise
-        size = tables[0].num_embeddings
-        raise ConfigError(
-            f"{error} It looks numbers up in an embedding: write --input int:{size}:128 for 128 whole numbers below {size}."
-        ) from error
+    batch, layers = _traced(model, batch)
     if not layers:
         raise ConfigError("The model has no weight layer, so there is no signal to follow.")
+    inputs = batch.for_model(model).inputs[:TRACE_INPUTS]
     with torch.no_grad(), untouched(model, "batch"):
-        outputs = next(tensors_in(model(inputs)), None)
-    if outputs is None:
-        raise ConfigError("The model gives no tensor, so there is nothing to take a gradient of.")
-    return outputs.shape[1] if outputs.dim() == 2 and outputs.shape[1] > 1 else None
+        result = called(model, inputs)
+    outputs = outputs_in(result)
+    if not outputs:
+        kinds = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors_in(result)})
+        what = f"only {enumerated(kinds, 'and') if len(kinds) > 1 else kinds[0]} numbers, which have no gradient" if kinds else "no tensor"
+        raise ConfigError(f"The model gives {what}, so there is nothing to take a gradient of. Have it return its logits.")
+    width = classes_of(outputs[main_output(outputs, labelled=batch.labels is not None)])
+    if batch.labels is not None and width is not None and int(batch.labels.max()) >= width:
+        raise ConfigError(
+            f"The highest label is {int(batch.labels.max())}, and the model has {width} outputs: labels go from 0 to {width - 1}."
+        )
+    return batch, width
+
+
+def _traced(model: nn.Module, batch: Given) -> tuple[Given, tuple[WeightLayer, ...]]:
+    """The weight layers, found with a few inputs; with all where the model takes no fewer (one that was exported, or a graph).
+
+    Raises: ConfigError for a model that cannot be run on the batch.
+    """
+    given = batch.for_model(model)
+    try:
+        return batch, weight_layers(model, given.inputs[:TRACE_INPUTS])
+    except ConfigError as error:
+        failed = error
+    try:
+        if given.data is None and len(given.inputs) > TRACE_INPUTS:
+            return batch.as_whole(), weight_layers(model, given.inputs)
+    except ConfigError as error:
+        failed = failed if isinstance(given.inputs, Tensor) else error
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)]
+    if not tables or not isinstance(given.inputs, Tensor) or not given.inputs.is_floating_point():
+        raise failed
+    size = tables[0].num_embeddings
+    raise ConfigError(
+        f"{failed} It looks numbers up in an embedding: write --input int:{size}:128 for 128 whole numbers below {size}."
+    ) from failed
 
 
 def _prepare(
@@ -159,6 +210,7 @@ def _prepare(
 ) -> tuple[InitReport, tuple[WeightLayer, ...]]:
     inputs = batch.inputs[:TRACE_INPUTS]
     if scheme is None:
-        return InitReport(scheme="", parameters=()), weight_layers(model, inputs, question.init.in_out)
+        explained = explain(model, inputs, question.init.in_out)
+        return InitReport(scheme="", parameters=(), notes=explained.notes), explained.layers
     batches = batch.batches(model, seed, objective)
     return initialize(model, scheme, seed=seed, rules=question.init, inputs=inputs, batch=batches)
