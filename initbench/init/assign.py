@@ -184,7 +184,7 @@ def _stack(parameter: Tensor, layer: WeightLayer, recipe: Recipe, source: torch.
     order = [axis for axes in layer.axes for axis in axes]
     turned = parameter.permute(order)
     one = replace(layer, axes=(), transposed=False, weight=nn.Parameter(parameter.new_empty(_drawn_shape(layer)), requires_grad=False))
-    drawn = torch.empty((layer.stacked, *one.weight.shape), dtype=parameter.dtype)
+    drawn = torch.empty((layer.stacked, *one.weight.shape), dtype=parameter.dtype, device="cpu")
     laws = [draw(values, one, recipe, source) for values in drawn]
     turned.copy_(drawn.reshape(turned.shape))
     return laws[0]

@@ -195,7 +195,7 @@ def columns(statistics: Sequence[Statistics], like: Tensor, quantities: Iterable
             values[each.name] = missing.expand(len(statistics))
             continue
         if (key, each.compute) not in computed:
-            there = torch.tensor([key in layer.kept for layer in statistics], device=like.device)
+            there = torch.tensor([key in layer.kept for layer in statistics], dtype=torch.bool, device=like.device)
             result = each.compute(*block)
             computed[key, each.compute] = result.masked_fill(there & result.isnan(), torch.inf)
         result = computed[key, each.compute]

@@ -170,7 +170,7 @@ def passes_zero(activation: str) -> bool:
     if function is None:
         return False
     with torch.enable_grad():
-        x = torch.zeros((), requires_grad=True)
+        x = torch.zeros((), dtype=torch.float32, device="cpu", requires_grad=True)
         value = function(x)
         (slope,) = torch.autograd.grad(value, x)
     return value.item() == 0 and slope.item() != 0
