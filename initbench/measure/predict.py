@@ -113,6 +113,7 @@ def _of_patches(x: Tensor, labels: Tensor | None, shares: tuple[float, ...], fir
     scale = max(flat.square().sum(1).mean().item(), 1e-300)
     matrix = some.T @ some / len(some)
     mean = flat.mean(0)
+    long = (flat.norm(dim=1, keepdim=True) * flat).mean(0)
     groups = [torch.ones(images, dtype=torch.bool, device="cpu")] if labels is None else [labels == label for label in set(labels.tolist())]
     of_class = sum(group.float().mean() * taken[group].mean((0, 2)).square().sum() for group in groups)
     aligned_class = sum(group.float().mean() * taken[group].mean(0).square().sum() / positions for group in groups)
@@ -134,6 +135,7 @@ def _of_patches(x: Tensor, labels: Tensor | None, shares: tuple[float, ...], fir
             float(aligned_class) / scale,
             gram.square().mean().sqrt().item() / scale,
         ),
+        signed_correlation=long.square().sum().item() / scale**2,
         channels=x.shape[1],
     )
 

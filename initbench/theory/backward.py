@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from initbench.theory.forward import ORTHOGONAL, replica_mean
+from initbench.theory.forward import ORTHOGONAL, lengths, replica_mean
 from initbench.theory.functions import Array
 from initbench.theory.network import LayerSpec
 from initbench.theory.signal import Activated, NoPrediction, TheorySignal, positive, windows
@@ -29,8 +29,10 @@ class Gradient:
     `noise` (R,): standard normal numbers of the units that a weight layer has just mixed, until an activation or a
     measurement uses them up; `units` their number, `tied` the share of the length that orthogonal weights fix. `along`
     (R,): the mean square of the gradient along the signal itself, 1 where their directions are unrelated: the sum of signal
-    times gradient is the same at every depth, so what the loss sees at the logits is felt in all layers. `common` (R,): the
-    share of the mean square that lies in the mean over the batch. `peaked`: sum over units of their mean square, squared, over
+    times gradient is the same at every depth, so what the loss sees at the logits is felt in all layers. `others` (R,): by how
+    much it is more along the signals of other images, relative to that, as long as no activation turns them. `near`: the
+    correlation of the gradients at neighbouring positions. `common` (R,): the share of the mean square that lies in the mean
+    over the batch. `peaked`: sum over units of their mean square, squared, over
     the square of the sum; `flat` what uniform weights take off rho^2 for it, as long as there is `noise`.
     """
 
@@ -40,6 +42,8 @@ class Gradient:
     along: Array
     common: Array
     alone: float = 0.0
+    near: float = 1.0
+    others: Array | float = 0.0
     noise: Array | None = None
     units: int = 1
     tied: float = 0.0
@@ -83,7 +87,7 @@ def of_logits(logits: TheorySignal, shares: tuple[float, ...], random: np.random
     weight = np.asarray(shares)[labels]
     weight = weight / weight.sum()
 
-    def look(ratio: Array, c: Array) -> tuple[Array, Array, Array, Array]:
+    def look(ratio: Array, c: Array) -> tuple[Array, Array, Array, Array, Array]:
         c = np.clip(c, 0.0, 1.0)[:, None, None]
         z = np.sqrt(c) * common + np.sqrt(1 - c) * (np.sqrt(kin) * of_class + np.sqrt(1 - kin) * own)
         h = np.sqrt(logits.field[group] * ratio[:, group])[:, :, None] * z
@@ -93,11 +97,11 @@ def of_logits(logits: TheorySignal, shares: tuple[float, ...], random: np.random
         delta[:, np.arange(count), labels] -= 1
         square = np.square(delta).sum(axis=2)
         along = np.square((z * delta).sum(axis=2))
-        return p, square @ weight / classes, along @ weight / np.maximum(square @ weight, 1e-300), delta
+        return p, square @ weight / classes, along @ weight / np.maximum(square @ weight, 1e-300), delta, np.square(z).mean(axis=2) @ weight
 
     ones = np.ones(replicas)
     line = float(look(np.ones_like(logits.ratio), ones * other)[1].mean())
-    p, spread, along, delta = look(logits.ratio, replica_mean(logits) - max(logits.c_mean, 0.0) + other)
+    p, spread, along, delta, square = look(logits.ratio, replica_mean(logits) - max(logits.c_mean, 0.0) + other)
     ratio = np.broadcast_to((spread / line)[:, None], logits.ratio.shape)
     alone, kin_pairs = _alone(delta, weight, each)
     alone = min(1.0, alone / logits.samples)
@@ -106,7 +110,7 @@ def of_logits(logits: TheorySignal, shares: tuple[float, ...], random: np.random
     common = np.square(mean).sum(axis=1) / np.maximum(spread * classes, 1e-300)
     of_units = np.einsum("rik,i->rk", np.square(delta), weight)
     peaked = float(np.mean(np.square(of_units).sum(axis=1) / np.maximum(of_units.sum(axis=1), 1e-300) ** 2))
-    return Gradient(np.full(images, line), ratio, rho, along, common, alone, peaked=peaked)
+    return Gradient(np.full(images, line), ratio, rho, along, common, alone, others=square - 1, peaked=peaked)
 
 
 def _some_labels(shares: tuple[float, ...], replicas: int) -> npt.NDArray[np.intp]:
@@ -153,12 +157,15 @@ def through_weight(gradient: Gradient, spec: LayerSpec, before: TheorySignal, af
         ones = np.ones((1, *before.field.shape[1:]))
         touches = float(windows(ones, spec.kernel, spec.stride, spec.padding, spec.dilation).sum() / ones.sum())
     growth = spec.std**2 * spec.units / spec.groups * touches
+    near = 1 / touches + (1 - 1 / touches) * gradient.near**2 if touches > 1 else 1.0
     passed = after.size * (after.mean_square - spec.bias_std**2) / max(before.size * before.mean_square * growth, 1e-300)
     tied = min(1.0, spec.fan_in / spec.units) if spec.law in ORTHOGONAL else 0.0
     return replace(
         gradient,
         field=gradient.field * growth,
+        rho=gradient.rho * np.sqrt(near),
         along=gradient.along * passed,
+        others=gradient.others * passed,
         noise=random.standard_normal(len(gradient.rho)),
         units=before.units,
         tied=tied,
@@ -174,14 +181,32 @@ def through_activation(gradient: Gradient, activated: Activated, before: TheoryS
     that are not orthogonal have passed more of it on, or less.
     """
     statistics = activated.statistics
-    meeting = np.maximum(1 + (statistics.meet - gradient.tied) * (gradient.along - 1) / before.size, 0.1)
+    directions = 0.0 if activated.bent else 1 / np.clip(np.square(before.c), 1 / before.samples, 1.0) - 1
+    others = directions * gradient.others
+    leaning = gradient.along - 1 + others
+    positions = before.size / before.units
+    felt = 1 / positions + (1 - 1 / positions) * gradient.near**2 * (before.signed or 0.0)
+    meeting = np.maximum(1 + (statistics.meet - gradient.tied) * leaning * felt / before.units, 0.1)
     ratio = gradient.ratio * activated.ratio * (_mixing(gradient, statistics.slope_square, statistics.slope_alone) * meeting)[:, None]
     apart = (statistics.slope_square - gradient.tied * np.square(activated.pair)) * (1 - np.square(gradient.rho)) / before.units
+    if not activated.bent:
+        apart = apart * (1 + 2 * np.square(gradient.rho))
     itself = (1 - np.square(activated.pair)) * gradient.alone
     rho = np.sqrt(np.clip(np.square(gradient.rho * activated.pair) + itself + apart, 0.0, 1.0))
     along = gradient.along / meeting * statistics.turn + np.maximum(statistics.stretch - statistics.turn, 0.0)
-    common = gradient.common * statistics.slope_pair
-    return replace(gradient, field=gradient.field * activated.slope, ratio=ratio, rho=rho, along=along, common=common, noise=None)
+    others = 0.0 if activated.bent else (1 + gradient.others) / meeting - 1
+    common, near = gradient.common * statistics.slope_pair, gradient.near * float(np.median(statistics.slope_pair))
+    return replace(
+        gradient,
+        field=gradient.field * activated.slope,
+        ratio=ratio,
+        rho=rho,
+        along=along,
+        others=others,
+        common=common,
+        near=near,
+        noise=None,
+    )
 
 
 def variances(gradient: Gradient, units: int, random: np.random.Generator) -> Array:
@@ -193,6 +218,9 @@ def variances(gradient: Gradient, units: int, random: np.random.Generator) -> Ar
 def through_norm(gradient: Gradient, before: TheorySignal, kind: str) -> Gradient:
     """The gradient with respect to what a norm is applied to.
 
+    A layer norm divides by the length that each image has in this network, and takes off the gradient's mean over units and
+    its part along the signal; the three balance in the mean where that part is no larger than others.
+
     Raises: NoPrediction for a batch norm: the infinite-width formula leaves out what the norm takes off along its mean and
     its output, and strays by up to a quarter over a few layers, which no band of finite width covers.
     """
@@ -200,11 +228,13 @@ def through_norm(gradient: Gradient, before: TheorySignal, kind: str) -> Gradien
         raise NoPrediction("gradients below a batch norm have no formula that holds to the width of a band")
     field = np.maximum(before.by_image, 1e-300)
     settled_gradient = settled(gradient)
+    kept = 1 + (1 - gradient.along - 2 * np.square(before.c)) / before.size
     return replace(
         settled_gradient,
         field=settled_gradient.field / field,
-        ratio=settled_gradient.ratio / before.ratio,
+        ratio=settled_gradient.ratio / lengths(before) * np.maximum(kept, 0.1)[:, None],
         along=np.zeros_like(gradient.along),
+        others=0.0,
     )
 
 
@@ -217,18 +247,22 @@ def settled(gradient: Gradient) -> Gradient:
     return replace(gradient, ratio=gradient.ratio * mixing[:, None], noise=None)
 
 
-def summed(first: Gradient | None, second: Gradient) -> Gradient:
-    """The gradients of two uses of one signal, which are independent."""
+def summed(first: Gradient | None, second: Gradient, units: int, random: np.random.Generator) -> Gradient:
+    """The gradients of two uses of one signal: their lengths add, but for their product over the units, zero in the mean only."""
     if first is None:
         return second
     first, second = settled(first), settled(second)
     total = np.maximum(first.field + second.field, 1e-300)
     ratio = (first.field * first.ratio + second.field * second.ratio) / total
     share = first.line / max(first.line + second.line, 1e-300)
+    part = first.replicas / np.maximum(first.replicas + second.replicas, 1e-300)
+    variance = 4 * part * (1 - part) * first.rho * second.rho / units
+    ratio = ratio * positive(np.sqrt(variance) * random.standard_normal(len(ratio)), variance)[:, None]
     pairs = ((first.rho, second.rho), (first.along, second.along), (first.common, second.common))
     rho, along, common = (share * a + (1 - share) * b for a, b in pairs)
+    others = share * first.others + (1 - share) * second.others
     alone = float(share) * first.alone + float(1 - share) * second.alone
-    return replace(first, field=first.field + second.field, ratio=ratio, rho=rho, along=along, common=common, alone=alone)
+    return replace(first, field=first.field + second.field, ratio=ratio, rho=rho, along=along, common=common, others=others, alone=alone)
 
 
 def _mixing(gradient: Gradient, slope_square: Array, slope_alone: Array) -> Array:
@@ -253,7 +287,7 @@ def spread_out(gradient: Gradient, positions: float) -> Gradient:
     """The gradient before flattening: each position has weights of its own, so positions are unrelated."""
     settled_gradient = settled(gradient)
     many = max(1.0, positions)
-    return replace(settled_gradient, rho=settled_gradient.rho / np.sqrt(many), alone=settled_gradient.alone / many)
+    return replace(settled_gradient, rho=settled_gradient.rho / np.sqrt(many), near=0.0, alone=settled_gradient.alone / many)
 
 
 def scaled(gradient: Gradient, factor: float) -> Gradient:

@@ -6,6 +6,7 @@ right where fluctuations multiply.
 """
 
 from dataclasses import replace
+from math import log2
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from initbench.theory.activations import Activation, activation
 from initbench.theory.functions import Array
 from initbench.theory.network import InputStats, LayerSpec
 from initbench.theory.signal import Activated, Measured, NoPrediction, TheorySignal, positive, windows
-from initbench.theory.units import NOISES, SMALLEST, UnitStatistics, unit_table
+from initbench.theory.units import NOISES, SMALLEST, UnitStatistics, straight, unit_table
 
 FEW = 24
 """Layers with at most so many units are drawn unit by unit."""
@@ -32,6 +33,8 @@ def start(inputs: InputStats, replicas: int) -> TheorySignal:
         near=inputs.near_correlations,
         aligned=inputs.aligned_correlations,
         samples=inputs.samples,
+        signed=inputs.signed_correlation,
+        patches=True,
     )
 
 
@@ -41,6 +44,8 @@ def weigh(signal: TheorySignal, spec: LayerSpec, random: np.random.Generator) ->
         raise NoPrediction(spec.why)
     if spec.mean != 0:
         raise NoPrediction(f"the weights of '{spec.name}' have the mean {spec.mean:.3g}; theory is for mean zero")
+    if spec.kernel and not signal.patches:
+        signal = replace(signal, c=_of_patches(signal, spec.kernel))
     through, bias = _filtered(signal.field, spec) * (spec.std**2 * spec.fan_in), spec.bias_std**2
     field = through + bias
     after = TheorySignal(
@@ -57,6 +62,7 @@ def weigh(signal: TheorySignal, spec: LayerSpec, random: np.random.Generator) ->
         aligned=signal.aligned,
         tied=tied(spec),
         samples=signal.samples,
+        signed=signal.signed,
     )
     if bias == 0:
         return after
@@ -74,7 +80,24 @@ def weigh(signal: TheorySignal, spec: LayerSpec, random: np.random.Generator) ->
         c_class=line * signal.c_class + 1 - line,
         near=tuple(line * near + 1 - line for near in signal.near),
         aligned=tuple(line * value + 1 - line for value in signal.aligned),
+        signed=None if signal.signed is None else line * signal.signed + 1 - line,
     )
+
+
+def _of_patches(signal: TheorySignal, kernel: tuple[int, ...]) -> Array:
+    """The root mean square correlation of patches, given that of single positions: the positions of a patch agree as neighbours do."""
+    size = int(np.prod(kernel))
+    alike = np.square(near_at(signal.near, max(kernel) / 2)) if signal.near else 1.0
+    mean = np.square(np.minimum(signal.c, signal.c if signal.signed is None else signal.signed))
+    return np.asarray(np.sqrt(mean + (np.square(signal.c) - mean) * (1 / size + (1 - 1 / size) * alike)))
+
+
+def near_at(near: tuple[float, ...], distance: float) -> float:
+    """The correlation of two positions of one image so far apart; `near` has those 1, 2, 4, ... apart."""
+    place = log2(max(1.0, distance))
+    low = min(int(place), len(near) - 1)
+    high = min(low + 1, len(near) - 1)
+    return near[low] + (place - low) * (near[high] - near[low])
 
 
 def measure(signal: TheorySignal, random: np.random.Generator) -> Measured:
@@ -94,6 +117,15 @@ def measure(signal: TheorySignal, random: np.random.Generator) -> Measured:
     return Measured(line, spread)
 
 
+def lengths(signal: TheorySignal) -> Array:
+    """The mean square of a Gaussian signal over its units, over the line's: each replica's, shape (R, images)."""
+    if signal.noise is None:
+        return signal.ratio
+    variance = 2 * max(0.0, 1 - signal.tied - signal.steady) / signal.units
+    square = positive(np.sqrt(variance) * signal.noise[:, 0], variance)
+    return signal.ratio * (1 - signal.c + signal.c * square)[:, None]
+
+
 def activate(signal: TheorySignal, name: str | Activation, random: np.random.Generator) -> tuple[TheorySignal, Activated]:
     """The signal after an activation function, and what the way back needs of it."""
     phi = activation(name)
@@ -105,6 +137,18 @@ def activate(signal: TheorySignal, name: str | Activation, random: np.random.Gen
     by_image = np.maximum(signal.by_image, SMALLEST)
     q = float(by_image.mean())
     statistics = table.at(signal.replicas, np.square(signal.c) if signal.centered else signal.c)
+    signed = None
+    if signal.signed is not None:
+        mean = np.minimum(signal.signed, signal.c)
+        at_mean = table.at(signal.replicas, mean)
+        rate = at_mean.slope_pair * at_mean.slope * signal.replicas / np.maximum(at_mean.second, 1e-300)
+        spread = np.square(rate) * (np.square(signal.c) - np.square(mean))
+        statistics = replace(
+            statistics.of_signs(mean / np.maximum(signal.c, 1e-9)), pair=np.minimum(1.0, np.sqrt(np.square(at_mean.pair) + spread))
+        )
+        signed = float(np.median(at_mean.pair))
+    if signal.level:
+        statistics = statistics.level()
     units, pair, bend, slope_pair = unit_noise(statistics, signal, random)
     at_line, at_replica = table.lengths(by_image), table.lengths(by_image * signal.ratio)
     followed = np.array([signal.c_mean, signal.c_class, *signal.aligned, *signal.near])
@@ -123,16 +167,45 @@ def activate(signal: TheorySignal, name: str | Activation, random: np.random.Gen
         near=tuple(lines[len(lines) - len(signal.near) :]),
         aligned=tuple(lines[2 : 2 + len(signal.aligned)]),
         samples=signal.samples,
+        signed=signed,
     )
     ratio = at_replica[1] / at_line[1] * bend[:, None]
     kin = np.clip((statistics.slope_pair + slope_pair) * of_class, statistics.slope_pair, 1.0)
     return after, Activated(slope, ratio, kin, statistics)
 
 
+def passed_on(signal: TheorySignal, random: np.random.Generator) -> tuple[TheorySignal, Activated]:
+    """A Gaussian signal as the next layer mixes it, no activation between, and what the way back needs of that.
+
+    The line stays as it is; in the replicas each unit adds its own length, and the correlations it makes.
+    """
+    assert signal.noise is not None
+    statistics, c = straight(signal.c), signal.c
+    variance = 0.0 if signal.level or signal.centered else 2 * max(0.0, 1 - signal.tied - signal.steady) / signal.units
+    square = np.sqrt(variance) * signal.noise[:, 0]
+    after = replace(
+        signal,
+        ratio=signal.ratio * (positive(c * square, c * c * variance)[:, None] * _own_noise(statistics, signal, random)),
+        c=_correlation(statistics, signal, c * (1 - c) * square),
+        gaussian=False,
+        noise=None,
+        tied=0.0,
+        steady=0.0,
+        centered=False,
+    )
+    return after, unbent(signal)
+
+
+def unbent(signal: TheorySignal) -> Activated:
+    """What the way back needs of a place with no activation: all slopes are 1."""
+    return Activated(np.ones(len(signal.field)), np.ones_like(signal.ratio), np.ones_like(signal.c), straight(signal.c), bent=False)
+
+
 def _own_noise(statistics: UnitStatistics, signal: TheorySignal, random: np.random.Generator) -> Array:
     """What the average over the units does to each image on its own, beside what it does to all: factors (R, images)."""
-    shared = np.square(statistics.factor[:, 1]).sum(axis=1) - (signal.tied + signal.steady) * np.square(statistics.factor[:, 1, 0])
-    alone = statistics.spread - (signal.tied + signal.steady) * np.square(statistics.lean)
+    known = 1.0 if signal.level else signal.tied + signal.steady
+    shared = np.square(statistics.factor[:, 1]).sum(axis=1) - known * np.square(statistics.factor[:, 1, 0])
+    alone = statistics.spread - known * np.square(statistics.lean)
     variance = np.log1p(np.maximum(alone - shared, 0.0) / signal.units)[:, None]
     noise = random.standard_normal(signal.ratio.shape)
     apart = noise - noise.mean(axis=1, keepdims=True)
@@ -195,7 +268,8 @@ def normalize(signal: TheorySignal, kind: str) -> TheorySignal:
     plain = replace(signal, ratio=ones, noise=noise, constant=0.0)
     if kind == "layer":
         axes = tuple(range(1, signal.field.ndim))
-        return replace(plain, field=signal.field / signal.field.mean(axis=axes, keepdims=True) if axes else np.ones_like(signal.field))
+        field = signal.field / signal.field.mean(axis=axes, keepdims=True) if axes else np.ones_like(signal.field)
+        return replace(plain, field=field, level=True)
     if signal.field.ndim > 1:
         raise NoPrediction("there is no formula for the batch norm of images, whose patches are not alike")
     apart = centered_correlation(signal)
@@ -219,17 +293,26 @@ def replica_mean(signal: TheorySignal) -> Array:
     return np.asarray(np.clip(signal.c * max(signal.c_mean, 0.0) / max(float(np.median(signal.c)), 1e-9), 0.0, 1 - 1e-9))
 
 
-def add(first: TheorySignal, second: TheorySignal) -> TheorySignal:
-    """The sum of two signals of which at least one is Gaussian with mean zero given the other."""
+def add(first: TheorySignal, second: TheorySignal, random: np.random.Generator) -> TheorySignal:
+    """The sum of two signals of which at least one is Gaussian with mean zero given the other.
+
+    Their lengths add, but for their product over the units, which is zero in the mean only. Where both are Gaussian so is
+    the sum, and the product is in the noise of its units; where one is not, the noise of the other's units comes in at once.
+    """
     if not (first.gaussian or second.gaussian) or first.field.shape != second.field.shape or first.units != second.units:
         raise NoPrediction("it is a sum of signals that theory cannot take for independent")
     line = first.mean_square / max(first.mean_square + second.mean_square, 1e-300)
-    both = np.maximum(first.by_image + second.by_image, 1e-300)
-    ratio = (first.by_image * first.ratio + second.by_image * second.ratio) / both
-    share = first.replicas / np.maximum(first.replicas + second.replicas, 1e-300)
     noise = None
     if first.noise is not None and second.noise is not None:
-        noise = np.sqrt(share)[:, None] * first.noise + np.sqrt(1 - share)[:, None] * second.noise
+        noise = _sum_of_noise(first, second, random)
+    else:
+        first, second = (passed_on(one, random)[0] if one.noise is not None else one for one in (first, second))
+    both = np.maximum(first.by_image + second.by_image, 1e-300)
+    ratio = (first.by_image * first.ratio + second.by_image * second.ratio) / both
+    share = _share(first, second)
+    if noise is None:
+        variance = 4 * share * (1 - share) * first.c * second.c / first.units
+        ratio = ratio * positive(np.sqrt(variance) * random.standard_normal(len(ratio)), variance)[:, None]
     return TheorySignal(
         field=first.field + second.field,
         ratio=ratio,
@@ -243,7 +326,22 @@ def add(first: TheorySignal, second: TheorySignal) -> TheorySignal:
         near=tuple(line * a + (1 - line) * b for a, b in zip(first.near, second.near, strict=False)),
         tied=line * first.tied + (1 - line) * second.tied,
         samples=min(first.samples, second.samples),
+        signed=None if first.signed is None or second.signed is None else line * first.signed + (1 - line) * second.signed,
     )
+
+
+def _share(first: TheorySignal, second: TheorySignal) -> Array:
+    """The first signal's share of the sum's mean square, shape (R,)."""
+    return np.asarray(first.replicas / np.maximum(first.replicas + second.replicas, 1e-300))
+
+
+def _sum_of_noise(first: TheorySignal, second: TheorySignal, random: np.random.Generator) -> Array:
+    """The noise (R, 5) of the units of a sum of two Gaussian signals: that of each, and that of their product, in squares of lengths."""
+    share = _share(first, second)[:, None]
+    assert first.noise is not None
+    assert second.noise is not None
+    product = np.sqrt(2 * share * (1 - share)) * random.standard_normal(first.noise.shape)
+    return np.asarray(share * first.noise + (1 - share) * second.noise + product)
 
 
 def scaled(signal: TheorySignal, factor: float) -> TheorySignal:
@@ -256,7 +354,7 @@ def flattened(signal: TheorySignal) -> TheorySignal:
     if signal.field.ndim == 1:
         return signal
     positions = int(np.prod(signal.field.shape[1:]))
-    flat = replace(signal, field=signal.by_image, units=signal.units * positions, near=(), aligned=(), noise=None)
+    flat = replace(signal, field=signal.by_image, units=signal.units * positions, near=(), aligned=(), noise=None, signed=None)
     if not signal.aligned:
         return flat
     mean, of_class, spread = signal.aligned

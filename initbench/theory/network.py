@@ -114,7 +114,8 @@ class InputStats:
     over pairs of one class: of whole inputs, or of the patches that the first spatial layer sees; each input counts as a
     pair with itself. `samples`: inputs in the batch. `near_correlations`: of patches of one image 1, 2, 4, ... positions
     apart; `aligned_correlations`: mean, mean within a class and root mean square over patches of two images at one place
-    (both empty for whole inputs). `class_shares` (classes,): the share of each label in the batch.
+    (both empty for whole inputs). `signed_correlation`: the mean of the correlations of patches, each pair weighted as in
+    `correlation` by both lengths squared; None where all are positive. `class_shares` (classes,): the share of each label in the batch.
     """
 
     squares: Array = field(compare=False)
@@ -125,6 +126,7 @@ class InputStats:
     class_shares: tuple[float, ...] = ()
     near_correlations: tuple[float, ...] = ()
     aligned_correlations: tuple[float, ...] = ()
+    signed_correlation: float | None = None
     channels: int = 1
     digest: int = field(init=False)
 

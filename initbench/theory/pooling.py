@@ -8,6 +8,7 @@ import numpy as np
 from initbench.theory.activations import Activation
 from initbench.theory.activations import activation as find_activation
 from initbench.theory.backward import Gradient, settled
+from initbench.theory.forward import near_at
 from initbench.theory.functions import Array
 from initbench.theory.network import Pool
 from initbench.theory.signal import NoPrediction, TheorySignal, windows
@@ -30,7 +31,7 @@ def pool(signal: TheorySignal, node: Pool, before: TheorySignal | None, activati
     field = windows(signal.field, node.kernel, node.stride, node.padding) / counts
     steps = max(1, round(log2(max(1, max(node.stride)))))
     if node.kind == "avg":
-        within = 1 / size + (1 - 1 / size) * max(0.0, _near(signal, max(node.kernel) / 2))
+        within = 1 / size + (1 - 1 / size) * max(0.0, near_at(signal.near, max(node.kernel) / 2))
         cross = 1.0
         slope = 1.0
         pairs = signal.near
@@ -52,6 +53,7 @@ def pool(signal: TheorySignal, node: Pool, before: TheorySignal | None, activati
         c_class=min(1.0, signal.c_class * grown),
         near=near,
         aligned=tuple(min(1.0, value * grown) for value in signal.aligned),
+        signed=None if signal.signed is None else min(1.0, signal.signed * grown),
         gaussian=False,
         noise=None,
     )
@@ -66,15 +68,7 @@ def through_pool(gradient: Gradient, node: Pool, before: TheorySignal, slope: fl
     out = windows(ones, node.kernel, node.stride, node.padding).size
     share = out / ones.size
     factor = share / size if node.kind == "avg" else share * slope
-    return replace(gradient, field=gradient.field * factor)
-
-
-def _near(signal: TheorySignal, distance: float) -> float:
-    """The correlation of activations so many positions apart."""
-    place = log2(max(1.0, distance))
-    low = min(int(place), len(signal.near) - 1)
-    high = min(low + 1, len(signal.near) - 1)
-    return signal.near[low] + (place - low) * (signal.near[high] - signal.near[low])
+    return replace(gradient, field=gradient.field * factor, near=1.0 if node.kind == "avg" else 0.0)
 
 
 def _maximum(before: TheorySignal, activation: str | Activation, size: int, own: float | None = None) -> tuple[float, float, float]:

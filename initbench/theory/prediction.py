@@ -82,7 +82,7 @@ def predict(network: NetworkSpec, inputs: InputStats, *, seed: int = 0, replicas
             )
         ranges = zip(_ranges(measured), _ranges(gradients), strict=True)
         return tuple(LayerPrediction(spec.name, *both) for spec, both in zip(chain[0], ranges, strict=True))
-    pass_ = _Pass(network, inputs, count, random)
+    pass_ = _Pass(network, inputs, count, random, np.random.default_rng([seed, 1]))
     with np.errstate(all="ignore"):
         pass_.forward()
         pass_.backward()
@@ -103,14 +103,21 @@ def _plain_chain(network: NetworkSpec) -> tuple[tuple[LayerSpec, ...], tuple[str
 
 
 class _Pass:
-    """One forward and one backward pass; lives as long as `predict`."""
+    """One forward and one backward pass; lives as long as `predict`.
 
-    def __init__(self, network: NetworkSpec, inputs: InputStats, replicas: int, random: np.random.Generator) -> None:
+    What units and sums add where no activation stands is drawn from `between`, all else from `random`: the line of the
+    gradients, an average over draws, is the same whatever stands between the layers.
+    """
+
+    def __init__(
+        self, network: NetworkSpec, inputs: InputStats, replicas: int, random: np.random.Generator, between: np.random.Generator
+    ) -> None:
         self.network = network
         self.inputs = inputs
-        self.random = random
+        self.random, self.between = random, between
         self.signals: dict[int, TheorySignal] = {INPUT: forward.start(inputs, replicas)}
         self.activated: dict[int, Activated] = {}
+        self.passed: dict[int, Activated] = {}
         self.pooled: dict[int, float] = {}
         self.measured: dict[int, Measured] = {}
         self.gradients: dict[int, Gradient] = {}
@@ -133,8 +140,8 @@ class _Pass:
         if isinstance(node, Unknown):
             raise NoPrediction(node.why)
         if isinstance(node, Add):
-            return forward.add(self.signals[node.first], self.signals[node.second])
-        source = self.signals[node.source]
+            return forward.add(self.signals[node.first], self.signals[node.second], self.between)
+        source = self._entering(index, node)
         match node:
             case Weight():
                 after = forward.weigh(source, node.spec, self.random)
@@ -154,6 +161,16 @@ class _Pass:
                 return forward.flattened(source)
             case Scale():
                 return forward.scaled(source, node.factor)
+
+    def _entering(self, index: int, node: Weight | Apply | Norm | Pool | Flatten | Scale) -> TheorySignal:
+        """What a node takes; where it mixes the units of a Gaussian signal, with the noise of these units."""
+        source = self.signals[node.source]
+        mixes = isinstance(node, Weight | Flatten) or (isinstance(node, Pool) and node.kind == "avg")
+        if mixes and source.gaussian and source.noise is not None:
+            source, self.passed[index] = forward.passed_on(source, self.between)
+        elif isinstance(node, Weight) and node.source >= 0 and isinstance(self.network.nodes[node.source], Add):
+            self.passed[index] = forward.unbent(source)
+        return source
 
     def backward(self) -> None:
         """Fills `gradients`, or `why_no_gradient`."""
@@ -180,7 +197,9 @@ class _Pass:
                 continue
             for source, gradient in arriving:
                 if source >= 0:
-                    self.gradients[source] = backward.summed(self.gradients.get(source), gradient)
+                    if index in self.passed:
+                        gradient = backward.through_activation(gradient, self.passed[index], self.signals[source])
+                    self.gradients[source] = backward.summed(self.gradients.get(source), gradient, self.signals[source].units, self.between)
 
     def _backward(self, index: int, node: Node) -> tuple[tuple[int, Gradient], ...]:
         gradient = self.gradients[index]

@@ -24,6 +24,9 @@ class TheorySignal:
     `tied`: the share of the length's variance that orthogonal weights take away, `steady`: that uniform biases take away.
     `samples`: inputs in the batch, `looks` with their positions; each is wholly correlated with itself, and `c` counts
     that. `centered`: each unit has the mean zero over the batch, so that correlations are as often negative as positive.
+    `level`: a layer norm has fixed each input's mean and length.
+    `signed`: the mean of the correlations at infinite width, weighted as those in `c`, where some are negative (positions of
+    images); None where all are as good as `c`. `patches`: correlations are those of the patches that the next layer sees.
     """
 
     field: Array
@@ -41,6 +44,9 @@ class TheorySignal:
     steady: float = 0.0
     samples: int = 1_000_000
     centered: bool = False
+    level: bool = False
+    signed: float | None = None
+    patches: bool = False
 
     @property
     def mean_square(self) -> float:
@@ -82,12 +88,14 @@ class Activated:
 
     `slope` (images,): mean square slope at infinite width; `ratio` (R, images): each replica's over that. `pair` (R,): of
     two inputs of one class, whose gradients are the alike ones, over that of one; `statistics`: what it all comes from.
+    `bent`: False where there is no activation and all slopes are 1.
     """
 
     slope: Array
     ratio: Array
     pair: Array
     statistics: UnitStatistics
+    bent: bool = True
 
 
 def windows(

@@ -7,7 +7,7 @@ s11 = E_e[phi']^2. A layer averages them over its units, so their covariance ove
 noise of finite width that the layer adds.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import exp, inf, log, pi, sqrt
 
@@ -30,13 +30,13 @@ SMALLEST, LARGEST = 1e-78, 1e78
 """Mean squares of numbers that float32 can hold; beyond, they count as these."""
 NOISES = 5
 """t, m2 / E m2, (m11 - r m2) / E m2, s2 / E s2, (s11 - r s2) / E s2: in this order."""
-COLUMNS = 15 + NOISES * NOISES
-"""Numbers at one q and c: the others of `UnitStatistics`, then `factor`."""
+COLUMNS = 17 + NOISES * (NOISES + 1)
+"""Numbers at one q and c: those of `UnitStatistics` that are one number, then `odd`, then `factor`."""
 
 
 @dataclass(frozen=True)
 class UnitStatistics:
-    """Of a layer, one value a replicate: shape (R,), but `factor` (R, 5, 5), the Cholesky factor of the noise of one unit.
+    """Of a layer, one value a replicate: shape (R,), but `odd` (R, 5) and `factor` (R, 5, 5), the Cholesky factor of the noise of one unit.
 
     `second` = E[phi^2], `pair` = E[phi phi] / E[phi^2], `slope` = E[phi'^2], `slope_pair` its pair over itself,
     `slope_square` = E[s2^2] / E[s2]^2; `apart` = (E[m2^2] - E[m11^2]) / E[phi^2]^2: the noise of one pair of inputs that
@@ -44,7 +44,8 @@ class UnitStatistics:
     `linear` = E[z phi]^2 / E[phi^2]. Of one input: `turn` = E[u phi phi']^2 / (E[phi^2] q E[phi'^2]),
     `stretch` = E[u^2 phi'^2] / (q E[phi'^2]), `meet` = E[phi^2 phi'^2] / (E[phi^2] E[phi'^2]).
     `spread` = E[phi^4] / E[phi^2]^2 - 1, `lean`^2 the part of it that follows from the length of the input;
-    `slope_alone` = E[phi'^4] / E[phi'^2]^2.
+    `slope_alone` = E[phi'^4] / E[phi'^2]^2. What follows from the mean over units: `tilt` = E[z phi^2] / E[phi^2],
+    `slope_tilt` the same of phi', `odd` the covariance of the noise with g.
     """
 
     second: Array
@@ -62,7 +63,31 @@ class UnitStatistics:
     spread: Array
     lean: Array
     slope_alone: Array
+    tilt: Array
+    slope_tilt: Array
+    odd: Array
     factor: Array
+
+    def of_signs(self, share: Array) -> "UnitStatistics":
+        """The same where correlations have either sign: what is odd in g adds up by `share` (R,), their mean over c, alone."""
+        covariance = np.matmul(self.factor, self.factor.transpose(0, 2, 1))
+        odd = self.odd[:, :, None] * self.odd[:, None, :] * (1 - share)[:, None, None]
+        return replace(self, factor=_cholesky(covariance - odd), odd=self.odd * np.sqrt(share)[:, None])
+
+    def level(self) -> "UnitStatistics":
+        """The same after a layer norm: neither the length of an input, its mean square over units, nor its mean is noise any more."""
+        covariance = np.matmul(self.factor, self.factor.transpose(0, 2, 1)) - self.odd[:, :, None] * self.odd[:, None, :]
+        of_length = self.factor[:, :, 0]
+        factor = _cholesky(covariance - of_length[:, :, None] * of_length[:, None, :])
+        value, slope = self.odd[:, 1], self.odd[:, 3]
+        return replace(
+            self,
+            factor=factor,
+            odd=np.zeros_like(self.odd),
+            spread=self.spread - self.tilt**2 + value**2,
+            meet=self.meet - self.tilt * self.slope_tilt + value * slope,
+            slope_alone=self.slope_alone - self.slope_tilt**2 + slope**2,
+        )
 
     def alone(self, samples: int) -> Array:
         """The noise that the batch average of one unit gets from each input with itself, beside what `factor` has: (R, 2, 2).
@@ -78,6 +103,34 @@ class UnitStatistics:
         across = both / samples / first
         rest = np.sqrt(np.maximum(other / samples - across**2, 0.0))
         return np.stack([np.stack([first, np.zeros_like(first)], axis=1), np.stack([across, rest], axis=1)], axis=1)
+
+
+def straight(c: Array) -> UnitStatistics:
+    """The statistics where nothing is applied, at q = 1 and correlations c of shape (R,): all noise is that of t."""
+    ones = np.ones_like(c)
+    factor = np.zeros((len(c), NOISES, NOISES))
+    factor[:, 0, 0], factor[:, 1, 0], factor[:, 2, 0] = sqrt(2), sqrt(2) * c, sqrt(2) * c * (1 - c)
+    return UnitStatistics(
+        second=ones,
+        pair=c,
+        slope=ones,
+        slope_pair=ones,
+        slope_square=ones,
+        apart=1 - c * c,
+        fourth=0 * ones,
+        slope_fourth=0 * ones,
+        linear=ones,
+        turn=ones,
+        stretch=ones,
+        meet=ones,
+        spread=2 * ones,
+        lean=sqrt(2) * ones,
+        slope_alone=ones,
+        tilt=0 * ones,
+        slope_tilt=0 * ones,
+        odd=np.zeros((len(c), NOISES)),
+        factor=factor,
+    )
 
 
 @dataclass(frozen=True)
@@ -182,7 +235,10 @@ def _unpack(columns: Array, q: Array | None) -> UnitStatistics:
         spread=np.maximum(columns[:, 12], 0.0),
         lean=columns[:, 13],
         slope_alone=np.maximum(columns[:, 14], 1.0),
-        factor=columns[:, 15:].reshape(-1, NOISES, NOISES),
+        tilt=columns[:, 15],
+        slope_tilt=columns[:, 16],
+        odd=columns[:, 17 : 17 + NOISES],
+        factor=columns[:, 17 + NOISES :].reshape(-1, NOISES, NOISES),
     )
 
 
@@ -222,16 +278,17 @@ def _cells(phi: Activation, q: float, shift: float, angles: Array) -> Array:
     parts = np.stack([np.broadcast_to(g * g, m2.shape), m2, m11 - pair[:, None] * m2, s2, s11 - slope_pair[:, None] * s2], axis=1)
     parts = parts - (parts @ weight_g)[..., None]
     covariance = np.matmul(parts * weight_g, parts.transpose(0, 2, 1))
+    odd = parts @ (weight_g * g)
     factor = _cholesky(covariance)
     ones = np.ones_like(pair)
     logs = [ones * moment for moment in _logs(phi, q, shift)]
     squares = [np.square(s2) @ weight_g, (np.square(m2) - np.square(m11)) @ weight_g]
     head = np.stack([*logs, pair, slope_pair, *squares, *(ones * number for number in _of_one_input(phi, q, shift))], axis=1)
-    return np.concatenate([head, factor.reshape(len(c), -1)], axis=1)
+    return np.concatenate([head, odd, factor.reshape(len(c), -1)], axis=1)
 
 
 def _of_one_input(phi: Activation, q: float, shift: float) -> tuple[float, ...]:
-    """fourth, slope_fourth, linear, turn, stretch, meet, spread, lean and slope_alone of `UnitStatistics`."""
+    """fourth, slope_fourth, linear, turn, stretch, meet, spread, lean, slope_alone, tilt, slope_tilt of `UnitStatistics`."""
     z, weight, _, _ = _nodes()
     value, slope = phi.value(sqrt(q) * z + shift), phi.slope(sqrt(q) * z + shift)
 
@@ -250,6 +307,8 @@ def _of_one_input(phi: Activation, q: float, shift: float) -> tuple[float, ...]:
         mean(value**4) / second / second - 1,
         (mean((z * value) ** 2) / second - 1) / sqrt(2),
         mean(slope**4) / bend / bend,
+        mean(z * value**2) / second,
+        mean(z * slope**2) / bend,
     )
 
 
