@@ -19,8 +19,9 @@ def build() -> Layerwise:
     """What Keras's layers do: glorot_uniform on the tensor's own shape, zero biases, orthogonal recurrences.
 
     W ~ U(+-sqrt(6 / (a + b))) where a and b are the first two sizes of the weight times its kernel, so groups, gates and
-    strides do not count; a depthwise convolution's kernel is (kernel, channels, multiplier). Recurrent kernels: all gates together as one matrix with orthonormal rows (in, gates out); b = 0,
-    1 for an LSTM's forget gate (in the first of torch's two biases). Embedding U(+-0.05). PReLU 0.
+    strides do not count; of a depthwise convolution they are channels and multiplier. Recurrent kernels: all gates together
+    as one matrix with orthonormal rows (in, gates out); b = 0, 1 for an LSTM's forget gate (in the first of torch's two
+    biases). Embedding U(+-0.05). PReLU 0.
 
     Applies to: any weight layer.
     Needs: nothing.

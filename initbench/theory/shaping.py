@@ -208,8 +208,7 @@ def deep_leaky_relu(depth: Depth, slope: float) -> tuple[float, Shaping]:
 
 @cache
 def deep_relu(depth: Depth, slope: float) -> tuple[Shaping, float]:
-    """The transformation gamma (relu(alpha x + beta) + delta), beta = 1 or -1, with the conditions of DKS but Q'(1) = 1;
-    and its Q'(1)."""
+    """The transformation gamma (relu(alpha x + beta) + delta), beta = 1 or -1, with all conditions of DKS but one, and its Q'(1)."""
     local = _local_slope(depth, slope)
     low, high = (0.0, 40.0) if local < RELU_SLOPE else (-40.0, 0.0)
     for _ in range(100):  # C'(1) falls with the shift, from infinity to 1
@@ -222,7 +221,7 @@ def deep_relu(depth: Depth, slope: float) -> tuple[Shaping, float]:
 
 
 def _shifted_rectifier(a: float, beta: float) -> tuple[Shaping, float, float]:
-    """gamma (leaky_relu(z + beta) + delta) with Q(1) = 1 and C(0) = 0; its Q'(1) and C'(1), in closed form."""
+    """The shaping gamma (leaky_relu(z + beta) + delta) with Q(1) = 1 and C(0) = 0; its Q'(1) and C'(1), in closed form."""
     above, density = erfc(-beta / sqrt(2)) / 2, exp(-beta * beta / 2) / sqrt(2 * pi)
     first, second = beta * above + density, (beta * beta + 1) * above + beta * density
     mean = first + a * (beta - first)
