@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from initbench.errors import DoesNotApply
+from initbench.errors import ConfigError, DoesNotApply
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.sampling import centre, haar, matrices
@@ -86,15 +87,34 @@ def is_rectifier(kind: str, module: nn.Module) -> bool:
 
 
 def function_of(kind: str, module: nn.Module) -> activations.Activation:
-    """The activation with its moments: a named one by its name, any other by its values."""
+    """The activation with its moments: a named one by its name, any other by its values. Raises: DoesNotApply where it has none."""
     if kind.partition(":")[0] in activations.names():
         return activations.find(kind)
 
+    bare = _Bare(module)
+    exact = {name: values.detach().cpu().double() for name, values in (*bare.named_parameters(), *bare.named_buffers())}
+
     def value(x: Array) -> Array:
         with torch.no_grad():
-            return np.asarray(module(torch.as_tensor(x, dtype=torch.float64)).numpy(), dtype=np.float64)
+            values = functional_call(bare, exact, (torch.as_tensor(x, dtype=torch.float64),))
+        return np.asarray(values.numpy(), dtype=np.float64)
 
-    return activations.from_function(value, kind)
+    try:
+        return activations.from_function(value, kind)
+    except ConfigError as error:
+        raise DoesNotApply(str(error)) from error
+
+
+class _Bare(nn.Module):
+    """An activation module without the numbers that an earlier scheme has put around it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return self.module.forward(x)  # type: ignore[no-any-return]
 
 
 def _check(name: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Branch, ...]:
@@ -133,7 +153,8 @@ def _activations(name: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -
             continue
         text = f"{type(module).__qualname__} {module}"
         if text not in known:
-            known[text] = recognized(module) or (snake(type(module).__name__) if is_elementwise(module) else None)
+            own = recognized(module.forward)  # around the hooks of an earlier scheme
+            known[text] = own or (snake(type(module).__name__) if is_elementwise(module.forward) else None)
         kind = known[text]
         if kind is not None and kind != "identity":
             places[place] = (kind, module)

@@ -26,8 +26,11 @@ STEP = 1e-4
 """Half-width of the central difference that gives phi'' from phi'; the error is of order STEP^2 for smooth functions."""
 FARTHEST = 20.0
 """The largest shift that is accepted: farther out only rounding errors and periods are found."""
-JUMP = 1e-6
-"""A derivative that changes by more than this over a break point has no second derivative there."""
+JUMPS = ((1e-9, 1e-6), (4e-6, 1e-3))
+"""A derivative that changes by more than the second from so near before a break point to behind it has no second derivative there.
+
+Break points that were found by looking, of functions without a name, are known less exactly.
+"""
 STEEPEST = 2.0
 """A smooth tailored activation with alpha gamma of this or more has an unstable Q map: as in the authors' code, another is preferred."""
 RELU_SLOPE = pi / (pi - 1)
@@ -138,7 +141,7 @@ def tailored_smooth(phi: Activation, depth: Depth, curvature: float) -> Shaping:
     if depth.curvature_terms == 0:
         raise DoesNotApply("The network has no activation to transform.")
     points = np.array(phi.breaks)
-    if np.abs(phi.slope(points + 1e-9) - phi.slope(points - 1e-9)).max(initial=0.0) > JUMP:
+    if any(np.abs(phi.slope(points + near) - phi.slope(points - near)).max(initial=0.0) > jump for near, jump in JUMPS):
         raise DoesNotApply(
             f"'tat' transforms smooth activations and leaky rectifiers, and the slope of {phi.name} jumps. Use relu, tanh or gelu."
         )
