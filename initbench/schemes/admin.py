@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from initbench.errors import DoesNotApply
 from initbench.init.arguments import whole
 from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.data_driven import training_batch
 from initbench.init.structural import Number, SchemePlan, Structural, layerwise
-from initbench.init.suitability import require_attention, require_branches, stream_width
+from initbench.init.suitability import require_attention, require_branches, require_post_norm, stream_width
 from initbench.nn import hooks
 from initbench.nn.hooks import Slot
 from initbench.nn.naming import parameters_of
@@ -73,9 +72,7 @@ class Admin:
     def _branches(self, model: nn.Module, context: InitContext) -> tuple[Branch, ...]:
         require_attention(self.name, model, context.layers)
         branches = require_branches(self.name, model, context.layers)
-        bare = [branch.name for branch in branches if branch.after_norm is None]
-        if bare:
-            raise DoesNotApply(f"'{self.name}' needs a norm after each residual sum (vit:norm=post), and none follows '{bare[0]}'.")
+        require_post_norm(self.name, branches)
         return branches
 
 

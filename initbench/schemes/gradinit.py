@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  as everybody calls it
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from initbench.errors import DoesNotApply
 from initbench.init.arguments import number, switch, whole
@@ -229,6 +230,6 @@ def _signed(context: InitContext) -> bool:
 
 
 def _loss(model: nn.Module, weights: Tensors, inputs: Inputs, labels: Tensor) -> Tensor:
-    with untouched(model, "batch"):
+    with untouched(model, "batch"), sdpa_kernel(SDPBackend.MATH):  # the others cannot be derived twice
         outputs = outputs_in(functional_call(model, weights, *arguments(model, inputs)))
     return F.cross_entropy(outputs[main_output(outputs, labelled=True)].float(), labels)
