@@ -38,7 +38,7 @@ def build(*, base: str = "xavier:distribution=uniform", batch_size: int = 128) -
     Needs: data, model hooks (it changes the forward pass itself).
 
     Source: Liu, Liu, Gao, Chen & Han 2020 (Understanding the Difficulty of Training Transformers), section 4.2;
-    LiyuanLucasLiu/Transformer-Clinic, transformer_layer.py. The authors' base is fairseq's (Xavier uniform, q, k and v over
+    LiyuanLucasLiu/Transformer-Clinic, `TransformerEncoderLayer`. The authors' base is fairseq's (Xavier uniform, q, k and v over
     sqrt(2)), and they profile with dropout, which is off here.
     """
     return Admin(layerwise(base), whole("batch_size", batch_size, least=2))

@@ -28,8 +28,8 @@ def build(*, variant: Variant = "google", std: float = 0.02) -> Layerwise:
     Applies to: transformers, such as `vit:depth=2,width=32`.
     Needs: nothing.
 
-    Source: Devlin et al. 2018; google-research/bert, modeling.py, `create_initializer` (tf.truncated_normal_initializer);
-    huggingface/transformers, modeling_utils.py, `_init_weights`.
+    Source: Devlin et al. 2018; `create_initializer` of google-research/bert (tf.truncated_normal_initializer);
+    `PreTrainedModel._init_weights` of huggingface/transformers.
     """
     choose("variant", variant, Variant)
     deviation = number("std", std, above=0.0)

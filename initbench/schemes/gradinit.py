@@ -52,7 +52,7 @@ def build(
     Applies to: networks that torch can differentiate twice, such as `mlp`.
     Needs: data, labels, gradients.
 
-    Source: Zhu et al. 2021, algorithm 1; zhuchen03/gradinit, gradinit_utils.py. `gamma` belongs to the scale of the loss
+    Source: Zhu et al. 2021, algorithm 1; zhuchen03/gradinit, `take_opt_step`. `gamma` belongs to the scale of the loss
     (the authors set 1, or infinity); the paper runs one epoch (390 iterations) and lets lr depend on the architecture. The
     factors whose loss after a step was least on one fixed pair of batches, of the start and of each tenth of the way, are
     kept: that is ours. Where the start itself is kept, a note says so.

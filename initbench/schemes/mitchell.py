@@ -28,7 +28,7 @@ def build(*, cutoff: float = 3.0) -> Structural:
     Applies to: transformers, such as `vit:depth=2,width=32`.
     Needs: nothing.
 
-    Source: Groeneveld et al. 2024 (OLMo); allenai/OLMo, olmo/model.py, `reset_parameters` under `InitFnType.mitchell`.
+    Source: Groeneveld et al. 2024 (OLMo); allenai/OLMo, `reset_parameters` under `InitFnType.mitchell`.
     """
     limit = number("cutoff", cutoff, above=0.0)
 

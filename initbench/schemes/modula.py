@@ -25,7 +25,7 @@ def build() -> Layerwise:
     Applies to: matrices.
     Needs: nothing.
 
-    Source: Large et al. 2024 (Scalable Optimization in the Modular Norm); jxbz/modula, atom.py, `Linear` (where sqrt(out / in)
+    Source: Large et al. 2024 (Scalable Optimization in the Modular Norm); jxbz/modula, `Linear` (where sqrt(out / in)
     is in the forward pass, so that its learning rates differ); Yang, Simon & Bernstein 2023, condition 1.
     """
 

@@ -29,7 +29,7 @@ def build() -> Layerwise:
     Needs: nothing.
 
     Source: Fernandez-Hernandez et al. 2025 (Sinusoidal Initialization, Time for a New Start; NeurIPS);
-    jmiravet/Sinusoidal-Initialization, initialize.py.
+    jmiravet/Sinusoidal-Initialization, `sinusoidal_`.
     """
 
     def fill(weight: Tensor, _: WeightLayer, __: torch.Generator) -> Law:

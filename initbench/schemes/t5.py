@@ -30,7 +30,7 @@ def build(*, factor: float = 1.0, fold_scale: bool = True, head_std: float | Non
     Applies to: transformers, such as `vit:depth=2,width=32`.
     Needs: nothing.
 
-    Source: Raffel et al. 2020 (T5); huggingface/transformers, modeling_t5.py, `_init_weights`, which follows Mesh TensorFlow.
+    Source: Raffel et al. 2020 (T5); `T5PreTrainedModel._init_weights` of huggingface/transformers, which follows Mesh TensorFlow.
     """
     scale = number("factor", factor, above=0.0)
     folded = switch("fold_scale", fold_scale)

@@ -40,7 +40,7 @@ def build(*, variant: Variant = "timm", std: float = 0.02) -> Structural:
     Applies to: transformers, such as `vit:depth=2,width=32`.
     Needs: nothing.
 
-    Source: timm's vision_transformer.py (init_weights_vit_timm, _jax); facebookresearch/moco-v3, vits.py (timm's
+    Source: timm's vision_transformer.py (init_weights_vit_timm, _jax); `VisionTransformerMoCo` of facebookresearch/moco-v3 (timm's
     init_weights_vit_moco leaves out its patch embedding). timm's truncation at +-2 cuts nothing at std 0.02, so it is a
     plain normal here.
     """
