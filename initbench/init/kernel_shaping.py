@@ -153,8 +153,8 @@ def _activations(name: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -
             continue
         text = f"{type(module).__qualname__} {module}"
         if text not in known:
-            own = recognized(module.forward)  # around the hooks of an earlier scheme
-            known[text] = own or (snake(type(module).__name__) if is_elementwise(module.forward) else None)
+            named = recognized(module.forward)  # around the hooks of an earlier scheme
+            known[text] = named or (snake(type(module).__name__) if is_elementwise(module.forward) else None)
         kind = known[text]
         if kind is not None and kind != "identity":
             places[place] = (kind, module)

@@ -47,8 +47,9 @@ def build(*, variant: Variant = "google", std: float = 0.02) -> Layerwise:
         if not (isinstance(module, EMBEDDINGS) or "embedding" in short):
             return None
         law = draw(values, generator)
-        if variant == "transformers" and getattr(module, "padding_idx", None) is not None:
-            values[module.padding_idx] = 0
+        padding = getattr(module, "padding_idx", None)
+        if variant == "transformers" and isinstance(padding, int):
+            values[padding] = 0
         return law
 
     def check(model: nn.Module, layers: tuple[WeightLayer, ...]) -> None:
