@@ -16,6 +16,7 @@ from initbench.init.structural import Number, SchemePlan, Structural, layerwise
 from initbench.init.suitability import require_attention, require_branches, require_post_norm, stream_width
 from initbench.nn import hooks
 from initbench.nn.hooks import Slot
+from initbench.nn.inputs import arguments
 from initbench.nn.naming import parameters_of
 from initbench.nn.residual import Branch
 from initbench.nn.watch import untouched
@@ -64,8 +65,9 @@ class Admin:
             if branch.shortcut is not None
         )
         report = Structural(self.name, lambda *_: SchemePlan(self.base, numbers)).apply(model, context)
+        positional, named = arguments(model, inputs)
         with torch.no_grad(), untouched(model, "batch"), _profiling(branches):
-            model(inputs)
+            model(*positional, **named)
         found = ", ".join(f"{_omega(branch):.3g}" for branch in branches)
         return hooks.amended(report, parameters_of(model).first, notes=[f"omega: {found}"])
 
