@@ -87,6 +87,12 @@ def test_a_dks_network_of_relus_keeps_variance_and_orthogonality():
     assert abs(cosine) < 0.1
 
 
+@pytest.mark.parametrize("scheme", ["dks", "tat"])
+def test_an_activation_without_moments_is_refused_in_a_sentence_of_the_scheme(scheme):
+    with pytest.raises(DoesNotApply, match=f"^'{scheme}' does not apply: the activation .* has no moments: .*[.]$"):
+        start(mlp.build((FEATURES,), 10, depth=2, width=8, activation="sin"), scheme)
+
+
 class Atan(nn.Module):
     def forward(self, x):
         return torch.atan(x)

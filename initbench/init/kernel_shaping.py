@@ -86,7 +86,7 @@ def is_rectifier(kind: str, module: nn.Module) -> bool:
     return plain and not isinstance(module, nn.RReLU) and not list(module.parameters())
 
 
-def function_of(kind: str, module: nn.Module) -> activations.Activation:
+def function_of(scheme: str, kind: str, module: nn.Module) -> activations.Activation:
     """The activation with its moments: a named one by its name, any other by its values. Raises: DoesNotApply where it has none."""
     if kind.partition(":")[0] in activations.names():
         return activations.find(kind)
@@ -102,7 +102,8 @@ def function_of(kind: str, module: nn.Module) -> activations.Activation:
     try:
         return activations.from_function(value, kind)
     except ConfigError as error:
-        raise DoesNotApply(str(error)) from error
+        said = str(error)
+        raise DoesNotApply(f"'{scheme}' does not apply: {said[0].lower()}{said[1:]}") from error
 
 
 class _Bare(nn.Module):

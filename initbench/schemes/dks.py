@@ -36,7 +36,7 @@ def build(*, slope: float = 1.5, branch_share: float = 0.5, inputs: Inputs = "im
 
     def transform(kind: str, module: nn.Module, depth: Depth) -> Shaped:
         if not is_rectifier(kind, module):
-            return around(module, deep_kernel_shaping(function_of(kind, module), depth, target))
+            return around(module, deep_kernel_shaping(function_of("dks", kind, module), depth, target))
         if kind == "relu":
             shaping, q_slope = deep_relu(depth, target)
             said = f"a ReLU has no number left for Q'(1) = 1, here it is {q_slope:.4g}: the authors advise leaky ReLU instead"

@@ -38,6 +38,6 @@ def build(*, curvature: float = 0.3, c_at_zero: float = 0.9, branch_share: float
             slope = tailored_rectifier(depth, target)
             tailored = nn.LeakyReLU(slope)
             return Shaped(tailored, (Number(tailored, Slot.OUTPUT_SCALE, math.sqrt(2 / (1 + slope**2))),))
-        return around(module, tailored_smooth(function_of(kind, module), depth, bend))
+        return around(module, tailored_smooth(function_of("tat", kind, module), depth, bend))
 
     return shaped_scheme("tat", transform, inputs=inputs, branch_share=share)
