@@ -96,7 +96,7 @@ def function_of(scheme: str, kind: str, module: nn.Module) -> activations.Activa
 
     def value(x: Array) -> Array:
         with torch.no_grad():
-            values = functional_call(bare, exact, (torch.as_tensor(x, dtype=torch.float64),))
+            values = functional_call(bare, exact, (torch.as_tensor(x, dtype=torch.float64, device="cpu"),))
         return np.asarray(values.numpy(), dtype=np.float64)
 
     try:

@@ -49,8 +49,8 @@ def build() -> Layerwise:
 
 def _waves(outputs: int, inputs: int) -> Tensor:
     """sin(i (2 pi j / n + 2 pi / m)) as a float64 matrix (m outputs, n inputs)."""
-    position = torch.arange(inputs, dtype=torch.float64) * (2 * math.pi / inputs) + 2 * math.pi / outputs
-    return torch.outer(torch.arange(1, outputs + 1, dtype=torch.float64), position).sin()
+    position = torch.arange(inputs, dtype=torch.float64, device="cpu") * (2 * math.pi / inputs) + 2 * math.pi / outputs
+    return torch.outer(torch.arange(1, outputs + 1, dtype=torch.float64, device="cpu"), position).sin()
 
 
 def _matrix(layer: WeightLayer) -> tuple[int, int]:
