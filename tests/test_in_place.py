@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -357,3 +358,42 @@ def test_a_builder_may_give_closures_and_wrappers(tmp_path: Path) -> None:
         assert next(build_model(parse_ref(f"{file}:{name}"), (20,), 10).named_parameters())[0] == "layers.0.weight"
         found = probe(f"{file}:{name}", ["kaiming", "normal"], seeds=[2], inputs=X)
         assert {layer.layer: layer.pre_activation_variance for layer in found.runs[0].layers} == pytest.approx(right, rel=1e-5)
+
+
+SEEN: dict[str, float] = {}
+
+
+class Keeper:
+    """A user's object that keeps what its method sees."""
+
+    def __init__(self) -> None:
+        self.variances: list[float] = []
+        self.last: dict[str, Tensor] = {}
+
+    def __call__(self, _: nn.Module, __: object, output: Tensor) -> None:
+        self.last["output"] = output
+
+    def note(self, _: nn.Module, __: object, output: Tensor) -> None:
+        self.variances.append(output.var().item())
+
+
+def test_what_hooks_keep_is_what_the_user_saw() -> None:
+    count, kept, keeper = 0, [0.0], Keeper()
+
+    def counted(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    def by_default(_: nn.Module, __: object, output: Tensor, kept: list[float] = kept) -> None:
+        kept[0] = output.var().item()
+
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    for hook in (lambda _, __, out: SEEN.update(variance=out.var().item()), counted, by_default, keeper, keeper.note):
+        model[0].register_forward_hook(hook)
+    model[0].register_forward_pre_hook(partial(lambda kept, _, inputs: kept.__setitem__(0, inputs), kept_inputs := [None]))
+    x = torch.randn(64, 8)
+    model(x)
+    before = dict(SEEN), count, list(kept), list(keeper.variances), keeper.last["output"], kept_inputs[0]
+    initbench.probe(model, ["normal", "kaiming"], inputs=x)
+    after = dict(SEEN), count, list(kept), list(keeper.variances), keeper.last["output"], kept_inputs[0]
+    assert all(was is now or was == now for was, now in zip(before, after, strict=True))

@@ -203,7 +203,7 @@ def test_the_verdict_counts_the_layers_until_nothing_is_left():
         "gradients shrink 6.0x a layer: after 8 layers nothing reaches the first one; good would keep them"
     )
     assert found["good"].verdict.startswith("keeps the signal")
-    assert found["bad"].leaves_at == "l3"
+    assert found["bad"].leaves_at == "l6"
     assert [each.scheme for each in assess([simulated("bad", 6.0), simulated("good", 1.01)])] == ["good", "bad"]
 
 

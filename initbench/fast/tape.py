@@ -22,12 +22,16 @@ KNOWN = ("torch.nn.modules.", "torchvision.", "initbench.models.", "initbench.nn
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured at a tensor: the activation of the layer of a row, or its output; `alone` if that is its activation too."""
+    """What is measured at a tensor: the activation of the layer of a row, or its output; `alone` if that is its activation too.
+
+    Or the residual `stream` behind the block that the layer ends.
+    """
 
     row: int
     unit_dim: int
     activation: bool
     alone: bool = False
+    stream: bool = False
 
 
 @dataclass

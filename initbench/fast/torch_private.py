@@ -67,6 +67,28 @@ def is_watched() -> bool:
     return _is_traced() or not _tells() or _is_transformed() or _is_forward_mode()
 
 
+def of_all_samples(values: Tensor) -> tuple[Tensor, int] | None:
+    """Within `torch.vmap`, what a tensor of one sample is a slice of, and along which axis; None outside, and where that is not known.
+
+    It is the very tensor that autograd knows.
+    """
+    try:
+        functorch = torch._C._functorch
+        if not functorch.is_batchedtensor(values):
+            return None
+        return functorch.get_unwrapped(values), int(functorch.maybe_get_bdim(values))
+    except CHANGED:
+        return None
+
+
+def is_transformed(values: Tensor) -> bool:
+    """Whether a tensor exists within a transformation of `torch.func` alone (`vmap`, `grad`); False where this torch does not tell."""
+    try:
+        return bool(torch._C._functorch.is_functorch_wrapped_tensor(values))
+    except CHANGED:
+        return False
+
+
 def all_are_hooked() -> bool:
     """Whether somebody has hooked all modules at once; True too where this torch does not tell."""
     return not _tells() or _has_global_hooks()

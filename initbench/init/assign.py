@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -156,8 +156,11 @@ def draw(parameter: Tensor, layer: WeightLayer, recipe: Recipe, source: torch.Ge
     """Fills a weight in place: drawn in float32 on the CPU as (out, in / groups, *kernel), then turned, cast and copied
     where it is not such a tensor itself.
 
-    A complex weight gets independent real and imaginary parts of half the variance each.
+    A complex weight gets independent real and imaginary parts of half the variance each. Of a stack each matrix is
+    drawn for itself.
     """
+    if layer.axes:
+        return _stack(parameter, layer, recipe, source)
     if parameter.dtype is torch.float32 and parameter.is_cpu and not layer.transposed and parameter.is_contiguous():
         return _filled(parameter.detach(), layer, recipe, source)
     shape = tuple(parameter.shape)
@@ -174,6 +177,22 @@ def draw(parameter: Tensor, layer: WeightLayer, recipe: Recipe, source: torch.Ge
         values = values.reshape(layer.groups, shape[0] // layer.groups, *shape[1:]).transpose(1, 2).flatten(0, 1)
     parameter.copy_(values)
     return law
+
+
+def _stack(parameter: Tensor, layer: WeightLayer, recipe: Recipe, source: torch.Generator) -> Law:
+    """Fills each matrix (out, in, *kernel) of a parameter that holds several, or one in an order of its own."""
+    order = [axis for axes in layer.axes for axis in axes]
+    turned = parameter.permute(order)
+    one = replace(layer, axes=(), transposed=False, weight=nn.Parameter(parameter.new_empty(_drawn_shape(layer)), requires_grad=False))
+    drawn = torch.empty((layer.stacked, *one.weight.shape), dtype=parameter.dtype, device="cpu")
+    laws = [draw(values, one, recipe, source) for values in drawn]
+    turned.copy_(drawn.reshape(turned.shape))
+    return laws[0]
+
+
+def _drawn_shape(layer: WeightLayer) -> tuple[int, ...]:
+    first, second, *kernel = layer.shape
+    return (second, first, *kernel) if layer.transposed else (first, second, *kernel)
 
 
 def _filled(values: Tensor, layer: WeightLayer, recipe: Recipe, source: torch.Generator) -> Law:

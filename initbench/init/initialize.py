@@ -61,7 +61,7 @@ def initialize(
         report = chosen.apply(model, context)
     if not isinstance(report, InitReport):
         raise ConfigError(f"apply() of the scheme '{scheme.name}' gives {a_or_an(type(report).__name__)}. It must return an InitReport.")
-    doubts = explained.notes if inputs is not None else ()
+    doubts = explained.notes if inputs is not None else explained.guesses
     report = report.model_copy(update={"scheme": str(catalog.resolve("scheme", scheme)), "notes": (*report.notes, *doubts)})
     return report, find_layers() if Need.HOOKS in chosen.needs else context.layers
 

@@ -134,9 +134,9 @@ def _check(name: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tupl
     for layer in layers:
         if layer.parts > 1 or layer.transposed:
             raise DoesNotApply(f"'{name}' is for linear layers and convolutions, and '{layer.name}' is neither.")
-        even = [size for size in layer.weight.shape[2:] if size % 2 == 0]
+        even = [size for size in layer.shape[2:] if size % 2 == 0]
         if even:
-            raise DoesNotApply(f"'{name}' needs kernels with a centre, and '{layer.name}' has one of {tuple(layer.weight.shape[2:])}.")
+            raise DoesNotApply(f"'{name}' needs kernels with a centre, and '{layer.name}' has one of {layer.shape[2:]}.")
     return residual
 
 

@@ -49,8 +49,9 @@ def laws_of(layers: tuple[WeightLayer, ...]) -> tuple[LayerLaw, ...]:
 
 
 def law_of(layer: WeightLayer) -> LayerLaw:
-    """What one weight's numbers look like."""
-    values = weight_of(layer).to("cpu", torch.float64)
+    """What one weight's numbers look like; of a complex one sqrt(2) times the real and imaginary parts, whose variance is E|w|^2."""
+    weight = weight_of(layer)
+    values = (torch.cat([weight.real, weight.imag]) * math.sqrt(2) if weight.is_complex() else weight).to("cpu", torch.float64)
     mean, std = values.mean().item(), values.std(correction=0).item()
     name, gain = _shape(values, mean, std)
     schemes = (_orthogonal_schemes(gain) if name == "orthogonal" else _schemes(layer, name, mean, std))[:NAMED]

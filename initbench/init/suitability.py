@@ -7,7 +7,7 @@ from torch import nn
 from initbench.errors import DoesNotApply
 from initbench.nn.attention import AttentionLayers, attentions
 from initbench.nn.layers import WeightLayer
-from initbench.nn.residual import Branch, branches, norms
+from initbench.nn.residual import Branch, branches, norms, passes_zero
 
 Check = Callable[[nn.Module, tuple[WeightLayer, ...]], None]
 
@@ -26,7 +26,7 @@ def refuse_where(scheme: str, reason: Callable[[WeightLayer], str | None]) -> Ch
 
 def channels(layer: WeightLayer) -> tuple[int, int]:
     """Inputs and outputs of one part and one group of a layer, not counting the kernel."""
-    first, second = layer.weight.shape[:2]
+    first, second = layer.shape[:2]
     if layer.transposed:
         return first // layer.groups, second
     return second, first // layer.parts // layer.groups
@@ -34,7 +34,7 @@ def channels(layer: WeightLayer) -> tuple[int, int]:
 
 def kernel(layer: WeightLayer) -> tuple[int, ...]:
     """The sizes of the kernel; empty for a matrix."""
-    return tuple(layer.weight.shape[2:])
+    return layer.shape[2:]
 
 
 def no_centre(layer: WeightLayer) -> str | None:
@@ -54,7 +54,7 @@ def leaves_holes(layer: WeightLayer) -> str | None:
 
 def is_convolution(layer: WeightLayer) -> str | None:
     """Against anything but matrices."""
-    return f"its weight has {layer.weight.dim()} dimensions, and only matrices are defined" if layer.weight.dim() > 2 else None
+    return f"its weight has {len(layer.shape)} dimensions, and only matrices are defined" if len(layer.shape) > 2 else None
 
 
 def require_branches(scheme: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Branch, ...]:
@@ -63,6 +63,16 @@ def require_branches(scheme: str, model: nn.Module, layers: tuple[WeightLayer, .
     if not residual:
         raise DoesNotApply(f"'{scheme}' is for residual networks, and no residual branch was found in this {type(model).__name__}.")
     return residual
+
+
+def refuse_stuck(scheme: str, residual: tuple[Branch, ...]) -> None:
+    """Raises: DoesNotApply where a branch that starts at zero before its last activation would stay there."""
+    for branch in residual:
+        if branch.ended_by is not None and not passes_zero(branch.ended_by):
+            raise DoesNotApply(
+                f"'{scheme}' starts branches at zero before the {branch.ended_by} that ends the one of '{branch.name}', and it would stay "
+                "there. Use rezero, which puts its number behind it."
+            )
 
 
 def require_attention(scheme: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[AttentionLayers, ...]:
@@ -93,7 +103,7 @@ def refuse_norm(scheme: str, model: nn.Module) -> None:
 
 def stream_width(scheme: str, residual: tuple[Branch, ...]) -> int:
     """The number of units on the skip path. Raises: DoesNotApply where it changes along the network."""
-    widths = {branch.last.weight.shape[0] for branch in residual}
+    widths = {branch.last.shape[1] * branch.last.groups if branch.last.transposed else branch.last.shape[0] for branch in residual}
     if len(widths) > 1:
         raise DoesNotApply(f"'{scheme}' needs one width all along the skip path; here it is {', '.join(map(str, sorted(widths)))}.")
     return int(widths.pop())

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
+from initbench.errors import ConfigError
 from initbench.fast.onednn import linear
 from initbench.fast.tape import Measurement, PassChanged, Replay, Tape, is_plain, parameters_in
+from initbench.fast.torch_private import is_transformed, of_all_samples
 from initbench.measure.sums import MeasuredTensor, Scratch, Statistics
-from initbench.nn.graph import Use
+from initbench.nn.graph import Kind, Node, Origin, Use, joined_branch
 from initbench.nn.inputs import Inputs, called
 from initbench.nn.layers import WeightLayer
 from initbench.nn.operations import tensors_in
@@ -33,7 +35,7 @@ def captured(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Inputs, 
     """Runs the model on a batch; a backward pass within completes the statistics with those of the gradients.
 
     Norms use batch statistics and dropout is off. Everything is measured the moment it is there, so that functions that
-    work in place change nothing. A weight that is used several times is measured at its first use; the products inside
+    work in place change nothing. A weight that is used several times is measured at its first use that the input reaches; products inside
     a recurrent module are hidden, its last layer's weights have its states as their activation. With a `tape`, kept from one
     call to the next for the same model and layers, only the first pass is followed; it is for models without users' code (`is_plain`).
     """
@@ -78,21 +80,40 @@ class _Taker:
 
     def take(self, take: Measurement, output: Tensor) -> None:
         """Measures a tensor."""
-        statistics, scratch = self.statistics[take.row], self._scratch
-        function = self._layers[take.row].activation_fn if take.activation else None
-        tensor = MeasuredTensor(output, scratch, unit_dim=take.unit_dim, function=function)
+        statistics, scratch, layer = self.statistics[take.row], self._scratch, self._layers[take.row]
+        function = layer.activation_fn if take.activation else None
+        values, unit_dim = output, take.unit_dim
+        if is_transformed(output):
+            output, values = _outside(output, layer.name)
+            unit_dim += values.dim() if unit_dim < 0 else values.dim() - len(layer.surroundings.output_shape) - 1
+        tensor = MeasuredTensor(values, scratch, unit_dim=unit_dim, function=function, images=values.shape[0] if values.dim() else 1)
         if take.activation:
             statistics.add("activation", tensor)
             return
-        statistics.add("pre_activation", tensor)
+        statistics.add("stream" if take.stream else "pre_activation", tensor)
         if take.alone:
             statistics.add("activation", tensor)
         if output.requires_grad:
 
             def of_gradient(gradient: Tensor) -> None:
-                statistics.add("gradient", MeasuredTensor(gradient, scratch))
+                statistics.add("stream_gradient" if take.stream else "gradient", MeasuredTensor(gradient, scratch))
 
             self._handles.append(output.register_hook(of_gradient))  # type: ignore[no-untyped-call]
+
+
+def _outside(values: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+    """Of a tensor within `torch.vmap` that of all samples, as autograd knows it and with the samples first.
+
+    Raises: ConfigError within another transformation.
+    """
+    moved = values
+    while is_transformed(values):
+        inside = of_all_samples(values)
+        if inside is None:
+            raise ConfigError(f"The output of '{layer}' is made within torch.func.grad or jvp, where it cannot be measured.")
+        values, axis = inside
+        moved = values.movedim(axis, 0)
+    return values, moved
 
 
 class _Capture(Tracer):
@@ -125,6 +146,15 @@ class _Capture(Tracer):
         self._inputs = parameters_in(args, kwargs)
         return result
 
+    def add(self, output: Tensor, kind: Kind, name: str, origin: Origin, **more: Any) -> Node:
+        """Makes the node of a tensor; the sum that ends a residual block is measured with the last layer of its branch."""
+        node = super().add(output, kind, name, origin, **more)
+        ends = joined_branch(node, self.uses)
+        row = self._row(self.uses[max(ends)]) if ends else None
+        if row is not None:
+            self._take(Measurement(row, -1, activation=False, stream=True), output)
+        return node
+
     def end(self) -> None:
         """The pass is over: the tape can be used unless something was taken outside of torch's functions."""
         self._tape.complete = not self._hidden
@@ -138,7 +168,7 @@ class _Capture(Tracer):
     def on_activation(self, uses: frozenset[int], output: Tensor) -> None:
         for index in uses:
             row = self._row(self.uses[index])
-            if row is not None:
+            if row is not None and (self._layers[row].activation is not None or not self.uses[index].output_shape):
                 self._take(Measurement(row, self._unit_dim(self.uses[index], output), activation=True), output)
 
     def _take(self, take: Measurement, output: Tensor) -> None:
@@ -152,10 +182,20 @@ class _Capture(Tracer):
         self._taker.take(take, output)
 
     def _row(self, use: Use) -> int | None:
-        """The layer's row at its first use."""
+        """The layer's row at its first use, or at the first that the input reaches, where that comes later (a state of zeros)."""
         name = use.weight.name
-        first = self._first.setdefault(name, use.index)
-        return self._rows.get(name) if first == use.index else None
+        row, first = self._rows.get(name), self._first.setdefault(name, use.index)
+        if first < use.index and use.origin.sources and not self.uses[first].origin.sources:
+            self._first[name] = use.index
+            if row is not None:
+                self._forget(row)
+        return row if self._first[name] == use.index else None
+
+    def _forget(self, row: int) -> None:
+        """What was measured of a layer so far was not of the signal."""
+        self._taker.statistics[row] = Statistics()
+        for taken in self._tape.measurements.values():
+            taken[:] = [(which, take) for which, take in taken if take.row != row]
 
     def _unit_dim(self, use: Use, output: Tensor) -> int:
         return 1 if "conv" in use.function and output.dim() == len(use.output_shape) else -1

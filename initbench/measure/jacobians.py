@@ -53,7 +53,8 @@ def correlations(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Inpu
 
     def look(row: int, output: Tensor) -> None:
         if output.shape[0] % len(inputs) == 0:
-            flat = output.detach().reshape(len(inputs), -1).to(wide_type(output))
+            values = torch.view_as_real(output.detach().resolve_conj()) if output.is_complex() else output.detach()
+            flat = values.reshape(len(inputs), -1).to(wide_type(output))
             first, second = flat[0 : len(flat) // 2 * 2 : 2], flat[1::2]
             cosines = (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1))
             value = cosines.mean().item()
@@ -125,7 +126,9 @@ def output_directions(outputs: int) -> Tensor:
 
 
 def _values(jacobians: Tensor) -> SingularValues | None:
-    """From Jacobians (images, directions, numbers); None where they are not finite."""
+    """From Jacobians (images, directions, numbers); None where they are not finite. A complex number counts as two."""
+    if jacobians.is_complex():
+        jacobians = torch.view_as_real(jacobians.resolve_conj()).flatten(2)
     scale = jacobians.abs().amax(dim=(1, 2), keepdim=True)
     scaled = (jacobians / torch.where(scale > 0, scale, 1.0)).to(wide_type(jacobians))
     if not scaled.isfinite().all():

@@ -142,9 +142,9 @@ class _Translator:
 
     def _weight(self, node: traced.Node) -> int:
         assert node.output_of is not None
-        weight = self._uses[node.output_of].weight
-        spec = self._specs.get(weight.name)
-        if len(node.inputs) != 1 or spec is None or weight.computed or weight.flipped or weight.piece:
+        use = self._uses[node.output_of]
+        weight, spec = use.weight, self._specs.get(use.weight.name)
+        if len(node.inputs) != 1 or spec is None or use.function not in ops.LAYERS or weight.computed or weight.flipped or weight.piece:
             return self._unknown(node)
         entering, source = node.inputs[0], self._source(node)
         if source == INPUT:

@@ -189,7 +189,7 @@ def _spec(layer: WeightLayer, entries: dict[str, ParameterInit]) -> LayerSpec:
 
 def _drawn(parameter: Tensor, entry: ParameterInit | None) -> tuple[float, float, str]:
     """Standard deviation, mean and law of a parameter: as promised where the report says so, else as measured."""
-    values = parameter.detach().double()
+    values = (torch.view_as_real(parameter.detach().resolve_conj()) if parameter.is_complex() else parameter.detach()).double()
     law = entry.law if entry is not None and entry.law else "measured"
     if entry is not None and entry.target_std is not None and law in LAWS and "orthogonal" not in law:
         return entry.target_std, entry.target_mean or 0.0, law
@@ -200,6 +200,8 @@ def _drawn(parameter: Tensor, entry: ParameterInit | None) -> tuple[float, float
 
 def _why_not(layer: WeightLayer, law: str, *, spatial: bool) -> str | None:
     """Why a layer has no formula, None where it has one."""
+    if layer.weight.is_complex():
+        return "there is no formula for complex weights"
     if law not in LAWS and law != "measured":
         return f"there is no formula for weights of the law '{law}'"
     if isinstance(layer.module, nn.Linear) or spatial:

@@ -38,6 +38,8 @@ class Scratch:
 
     def signs(self, values: Tensor) -> Tensor:
         """1 where a value is not zero, else 0."""
+        if values.is_complex():
+            return values.ne(0).float()
         if values.device.type != "cpu" or values.dtype != torch.float32 or values.numel() > CHUNK:
             return values.sign().abs_()
         return torch.sign(values, out=self._part(values.numel(), torch.float32).view(values.shape)).abs_()
@@ -52,9 +54,13 @@ def sums(values: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor, int]:
     """The sum of all elements and their Euclidean norm as float64 scalars on the device (float32 on MPS), and their number.
 
     Float64 sums keep every magnitude that float32 can hold, so an exploding signal is still a number; two plain sums
-    are several times faster on one core than `torch.var_mean`.
+    are several times faster on one core than `torch.var_mean`. Of complex values the sum is the magnitude of theirs, so that
+    the variance that follows is the mean of |z - mean|^2.
     """
     values, count = values.detach(), values.numel()
+    if values.is_complex():
+        both = torch.view_as_real(values.resolve_conj())
+        return torch.linalg.vector_norm(both.flatten(0, -2).sum(0, dtype=wide_type(both))), sums(both, scratch)[1], count
     if values.device.type != "cpu" or values.dtype == torch.float64 or not count:
         wide = wide_type(values)
         return values.sum(dtype=wide), torch.linalg.vector_norm(values, dtype=wide), count
@@ -170,7 +176,10 @@ class Statistics:
 
 
 def columns(statistics: Sequence[Statistics], like: Tensor, quantities: Iterable[Quantity]) -> dict[str, Tensor]:
-    """Each quantity as a vector (layers,) on the device of `like`; NaN where there is nothing. All layers are computed at once."""
+    """Each quantity as a vector (layers,) on the device of `like`, all layers at once; NaN where nothing was kept of a layer.
+
+    What was kept but is no number, as of a signal that overflowed, is infinite.
+    """
     missing = torch.full((), torch.nan, dtype=wide_type(like), device=like.device)
     kept: dict[object, tuple[Tensor, Tensor] | None] = {}
     computed: dict[object, Tensor] = {}
@@ -186,7 +195,9 @@ def columns(statistics: Sequence[Statistics], like: Tensor, quantities: Iterable
             values[each.name] = missing.expand(len(statistics))
             continue
         if (key, each.compute) not in computed:
-            computed[key, each.compute] = each.compute(*block)
+            there = torch.tensor([key in layer.kept for layer in statistics], dtype=torch.bool, device=like.device)
+            result = each.compute(*block)
+            computed[key, each.compute] = result.masked_fill(there & result.isnan(), torch.inf)
         result = computed[key, each.compute]
         values[each.name] = result if each.row is None else result[each.row]
     return values

@@ -1,11 +1,12 @@
 """Fans: how many inputs each output sums over, and how many outputs each input reaches, of one part and one group of a weight."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from initbench.nn import operations as ops
+from initbench.nn.contraction import Axes, Axis
 from initbench.nn.graph import Use
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -17,7 +18,10 @@ GATES: tuple[tuple[type[nn.Module], int], ...] = (
 
 @dataclass(frozen=True)
 class Fans:
-    """The fans of a weight and how it is stored: `parts` and `groups` it consists of, `transposed` where (in, out)."""
+    """The fans of a weight and how it is stored: `parts` and `groups` it consists of, `transposed` where (in, out).
+
+    `axes` are as in `WeightLayer`.
+    """
 
     fan_in: int
     fan_out: int
@@ -25,6 +29,7 @@ class Fans:
     parts: int = 1
     groups: int = 1
     transposed: bool = False
+    axes: Axes = ()
 
 
 def of_module(module: nn.Module, short: str, shape: tuple[int, ...]) -> Fans | None:
@@ -55,7 +60,24 @@ def of_module(module: nn.Module, short: str, shape: tuple[int, ...]) -> Fans | N
 
 def of_use(use: Use, shape: tuple[int, ...]) -> Fans:
     """The fans of a raw parameter of this shape, from what was done with it."""
-    seen = use.weight_shape
+    seen, kinds = use.weight_shape, use.kinds
+    if kinds is None:
+        return Fans(seen[-1], seen[-2], transposed=use.weight.flipped)
+    found = _seen(use, seen, kinds)
+    stacks = _product(seen, kinds, Axis.STACK)
+    axes = _stored_axes(use, shape, kinds)
+    if (len(shape) == 2 and stacks == 1) or (axes is None and len(shape) == 2):
+        turned = kinds.index(Axis.IN) < kinds.index(Axis.OUT) if {Axis.IN, Axis.OUT} <= set(kinds) else False
+        halves = _halves(use, shape, kinds, axes)
+        return replace(found, groups=max(found.groups, stacks), parts=halves, transposed=turned != use.weight.flipped)
+    if axes is None or _is_plain(axes, len(shape)):
+        return found if len(seen) == len(shape) else replace(found, parts=1)
+    turned = bool(axes[1] and axes[2]) and axes[2][0] < axes[1][0]
+    return replace(found, parts=_halves(use, shape, kinds, axes), transposed=turned, axes=axes)
+
+
+def _seen(use: Use, seen: tuple[int, ...], kinds: tuple[Axis, ...]) -> Fans:
+    """The fans of one matrix or kernel of a weight, as it came into the function that applied it."""
     if use.function in ops.CONVOLUTIONS | ops.TRANSPOSED:
         spatial = len(seen) - 2
         groups = int(ops.argument(use.args, use.kwargs, 6, "groups", 1))
@@ -66,43 +88,42 @@ def of_use(use: Use, shape: tuple[int, ...]) -> Fans:
         return _transposed(seen, groups, math.prod(stride) if isinstance(stride, tuple | list) else stride**spatial)
     if use.function == "bilinear":
         return Fans(seen[1] * seen[2], seen[0] * seen[2])
-    if use.function == "einsum":
-        fans = _einsum(use, shape)
-        if fans is not None:
-            return fans
-    if use.function in ops.PRODUCTS and not use.on_left:
-        fan_in, fan_out, stored_in_out = seen[-2], seen[-1], not use.weight.flipped
-    else:
-        fan_in, fan_out, stored_in_out = seen[-1], seen[-2], use.weight.flipped
-    parts = math.prod(seen[:-2])
-    return Fans(fan_in, fan_out, parts=parts, transposed=stored_in_out and parts == 1)
+    return Fans(_product(seen, kinds, Axis.IN), _product(seen, kinds, Axis.OUT))
+
+
+def _product(sizes: tuple[int, ...], kinds: tuple[Axis, ...], kind: Axis) -> int:
+    return math.prod(size for size, of in zip(sizes, kinds, strict=True) if of is kind)
+
+
+def _stored_axes(use: Use, shape: tuple[int, ...], kinds: tuple[Axis, ...]) -> Axes | None:
+    """The axes of the parameter that are stacked, made, summed over and the kernel's; those that were left out are stacked."""
+    if use.weight.axes is None:
+        return None
+
+    def of(wanted: Axis) -> tuple[int, ...]:
+        return tuple(axis for run, kind in zip(use.weight.axes or (), kinds, strict=True) if kind is wanted for axis in run)
+
+    made, summed, kernel = of(Axis.OUT), of(Axis.IN), of(Axis.KERNEL)
+    stacked = tuple(axis for axis in range(len(shape)) if axis not in {*made, *summed, *kernel})
+    return stacked, made, summed, kernel
+
+
+def _is_plain(axes: Axes, dims: int) -> bool:
+    """Whether a weight is stored as torch's modules store it: (out, in, *kernel) or (in, out, *kernel)."""
+    stacked, made, summed, kernel = axes
+    whole = tuple(range(dims))
+    return not stacked and (made + summed + kernel == whole or summed + made + kernel == whole) and len(kernel) == dims - 2
+
+
+def _halves(use: Use, shape: tuple[int, ...], kinds: tuple[Axis, ...], axes: Axes | None) -> int:
+    """How many parts of a packed weight (queries, keys and values) stand one after the other along the axis of the outputs."""
+    if axes is None or not use.weight.piece or len(axes[1]) != 1:
+        return 1
+    stored, made = shape[axes[1][0]], _product(use.weight_shape, kinds, Axis.OUT)
+    return stored // made if made and stored % made == 0 else 1
 
 
 def _transposed(shape: tuple[int, ...], groups: int, strides: int) -> Fans:
     field = math.prod(shape[2:])
     fan_in = max(1, shape[0] // groups * field // strides)
     return Fans(fan_in, shape[1] * field, field, groups=groups, transposed=True)
-
-
-def _einsum(use: Use, shape: tuple[int, ...]) -> Fans | None:
-    """Letters shared with the data and summed over are inputs; those that only the weight and the result have are outputs."""
-    equation = use.args[0] if use.args else None
-    if not isinstance(equation, str):
-        return None
-    left, _, right = equation.replace(" ", "").replace("...", "").partition("->")
-    operands = left.split(",")
-    if "->" not in equation:
-        right = "".join(letter for letter in left if left.count(letter) == 1)
-    weight = operands[0 if use.on_left else -1]
-    if len(operands) != 2 or len(weight) != len(shape):
-        return None
-    sizes = dict(zip(weight, use.weight_shape, strict=True))
-    summed = [letter for letter in weight if letter not in right]
-    made = [letter for letter in weight if letter in right and sum(letter in text for text in operands) == 1]
-    if not summed or not made:
-        return None
-    stored_in_out = (weight[0] in summed) != use.weight.flipped
-    shared = math.prod(size for letter, size in sizes.items() if letter not in summed + made)
-    return Fans(
-        math.prod(sizes[letter] for letter in summed), math.prod(sizes[letter] for letter in made), parts=shared, transposed=stored_in_out
-    )

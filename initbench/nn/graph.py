@@ -1,5 +1,6 @@
 """The traced graph: the tensors of one forward pass that descend from the model's input, and the weights that they meet."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 
 from initbench.nn.activation import Function, called, recognized
+from initbench.nn.contraction import Axes, Axis
 from initbench.nn.operations import SCALINGS, SUMS
 
 INPUT = 1
@@ -54,6 +56,7 @@ class Node:
     elementwise run begins with, and `function` gives this tensor from that one; `nonlinear` where that is no straight line.
     `activation_of` are the uses whose activation this is; `earlier` are the value-changing functions of the run before this
     node; `label` is the name that the user's code has for it; `output_of` is the use that this is the untouched output of.
+    `discrete` ones hold integers: beside a signal they only say which part of it is meant.
     """
 
     index: int
@@ -71,6 +74,7 @@ class Node:
     earlier: tuple["Node", ...] = ()
     label: str | None = None
     output_of: int | None = None
+    discrete: bool = False
 
     @property
     def steps(self) -> tuple["Node", ...]:
@@ -105,19 +109,24 @@ Path = tuple[str | Node, ...]
 
 @dataclass(frozen=True, slots=True)
 class ParameterTensor:
-    """A tensor that is a parameter (`name`), or was computed from parameters only (the largest counts)."""
+    """A tensor that is a parameter (`name`), or was computed from parameters only (the largest counts).
+
+    `axes` are those of the parameter that each of its own runs through, None where that cannot be told.
+    """
 
     name: str
     flipped: bool = False
     computed: bool = False
     piece: bool = False
+    axes: Axes | None = None
 
 
 @dataclass(slots=True)
 class Use:
     """One application of a weight; filled in as the signal goes on.
 
-    `origin` is that of the signal that comes in; `args` and `kwargs` are as in `Node`. `on_left` tells W x from x W.
+    `origin` is that of the signal that comes in; `args` and `kwargs` are as in `Node`. `kinds` is what is done with each
+    axis of the weight, None where it cannot be told; `learned` is the parameter that stands in the place of a signal.
     `nonlinearity` is the activation that a recurrent module has inside; `stopped` names what ended the search for one.
     `block` numbers the residual block, in which the use may be in the `branch` and at its `end`.
     """
@@ -128,7 +137,8 @@ class Use:
     origin: Origin
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
-    on_left: bool = False
+    kinds: tuple[Axis, ...] | None = None
+    learned: str | None = None
     weight_shape: tuple[int, ...] = ()
     input_shape: tuple[int, ...] = ()
     output_shape: tuple[int, ...] = ()
@@ -142,17 +152,42 @@ class Use:
     end: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The modules at the ends of a residual branch, None where none is there.
+
+    `added` gives what is added to the skip path; `around` takes the skip path, as its first argument, and gives the sum.
+    """
+
+    added: str | None = None
+    around: str | None = None
+
+
+NO_ENDS = Ends()
+
+
 @dataclass(frozen=True)
 class Graph:
     """What was traced: nodes and uses of weights in order of execution, and the node of the output where that is one tensor.
 
-    `heads` are the uses that the model's outputs come from directly.
+    `heads` are the uses that the model's outputs come from directly; `ends` are those of the residual blocks, by number.
     """
 
     nodes: tuple[Node, ...]
     uses: tuple[Use, ...]
     output: Node | None
     heads: frozenset[int]
+    ends: tuple[Ends, ...] = ()
+
+
+def joined_branch(node: Node, uses: Sequence[Use]) -> frozenset[int]:
+    """The uses that end the residual branch which this sum adds to a skip path; none where it is no such sum."""
+    if node.name in SUMS and len(node.inputs) == 2:
+        for branch, skip in (node.inputs, node.inputs[::-1]):
+            last = branch.origin.last
+            if last and all(uses[index].end and not skip.origin.sources >> (index + 1) & 1 for index in last):
+                return last
+    return frozenset()
 
 
 def _wave(step: Node) -> str | None:

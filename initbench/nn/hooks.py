@@ -22,12 +22,16 @@ from initbench.results.record import InitReport, ParameterInit, Setter
 
 
 class Slot(StrEnum):
-    """Where a number goes; input is scaled, then shifted, and so is output."""
+    """Where a number goes; input is scaled, then shifted, and so is output.
+
+    `BRANCH_SCALE` is for a module that adds a branch to its first argument: what it adds is scaled.
+    """
 
     INPUT_SCALE = "input_scale"
     INPUT_SHIFT = "input_shift"
     OUTPUT_SCALE = "output_scale"
     OUTPUT_SHIFT = "output_shift"
+    BRANCH_SCALE = "branch_scale"
 
 
 SLOTS = frozenset(str(slot) for slot in Slot)
@@ -151,7 +155,10 @@ def _before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return _first_changed(args, kwargs, lambda x: _adjusted(x, scale, shift))
 
 
-def _after(module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+def _after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    branch = getattr(module, "branch_scale", None)
+    if branch is not None:
+        output = args[0] + branch * (output - args[0])
     scale, shift = getattr(module, "output_scale", None), getattr(module, "output_shift", None)
     if isinstance(output, tuple):
         return (_adjusted(output[0], scale, shift), *output[1:])

@@ -12,8 +12,9 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from initbench.errors import ConfigError
 from initbench.nn.activation import Function, called_module, known_function
+from initbench.nn.contraction import Axes
 from initbench.nn.fans import Fans, of_module, of_use
-from initbench.nn.graph import Graph, Use
+from initbench.nn.graph import NO_ENDS, Ends, Graph, Use
 from initbench.nn.inputs import Inputs
 from initbench.nn.operations import ENDS
 from initbench.nn.parametrized import computed, main_original, shape_of
@@ -23,6 +24,8 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 NOT_ACTIVATIONS = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.AdaptiveLogSoftmaxWithLoss)
 PARAMETRIZED = ".parametrizations."
+NAMED = 3
+"""So many names are in a note, the rest is counted."""
 
 
 class Role(StrEnum):
@@ -41,7 +44,8 @@ class Surroundings:
 
     `sources` are the layers whose signal comes in (none: the model's input), `path` the functions that it passes on the
     way (activations, `batch_norm`, `dropout:p=0.1`, `max_pool2d:kernel_size=2`, `add`, ...), `between` those from this
-    layer to its activation. Shapes are without the batch dimension. `uses` counts how often a forward pass uses the weight.
+    layer to its activation; `ends` are the modules at the end of the residual branch that the layer ends. Shapes are without
+    the batch dimension. `uses` counts how often a forward pass uses the weight.
     """
 
     sources: tuple[str, ...] = ()
@@ -50,6 +54,7 @@ class Surroundings:
     input_shape: tuple[int, ...] = ()
     output_shape: tuple[int, ...] = ()
     uses: int = 0
+    ends: Ends = NO_ENDS
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,9 @@ class WeightLayer:
     (in, out). `activation` is the name of the function that the layer's output goes through (norm, dropout, pooling and
     one residual sum are looked through), with its parameters (`leaky_relu:negative_slope=0.2`), `activation_fn` the
     function itself, also where only the user's code has a name for it; None where nothing follows or it cannot be told.
+    A raw parameter may hold many matrices (stacked experts, heads): `axes` are then its stacked axes, those of the outputs,
+    of the inputs and of the kernel, `stacked` is the number of matrices, fans and `shape` are those of one; of a raw
+    parameter with several axes of inputs or outputs, too. No `axes`: stored as torch's modules store it.
     `length` is the parameter that a weight norm scales the weight to.
     `block` is the index of the residual block the layer belongs to, None outside of any.
     """
@@ -83,14 +91,32 @@ class WeightLayer:
     block: int | None = None
     activation_fn: Function | None = field(default=None, compare=False)
     surroundings: Surroundings = Surroundings()
+    axes: Axes = ()
+
+    @property
+    def stacked(self) -> int:
+        """How many matrices (or kernels) a raw parameter holds along its stacked axes."""
+        return math.prod(self.weight.shape[axis] for axis in self.axes[0]) if self.axes else 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the weight (of one that is stacked): (out, in / groups, *kernel), with in and out swapped if `transposed`."""
+        if not self.axes:
+            return tuple(self.weight.shape)
+        outputs, inputs = (math.prod(self.weight.shape[axis] for axis in axes) for axes in self.axes[1:3])
+        return (*((inputs, outputs) if self.transposed else (outputs, inputs)), *(self.weight.shape[axis] for axis in self.axes[3]))
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The weight layers of a model, and in sentences what could not be told about them."""
+    """The weight layers of a model, and in sentences what could not be told about them.
+
+    `guesses` are those of the notes by which numbers depend on a guess: how a weight is stored.
+    """
 
     layers: tuple[WeightLayer, ...]
     notes: tuple[str, ...] = ()
+    guesses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,17 +152,37 @@ def explain(model: nn.Module, inputs: Inputs | None = None, in_out: tuple[str, .
 def _guessed(model: nn.Module, known: dict[str, _Registered], in_out: tuple[str, ...]) -> Explanation:
     after = dict(_activation_after(model))
     entries = [entry for entry in known.values() if _is_weight(entry) or _stored_in_out(entry, in_out)]
-    notes = ["The model has not been run: layers are in order of registration, activations and roles are guessed from it."]
+    unrun = "The model has not been run: layers are in order of registration, activations and roles are guessed from it."
+    guesses = _storage_guesses([entry for entry in entries if entry.fans is None and not _stored_in_out(entry, in_out)])
     layers = []
     for position, entry in enumerate(entries):
-        if entry.fans is None and not _stored_in_out(entry, in_out):
-            notes.append(f"'{entry.parameter}' is taken to be stored (out, in); say init.in_out if it is (in, out).")
         role = Role.HEAD if position == len(entries) - 1 else Role.STEM if position == 0 else Role.HIDDEN
         following = after.get(entry.module)
         name = called_module(following) if following is not None else _recurrent_activation(entry.module)
         layer = _layer(entry, None, in_out)
         layers.append(replace(layer, position=position, role=role, activation=name, activation_fn=known_function(name)))
-    return Explanation(tuple(layers), tuple(notes))
+    return Explanation(tuple(layers), (unrun, *guesses), guesses)
+
+
+def _storage_guesses(entries: list[_Registered]) -> tuple[str, ...]:
+    """How raw parameters are taken to be stored, where it makes a difference."""
+    matrices = [entry.parameter for entry in entries if entry.weight.dim() == 2 and entry.weight.shape[0] != entry.weight.shape[1]]
+    kernels = [entry.parameter for entry in entries if entry.weight.dim() > 2]
+    guesses = []
+    if matrices:
+        guesses.append(
+            f"{_few(matrices)} taken to be stored (out, in); say init.in_out if {'they are' if len(matrices) > 1 else 'it is'} (in, out), "
+            "or give inputs."
+        )
+    if kernels:
+        guesses.append(f"{_few(kernels)} taken for the kernel of a convolution (out, in, *kernel); give inputs, which show what is what.")
+    return tuple(guesses)
+
+
+def _few(names: list[str]) -> str:
+    """The first of several names, with the verb that follows."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(f"'{name}'" for name in names[:NAMED]) + more + (" are" if len(names) > 1 else " is")
 
 
 def _recurrent_activation(module: nn.Module) -> str | None:
@@ -149,19 +195,20 @@ def _traced(graph: Graph, known: dict[str, _Registered], in_out: tuple[str, ...]
     for use in graph.uses:
         uses.setdefault(use.weight.name, []).append(use)
     names = {use.index: known[use.weight.name].name for use in graph.uses if use.weight.name in known}
-    layers = [_placed(known[name], of_weight, graph.heads, names, in_out) for name, of_weight in uses.items() if name in known]
+    layers = [_placed(known[name], of_weight, graph, names, in_out) for name, of_weight in uses.items() if name in known]
     missed = [entry for name, entry in known.items() if name not in uses and _is_weight(entry)]
     layers += [_layer(entry, None, in_out) for entry in missed]
     placed = tuple(replace(layer, position=position) for position, layer in enumerate(layers))
-    return Explanation(placed, _notes(placed, uses, graph.heads, missed))
+    raw = {name for name, entry in known.items() if entry.fans is None}
+    return Explanation(placed, _notes(placed, uses, graph.heads, missed, raw))
 
 
-def _placed(entry: _Registered, uses: list[Use], heads: frozenset[int], names: dict[int, str], in_out: tuple[str, ...]) -> WeightLayer:
-    """The layer as its first use shows it."""
-    use = uses[0]
+def _placed(entry: _Registered, uses: list[Use], graph: Graph, names: dict[int, str], in_out: tuple[str, ...]) -> WeightLayer:
+    """The layer as its first use shows it, the first that the input reaches if it reaches any."""
+    use = _first(uses)
     if use.end or use.branch:
         role = Role.BRANCH_END if use.end else Role.BRANCH
-    elif any(other.index in heads for other in uses):
+    elif any(other.index in graph.heads for other in uses):
         role = Role.HEAD
     else:
         role = Role.STEM if not use.origin.last else Role.HIDDEN
@@ -182,8 +229,13 @@ def _placed(entry: _Registered, uses: list[Use], heads: frozenset[int], names: d
             input_shape=use.input_shape[1:],
             output_shape=use.output_shape[1:],
             uses=len(uses),
+            ends=graph.ends[use.block] if use.end and use.block is not None else NO_ENDS,
         ),
     )
+
+
+def _first(uses: list[Use]) -> Use:
+    return next((use for use in uses if use.origin.sources), uses[0])
 
 
 def _layer(entry: _Registered, use: Use | None, in_out: tuple[str, ...]) -> WeightLayer:
@@ -209,6 +261,7 @@ def _layer(entry: _Registered, use: Use | None, in_out: tuple[str, ...]) -> Weig
         parts=fans.parts,
         groups=fans.groups,
         transposed=fans.transposed,
+        axes=fans.axes,
         bias=entry.bias or (use.bias if use else None),
         length=entry.length,
     )
@@ -224,28 +277,35 @@ def _out_in(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _notes(
-    layers: tuple[WeightLayer, ...], uses: dict[str, list[Use]], heads: frozenset[int], missed: list[_Registered]
+    layers: tuple[WeightLayer, ...], uses: dict[str, list[Use]], heads: frozenset[int], missed: list[_Registered], raw: set[str]
 ) -> tuple[str, ...]:
-    """What a reader should know: weights that were not met, shared, computed, or whose activation cannot be told."""
+    """What a reader should know: weights that were not met, shared, computed, or whose activation or storage cannot be told."""
     stopped: dict[str, list[str]] = {}
+    shared: dict[tuple[int, bool], list[str]] = {}
     notes = [f"'{entry.name}' is not met in a forward pass in evaluation mode." for entry in missed]
     by_parameter = {layer.parameter: layer for layer in layers}
     for parameter, of_weight in uses.items():
-        use, layer = of_weight[0], by_parameter.get(parameter)
+        use, layer = _first(of_weight), by_parameter.get(parameter)
         name = layer.name if layer else parameter
-        if len(of_weight) > 1 and not use.weight.piece:
-            notes.append(f"'{name}' is used {len(of_weight)} times; its place and activation are those of the first.")
+        if len(of_weight) > 1:
+            shared.setdefault((len(of_weight), use.weight.piece), []).append(name)
         through = computed(layer.module, layer.weight) if layer else None
         if use.weight.computed and (layer is None or layer.length is None):
             how = f", through {through.words}." if through else ": what is set is the parameter, not the weight itself."
             notes.append(f"'{name}' is computed from '{parameter}' in every pass{how}")
-        if not use.origin.sources:
+        if layer is not None and parameter in raw and (use.kinds is None or (layer.weight.dim() > 2 and use.weight.axes is None)):
+            notes.append(f"How '{name}' ({' x '.join(map(str, layer.weight.shape))}) is stored cannot be told from {use.function}.")
+        if not use.origin.sources and use.learned is None:
             notes.append(f"'{name}' is fed by something that cannot be followed back to the model's input.")
         if use.activation is None and use.stopped is not None and use.stopped not in ENDS and use.index not in heads:
-            stopped.setdefault(use.stopped, []).append(f"'{name}'")
+            stopped.setdefault(use.stopped, []).append(name)
+    for (count, in_pieces), named in shared.items():
+        how = f"used in {count} pieces" if in_pieces else f"used {count} times"
+        notes.append(f"{_few(named)} {how}; place, activation and what is measured of the signal are those of the first.")
     for reason, named in stopped.items():
-        few = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
-        notes.append(f"No activation can be told after {few}: the output goes into {reason}.")
+        notes.append(
+            f"No activation can be told after {_few(named).removesuffix(' is').removesuffix(' are')}: the output goes into {reason}."
+        )
     return tuple(notes)
 
 

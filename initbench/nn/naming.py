@@ -79,7 +79,7 @@ def _inside(module: nn.Module) -> nn.Module:
     while True:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             module = module.module
-        elif isinstance(inner := module._modules.get("_orig_mod"), nn.Module):
+        elif isinstance(inner := dict(module.named_children()).get("_orig_mod"), nn.Module):
             module = inner
         else:
             return module

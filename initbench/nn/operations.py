@@ -13,15 +13,21 @@ def _names(text: str) -> frozenset[str]:
 
 CONVOLUTIONS = _names("conv1d conv2d conv3d")
 TRANSPOSED = _names("conv_transpose1d conv_transpose2d conv_transpose3d")
-PRODUCTS = _names("matmul rmatmul mm bmm addmm baddbmm")
-WEIGHTED = CONVOLUTIONS | TRANSPOSED | PRODUCTS | _names("linear bilinear einsum inner")
-"""Functions that apply a weight where one of their arguments is a parameter."""
+ADDING = _names("addmm baddbmm addbmm addmv")
+PRODUCTS = ADDING | _names("matmul linalg_matmul rmatmul mm bmm mv grouped_mm")
+LAYERS = CONVOLUTIONS | TRANSPOSED | _names("linear bilinear")
+WEIGHTED = LAYERS | PRODUCTS | _names("einsum inner tensordot")
+"""Functions that apply a weight where one of their arguments is a parameter; layers say themselves which is the weight."""
+
+CHAINS = _names("linalg_multi_dot multi_dot chain_matmul")
+"""Products of several matrices, which are traced as products of two."""
 
 FLIPS = _names("T mT H mH t transpose swapaxes swapdims adjoint permute movedim")
 """Functions that turn a matrix round (on two dimensions there is nothing else that they could do)."""
 
 SUMS = _names("add radd iadd sub rsub isub subtract")
 SCALINGS = _names("neg negative mul rmul imul multiply div truediv rtruediv itruediv divide")
+MULTIPLICATIONS = _names("mul rmul imul multiply")
 PRECISIONS = _names("to float double half bfloat16 type type_as")
 LAYOUT = (
     FLIPS
@@ -36,6 +42,9 @@ BENT = _names(
     "log log1p pow rpow sqrt rsqrt reciprocal clamp clip clamp_min clamp_max sign maximum minimum where"
 )
 """Elementwise functions with a bend: activations."""
+
+GATES = _names("sigmoid expit hardsigmoid softmax")
+"""Functions between 0 and 1: what they give multiplies a signal and is none itself."""
 
 COMPARISONS = _names("gt lt ge le eq ne greater less greater_equal less_equal")
 
@@ -54,10 +63,17 @@ PASSING = POOLINGS | NORMALIZATIONS | DROPOUTS | _names("pad cat concat stack pi
 PIECES = _names("getitem chunk split tensor_split select narrow unbind index_select expand expand_as repeat")
 """Functions that give a part or copies of a signal: looked through, and not named."""
 
+STATISTICS = _names("mean sum")
+"""Functions that, after a square or a magnitude, make a statistic of a signal (a norm written out), which is none of its activations."""
+EVEN = _names("square pow abs absolute mul multiply")
+
 FRESH = _names("zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full new_tensor")
 """Functions that take no values from their tensor."""
 
-ENDS = _names("matmul rmatmul bmm mm einsum baddbmm softmax log_softmax scaled_dot_product_attention argmax sum logsumexp cumsum embedding")
+ENDS = _names(
+    "matmul linalg_matmul rmatmul bmm mm mv einsum tensordot inner baddbmm softmax log_softmax scaled_dot_product_attention argmax sum "
+    "logsumexp cumsum embedding embedding_bag"
+)
 """Functions that end the search for an activation: what comes after them is not the layer's own signal any more."""
 
 

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F  # noqa: N812  as everybody calls it
 from torch import Tensor, nn
 
 from initbench.errors import DoesNotApply
+from initbench.nn.activation import known_function
+from initbench.nn.hooks import Slot
 from initbench.nn.layers import NORMS, Role, WeightLayer
 from initbench.nn.naming import modules_of
 
@@ -39,8 +42,8 @@ class PadShortcut(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.extra - before))
 
 
-PASSING = ("dropout", "feature_dropout", "avg_pool", "adaptive_avg_pool", "scale", "shift")
-"""How the functions begin that a constant factor can be taken through."""
+PASSING = ("dropout", "feature_dropout", "avg_pool", "adaptive_avg_pool", "scale", "shift", "gate")
+"""How the functions begin that a constant factor can be taken through; where a gate follows the signal itself, none but zero exactly."""
 NORMALIZING = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
 
 
@@ -48,9 +51,11 @@ NORMALIZING = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_n
 class Branch:
     """One residual branch: its weight layers in order and the modules a scheme can put a number on.
 
-    `end` is the module whose output is added to the skip path. `shortcut` is the module on the skip path, None where the
-    model has none that could carry a multiplier. `last_norm` is the norm between the last weight layer and the sum, and
-    `after_norm` the one that directly follows the sum.
+    `end` is the module whose output is added to the skip path, in whose `slot` a number scales the branch: that of its
+    output, or, where it is the block as a whole, that of what it adds. `ended_by` is the activation that stands between the
+    last weight layer and the sum. `layers` leave out those of a gate on the branch (squeeze and excite). `shortcut` is the
+    module on the skip path, None where the model has none that could carry a multiplier. `last_norm` is the norm between the
+    last weight layer and the sum, and `after_norm` the one that directly follows the sum.
     """
 
     name: str
@@ -61,6 +66,8 @@ class Branch:
     after_norm: nn.Module | None = None
     norms: tuple[nn.Module, ...] = ()
     starts_with_activation: bool = False
+    ended_by: str | None = None
+    slot: Slot = Slot.OUTPUT_SCALE
 
     @property
     def last(self) -> WeightLayer:
@@ -109,31 +116,77 @@ def _traced(model: nn.Module, layers: tuple[WeightLayer, ...]) -> list[Branch]:
     """The branches of a foreign model by the roles of its layers, which only a model that was run has."""
     traced = []
     for block in sorted({layer.block for layer in layers if layer.block is not None}):
-        mine = tuple(layer for layer in layers if layer.block == block and layer.role in {Role.BRANCH, Role.BRANCH_END})
-        if mine and mine[-1].role is Role.BRANCH_END:
-            norm = _norm_before_sum(model, mine[-1], layers)
-            end = norm or _called(model, mine[-1])
-            traced.append(Branch(name=mine[-1].name, layers=mine, end=end, last_norm=norm, norms=(norm,) if norm else ()))
+        mine = [layer for layer in layers if layer.block == block and layer.role in {Role.BRANCH, Role.BRANCH_END}]
+        main = _main_path(mine)
+        if main:
+            traced.append(_branch(model, main, layers))
     return traced
 
 
-def _norm_before_sum(model: nn.Module, last: WeightLayer, layers: tuple[WeightLayer, ...]) -> nn.Module | None:
-    """The norm between a branch's last layer and the sum: the module registered right behind it, if one is passed there.
+def _main_path(layers: list[WeightLayer]) -> tuple[WeightLayer, ...]:
+    """The layers that the end of a branch gets its signal from, and the end; those of a gate on it are left out."""
+    wanted: set[str] = set()
+    for layer in reversed(layers):
+        if layer.role is Role.BRANCH_END or layer.name in wanted:
+            wanted |= {layer.name, *layer.surroundings.sources}
+    main = tuple(layer for layer in layers if layer.name in wanted)
+    return main if any(layer.role is Role.BRANCH_END for layer in main) else ()
 
-    Raises: DoesNotApply where something else changes the branch after its last layer.
+
+def _branch(model: nn.Module, main: tuple[WeightLayer, ...], layers: tuple[WeightLayer, ...]) -> Branch:
+    """A traced branch, with the module that carries a number for all of it.
+
+    Raises: DoesNotApply where what changes the branch after its last layer is no module, nor is the block.
     """
+    last = main[-1]
+    left, ends = _left_before_sum(last, layers), last.surroundings.ends
+    behind = _behind(model, last)
+    if not left:
+        return Branch(last.name, main, end=_called(model, last))
+    if len(left) == 1 and left[0].startswith(NORMALIZING) and isinstance(behind, NORMS):
+        return Branch(last.name, main, end=behind, last_norm=behind, norms=(behind,))
+    norms = tuple(norm for norm in (behind,) if isinstance(norm, NORMS) and any(step.startswith(NORMALIZING) for step in left))
+    ended_by = next((step for step in reversed(left) if not step.startswith(NORMALIZING)), None)
+    last_norm = norms[0] if norms and ended_by is not None and passes_zero(ended_by) else None
+    if ends.added is not None or ends.around is not None:
+        return Branch(
+            name=last.name,
+            layers=main,
+            end=model.get_submodule(ends.around or "" if ends.added is None else ends.added),
+            last_norm=last_norm,
+            norms=norms,
+            ended_by=ended_by,
+            slot=Slot.BRANCH_SCALE if ends.added is None else Slot.OUTPUT_SCALE,
+        )
+    raise DoesNotApply(
+        f"The residual branch that ends in '{last.name}' goes through {', '.join(left)} before it is added, which no number can be put on. "
+        "Make the last of these a module, or the block one that takes x and gives the sum."
+    )
+
+
+def passes_zero(activation: str) -> bool:
+    """Whether an activation gives 0 for 0 and has a slope there: a branch that starts at zero before it learns."""
+    function = known_function(activation)
+    if function is None:
+        return False
+    with torch.enable_grad():
+        x = torch.zeros((), dtype=torch.float32, device="cpu", requires_grad=True)
+        value = function(x)
+        (slope,) = torch.autograd.grad(value, x)
+    return value.item() == 0 and slope.item() != 0
+
+
+def _left_before_sum(last: WeightLayer, layers: tuple[WeightLayer, ...]) -> list[str]:
+    """What a branch passes between its last layer and the sum, but for what a constant factor can be taken through."""
     paths = [layer.surroundings.path for layer in layers if last.name in layer.surroundings.sources]
     tail = next((path[: path.index("add")] for path in paths if "add" in path), ())
-    left = [step for step in tail if not step.startswith(PASSING)]
-    if not left:
-        return None
+    return [step for step in tail if not step.startswith(PASSING)]
+
+
+def _behind(model: nn.Module, last: WeightLayer) -> nn.Module | None:
+    """The module that is registered right behind a layer's."""
     modules = [module for module in model.modules() if not list(module.children())]
-    behind = next((second for first, second in pairwise(modules) if first is last.module), None)
-    if len(left) == 1 and left[0] in NORMALIZING and isinstance(behind, NORMS):
-        return behind
-    raise DoesNotApply(
-        f"The residual branch that ends in '{last.name}' goes through {', '.join(left)} before it is added, which no number can be put on."
-    )
+    return next((second for first, second in pairwise(modules) if first is last.module), None)
 
 
 def _called(model: nn.Module, last: WeightLayer) -> nn.Module:

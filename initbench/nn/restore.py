@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -22,7 +23,8 @@ def restored(model: nn.Module, device: torch.device | None = None) -> Iterator[N
 
     That is, to the bit: parameters and their gradients, buffers, tensors, lists, dicts, sets and plain values that a module
     has as attributes, submodules, hooks, training flags, requires_grad, and the random state of torch, Python and numpy.
-    Parameters stay the same objects. What the model's own code changes elsewhere (a global, inside another object) is not seen.
+    Parameters stay the same objects, and what hooks keep of the signal is as it was. What the model's own code changes elsewhere
+    (a global, inside another object) is not seen.
     """
     tensors = _tensors(model)
     with ExitStack() as stack:
@@ -31,6 +33,7 @@ def restored(model: nn.Module, device: torch.device | None = None) -> Iterator[N
         _keep_random_state(stack)
         stack.callback(_put_attributes, [(vars(module), dict(vars(module))) for module in model.modules()])
         stack.callback(_put_contents, list(_contents(model)))
+        stack.callback(_put_cells, [(cell, cell.cell_contents) for hook in _hooks(model) for cell in _cells(hook)])
         stack.callback(_put_tensors, [_Memory(tensor) for tensor in tensors])
         if device is not None and any(tensor.device != device for tensor in chain(model.parameters(), model.buffers())):
             model.to(device)
@@ -86,6 +89,51 @@ def _contents(model: nn.Module) -> Iterator[tuple[Any, Any]]:
         for value in vars(module).values():
             if isinstance(value, dict | list | set):
                 yield value, value.copy() if value else None
+    for value in chain.from_iterable(map(_reached, _hooks(model))):
+        if type(value) in {dict, list, set}:
+            yield value, value.copy() if value else None
+
+
+def _hooks(model: nn.Module) -> Iterator[Any]:
+    """The hooks of all modules, which may keep what they see."""
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if name.endswith("_hooks") and isinstance(value, dict):
+                yield from value.values()
+
+
+def _cells(hook: Any) -> list[CellType]:
+    """The variables around a function that it uses."""
+    return [cell for cell in getattr(hook, "__closure__", None) or () if _is_filled(cell)]
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - an empty one raises
+    except ValueError:
+        return False
+    return True
+
+
+def _reached(hook: Any) -> Iterator[Any]:
+    """What a hook can keep things in: variables around it, defaults, globals that it names, attributes of its object."""
+    if isinstance(hook, partial):
+        yield from (*hook.args, *hook.keywords.values())
+        yield from _reached(hook.func)
+    elif isinstance(hook, MethodType):
+        yield from getattr(hook.__self__, "__dict__", {}).values()
+        yield from _reached(hook.__func__)
+    elif isinstance(hook, FunctionType):
+        yield from (cell.cell_contents for cell in _cells(hook))
+        yield from (*(hook.__defaults__ or ()), *(hook.__kwdefaults__ or {}).values())
+        yield from (hook.__globals__[name] for name in hook.__code__.co_names if name in hook.__globals__)
+    else:
+        yield from getattr(hook, "__dict__", {}).values()
+
+
+def _put_cells(cells: list[tuple[CellType, Any]]) -> None:
+    for cell, value in cells:
+        cell.cell_contents = value
 
 
 def _put_contents(contents: list[tuple[Any, Any]]) -> None:

@@ -11,12 +11,15 @@ from math import prod
 from typing import Any
 from uuid import uuid4
 
+import torch
 import torch.nn.functional as F  # noqa: N812  as everybody calls it
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from initbench.nn import operations as ops
 from initbench.nn.activation import Function, is_elementwise
+from initbench.nn.branching import Branches
+from initbench.nn.contraction import Axis, chained, followed, is_chain, kinds, of_sum
 from initbench.nn.graph import INPUT, Graph, Kind, Node, Origin, ParameterTensor, Use
 from initbench.nn.outputs import outputs_in
 
@@ -55,10 +58,15 @@ class Tracer(TorchFunctionMode):
         super().__init__()
         self.nodes: list[Node] = []
         self.uses: list[Use] = []
-        self._parameters = {id(parameter): ParameterTensor(name) for name, parameter in model.named_parameters()}
+        self._parameters = {
+            id(parameter): ParameterTensor(name, axes=tuple((axis,) for axis in range(parameter.dim())))
+            for name, parameter in model.named_parameters()
+        }
+        self._products: dict[int, Call] = {}
         self._key = f"_initbench_{uuid4().hex}"
         self._paused = False
-        self._blocks = 0
+        self._branches = Branches(self.uses)
+        self._modules: list[tuple[str, Node, Node]] = []
 
     def on_output(self, use: Use, output: Tensor) -> None:
         """Called with the output of every use (once more where a bias is added to it afterwards)."""
@@ -80,7 +88,15 @@ class Tracer(TorchFunctionMode):
         ends = [node for tensor in ops.tensors_in(result) if (node := self.node(tensor)) is not None]
         outputs = outputs_in(result)
         output = self.node(outputs[0]) if len(outputs) == 1 else None
-        return Graph(tuple(self.nodes), tuple(self.uses), output, frozenset[int]().union(*(node.origin.last for node in ends)))
+        heads = frozenset[int]().union(*(node.origin.last for node in ends))
+        return Graph(tuple(self.nodes), tuple(self.uses), output, heads, self._branches.ends(self._modules))
+
+    def left(self, module: str, first: object, result: object) -> None:
+        """Notes that a module has made its result of its first argument."""
+        if isinstance(first, Tensor) and isinstance(result, Tensor):
+            before, after = self.node(first), self.node(result)
+            if before is not None and after is not None:
+                self._modules.append((module, before, after))
 
     def name_of(self, parameter: Tensor, otherwise: str) -> str:
         """The canonical name of a parameter (a tied one has several)."""
@@ -114,7 +130,7 @@ class Tracer(TorchFunctionMode):
     def add(self, output: Tensor, kind: Kind, name: str, origin: Origin, **more: Any) -> Node:
         """Makes the node of a tensor, which then carries it; it begins an elementwise run unless a `base` is given."""
         index = len(self.nodes)
-        node = Node(index, kind, name, tuple(output.shape), origin, **{"base": index, **more})
+        node = Node(index, kind, name, tuple(output.shape), origin, **{"base": index, "discrete": _is_discrete(output), **more})
         self.nodes.append(node)
         self._mark(output, node)
         return node
@@ -127,6 +143,12 @@ class Tracer(TorchFunctionMode):
             use.activation = node
         if node.activation_of:
             self.on_activation(node.activation_of, output)
+
+    def _no_activation(self, node: Node) -> None:
+        """The function is only the beginning of a statistic: its uses go on to wait for an activation."""
+        for index in node.activation_of:
+            if self.uses[index].activation is node:
+                self.uses[index].activation, self.uses[index].between = None, ()
 
     def without_activation(self, origin: Origin) -> frozenset[int]:
         """The uses whose signal this is and that have no activation yet."""
@@ -143,9 +165,14 @@ class Tracer(TorchFunctionMode):
                 return inside(*args, **kwargs)
         given = (*ops.tensors_in(args), *ops.tensors_in(kwargs))
         nodes = {id(tensor): node for tensor in given if (node := self.node(tensor)) is not None}
+        if not all(node.discrete for node in nodes.values()):
+            nodes = {key: node for key, node in nodes.items() if not node.discrete}
         parameters = tuple((tensor, origin) for tensor in given if (origin := self.parameter(tensor)) is not None)
         if not nodes and not parameters:
             return func(*args, **kwargs)
+        if nodes and is_chain(ops.plain_name(func), args, [tensor for tensor, _ in parameters]):
+            with self:
+                return chained(ops.plain_name(func), args, lambda tensor: id(tensor) in nodes)
         known = nodes.keys() | {id(tensor) for tensor, _ in parameters}
         call = Call(
             name=ops.plain_name(func),
@@ -172,16 +199,52 @@ class Tracer(TorchFunctionMode):
     def _take_up(self, call: Call, output: Tensor) -> None:
         """Marks an output of a call."""
         if call.name in ops.COMPARISONS:
-            if call.nodes and call.one_base and call.only_numbers:
+            if call.nodes and call.one_base and call.only_numbers and not call.nodes[0].discrete:
                 self._mask(call, output)
-        elif call.name in ops.FRESH or not (output.is_floating_point() or output.is_complex()):
+        elif call.name in ops.FRESH:
             return
-        elif _applies_weight(call):
-            self._use(call, output)
-        elif not call.nodes:
+        elif _is_discrete(output):
+            if call.nodes:
+                self._add(call, output, replace(_merged(call.nodes), waiting={}))
+        elif not (output.is_floating_point() or output.is_complex()):
+            return
+        elif (weight := self._weight_of(call)) is not None:
+            self._use(call, output, *weight)
+        elif not call.nodes or _chooses(call):
             self._derive(call, output)
         else:
             self._pass(call, output)
+
+    def _weight_of(self, call: Call) -> tuple[Tensor, tuple[Axis, ...] | None] | None:
+        """The weight that is applied and what is done with its axes; None where none is: nothing is summed over, or it makes a parameter.
+
+        Products of parameters with constants only make other parameters; a layer function on unknown data is a layer.
+        """
+        if call.name == "sum":
+            return self._weight_of_sum(call)
+        if call.name not in ops.WEIGHTED:
+            return None
+        matrices = [tensor for tensor, _ in call.parameters if tensor.dim() > 1]
+        if call.name in ops.LAYERS:
+            given = ops.argument(call.args, call.kwargs, 2 if call.name == "bilinear" else 1, "weight", None)
+            matrices = [tensor for tensor in matrices if tensor is given] or (matrices if call.nodes else [])
+        elif not call.nodes:
+            return None
+        if not matrices:
+            return None
+        found = kinds(call.name, call.args, call.kwargs, call.given, matrices[0])
+        return (matrices[0], found) if found is None or Axis.IN in found else None
+
+    def _weight_of_sum(self, call: Call) -> tuple[Tensor, tuple[Axis, ...]] | None:
+        """The weight of (signal * weight).sum(dim), where the sum goes along axes of the weight."""
+        product = self._products.get(call.nodes[0].index) if len(call.nodes) == 1 else None
+        if product is None:
+            return None
+        weight, dims = product.parameters[0][0], len(call.nodes[0].shape)
+        along = ops.argument(call.args, call.kwargs, 1, "dim", call.kwargs.get("axis"))
+        places = range(dims) if along is None else [along] if isinstance(along, int) else list(along)
+        found = of_sum(tuple(weight.shape), product.nodes[0].shape, {place % dims for place in places})
+        return (weight, found) if Axis.IN in found else None
 
     def _mask(self, call: Call, output: Tensor) -> None:
         first = call.nodes[0]
@@ -204,16 +267,25 @@ class Tracer(TorchFunctionMode):
         flips = call.name in ops.FLIPS and (tensor.dim() == 2 or tensor.shape[-2:] == output.shape[-2:][::-1])
         plain = call.name in ops.LAYOUT | ops.PIECES and len(call.parameters) == 1
         mark = ParameterTensor(
-            largest.name, largest.flipped != flips, largest.computed or not plain, largest.piece or output.numel() < tensor.numel()
+            largest.name,
+            largest.flipped != flips,
+            largest.computed or not plain,
+            largest.piece or output.numel() < tensor.numel(),
+            followed(tensor, largest.axes, output),
         )
+        if mark.axes is None and largest.axes is not None and _chooses(call) and output.shape[1 - tensor.dim() :] == tensor.shape[1:]:
+            mark = replace(mark, axes=(*[()] * (output.dim() - tensor.dim() + 1), *largest.axes[1:]))
         self._mark(output, mark)
 
-    def _use(self, call: Call, output: Tensor) -> None:
+    def _use(self, call: Call, output: Tensor, weight: Tensor, found: tuple[Axis, ...] | None) -> None:
         """A weight is applied."""
-        weight, parameter = next((tensor, known) for tensor, known in call.parameters if tensor.dim() > 1)
+        if call.name == "sum":
+            call = replace(self._products[call.nodes[0].index], name="sum")
         signals = [tensor for tensor in call.given if self.parameter(tensor) is None]
-        data = next((tensor for tensor in signals if self.node(tensor) is not None), signals[0])
-        order = [id(tensor) for tensor in call.given]
+        learned = None if signals else next(known.name for tensor, known in call.parameters if tensor is not weight or known.piece)
+        data = next((tensor for tensor in signals if self.node(tensor) is not None), (signals or call.given)[0])
+        parameter = self.parameter(weight)
+        assert parameter is not None
         use = Use(
             index=len(self.uses),
             weight=parameter,
@@ -221,7 +293,8 @@ class Tracer(TorchFunctionMode):
             origin=_merged(call.nodes),
             args=call.args,
             kwargs=call.kwargs,
-            on_left=order.index(id(weight)) < order.index(id(data)),
+            kinds=found,
+            learned=learned,
             weight_shape=tuple(weight.shape),
             input_shape=tuple(data.shape),
             output_shape=tuple(output.shape),
@@ -235,11 +308,19 @@ class Tracer(TorchFunctionMode):
     def _pass(self, call: Call, output: Tensor) -> None:
         """Something that happens to the signal between weights."""
         name, first = call.name, call.nodes[0]
+        if name in ops.STATISTICS and first.steps and first.steps[-1].name in ops.EVEN:
+            self._no_activation(first)
         arithmetic = name in ops.SUMS | ops.SCALINGS
         if first.output_of is not None and name in ops.SUMS and [tensor.shape for tensor, _ in call.parameters] == [output.shape[-1:]]:
             self._late_bias(call, first.output_of, output)
         elif arithmetic and (call.parameters or not call.only_numbers):
-            self._add(call, output, self._joined(call).after("shift" if name in ops.SUMS else "scale"))
+            if name in ops.SUMS and len(call.nodes) == 1:
+                self._branches.of_learned(call.nodes[0], {known.name for _, known in call.parameters}, len(self.nodes))
+            node = self._add(call, output, self._joined(call).after("shift" if name in ops.SUMS else "scale"))
+            if name in ops.MULTIPLICATIONS and len(call.nodes) == 1 and len(call.parameters) == 1 and call.parameters[0][0].dim() > 1:
+                self._products[node.index] = call
+        elif name in ops.WEIGHTED and call.parameters:
+            self._add(call, output, self._joined(call).after("scale"))
         elif name == "glu" or (call.one_base and (name in ops.LAYOUT or (call.only_numbers and (arithmetic or name in ops.BENT)))):
             self._extend(call, output)
         elif name in ops.PASSING | ops.PIECES:
@@ -313,49 +394,13 @@ class Tracer(TorchFunctionMode):
         }
         origin = replace(origin, waiting=waiting)
         if call.name in ops.SUMS:
-            branch = self._residual_branch(call.nodes)
+            branch = self._branches.of_sum(call.nodes, len(self.nodes))
             return origin if branch is None else replace(origin, last=branch.origin.last, path=branch.path)
         most = max(prod(node.shape) for node in call.nodes)
         large = [node for node in call.nodes if prod(node.shape) == most]
-        return replace(origin, last=frozenset[int]().union(*(node.origin.last for node in large)))
-
-    def _residual_branch(self, nodes: tuple[Node, ...]) -> Node | None:
-        """Of two signals that are added the one that is a residual branch on the other; its uses are marked so."""
-        if len(nodes) != 2 or nodes[0].shape != nodes[1].shape:
-            return None
-        first, second = nodes
-        common = first.origin.sources & second.origin.sources
-        extra = first.origin.sources & ~common, second.origin.sources & ~common
-        short, long = sorted(extra, key=int.bit_count)
-        if not common or not long or not self._is_shortcut(short, long, common):
-            return None
-        branch = first if extra[0] == long else second
-        new = [use for use in self._uses_in(long) if use.block is None]
-        for use in new:
-            use.block, use.branch, use.end = self._blocks, True, use.index in branch.origin.last
-        if new:
-            for use in self._uses_in(short):
-                use.block = self._blocks if use.block is None else use.block
-            self._blocks += 1
-        return branch
-
-    def _is_shortcut(self, short: int, long: int, common: int) -> bool:
-        """Nothing on the skip path, or one use that starts where a longer branch starts; weights that recur are no residual."""
-        if not short:
-            return True
-        if short.bit_count() > 1 or long.bit_count() < 2:
-            return False
-        skip, branch = self._uses_in(short), self._uses_in(long)
-        names = [use.weight.name for use in (*skip, *branch)]
-        starts = any(use.origin.sources & ~INPUT == common & ~INPUT for use in branch)
-        return len(set(names)) == len(names) and skip[0].origin.sources == common and starts
-
-    def _uses_in(self, sources: int) -> list[Use]:
-        uses, rest = [], sources & ~INPUT
-        while rest:
-            uses.append(self.uses[(rest & -rest).bit_length() - 2])
-            rest &= rest - 1
-        return uses
+        main = [node for node in large if not _is_gate(node)] or large
+        path = max((node.path for node in main), key=len)
+        return replace(origin, last=frozenset[int]().union(*(node.origin.last for node in large)), path=path)
 
 
 def _merged(nodes: tuple[Node, ...]) -> Origin:
@@ -371,11 +416,22 @@ def _merged(nodes: tuple[Node, ...]) -> Origin:
     return Origin(sources, last, waiting, max((node.path for node in nodes), key=len))
 
 
-def _applies_weight(call: Call) -> bool:
-    """Products of parameters with constants only make other parameters; a layer function on unknown data is a layer."""
-    if call.name not in ops.WEIGHTED or not any(tensor.dim() > 1 for tensor, _ in call.parameters):
-        return False
-    return bool(call.nodes) or (bool(call.others) and call.name not in ops.PRODUCTS | {"einsum", "inner"})
+def _chooses(call: Call) -> bool:
+    """Whether matrices are chosen from a stack of them by an index that was computed: experts. Of a table, what is chosen is a signal."""
+    chosen = call.name in {"getitem", "index_select"} and len(call.parameters) == 1 and call.parameters[0][0].dim() > 2
+    return chosen and all(node.discrete for node in call.nodes)
+
+
+def _is_gate(node: Node) -> bool:
+    """Whether a signal is only what another is multiplied by."""
+    while node.inputs and node.name in ops.PIECES | ops.LAYOUT:
+        node = node.inputs[0]
+    return node.name in ops.GATES
+
+
+def _is_discrete(tensor: Tensor) -> bool:
+    """Whether a tensor holds integers."""
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
 def _is_activation(call: Call) -> bool:

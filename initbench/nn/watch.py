@@ -77,7 +77,7 @@ def graph_of(model: nn.Module, inputs: Inputs, norms: Norms) -> Graph:
     """The graph, without gradients. Raises: what the model raises."""
     tracer = Tracer(model)
     with torch.no_grad(), untouched(model, norms):
-        result = run_traced(model, tracer, inputs)
+        result = run_traced(model, tracer, inputs, note_modules=True)
     graph = tracer.graph(result)
     tracer.unmark(result)
     return graph
@@ -141,13 +141,19 @@ def _cuda_devices(model: nn.Module) -> list[int]:
     return sorted({tensor.device.index or 0 for tensor in (*model.parameters(), *model.buffers()) if tensor.device.type == "cuda"})
 
 
-def run_traced(model: nn.Module, tracer: Tracer, inputs: Inputs) -> Any:
-    """What the model gives for `inputs`, with its forward pass traced; within `untouched`."""
+def run_traced(model: nn.Module, tracer: Tracer, inputs: Inputs, *, note_modules: bool = False) -> Any:
+    """What the model gives for `inputs`, with its forward pass traced; within `untouched`.
+
+    With `note_modules` the tracer is told which module made what, which takes time.
+    """
     args, kwargs = arguments(model, inputs)
     with ExitStack() as stack:
         for prefix, module in model.named_modules():
             for handle in _hooks(model, prefix, module, tracer):
                 stack.callback(handle.remove)
+            if note_modules:  # before the hooks that a module has, and after all of them
+                for first in (True, False):
+                    stack.callback(module.register_forward_hook(_Left(prefix, tracer), prepend=first).remove)
         stack.callback(tracer.unmark, (args, kwargs))
         tracer.start((args, kwargs))
         with tracer:
@@ -163,6 +169,17 @@ def _hooks(model: nn.Module, prefix: str, module: nn.Module, tracer: Tracer) -> 
         watch = _OwnActivation(tracer)
         yield module.register_forward_pre_hook(watch.enter)
         yield module.register_forward_hook(watch.leave)
+
+
+class _Left:
+    """Tells the tracer what a module has made of its first argument."""
+
+    def __init__(self, name: str, tracer: Tracer) -> None:
+        self._name, self._tracer = name, tracer
+
+    def __call__(self, _: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+        """Called after the module's forward."""
+        self._tracer.left(self._name, args[0] if args else None, result)
 
 
 class _Recurrent:

@@ -7,16 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from initbench.quantities import QUANTITIES
+from initbench.quantities import OF_EVERY_RUN, OF_PROBES, QUANTITIES
 from initbench.question.config import Frozen
 from initbench.results.probe_run import ProbedLayer, ProbeRun
-from initbench.results.record import PREDICTED, Number, RunStatus, with_quantities
+from initbench.results.propagation import KEPT_DECADES, SignalLoss, Way, hidden, loss_on, ratio_of, strays, way_back, way_forward
+from initbench.results.record import PREDICTED, Number, Place, RunStatus, in_three_states, with_quantities
 from initbench.statistics.inference import median
 
-HEALTHY_DECADES = 2.0
-"""A layer is outside of the healthy range where a variance is so many powers of ten away from where the signal entered."""
-KEPT_DECADES = 1.0
-"""A scheme keeps the signal that stays within so many powers of ten."""
 UNDERFLOW = 1e-76
 """The variance of numbers that are the smallest that float32 holds with all of its digits."""
 
@@ -30,27 +27,37 @@ else:
 
 
 class LayerHealth(_Medians):
-    """One weight layer: the median of each quantity over the seeds; None where there is no number (or where it overflowed).
+    """One weight layer: the median of each quantity over the seeds that measured it; None where there is no number.
 
-    `expected` is the layer of the first seed, for its predictions; `outside` of so many `bands` do not hold what was measured.
+    `overflowed` names those without a number whose median is that of a signal that overflowed; the others were not measured,
+    for the reason in `not_measured`. `expected` is the layer of the first seed, for its predictions; `outside` of so many `bands`
+    do not hold what was measured.
     """
 
     layer: str
+    size: int
+    place: Place | None
+    overflowed: tuple[str, ...]
+    not_measured: str | None
     gradient_energy: Number
     condition: Number
     expected: ProbedLayer
     outside: int
     bands: int
 
+    def value(self, quantity: str) -> float | None:
+        """A quantity in its three states: a finite number, infinite where it overflowed, None where it was not measured."""
+        return in_three_states(getattr(self, quantity), quantity, self.overflowed)
+
 
 @dataclass(frozen=True)
 class SchemeHealth:
     """One scheme: its layers, and how far the signal strays.
 
-    `activations` is the variance after the last hidden layer over that after the first; `gradients` the squared length of
-    the gradient at the first hidden layer over that at the last; both None where something overflowed or is zero.
-    `decades` is the farthest that either strays on its way, infinite where it is gone; `leaves_at` the first layer,
-    counted the way the signal goes, that is outside of the healthy range. `verdict` is all of it in words.
+    `forward` and `back` are the ways of the activations' variance and of the gradient's squared length, through hidden layers or
+    along the residual stream. `decades` is the farthest that either strays, infinite where it is gone or could not be measured at
+    all; `lost` says where it vanishes or explodes. `left_alone` are the layers that the scheme did not set, with why. `verdict` is
+    all of it in words.
     """
 
     scheme: str
@@ -58,14 +65,30 @@ class SchemeHealth:
     reason: str | None
     seeds: int
     layers: tuple[LayerHealth, ...] = ()
-    activations: float | None = None
-    gradients: float | None = None
+    forward: Way = ()
+    back: Way = ()
     decades: float = math.inf
-    leaves_at: str | None = None
+    lost: SignalLoss | None = None
+    left_alone: tuple[tuple[str, str], ...] = ()
     first_loss: float | None = None
     chance_loss: float | None = None
     output_std: float | None = None
     verdict: str = ""
+
+    @property
+    def activations(self) -> float | None:
+        """The variance at the end of the way forward over that at its beginning; None where something overflowed or is zero."""
+        return ratio_of(self.forward) or None
+
+    @property
+    def gradients(self) -> float | None:
+        """The squared length of the gradient at the end of its way back over that at its beginning; None as above."""
+        return ratio_of(self.back) or None
+
+    @property
+    def leaves_at(self) -> str | None:
+        """The layer at which the signal is lost, counted the way it goes."""
+        return self.lost.layer if self.lost else None
 
     @property
     def keeps(self) -> bool:
@@ -74,8 +97,8 @@ class SchemeHealth:
 
     @property
     def hidden(self) -> tuple[LayerHealth, ...]:
-        """The layers without the last one, where there are enough."""
-        return self.layers[:-1] if len(self.layers) > 2 else self.layers
+        """The layers without heads, where there are enough."""
+        return hidden_of(self.layers)
 
 
 def health(scheme: str, runs: Sequence[ProbeRun]) -> SchemeHealth:
@@ -84,17 +107,18 @@ def health(scheme: str, runs: Sequence[ProbeRun]) -> SchemeHealth:
     if not done:
         return SchemeHealth(scheme, runs[0].status, runs[0].reason, 0)
     layers = tuple(_over_seeds([run.layers[index] for run in done]) for index in range(len(done[0].layers)))
-    forward, backward = ways(layers)
+    forward, back = ways(layers)
     return SchemeHealth(
         scheme=scheme,
         status=RunStatus.COMPLETED,
         reason=None,
         seeds=len(done),
         layers=layers,
-        activations=_ratio(forward),
-        gradients=_ratio(backward),
-        decades=max(_farthest(forward), _farthest(backward)),
-        leaves_at=_leaves(forward) or _leaves(backward),
+        forward=forward,
+        back=back,
+        decades=max((*strays(forward), *strays(back)), default=math.inf),
+        lost=loss_on("activations", forward) or loss_on("gradients", back),
+        left_alone=tuple(done[0].left_alone.items()),
         first_loss=_middle(run.first_loss for run in done),
         chance_loss=done[0].chance_loss,
         output_std=_middle(run.output_std for run in done),
@@ -102,23 +126,43 @@ def health(scheme: str, runs: Sequence[ProbeRun]) -> SchemeHealth:
 
 
 def _over_seeds(layers: Sequence[ProbedLayer]) -> LayerHealth:
+    first = layers[0]
     inside = [verdict for layer in layers for verdict in _inside_bands(layer)]
-    names = (*(quantity.name for quantity in QUANTITIES), "gradient_energy", "condition")
-    medians = {name: _middle(getattr(layer, name) for layer in layers) for name in names}
+    medians = {name: _middle(getattr(layer, name) for layer in layers) for name in (*(each.name for each in OF_PROBES), "condition")}
+    measured = {each.name: [value for layer in layers if (value := layer.value(each.name)) is not None] for each in OF_EVERY_RUN}
+    measured["gradient_energy"] = [
+        value * max(1, layer.size) for layer in layers if (value := layer.value("gradient_variance")) is not None
+    ]
+    middles = {name: median(values) for name, values in measured.items() if values}
     return LayerHealth.model_validate(
-        {"layer": layers[0].layer, "expected": layers[0], "outside": inside.count(False), "bands": len(inside), **medians}
+        {
+            "layer": first.layer,
+            "size": first.size,
+            "place": first.place,
+            "overflowed": tuple(name for name, value in middles.items() if not math.isfinite(value)),
+            "not_measured": next((layer.not_measured for layer in layers if layer.not_measured), None),
+            "expected": first,
+            "outside": inside.count(False),
+            "bands": len(inside),
+            **medians,
+            "gradient_energy": None,
+            **middles,
+        }
     )
 
 
 def _middle(values: Iterable[float | None]) -> float | None:
+    """The median, with what is no number above every number; None where it is none itself."""
     middle = median([math.inf if value is None else value for value in values])
     return middle if math.isfinite(middle) else None
 
 
 def _inside_bands(layer: ProbedLayer) -> list[bool]:
-    """For each quantity with a predicted band whether the measured one is inside."""
-    bands = [(getattr(layer, quantity), layer.prediction(quantity)) for quantity in PREDICTED]
-    return [inside(value, band.low, band.high) for value, band in bands if band.low is not None and band.high is not None]
+    """For each quantity that was measured and has a predicted band whether it is inside."""
+    bands = [(layer.value(quantity), layer.prediction(quantity)) for quantity in PREDICTED]
+    return [
+        inside(value, band.low, band.high) for value, band in bands if value is not None and band.low is not None and band.high is not None
+    ]
 
 
 def inside(value: float | None, low: float, high: float) -> bool:
@@ -126,47 +170,24 @@ def inside(value: float | None, low: float, high: float) -> bool:
     return value is not None and max(low, UNDERFLOW) <= max(value, UNDERFLOW) <= max(high, UNDERFLOW)
 
 
-SignalPath = list[tuple[str, float | None]]
-"""Layers and their signal, in the order in which it goes."""
+def hidden_of(layers: Sequence[LayerHealth]) -> tuple[LayerHealth, ...]:
+    """The layers without heads; all of them where fewer than two were left."""
+    inner = hidden(layers)
+    return inner if len(inner) > 1 else tuple(layers)
 
 
-def ways(layers: Sequence[LayerHealth]) -> tuple[SignalPath, SignalPath]:
-    """The signal's way forward and back through the hidden layers, without branches that begin at zero: it goes around them.
+def ways(layers: Sequence[LayerHealth]) -> tuple[Way, Way]:
+    """The signal's way forward and back through the hidden layers.
 
-    The way back is empty where there is no loss, and where the last layer begins at zero, as the heads of Fixup do on purpose.
+    The way back is empty where there is no loss, and where the head begins at zero, as those of Fixup do on purpose.
     """
-    hidden = layers[:-1] if len(layers) > 2 else layers
-    forward: SignalPath = [(layer.layer, layer.activation_variance) for layer in hidden]
-    backward: SignalPath = [(layer.layer, layer.gradient_energy) for layer in reversed(hidden)]
-    if all(value is None for _, value in backward) or head_begins_at_zero(layers):
-        backward = []
-    both = [[step for step in way if step[1] != 0] if way and way[-1][1] else way for way in (forward, backward)]
-    return both[0], both[1]
+    inner = hidden_of(layers)
+    return way_forward(inner), () if head_begins_at_zero(layers) else way_back(inner)
 
 
 def head_begins_at_zero(layers: Sequence[LayerHealth]) -> bool:
     """Whether the last layer is zero and alone gets a gradient, though a signal reaches it."""
-    *hidden, last = layers
-    alone = bool(last.gradient_energy) and all(layer.gradient_energy == 0 for layer in hidden)
-    return alone and bool(hidden) and last.pre_activation_variance == 0 and bool(hidden[-1].activation_variance)
-
-
-def _ratio(way: SignalPath) -> float | None:
-    if not way:
-        return None
-    first, last = way[0][1], way[-1][1]
-    return last / first if first and last and math.isfinite(last / first) else None
-
-
-def _strays(way: SignalPath) -> list[tuple[str, float]]:
-    """For each layer how many powers of ten its variance is away from where the signal entered."""
-    entered = way[0][1] if way else None
-    return [(layer, math.inf if not value or not entered else abs(math.log10(value) - math.log10(entered))) for layer, value in way]
-
-
-def _farthest(way: SignalPath) -> float:
-    return max((away for _, away in _strays(way)), default=0.0)
-
-
-def _leaves(way: SignalPath) -> str | None:
-    return next((layer for layer, away in _strays(way) if away > HEALTHY_DECADES), None)
+    *before, last = layers
+    others = [energy for layer in before if (energy := layer.value("gradient_energy")) is not None]
+    alone = bool(last.gradient_energy) and all(energy == 0 for energy in others)
+    return alone and bool(before) and last.pre_activation_variance == 0 and bool(before[-1].activation_variance)

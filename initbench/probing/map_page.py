@@ -13,6 +13,7 @@ from initbench.probing.page import page
 from initbench.reporting import tidy
 from initbench.reporting.draw import DPI, INK, STYLE, WIDTH, library
 from initbench.results import store
+from initbench.results.propagation import KEPT_DECADES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,8 +31,6 @@ SPREADS = (0.1, 0.25, 0.5, 1.0, 2.0)
 """Standard deviations between networks that are drawn as contours, in powers of ten."""
 NEAR = 0.1
 """A gain so close to the edge that the grid shows is that edge."""
-KEPT = 1.0
-"""A point keeps the gradient when it stays within so many powers of ten."""
 FINE = 41
 """Points along an axis of the theory."""
 VANISHING = 0.1
@@ -44,7 +43,7 @@ LABELS = {
 
 def sentences(map_: Map) -> tuple[str, ...]:
     """What the map says, in words."""
-    kept = [point for point in map_.points if point.decades is not None and abs(point.decades) <= KEPT]
+    kept = [point for point in map_.points if point.decades is not None and abs(point.decades) <= KEPT_DECADES]
     lines = [
         f"{len(kept)} of {len(map_.points)} points keep the gradient within a factor of ten over the layers"
         f" ({map_.model}, {map_.activation})."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from initbench import __version__
 from initbench.errors import ConfigError, InitbenchError, StorageError
-from initbench.probing.health import HEALTHY_DECADES, SchemeHealth
+from initbench.probing.health import SchemeHealth
 from initbench.probing.verdicts import assess
 from initbench.question import catalog, plan
 from initbench.question.config import ExperimentConfig, Ref
@@ -119,7 +119,7 @@ def _judged(question: Question, prober: Any, runs: tuple[ProbeRun, ...]) -> Prob
         raise InitbenchError(f"No scheme could be probed. {next(iter(bad.values())).reason}")
     schemes = assess(runs)
     spare: list[ProbeRun] = []
-    if any(each.status is RunStatus.COMPLETED for each in schemes) and min(each.decades for each in schemes) > HEALTHY_DECADES:
+    if any(each.forward or each.back for each in schemes) and not any(each.keeps for each in schemes):
         for name in REMEDIES:
             if name not in {run.scheme for run in runs}:
                 spare.append(next(prober.run(Ref(name=name))))

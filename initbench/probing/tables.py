@@ -4,16 +4,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from initbench.probing.health import HEALTHY_DECADES, LayerHealth, SchemeHealth, inside
+from initbench.probing.health import LayerHealth, SchemeHealth, inside
 from initbench.quantities import QUANTITIES, Quantity, columns_in_order
 from initbench.reporting.tables import Table, markdown
 from initbench.reporting.tidy import write
 from initbench.results.probe_run import ProbedLayer, ProbeRun
+from initbench.results.propagation import LOST_DECADES
 from initbench.results.record import PREDICTED, RunStatus
 
 PROBED = columns_in_order(tuple(name for name in ProbedLayer.model_fields if name not in {"step", "update_ratio"}))
 """The columns of a layer in layers.csv."""
 RUN = ("scheme", "seed", "status")
+TOLD = 6
+"""So many notes on layers are shown; all are in the record of a run."""
 SHOWN_ROWS = 40
 """A table of more layers shows evenly spaced ones on a terminal."""
 
@@ -23,9 +26,9 @@ def scheme_table(schemes: Sequence[SchemeHealth]) -> Table:
     columns = ("scheme", "signal", "gradient", "alike", "dead", "cond.", "logits", "loss", "off")
     rows = tuple(_scheme_row(each) for each in schemes)
     chance = next((each.chance_loss for each in schemes if each.chance_loss is not None), None)
-    title = (
-        "signal: activations' variance, last hidden layer over first; gradient: squared length, first over last; off: outside of the band"
-    )
+    along = any(point.stream for each in schemes for point in each.forward)
+    where = "along the residual stream, last block over first" if along else "last hidden layer over first"
+    title = f"signal: activations' variance, {where}; gradient: squared length, first over last; off: outside of the band"
     title += f"; loss of equal logits: {chance:.3f}" if chance is not None else ""
     return Table(title, columns, rows, frozenset(range(1, len(columns))))
 
@@ -38,8 +41,8 @@ def _scheme_row(scheme: SchemeHealth) -> tuple[str, ...]:
     outside, bands = sum(layer.outside for layer in scheme.layers), sum(layer.bands for layer in scheme.layers)
     return (
         scheme.scheme,
-        _number(scheme.activations, "gone"),
-        _number(scheme.gradients, "gone" if any(layer.gradient_variance is not None for layer in hidden) else ""),
+        _number(scheme.activations, "gone" if scheme.forward else ""),
+        _number(scheme.gradients, "gone" if scheme.back else ""),
         f"{hidden[-1].correlation:.3f}" if hidden and hidden[-1].correlation is not None else "",
         f"{max(dead):.0%}" if dead else "",
         _number(hidden[0].condition if hidden else None, ""),
@@ -52,7 +55,7 @@ def _scheme_row(scheme: SchemeHealth) -> tuple[str, ...]:
 def layer_table(scheme: SchemeHealth, *, most: int | None = None, narrow: bool = False) -> Table:
     """A row a weight layer: measured, with the predicted value and band beside it; a star marks what is outside of its band.
 
-    Marked rows are those at which the signal leaves the healthy range. `narrow` leaves out what does not fit 80 columns.
+    The marked row is the one at which the signal is lost. `narrow` leaves out what does not fit 80 columns.
     """
     cells = [cell for cell in _cells(scheme.layers) if cell.always or not narrow]
     count = len(scheme.layers)
@@ -89,12 +92,15 @@ def _cells(layers: Sequence[LayerHealth]) -> list[Cell]:
 
 def _measured(quantity: Quantity, layer: LayerHealth) -> str:
     value = getattr(layer, quantity.name)
-    _, low, high = layer.expected.prediction(quantity.name)
-    star = "" if low is None or high is None or inside(value, low, high) else " *"
     if quantity.spread is not None:
         return _with_ends(value, *(getattr(layer, name) for name in quantity.spread))
+    state = layer.value(quantity.name) if quantity.of is not None else value
+    if state is None:
+        return ""
+    _, low, high = layer.expected.prediction(quantity.name)
+    star = "" if low is None or high is None or inside(state, low, high) else " *"
     if value is None:
-        return quantity.absent + star
+        return "overflow" + star
     return {"number": f"{value:.3g}", "share": f"{value:.0%}", "cosine": f"{value:.3f}"}[quantity.unit] + star
 
 
@@ -122,14 +128,18 @@ def notes(schemes: Sequence[SchemeHealth], runs: Sequence[ProbeRun]) -> tuple[st
     """What a reader must know: what gradients are of, where the healthy range ends, why there is no prediction."""
     objectives = sorted({run.objective for run in runs if run.objective})
     said = [f"Gradients are of the {objective.removeprefix('a ')}" for objective in objectives]
-    said.append(
-        f"A layer is outside of the healthy range where its variance is {10**HEALTHY_DECADES:g}x away from where the signal entered"
-    )
+    said.append(f"A signal is lost where its variance is {10**LOST_DECADES:,.0f}x away from where it entered")
+    if any(point.stream for each in schemes for point in each.forward):
+        said.append(
+            "The signal is followed along the residual stream; what is inside a branch is not compared with that. Where norms hold what n"
+            " blocks add, these may make the activations n + 1 times as large, and the gradient twice as large a block"
+        )
     reasons = [layer.expected.prediction_note for each in schemes for layer in each.layers if layer.expected.prediction_note]
     for reason in dict.fromkeys(reasons[:200]):
         count = reasons.count(reason)
         said.append(f"{reason[0].upper()}{reason[1:]} ({count} {'layer' if count == 1 else 'layers'})")
-    return tuple(said[:6])
+    told = dict.fromkeys(note.removesuffix(".") for run in runs for note in run.notes)
+    return (*said[:6], *list(told)[:TOLD])
 
 
 def layers_csv(runs: Iterable[ProbeRun]) -> str:

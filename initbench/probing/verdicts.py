@@ -6,18 +6,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum, auto
 from typing import Literal
 
-from initbench.probing.health import (
-    KEPT_DECADES,
-    UNDERFLOW,
-    LayerHealth,
-    SchemeHealth,
-    SignalPath,
-    head_begins_at_zero,
-    health,
-    inside,
-    ways,
-)
+from initbench.probing.health import UNDERFLOW, SchemeHealth, head_begins_at_zero, health, inside
 from initbench.results.probe_run import ProbeRun
+from initbench.results.propagation import INSIDE, KEPT_DECADES, Signal, Way, logarithm, strays
 from initbench.results.record import RunStatus
 
 NOTHING_DECADES = 6.0
@@ -26,6 +17,12 @@ ALIKE = 0.999
 """Two inputs of this correlation are one to the network."""
 UNTRUSTWORTHY_LOSS = 2.0
 """A first loss of so many times ln(classes) is worth a word."""
+LARGEST = 300
+"""Powers of ten that a factor is given to."""
+MANY = 1e4
+"""Factors from which three digits are given."""
+NAMED = 2
+"""Layers that a remark names; the others are counted."""
 NEARLY_ALL = 0.9
 """A layer is dead when this share of its units is."""
 STRAYING = 0.25
@@ -34,8 +31,6 @@ PACE = 1.05
 """A signal that is lost at a slower pace is lost by something else."""
 HALF_BAND = 1.96
 """Standard deviations of half a 95 % band."""
-
-Way = Literal["activations", "gradients"]
 
 
 class Ending(StrEnum):
@@ -49,24 +44,28 @@ class Ending(StrEnum):
     RETURNS = auto()
     """It leaves its range on the way, and comes back."""
     CHANGES = auto()
+    UNKNOWN = auto()
+    """No layer's signal could be measured."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """A signal grows or shrinks by a factor of at least 1 a layer."""
+    """A signal grows or shrinks by a factor of at least 1 a layer, or a residual block."""
 
     grows: bool
     factor: float
+    unit: Literal["layer", "block"] = "layer"
 
 
 @dataclass(frozen=True)
 class Remark:
-    """What else is worth a word: something about a layer, a share or number, and what it is compared with."""
+    """What else is worth a word: something about a layer (or several), a share or number, what it is compared with, and why."""
 
-    about: Literal["straying", "zero head", "zero branches", "leaves", "alike", "dead", "first loss"]
+    about: Literal["straying", "zero head", "zero branches", "lost", "alike", "dead", "first loss", "not measured", "not set"]
     layer: str = ""
     value: float = 0.0
     chance: float = 0.0
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,18 +73,19 @@ class SignalVerdict:
     """What becomes of a scheme's signal.
 
     `way`, `pace`: which signal changes, and how fast; `layer`: where it ends. `total`: the factor by which it changes in all, or
-    goes away before it comes back. `lasts`: the layers after which nothing is left (or a million times as much), where the
-    network has so many. `ratios`: of a signal that is kept, from end to end. `remedy`: a scheme that would keep it.
+    goes away before it comes back. `lasts`: the layers (or blocks) after which nothing is left (or a million times as much), where
+    the network has so many.
+    `ratios`: of a signal that is kept, from end to end, with its pace along a residual stream. `remedy`: a scheme that would keep it.
     """
 
     ending: Ending
     reason: str = ""
-    way: Way = "activations"
+    way: Signal = "activations"
     layer: str = ""
     pace: Pace | None = None
     total: float = 1.0
     lasts: int | None = None
-    ratios: tuple[tuple[Way, float], ...] = ()
+    ratios: tuple[tuple[Signal, float, Pace | None], ...] = ()
     remedy: str | None = None
     remarks: tuple[Remark, ...] = ()
 
@@ -114,55 +114,77 @@ def judge(scheme: SchemeHealth, every: Sequence[SchemeHealth]) -> SignalVerdict:
         ending = Ending.SKIPPED if scheme.status is RunStatus.SKIPPED else Ending.FAILED
         return SignalVerdict(ending, reason=(scheme.reason or "").rstrip("."))
     best = next((other.scheme for other in every if other.keeps and other.scheme != scheme.scheme), None)
-    verdict = _gone(scheme.layers) or _changed(scheme)
+    if not scheme.forward and not scheme.back:
+        verdict, best = SignalVerdict(Ending.UNKNOWN), None
+    else:
+        verdict = _gone(scheme) or _changed(scheme)
     return replace(verdict, remedy=None if scheme.keeps else best, remarks=tuple(_remarks(scheme)))
 
 
-def _gone(layers: Sequence[LayerHealth]) -> SignalVerdict | None:
+def _gone(scheme: SchemeHealth) -> SignalVerdict | None:
     """Where a signal is zero or overflows."""
-    forward, backward = ways(layers)
-    signals: tuple[tuple[Way, SignalPath], ...] = (("activations", forward), ("gradients", backward))
-    for way, steps in signals:
-        for index, (layer, value) in enumerate(steps):
-            if not value:
-                ending = Ending.OVERFLOWS if value is None else Ending.VANISHES
-                return SignalVerdict(ending, way=way, layer=layer, pace=_pace([before or 0.0 for _, before in steps[:index]]))
+    signals: tuple[tuple[Signal, Way], ...] = (("activations", scheme.forward), ("gradients", scheme.back))
+    for signal, way in signals:
+        for index, point in enumerate(way):
+            if not point.value or math.isinf(point.value):
+                ending = Ending.OVERFLOWS if point.value else Ending.VANISHES
+                pace = _pace(way[:index])
+                return SignalVerdict(ending, way=signal, layer=point.layer, pace=pace if pace and pace.factor >= PACE else None)
     return None
 
 
-def _pace(values: Sequence[float]) -> Pace | None:
-    """How fast a signal goes; None where that is no matter of pace."""
-    if len(values) < 2:
+def _pace(way: Way) -> Pace | None:
+    """How fast a signal goes: a block along a residual stream, else a layer; None for fewer than two points."""
+    stream = tuple(point for point in way if point.stream)
+    along = 2 * len(stream) >= len(way) and len(stream) > 1
+    steps = len(way) - 1
+    if steps < 1:
         return None
-    factor = (values[-1] / values[0]) ** (1 / (len(values) - 1))
-    faster = max(factor, 1 / factor)
-    return Pace(factor > 1, faster) if faster >= PACE else None
+    decades = logarithm(way[-1].value, way[0].value) / steps
+    if along:
+        within = logarithm(stream[-1].value, stream[0].value) / (len(stream) - 1)
+        decades = within if within * decades > 0 else decades
+    return Pace(decades > 0, 10 ** abs(decades), "block" if along else "layer")
 
 
 def _changed(scheme: SchemeHealth) -> SignalVerdict:
     """What becomes of a signal that is there in all layers."""
-    steps = len(scheme.hidden) - 1
-    if scheme.keeps or steps < 1:
-        ratios: tuple[tuple[Way, float | None], ...] = (("activations", scheme.activations), ("gradients", scheme.gradients))
-        return SignalVerdict(Ending.KEPT, ratios=tuple((way, ratio) for way, ratio in ratios if ratio))
-    forward, backward = _decades(scheme.activations), _decades(scheme.gradients)
-    backwards = abs(backward) >= abs(forward) - 0.5
-    decades = backward if backwards else forward
-    if abs(decades) <= KEPT_DECADES:
-        return SignalVerdict(Ending.RETURNS, total=10**scheme.decades)
-    factor = 10 ** (abs(decades) / steps)
-    lasts = math.ceil(NOTHING_DECADES / math.log10(factor))
+    if scheme.keeps or max(len(scheme.forward), len(scheme.back)) < 2:
+        ends: tuple[tuple[Signal, Way, float | None], ...] = (
+            ("activations", scheme.forward, scheme.activations),
+            ("gradients", scheme.back, scheme.gradients),
+        )
+        whole = len(scheme.hidden) < 2  # one layer is from end to end
+        ratios = ((signal, ratio, _pace(way)) for signal, way, ratio in ends if ratio and (len(way) > 1 or whole))
+        return SignalVerdict(Ending.KEPT, ratios=tuple(ratios))
+    forward, back = _strayed(scheme.forward), _strayed(scheme.back)
+    backwards = back >= forward - 0.5 and len(scheme.back) > 1
+    way = scheme.back if backwards else scheme.forward
+    if _strayed(way) <= KEPT_DECADES:
+        return SignalVerdict(Ending.RETURNS, total=10 ** _farthest(scheme))
+    pace = _pace(way)
+    lasts = math.ceil(NOTHING_DECADES / math.log10(pace.factor)) if pace else 0
     return SignalVerdict(
         Ending.CHANGES,
         way="gradients" if backwards else "activations",
-        pace=Pace(decades >= 0, factor),
-        total=10 ** abs(decades),
-        lasts=lasts if lasts <= steps else None,
+        pace=pace,
+        total=10 ** min(LARGEST, abs(logarithm(way[-1].value, way[0].value))),
+        lasts=lasts if pace and lasts <= _steps(way, pace) else None,
     )
 
 
-def _decades(ratio: float | None) -> float:
-    return math.log10(ratio) if ratio else 0.0
+def _strayed(way: Way) -> float:
+    """How far a signal has strayed at the end of its way, in powers of ten."""
+    return strays(way)[-1] if way else 0.0
+
+
+def _farthest(scheme: SchemeHealth) -> float:
+    """The farthest that the signal is from where it entered, in powers of ten, growth along a residual stream included."""
+    return max(min(LARGEST, abs(logarithm(point.value, way[0].value))) for way in (scheme.forward, scheme.back) for point in way)
+
+
+def _steps(way: Way, pace: Pace) -> int:
+    return sum(point.stream for point in way) if pace.unit == "block" else len(way) - 1
 
 
 def _remarks(scheme: SchemeHealth) -> Iterable[Remark]:
@@ -175,8 +197,9 @@ def _remarks(scheme: SchemeHealth) -> Iterable[Remark]:
     if shut and layers[0].gradient_energy:
         yield Remark("zero branches", value=shut)
     if scheme.leaves_at is not None and len(layers) > 2:
-        yield Remark("leaves", scheme.leaves_at)
-    alike = next((layer for layer in hidden if layer.correlation is not None and layer.correlation > ALIKE), None)
+        yield Remark("lost", scheme.leaves_at)
+    passed = [layer for layer in hidden if layer.place not in INSIDE]
+    alike = next((layer for layer in passed if layer.correlation is not None and layer.correlation > ALIKE), None)
     if alike is not None:
         yield Remark("alike", alike.layer)
     dead = next(((layer.layer, share) for layer in hidden if (share := layer.dead_fraction) is not None and share > NEARLY_ALL), None)
@@ -184,6 +207,19 @@ def _remarks(scheme: SchemeHealth) -> Iterable[Remark]:
         yield Remark("dead", *dead)
     if scheme.first_loss is not None and scheme.chance_loss and scheme.first_loss > UNTRUSTWORTHY_LOSS * scheme.chance_loss:
         yield Remark("first loss", value=scheme.first_loss, chance=scheme.chance_loss)
+    yield from _grouped("not measured", [(layer.layer, layer.not_measured) for layer in layers if layer.not_measured])
+    yield from _grouped("not set", scheme.left_alone)
+
+
+def _grouped(about: Literal["not measured", "not set"], layers: Sequence[tuple[str, str]]) -> Iterable[Remark]:
+    """A remark for each reason, with the layers that it holds for."""
+    by_reason: dict[str, list[str]] = {}
+    for layer, reason in layers:
+        by_reason.setdefault(reason, []).append(layer)
+    for reason, names in by_reason.items():
+        more = len(names) - NAMED
+        few = ", ".join(names) if more <= 0 else f"{', '.join(names[:NAMED])} and {more} more"
+        yield Remark(about, few, len(names), reason=reason)
 
 
 def _straying(scheme: SchemeHealth) -> Remark | None:
@@ -208,10 +244,12 @@ def in_words(verdict: SignalVerdict) -> str:
 
 
 def _ending_words(verdict: SignalVerdict) -> str:
-    pace = f"{_pace_words(verdict.pace)} a layer" if verdict.pace is not None else ""
+    pace, unit = (f"{_pace_words(verdict.pace)} a {verdict.pace.unit}", verdict.pace.unit) if verdict.pace is not None else ("", "layer")
     match verdict.ending:
+        case Ending.UNKNOWN:
+            return "cannot be told: no layer's signal was measured"
         case Ending.KEPT:
-            ratios = ", ".join(f"{way} {_times(ratio)}" for way, ratio in verdict.ratios)
+            ratios = ", ".join(f"{way} {_times(ratio)}{_kept_pace(each)}" for way, ratio, each in verdict.ratios)
             return "keeps the signal" + (f": {ratios} from end to end" if ratios else "")
         case Ending.RETURNS:
             return f"the signal leaves its range on the way, {verdict.total:.3g}x, and comes back"
@@ -223,11 +261,20 @@ def _ending_words(verdict: SignalVerdict) -> str:
         return f"{verdict.way} {pace}, {_large(verdict.total)}x in all"
     shrinks = verdict.pace is not None and not verdict.pace.grows
     nothing = f"nothing reaches the {'first' if verdict.way == 'gradients' else 'last'} one"
-    return f"{verdict.way} {pace}: after {verdict.lasts} layers {nothing if shrinks else 'they are a million times as large'}"
+    return f"{verdict.way} {pace}: after {verdict.lasts} {unit}s {nothing if shrinks else 'they are a million times as large'}"
 
 
 def _pace_words(pace: Pace) -> str:
-    return f"{'grow' if pace.grows else 'shrink'} {pace.factor:.{1 if pace.factor >= 1.95 else 2}f}x"
+    return f"{'grow' if pace.grows else 'shrink'} {_factor(pace)}x"
+
+
+def _factor(pace: Pace) -> str:
+    return _large(pace.factor) if pace.factor >= MANY else f"{pace.factor:.{1 if pace.factor >= 1.95 else 2}f}"
+
+
+def _kept_pace(pace: Pace | None) -> str:
+    """The pace of what grows along a residual stream, where it is worth a word."""
+    return f" ({_factor(pace)}x a block)" if pace is not None and pace.unit == "block" and pace.grows and pace.factor >= PACE else ""
 
 
 def _remark_words(remark: Remark) -> str:
@@ -240,8 +287,12 @@ def _remark_words(remark: Remark) -> str:
             return f"{layer} begins at zero and alone learns at first"
         case "zero branches":
             return f"{value:.0f} layers in branches that begin at zero get no gradient at first"
-        case "leaves":
-            return f"the signal leaves the healthy range at {layer}"
+        case "lost":
+            return f"the signal is lost at {layer}"
+        case "not measured":
+            return f"not measured: {layer} ({remark.reason})"
+        case "not set":
+            return f"left as it was: {layer} ({remark.reason})"
         case "alike":
             return f"from {layer} on all inputs look alike (correlation above {ALIKE})"
         case "dead":

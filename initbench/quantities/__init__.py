@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from torch import Tensor, dtype
 
-Source = Literal["pre_activation", "activation", "gradient", "weight", "weight_gradient", "update"]
-"""A tensor of a layer: its own output, what the activation after it gives, the gradient of the summed loss by its output, its
-weight, the gradient of the summed loss by that, and the weight after an update (`LayerTensor.before` is the one before)."""
+Source = Literal["pre_activation", "activation", "gradient", "stream", "stream_gradient", "weight", "weight_gradient", "update"]
+"""A tensor of a layer: its own output, what the activation after it gives, the gradient of the summed loss by its output; of the last
+layer of a residual branch the sum of branch and skip path, and the gradient by that; its weight, the gradient of the summed loss by
+it, and the weight after an update (`LayerTensor.before` is the one before)."""
 
 
 class LayerTensor(Protocol):
@@ -69,7 +70,7 @@ class Quantity:
     `row`; quantities share what is the same. Those with neither come from passes of their own, which only `initbench probe` makes.
 
     How it is shown: `title` is its column in the layer tables of a comparison, `heading` that of a probe (`always`: also where
-    there are 80 columns), `absent` what stands there for no number, `spread` the quantities that are its lowest and highest
+    there are 80 columns), `spread` the quantities that are its lowest and highest
     value. `backward`: it goes from the output to the input. `hidden`: plots leave out the head. `optional`: layers without it are
     in order, and columns without any number are left out. Columns come by `place`; those without one last, by name.
     """
@@ -85,7 +86,6 @@ class Quantity:
     title: str | None = None
     heading: str | None = None
     always: bool = True
-    absent: str = ""
     spread: tuple[str, str] | None = None
     backward: bool = False
     hidden: bool = False
@@ -109,9 +109,13 @@ OF_PROBES = tuple(quantity for quantity in QUANTITIES if quantity.of is None)
 """Those that `initbench probe` alone measures."""
 
 
+LAST = ("place", "overflowed", "not_measured")
+"""The columns of a table of layers that say how to read the others."""
+
+
 def columns_in_order(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The columns of a table of layers: what is always there, then the quantities that came later, which have no place."""
-    return tuple(sorted(names, key=lambda name: name in BY_NAME and BY_NAME[name].place is None))
+    """The columns of a table of layers: what is always there, then the quantities that came later, which have no place, then words."""
+    return tuple(sorted(names, key=lambda name: (name in LAST, name in BY_NAME and BY_NAME[name].place is None)))
 
 
 def documented() -> str:

@@ -23,11 +23,11 @@ GOLDEN = 0.6180339887498949
 
 
 def sample(tensor: LayerTensor) -> Taken | None:
-    """The sample as one vector, filled up with infinities, and the number of its values."""
+    """The sample as one vector, filled up with infinities, and the number of its values; None for complex ones, which have no order."""
     import torch
 
     values = tensor.values
-    if not values.numel():
+    if not values.numel() or values.is_complex():
         return None
     flat = (values.movedim(1, -1) if values.dim() == 4 and not values.is_contiguous() else values).reshape(-1)
     if flat.dtype not in {torch.float32, torch.float64}:

@@ -24,7 +24,7 @@ SETTLED = 1e-4
 
 def saturated(tensor: LayerTensor) -> Taken | None:
     """How many values are near an end of the activation, of how many; None where the activation has no two ends."""
-    between = ends(tensor.function) if tensor.function is not None else None
+    between = ends(tensor.function) if tensor.function is not None and not tensor.values.is_complex() else None
     if between is None:
         return None
     low, high = min(between), max(between)

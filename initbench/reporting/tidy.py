@@ -112,9 +112,11 @@ def write(columns: Sequence[str], rows: Iterable[Row]) -> str:
 
 
 def _text(value: object) -> str:
-    """Nine significant digits, which hold a float32 exactly; a missing number is an empty field."""
+    """Nine significant digits, which hold a float32 exactly; a missing number is an empty field; sizes are joined by x, names by spaces."""
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.9g}"
-    return "x".join(str(size) for size in value) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return (" " if value and isinstance(value[0], str) else "x").join(map(str, value))
+    return str(value)

@@ -34,18 +34,14 @@ class Question(Frozen):
         return str(self.dataset) if self.dataset is not None else self.input or "the given batch"
 
 
-class _SizedLayer(LayerStats):
-    size: int = 0
-
-
 if TYPE_CHECKING:
-    _ProbedLayer = _SizedLayer
+    _ProbedLayer = LayerStats
 else:
-    _ProbedLayer = with_quantities("_ProbedLayer", _SizedLayer, OF_PROBES)
+    _ProbedLayer = with_quantities("_ProbedLayer", LayerStats, OF_PROBES)
 
 
 class ProbedLayer(_ProbedLayer):
-    """One weight layer at initialization, with what only a probe measures; `size` counts the pre-activations of one input."""
+    """One weight layer at initialization, with what only a probe measures."""
 
     @property
     def condition(self) -> float | None:
@@ -56,7 +52,7 @@ class ProbedLayer(_ProbedLayer):
 
     @property
     def gradient_energy(self) -> float | None:
-        """The squared length of one input's gradient: what backpropagation keeps where layers differ in size."""
+        """The squared length of one input's gradient: what backpropagation keeps where layers differ in size; None for no number."""
         return None if self.gradient_variance is None else self.gradient_variance * max(1, self.size)
 
 
@@ -89,12 +85,16 @@ class ProbeRun(Frozen):
     reason: str | None = None
     layers: tuple[ProbedLayer, ...] = ()
     laws: tuple[LayerLaw, ...] = ()
+    left_alone: dict[str, str] = Field(
+        default_factory=dict, description="weight layers that the scheme did not set, each with why: excluded by name, or frozen"
+    )
     objective: str = Field(default="", description="what gradients are of, in words")
     first_loss: Number = None
     chance_loss: Number = Field(default=None, description="ln(classes): the loss of equal logits")
     output_std: Number = Field(default=None, description="of the outputs over the batch: the logits' scale")
     parameters: int | None = None
     seconds: float = 0.0
+    notes: tuple[str, ...] = Field(default=(), description="what could not be told about the layers, and what the scheme says of itself")
 
 
 def as_is_name(question: Question) -> str:

@@ -1,16 +1,52 @@
-"""How the signal passes the layers of an untrained network: read from the layer statistics of step 0."""
+"""How the signal passes the layers of an untrained network: its way forward and back, and by which rule it is lost on it.
+
+One rule for every command. Of a network without residual blocks the way goes through its hidden layers. Of one with them it goes
+along the residual stream: through the layers outside of blocks and the sums that end the blocks. What is inside a branch is not
+compared with what comes before or after it, as the signal goes around it.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
-from initbench.quantities import BY_NAME
-from initbench.results.record import LayerStats, RunResult, RunStatus
+from initbench.results.record import LayerStats, Place, RunResult, RunStatus
 
+KEPT_DECADES = 1.0
+"""A signal is kept that stays within so many powers of ten of where it entered."""
 LOST_DECADES = 4.0
-"""A signal is lost at the first layer where its variance is so many powers of ten away from where it entered."""
+"""A signal is lost (it vanishes or explodes) at the first layer where it is so many powers of ten away from where it entered."""
+ENDS = frozenset({Place.BRANCH_END, Place.NORMED_END})
+"""Places with which the residual stream is kept."""
+INSIDE = ENDS | {Place.BRANCH, Place.SHORTCUT}
+"""Places within a residual block."""
+BESIDE = INSIDE | {Place.ASIDE}
+"""Places beside a residual stream."""
+
+Signal = Literal["activations", "gradients"]
+
+
+class MeasuredLayer(Protocol):
+    """A layer of one run, or the medians of one over several; `value` knows three states, as that of `LayerStats`."""
+
+    @property
+    def layer(self) -> str:
+        """Its name."""
+
+    @property
+    def place(self) -> Place | None:
+        """Where it stands."""
+
+    @property
+    def size(self) -> int:
+        """Numbers of its output for one input."""
+
+    def value(self, quantity: str) -> float | None:
+        """A quantity: finite, infinite where it overflowed, None where it was not measured."""
+
+
+Layer = TypeVar("Layer", bound=MeasuredLayer)
 
 
 class LossKind(StrEnum):
@@ -26,21 +62,23 @@ class LossKind(StrEnum):
 class SignalLoss:
     """The first layer on the way of the activations, or of the gradients, where these are lost."""
 
-    what: Literal["activations", "gradients"]
+    what: Signal
     how: LossKind
     layer: str
 
     def __str__(self) -> str:
         """Gives, for example, `gradients vanish at layers.3`."""
-        return f"{self.what} {self.how.value} at {self.layer}"
+        zero = self.how is LossKind.CONSTANT and self.what == "gradients"
+        return f"{self.what} {'are zero' if zero else self.how.value} at {self.layer}"
 
 
 @dataclass(frozen=True)
 class Propagation:
     """How the signal passes the layers of an untrained network.
 
-    `activation_ratio` is the variance after the last hidden layer over that after the first, `gradient_ratio` that of the
-    gradient at the first hidden layer over that at the last; None where a variance overflowed or the base is zero.
+    `activation_ratio` is the variance at the last hidden layer over that at the first, `gradient_ratio` that of the gradient at
+    the first over that at the last, with the residual stream behind a block in the place of the layers inside; None where a
+    variance overflowed or the base is zero.
     """
 
     activation_ratio: float | None
@@ -58,25 +96,144 @@ class Propagation:
         return str(self.loss) if self.loss else "the signal passes"
 
 
-def layer_value(result: RunResult, stats: LayerStats, quantity: str) -> float | None:
-    """A measurement of one layer of a run: infinite where it overflowed, None where there is no such signal.
+@dataclass(frozen=True)
+class Point:
+    """The signal at one point of its way: behind a layer, or (`stream`) behind the residual block that the layer ends.
+
+    `blocks` counts the residual blocks with norms between the model's input and this point.
+    """
+
+    layer: str
+    value: float
+    stream: bool = False
+    blocks: int = 0
+
+
+Way = tuple[Point, ...]
+"""Points in the order in which the signal passes them; without those at which it was not measured."""
+
+
+def hidden(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The layers without heads; where none is known, without the last one that was measured."""
+    if any(layer.place is Place.HEAD for layer in layers):
+        return tuple(layer for layer in layers if layer.place is not Place.HEAD)
+    known = [layer for layer in layers if layer.value("activation_variance") is not None]
+    return tuple(known if known and known[-1].place in INSIDE else known[:-1])
+
+
+def way_forward(layers: Sequence[MeasuredLayer]) -> Way:
+    """The variance of the activations on their way through `layers`."""
+    along = has_stream(layers)
+    return _around_zeros(_points(layers, [_activation(layer, along=along) for layer in layers], along=along))
+
+
+def way_back(layers: Sequence[MeasuredLayer], *, energy: bool = True) -> Way:
+    """The gradient on its way back: the squared length of one input's, which backpropagation keeps where layers differ in size.
+
+    Without `energy`, its variance.
+    """
+    along = has_stream(layers)
+    values = [_gradient(layer, along=along, energy=energy) for layer in layers]
+    return _around_zeros(_points(layers, values, along=along)[::-1])
+
+
+def has_stream(layers: Iterable[MeasuredLayer]) -> bool:
+    """Whether a residual stream was measured: behind two blocks or more."""
+    return sum(layer.place in ENDS and layer.value("stream_variance") is not None for layer in layers) > 1
+
+
+def _activation(layer: MeasuredLayer, *, along: bool) -> float | None:
+    """What the layer hands on: its activation; to a residual stream its output, as an activation behind that is in a branch."""
+    if along and layer.place in ENDS:
+        return layer.value("stream_variance")
+    output = layer.value("pre_activation_variance") if along else None
+    return layer.value("activation_variance") if output is None else output
+
+
+def _gradient(layer: MeasuredLayer, *, along: bool, energy: bool) -> float | None:
+    stream = along and layer.place in ENDS
+    value = layer.value("stream_gradient_variance" if stream else "gradient_variance")
+    size = layer.value("stream_size") if stream else layer.size
+    return None if value is None else value * (max(1.0, size or 1) if energy else 1)
+
+
+def _points(layers: Sequence[MeasuredLayer], values: Sequence[float | None], *, along: bool) -> Way:
+    """A point for each layer that was measured; `along` a residual stream, for each layer on it and for each block."""
+    points: list[Point] = []
+    blocks = 0
+    for layer, value in zip(layers, values, strict=True):
+        stream = along and layer.place in ENDS
+        if value is not None and (stream or not along or layer.place not in BESIDE):
+            blocks += layer.place is Place.NORMED_END and stream
+            points.append(Point(layer.layer, value, stream, blocks))
+    return tuple(points)
+
+
+def _around_zeros(way: Way) -> Way:
+    """The way without branches that begin at zero, where the signal goes around them."""
+    return tuple(point for point in way if point.value != 0) if way and way[-1].value else way
+
+
+def strays(way: Way) -> list[float]:
+    """At each point how many powers of ten the signal is away from where it entered; infinite where it is gone.
+
+    Where norms hold what residual blocks add at its size, growth along the stream counts for nothing as far as n blocks cause it
+    that are no stronger than their skip path: forward n + 1 times the variance, as the sum of as many signals of one size has,
+    and on the way back, where the stream may be held as well, twice the gradient a block.
+    """
+    found: list[float] = []
+    for point in way:
+        decades = logarithm(point.value, way[0].value)
+        if math.isfinite(decades) and decades > 0:
+            passed = point.blocks - way[0].blocks
+            decades = max(0.0, decades - (math.log10(1 + passed) if passed >= 0 else -passed * math.log10(2)))
+        found.append(abs(decades))
+    return found
+
+
+def logarithm(value: float, base: float) -> float:
+    """Powers of ten between two variances; infinite where one of them is zero or overflowed."""
+    return math.log10(value) - math.log10(base) if 0 < value < math.inf and 0 < base < math.inf else math.inf
+
+
+def ratio_of(way: Way) -> float | None:
+    """The signal at the end of a way over that at its beginning; None where there is no such number."""
+    if not way or not way[0].value or not math.isfinite(way[0].value):
+        return None
+    ratio = way[-1].value / way[0].value
+    return ratio if math.isfinite(ratio) else None
+
+
+def loss_on(what: Signal, way: Way) -> SignalLoss | None:
+    """The first point of a way at which the signal is zero, no finite number, or too far from where it entered."""
+    for point, decades in zip(way, strays(way), strict=True):
+        if math.isinf(point.value):
+            return SignalLoss(what, LossKind.OVERFLOWS, point.layer)
+        if not point.value or not way[0].value:
+            return SignalLoss(what, LossKind.CONSTANT, point.layer)
+        if decades > LOST_DECADES:
+            return SignalLoss(what, LossKind.EXPLODES if point.value > way[0].value else LossKind.VANISHES, point.layer)
+    return None
+
+
+def with_states(result: RunResult, stats: LayerStats) -> LayerStats:
+    """The measurements of a layer, of an old file with what its nulls mean.
 
     Sums are in float64, so that a null of a run that trained to its end is no overflow: a frozen layer has no gradient, a
     layer that the model does not use has neither, and the products inside a recurrent module are hidden.
     """
-    value: float | None = getattr(stats, quantity)
     trained = result.status is RunStatus.COMPLETED and bool(result.train_losses)
-    return math.inf if value is None and not trained and not BY_NAME[quantity].optional else value
+    return stats.model_copy(update={"overflowed": ()}) if stats.overflowed is None and trained else stats
+
+
+def layer_value(result: RunResult, stats: LayerStats, quantity: str) -> float | None:
+    """A measurement of one layer of a run: infinite where it overflowed, None where it was not measured."""
+    return with_states(result, stats).value(quantity)
 
 
 def signal_at_start(result: RunResult) -> Propagation | None:
     """How the signal passes at step 0; None when fewer than two hidden layers were measured."""
-    quantities = ("activation_variance", "gradient_variance")
-    layers = [
-        stats
-        for stats in result.layers
-        if stats.step == 0 and all(layer_value(result, stats, quantity) is not None for quantity in quantities)
-    ]
+    layers = [with_states(result, stats) for stats in result.layers if stats.step == 0]
     return signal_through(sorted(layers, key=lambda stats: stats.position))
 
 
@@ -86,33 +243,13 @@ def has_signal(result: RunResult) -> bool:
 
 
 def signal_through(layers: Sequence[LayerStats]) -> Propagation | None:
-    """How the signal passes `layers`, in execution order, the last of which is the head."""
-    hidden = layers[:-1]
-    if len(hidden) < 2:
+    """How the signal passes `layers`, in execution order; None where fewer than two points of its way were measured."""
+    inner = hidden(layers)
+    forward, back = way_forward(inner), way_back(inner)
+    if min(len(forward), len(back)) < 2:
         return None
-    forward = _loss("activations", [(stats.layer, stats.activation_variance) for stats in hidden])
-    backward = _loss("gradients", [(stats.layer, stats.gradient_variance) for stats in reversed(hidden)])
     return Propagation(
-        activation_ratio=_ratio(hidden[-1].activation_variance, hidden[0].activation_variance),
-        gradient_ratio=_ratio(hidden[0].gradient_variance, hidden[-1].gradient_variance),
-        loss=forward or backward,
+        activation_ratio=ratio_of(forward),
+        gradient_ratio=ratio_of(way_back(inner, energy=False)),
+        loss=loss_on("activations", forward) or loss_on("gradients", back),
     )
-
-
-def _loss(what: Literal["activations", "gradients"], path: Sequence[tuple[str, float | None]]) -> SignalLoss | None:
-    """The first layer on a path where the variance is zero, not finite, or too far from where it entered."""
-    entered = path[0][1]
-    for layer, variance in path:
-        if variance is None:
-            return SignalLoss(what, LossKind.OVERFLOWS, layer)
-        if variance == 0 or not entered:
-            return SignalLoss(what, LossKind.CONSTANT, layer)
-        if abs(math.log10(variance / entered)) > LOST_DECADES:
-            return SignalLoss(what, LossKind.EXPLODES if variance > entered else LossKind.VANISHES, layer)
-    return None
-
-
-def _ratio(value: float | None, base: float | None) -> float | None:
-    if value is None or not base:
-        return None
-    return value / base if math.isfinite(value / base) else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, create_model
 
-from initbench.quantities import OF_EVERY_RUN, Quantity
+from initbench.quantities import BY_NAME, OF_EVERY_RUN, Quantity
 from initbench.question.config import Frozen, Job
 
 
@@ -140,12 +140,29 @@ PREDICTED = {
 """The quantities that theory predicts, with the fields that hold the prediction and the ends of its band."""
 
 
+class Place(StrEnum):
+    """Where a layer stands on the way of the signal, as far as a pass has shown it."""
+
+    PATH = "path"
+    BRANCH = "branch"
+    BRANCH_END = "branch end"
+    """The last layer of a residual branch, with which the residual stream behind it is kept."""
+    NORMED_END = "normed branch end"
+    """The same where norms hold what a block adds or passes on at its size."""
+    SHORTCUT = "shortcut"
+    ASIDE = "aside"
+    """Outside of residual blocks, with another scale than the residual stream: its output is normalized first, or only gates another
+    signal, or it is behind an average over all positions."""
+    HEAD = "head"
+
+
 class LayerStats(_MeasuredLayer):
     """One weight layer at one step, measured on the fixed probe batch; the room `quantities` says what is measured.
 
     `pre_activation_*` is the weight layer's own output; `activation_*` is the output of the activation function that
     follows it (the same tensor where none follows). Variances are over batch, units and positions together (population,
     not sample). Gradients are of each image's own loss (sum over the batch), so they do not depend on the batch size.
+    A null that `overflowed` names was no finite number; any other was not measured, for the reason in `not_measured`.
     """
 
     predicted_pre_activation_variance: Number = None
@@ -155,10 +172,32 @@ class LayerStats(_MeasuredLayer):
     predicted_gradient_variance_low: Number = None
     predicted_gradient_variance_high: Number = None
     prediction_note: str | None = None
+    size: int = Field(default=0, description="numbers that the layer gives for one input; 0 where that is not known")
+    place: Place | None = Field(default=None, description="None in files from before it was written")
+    overflowed: tuple[str, ...] | None = Field(
+        default=None, description="the quantities that were no finite number; None in files from before that was written"
+    )
+    not_measured: str | None = None
+
+    def value(self, quantity: str) -> float | None:
+        """A quantity in its three states: a finite number, infinite where it overflowed, None where it was not measured."""
+        return in_three_states(getattr(self, quantity), quantity, self.overflowed)
 
     def prediction(self, quantity: str) -> Prediction:
         """What theory expects of a quantity; three times None where it says nothing."""
         return Prediction(*(getattr(self, field) for field in PREDICTED.get(quantity, ())))
+
+
+def in_three_states(value: float | None, quantity: str, overflowed: tuple[str, ...] | None) -> float | None:
+    """A finite number as it is; of a null, infinity where it overflowed and None where it was not measured.
+
+    A record that does not say what overflowed has a null for both, which is then an overflow unless layers may lack the quantity.
+    """
+    if value is not None:
+        return value
+    known = BY_NAME.get(quantity)
+    lacks = (known is not None and known.optional) if overflowed is None else quantity not in overflowed
+    return None if lacks else math.inf
 
 
 class Evaluation(Frozen):

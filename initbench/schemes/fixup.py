@@ -11,7 +11,7 @@ from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.sampling import Mode, scaled
 from initbench.init.structural import Number, SchemePlan, Structural, head_of, rescaled
-from initbench.init.suitability import refuse_norm, require_branches
+from initbench.init.suitability import refuse_norm, refuse_stuck, require_branches
 from initbench.nn.attention import attentions
 from initbench.nn.hooks import Slot
 from initbench.nn.layers import WeightLayer
@@ -43,6 +43,7 @@ def build(*, mode: Mode = "fan_out", scalar_lr: float = 0.1) -> Structural:
     def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         layers = context.layers
         branches = require_branches("fixup", model, layers)
+        refuse_stuck("fixup", branches)
         refuse_norm("fixup", model)
         if attentions(model, layers):
             raise DoesNotApply("'fixup' is for branches of convolutions and linear layers. Use t_fixup for transformers.")
@@ -88,6 +89,6 @@ def _numbers(layers: tuple[WeightLayer, ...], branches: tuple[Branch, ...], head
             numbers.append(bias(layer.module, Slot.INPUT_SHIFT))
             if layer is not branch.last:
                 numbers.append(bias(layer.module, Slot.OUTPUT_SHIFT))
-        numbers.append(Number(branch.end, Slot.OUTPUT_SCALE, 1.0, trainable=True, lr_multiplier=rate))
+        numbers.append(Number(branch.end, branch.slot, 1.0, trainable=True, lr_multiplier=rate))
         numbers.append(bias(branch.end, Slot.OUTPUT_SHIFT))
     return tuple(numbers)

@@ -142,7 +142,7 @@ def learning_rates(model: nn.Module, inputs: Inputs, layers: tuple[WeightLayer, 
 def _normalize_units(model: nn.Module, layer: WeightLayer, output: Tensor, bias: nn.Parameter | None, beta: float) -> bool:
     """Gives each unit variance 1 and, where it has a bias of its own, mean `beta`; False where the weight cannot be scaled."""
     values = output.movedim(unit_axis(layer), -1).flatten(0, -2).double()
-    if values.shape[-1] != layer.weight.shape[0] and not layer.transposed:
+    if layer.axes or (values.shape[-1] != layer.weight.shape[0] and not layer.transposed):
         return True
     offset = 0.0 if bias is None else bias.double()
     mean, std = values.mean(dim=0) - offset, values.std(dim=0, correction=0)

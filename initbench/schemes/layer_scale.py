@@ -7,7 +7,6 @@ from initbench.init.contract import InitContext, Need
 from initbench.init.structural import Number, SchemePlan, Structural, layerwise
 from initbench.init.suitability import require_branches
 from initbench.nn.attention import attentions
-from initbench.nn.hooks import Slot
 from initbench.nn.residual import Branch
 
 FAMILY = "transformer"
@@ -38,7 +37,7 @@ def build(*, value: float | None = None, base: str = "xavier") -> Structural:
         branches = require_branches("layer_scale", model, context.layers)
         depth = len(attentions(model, context.layers)) or len(branches)
         start = next((small for most, small in VALUES if depth <= most), DEEPEST) if given is None else given
-        scales = (Number(branch.end, Slot.OUTPUT_SCALE, start, trainable=True, shape=_shape(branch)) for branch in branches)
+        scales = (Number(branch.end, branch.slot, start, trainable=True, shape=_shape(branch)) for branch in branches)
         return SchemePlan(laws, tuple(scales))
 
     return Structural("layer_scale", plan, frozenset({Need.HOOKS}))
@@ -46,5 +45,5 @@ def build(*, value: float | None = None, base: str = "xavier") -> Structural:
 
 def _shape(branch: Branch) -> tuple[int, ...]:
     last = branch.last
-    units = last.weight.shape[1] * last.groups if last.transposed else last.weight.shape[0]
-    return (units, *[1] * (last.weight.dim() - 2))
+    units = last.shape[1] * last.groups if last.transposed else last.shape[0]
+    return (units, *[1] * (len(last.shape) - 2))

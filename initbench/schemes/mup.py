@@ -59,7 +59,7 @@ def build(
         if head is None or len(layers) < 2:
             raise DoesNotApply("'mup' needs a first layer and a head, and this model has fewer than two weight layers.")
         modules = _attention(model, layers)
-        ratio = layers[0].weight.shape[1 if layers[0].transposed else 0] / base_width
+        ratio = layers[0].shape[1 if layers[0].transposed else 0] / base_width
         here = laws.for_model(model)
         fill = rescaled(here.fill, {head.parameter: 0.0 if zero else math.sqrt(ratio)})
         numbers = [Number(head.module, Slot.INPUT_SCALE, factor / ratio)]

@@ -11,7 +11,6 @@ from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.sampling import scaled
 from initbench.init.structural import Number, SchemePlan, Structural
 from initbench.init.suitability import require_branches
-from initbench.nn.hooks import Slot
 from initbench.nn.layers import WeightLayer
 
 FAMILY = "residual"
@@ -38,7 +37,7 @@ def build(*, gain: float = math.sqrt(2.0), alpha_lr: float = 1.0) -> Structural:
 
     def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         branches = require_branches("rezero", model, context.layers)
-        alphas = (Number(branch.end, Slot.OUTPUT_SCALE, 0.0, trainable=True, lr_multiplier=rate) for branch in branches)
+        alphas = (Number(branch.end, branch.slot, 0.0, trainable=True, lr_multiplier=rate) for branch in branches)
         return SchemePlan(Layerwise("rezero", fill), tuple(alphas))
 
     return Structural("rezero", plan, frozenset({Need.HOOKS}))

@@ -6,7 +6,6 @@ from initbench.init.arguments import number
 from initbench.init.contract import InitContext, Need
 from initbench.init.structural import Number, SchemePlan, Structural, layerwise
 from initbench.init.suitability import require_branches
-from initbench.nn.hooks import Slot
 
 FAMILY = "residual"
 EXAMPLE_MODEL = "resnet:depth=8,norm=none"
@@ -30,6 +29,6 @@ def build(*, alpha: float | None = 0.0, base: str = "kaiming") -> Structural:
     def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         branches = require_branches("skipinit", model, context.layers)
         value = len(branches) ** -0.5 if start is None else start
-        return SchemePlan(laws, tuple(Number(branch.end, Slot.OUTPUT_SCALE, value, trainable=True) for branch in branches))
+        return SchemePlan(laws, tuple(Number(branch.end, branch.slot, value, trainable=True) for branch in branches))
 
     return Structural("skipinit", plan, frozenset({Need.HOOKS}))

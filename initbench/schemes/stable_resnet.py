@@ -9,7 +9,6 @@ from initbench.init.arguments import choose
 from initbench.init.contract import InitContext, Need
 from initbench.init.structural import Number, SchemePlan, Structural, layerwise
 from initbench.init.suitability import require_branches
-from initbench.nn.hooks import Slot
 
 FAMILY = "residual"
 EXAMPLE_MODEL = "resnet:depth=8,norm=none"
@@ -36,7 +35,7 @@ def build(*, scaling: Scaling = "uniform", base: str = "kaiming") -> Structural:
         branches = require_branches("stable_resnet", model, context.layers)
         count = len(branches)
         factors = [count**-0.5 if scaling == "uniform" else 1 / (math.sqrt(index) * math.log(index + 1)) for index in range(1, count + 1)]
-        numbers = (Number(branch.end, Slot.OUTPUT_SCALE, factor) for branch, factor in zip(branches, factors, strict=True))
+        numbers = (Number(branch.end, branch.slot, factor) for branch, factor in zip(branches, factors, strict=True))
         return SchemePlan(laws, tuple(numbers))
 
     return Structural("stable_resnet", plan, frozenset({Need.HOOKS}))

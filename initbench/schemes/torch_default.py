@@ -46,7 +46,7 @@ def _fill_bias(bias: Tensor, layer: WeightLayer, generator: torch.Generator) -> 
 
 
 def _bound(layer: WeightLayer) -> float:
-    shape, module = layer.weight.shape, layer.module
+    shape, module = layer.shape, layer.module
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return 1 / math.sqrt(module.hidden_size)
     fan_in, fan_out = math.prod(shape[1:]), shape[0] * math.prod(shape[2:])

@@ -9,7 +9,7 @@ from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise
 from initbench.init.sampling import Mode, constant, sample, scaled
 from initbench.init.structural import SchemePlan, Structural, head_of
-from initbench.init.suitability import require_branches
+from initbench.init.suitability import refuse_stuck, require_branches
 from initbench.nn.layers import WeightLayer
 
 FAMILY = "residual"
@@ -33,6 +33,7 @@ def build(*, mode: Mode = "fan_out", head_std: float | None = 0.01) -> Structura
 
     def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         branches = require_branches("zero_gamma", model, context.layers)
+        refuse_stuck("zero_gamma", branches)
         missing = [branch.name for branch in branches if getattr(branch.last_norm, "weight", None) is None]
         if missing:
             raise DoesNotApply(f"'zero_gamma' needs a norm with a weight at the end of each branch; '{missing[0]}' has none.")

@@ -82,7 +82,7 @@ def summarize(
         pairs=pairs,
         notes=(),
     )
-    notes = (*_notes(summary, runs), *_untouched(runs))
+    notes = (*_notes(summary, runs), *_untouched(runs), *_untold(runs))
     if margin is not None and own_margin is None:
         other = find_metric(margin_metric or usual, target, split).label
         notes = (*notes, f"The margin of {margin:g} is one of {other}; verdicts about {primary.label} have none.")
@@ -214,6 +214,13 @@ def _untouched(runs: Runs) -> Iterable[str]:
                 f"Nothing initializes {', '.join(names[:NAMED])}{more}{who}: the values stay those of the model's own code. "
                 "Give a pattern under init.layers, or name it under init.exclude."
             )
+
+
+def _untold(runs: Runs) -> Iterable[str]:
+    """What could not be told about the model's layers: what the reports of all schemes say alike."""
+    told = [next((run.init.notes for run in own if run.init), None) for own in runs.values()]
+    known = [notes for notes in told if notes is not None]
+    return [note for note in known[0] if all(note in notes for notes in known)] if known else []
 
 
 def _notes(summary: Summary, runs: Runs) -> Iterable[str]:

@@ -1,6 +1,5 @@
 """Looks at untrained networks: each scheme is applied to the model once a seed, and the signal is measured; nothing is trained."""
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from initbench.measure.predict import filled, predictions
 from initbench.measure.probes import ProbeAtStep, measure, to_stats
 from initbench.nn.build import build_model
 from initbench.nn.inputs import called
-from initbench.nn.layers import WeightLayer, weight_layers
+from initbench.nn.layers import WeightLayer, explain, weight_layers
 from initbench.nn.naming import parameters_of, refuse_without_storage, unwrapped
 from initbench.nn.operations import tensors_in
 from initbench.nn.outputs import classes_of, main_output, outputs_in
@@ -25,7 +24,7 @@ from initbench.nn.restore import restored
 from initbench.nn.watch import untouched
 from initbench.question.config import Ref
 from initbench.results.probe_run import ProbedLayer, ProbeRun, Question, scheme_name
-from initbench.results.record import InitReport, RunStatus
+from initbench.results.record import InitReport, RunStatus, Setter
 from initbench.theory.prediction import LayerPrediction
 from initbench.training.batches import memory_format
 from initbench.training.checkpoints import load_checkpoint
@@ -134,17 +133,23 @@ class Prober:
             scheme=scheme_name(scheme, self.question),
             seed=seed,
             status=RunStatus.COMPLETED,
-            layers=tuple(
-                ProbedLayer(**dict(entry), size=math.prod(layer.surroundings.output_shape), **numbers)
-                for entry, layer, numbers in zip(stats, layers, of_passes, strict=True)
-            ),
+            layers=tuple(ProbedLayer(**dict(entry), **numbers) for entry, numbers in zip(stats, of_passes, strict=True)),
+            left_alone=left_alone(report, layers),
             laws=laws_of(layers) if scheme is None else (),
             objective=objective.words,
             first_loss=None if objective.loss is None else objective.loss.item(),
             chance_loss=objective.chance,
             output_std=None if objective.output_std is None else objective.output_std.item(),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
+            notes=report.notes,
         )
+
+
+def left_alone(report: InitReport, layers: tuple[WeightLayer, ...]) -> dict[str, str]:
+    """The weight layers whose weight nobody set because it is excluded by name or frozen, each with why."""
+    by_parameter = {layer.parameter: layer.name for layer in layers}
+    kept = [entry for entry in report.parameters if entry.setter in {Setter.EXCLUDED, Setter.FROZEN}]
+    return {by_parameter[entry.parameter]: entry.by for entry in kept if entry.parameter in by_parameter}
 
 
 def _where(model: nn.Module) -> torch.device:
@@ -205,6 +210,7 @@ def _prepare(
 ) -> tuple[InitReport, tuple[WeightLayer, ...]]:
     inputs = batch.inputs[:TRACE_INPUTS]
     if scheme is None:
-        return InitReport(scheme="", parameters=()), weight_layers(model, inputs, question.init.in_out)
+        explained = explain(model, inputs, question.init.in_out)
+        return InitReport(scheme="", parameters=(), notes=explained.notes), explained.layers
     batches = batch.batches(model, seed, objective)
     return initialize(model, scheme, seed=seed, rules=question.init, inputs=inputs, batch=batches)
