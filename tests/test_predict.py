@@ -298,3 +298,12 @@ def test_an_activation_that_two_paths_take_is_applied_once(batch):
             return self.head(x + self.inner(x + self.shift))
 
     assert [type(node) for node in nodes_of(Fixed(), batch)] == [Weight, Apply, Weight, Add, Weight]
+
+
+@pytest.mark.parametrize("count", [60, 17, 33, 100])
+def test_groups_of_inputs_have_equal_shares(count):
+    """Of a batch whose length is no multiple of the groups as of one in which every input is there as often as there are groups."""
+    squares = torch.rand(count, dtype=torch.float64, generator=torch.Generator().manual_seed(count))
+    often = squares.repeat_interleave(predict.STRATA).sort().values.reshape(predict.STRATA, count).mean(1)
+    torch.testing.assert_close(predict._strata(squares), often)
+    torch.testing.assert_close(predict._strata(squares).mean(), squares.mean())

@@ -18,7 +18,7 @@ NAMES = [entry.name for entry in catalog.entries("scheme")]
 REQUIRED = {"constant": {"value": 0.5}}
 QUICK = {"metainit": {"steps": 2, "batch_size": 4}, "gradinit": {"iterations": 2, "batch_size": 8}, "lsuv": {"batch_size": 32}}
 IMAGES = torch.randn(64, 1, 8, 8, generator=generator(0, "test"))
-CHANCE_FREE = {"zeros", "ones", "constant", "identity", "dirac", "zero_hadamard"}
+CHANCE_FREE = {"zeros", "ones", "constant", "identity", "dirac", "zero_hadamard", "sinusoidal"}
 
 
 def batch(size, index):

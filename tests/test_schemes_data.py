@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from initbench.errors import DoesNotApply
-from initbench.init.initialize import initialize
+from initbench.init.contract import InitContext
+from initbench.init.initialize import build_scheme, initialize
 from initbench.nn.seeds import generator
 from initbench.question.config import InitRules, TrainConfig, parse_ref
 from initbench.schemes import metainit
@@ -221,6 +222,58 @@ def test_metainit_refuses_what_torch_cannot_derive_three_times(monkeypatch):
     with pytest.raises(DoesNotApply, match="third derivatives"):
         apply(model, "metainit")
     assert torch.equal(model[0].weight, before)
+
+
+def factors_target(detach):
+    """The derivative of the loss after one step by each factor: autograd in the scheme, differences here."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    scheme = build_scheme(parse_ref(f"gradinit:gamma=1e9,eta=0.7,detach={'true' if detach else 'false'}"))
+    inputs, labels = torch.randn(16, 6, dtype=torch.float64), torch.arange(16) % 3
+    batches = (inputs, labels, inputs.flip(0), labels.flip(0))
+    start = {name: value.detach().clone() for name, value in model.named_parameters() if value.dim() > 1}
+    factors = {name: torch.ones((), dtype=torch.float64, requires_grad=True) for name in start}
+    target, too_large = scheme._target(model, start, factors, batches, InitContext(seed=0))
+    assert not too_large
+    mine = torch.stack(torch.autograd.grad(target, list(factors.values())))
+
+    def loss(values, x, y):
+        return nn.functional.cross_entropy(torch.func.functional_call(model, values, (x,)), y)
+
+    def gradient(scales):
+        weights = {name: (start[name] * scales[name]).requires_grad_() for name in start}
+        return dict(zip(start, torch.autograd.grad(loss(weights, inputs, labels), list(weights.values())), strict=True))
+
+    plain = gradient(dict.fromkeys(start, 1.0))
+
+    def after_step(scales):
+        steps = plain if detach else gradient(scales)
+        return loss({name: start[name] * scales[name] - 0.7 * steps[name] for name in start}, batches[2], batches[3]).item()
+
+    moved = [[after_step({other: 1.0 + (sign * 1e-5 if other == name else 0.0) for other in start}) for sign in (1, -1)] for name in start]
+    return mine, torch.tensor([(up - down) / 2e-5 for up, down in moved], dtype=torch.float64)
+
+
+def test_gradinit_takes_the_step_as_fixed_unless_told_otherwise():
+    found = []
+    for detach in (True, False):
+        mine, by_differences = factors_target(detach)
+        torch.testing.assert_close(mine, by_differences, rtol=1e-4, atol=1e-7)
+        found.append(mine)
+    assert (found[0] - found[1]).abs().max() > 0.01
+
+
+def test_gradinit_says_when_it_keeps_its_start():
+    start, learned = mlp(), mlp()
+    apply(start, "kaiming")
+    report = apply(learned, "gradinit:iterations=10,lr=1e-12")
+    assert all(torch.equal(one, other) for one, other in zip(start.parameters(), learned.parameters(), strict=True))
+    (note,) = report.notes
+    assert note.startswith("the start is kept: these are the weights of 'kaiming' unchanged")
+    assert "in 10 of 10 iterations the gradient's norm was above gamma = 1" in note
+    entry = next(entry for entry in report.parameters if len(entry.shape) > 1)
+    assert entry.law == "normal"
+    assert entry.target_std is not None
 
 
 @pytest.mark.parametrize("scheme", ["lsuv", "krahenbuhl:filters=kmeans", "autoinit_jacobian", "metainit:steps=3", "gradinit:iterations=3"])

@@ -43,7 +43,7 @@ def measured(model, cosine):
     return one.square().mean().item(), nn.functional.cosine_similarity(one, two).mean().item()
 
 
-@pytest.mark.parametrize("activation", ["tanh", "gelu"])
+@pytest.mark.parametrize("activation", ["tanh", "gelu", "leaky_relu", "leaky_relu:negative_slope=0.3"])
 def test_a_dks_network_keeps_variance_and_orthogonality(activation):
     model = deep(activation)
     start(model, "dks:inputs=none")
@@ -67,6 +67,66 @@ def test_a_tailored_rectifier_network_has_its_target_at_orthogonal_inputs(activa
     square, cosine = measured(model, 0.0)
     assert square == pytest.approx(1, abs=0.3)
     assert cosine == pytest.approx(0.7, abs=0.05)
+
+
+def test_a_leaky_relu_gets_another_slope_and_a_relu_a_note():
+    leaky, relu = deep("leaky_relu", depth=30, width=8), deep("relu", depth=30, width=8)
+    assert not any("authors" in note for note in start(leaky, "dks").notes)
+    slopes = {module.negative_slope for module in leaky if isinstance(module, nn.LeakyReLU)}
+    assert len(slopes) == 1
+    assert 0.5 < slopes.pop() < 0.9
+    notes = start(relu, "dks").notes
+    assert any("Q'(1) = 1" in note and "the authors advise leaky ReLU" in note for note in notes)
+
+
+def test_a_dks_network_of_relus_keeps_variance_and_orthogonality():
+    model = deep("relu", depth=10)
+    start(model, "dks:inputs=none")
+    square, cosine = measured(model, 0.0)
+    assert square == pytest.approx(1, abs=0.25)
+    assert abs(cosine) < 0.1
+
+
+@pytest.mark.parametrize("scheme", ["dks", "tat"])
+def test_an_activation_without_moments_is_refused_in_a_sentence_of_the_scheme(scheme):
+    with pytest.raises(DoesNotApply, match=f"^'{scheme}' does not apply: the activation .* has no moments: .*[.]$"):
+        start(mlp.build((FEATURES,), 10, depth=2, width=8, activation="sin"), scheme)
+
+
+class Atan(nn.Module):
+    def forward(self, x):
+        return torch.atan(x)
+
+
+class Asinh(nn.Module):
+    def forward(self, x):
+        return torch.asinh(x)
+
+
+class BentIdentity(nn.Module):
+    def forward(self, x):
+        return (torch.sqrt(x**2 + 1) - 1) / 2 + x
+
+
+@pytest.mark.parametrize("kind", [Atan, Asinh, BentIdentity])
+def test_smooth_activations_of_ones_own_are_transformed_by_their_values(kind):
+    layers = [part for _ in range(20) for part in (nn.Linear(256, 256), kind())]
+    model = nn.Sequential(*layers, nn.Linear(256, 10))
+    start(model, "dks:inputs=none")
+    square, cosine = measured(model, 0.0)
+    assert square == pytest.approx(1, abs=0.1)
+    assert abs(cosine) < 0.1
+    start(model, "tat:inputs=none")
+    assert (1 - measured(model, 0.999)[1]) / 0.001 == pytest.approx(1.0, rel=0.1)
+
+
+@pytest.mark.parametrize("scheme", ["dks", "tat"])
+def test_a_slope_that_is_learned_or_drawn_is_not_replaced(scheme):
+    for kind in (nn.PReLU, nn.RReLU):
+        model = nn.Sequential(nn.Linear(8, 8), kind(), nn.Linear(8, 2)).eval()
+        with pytest.raises(DoesNotApply):
+            start(model, scheme, torch.randn(2, 8))
+        assert isinstance(model[1], kind)
 
 
 def test_a_plain_network_of_that_depth_forgets_its_inputs():

@@ -108,11 +108,13 @@ class Packed(nn.Module):
 
 def test_t_fixup_knows_the_value_part_of_a_packed_weight():
     model = nn.Sequential(Packed(96), Packed(96), nn.Linear(96, 10))
-    initialize(model, parse_ref("t_fixup:qk_gain=0.5"), seed=0, inputs=torch.randn(2, 5, 96))
+    report, _ = initialize(model, parse_ref("t_fixup:qk_gain=0.5"), seed=0, inputs=torch.randn(2, 5, 96))
     query, key, value = model[0].attention.in_proj_weight.chunk(3)
     xavier, factor = 96**-0.5, 0.67 * 2**-0.25
     assert_law(torch.cat([query, key]), "uniform", 0.5 * xavier)
     assert_law(value, "uniform", factor * xavier)
+    promised = next(entry for entry in report.parameters if entry.parameter == "0.attention.in_proj_weight").target_std
+    assert promised == pytest.approx(xavier * math.sqrt((2 * 0.25 + factor**2) / 3), rel=1e-6)
     assert_law(model[1].attention.out_proj.weight, "uniform", factor * xavier)
 
 

@@ -1,7 +1,7 @@
 """Sets every parameter of a model from per-weight functions and rules, and reports on each one."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -199,7 +199,16 @@ def _filled(values: Tensor, layer: WeightLayer, recipe: Recipe, source: torch.Ge
     if recipe.whole or layer.parts == 1:
         return recipe.fill(values, layer, source)
     laws = [recipe.fill(part, layer, source) for part in values.chunk(layer.parts)]
-    return laws[0]
+    return together(laws)
+
+
+def together(laws: Sequence[Law]) -> Law:
+    """The law of several parts of equal size as one."""
+    if len(set(laws)) == 1:
+        return laws[0]
+    mean = sum(law.mean for law in laws) / len(laws)
+    square = sum(law.std**2 + law.mean**2 for law in laws) / len(laws)
+    return Law(f"{laws[0].name}, by part", math.sqrt(max(0.0, square - mean**2)), mean)
 
 
 class _Assignment:

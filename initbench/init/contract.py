@@ -15,7 +15,7 @@ other (`initbench.nn.hooks.amended`). Whoever trains makes its optimizer after t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
@@ -86,11 +86,17 @@ class Layerwise(Recipe):
 
     `fill` writes one weight and gives its law; `fill_bias` and `fill_rest`, where the scheme has an opinion, the biases
     and all other parameters; `check` raises DoesNotApply for layers that the scheme does not suit (it is given those
-    whose weight the scheme is to set).
+    whose weight the scheme is to set). Where a layer's law depends on what the layer is a part of, `in_model` gives the
+    scheme for a model.
     """
 
     check: Callable[[nn.Module, tuple[WeightLayer, ...]], None] | None = None
     needs: frozenset[Need] = frozenset()
+    in_model: "Callable[[nn.Module], Layerwise] | None" = None
+
+    def for_model(self, model: nn.Module) -> "Layerwise":
+        """The scheme with the laws that it has in this model."""
+        return self if self.in_model is None else replace(self.in_model(model), name=self.name, in_model=None)
 
     @torch.no_grad()
     def apply(self, model: nn.Module, context: InitContext) -> InitReport:
@@ -98,8 +104,8 @@ class Layerwise(Recipe):
         if self.check is not None:
             self.check(model, context.own_layers(model))
         self._check_overrides(model, context)
-        overrides = tuple(Override(pattern, scheme) for pattern, scheme in context.overrides)
-        return assign(model, context.layers, self, rules=context.rules, overrides=overrides, seed=context.seed)
+        overrides = tuple(Override(pattern, scheme.for_model(model)) for pattern, scheme in context.overrides)
+        return assign(model, context.layers, self.for_model(model), rules=context.rules, overrides=overrides, seed=context.seed)
 
     def _check_overrides(self, model: nn.Module, context: InitContext) -> None:
         if not context.overrides:

@@ -5,22 +5,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from initbench.errors import DoesNotApply
+from initbench.errors import ConfigError, DoesNotApply
 from initbench.init.assign import Law
 from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.sampling import centre, haar, matrices
 from initbench.init.structural import Number, SchemePlan, Structural
 from initbench.init.suitability import refuse_norm
 from initbench.nn import hooks
-from initbench.nn.activation import recognized
+from initbench.nn.activation import is_elementwise, recognized, snake
 from initbench.nn.attention import attentions
 from initbench.nn.hooks import Slot
 from initbench.nn.layers import NORMS, WeightLayer
 from initbench.nn.naming import modules_of
 from initbench.nn.residual import Branch, PadShortcut, Residual, branches
+from initbench.theory import activations
+from initbench.theory.functions import Array
 from initbench.theory.shaping import Depth, Shaping
 
 Inputs = Literal["image", "location", "none"]
@@ -28,10 +32,11 @@ Inputs = Literal["image", "location", "none"]
 
 @dataclass(frozen=True)
 class Shaped:
-    """What takes the place of one activation module: `module` (itself or another) with numbers around it."""
+    """What takes the place of one activation module: `module` (itself or another) with numbers around it, and a note."""
 
     module: nn.Module
     numbers: tuple[Number, ...]
+    note: str | None = None
 
 
 Transform = Callable[[str, nn.Module, Depth], Shaped]
@@ -58,6 +63,7 @@ def shaped_scheme(name: str, transform: Transform, *, inputs: Inputs, branch_sha
                 hooks.normalize_input(model, each=inputs)
 
         notes = [f"{len(places)} activations transformed for a depth of {depth.plain} plus {len(residual)} branches"]
+        notes += dict.fromkeys(item.note for item in shaped.values() if item.note)
         return SchemePlan(Layerwise(name, _fill), tuple(numbers), notes=tuple(notes), change=change)
 
     return Structural(name, plan, frozenset({Need.HOOKS}))
@@ -72,6 +78,44 @@ def around(module: nn.Module, shaping: Shaping) -> Shaped:
         (Slot.OUTPUT_SHIFT, shaping.gamma * shaping.delta),
     )
     return Shaped(module, tuple(Number(module, slot, value) for slot, value in values))
+
+
+def is_rectifier(kind: str, module: nn.Module) -> bool:
+    """Whether an activation is a ReLU or a leaky one whose slope neither is learned nor drawn, so that another can take its place."""
+    plain = kind.partition(":")[0] in {"relu", "leaky_relu"}
+    return plain and not isinstance(module, nn.RReLU) and not list(module.parameters())
+
+
+def function_of(scheme: str, kind: str, module: nn.Module) -> activations.Activation:
+    """The activation with its moments: a named one by its name, any other by its values. Raises: DoesNotApply where it has none."""
+    if kind.partition(":")[0] in activations.names():
+        return activations.find(kind)
+
+    bare = _Bare(module)
+    exact = {name: values.detach().cpu().double() for name, values in (*bare.named_parameters(), *bare.named_buffers())}
+
+    def value(x: Array) -> Array:
+        with torch.no_grad():
+            values = functional_call(bare, exact, (torch.as_tensor(x, dtype=torch.float64, device="cpu"),))
+        return np.asarray(values.numpy(), dtype=np.float64)
+
+    try:
+        return activations.from_function(value, kind)
+    except ConfigError as error:
+        said = str(error)
+        raise DoesNotApply(f"'{scheme}' does not apply: {said[0].lower()}{said[1:]}") from error
+
+
+class _Bare(nn.Module):
+    """An activation module without the numbers that an earlier scheme has put around it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return self.module.forward(x)  # type: ignore[no-any-return]
 
 
 def _check(name: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Branch, ...]:
@@ -110,7 +154,8 @@ def _activations(name: str, model: nn.Module, layers: tuple[WeightLayer, ...]) -
             continue
         text = f"{type(module).__qualname__} {module}"
         if text not in known:
-            known[text] = recognized(module)
+            named = recognized(module.forward)  # around the hooks of an earlier scheme
+            known[text] = named or (snake(type(module).__name__) if is_elementwise(module.forward) else None)
         kind = known[text]
         if kind is not None and kind != "identity":
             places[place] = (kind, module)

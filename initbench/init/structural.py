@@ -24,7 +24,8 @@ from initbench.results.record import InitReport
 class Number:
     """A number on the input or output of a module; a trainable one learns at `lr_multiplier` times the rate.
 
-    With a `shape` (trainable only) there is one for each unit or channel, all of the same value.
+    With a `shape` (trainable only) there is one for each unit or channel, all of the same value; `like` has the type and
+    device for a module that has no tensors of its own.
     """
 
     module: nn.Module
@@ -33,6 +34,7 @@ class Number:
     trainable: bool = False
     lr_multiplier: float = 1.0
     shape: tuple[int, ...] = ()
+    like: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Structural:
             plan.change(model)
         for number in plan.numbers:
             if number.trainable:
-                hooks.set_parameter(number.module, number.slot, number.value, number.shape)
+                hooks.set_parameter(number.module, number.slot, number.value, number.shape, number.like)
             else:
                 hooks.set_constant(number.module, number.slot, number.value)
         if not plan.numbers and not plan.lr_multipliers:

@@ -83,6 +83,17 @@ def require_attention(scheme: str, model: nn.Module, layers: tuple[WeightLayer, 
     return modules
 
 
+def require_post_norm(scheme: str, branches: tuple[Branch, ...]) -> None:
+    """Raises: DoesNotApply unless each residual sum has a skip path that can carry a number, and is followed by a norm."""
+    if any(branch.shortcut is None for branch in branches):
+        raise DoesNotApply(
+            f"'{scheme}' puts a number on the skip path, which it can do in initbench's own residual models only, such as vit:norm=post."
+        )
+    bare = [branch.name for branch in branches if branch.after_norm is None]
+    if bare:
+        raise DoesNotApply(f"'{scheme}' needs a norm after each residual sum (vit:norm=post), and none follows '{bare[0]}'.")
+
+
 def refuse_norm(scheme: str, model: nn.Module) -> None:
     """Raises: DoesNotApply for a model with norm layers."""
     names = norms(model)

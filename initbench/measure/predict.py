@@ -147,9 +147,14 @@ def _spread(count: int, most: int) -> Tensor:
 
 
 def _strata(squares: Tensor) -> Tensor:
-    """Means of groups of like length."""
-    count = min(STRATA, len(squares))
-    return torch.stack([part.mean() for part in squares.sort().values.tensor_split(count)])
+    """Means of groups of like length, each of the same share of the inputs: one between two groups belongs to both in part."""
+    count, ordered = min(STRATA, len(squares)), squares.sort().values
+    if len(squares) % count == 0:
+        return torch.stack([part.mean() for part in ordered.tensor_split(count)])
+    sums = functional.pad(ordered.double().cumsum(0), (1, 0))
+    ends = torch.linspace(0, len(squares), count + 1, dtype=torch.float64, device=squares.device)
+    below = ends.floor().long().clamp_max(len(squares) - 1)
+    return (sums[below] + (ends - below) * ordered[below]).diff().to(squares.dtype) * count / len(squares)
 
 
 def _first(network: NetworkSpec) -> LayerSpec | None:

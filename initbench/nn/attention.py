@@ -47,11 +47,11 @@ class AttentionLayers:
 
 
 NAMES = {
-    "query": ("query", "q", "q_proj", "to_q", "wq", "q_proj_weight"),
-    "key": ("key", "k", "k_proj", "to_k", "wk", "k_proj_weight"),
-    "value": ("value", "v", "v_proj", "to_v", "wv", "v_proj_weight"),
+    "query": ("query", "q", "q_proj", "to_q", "wq", "q_proj_weight", "q_lin"),
+    "key": ("key", "k", "k_proj", "to_k", "wk", "k_proj_weight", "k_lin"),
+    "value": ("value", "v", "v_proj", "to_v", "wv", "v_proj_weight", "v_lin"),
     "packed": ("qkv", "qkv_proj", "in_proj", "in_proj_weight", "to_qkv", "c_attn", "wqkv"),
-    "output": ("output", "out", "o_proj", "out_proj", "to_out", "to_out.0", "wo", "proj", "c_proj"),
+    "output": ("output", "out", "o_proj", "out_proj", "to_out", "to_out.0", "wo", "proj", "c_proj", "o", "out_lin"),
 }
 """What the projections are called in common code, below the attention module."""
 PARTS = {name: part for part, names in NAMES.items() for name in names}
@@ -65,8 +65,12 @@ def attentions(model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Atten
             prefix, part = _projection(name)
             if part is not None:
                 candidates.setdefault(prefix, {}).setdefault(part, layer)
+    by_name = {layer.name: layer for layer in layers}
     modules = []
     for prefix, parts in candidates.items():
+        beside = by_name.get(f"{prefix.rpartition('.')[0]}.output.dense".lstrip("."))
+        if beside is not None and {"query", "key", "value"} <= parts.keys():
+            parts.setdefault("output", beside)  # BERT's: attention.self.query, attention.output.dense
         separate = {"query", "key", "value", "output"} <= parts.keys()
         if separate or {"packed", "output"} <= parts.keys():
             kept = {part: layer for part, layer in parts.items() if part == "output" or (part == "packed") != separate}

@@ -40,14 +40,16 @@ TINY = 1e-8
 """Added to a mean square before it divides, so that a black image stays one."""
 
 
-def set_parameter(module: nn.Module, slot: Slot, value: float, shape: tuple[int, ...] = ()) -> None:
+def set_parameter(module: nn.Module, slot: Slot, value: float, shape: tuple[int, ...] = (), like: Tensor | None = None) -> None:
     """Gives the module a trainable number that starts at `value`; one that is there is replaced.
 
     With a `shape` it is a tensor full of that number, which is broadcast against the signal: (units,) or (channels, 1, 1).
-    It is of the module's own type, as a tensor of another would change that of the signal.
+    It is of the module's own type and device, or of those of `like` for a module without any: a tensor of another type would
+    change that of the signal.
     """
     _clear_slot(module, slot)
-    module.register_parameter(slot, nn.Parameter(torch.full(shape, value, **_like(module))))
+    own = _like(module) if like is None else {"device": like.device, "dtype": like.dtype}
+    module.register_parameter(slot, nn.Parameter(torch.full(shape, value, **own)))
     _watch(module, slot)
 
 

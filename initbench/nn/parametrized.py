@@ -117,8 +117,8 @@ class Computed:
 
 def computed(module: nn.Module, parameter: Tensor) -> Computed | None:
     """What computes a tensor of the module from this parameter; None where the module uses the parameter itself."""
-    lists = module._modules.get("parametrizations")
-    for name, steps in lists._modules.items() if lists is not None else ():
+    lists = getattr(module, "parametrizations", None)
+    for name, steps in lists.items() if isinstance(lists, nn.ModuleDict) else ():
         if isinstance(steps, ParametrizationList) and any(original is parameter for original in originals_of(steps)):
             return Computed(module, name, steps)
     for hook in module._forward_pre_hooks.values():

@@ -2,12 +2,11 @@
 
 from torch import nn
 
-from initbench.errors import DoesNotApply
 from initbench.init.arguments import choose
 from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.sampling import Distribution
 from initbench.init.structural import Number, SchemePlan, Structural
-from initbench.init.suitability import require_attention, require_branches
+from initbench.init.suitability import require_attention, require_branches, require_post_norm
 from initbench.nn.hooks import Slot
 from initbench.schemes.t_fixup import xavier_by_part
 
@@ -32,9 +31,7 @@ def build(*, distribution: Distribution = "normal") -> Structural:
     def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         modules = require_attention("deepnorm", model, context.layers)
         branches = require_branches("deepnorm", model, context.layers)
-        bare = [branch.name for branch in branches if branch.after_norm is None]
-        if bare:
-            raise DoesNotApply(f"'deepnorm' needs a norm after each residual sum (vit:norm=post), and none follows '{bare[0]}'.")
+        require_post_norm("deepnorm", branches)
         alpha, beta = (2 * len(modules)) ** 0.25, (8 * len(modules)) ** -0.25
         fill = xavier_by_part(modules, branches, smaller=beta, other=1.0, distribution=distribution)
         skips = (Number(branch.shortcut, Slot.OUTPUT_SCALE, alpha) for branch in branches if branch.shortcut is not None)

@@ -1,5 +1,6 @@
 """The scheme `depth_scaled`."""
 
+from dataclasses import replace
 from typing import Literal
 
 from torch import nn
@@ -35,7 +36,8 @@ def build(*, rule: Rule = "sqrt_l", base: str = "kaiming") -> Structural:
     def plan(model: nn.Module, context: InitContext) -> SchemePlan:
         branches = require_branches("depth_scaled", model, context.layers)
         count = len(branches) * (2 if rule == "sqrt_2l" else 1)
-        fill = rescaled(laws.fill, {branch.last.parameter: count**-0.5 for branch in branches})
-        return SchemePlan(type(laws)(laws.name, fill, laws.fill_bias, laws.fill_rest, laws.check))
+        here = laws.for_model(model)
+        fill = rescaled(here.fill, {branch.last.parameter: count**-0.5 for branch in branches})
+        return SchemePlan(replace(here, fill=fill))
 
     return Structural("depth_scaled", plan)

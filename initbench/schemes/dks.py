@@ -1,13 +1,14 @@
 """The scheme `dks`."""
 
+from dataclasses import replace
+
 from torch import nn
 
 from initbench.errors import ConfigError
 from initbench.init.arguments import choose, number
-from initbench.init.kernel_shaping import Inputs, Shaped, around, shaped_scheme
+from initbench.init.kernel_shaping import Inputs, Shaped, around, function_of, is_rectifier, shaped_scheme
 from initbench.init.structural import Structural
-from initbench.theory import activations
-from initbench.theory.shaping import Depth, deep_kernel_shaping
+from initbench.theory.shaping import Depth, deep_kernel_shaping, deep_leaky_relu, deep_relu
 
 FAMILY = "critical"
 EXAMPLE_MODEL = "mlp:activation=tanh"
@@ -18,11 +19,12 @@ def build(*, slope: float = 1.5, branch_share: float = 0.5, inputs: Inputs = "im
     """Deep kernel shaping: activations transformed so that networks without norm or skips keep their inputs apart.
 
     Each activation phi becomes gamma (phi(alpha x + beta) + delta) with fixed numbers that give the kernel maps Q(1) = 1,
-    Q'(1) = 1, C(0) = 0 and, for the whole network, C'(1) = `slope`. Weights are scaled orthogonal, in the centre of a
+    Q'(1) = 1, C(0) = 0 and, for the whole network, C'(1) = `slope`. A leaky ReLU gets another negative slope in place of
+    alpha; a ReLU meets all but Q'(1) = 1, and the authors advise against it. Weights are scaled orthogonal, in the centre of a
     kernel (SUO delta), b = 0. Residual sums become sqrt(1 - s) x + sqrt(s) f(x) with s = `branch_share` (our choice).
     `inputs` are divided by the root mean square of each image, of each location (the paper's), or not at all.
 
-    Applies to: linear layers and odd kernels, no norm and no attention, smooth activation modules, such as `mlp:activation=tanh`.
+    Applies to: linear layers and odd kernels, no norm and no attention, activation modules, such as `mlp:activation=tanh`.
     Needs: model hooks (it changes the forward pass itself).
 
     Source: Martens et al. 2021 (Rapid training of deep neural networks without skip connections or normalization layers),
@@ -33,7 +35,14 @@ def build(*, slope: float = 1.5, branch_share: float = 0.5, inputs: Inputs = "im
     choose("inputs", inputs, Inputs)
 
     def transform(kind: str, module: nn.Module, depth: Depth) -> Shaped:
-        return around(module, deep_kernel_shaping(activations.find(kind), depth, target))
+        if not is_rectifier(kind, module):
+            return around(module, deep_kernel_shaping(function_of("dks", kind, module), depth, target))
+        if kind == "relu":
+            shaping, q_slope = deep_relu(depth, target)
+            said = f"a ReLU has no number left for Q'(1) = 1, here it is {q_slope:.4g}: the authors advise leaky ReLU instead"
+            return replace(around(module, shaping), note=said)
+        slope, shaping = deep_leaky_relu(depth, target)
+        return around(nn.LeakyReLU(slope), shaping)
 
     return shaped_scheme("dks", transform, inputs=inputs, branch_share=share)
 

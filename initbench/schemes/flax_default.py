@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from initbench.init.assign import Law
 from initbench.init.contract import Layerwise
-from initbench.init.sampling import fill_orthogonal, sample, scaled
+from initbench.init.sampling import constant, fill_orthogonal, sample, scaled
 from initbench.nn.layers import WeightLayer
 
 FAMILY = "framework defaults"
@@ -17,12 +17,12 @@ def build() -> Layerwise:
 
     W ~ N(0, s^2) cut at two of its standard deviations, with variance 1 / fan_in after the cut; of a transposed
     convolution fan_in is in k k, whatever the stride. Recurrent matrices are orthogonal, gate by gate; b = 0.
-    Embedding N(0, 1 / features).
+    Embedding N(0, 1 / features). PReLU 0.01.
 
     Applies to: any weight layer.
     Needs: nothing.
 
-    Source: Flax linen: Dense, Conv, ConvTranspose, LSTMCell and GRUCell, Embed.
+    Source: Flax linen: Dense, Conv, ConvTranspose, LSTMCell and GRUCell, Embed, PReLU.
     """
     return Layerwise("flax_default", _fill, fill_rest=_fill_rest)
 
@@ -39,4 +39,4 @@ def _fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law
 def _fill_rest(short: str, values: Tensor, module: nn.Module, generator: torch.Generator) -> Law | None:
     if isinstance(module, nn.Embedding | nn.EmbeddingBag) and short == "weight":
         return sample(values, "normal", values.shape[1] ** -0.5, generator)
-    return None
+    return constant(values, 0.01) if isinstance(module, nn.PReLU) else None

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812  as everybody calls it
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from initbench.errors import DoesNotApply
-from initbench.init.arguments import number, whole
+from initbench.init.arguments import number, switch, whole
 from initbench.init.contract import InitContext, Layerwise, Need
 from initbench.init.data_driven import fixed_by, free_biases, remeasured, scale_of, start_from, training_batch
 from initbench.init.structural import layerwise
@@ -38,20 +39,23 @@ def build(
     eta: float | None = None,
     smallest: float = 0.01,
     batch_size: int = 128,
+    detach: bool = True,
 ) -> "GradInit":
     """Learns a factor for each parameter so that the loss after one optimizer step is as low as it can be.
 
     Each parameter is alpha times its start (`base`); Adam on the alphas (rate `lr`, gradient clipped at 1, alpha >=
     `smallest`): while the gradient's norm exceeds `gamma` it is lowered, otherwise the loss after a step of size `eta`
     (default: training's own learning rate) is, on a batch that overlaps the first by half. For SGD the step is the
-    gradient and the norm Euclidean, for Adam its sign and the sum of absolute values.
+    gradient and the norm Euclidean, for Adam its sign and the sum of absolute values. With `detach` the step counts as
+    fixed when the loss after it is differentiated, as in the authors' code; without, the derivative goes through it too.
 
     Applies to: networks that torch can differentiate twice, such as `mlp`.
     Needs: data, labels, gradients.
 
-    Source: Zhu et al. 2021, algorithm 1. `gamma` belongs to the scale of the loss (the authors set 1, or infinity); the
-    paper runs one epoch (390 iterations) and lets lr depend on the architecture. The factors whose loss after a step was
-    least on one fixed pair of batches, of the start and of each tenth of the way, are kept: that is ours.
+    Source: Zhu et al. 2021, algorithm 1; zhuchen03/gradinit, `take_opt_step`. `gamma` belongs to the scale of the loss
+    (the authors set 1, or infinity); the paper runs one epoch (390 iterations) and lets lr depend on the architecture. The
+    factors whose loss after a step was least on one fixed pair of batches, of the start and of each tenth of the way, are
+    kept: that is ours. Where the start itself is kept, a note says so.
     """
     return GradInit(
         layerwise(base),
@@ -61,6 +65,7 @@ def build(
         None if eta is None else number("eta", eta, above=0.0),
         number("smallest", smallest, above=0.0),
         whole("batch_size", batch_size, least=2),
+        switch("detach", detach),
     )
 
 
@@ -75,6 +80,7 @@ class GradInit:
     eta: float | None
     smallest: float
     batch_size: int
+    detach: bool
     name: str = "gradinit"
     needs: frozenset[Need] = frozenset({Need.DATA, Need.LABELS, Need.GRADIENTS})
 
@@ -92,11 +98,13 @@ class GradInit:
         }
         if not start:
             return report
-        before, after = self._learn(model, start, context)
-        note = f"loss after one step {before:.4g} before, {after:.4g} after"
+        learned = self._learn(model, start, context)
         fixed = [f"'{layer.name}' {fixed_by(model, layer)}" for layer in layers if scale_of(model, layer) is None]
+        notes = (learned.note(self), *fixed)
+        if learned.kept_start:
+            return report.model_copy(update={"notes": (*report.notes, *notes)})
         changed = [*start, *(layer.parameter for layer in layers if layer.length in start)]
-        return remeasured(report, model, changed, f"{self.base.name}, factor learned", (note, *fixed))
+        return remeasured(report, model, changed, f"{self.base.name}, factor learned", notes)
 
     def _try(self, model: nn.Module, context: InitContext) -> None:
         """Raises: DoesNotApply where torch cannot derive the model twice."""
@@ -109,20 +117,22 @@ class GradInit:
         try:
             weights, gradients = self._gradients(model, start, factors, (inputs, labels, inputs, labels))
             target = self._stepped(model, weights, gradients, (inputs, labels, inputs, labels), context)
-            torch.autograd.grad(target, list(factors.values()), allow_unused=True)
+            torch.autograd.grad(target + self._norm(gradients, context), list(factors.values()), allow_unused=True)
         except RuntimeError as error:
             said = str(error).splitlines()[0].rstrip(".")
             raise DoesNotApply(f"'gradinit' needs second derivatives, and torch cannot take them of this model: {said}.") from error
 
-    def _learn(self, model: nn.Module, start: Tensors, context: InitContext) -> tuple[float, float]:
+    def _learn(self, model: nn.Module, start: Tensors, context: InitContext) -> "Learned":
         device = next(iter(start.values())).device
         factors = {name: torch.ones((), dtype=torch.float32, device=device, requires_grad=True) for name in start}
         optimizer = torch.optim.Adam(factors.values(), lr=self.lr)
         held_out = self._batches(context, self.iterations)
         before = best = self._loss_after_step(model, start, factors, held_out, context).item()
         kept = dict.fromkeys(start, 1.0)
+        tried, steep = [], 0
         for index in range(self.iterations):
-            target = self._target(model, start, factors, self._batches(context, index), context)
+            target, too_large = self._target(model, start, factors, self._batches(context, index), context)
+            steep += too_large
             optimizer.zero_grad()
             torch.autograd.backward(target, inputs=list(factors.values()))
             torch.nn.utils.clip_grad_norm_(list(factors.values()), 1.0)
@@ -133,13 +143,14 @@ class GradInit:
                     factor.clamp_(min=self.smallest)
             if (index + 1) % max(1, self.iterations // 10) == 0 or index + 1 == self.iterations:
                 loss = self._loss_after_step(model, start, factors, held_out, context).item()
+                tried.append(loss)
                 if math.isfinite(loss) and loss < best:
                     best, kept = loss, {name: factor.item() for name, factor in factors.items()}
         with torch.no_grad():
             parameters = dict(model.named_parameters())
             for name, values in start.items():
                 parameters[name].copy_(values * kept[name])
-        return before, best
+        return Learned(before, best, min(filter(math.isfinite, tried), default=math.inf), steep)
 
     def _batches(self, context: InitContext, index: int) -> Batches:
         """A batch, and another one of which half is the same."""
@@ -150,11 +161,13 @@ class GradInit:
         half = len(inputs) // 2
         return inputs, labels, joined(inputs[half:], others[:half]), torch.cat([labels[half:], their_labels[:half]])
 
-    def _target(self, model: nn.Module, start: Tensors, factors: Tensors, batches: Batches, context: InitContext) -> Tensor:
-        """The gradient's norm where it is too large, else the loss after a step."""
+    def _target(self, model: nn.Module, start: Tensors, factors: Tensors, batches: Batches, context: InitContext) -> tuple[Tensor, bool]:
+        """The gradient's norm where it is too large (True), else the loss after a step (False)."""
         weights, gradients = self._gradients(model, start, factors, batches)
         size = self._norm(gradients, context)
-        return size if size > self.gamma else self._stepped(model, weights, gradients, batches, context)
+        if size > self.gamma:
+            return size, True
+        return self._stepped(model, weights, gradients, batches, context), False
 
     def _loss_after_step(self, model: nn.Module, start: Tensors, factors: Tensors, batches: Batches, context: InitContext) -> Tensor:
         weights, gradients = self._gradients(model, start, factors, batches)
@@ -169,6 +182,8 @@ class GradInit:
     def _stepped(self, model: nn.Module, weights: Tensors, gradients: list[Tensor], batches: Batches, context: InitContext) -> Tensor:
         eta = self.eta or (context.train.lr if context.train else 0.1)
         directions = [gradient.sign() for gradient in gradients] if _signed(context) else gradients
+        if self.detach:
+            directions = [direction.detach() for direction in directions]
         with torch.enable_grad():
             moved = {name: weight - eta * step for (name, weight), step in zip(weights.items(), directions, strict=True)}
             return _loss(model, moved, batches[2], batches[3])
@@ -180,11 +195,41 @@ class GradInit:
             return torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
 
 
+@dataclass(frozen=True)
+class Learned:
+    """The loss after one step of the start, of the factors kept and of the best ones that were looked at.
+
+    `best_tried` is infinite where none was finite; `steep` counts the iterations with a gradient's norm above gamma.
+    """
+
+    before: float
+    after: float
+    best_tried: float
+    steep: int
+
+    @property
+    def kept_start(self) -> bool:
+        """Whether no factors were better than 1 for all."""
+        return self.after == self.before
+
+    def note(self, scheme: GradInit) -> str:
+        """One sentence for the report."""
+        if not self.kept_start:
+            return f"loss after one step {self.before:.4g} before, {self.after:.4g} after"
+        best = f"{self.best_tried:.4g} at best" if math.isfinite(self.best_tried) else "not finite"
+        often = f"in {self.steep} of {scheme.iterations} iterations the gradient's norm was above gamma = {scheme.gamma:g}"
+        why = f"; {often} and only it was lowered" if self.steep else ""
+        return (
+            f"the start is kept: these are the weights of '{scheme.base.name}' unchanged, since no factors that were learned had a "
+            f"lower loss after one step ({best}, {self.before:.4g} at the start){why}"
+        )
+
+
 def _signed(context: InitContext) -> bool:
     return context.train is not None and build_rule(context.train).size != "gradient"
 
 
 def _loss(model: nn.Module, weights: Tensors, inputs: Inputs, labels: Tensor) -> Tensor:
-    with untouched(model, "batch"):
+    with untouched(model, "batch"), sdpa_kernel(SDPBackend.MATH):  # the others cannot be derived twice
         outputs = outputs_in(functional_call(model, weights, *arguments(model, inputs)))
     return F.cross_entropy(outputs[main_output(outputs, labelled=True)].float(), labels)

@@ -18,6 +18,8 @@ ALIASES: dict[str, dict[str, object]] = {
     "he_normal": {"distribution": "normal"},
     "he_uniform": {"distribution": "uniform"},
     "msra": {},
+    "jax_he_normal": {"distribution": "trunc_normal"},
+    "keras_he_normal": {"distribution": "trunc_normal"},
 }
 
 
@@ -39,6 +41,7 @@ def build(
     Needs: nothing.
 
     Source: He et al. 2015, eq. 10 and 14. Fans are the module's own: fan_out counts one group, where torch's counts all.
+    `he_normal` of jax and Keras is truncated at two deviations, with variance s^2 after the cut: `jax_he_normal` here.
     """
     choose("distribution", distribution, Distribution)
     choose("mode", mode, Mode)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from initbench.init.assign import Law
 from initbench.init.contract import Layerwise
 from initbench.init.sampling import constant, haar, sample, uniform
+from initbench.nn.fans import CONVOLUTIONS
 from initbench.nn.layers import WeightLayer
 
 FAMILY = "framework defaults"
@@ -18,8 +19,9 @@ def build() -> Layerwise:
     """What Keras's layers do: glorot_uniform on the tensor's own shape, zero biases, orthogonal recurrences.
 
     W ~ U(+-sqrt(6 / (a + b))) where a and b are the first two sizes of the weight times its kernel, so groups, gates and
-    strides do not count. Recurrent kernels: all gates together as one matrix with orthonormal rows (in, gates out); b = 0,
-    1 for an LSTM's forget gate (in the first of torch's two biases). Embedding U(+-0.05).
+    strides do not count; of a depthwise convolution they are channels and multiplier. Recurrent kernels: all gates together
+    as one matrix with orthonormal rows (in, gates out); b = 0, 1 for an LSTM's forget gate (in the first of torch's two
+    biases). Embedding U(+-0.05). PReLU 0.
 
     Applies to: any weight layer.
     Needs: nothing.
@@ -41,6 +43,8 @@ def _fill(weight: Tensor, layer: WeightLayer, generator: torch.Generator) -> Law
     if layer.transposed:
         outputs //= layer.groups
     inputs = weight.shape[1] * (layer.groups if layer.transposed else 1)
+    if isinstance(layer.module, CONVOLUTIONS) and layer.groups == layer.module.in_channels:
+        inputs, outputs = layer.groups, outputs // layer.groups  # DepthwiseConv: (*kernel, channels, multiplier)
     field = math.prod(weight.shape[2:])
     return sample(weight, "uniform", math.sqrt(2.0 / max(1, (inputs + outputs) * field)), generator)
 
@@ -56,4 +60,4 @@ def _fill_bias(bias: Tensor, layer: WeightLayer, _: torch.Generator) -> Law:
 def _fill_rest(short: str, values: Tensor, module: nn.Module, generator: torch.Generator) -> Law | None:
     if isinstance(module, nn.Embedding | nn.EmbeddingBag) and short == "weight":
         return uniform(values, -0.05, 0.05, generator)
-    return None
+    return constant(values, 0.0) if isinstance(module, nn.PReLU) else None

@@ -13,18 +13,22 @@ FAMILY = "variance scaling"
 ALIASES: dict[str, dict[str, object]] = {
     "lecun_normal": {"distribution": "normal"},
     "lecun_uniform": {"distribution": "uniform"},
+    "jax_lecun_normal": {"distribution": "trunc_normal"},
+    "keras_lecun_normal": {"distribution": "trunc_normal"},
 }
 
 
 def build(*, distribution: Distribution = "normal") -> Layerwise:
     """Var W = 1 / fan_in: keeps the signal through linear layers; the one to use with SELU.
 
-    s = 1 / sqrt(fan_in); normal: W ~ N(0, s^2), uniform: W ~ U(+-sqrt(3) s); b = 0.
+    s = 1 / sqrt(fan_in); normal: W ~ N(0, s^2), uniform: W ~ U(+-sqrt(3) s); trunc_normal: cut at two deviations,
+    with variance s^2 after the cut; b = 0.
 
     Applies to: any weight layer.
     Needs: nothing.
 
-    Source: LeCun et al. 1998, sec. 4.6; Klambauer et al. 2017 for SELU. Keras and Flax truncate it: see `flax_default`.
+    Source: LeCun et al. 1998, sec. 4.6; Klambauer et al. 2017 for SELU. `lecun_normal` of jax and
+    Keras is truncated: `jax_lecun_normal` here.
     """
     choose("distribution", distribution, Distribution)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812  as everybody calls it
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from initbench.errors import DoesNotApply
 from initbench.init.arguments import number, whole
@@ -118,7 +119,7 @@ class MetaInit:
 
     def _slopes(self, model: nn.Module, weights: list[nn.Parameter], inputs: Tensor, labels: Tensor) -> tuple[float, list[float]]:
         """The gradient quotient, and for each weight the sign of its slope along the weight's own direction."""
-        with torch.enable_grad(), untouched(model, "batch"):
+        with torch.enable_grad(), untouched(model, "batch"), sdpa_kernel(SDPBackend.MATH):  # the others cannot be derived twice
             quotient = gradient_quotient(model, weights, inputs, labels)
             gradients = torch.autograd.grad(quotient, weights, allow_unused=True)
         signs = [

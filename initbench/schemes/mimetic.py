@@ -45,6 +45,7 @@ def build(
     laws = layerwise(base)
 
     def plan(model: nn.Module, context: InitContext) -> SchemePlan:
+        here = laws.for_model(model)
         weights: dict[tuple[str, str], Tensor] = {}
         for module in require_attention("mimetic", model, context.layers):
             _refuse_narrow(module)
@@ -59,9 +60,9 @@ def build(
             if (layer.parameter, "whole") in weights:
                 weight.copy_(weights[layer.parameter, "whole"])
                 return Law("mimetic", math.nan)
-            return laws.fill(weight, layer, source)
+            return here.fill(weight, layer, source)
 
-        return SchemePlan(Layerwise("mimetic", fill, laws.fill_bias, laws.fill_rest, laws.check))
+        return SchemePlan(Layerwise("mimetic", fill, here.fill_bias, here.fill_rest, here.check))
 
     return Structural("mimetic", plan)
 

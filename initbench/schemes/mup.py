@@ -1,13 +1,14 @@
 """The scheme `mup`."""
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 from torch import nn
 
 from initbench.errors import DoesNotApply
 from initbench.init.arguments import choose, number, switch, whole
-from initbench.init.contract import InitContext, Layerwise, Need
+from initbench.init.contract import InitContext, Need
 from initbench.init.structural import Number, SchemePlan, Structural, head_of, layerwise, rescaled
 from initbench.nn.attention import AttentionLayers, attentions
 from initbench.nn.hooks import Slot
@@ -59,7 +60,8 @@ def build(
             raise DoesNotApply("'mup' needs a first layer and a head, and this model has fewer than two weight layers.")
         modules = _attention(model, layers)
         ratio = layers[0].shape[1 if layers[0].transposed else 0] / base_width
-        fill = rescaled(laws.fill, {head.parameter: 0.0 if zero else math.sqrt(ratio)})
+        here = laws.for_model(model)
+        fill = rescaled(here.fill, {head.parameter: 0.0 if zero else math.sqrt(ratio)})
         numbers = [Number(head.module, Slot.INPUT_SCALE, factor / ratio)]
         numbers += [Number(module.query.module, Slot.OUTPUT_SCALE, ratio**-0.5) for module in modules if module.query]
         own = Ref(name=optimizer) if optimizer != "auto" else context.train.optimizer if context.train else Ref(name="adam")
@@ -68,7 +70,7 @@ def build(
         if context.train is not None and context.train.weight_decay > 0 and size != "gradient":
             notes.append("weight decay acts through the scaled learning rates; the paper keeps their product constant")
         rates = {} if size == "spectral" else _rates(model, layers, head, ratio, sgd=size == "gradient")
-        changed = Layerwise(laws.name, fill, laws.fill_bias, laws.fill_rest, laws.check)
+        changed = replace(here, fill=fill)
         return SchemePlan(changed, tuple(numbers), rates, tuple(notes))
 
     return Structural("mup", plan, frozenset({Need.HOOKS}))

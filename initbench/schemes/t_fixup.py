@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from initbench.init.arguments import choose, number
-from initbench.init.assign import Filler, Law
+from initbench.init.assign import Filler, Law, together
 from initbench.init.contract import InitContext, Layerwise
 from initbench.init.sampling import Distribution, scaled
 from initbench.init.structural import SchemePlan, Structural
@@ -69,6 +69,6 @@ def xavier_by_part(
         if layer.parameter not in packed:
             return xavier(weight, layer, generator, gains.get(layer.parameter, 1.0))
         laws = [xavier(view, part, generator, smaller if role == "value" else other) for role, view, part in thirds(weight, layer)]
-        return laws[0]
+        return together(laws)
 
     return fill

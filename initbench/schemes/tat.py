@@ -5,11 +5,10 @@ import math
 from torch import nn
 
 from initbench.init.arguments import choose, number
-from initbench.init.kernel_shaping import Inputs, Shaped, around, shaped_scheme
+from initbench.init.kernel_shaping import Inputs, Shaped, around, function_of, is_rectifier, shaped_scheme
 from initbench.init.structural import Number, Structural
 from initbench.nn.hooks import Slot
 from initbench.schemes.dks import check_share
-from initbench.theory import activations
 from initbench.theory.shaping import Depth, tailored_rectifier, tailored_smooth
 
 FAMILY = "critical"
@@ -35,10 +34,10 @@ def build(*, curvature: float = 0.3, c_at_zero: float = 0.9, branch_share: float
     choose("inputs", inputs, Inputs)
 
     def transform(kind: str, module: nn.Module, depth: Depth) -> Shaped:
-        if isinstance(module, nn.ReLU | nn.LeakyReLU):
+        if is_rectifier(kind, module):
             slope = tailored_rectifier(depth, target)
             tailored = nn.LeakyReLU(slope)
             return Shaped(tailored, (Number(tailored, Slot.OUTPUT_SCALE, math.sqrt(2 / (1 + slope**2))),))
-        return around(module, tailored_smooth(activations.find(kind), depth, bend))
+        return around(module, tailored_smooth(function_of("tat", kind, module), depth, bend))
 
     return shaped_scheme("tat", transform, inputs=inputs, branch_share=share)

@@ -17,6 +17,8 @@ ALIASES: dict[str, dict[str, object]] = {
     "xavier_uniform": {"distribution": "uniform"},
     "glorot_normal": {"distribution": "normal"},
     "glorot_uniform": {"distribution": "uniform"},
+    "jax_glorot_normal": {"distribution": "trunc_normal"},
+    "keras_glorot_normal": {"distribution": "trunc_normal"},
 }
 
 
@@ -24,13 +26,15 @@ def build(*, distribution: Distribution = "normal", gain: float | str = 1.0) -> 
     """Var W = gain^2 2 / (fan_in + fan_out): the compromise between signal and gradient, for linear and tanh layers.
 
     normal: W ~ N(0, s^2), uniform: W ~ U(-sqrt(3) s, sqrt(3) s) = U(+-gain sqrt(6 / (fan_in + fan_out))), with s = gain
-    sqrt(2 / (fan_in + fan_out)); b = 0. `gain` is a number, the name of an activation or `auto` (the activation after
-    each layer). With ReLU and gain 1 the signal halves at each layer.
+    sqrt(2 / (fan_in + fan_out)), trunc_normal: cut at two deviations, with variance s^2 after the cut; b = 0. `gain` is a
+    number, the name of an activation or `auto` (the activation after each layer). With ReLU and gain 1 the signal halves at
+    each layer.
 
     Applies to: any weight layer.
     Needs: nothing.
 
-    Source: Glorot & Bengio 2010, eq. 16 (uniform). Fans are the module's own: those of one group, one gate, one of q, k, v.
+    Source: Glorot & Bengio 2010, eq. 16 (uniform). `glorot_normal` of jax and Keras is truncated: `jax_glorot_normal`
+    here. Fans are the module's own: those of one group, one gate, one of q, k, v.
     """
     choose("distribution", distribution, Distribution)
     factor = check_gain("gain", gain)
