@@ -101,7 +101,7 @@ def test_kaiming_dropout_without_dropout_is_kaiming_and_finds_dropout_without_a_
 
 
 KERAS = {  # sizes as Keras counts them: the sum of the first two axes of the kernel, times its area
-    "linear narrowing": 450, "conv2d": 96 * 9, "grouped": (16 + 128) * 9, "depthwise": (1 + 2048) * 9, "transposed": 80 * 16,
+    "linear narrowing": 450, "conv2d": 96 * 9, "grouped": (16 + 128) * 9, "depthwise": (1024 + 2) * 9, "transposed": 80 * 16,
     "transposed strided": 80 * 16, "attention, packed": 192, "lstm, input": 60 + 360, "gru, input": 120 + 180,
 }  # fmt: skip
 
