@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from initbench.nn.graph import Use
 from initbench.nn.inputs import Inputs
 from initbench.nn.layers import EMBEDDINGS, WeightLayer
 from initbench.nn.naming import modules_of
+from initbench.nn.operations import SUMS, WEIGHTED, plain_name, tensors_in
 from initbench.nn.parametrized import computed, computed_by_name
 from initbench.nn.trace import Tracer
 from initbench.nn.watch import run_traced, untouched
@@ -22,17 +24,28 @@ from initbench.results.record import InitReport, ParameterInit, Setter
 
 
 class _Collector(Tracer):
-    """Keeps the output of the first use of each weight, bias included."""
+    """Keeps the output of the first use of each weight, bias included.
+
+    The model goes on with a copy: an activation that works in place changes what is kept neither in its values nor in the graph.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         self.outputs: dict[str, tuple[int, Tensor]] = {}
+        self._original: Tensor | None = None
+
+    def result(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A copy of what a layer gives, or a sum."""
+        result = func(*args, **kwargs)
+        fresh = isinstance(result, Tensor) and not any(result is given for given in tensors_in([args, kwargs]))
+        self._original = result if fresh and plain_name(func) in WEIGHTED | SUMS else None
+        return result if self._original is None else result.clone()
 
     def on_output(self, use: Use, output: Tensor) -> None:
         """Keeps the output; called again with the bias added."""
         index, _ = self.outputs.get(use.weight.name, (use.index, output))
         if index == use.index:
-            self.outputs[use.weight.name] = (index, output)
+            self.outputs[use.weight.name] = (index, output if self._original is None else self._original)
 
 
 def layer_outputs(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:

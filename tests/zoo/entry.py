@@ -17,7 +17,8 @@ class Entry:
 
     `build()` makes it, `batch()` what it is given (a tensor; a tuple is positional, a dict by keywords); both are seeded by
     `model` and `inputs`. It gives logits (N, classes) unless `logits` is False. `healthy`: with the start that its authors gave
-    it, a signal passes. `needs`: a package. `hidden`: weights that no hook can see, with the reason. `faults`: what is still wrong, by
+    it, a signal passes. `needs`: a package. `quick`: large, so that schemes that decompose matrices or
+    look at data are not tried. `least`: layers that hooks must see. `faults`: what is still wrong, by
     the name of the property.
     """
 
@@ -28,6 +29,7 @@ class Entry:
     healthy: bool = False
     broken: bool = False
     needs: str | None = None
+    quick: bool = False
     least: int = 2
     faults: dict[str, str] = field(default_factory=dict)
 

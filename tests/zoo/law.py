@@ -55,7 +55,7 @@ def _plain(name: str, module: nn.Module) -> Matrix:
     groups = getattr(module, "groups", 1)
     if isinstance(module, nn.modules.conv._ConvTransposeNd):
         fan_in = max(1, weight.shape[0] // groups * field // math.prod(module.stride))
-        pieces = tuple(part.transpose(0, 1).flatten(1) for part in weight.detach().chunk(groups))
+        pieces = tuple(part.flatten(1) for part in weight.detach().chunk(groups))  # as torch does: (in, out k k)
         return Matrix(name, f"{name}.weight", weight, fan_in, weight.shape[1] * field, pieces, kind)
     pieces = tuple(part.flatten(1) for part in weight.detach().chunk(groups))
     return Matrix(name, f"{name}.weight", weight, weight.shape[1] * field, weight.shape[0] // groups * field, pieces, kind)

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 LAYERS = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)
 BENT = (
     "Relu", "Silu", "Gelu", "Sigmoid", "Tanh", "Hardswish", "Hardtanh", "LeakyRelu", "Elu", "Softplus", "Mish", "Hardsigmoid", "Sin",
-    "Prelu", "LogSigmoid", "Clamp", "Pow", "Glu",
+    "Prelu", "LogSigmoid", "Clamp", "Pow", "Glu", "Exp", "Abs",
 )  # fmt: skip
 """Names of autograd's nodes of activation functions."""
 AROUND = ("Add", "Mul", "Div", "Sub", "View", "Alias", "ToCopy")

@@ -60,6 +60,25 @@ def resnext() -> nn.Module:
     return ResNet(Bottleneck, [1, 1, 1, 1], num_classes=10, groups=8, width_per_group=8)
 
 
+def alexnet() -> nn.Module:
+    """The convolutions of AlexNet with a head for small images."""
+    from torchvision.models import alexnet
+
+    model = alexnet(weights=None)
+    model.avgpool = nn.AdaptiveAvgPool2d(1)
+    model.classifier = nn.Sequential(nn.Dropout(), nn.Linear(256, 128), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(128, 10))
+    return model
+
+
+def fcn() -> nn.Module:
+    """A fully convolutional head on a small residual network."""
+    from torchvision.models import resnet18
+    from torchvision.models._utils import IntermediateLayerGetter
+    from torchvision.models.segmentation.fcn import FCN, FCNHead
+
+    return Adapted(FCN(IntermediateLayerGetter(resnet18(weights=None), {"layer4": "out"}), FCNHead(512, 6)), mean_of_pixels)
+
+
 def vgg() -> nn.Module:
     """The convolutions of VGG-11 with a head for small images."""
     from torchvision.models.vgg import VGG, cfgs, make_layers
@@ -141,12 +160,12 @@ def swin_v2() -> nn.Module:
 
 
 ENTRIES = (
-    Entry("torchvision-alexnet", named("alexnet"), images(64)),
+    Entry("torchvision-alexnet", alexnet, images(64)),
     Entry("torchvision-convnext", convnext, images(32), healthy=True),
     Entry("torchvision-densenet", of_class("densenet.DenseNet", block_config=(2, 3, 2), num_classes=10), images(32), healthy=True),
-    Entry("torchvision-efficientnet", named("efficientnet_b0"), images(64), healthy=True),
-    Entry("torchvision-googlenet", named("googlenet", init_weights=True), images(64), healthy=True),
-    Entry("torchvision-inception", named("inception_v3", init_weights=True), images(80, 2)),
+    Entry("torchvision-efficientnet", named("efficientnet_b0"), images(64), healthy=True, quick=True),
+    Entry("torchvision-googlenet", named("googlenet", init_weights=True), images(64), healthy=True, quick=True),
+    Entry("torchvision-inception", named("inception_v3", init_weights=True), images(80, 2), quick=True),
     Entry(
         "torchvision-maxvit",
         of_class(
@@ -156,24 +175,24 @@ ENTRIES = (
         images(32),
         healthy=True,
     ),
-    Entry("torchvision-mnasnet", named("mnasnet0_5"), images(64), healthy=True),
-    Entry("torchvision-mobilenet-v2", named("mobilenet_v2", width_mult=0.5), images(64), healthy=True),
+    Entry("torchvision-mnasnet", named("mnasnet0_5"), images(64), healthy=True, quick=True),
+    Entry("torchvision-mobilenet-v2", named("mobilenet_v2", width_mult=0.5), images(64), healthy=True, quick=True),
     Entry("torchvision-mobilenet-v3", named("mobilenet_v3_small"), images(64), healthy=True),
-    Entry("torchvision-regnet", named("regnet_y_400mf"), images(64), healthy=True),
+    Entry("torchvision-regnet", named("regnet_y_400mf"), images(64), healthy=True, quick=True),
     Entry("torchvision-resnet", named("resnet18"), images(64), healthy=True),
-    Entry("torchvision-resnext", resnext, images(64)),
-    Entry("torchvision-shufflenet", named("shufflenet_v2_x0_5"), images(64), healthy=True),
+    Entry("torchvision-resnext", resnext, images(64), quick=True),
+    Entry("torchvision-shufflenet", named("shufflenet_v2_x0_5"), images(64), healthy=True, quick=True),
     Entry("torchvision-squeezenet", named("squeezenet1_1"), images(64), healthy=True),
     Entry("torchvision-swin", of_class("swin_transformer.SwinTransformer", **SWIN), images(16), healthy=True),
     Entry("torchvision-swin-v2", swin_v2, images(16), healthy=True),
     Entry("torchvision-vgg", vgg, images(32), healthy=True),
     Entry("torchvision-vit", of_class("vision_transformer.VisionTransformer", **VIT), images(32), healthy=True),
-    Entry("torchvision-fcn", segmentation("fcn_resnet50"), images(32, 2)),
-    Entry("torchvision-deeplab", segmentation("deeplabv3_mobilenet_v3_large"), images(64, 2)),
-    Entry("torchvision-lraspp", segmentation("lraspp_mobilenet_v3_large"), images(64, 2)),
-    Entry("torchvision-detection-fpn", detection, images(64), healthy=True),
+    Entry("torchvision-fcn", fcn, images(32, 2), quick=True),
+    Entry("torchvision-deeplab", segmentation("deeplabv3_mobilenet_v3_large"), images(64, 2), quick=True),
+    Entry("torchvision-lraspp", segmentation("lraspp_mobilenet_v3_large"), images(64, 2), quick=True),
+    Entry("torchvision-detection-fpn", detection, images(64), healthy=True, quick=True),
     Entry("torchvision-detection-retina-head", retina_head, images(16)),
-    Entry("torchvision-video-r3d", r3d, normal(2, 3, 4, 32, 32), healthy=True),
-    Entry("torchvision-video-s3d", s3d, normal(2, 3, 16, 32, 32)),
+    Entry("torchvision-video-r3d", r3d, normal(2, 3, 4, 32, 32), healthy=True, quick=True),
+    Entry("torchvision-video-s3d", s3d, normal(2, 3, 16, 32, 32), quick=True),
     Entry("torchvision-video-mvit", mvit, normal(2, 3, 4, 32, 32), healthy=True),
 )

@@ -6,6 +6,7 @@ import re
 
 import naive
 import pytest
+import torch
 from entry import Entry
 from law import expected_std, matrices, off_by
 from looked_at import labels_of, look
@@ -64,11 +65,23 @@ def test_each_layer_that_hooks_see_is_reported_or_named(entry: Entry):
     assert not [name for name in seen.naive.layers if name not in reported and f"'{name}'" not in seen.said]
 
 
-@pytest.mark.parametrize("scheme", ["kaiming", "xavier", "orthogonal"])
+@pytest.mark.parametrize("scheme", ["kaiming", "xavier"])
 @each("law")
 def test_weights_follow_the_law(entry: Entry, scheme: str):
-    model = entry.model()
-    report = initbench.init_network(model, scheme, inputs=entry.inputs())
+    assert not _off(entry, scheme)
+
+
+@each("law", only=lambda entry: not entry.quick)
+def test_weights_are_orthogonal(entry: Entry):
+    assert not _off(entry, "orthogonal")
+
+
+def _off(entry: Entry, scheme: str) -> dict[str, str]:
+    """What is wrong with each weight after a scheme."""
+    model, inputs = entry.model(), entry.inputs()
+    report = initbench.init_network(model, scheme, inputs=inputs)
+    with torch.no_grad():
+        naive.run(model.eval(), inputs)  # norms of the older kind compute their weights in a pass
     said = {item.parameter: item for item in report.parameters}
     wrong = {}
     for matrix in matrices(model):
@@ -85,14 +98,14 @@ def test_weights_follow_the_law(entry: Entry, scheme: str):
                 problem = f"says std {item.target_std:.4g} where {right:.4g} is right"
         if problem:
             wrong[matrix.parameter] = problem
-    assert not wrong
+    return wrong
 
 
 def _is_met(layer: str, notes: tuple[str, ...]) -> bool:
     return not any(f"'{layer}" in note and "not met" in note for note in notes)
 
 
-@each("lsuv")
+@each("lsuv", only=lambda entry: not entry.quick)
 def test_lsuv_gives_every_output_unit_variance(entry: Entry):
     model, inputs, labels = entry.model(), entry.inputs(), labels_of(entry)
     report = initbench.init_network(model, "lsuv", inputs=inputs, batch=lambda size, index: (inputs, labels))

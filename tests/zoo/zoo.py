@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import of_huggingface
+import of_timm
 import of_torchvision
 import plain_sequences
 import plain_vectors
@@ -14,4 +15,5 @@ ENTRIES = (
     *plain_vision.ENTRIES,
     *of_torchvision.ENTRIES,
     *of_huggingface.ENTRIES,
+    *of_timm.ENTRIES,
 )
