@@ -100,7 +100,7 @@ FAMILIES = (
         {"img_size": 64, "depth": 2, "embed_dim": 48, "num_heads": 2, "global_attn_indexes": (1,), "neck_chans": 32},
     ),
     ("vitamin", "vitamin_small_224", 64, {"img_size": 64}),
-    ("volo", "volo_d1_224", 64, {"img_size": 64, "layers": (1, 1, 1, 1), "embed_dims": (24, 48, 48, 48), "num_heads": (2, 2, 2, 2)}),
+    ("volo", "volo_d1_224", 64, {"img_size": 64}),
     ("vovnet", "ese_vovnet19b_slim_dw", 64, {}),
     ("xception", "legacy_xception", 64, {}),
     ("xception_aligned", "xception41", 64, {}),
