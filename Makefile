@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 OLDEST := .venv-oldest
 
-.PHONY: help demo test test-heavy test-oldest test-all check smoke bench docs clean
+.PHONY: help demo test test-heavy test-zoo test-default-device test-oldest test-all check smoke bench docs clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
@@ -30,15 +30,22 @@ demo: $(STAMP)   ## compare xavier, kaiming and normal on the embedded MNIST ima
 	@echo "Open results/latest/report.html; the tables are in results/latest/tables, the plots in results/latest/plots."
 
 test: $(STAMP)   ## run the tests, without the heavy groups
-	$(BIN)/python -m pytest -n auto -m "not heavy"
+	$(BIN)/python -m pytest -n auto -m "not heavy and not zoo"
 
 test-heavy: $(STAMP)  ## run the tests that take minutes: the examples of CONTRIBUTING, each in a copy of the package
 	$(BIN)/python -m pytest -n auto -m heavy
 
+test-zoo: $(STAMP)  ## run the zoo: models of many kinds, of torchvision, timm and transformers, against naive hooks (minutes)
+	$(BIN)/python -m pip install --quiet --group zoo
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --dist loadgroup -m zoo
+
+test-default-device: $(STAMP)  ## run the core of the tests with another default device for what the package makes
+	$(BIN)/python -m pytest -n auto -m core --default-device meta
+
 test-oldest: $(OLDEST)/.set-up  ## run the core of the tests with the oldest torch and other packages that are allowed
 	$(OLDEST)/bin/python -m pytest -n auto -m core
 
-test-all: test test-heavy test-oldest  ## run the tests, then the heavier groups
+test-all: test test-heavy test-zoo test-default-device test-oldest  ## run the tests, then the heavier groups
 
 check: $(STAMP)  ## linters, type checker, import contract
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""One thread a test process: the suite runs one process a core. And which tests are its core."""
+"""One thread a test process: the suite runs one process a core. Which tests are its core, and on which default device they run."""
 
 import os
 
@@ -14,6 +14,23 @@ CORE = frozenset([
     "test_torch_private", "test_trace", "test_worker",
 ])  # fmt: skip
 """Files that `-m core` runs: what touches torch, numpy and pydantic most closely. They also run on the oldest of each that is allowed."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--default-device", help="the device of what the package makes without naming one, such as meta")
+
+
+@pytest.fixture(autouse=True)
+def default_device(request):
+    """Another default device, where one is asked for."""
+    device = request.config.getoption("--default-device")
+    if device is None:
+        yield
+        return
+    from default_device import DefaultDevice
+
+    with DefaultDevice(device):
+        yield
 
 
 def pytest_collection_modifyitems(items):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from naive import LAYERS
@@ -30,7 +30,13 @@ class Matrix:
 
 
 def matrices(model: nn.Module) -> Iterator[Matrix]:
-    """The weights of all modules whose fans anybody can count."""
+    """The weights of all modules whose fans anybody can count; one that is tied has its first name."""
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    for each in _matrices(model):
+        yield replace(each, parameter=first.get(id(each.weight), each.parameter))
+
+
+def _matrices(model: nn.Module) -> Iterator[Matrix]:
     for name, module in model.named_modules():
         if isinstance(module, nn.RNNBase | nn.RNNCellBase):
             yield from _recurrent(name, module)

@@ -136,9 +136,12 @@ def _outputs(model: nn.Module, inputs: object) -> list[Tensor]:
     for training in (None, False):
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(5)
+            before = np.random.get_state()
+            np.random.seed(5)
             if training is not None:
                 model.eval()
             outputs += [tensor.clone() for tensor in naive.tensors(naive.run(model, inputs))]
+            np.random.set_state(before)
     for module, flag in zip(model.modules(), flags, strict=True):
         module.training = flag
     return outputs

@@ -92,7 +92,7 @@ def square(values: Tensor) -> float:
 
 
 def passed(model: nn.Module, inputs: object, labels: Tensor | None) -> Pass:
-    """A pass of a model nobody else uses; gradients are of the cross entropy of its logits, summed over the batch, where there are labels."""
+    """A pass of a model nobody else uses; gradients are of the cross entropy of its logits, summed over the batch, given labels."""
     batch_mode(model)
     layers: dict[str, Seen] = {}
     last: list[object] = [None]
@@ -124,6 +124,11 @@ def passed(model: nn.Module, inputs: object, labels: Tensor | None) -> Pass:
         if isinstance(module, LAYERS) or type(module).__name__ == "Conv1D"
     ]
     steps = Steps()
+    hooks += [
+        module.register_forward_hook(steps.of_module)
+        for module in model.modules()
+        if not list(module.parameters()) and not list(module.children())
+    ]
     with patched(names, see), torch.enable_grad(), torch.random.fork_rng(devices=[]), steps:
         output = run(model, inputs)
     for hook in hooks:
@@ -137,12 +142,12 @@ def passed(model: nn.Module, inputs: object, labels: Tensor | None) -> Pass:
 
 
 @contextlib.contextmanager
-def patched(names: dict[int, str], see) -> Iterator[None]:  # noqa: ANN001 - a function (name, output)
+def patched(names: dict[int, str], see) -> Iterator[None]:
     """Within, layers that are called as functions with a parameter are seen too."""
     originals = {name: getattr(functional, name) for name in FUNCTIONS}
 
-    def watched(function):  # noqa: ANN001, ANN202
-        def call(*args, **kwargs):  # noqa: ANN002, ANN003, ANN202
+    def watched(function):
+        def call(*args, **kwargs):
             output = function(*args, **kwargs)
             weight = kwargs.get("weight", args[1] if len(args) > 1 else None)
             if id(weight) in names:
@@ -166,12 +171,20 @@ class Steps(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.steps: dict[object, float] = {}
+        self.own: set[object] = set()
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+    def __torch_function__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
         if isinstance(output, Tensor) and output.grad_fn is not None and output.grad_fn.name().startswith((*BENT, *AROUND)):
             self.steps[output.grad_fn] = variance(output)
         return output
+
+    def of_module(self, module: nn.Module, args: tuple[object, ...], output: object) -> None:
+        """A module without weights may be an activation that is hidden in a function of its own."""
+        if isinstance(output, Tensor) and output.grad_fn is not None and output.grad_fn not in self.steps:
+            self.steps[output.grad_fn] = variance(output)
+            if type(output.grad_fn).__module__ != "torch.autograd.graph" and "Backward0" not in output.grad_fn.name():
+                self.own.add(output.grad_fn)
 
     def follow(self, layers: dict[str, Seen]) -> None:
         """Tells each layer which activations come of it."""
@@ -190,7 +203,7 @@ class Steps(TorchFunctionMode):
                 seen.direct = self.steps[others[0]] if pair == {seen.node, bent[0]} else None
         for node, value in self.steps.items():
             found, bend = _layers_behind(node, known) if node not in known else (set(), False)
-            if bend:
+            if bend or node in self.own:
                 for name in found:
                     layers[name].candidates.append(value)
 

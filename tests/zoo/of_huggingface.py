@@ -11,12 +11,12 @@ SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "i
 VISION = {"image_size": 16, "patch_size": 4, "num_channels": 3} | SMALL
 
 
-def causal(config: str, **how):  # noqa: ANN003, ANN201 - a builder
+def causal(config: str, **how):
     """A language model; the logits of the last token."""
     return of(f"{config}Config", f"{config}ForCausalLM", lambda output: output.logits[:, -1], **(WORDS | how))
 
 
-def of(config: str, model: str, pick, **how):  # noqa: ANN001, ANN003, ANN201 - a builder
+def of(config: str, model: str, pick, **how):
     """A model from its configuration and its class, with what is picked of the output."""
 
     def build() -> nn.Module:
@@ -58,7 +58,7 @@ class Seq2Seq(nn.Module):
         return self.model(**{self.key: x}, decoder_input_ids=ids, use_cache=False).logits[:, -1]
 
 
-def seq2seq(config: str, model: str, key: str = "input_ids", **how):  # noqa: ANN003, ANN201 - a builder
+def seq2seq(config: str, model: str, key: str = "input_ids", **how):
     """A sequence to sequence model."""
 
     def build() -> nn.Module:
@@ -74,9 +74,25 @@ def seq2seq(config: str, model: str, key: str = "input_ids", **how):  # noqa: AN
 IDS = tokens(60, 10)
 LLAMA = SMALL | {"num_key_value_heads": 2, "max_position_embeddings": 32}
 MAMBA = {"hidden_size": 32, "state_size": 8, "num_hidden_layers": 3, "intermediate_size": 64, "time_step_rank": 4, "use_mambapy": False}
-OPT = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "ffn_dim": 64, "max_position_embeddings": 32, "word_embed_proj_dim": 32}
+OPT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "ffn_dim": 64,
+    "max_position_embeddings": 32,
+    "word_embed_proj_dim": 32,
+}
 NEOX = SMALL | {"max_position_embeddings": 32, "rotary_pct": 0.25}
-T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 60, "decoder_start_token_id": 0, "pad_token_id": 0}
+T5 = {
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 64,
+    "num_layers": 2,
+    "num_heads": 4,
+    "vocab_size": 60,
+    "decoder_start_token_id": 0,
+    "pad_token_id": 0,
+}
 WHISPER = {
     "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
     "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "num_mel_bins": 16, "max_source_positions": 20, "max_target_positions": 32,
@@ -89,14 +105,18 @@ BART = {
 BERT = SMALL | WORDS | {"max_position_embeddings": 32, "num_labels": 5}
 
 
-def entry(name: str, build, batch, **more) -> Entry:  # noqa: ANN001, ANN003
+def entry(name: str, build, batch, **more) -> Entry:
     """An entry that needs transformers, healthy as its authors start it."""
     return Entry(f"huggingface-{name}", build, batch, needs="transformers", **({"healthy": True} | more))
 
 
 ENTRIES = (
     entry("gpt2", of("GPT2Config", "GPT2LMHeadModel", last_token, **WORDS, n_embd=32, n_layer=3, n_head=4, n_positions=32), IDS),
-    entry("gpt-neo", causal("GPTNeo", hidden_size=32, num_layers=2, num_heads=4, max_position_embeddings=32, attention_types=[[["global"], 2]]), IDS),
+    entry(
+        "gpt-neo",
+        causal("GPTNeo", hidden_size=32, num_layers=2, num_heads=4, max_position_embeddings=32, attention_types=[[["global"], 2]]),
+        IDS,
+    ),
     entry("gpt-neox", causal("GPTNeoX", **NEOX), IDS),
     entry("opt", causal("OPT", **OPT), IDS),
     entry("bloom", causal("Bloom", hidden_size=32, n_layer=3, n_head=4), IDS),
@@ -109,7 +129,22 @@ ENTRIES = (
     entry("mamba", causal("Mamba", **MAMBA), IDS),
     entry("bert", of("BertConfig", "BertForSequenceClassification", logits, **BERT), IDS),
     entry("roberta", of("RobertaConfig", "RobertaForSequenceClassification", logits, **BERT), IDS),
-    entry("distilbert", of("DistilBertConfig", "DistilBertForSequenceClassification", logits, dim=32, n_layers=3, n_heads=4, hidden_dim=64, num_labels=5, max_position_embeddings=32, **WORDS), IDS),
+    entry(
+        "distilbert",
+        of(
+            "DistilBertConfig",
+            "DistilBertForSequenceClassification",
+            logits,
+            dim=32,
+            n_layers=3,
+            n_heads=4,
+            hidden_dim=64,
+            num_labels=5,
+            max_position_embeddings=32,
+            **WORDS,
+        ),
+        IDS,
+    ),
     entry("electra", of("ElectraConfig", "ElectraForSequenceClassification", logits, embedding_size=16, **BERT), IDS),
     entry("albert", of("AlbertConfig", "AlbertForSequenceClassification", logits, embedding_size=16, **BERT), IDS),
     entry("t5", seq2seq("T5Config", "T5ForConditionalGeneration", **T5), IDS),
@@ -118,8 +153,43 @@ ENTRIES = (
     entry("vit", of("ViTConfig", "ViTForImageClassification", logits, num_labels=5, **VISION), images(16)),
     entry("deit", of("DeiTConfig", "DeiTForImageClassification", logits, num_labels=5, **VISION), images(16)),
     entry("beit", of("BeitConfig", "BeitForImageClassification", logits, num_labels=5, **VISION), images(16)),
-    entry("dinov2", of("Dinov2Config", "Dinov2ForImageClassification", logits, num_labels=5, mlp_ratio=2, **(VISION | {"intermediate_size": 64})), images(16)),
-    entry("convnext", of("ConvNextConfig", "ConvNextForImageClassification", logits, num_labels=5, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 2, 1]), images(64)),
-    entry("resnet", of("ResNetConfig", "ResNetForImageClassification", logits, num_labels=5, embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], layer_type="basic"), images(64)),
-    entry("wav2vec2", of("Wav2Vec2Config", "Wav2Vec2Model", mean_state, conv_dim=[16, 16], conv_stride=[5, 2], conv_kernel=[10, 3], num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, **SMALL), normal(2, 400)),
-)  # fmt: skip
+    entry(
+        "dinov2",
+        of("Dinov2Config", "Dinov2ForImageClassification", logits, num_labels=5, mlp_ratio=2, **(VISION | {"intermediate_size": 64})),
+        images(16),
+    ),
+    entry(
+        "convnext",
+        of("ConvNextConfig", "ConvNextForImageClassification", logits, num_labels=5, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 2, 1]),
+        images(64),
+    ),
+    entry(
+        "resnet",
+        of(
+            "ResNetConfig",
+            "ResNetForImageClassification",
+            logits,
+            num_labels=5,
+            embedding_size=8,
+            hidden_sizes=[8, 16, 24, 32],
+            depths=[1, 1, 1, 1],
+            layer_type="basic",
+        ),
+        images(64),
+    ),
+    entry(
+        "wav2vec2",
+        of(
+            "Wav2Vec2Config",
+            "Wav2Vec2Model",
+            mean_state,
+            conv_dim=[16, 16],
+            conv_stride=[5, 2],
+            conv_kernel=[10, 3],
+            num_conv_pos_embeddings=16,
+            num_conv_pos_embedding_groups=4,
+            **SMALL,
+        ),
+        normal(2, 400),
+    ),
+)

@@ -7,7 +7,7 @@ from entry import Adapted, Entry, images, normal
 from torch import Tensor, nn
 
 
-def named(name: str, **how):  # noqa: ANN003, ANN201 - a builder
+def named(name: str, **how):
     """A builder of a model by its name."""
 
     def build() -> nn.Module:
@@ -18,7 +18,7 @@ def named(name: str, **how):  # noqa: ANN003, ANN201 - a builder
     return build
 
 
-def of_class(path: str, **how):  # noqa: ANN003, ANN201 - a builder
+def of_class(path: str, **how):
     """A builder of a model from its class."""
 
     def build() -> nn.Module:
@@ -30,7 +30,7 @@ def of_class(path: str, **how):  # noqa: ANN003, ANN201 - a builder
     return build
 
 
-def segmentation(name: str):  # noqa: ANN201 - a builder
+def segmentation(name: str):
     """A segmentation network, one class a pixel, as logits of the mean."""
 
     def build() -> nn.Module:
@@ -151,7 +151,6 @@ VIT = {"image_size": 32, "patch_size": 8, "num_layers": 3, "num_heads": 2, "hidd
 SWIN = {"patch_size": [2, 2], "embed_dim": 24, "depths": [2, 2], "num_heads": [2, 4], "window_size": [4, 4], "num_classes": 10}
 
 
-
 def swin_v2() -> nn.Module:
     """Swin with cosine attention and norms after the branches."""
     from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
@@ -165,12 +164,19 @@ ENTRIES = (
     Entry("torchvision-densenet", of_class("densenet.DenseNet", block_config=(2, 3, 2), num_classes=10), images(32), healthy=True),
     Entry("torchvision-efficientnet", named("efficientnet_b0"), images(64), healthy=True, quick=True),
     Entry("torchvision-googlenet", named("googlenet", init_weights=True), images(64), healthy=True, quick=True),
-    Entry("torchvision-inception", named("inception_v3", init_weights=True), images(80, 2), quick=True),
+    Entry("torchvision-inception", named("inception_v3", init_weights=True), images(112, 2), quick=True),
     Entry(
         "torchvision-maxvit",
         of_class(
-            "maxvit.MaxVit", input_size=(32, 32), stem_channels=16, partition_size=2, block_channels=[16, 32], block_layers=[1, 1],
-            head_dim=8, stochastic_depth_prob=0.1, num_classes=10,
+            "maxvit.MaxVit",
+            input_size=(32, 32),
+            stem_channels=16,
+            partition_size=2,
+            block_channels=[16, 32],
+            block_layers=[1, 1],
+            head_dim=8,
+            stochastic_depth_prob=0.1,
+            num_classes=10,
         ),
         images(32),
         healthy=True,

@@ -226,7 +226,11 @@ def encoder(*, norm_first: bool) -> nn.Module:
     class Encoder(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.enter, self.stack, self.head = nn.Linear(8, 32), nn.TransformerEncoder(layer, 4, enable_nested_tensor=False), nn.Linear(32, 5)
+            self.enter, self.stack, self.head = (
+                nn.Linear(8, 32),
+                nn.TransformerEncoder(layer, 4, enable_nested_tensor=False),
+                nn.Linear(32, 5),
+            )
             for parameter in self.stack.parameters():
                 if parameter.dim() > 1:
                     nn.init.xavier_uniform_(parameter)

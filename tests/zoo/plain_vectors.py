@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -70,7 +71,7 @@ class Siren(nn.Module):
     def __init__(self, depth: int = 4, width: int = 64) -> None:
         super().__init__()
         sizes = [2] + [width] * depth
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.last = nn.Linear(width, 3)
         for index, layer in enumerate([*self.layers, self.last]):
             bound = 1 / layer.in_features if index == 0 else math.sqrt(6 / layer.in_features) / 30
@@ -144,7 +145,7 @@ def two_inputs() -> tuple[Tensor, Tensor]:
     return torch.randn(6, 3, 10, 10), torch.randn(6, 6)
 
 
-def chain(depth: int, activation: type[nn.Module], start, width: int = 64) -> nn.Module:  # noqa: ANN001 - a function of a weight
+def chain(depth: int, activation: type[nn.Module], start, width: int = 64) -> nn.Module:
     """A plain chain of linear layers, its weights started by a function."""
     layers: list[nn.Module] = []
     for _ in range(depth):
@@ -157,7 +158,7 @@ def chain(depth: int, activation: type[nn.Module], start, width: int = 64) -> nn
     return model
 
 
-def normed(norm, **how: object) -> nn.Module:  # noqa: ANN001, ANN003 - one of torch's parametrizations
+def normed(norm, **how: object) -> nn.Module:
     """A chain in which each weight is parametrized."""
     linear = [norm(nn.Linear(a, b), **how) for a, b in [(16, 32), (32, 32), (32, 32), (32, 5)]]
     return nn.Sequential(linear[0], nn.ReLU(), linear[1], nn.ReLU(), linear[2], nn.ReLU(), linear[3])
@@ -170,7 +171,7 @@ class Swish(nn.Module):
         return x * torch.sigmoid(x)
 
 
-def std(value: float):  # noqa: ANN201 - a function of a weight
+def std(value: float):
     """Normal weights of this standard deviation."""
     return lambda weight: nn.init.normal_(weight, std=value)
 

@@ -22,9 +22,7 @@ class UNet(nn.Module):
     def double(inside: int, outside: int) -> nn.Sequential:
         """Two convolutions."""
         first, second = nn.Conv2d(inside, outside, 3, padding=1, bias=False), nn.Conv2d(outside, outside, 3, padding=1, bias=False)
-        return nn.Sequential(
-            first, nn.BatchNorm2d(outside), nn.ReLU(inplace=True), second, nn.BatchNorm2d(outside), nn.ReLU(inplace=True)
-        )
+        return nn.Sequential(first, nn.BatchNorm2d(outside), nn.ReLU(inplace=True), second, nn.BatchNorm2d(outside), nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
         a = self.in_(x)
@@ -141,7 +139,11 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.blocks, self.head = nn.Conv2d(3, 16, 3, padding=1), nn.Sequential(*[self.Block(16) for _ in range(3)]), nn.Linear(16, 10)
+        self.stem, self.blocks, self.head = (
+            nn.Conv2d(3, 16, 3, padding=1),
+            nn.Sequential(*[self.Block(16) for _ in range(3)]),
+            nn.Linear(16, 10),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.blocks(self.stem(x)).mean(dim=(2, 3)))
@@ -163,7 +165,10 @@ class FourierOperator(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.lift = nn.Conv1d(2, 16, 1)
-        self.spectral, self.local = nn.ModuleList(self.Spectral(16, 6) for _ in range(2)), nn.ModuleList(nn.Conv1d(16, 16, 1) for _ in range(2))
+        self.spectral, self.local = (
+            nn.ModuleList(self.Spectral(16, 6) for _ in range(2)),
+            nn.ModuleList(nn.Conv1d(16, 16, 1) for _ in range(2)),
+        )
         self.lower = nn.Conv1d(16, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -180,7 +185,11 @@ class LayerScale(nn.Module):
         def __init__(self, width: int, scale: float = 1e-6) -> None:
             super().__init__()
             self.depthwise, self.norm = nn.Conv2d(width, width, 7, padding=3, groups=width), nn.LayerNorm(width)
-            self.up, self.down, self.gamma = nn.Linear(width, 4 * width), nn.Linear(4 * width, width), nn.Parameter(scale * torch.ones(width))
+            self.up, self.down, self.gamma = (
+                nn.Linear(width, 4 * width),
+                nn.Linear(4 * width, width),
+                nn.Parameter(scale * torch.ones(width)),
+            )
 
         def forward(self, x: Tensor) -> Tensor:
             branch = self.down(functional.gelu(self.up(self.norm(self.depthwise(x).permute(0, 2, 3, 1)))))
@@ -200,7 +209,9 @@ class Siamese(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
         self.head = nn.Linear(32, 2)
 
     def forward(self, x: Tensor) -> Tensor:

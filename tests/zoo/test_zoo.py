@@ -43,10 +43,7 @@ def test_what_is_measured_is_what_naive_hooks_measure(entry: Entry):
 def _differences(true: naive.Seen, said, *, gradients: bool):
     if not _same(said.pre_activation_variance, true.pre_activation, true.square):
         yield f"pre-activation {said.pre_activation_variance} for {true.pre_activation}"
-    if true.direct is not None:
-        possible = [true.direct]
-    else:
-        possible = [true.pre_activation, *true.candidates]
+    possible = [true.direct] if true.direct is not None else [true.pre_activation, *true.candidates]
     if not any(_same(said.activation_variance, value, true.square) for value in possible):
         yield f"activation {said.activation_variance} for {possible}"
     if gradients and true.gradient is not None and not _same(said.gradient_variance, true.gradient, true.gradient_square):
