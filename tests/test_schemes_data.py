@@ -99,6 +99,22 @@ def test_lsuv_goes_by_execution_and_not_by_registration():
     assert [out.var(correction=0).item() for out in outputs(model, batch(256, 0)[0])] == pytest.approx([1.0, 1.0], abs=0.01)
 
 
+@pytest.mark.parametrize("scheme", ["lsuv", "krahenbuhl:filters=random", "autoinit_jacobian"])
+def test_an_activation_that_works_in_place_changes_no_weight(scheme):
+    def initialized(inplace):
+        torch.manual_seed(0)
+        convolutions = [nn.Conv2d(3, 8, 3), nn.ReLU(inplace), nn.Conv2d(8, 8, 3), nn.LeakyReLU(0.1, inplace)]
+        model = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(8 * 16, 5))
+        x = torch.randn(64, 3, 8, 8, generator=generator(0, "test"))
+        initialize(model, parse_ref(scheme), seed=0, inputs=x[:8], batch=lambda size, index: (x, torch.arange(64) % 5))
+        return model, x
+
+    (plain, x), (inplace, _) = initialized(False), initialized(True)
+    assert all(torch.equal(one, other) for one, other in zip(plain.parameters(), inplace.parameters(), strict=True))
+    if scheme == "lsuv":
+        assert inplace[0](x).var(correction=0).item() == pytest.approx(1, abs=0.1)
+
+
 def test_lsuv_leaves_layers_of_others_alone_and_says_what_it_cannot_do():
     model = mlp()
     report = apply(model, "lsuv", layers={"3.*": "zeros"}, exclude=("9.w",))
