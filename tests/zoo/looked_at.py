@@ -14,6 +14,7 @@ from entry import Entry
 from torch import Tensor, nn
 
 import initbench
+from initbench.nn.inputs import as_inputs
 from initbench.nn.layers import explain
 from initbench.probing import run as probing
 
@@ -53,7 +54,7 @@ def _look(name: str) -> LookedAt | Exception:
     try:
         said = initbench.probe(model, as_is=True, inputs=inputs, labels=labels)
         changed = before.differences(model, inputs)
-        return LookedAt(said, expected, explain(model, inputs).notes, changed)
+        return LookedAt(said, expected, explain(model, as_inputs(inputs)).notes, changed)
     except Exception as error:  # noqa: BLE001 - every test of the entry shows it
         return error
     finally:
