@@ -1,7 +1,8 @@
 """Another default device for what the package makes, while the tests' own tensors stay on the CPU.
 
 What a user's `torch.set_default_device("cuda")` does to initbench shows where there is no GPU, too: with `meta`, a tensor that the package
-makes without naming a device has no numbers, and whatever it then meets fails.
+makes without naming a device has no numbers, and whatever it then meets fails. Models are as torch's are: who builds one without
+`build_model` gets it on the default device.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
 PACKAGE = str(Path(__file__).parent.parent / "initbench")
+MODELS = str(Path(PACKAGE) / "models")
 TORCH = str(Path(torch.__file__).parent)
 
 
@@ -38,4 +40,5 @@ def _asked_by_the_package() -> bool:
     frame = sys._getframe(2)
     while frame is not None and frame.f_code.co_filename.startswith((TORCH, "<")):
         frame = frame.f_back
-    return frame is not None and frame.f_code.co_filename.startswith(PACKAGE)
+    file = "" if frame is None else frame.f_code.co_filename
+    return file.startswith(PACKAGE) and not file.startswith(MODELS)

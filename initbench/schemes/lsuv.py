@@ -90,7 +90,7 @@ class Lsuv:
                 changed.append(layer.bias or "")
                 outputs = layer_outputs(model, inputs)
         for layer in settled:
-            variance = outputs[layer.parameter].double().var(correction=0).item()
+            variance = _variance(outputs[layer.parameter])
             if not abs(variance - 1) < 2 * self.tolerance:
                 notes.append(f"'{layer.name}' had variance 1, and has {variance:.3g} since a later layer was scaled: they share a weight.")
         return remeasured(report, model, changed, f"{self.base.name}, scaled to unit variance", notes)
@@ -102,7 +102,7 @@ class Lsuv:
         for _ in range(self.max_iterations):
             if layer.parameter not in outputs:
                 return "has no output that can be seen, and keeps its values.", outputs
-            variance = outputs[layer.parameter].double().var(correction=0).item()
+            variance = _variance(outputs[layer.parameter])
             if abs(variance - 1) < self.tolerance:
                 return None, outputs
             if not (math.isfinite(variance) and variance > 0):
@@ -110,5 +110,10 @@ class Lsuv:
             if not change_weight(model, layer, lambda weight, root=math.sqrt(variance): weight.div_(root)):  # type: ignore[misc]
                 return fixed_by(model, layer), outputs
             outputs = layer_outputs(model, inputs)
-        variance = outputs[layer.parameter].double().var(correction=0).item()
+        variance = _variance(outputs[layer.parameter])
         return (None if abs(variance - 1) < self.tolerance else f"has variance {variance:.3g} after all iterations."), outputs
+
+
+def _variance(output: Tensor) -> float:
+    """The variance of all numbers; of complex ones that of both parts together."""
+    return output.to(torch.complex128 if output.is_complex() else torch.float64).var(correction=0).item()

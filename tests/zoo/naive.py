@@ -24,7 +24,10 @@ FUNCTIONS = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_t
 
 @dataclass
 class Seen:
-    """A layer at its first call: variance of its output, of the gradient by it, and what autograd knows of it."""
+    """A layer at the first call that is given a signal and no constant (where there is none, the first).
+
+    Variance of its output, of the gradient by it, and what autograd knows of it.
+    """
 
     pre_activation: float
     square: float
@@ -33,6 +36,7 @@ class Seen:
     gradient: float | None = None
     gradient_square: float = 0.0
     finite: bool = True
+    signal: bool = True
     calls: int = 1
     direct: float | None = None
     """Variance of the activation that takes this very output, where one does."""
@@ -99,15 +103,17 @@ def passed(model: nn.Module, inputs: object, labels: Tensor | None) -> Pass:
     names = {id(parameter): name.removesuffix(".weight") for name, parameter in model.named_parameters() if parameter.dim() > 1}
     names |= {id(module.weight): name for name, module in model.named_modules() if isinstance(module, LAYERS)}
 
-    def see(name: str, output: Tensor) -> None:
-        if not isinstance(output, Tensor):
-            return
-        if name in layers:
-            layers[name].calls += output is not last[0]
-            last[0] = output
+    def see(name: str, given: object, output: Tensor) -> None:
+        if not isinstance(output, Tensor) or output is last[0]:
             return
         last[0] = output
-        seen = layers[name] = Seen(variance(output), square(output), tuple(output.shape), output.grad_fn)
+        earlier, signal = layers.get(name), isinstance(given, Tensor) and given.requires_grad
+        if earlier is not None:
+            earlier.calls += 1
+            if earlier.signal or not signal:
+                return
+        calls = 1 if earlier is None else earlier.calls
+        seen = layers[name] = Seen(variance(output), square(output), tuple(output.shape), output.grad_fn, signal=signal, calls=calls)
         seen.finite = bool(torch.isfinite(output.detach()).all())
 
         def back(gradient: Tensor) -> None:
@@ -119,7 +125,7 @@ def passed(model: nn.Module, inputs: object, labels: Tensor | None) -> Pass:
             output.register_hook(back)
 
     hooks = [
-        module.register_forward_hook(lambda module, args, output, name=name: see(name, output))
+        module.register_forward_hook(lambda module, args, output, name=name: see(name, args[0], output))
         for name, module in model.named_modules()
         if isinstance(module, LAYERS) or type(module).__name__ == "Conv1D"
     ]
@@ -130,7 +136,7 @@ def passed(model: nn.Module, inputs: object, labels: Tensor | None) -> Pass:
         if not list(module.parameters()) and not list(module.children())
     ]
     with patched(names, see), torch.enable_grad(), torch.random.fork_rng(devices=[]), steps:
-        output = run(model, inputs)
+        output = run(model, _followed(inputs))
     for hook in hooks:
         hook.remove()
     first = next(tensors(output))
@@ -139,6 +145,16 @@ def passed(model: nn.Module, inputs: object, labels: Tensor | None) -> Pass:
     steps.follow(layers)
     finite = all(seen.finite for seen in layers.values()) and all(bool(torch.isfinite(each.detach()).all()) for each in tensors(output))
     return Pass(layers, finite, first.detach())
+
+
+def _followed(values: object) -> object:
+    """The inputs with floating tensors that autograd follows."""
+    if isinstance(values, Tensor):
+        values = values.detach().clone()
+        return values.requires_grad_() if values.is_floating_point() else values
+    if isinstance(values, dict):
+        return {key: _followed(value) for key, value in values.items()}
+    return type(values)(_followed(value) for value in values) if isinstance(values, tuple | list) else values
 
 
 @contextlib.contextmanager
@@ -151,7 +167,7 @@ def patched(names: dict[int, str], see) -> Iterator[None]:
             output = function(*args, **kwargs)
             weight = kwargs.get("weight", args[1] if len(args) > 1 else None)
             if id(weight) in names:
-                see(names[id(weight)], output)
+                see(names[id(weight)], args[0], output)
             return output
 
         return call
