@@ -59,6 +59,8 @@ def batch_mode(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._NormBase):
             module.train()
+        if getattr(module, "inplace", False):
+            module.inplace = False  # so that autograd's graph shows the activation of a view, too
 
 
 def run(model: nn.Module, inputs: object) -> object:

@@ -96,7 +96,7 @@ T5 = {
 WHISPER = {
     "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
     "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "num_mel_bins": 16, "max_source_positions": 20, "max_target_positions": 32,
-    "decoder_start_token_id": 1, "begin_suppress_tokens": None, "suppress_tokens": None,
+    "init_std": 0.07, "decoder_start_token_id": 1, "begin_suppress_tokens": None, "suppress_tokens": None,
 } | WORDS  # fmt: skip
 BART = {
     "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
