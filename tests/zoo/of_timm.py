@@ -122,6 +122,8 @@ FAMILIES = (
     ("xcit", "xcit_nano_12_p16_224", 64, {"img_size": 64, "depth": 2}),
 )
 """Family, name of the model, size of the images, what the builder is given."""
+VERSION = "1.0.31"
+"""The release whose families these are, all of them."""
 LEFT_OUT = {
     "inception_resnet_v2": "54 million weights, of fixed width",
     "inception_v4": "41 million weights, of fixed width",

@@ -164,7 +164,7 @@ ENTRIES = (
     Entry("torchvision-densenet", of_class("densenet.DenseNet", block_config=(2, 3, 2), num_classes=10), images(32), healthy=True),
     Entry("torchvision-efficientnet", named("efficientnet_b0"), images(64), healthy=True, quick=True),
     Entry("torchvision-googlenet", named("googlenet", init_weights=True), images(64), healthy=True, quick=True),
-    Entry("torchvision-inception", named("inception_v3", init_weights=True), images(112, 2), quick=True),
+    Entry("torchvision-inception", named("inception_v3", init_weights=True, aux_logits=False), images(80, 2), quick=True),
     Entry(
         "torchvision-maxvit",
         of_class(

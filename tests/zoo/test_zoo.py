@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import naive
+import of_timm
 import pytest
 import torch
 from entry import Entry
@@ -147,3 +148,15 @@ def test_every_sentence_is_true(entry: Entry):
         if "learns at first" in note:
             wrong.append(note)
     assert not wrong
+
+
+def test_the_table_holds_every_family_of_timm():
+    timm = pytest.importorskip("timm")
+    known = {family for family, *_ in of_timm.FAMILIES} | of_timm.LEFT_OUT.keys()
+    there = set(timm.list_modules())
+    assert known == there if timm.__version__ == of_timm.VERSION else known & there
+
+
+def test_no_entry_is_there_twice():
+    names = [entry.name for entry in ENTRIES]
+    assert len(names) == len(set(names))
