@@ -95,10 +95,17 @@ class _Taker:
             statistics.add("activation", tensor)
         if output.requires_grad:
 
-            def of_gradient(gradient: Tensor) -> None:
-                statistics.add("stream_gradient" if take.stream else "gradient", MeasuredTensor(gradient, scratch))
+            taken: list[bool] = []
 
-            self._handles.append(output.register_hook(of_gradient))  # type: ignore[no-untyped-call]
+            def of_gradient(gradient: Tensor) -> None:
+                if not taken:
+                    taken.append(True)
+                    statistics.add("stream_gradient" if take.stream else "gradient", MeasuredTensor(gradient, scratch))
+
+            # What is changed in place leaves the way of the gradient where it is a view; the tensor that it is a view of stays on it.
+            base = output._base
+            whole = base is not None and base.numel() == output.numel() and base.requires_grad
+            self._handles += [each.register_hook(of_gradient) for each in (output, base) if each is output or whole]  # type: ignore
 
 
 def _outside(values: Tensor, layer: str) -> tuple[Tensor, Tensor]:

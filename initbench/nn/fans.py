@@ -69,7 +69,9 @@ def of_use(use: Use, shape: tuple[int, ...]) -> Fans:
     if (len(shape) == 2 and stacks == 1) or (axes is None and len(shape) == 2):
         turned = kinds.index(Axis.IN) < kinds.index(Axis.OUT) if {Axis.IN, Axis.OUT} <= set(kinds) else False
         halves = _halves(use, shape, kinds, axes)
-        return replace(found, groups=max(found.groups, stacks), parts=halves, transposed=turned != use.weight.flipped)
+        groups = max(found.groups, stacks)
+        groups = groups if shape[0] % groups == 0 else 1  # rows of a table are looked up, each several times
+        return replace(found, groups=groups, parts=halves, transposed=turned != use.weight.flipped)
     if axes is None or _is_plain(axes, len(shape)):
         return found if len(seen) == len(shape) else replace(found, parts=1)
     turned = bool(axes[1] and axes[2]) and axes[2][0] < axes[1][0]
