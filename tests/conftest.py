@@ -15,6 +15,9 @@ CORE = frozenset([
 ])  # fmt: skip
 """Files that `-m core` runs: what touches torch, numpy and pydantic most closely. They also run on the oldest of each that is allowed."""
 
+OWN_WAYS = frozenset(["test_fast_layers", "test_onednn", "test_torch_private"])
+"""Files of the core on the fast ways, which are not taken where a default device watches every call."""
+
 
 def pytest_addoption(parser):
     parser.addoption("--default-device", help="the device of what the package makes without naming one, such as meta")
@@ -33,8 +36,10 @@ def default_device(request):
         yield
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     for item in items:
+        if item.path.stem in OWN_WAYS and config.getoption("--default-device"):
+            item.add_marker(pytest.mark.skip(reason="the fast ways are not taken where a default device watches every call"))
         if item.path.stem in CORE:
             item.add_marker(pytest.mark.core)
 

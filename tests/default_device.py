@@ -1,7 +1,7 @@
 """Another default device for what the package makes, while the tests' own tensors stay on the CPU.
 
 What a user's `torch.set_default_device("cuda")` does to initbench shows where there is no GPU, too: with `meta`, a tensor that the package
-makes without naming a device has no numbers, and whatever it then meets fails. Models are as torch's are: who builds one without
+makes without naming a device has no numbers, and whatever it then meets fails. Modules are as torch's are: who builds one without
 `build_model` gets it on the default device.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
@@ -41,4 +42,5 @@ def _asked_by_the_package() -> bool:
     while frame is not None and frame.f_code.co_filename.startswith((TORCH, "<")):
         frame = frame.f_back
     file = "" if frame is None else frame.f_code.co_filename
-    return file.startswith(PACKAGE) and not file.startswith(MODELS)
+    builds = frame is not None and isinstance(frame.f_locals.get("self"), nn.Module) and frame.f_code.co_name == "__init__"
+    return file.startswith(PACKAGE) and not file.startswith(MODELS) and not builds

@@ -214,7 +214,8 @@ class Steps(TorchFunctionMode):
         for seen in layers.values():
             bent = [node for node in takers.get(seen.node, ()) if node.name().startswith(BENT)]
             others = [node for node in takers.get(seen.node, ()) if not node.name().startswith(BENT)]
-            if len(bent) == 1 and not others:
+            goes_on = any(node.name().startswith("Pow") for one in bent for node in takers.get(one, ()))
+            if len(bent) == 1 and not others and not goes_on and not bent[0].name().startswith("Clamp"):
                 seen.direct = self.steps[bent[0]]
             elif len(bent) == 1 and len(others) == 1 and others[0].name().startswith("Mul"):
                 pair = {before for before, _ in others[0].next_functions}

@@ -131,10 +131,18 @@ LEFT_OUT = {
     "vgg": "129 million weights, of fixed width; torchvision's is in the zoo",
 }
 HEALTHY = frozenset([
-    "beit", "cait", "convnext", "convmixer", "deit", "densenet", "efficientnet", "eva", "mixer", "mobilenetv3", "nfnet", "regnet", "resnet",
+    "beit", "cait", "convnext", "deit", "densenet", "efficientnet", "eva", "mixer", "mobilenetv3", "nfnet", "regnet", "resnet",
     "resnetv2", "rexnet", "senet", "swin_transformer", "swin_transformer_v2", "visformer", "vision_transformer", "xcit", "hrnet", "dla",
 ])  # fmt: skip
 """Families whose published start is known to pass the signal."""
+
+FAULTS = {
+    "cait": {
+        "verdict": "the class token reads the patches through branches of layer scale 1e-5 alone, and a gradient that is small by this "
+        "factor is said not to reach the first layers"
+    },
+}
+"""What is still wrong, by property."""
 
 
 def entry(family: str, name: str, size: int, how: dict[str, object]) -> Entry:
@@ -145,7 +153,8 @@ def entry(family: str, name: str, size: int, how: dict[str, object]) -> Entry:
 
         return timm.create_model(name, pretrained=False, num_classes=10, **how)
 
-    return Entry(f"timm-{family}", build, images(size), healthy=family in HEALTHY, needs="timm", quick=True)
+    faults = FAULTS.get(family, {})
+    return Entry(f"timm-{family}", build, images(size), healthy=family in HEALTHY, needs="timm", quick=True, faults=faults)
 
 
 ENTRIES = tuple(entry(*row) for row in FAMILIES)
