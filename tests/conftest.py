@@ -15,8 +15,11 @@ CORE = frozenset([
 ])  # fmt: skip
 """Files that `-m core` runs: what touches torch, numpy and pydantic most closely. They also run on the oldest of each that is allowed."""
 
-OWN_WAYS = frozenset(["test_fast_layers", "test_onednn", "test_torch_private"])
-"""Files of the core on the fast ways, which are not taken where a default device watches every call."""
+OWN_WAYS = frozenset([
+    "test_fast_layers", "test_onednn", "test_torch_private",
+    "test_layers_large_enough_for_other_products_give_the_losses_of_a_run_alone",
+])  # fmt: skip
+"""Files and tests of the core on the fast ways, which are not taken where a default device watches every call."""
 
 
 def pytest_addoption(parser):
@@ -38,7 +41,7 @@ def default_device(request):
 
 def pytest_collection_modifyitems(config, items):
     for item in items:
-        if item.path.stem in OWN_WAYS and config.getoption("--default-device"):
+        if {item.path.stem, item.name} & OWN_WAYS and config.getoption("--default-device"):
             item.add_marker(pytest.mark.skip(reason="the fast ways are not taken where a default device watches every call"))
         if item.path.stem in CORE:
             item.add_marker(pytest.mark.core)

@@ -17,7 +17,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
 PACKAGE = str(Path(__file__).parent.parent / "initbench")
-MODELS = str(Path(PACKAGE) / "models")
+MODELS = (str(Path(PACKAGE) / "models"), str(Path(PACKAGE) / "nn" / "blocks.py"))
+"""What makes modules for whoever asks."""
 TORCH = str(Path(torch.__file__).parent)
 
 
@@ -37,9 +38,9 @@ class DefaultDevice(TorchFunctionMode):
 
 
 def _asked_by_the_package() -> bool:
-    """Whether the first caller outside of torch is a file of the package."""
+    """Whether the first caller outside of torch, and of modes that hand calls on, is a file of the package."""
     frame = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename.startswith((TORCH, "<")):
+    while frame is not None and (frame.f_code.co_filename.startswith((TORCH, "<")) or frame.f_code.co_name == "__torch_function__"):
         frame = frame.f_back
     file = "" if frame is None else frame.f_code.co_filename
     builds = frame is not None and isinstance(frame.f_locals.get("self"), nn.Module) and frame.f_code.co_name == "__init__"
