@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from initbench.measure.capture import captured
-from initbench.measure.probes import MEASURED
+from initbench.measure.probes import COLUMNS, MEASURED, measure
 from initbench.measure.sums import CHUNK, MeasuredTensor, Scratch, columns, quick_sums, sums
 from initbench.nn.layers import weight_layers
 from initbench.quantities.moments import mean, variance
@@ -185,3 +185,15 @@ def test_quick_sums_are_right_at_any_magnitude(scale, shift, shape):
 def test_equal_values_have_no_variance_at_all(value):
     total, norm, count = quick_sums(torch.full((640, 33), value), Scratch())
     assert moments(total, norm, count)[1].item() == 0
+
+
+def test_the_gradient_before_an_activation_that_changes_a_view_in_place_is_measured():
+    def measured(inplace):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(inplace), nn.Linear(6, 4), nn.Flatten())
+        x = torch.randn(7, 3, 5, generator=torch.Generator().manual_seed(1))
+        layers = weight_layers(model, x)
+        return measure(model, layers, x, torch.arange(7))[:, COLUMNS.index("gradient_variance")]
+
+    assert measured(inplace=True).isfinite().all()
+    assert torch.equal(measured(inplace=True), measured(inplace=False))

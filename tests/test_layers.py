@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from initbench import init_network
 from initbench.errors import ConfigError
 from initbench.init.assign import Law, Recipe, assign
 from initbench.nn.layers import Role, explain, weight_layers
@@ -242,3 +243,19 @@ def test_a_foreign_resnet_is_understood():
     assert [layer.block for layer in found if layer.role is Role.BRANCH] == list(range(8))
     assert [layer.activation for layer in found] == ["relu"] * 20 + [None]
     assert explained.notes == ()
+
+
+def test_rows_of_a_table_that_are_looked_up_several_times_are_one_matrix():
+    class Relative(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enter, self.table = nn.Linear(6, 16), nn.Parameter(torch.randn(15, 16))
+            self.register_buffer("places", torch.arange(8)[:, None] - torch.arange(8)[None, :] + 7)
+
+        def forward(self, x):
+            return torch.einsum("nyc,ykc->nyk", self.enter(x), self.table[self.places])
+
+    model = Relative()
+    init_network(model, "orthogonal", inputs=torch.randn(4, 8, 6))
+    gram = model.table.detach() @ model.table.detach().T
+    torch.testing.assert_close(gram, torch.eye(15), rtol=0, atol=1e-4)

@@ -94,7 +94,6 @@ class _Taker:
         if take.alone:
             statistics.add("activation", tensor)
         if output.requires_grad:
-
             taken: list[bool] = []
 
             def of_gradient(gradient: Tensor) -> None:
