@@ -37,7 +37,7 @@ test-heavy: $(STAMP)  ## run the tests that take minutes: the examples of CONTRI
 
 test-zoo: $(STAMP)  ## run the zoo: models of many kinds, of torchvision, timm and transformers, against naive hooks (minutes)
 	$(BIN)/python -m pip install --quiet --group zoo
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --dist loadgroup -m zoo
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --dist worksteal -m zoo
 
 test-default-device: $(STAMP)  ## run the core of the tests with another default device for what the package makes
 	$(BIN)/python -m pytest -n auto -m core --default-device meta

@@ -51,7 +51,7 @@ class Entry:
 
     def param(self, prop: str) -> object:
         """The entry as a parameter of a test of one property."""
-        marks = [pytest.mark.xdist_group(self.name)]
+        marks = []
         if self.needs and importlib.util.find_spec(self.needs) is None:
             marks.append(pytest.mark.skip(reason=f"{self.needs} is not installed: pip install --group zoo"))
         if prop in self.faults:
