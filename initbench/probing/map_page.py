@@ -117,11 +117,8 @@ def draw(map_: Map, name: str) -> dict[str, bytes]:
     settings: Any = {**STYLE, "svg.hashsalt": name, "axes.grid": False}
     with mpl.rc_context(settings):
         figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
-        what = (
-            f"{map_.split.capitalize()} accuracy after a short training"
-            if map_.trained
-            else "Gradient at the first hidden layer over that at the last"
-        )
+        signal = "Gradient at the first hidden layer over that at the last"
+        what = f"{map_.split.capitalize()} accuracy after a short training" if map_.trained else signal
         figure.text(0.012, 0.985, what, fontsize=12, fontweight="bold", va="top")
         figure.text(0.012, 0.935, f"{map_.model}", fontsize=9, va="top")
         axes = figure.add_axes((0.09, 0.19, 0.76, 0.68))
