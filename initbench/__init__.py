@@ -16,3 +16,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module 'initbench' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """The public names, also those that were not used yet, beside what is imported."""
+    return sorted({*globals(), *__all__})

@@ -321,3 +321,7 @@ def test_a_margin_sleeps_while_another_metric_is_looked_at_and_can_be_taken_away
     for wrong in ("two", -1, math.inf):
         with pytest.raises(initbench.errors.InitbenchError, match="The margin is"):
             initbench.report(finished.folder, margin=wrong)
+
+
+def test_the_public_names_are_listed():
+    assert set(initbench.__all__) <= set(dir(initbench))

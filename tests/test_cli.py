@@ -323,3 +323,21 @@ def test_a_probe_made_anew_leaves_nothing_of_another_question(call, tmp_path):
     assert call("probe", "lecun", "--model", "mlp:depth=3,width=8", "--input", "16", "--out", "out", "--fresh").exit_code == 0
     after = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert before - after == {"old.png", "old.csv"}
+
+
+def test_a_comparison_says_which_weights_no_scheme_sets(call, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, classes=10):\n"
+        "        super().__init__()\n"
+        "        self.patch_embeddings, self.body, self.head = nn.Conv2d(1, 8, 2, 2), nn.Linear(32, 16), nn.Linear(16, classes)\n"
+        "        self.body.weight.requires_grad_(False)\n"
+        "    def forward(self, x): return self.head(self.body(self.patch_embeddings(x).flatten(1)).relu())\n"
+    )
+    words = ["compare", "kaiming", "xavier", "--seeds", "1", *TINY[:2], *TINY[4:]]
+    told = " ".join(call(*words, "--model", "./net.py:Net").stderr.split())
+    assert "No scheme sets patch_embeddings.weight: excluded by 'embedding'." in told
+    assert "No scheme sets body.weight: frozen (requires_grad is False)." in told
+    told = call(*words, "--model", "./net.py:Net", "--set", "init.exclude=[]").stderr
+    assert "patch_embeddings" not in told

@@ -251,3 +251,10 @@ def test_branches_and_heads_that_begin_at_zero_lose_no_signal():
     found = assess([run_.model_copy(update={"layers": layers})])[0]
     assert found.keeps
     assert "l10 begins at zero and alone learns at first" in found.verdict
+
+
+def test_what_a_probe_writes_can_be_read_again():
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 10))
+    (run,) = initbench.probe(model, as_is=True, inputs=torch.randn(64, 16)).runs
+    assert run.laws
+    assert ProbeRun.model_validate_json(run.model_dump_json()) == run

@@ -219,3 +219,38 @@ def test_the_memory_of_an_attention_is_in_the_block_but_not_what_made_it():
     layers = {layer.name: layer for layer in weight_layers(Decoder(), torch.randn(3, 4, 8))}
     assert {name for name, layer in layers.items() if layer.block == 0} == {"q", "k", "v", "o"}
     assert layers["stem"].role is Role.STEM
+
+
+class Parallel(nn.Module):
+    """Branches beside each other on one stream, added one after the other, in either order (PaLM, GPT-J as others write it)."""
+
+    def __init__(self, blocks: int, branches: int, *, branch_first: bool) -> None:
+        super().__init__()
+        self.enter, self.head, self.branch_first = nn.Linear(8, 32), nn.Linear(32, 5), branch_first
+        self.norms = nn.ModuleList(nn.LayerNorm(32) for _ in range(blocks))
+        self.branches = nn.ModuleList(
+            nn.ModuleList(nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32)) for _ in range(branches)) for _ in range(blocks)
+        )
+
+    def forward(self, x):
+        x = self.enter(x)
+        for norm, block in zip(self.norms, self.branches, strict=True):
+            y = norm(x)
+            for branch in block:
+                x = branch(y) + x if self.branch_first else x + branch(y)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("branch_first", [False, True])
+@pytest.mark.parametrize("branches", [1, 2, 3])
+def test_branches_beside_each_other_are_branches(branches, branch_first):
+    layers = weight_layers(Parallel(4, branches, branch_first=branch_first), torch.randn(8, 8))
+    roles = {layer.name: layer.role for layer in layers}
+    assert {name for name, role in roles.items() if role is Role.BRANCH_END} == {
+        f"branches.{block}.{branch}.2" for block in range(4) for branch in range(branches)
+    }
+    assert {name for name, role in roles.items() if role is Role.BRANCH} == {
+        f"branches.{block}.{branch}.0" for block in range(4) for branch in range(branches)
+    }
+    assert roles["enter"] is Role.STEM
+    assert roles["head"] is Role.HEAD

@@ -32,14 +32,29 @@ class Branches:
         common = first.origin.sources & second.origin.sources
         extra = first.origin.sources & ~common, second.origin.sources & ~common
         short, long = sorted(extra, key=int.bit_count)
-        if not common or not long or not self._is_shortcut(short, long, common):
+        if common and all(extra) and (beside := self._beside(first, second, common)):
+            branch, skip = beside
+            short, long = 0, branch.origin.sources & ~common
+        elif not common or not long or not self._is_shortcut(short, long, common):
             return None
-        branch, skip = (first, second) if extra[0] == long else (second, first)
+        else:
+            branch, skip = (first, second) if extra[0] == long else (second, first)
         within = {use.index for use in self._uses_in(long) if use.origin.sources & common == common}
         if self._mark(branch, skip, total, self._uses_in(long), within):
             for use in self._uses_in(short):
                 use.block = len(self._sums) - 1 if use.block is None else use.block
         return branch
+
+    def _beside(self, first: Node, second: Node, common: int) -> tuple[Node, Node] | None:
+        """A branch that begins where the ones before it did, and their sum, as in (x + attention(x)) + mlp(x); in this order."""
+        skip_of = {total: skip for _, skip, total in self._sums}
+        for branch, total in ((first, second), (second, first)):
+            skip = skip_of.get(total.index)
+            while skip is not None and skip.origin.sources != common:
+                skip = skip_of.get(skip.index)
+            if skip is not None:
+                return branch, total
+        return None
 
     def of_learned(self, branch: Node, names: set[str], total: int) -> None:
         """Marks the uses of a branch whose skip path is one of these parameters: learned queries plus what was made of them."""

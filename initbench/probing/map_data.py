@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from initbench.metrics import Split
 from initbench.question.config import Ref
 
 SPACED = ("depth", "width")
@@ -37,7 +38,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Map:
-    """A finished map. `points` go along x first."""
+    """A finished map. `points` go along x first; `split` are the images that accuracies are of."""
 
     x: Axis
     y: Axis
@@ -47,6 +48,7 @@ class Map:
     width: int
     trained: bool
     points: tuple[Point, ...]
+    split: Split = "test"
     sentences: tuple[str, ...] = ()
     folder: Path | None = None
 

@@ -117,7 +117,8 @@ def draw(map_: Map, name: str) -> dict[str, bytes]:
     settings: Any = {**STYLE, "svg.hashsalt": name, "axes.grid": False}
     with mpl.rc_context(settings):
         figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
-        what = "Test accuracy after a short training" if map_.trained else "Gradient at the first hidden layer over that at the last"
+        signal = "Gradient at the first hidden layer over that at the last"
+        what = f"{map_.split.capitalize()} accuracy after a short training" if map_.trained else signal
         figure.text(0.012, 0.985, what, fontsize=12, fontweight="bold", va="top")
         figure.text(0.012, 0.935, f"{map_.model}", fontsize=9, va="top")
         axes = figure.add_axes((0.09, 0.19, 0.76, 0.68))
@@ -146,7 +147,7 @@ def _paint(figure: Any, axes: Axes, map_: Map) -> None:
     bar = figure.colorbar(mesh, cax=figure.add_axes((0.87, 0.19, 0.022, 0.68)))
     bar.outline.set_visible(False)
     if map_.trained:
-        bar.set_label("test accuracy", color=INK)
+        bar.set_label(f"{map_.split} accuracy", color=INK)
     else:
         bar.set_label("powers of ten of the gradient's squared length", color=INK)
     for axis, setter, scale in ((map_.x, axes.set_xlabel, axes.set_xscale), (map_.y, axes.set_ylabel, axes.set_yscale)):

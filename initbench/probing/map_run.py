@@ -120,6 +120,7 @@ def _measured(config: ExperimentConfig, x: Axis, y: Axis, *, train: bool, device
         depth=scanned[0].layers,
         width=int(config.model.params.get("width", 256)),
         trained=train,
+        split="held-out" if config.train.holdout else "test",
         points=tuple(
             Point(place[x.name], place[y.name], each.decades, each.correlation, *_outcome(run))
             for place, each, run in zip(places, scanned, runs, strict=True)

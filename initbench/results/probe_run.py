@@ -1,9 +1,9 @@
 """What a probe asks and what it finds: a signal through an untrained network, layer by layer; strict JSON like `results`."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, computed_field
+from pydantic import Field, computed_field, model_validator
 
 from initbench.quantities import OF_PROBES
 from initbench.question.config import Frozen, InitRules, Ref, RefField
@@ -68,6 +68,12 @@ class LayerLaw(Frozen):
     schemes: tuple[str, ...] = Field(default=(), description="known schemes with this law and scale; the best known first")
     description: str = Field(description="the law and its scale, in words")
     drawn_by: str = Field(default="", description="the schemes in words, or what the numbers look like where no law is known")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_words(cls, given: Any) -> Any:
+        """What is written includes the words; what is read does without them."""
+        return {key: value for key, value in given.items() if key != "words"} if isinstance(given, dict) else given
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -10,7 +10,7 @@ from initbench.question import catalog
 from initbench.question.config import parse_ref
 from initbench.results.outcome import TRAINED_ABOVE_CHANCE, Outcome, is_outcome_of_scheme, outcome
 from initbench.results.propagation import signal_at_start
-from initbench.results.record import RunResult, RunStatus
+from initbench.results.record import RunResult, RunStatus, Setter
 from initbench.statistics.estimates import estimate, estimate_text, seeds_text, share
 from initbench.statistics.findings import SchemeSummary, Summary
 from initbench.statistics.inference import ALPHA, LEVEL, seeds_needed
@@ -82,7 +82,7 @@ def summarize(
         pairs=pairs,
         notes=(),
     )
-    notes = (*_notes(summary, runs), *_untouched(runs), *_untold(runs))
+    notes = (*_notes(summary, runs), *_untouched(runs), *_left_alone(runs), *_untold(runs))
     if margin is not None and own_margin is None:
         other = find_metric(margin_metric or usual, target, split).label
         notes = (*notes, f"The margin of {margin:g} is one of {other}; verdicts about {primary.label} have none.")
@@ -214,6 +214,21 @@ def _untouched(runs: Runs) -> Iterable[str]:
                 f"Nothing initializes {', '.join(names[:NAMED])}{more}{who}: the values stay those of the model's own code. "
                 "Give a pattern under init.layers, or name it under init.exclude."
             )
+
+
+def _left_alone(runs: Runs) -> Iterable[str]:
+    """The weights of layers that no scheme set, with why: excluded by name, or frozen."""
+    by_reason: dict[str, list[str]] = {}
+    for own in runs.values():
+        report = next((run.init for run in own if run.init), None)
+        for entry in report.parameters if report else ():
+            named = by_reason.setdefault(entry.by, [])
+            if entry.setter in {Setter.EXCLUDED, Setter.FROZEN} and entry.fan_in is not None and entry.parameter not in named:
+                named.append(entry.parameter)
+    for reason, names in by_reason.items():
+        if names:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            yield f"No scheme sets {', '.join(names[:NAMED])}{more}: {reason}."
 
 
 def _untold(runs: Runs) -> Iterable[str]:
