@@ -42,11 +42,11 @@ def trace(model: nn.Module, inputs: Inputs) -> Graph:
 
 def _remedy(model: nn.Module, inputs: Inputs) -> str:
     given = inputs.given if isinstance(inputs, ModelInputs) else inputs
+    names = ", ".join(parameters_of_forward(model))
     if isinstance(given, Tensor):
-        return "Give it a batch of the shape that it takes."
+        return f"Give it a batch of the shape that it takes{f', or all arguments of its forward ({names})' if ', ' in names else ''}."
     if isinstance(given, list):
         return "A list holds the arguments of forward, in their order; samples are made a batch of with torch.stack."
-    names = ", ".join(parameters_of_forward(model))
     return f"Give it the arguments that its forward takes{f' ({names})' if names else ''}, in the shapes that it takes."
 
 
