@@ -7,22 +7,23 @@ is told to a `Watch`. What is finished already costs neither torch nor pandas.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from pydantic import ValidationError
 
-from initbench.errors import ConfigError, StorageError
+from initbench.errors import ConfigError
 from initbench.probing.run import probe as probe
 from initbench.question import catalog
 from initbench.question.config import InitRules, Ref, View, as_ref
 from initbench.question.request import QuestionFields, ViewFields, as_name, configure, execution_of, refuse_unknown, view_of
-from initbench.results import store
+from initbench.results import lock, store
 from initbench.results.record import InitReport
 from initbench.studies.answer import Results, derive
 from initbench.studies.answer import load_results as load_results
 from initbench.studies.execution import Watch, carry_out
-from initbench.studies.plan import checked_view, make_plan, open_folder, plan_of
+from initbench.studies.plan import make_plan, open_folder, plan_of, read_listed, without_code
 from initbench.studies.recommend import race_question
 
 if TYPE_CHECKING:
@@ -104,19 +105,25 @@ def report(folder: str | Path = store.LATEST, reference: str | None = None, **lo
     """Makes the derived files of a results folder anew, `look` (metric, target, margin) as it was unless given.
 
     A margin is about the metric that it is given with, and sleeps while another is looked at; `margin="none"` takes it away.
+    A metric that is a file is only used where it is given: a folder may be anybody's.
     Raises: StorageError when it holds no finished run, ConfigError for an unknown reference or metric.
     """
     refuse_unknown("report", look, ViewFields.__annotations__)
-    folder, manifest, config = open_folder(folder)
+    folder, manifest, _ = open_folder(folder)
+    read_listed(folder, manifest)
     given = {key: value for key, value in {"reference": reference, **look}.items() if value is not None}
     kept = manifest.view.model_dump() | given
     if "margin" in given:
         kept["margin_metric"] = kept["metric"]
-    chosen = checked_view(config, view_of(**kept))
-    store.write_manifest(folder, manifest.model_copy(update={"view": chosen, "derived_from": None}))
-    if not store.read_results(folder, (job.job_id for job in manifest.jobs)):
-        raise StorageError(f"{folder} holds no finished run yet. Go on with: initbench resume {folder}")
-    return derive(plan_of(folder))
+    kept_view = view_of(**kept)
+    shown, notes = without_code(kept_view, given.get("metric"))
+    plan = plan_of(folder, view=shown)
+    with lock.locked(folder):
+        store.remove_leftovers(folder)
+        manifest = store.known_manifest(folder) or manifest
+        store.write_manifest(folder, manifest.model_copy(update={"view": kept_view, "derived_from": None}))
+        results = derive(plan, keep=kept_view if notes else None)
+    return replace(results, notes=(*notes, *results.notes))
 
 
 def recommend(

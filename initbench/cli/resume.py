@@ -11,4 +11,4 @@ EXAMPLE = "Example: initbench resume results/latest"
 @flat
 def resume(*, folder: Folder = LATEST, running: RunOptions, profile: Profile = False, display: DisplayOptions) -> None:
     """Go on where a run or a comparison was stopped; failed runs are tried again."""
-    run_and_show(plan_of(folder, running.execution), display, dry_run=running.dry_run, profile=profile)
+    run_and_show(plan_of(folder, running.execution, looking=running.dry_run), display, dry_run=running.dry_run, profile=profile)

@@ -26,6 +26,8 @@ def run_and_show(plan: Plan, display: DisplayOptions, *, dry_run: bool, profile:
 
     With `profile`, where the time went comes last, on stderr.
     """
+    for note in plan.notes:
+        output.warn(note)
     if dry_run:
         _show_plan(plan, as_json=display.as_json)
         return

@@ -1,11 +1,12 @@
 """The command `smoke`: what the smoke benchmark runs, and what it demands."""
 
 from initbench.cli import output
-from initbench.cli.options import DisplayOptions, Out, WorkerOptions, flat
+from initbench.cli.options import DisplayOptions, Fresh, Out, WorkerOptions, flat
 from initbench.cli.running import document, run_plan
-from initbench.errors import GateFailed
+from initbench.errors import GateFailed, StorageError
 from initbench.question.config import Execution, View
 from initbench.question.request import configure
+from initbench.results import store
 from initbench.results.record import RunStatus
 from initbench.studies.answer import Results
 from initbench.studies.plan import Plan, make_plan
@@ -21,9 +22,9 @@ GATE_MARGIN = 0.30
 
 
 @flat
-def smoke(*, workers: WorkerOptions, out: Out = None, display: DisplayOptions) -> None:
+def smoke(*, workers: WorkerOptions, out: Out = None, fresh: Fresh = False, display: DisplayOptions) -> None:
     """Check in seconds that initialization does what it must: a gate for CI, exit code 4 when it does not."""
-    plan = smoke_plan(workers.execution.model_copy(update={"output": out}))
+    plan = smoke_plan(workers.execution.model_copy(update={"output": out, "fresh": fresh}))
     results = run_plan(plan, display)
     missed = missed_gates(results)
     if display.as_json:
@@ -37,8 +38,19 @@ def smoke(*, workers: WorkerOptions, out: Out = None, display: DisplayOptions) -
 
 
 def smoke_plan(execution: Execution = Execution()) -> Plan:
-    """The runs of the smoke benchmark: the shipped config `smoke`, always anew, since it is the code that is tested."""
-    return make_plan("smoke", configure("smoke", "smoke"), execution.model_copy(update={"fresh": True}), View(reference=GATE_SCHEME))
+    """The runs of the smoke benchmark: the shipped config `smoke`, always anew, since it is the code that is tested.
+
+    What is replaced is what `smoke` made; anything else in the folder only where the execution is `fresh`. Raises: StorageError.
+    """
+    question, view = configure("smoke", "smoke"), View(reference=GATE_SCHEME)
+    if not execution.fresh:
+        folder = make_plan("smoke", question, execution, view).folder
+        manifest = store.known_manifest(folder)
+        if manifest is not None and manifest.command != "smoke":
+            raise StorageError(
+                f"{folder} holds the results of `{manifest.command}`. Choose another folder with --out, or replace them with --fresh."
+            )
+    return make_plan("smoke", question, execution.model_copy(update={"fresh": True}), view)
 
 
 def missed_gates(results: Results) -> list[str]:

@@ -152,10 +152,18 @@ def prepare_folder(folder: Path, digest: str, command: str, *, fresh: bool) -> N
     """Makes sure that a folder is free for this question or holds it, and writes its manifest; `fresh` removes what is there."""
     store.check_folder(folder, digest, fresh=fresh)
     store.check_writable(folder)
+    earlier = store.known_manifest(folder)
     if fresh:
         store.clear(folder)
+    store.remove_leftovers(folder)
     manifest = store.Manifest(
-        initbench=__version__, command=command, config_hash=digest, jobs=(), started=store.now(), provenance=provenance.environment()
+        initbench=__version__,
+        command=command,
+        config_hash=digest,
+        jobs=(),
+        started=store.now(),
+        derived={} if fresh or earlier is None else earlier.derived,
+        provenance=provenance.environment(),
     )
     store.write_manifest(folder, manifest)
 

@@ -1,30 +1,43 @@
-"""The results folder: every file is written whole or not at all; a job is done when its file is there and can be read."""
+"""The results folder: what belongs to it and to whom, its manifest, and the files that are made from the runs.
+
+Every file is written whole or not at all; a job is done when its file is there and is what was written. What is not ours is not
+touched: of derived files only those that the manifest lists are removed, and no link is followed to write elsewhere.
+"""
 
 import contextlib
-import hashlib
 import os
-import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import BinaryIO
+from pathlib import Path, PurePosixPath
 
 from pydantic import Field, ValidationError
 
 from initbench.errors import StorageError
 from initbench.question.config import Frozen, Job, View
+from initbench.results import files, jobs
+from initbench.results.files import refused as refused
+from initbench.results.files import whole_file as whole_file
+from initbench.results.files import write_bytes as write_bytes
+from initbench.results.files import write_text as write_text
+from initbench.results.jobs import JOBS as JOBS
 from initbench.results.record import RunResult, RunStatus
 
 RESULTS = Path("results")
 """Where results go when nobody says."""
 LATEST = RESULTS / "latest"
 """A link to the folder of the last question asked."""
-CONFIG, MANIFEST, SUMMARY, JOBS = "config.yaml", "manifest.json", "summary.json", "jobs"
+CONFIG, MANIFEST, SUMMARY = "config.yaml", "manifest.json", "summary.json"
 PROBE = "probe.json"
 """The runs of a probe."""
-DERIVED = ("tables", "plots", "summary.json", "summary.md", "report.html")
-"""What `report` makes from the job files."""
+DERIVED = ("summary.json", "summary.md", "report.html")
+"""What `report` makes from the job files of every question, beside tables and plots; folders of earlier releases do not list it."""
+FOLDERS = (JOBS, "tables", "plots")
+"""The folders within a results folder."""
+
+
+class DamagedManifest(StorageError):
+    """A manifest that cannot be read, of a folder whose job files may well be sound."""
 
 
 class PlannedJob(Frozen):
@@ -41,7 +54,11 @@ def planned(jobs: Iterable[tuple[str, Job]]) -> tuple[PlannedJob, ...]:
 
 
 class Manifest(Frozen):
-    """What a results folder holds, by whom and when it was made. `derived_from` is the digest of the job files behind the derived files."""
+    """What a results folder holds, by whom and when it was made.
+
+    `derived_from` is the digest of the job files behind the derived files; `derived` lists these, each with the sha256 of its
+    content. It is None where nobody knows: in folders of earlier releases, and where the manifest was lost.
+    """
 
     initbench: str
     command: str
@@ -51,6 +68,7 @@ class Manifest(Frozen):
     started: str
     finished: str | None = None
     derived_from: str | None = None
+    derived: dict[str, str] | None = None
     provenance: dict[str, str] = Field(default_factory=dict)
 
 
@@ -59,65 +77,44 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-@contextlib.contextmanager
-def refused(doing: str, remedy: str = "Choose another folder with --out.") -> Iterator[None]:
-    """Within, what the file system refuses is a StorageError: `Cannot write to here: Permission denied. Choose ...`."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"Cannot {doing}: {error.strerror}. {remedy}") from error
-
-
-@contextlib.contextmanager
-def whole_file(path: Path, option: str = "--out") -> Iterator[BinaryIO]:
-    """Opens a file that is there whole or not at all: written under another name, flushed to the disk, then renamed.
-
-    Raises: StorageError when the folder cannot be written or the disk is full; `option` is what chooses another folder.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with refused(f"write {path}", f"Choose another folder with {option}, or make room."):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a whole file; see `whole_file`."""
-    with whole_file(path) as file:
-        file.write(data)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a whole UTF-8 file with Unix line ends; see `write_bytes`."""
-    write_bytes(path, text.encode())
-
-
-def check_folder(folder: Path, config_hash: str, *, fresh: bool) -> None:
+def check_folder(folder: Path, config_hash: str, *, fresh: bool, kept: Callable[[], str | None] = lambda: None) -> None:
     """Makes sure that `folder` is free for the results of this question, or holds them.
 
-    Raises: StorageError when it is a file, or holds something else.
+    `kept` is asked where the manifest is lost: it gives the hash of the question that the other files are about.
+    Raises: StorageError when it is a file, holds something else, or would have us write elsewhere.
     """
     with refused(f"use {folder}"):
         if folder.exists() and not folder.is_dir():
             raise StorageError(f"{folder} is a file, not a folder. Choose another folder with --out.")
-    manifest = read_manifest(folder)
-    if manifest is None:
+    refuse_links(folder)
+    try:
+        manifest, damage = read_manifest(folder), ""
+    except DamagedManifest as error:
+        manifest, damage = None, str(error)
+    if manifest is not None:
+        held: str | None = manifest.config_hash
+    else:
         with refused(f"read {folder}"):
             others = folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
-        if others:
-            raise StorageError(f"{folder} holds other files and no initbench results. Choose another folder with --out.")
-    elif manifest.config_hash != config_hash and not fresh:
+        if not others or (damage and fresh):
+            return
+        held = kept() if damage or jobs.there(folder) else None
+    if held is None:
+        what = damage or f"{folder} holds other files and no initbench results. Choose another folder with --out."
+        raise StorageError(what)
+    if held != config_hash and not fresh:
         raise StorageError(
             f"{folder} holds the results of another question. Choose another folder with --out, or replace them with --fresh."
         )
+
+
+def refuse_links(folder: Path) -> None:
+    """Raises: StorageError where a folder of ours is a link to another: what is there is not ours to write or remove."""
+    for name in FOLDERS:
+        if (folder / name).is_symlink():
+            raise StorageError(
+                f"{folder / name} is a link, and initbench writes only inside of {folder}. Remove the link, or choose another folder with --out."
+            )
 
 
 def check_writable(folder: Path) -> None:
@@ -134,52 +131,85 @@ def check_writable(folder: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Removes what initbench wrote to a results folder, and nothing else."""
+    """Removes the runs, and all that was made of them, from a results folder, and nothing else.
+
+    The manifest stays, to be replaced: so a folder that was cleared in part is still known as one of ours.
+    """
+    refuse_links(folder)
+    manifest = known_manifest(folder)
+    listed = DERIVED if manifest is None or manifest.derived is None else manifest.derived
+    ours = [jobs.path_of(folder, job_id) for job_id in sorted(jobs.there(folder))]
     with refused(f"clear {folder}"):
-        for name in (MANIFEST, CONFIG, JOBS, PROBE, *DERIVED):
-            path = folder / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        for path in (*ours, *(folder / name for name in (*listed, PROBE, CONFIG) if _is_inside(name))):
+            path.unlink(missing_ok=True)
+        for name in FOLDERS:
+            with contextlib.suppress(OSError):
+                (folder / name).rmdir()
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name is that of a file in a results folder or one of its folders: a manifest may have come from anybody."""
+    parts = PurePosixPath(name).parts
+    within = len(parts) == 1 or (len(parts) == 2 and parts[0] in FOLDERS)
+    return within and parts[-1] not in {"..", MANIFEST} and "\\" not in name and "\0" not in name
+
+
+def write_result(folder: Path, result: RunResult) -> None:
+    """Writes the truth about one job. Raises: StorageError when it cannot be written."""
+    jobs.write(folder, result)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes `manifest.json`."""
-    write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    write_bytes(folder / MANIFEST, files.sealed(manifest.model_dump_json(indent=2) + "\n"))
 
 
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a results folder; None where there is none.
 
-    Raises: StorageError when it is damaged.
+    Raises: DamagedManifest; StorageError where a newer version wrote it, or the system does not let it be read.
     """
+    path = folder / MANIFEST
     try:
-        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        document, fits = files.unsealed(files.read_bytes(path))
+        if fits is False:
+            jobs.refuse_newer(path, document, Manifest.model_fields)
+            raise files.UnusableFile("is not as it was written: its checksum does not fit")
+        return Manifest.model_validate_json(document)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as error:
-        raise StorageError(
-            f"{folder / MANIFEST} is damaged: {error.errors()[0]['msg']}. Remove {folder}, or choose another with --out."
-        ) from error
-    except OSError as error:
-        raise StorageError(f"Cannot read {folder / MANIFEST}: {error.strerror}.") from error
+        of_another = {each["type"] for each in error.errors()} == jobs.UNKNOWN
+        if fits or of_another:
+            jobs.refuse_newer(path, document, set() if of_another else Manifest.model_fields, surely=bool(fits))
+        raise DamagedManifest(_lost(path, f"is damaged: {error.errors()[0]['msg']}")) from error
+    except files.UnusableFile as error:
+        raise DamagedManifest(_lost(path, str(error))) from error
 
 
-def write_result(folder: Path, result: RunResult) -> None:
-    """Writes the truth about one job."""
-    write_text(folder / JOBS / f"{result.job_id}.json", result.model_dump_json() + "\n")
+def known_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a results folder; None where there is none that can be read. Raises: StorageError; see `read_manifest`."""
+    try:
+        return read_manifest(folder)
+    except DamagedManifest:
+        return None
+
+
+def _lost(path: Path, why: str) -> str:
+    return (
+        f"{path} {why}. Give the command that made {path.parent} once more: that finds the runs again;"
+        " --fresh makes all anew; --out chooses another folder."
+    )
 
 
 def remove_result(folder: Path, job_id: str) -> None:
     """Removes the file of one job."""
-    (folder / JOBS / f"{job_id}.json").unlink(missing_ok=True)
+    jobs.path_of(folder, job_id).unlink(missing_ok=True)
 
 
 def read_results(folder: Path, job_ids: Iterable[str]) -> tuple[RunResult, ...]:
-    """The results that are there, in the order of `job_ids`; a file that cannot be read counts as not there."""
-    results = (_read_result(folder / JOBS / f"{job_id}.json") for job_id in job_ids)
-    return tuple(result for result in results if result is not None)
+    """The results that are there, in the order of `job_ids`; a file that is damaged counts as not there, see `jobs.read`."""
+    return jobs.read(folder, job_ids).results
 
 
 def is_done(result: RunResult) -> bool:
@@ -189,29 +219,51 @@ def is_done(result: RunResult) -> bool:
 
 def jobs_digest(results: Iterable[RunResult], view: View) -> str:
     """What the derived files depend on: the results, and how they are looked at."""
-    digest = hashlib.sha256(view.model_dump_json().encode())
-    for result in results:
-        digest.update(result.model_dump_json().encode())
-    return digest.hexdigest()[:16]
+    text = view.model_dump_json() + "".join(result.model_dump_json() for result in results)
+    return files.digest(text.encode())[:16]
 
 
-def derived_is_current(folder: Path, manifest: Manifest, digest: str) -> bool:
-    """Whether the derived files are there and were made from exactly these results."""
-    return manifest.derived_from == digest and all((folder / name).exists() for name in DERIVED)
+def changed_files(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    """The derived files that are not there, or not as they were written."""
+    listed = (manifest.derived or {}).items()
+    return tuple(name for name, written in listed if _is_inside(name) and files.digest_of(folder / name) != written)
 
 
 def write_derived(folder: Path, texts: Mapping[str, str], pictures: Mapping[str, bytes]) -> tuple[Path, ...]:
-    """Writes derived files by their paths in the folder and gives these; plots that are no longer made are removed.
+    """Writes derived files by their paths in the folder and gives these; what is no longer made of what the manifest lists is removed.
 
+    The manifest lists them before the first is written, so that whatever stops this, the next command knows what is ours.
+    A file of that name that is not listed is the user's: it is kept beside as NAME.kept.
     Raises: StorageError when the folder cannot be written.
     """
-    for name, content in texts.items():
-        write_text(folder / name, content)
-    for name, picture in pictures.items():
-        write_bytes(folder / name, picture)
-    for stale in set((folder / "plots").glob("*.*")) - {folder / name for name in pictures}:
-        stale.unlink(missing_ok=True)
-    return tuple(folder / name for name in (*texts, *pictures))
+    refuse_links(folder)
+    contents = {name: text.encode() for name, text in texts.items()} | dict(pictures)
+    written = {name: files.digest(content) for name, content in contents.items()}
+    manifest = known_manifest(folder)
+    before = None if manifest is None else manifest.derived
+    if manifest is not None:
+        _keep_strangers(folder, before, written)
+        write_manifest(folder, manifest.model_copy(update={"derived": {**(before or {}), **written}, "derived_from": None}))
+    for name, content in contents.items():
+        write_bytes(folder / name, content)
+    with refused(f"clear {folder}"):
+        for name in before or ():
+            if name not in contents and _is_inside(name):
+                (folder / name).unlink(missing_ok=True)
+    if manifest is not None:
+        write_manifest(folder, manifest.model_copy(update={"derived": written, "derived_from": None}))
+    return tuple(folder / name for name in contents)
+
+
+def _keep_strangers(folder: Path, listed: Mapping[str, str] | None, written: Mapping[str, str]) -> None:
+    """Moves aside what has a name of ours and is not listed; where nobody knows what is ours, names decide."""
+    if listed is None:
+        return
+    for name in written:
+        path = folder / name
+        if name not in listed and os.path.lexists(path) and files.digest_of(path) != written[name]:
+            with refused(f"write {path}"):
+                path.rename(path.with_name(f"{path.name}.kept"))
 
 
 def link_latest(folder: Path) -> None:
@@ -219,37 +271,13 @@ def link_latest(folder: Path) -> None:
     link = folder.parent / LATEST.name
     if link.exists() and not link.is_symlink():
         return
-    temporary = link.with_name(f".latest.{os.getpid()}")
     with contextlib.suppress(OSError):
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(folder.name)
-        temporary.replace(link)
+        if not link.is_symlink() or str(link.readlink()) != folder.name:
+            files.link(link, folder.name)
 
 
 def remove_leftovers(folder: Path) -> None:
     """Removes the unfinished files of processes that were killed."""
-    for path in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
-        owner = path.name.split(".")[-2]
-        if owner.isdigit() and not _alive(int(owner)):
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _read_result(path: Path) -> RunResult | None:
-    try:
-        result = RunResult.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValidationError):
-        return None
-    except OSError as error:
-        raise StorageError(f"Cannot read {path}: {error.strerror}.") from error
-    return result if result.job_id == path.stem else None
+    inner = (folder / name for name in FOLDERS)
+    for place in (folder, *(path for path in inner if not path.is_symlink())):
+        files.remove_leftovers(place)

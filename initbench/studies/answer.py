@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from initbench.errors import ConfigError, StorageError
-from initbench.question.config import ExperimentConfig
-from initbench.results import provenance, store
+from initbench.question.config import ExperimentConfig, View
+from initbench.results import files, jobs, provenance, store
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
 from initbench.studies.kinds import study_of
-from initbench.studies.plan import Plan, open_folder, read_listed
+from initbench.studies.plan import Plan, is_code, open_folder, read_listed, without_code
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +34,10 @@ class Results:
     summary: Summary
     missing: int = 0
     """How many planned runs are not there yet."""
+    notes: tuple[str, ...] = ()
+    """What is not as it should be with the files of the folder, a sentence each."""
+    mended: tuple[str, ...] = ()
+    """What was not as it should be before these results were made, and has been mended, a sentence each."""
 
     def __repr__(self) -> str:
         """Gives the sentence that says who won: what a notebook shows."""
@@ -41,9 +45,9 @@ class Results:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What makes the runs less than comparable: conditions that are not the same for all of them."""
+        """What makes the runs less than comparable: files that cannot be trusted, conditions that are not the same."""
         made = [run.provenance for run in self.results if run.provenance]
-        doubts: list[str] = []
+        doubts = list(self.notes)
         for key in CONDITIONS:
             counts = Counter(conditions.get(key, "unknown") for conditions in made)
             if len(counts) > 1:
@@ -68,22 +72,41 @@ class Results:
         return pd.read_csv(path)
 
 
-def load_results(folder: str | Path = store.LATEST) -> Results:
-    """The results of a folder, as far as they are there. Raises: StorageError when it holds none."""
+def load_results(folder: str | Path = store.LATEST, metric: str | None = None) -> Results:
+    """The results of a folder, as far as they are there; nothing is written, and no code that it names is run but this `metric`.
+
+    Raises: StorageError when it holds none.
+    """
     folder, manifest, config = open_folder(folder)
-    results = read_listed(folder, manifest)
-    done = {result.job_id: result for result in results}
-    return Results(folder, config, results, study_of(manifest.command, config).summarize(config, done, manifest.view))
+    found = read_listed(folder, manifest)
+    done = {result.job_id: result for result in found.results}
+    view = manifest.view if metric is None else manifest.view.model_copy(update={"metric": metric})
+    view, notes = without_code(view, metric)
+    summary = study_of(manifest.command, config).summarize(config, done, view)
+    return Results(folder, config, found.results, summary, notes=(*found.damaged, *notes, *_unchecked(found)))
 
 
-def derive(plan: Plan) -> Results:
-    """The answer; its derived files are made anew where they do not belong to exactly these results."""
-    results = store.read_results(plan.folder, (name for name, _ in plan.jobs))
+def _unchecked(found: jobs.Found) -> tuple[str, ...]:
+    if not found.unchecked:
+        return ()
+    number = f"{found.unchecked} of {len(found.results)} job files"
+    return (f"{number} are of an earlier release and have no checksum: a changed number in them cannot be seen.",)
+
+
+def derive(plan: Plan, keep: View | None = None) -> Results:
+    """The answer; its derived files are made anew where they do not belong to exactly these results, or are not as they were written.
+
+    The manifest keeps the plan's view, or another that is to be gone back to.
+    """
+    found = jobs.read(plan.folder, dict(plan.jobs))
+    results = found.results
     digest = store.jobs_digest(results, plan.view)
     manifest = store.read_manifest(plan.folder)
     if manifest is None:
         raise StorageError(f"{plan.folder} holds no initbench results: {store.MANIFEST} is missing.")
-    summary = _read_summary(plan.folder) if store.derived_is_current(plan.folder, manifest, digest) else None
+    current = manifest.derived_from == digest and bool(manifest.derived)
+    changed = store.changed_files(plan.folder, manifest) if current else ()
+    summary = _read_summary(plan) if current and not changed else None
     if summary is None:
         from initbench.reporting.write import write_report
 
@@ -91,14 +114,21 @@ def derive(plan: Plan) -> Results:
         summary = plan.study.summarize(plan.config, done, plan.view)
         write_report(plan.folder, plan.config, summary, plan.study.reported(plan.config, done), results)
         finished = manifest.finished or (store.now() if len(results) == len(plan.jobs) else None)
-        update = {"derived_from": digest, "view": plan.view, "jobs": store.planned(plan.jobs), "finished": finished}
-        store.write_manifest(plan.folder, manifest.model_copy(update=update))
+        update = {"derived_from": digest, "view": keep or plan.view, "jobs": store.planned(plan.jobs), "finished": finished}
+        listed = store.read_manifest(plan.folder) or manifest
+        store.write_manifest(plan.folder, listed.model_copy(update=update))
         summary = Summary.model_validate_json((plan.folder / store.SUMMARY).read_bytes())
-    return Results(plan.folder, plan.config, results, summary, len(plan.jobs) - len(results))
+    made_anew = (f"{', '.join(changed)} in {plan.folder} was missing, cut or changed, and has been made anew.",) if changed else ()
+    notes = (*found.damaged, *made_anew, *_unchecked(found))
+    return Results(plan.folder, plan.config, results, summary, len(plan.jobs) - len(results), notes)
 
 
-def _read_summary(folder: Path) -> Summary | None:
+def _read_summary(plan: Plan) -> Summary | None:
+    """The summary in the folder; None where it is damaged, or names code as a metric that nobody asked for."""
     try:
-        return Summary.model_validate_json((folder / store.SUMMARY).read_bytes())
-    except ValidationError:
+        summary = Summary.model_validate_json(files.read_bytes(plan.folder / store.SUMMARY))
+    except (ValidationError, OSError, files.UnusableFile):
         return None
+    estimates = (estimate.metric for scheme in summary.schemes for estimate in scheme.estimates)
+    named = {summary.metric, *(each.metric for each in (*summary.comparisons, *summary.pairs)), *estimates}
+    return None if any(is_code(name) and name != plan.view.metric for name in named) else summary

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from initbench import __version__
 from initbench.question import catalog, config_file
 from initbench.question.config import Execution
-from initbench.question.plan import config_hash
-from initbench.results import provenance, store
+from initbench.results import files, jobs, lock, provenance, store
 from initbench.results.record import RunResult
 from initbench.studies.answer import Results, derive
-from initbench.studies.plan import Plan, as_it_stands
+from initbench.studies.plan import Plan, as_it_stands, new_manifest
 from initbench.workers import head_start
 
 if TYPE_CHECKING:
@@ -45,6 +44,13 @@ def carry_out(plan: Plan, watch: Watch | None = None) -> Results:
     Where results decide what to run next (tuning, a race), this goes on until nothing more is to be run.
     Raises: InitbenchError, before the first run and before anything is written, for whatever would make runs impossible.
     """
+    with lock.locked(plan.folder):
+        store.remove_leftovers(plan.folder)
+        begun = plan if plan.execution.fresh or not plan.missing else as_it_stands(plan)
+        return replace(_carried_out(begun, watch), mended=plan.notes)
+
+
+def _carried_out(plan: Plan, watch: Watch | None) -> Results:
     if watch:
         watch.planned(plan)
     tried: set[str] = set()
@@ -84,29 +90,23 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
 
 
 def _begin(plan: Plan) -> None:
+    earlier = store.known_manifest(plan.folder)
+    made_before = earlier is not None or bool(jobs.there(plan.folder))
     if plan.execution.fresh:
         store.clear(plan.folder)
-    store.remove_leftovers(plan.folder)
-    earlier = store.read_manifest(plan.folder)
-    store.write_manifest(
-        plan.folder,
-        store.Manifest(
-            initbench=__version__,
-            command=plan.command,
-            config_hash=config_hash(plan.config),
-            jobs=store.planned(plan.jobs),
-            view=plan.view,
-            started=earlier.started if earlier else store.now(),
-            provenance=provenance.environment(),
-        ),
-    )
+    manifest = new_manifest(plan, earlier)
+    if plan.execution.fresh or not made_before:
+        manifest = manifest.model_copy(update={"derived": {}})
+    store.write_manifest(plan.folder, manifest)
     _keep_question(plan)
 
 
 def _keep_question(plan: Plan) -> None:
-    """The config is in the folder, whatever happened to it, and `latest` points there."""
+    """Manifest and config are in the folder, whatever happened to them, and `latest` points there."""
+    if store.known_manifest(plan.folder) is None:
+        store.write_manifest(plan.folder, new_manifest(plan, None))
     text, path = config_file.dump_config(plan.config), plan.folder / store.CONFIG
-    if not path.is_file() or path.read_bytes() != text.encode():
+    if files.digest_of(path) != files.digest(text.encode()):
         store.write_text(path, text)
     if plan.folder.parent == store.RESULTS:
         store.link_latest(plan.folder)

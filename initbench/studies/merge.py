@@ -8,10 +8,9 @@ from initbench.errors import ConfigError
 from initbench.question import config_file
 from initbench.question.config import Execution, ExperimentConfig, value_text
 from initbench.question.plan import config_hash, resolve_config
-from initbench.results import store
-from initbench.results.record import RunResult
+from initbench.results import jobs, lock, store
 from initbench.studies.kinds import study_of
-from initbench.studies.plan import make_plan, open_folder, read_listed
+from initbench.studies.plan import make_plan, open_folder, read_listed, without_code
 
 MAY_DIFFER = ("schemes", "seeds")
 """Keys whose values are put together; every other key must be the same."""
@@ -21,6 +20,7 @@ def merge(folders: Sequence[str | Path], out: str | Path) -> Path:
     """Writes the runs of all folders to a new one, which can then be reported and resumed; gives its path.
 
     Schemes and seeds are put together. Of a run that several folders have, the first that did not fail counts.
+    Where `out` holds runs of this question they stay; a manifest's view stays as it is, but a metric in it that is code is not run.
     Raises: ConfigError for folders with different questions, with each key that differs; StorageError for one without results.
     """
     opened = [open_folder(folder) for folder in folders]
@@ -37,11 +37,12 @@ def merge(folders: Sequence[str | Path], out: str | Path) -> Path:
     target = Path(out)
     if target.resolve() in {folder.resolve() for folder, _, _ in opened}:
         raise ConfigError(f"{target} is one of the folders to be merged. Name another with --out.")
-    plan = make_plan(manifest.command, question, Execution(output=str(target)), manifest.view)
+    plan = make_plan(manifest.command, question, Execution(output=str(target)), without_code(manifest.view)[0])
     known = {name for name, _ in plan.jobs}
-    runs: dict[str, RunResult] = {}
+    standing = jobs.read(target, dict(plan.jobs)).results
+    runs = {run.job_id: run for run in standing}
     for folder, listing, _ in opened:
-        results = read_listed(folder, listing)
+        results = read_listed(folder, listing).results
         strangers = [] if study.SEARCHES else [run for run in results if run.job_id not in known]
         if strangers:
             job = strangers[0].job
@@ -51,13 +52,20 @@ def merge(folders: Sequence[str | Path], out: str | Path) -> Path:
         for run in results:
             if run.job_id not in runs or not store.is_done(runs[run.job_id]):
                 runs[run.job_id] = run
-    store.write_text(target / store.CONFIG, config_file.dump_config(plan.config))
-    jobs = store.planned((run.job_id, run.job) for run in runs.values())
     started = min(listing.started for _, listing, _ in opened)
-    update = {"jobs": jobs, "config_hash": config_hash(plan.config), "derived_from": None, "started": started}
-    store.write_manifest(target, manifest.model_copy(update=update))
-    for run in runs.values():
-        store.write_result(target, run)
+    update = {
+        "jobs": store.planned((run.job_id, run.job) for run in runs.values()),
+        "config_hash": config_hash(plan.config),
+        "derived_from": None,
+        "derived": (store.known_manifest(target) or manifest.model_copy(update={"derived": {}})).derived,
+        "started": started,
+    }
+    with lock.locked(target):
+        store.write_text(target / store.CONFIG, config_file.dump_config(plan.config))
+        store.write_manifest(target, manifest.model_copy(update=update))
+        for run in runs.values():
+            if run not in standing:
+                store.write_result(target, run)
     return target
 
 

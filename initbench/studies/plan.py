@@ -1,13 +1,15 @@
 """What a question takes: its jobs, which of them have results, and the folder where these are."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from initbench import __version__
 from initbench.errors import ConfigError, StorageError
 from initbench.question import catalog, config_file
 from initbench.question.config import Execution, ExperimentConfig, Job, View, parse_ref
 from initbench.question.plan import config_hash, job_id, names_user_file, resolve_config, result_name
-from initbench.results import store
+from initbench.results import jobs as job_files
+from initbench.results import lock, provenance, store
 from initbench.results.record import RunResult
 from initbench.statistics.known_metrics import all_metrics, find_metric
 from initbench.studies.kinds import study_of
@@ -31,6 +33,8 @@ class Plan:
     jobs: tuple[tuple[str, Job], ...]
     done: tuple[RunResult, ...]
     view: View = field(default_factory=View)
+    notes: tuple[str, ...] = ()
+    """What is wrong with the folder and will be mended: a sentence about each damaged file."""
 
     @property
     def study(self) -> Study:
@@ -49,44 +53,72 @@ def make_plan(command: str, config: ExperimentConfig, execution: Execution = Exe
 
     Raises: ConfigError for names that do not exist, StorageError for a folder that cannot take the results.
     """
+    return _planned(command, config, execution, checked_view(resolve_config(config), view))
+
+
+def _planned(command: str, config: ExperimentConfig, execution: Execution, view: View) -> Plan:
     config = resolve_config(config)
     folder = Path(execution.output) if execution.output else store.RESULTS / result_name(command, config)
-    store.check_folder(folder, config_hash(config), fresh=execution.fresh)
-    view = checked_view(config, view)
     study = study_of(command, config)
+    store.check_folder(folder, config_hash(config), fresh=execution.fresh, kept=lambda: _kept_question(folder, config, study))
     done: dict[str, RunResult] = {}
     asked: dict[str, Job] = {}
+    notes: list[str] = []
     while True:
         jobs = {job_id(job): job for job in study.jobs(config, done)}
-        unread = [name for name in jobs if name not in asked]
+        unread = {name: job for name, job in jobs.items() if name not in asked}
         asked = jobs
-        results = () if execution.fresh else store.read_results(folder, unread)
-        done |= {result.job_id: result for result in results}
-        if not results:
+        found = job_files.Found(()) if execution.fresh else job_files.read(folder, unread)
+        notes += found.damaged
+        done |= {result.job_id: result for result in found.results}
+        if not found.results:
             break
     finished = tuple(done[name] for name in asked if name in done and store.is_done(done[name]))
-    return Plan(command, config, execution, folder, tuple(asked.items()), finished, view)
+    return Plan(command, config, execution, folder, tuple(asked.items()), finished, view, tuple(dict.fromkeys(notes)))
+
+
+def _kept_question(folder: Path, config: ExperimentConfig, study: Study) -> str | None:
+    """The hash of the question that a folder without a manifest is about, of its config or of its job files; None where none says it."""
+    try:
+        return config_hash(config_file.load_config(str(folder / store.CONFIG)))
+    except (ConfigError, StorageError):
+        known = {job_id(job) for job in study.jobs(config, {})} & job_files.there(folder)
+        return config_hash(config) if known else None
 
 
 def as_it_stands(plan: Plan) -> Plan:
     """The plan with what has been found since: the results that are there, and the jobs that follow from them."""
     execution = plan.execution.model_copy(update={"fresh": False, "output": str(plan.folder)})
-    return make_plan(plan.command, plan.config, execution, plan.view)
+    return _planned(plan.command, plan.config, execution, plan.view)
 
 
-def plan_of(folder: str | Path, execution: Execution = Execution()) -> Plan:
-    """The plan behind a results folder. Raises: StorageError when it holds no results."""
+def plan_of(folder: str | Path, execution: Execution = Execution(), *, view: View | None = None, looking: bool = False) -> Plan:
+    """The plan behind a results folder, with another `view` where one is given.
+
+    Of one that is only looked at, no code that it names is run and nothing is written. Raises: StorageError when it holds no results.
+    """
     folder, manifest, config = open_folder(folder)
+    means = execution.model_copy(update={"output": str(folder)})
+    if looking:
+        return _planned(manifest.command, config, means, without_code(manifest.view)[0])
     _renew_ids(folder, manifest, config)
-    return make_plan(manifest.command, config, execution.model_copy(update={"output": str(folder)}), manifest.view)
+    return make_plan(manifest.command, config, means, manifest.view if view is None else view)
 
 
 def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentConfig]:
-    """A results folder (`latest` is followed), its manifest and its question. Raises: StorageError when it holds no results."""
+    """A results folder (`latest` is followed), its manifest and its question; a manifest that is lost follows from the other files.
+
+    Raises: StorageError when it holds no results.
+    """
     folder = Path(folder)
     if folder.name == store.LATEST.name and folder.is_symlink():
         folder = folder.parent / folder.readlink()
-    manifest = store.read_manifest(folder)
+    try:
+        manifest = store.read_manifest(folder) or _rebuilt(folder)
+    except store.DamagedManifest:
+        manifest = _rebuilt(folder)
+        if manifest is None:
+            raise
     if manifest is None and not folder.is_dir():
         raise StorageError(f"There is no results folder {folder}. Name one, or begin with: initbench compare xavier kaiming normal")
     if manifest is None:
@@ -100,15 +132,47 @@ def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentCon
         raise StorageError(f"{folder / store.CONFIG} is missing or damaged. {again}") from error
 
 
-def read_listed(folder: Path, manifest: store.Manifest) -> tuple[RunResult, ...]:
-    """The results that a manifest lists, as far as they are there, under the ids of today.
+def _rebuilt(folder: Path) -> store.Manifest | None:
+    """The manifest of a folder without a sound one, of its config and its job files; None where these do not belong together."""
+    there = job_files.there(folder)
+    try:
+        config = config_file.load_config(str(folder / store.CONFIG)) if there else None
+    except (ConfigError, StorageError):
+        return None
+    if config is None:
+        return None
+    commands = ("recommend", "run" if len(config.schemes) == 1 else "compare")
+    command = next((each for each in commands if there & {job_id(job) for job in study_of(each, config).jobs(config, {})}), None)
+    if command is None:
+        return None
+    plan = _planned(command, config, Execution(output=str(folder)), View())
+    return new_manifest(plan, None)
+
+
+def new_manifest(plan: Plan, earlier: store.Manifest | None) -> store.Manifest:
+    """The manifest of a plan that is begun, or whose manifest is lost; of an earlier one it keeps what is still true."""
+    return store.Manifest(
+        initbench=__version__,
+        command=plan.command,
+        config_hash=config_hash(plan.config),
+        jobs=store.planned(plan.jobs),
+        view=plan.view,
+        started=earlier.started if earlier else store.now(),
+        derived=earlier.derived if earlier else None,
+        provenance=provenance.environment(),
+    )
+
+
+def read_listed(folder: Path, manifest: store.Manifest) -> job_files.Found:
+    """The results that a manifest lists, as far as they are there, under the ids of today; and what is wrong with other files.
 
     Raises: StorageError when there is none.
     """
-    results = store.read_results(folder, (job.job_id for job in manifest.jobs))
-    if not results:
-        raise StorageError(f"{folder} holds no finished run yet. Go on with: initbench resume {folder}")
-    return tuple(_under_todays_id(result) for result in results)
+    found = job_files.read(folder, [job.job_id for job in manifest.jobs])
+    if not found.results:
+        first = f" {found.damaged[0]}" if found.damaged else ""
+        raise StorageError(f"{folder} holds no finished run yet.{first} Go on with: initbench resume {folder}")
+    return replace(found, results=tuple(_under_todays_id(result) for result in found.results))
 
 
 def _under_todays_id(result: RunResult) -> RunResult:
@@ -125,13 +189,33 @@ def _renew_ids(folder: Path, manifest: store.Manifest, config: ExperimentConfig)
     gone = {result.job_id for result in former} - {result.job_id for result in results}
     if not gone:
         return
-    for result in results:
-        store.write_result(folder, result)
-    listed = store.planned((result.job_id, result.job) for result in results)
-    update = {"config_hash": config_hash(config), "jobs": listed, "derived_from": None}
-    store.write_manifest(folder, manifest.model_copy(update=update))
-    for name in gone:
-        store.remove_result(folder, name)
+    with lock.locked(folder):
+        for result in results:
+            store.write_result(folder, result)
+        listed = store.planned((result.job_id, result.job) for result in results)
+        update = {"config_hash": config_hash(config), "jobs": listed, "derived_from": None}
+        store.write_manifest(folder, manifest.model_copy(update=update))
+        for name in gone:
+            store.remove_result(folder, name)
+
+
+def without_code(view: View, named: str | None = None) -> tuple[View, tuple[str, ...]]:
+    """The view of a manifest, which may come from anybody, without metrics that are code, but for the one `named` in the call.
+
+    And what to say of those that are left out.
+    """
+    code = {key: name for key in ("metric", "margin_metric") if is_code(name := getattr(view, key)) and name != named}
+    if not code:
+        return view, ()
+    name = next(iter(code.values()))
+    margin = {"margin": None} if "margin_metric" in code else {}
+    note = f"The folder asks for the metric {name}, which is code, and looking runs none. To have it used, name it: --metric {name}"
+    return view.model_copy(update={**dict.fromkeys(code), **margin}), (note,)
+
+
+def is_code(metric: str | None) -> bool:
+    """Whether a metric is a file or a module of the user's, which is run where it is used."""
+    return metric is not None and (catalog.is_file_name(metric) or ":" in metric)
 
 
 def checked_view(config: ExperimentConfig, view: View) -> View:
