@@ -116,7 +116,7 @@ def report(folder: str | Path = store.LATEST, reference: str | None = None, **lo
     if "margin" in given:
         kept["margin_metric"] = kept["metric"]
     kept_view = view_of(**kept)
-    shown, notes = without_code(kept_view, given.get("metric"))
+    shown, notes = without_code(kept_view, look.get("metric"))
     plan = plan_of(folder, view=shown)
     with lock.locked(folder):
         store.remove_leftovers(folder)

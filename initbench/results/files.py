@@ -16,7 +16,7 @@ MOST_BYTES = 2**30
 """A file of a results folder that is larger is none of ours."""
 SEAL = re.compile(rb'\{\s*"(.{6})": ?"([^"]{64})",', re.DOTALL)
 """How a sealed file begins: the word `digest`, and the sha256 of all the rest of it."""
-TEMPORARY = re.compile(r"\..+\.(\d+)(\.[0-9a-f]{16})?\.tmp")
+TEMPORARY = re.compile(r"\..+?\.(\d+)(\.[0-9a-f]{16})?\.tmp")
 """The name of a file that is being written, with the process that writes it; earlier releases did without the last part."""
 
 

@@ -113,7 +113,7 @@ def refuse_links(folder: Path) -> None:
     for name in FOLDERS:
         if (folder / name).is_symlink():
             raise StorageError(
-                f"{folder / name} is a link, and initbench writes only inside of {folder}. Remove the link, or choose another folder with --out."
+                f"{folder / name} is a link, and initbench writes only inside of {folder}. Remove it, or choose another folder with --out."
             )
 
 
@@ -179,9 +179,9 @@ def read_manifest(folder: Path) -> Manifest | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as error:
-        of_another = {each["type"] for each in error.errors()} == jobs.UNKNOWN
-        if fits or of_another:
-            jobs.refuse_newer(path, document, set() if of_another else Manifest.model_fields, surely=bool(fits))
+        unknown = {each["loc"][0] for each in error.errors() if each["type"] in jobs.UNKNOWN}
+        of_another = len(unknown) == len(error.errors()) and unknown != {"digest"}
+        jobs.refuse_newer(path, document, Manifest.model_fields, surely=bool(fits) or of_another)
         raise DamagedManifest(_lost(path, f"is damaged: {error.errors()[0]['msg']}")) from error
     except files.UnusableFile as error:
         raise DamagedManifest(_lost(path, str(error))) from error
