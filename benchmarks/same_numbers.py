@@ -38,7 +38,20 @@ COMMANDS: dict[str, list[str]] = {
     "probe, resnet": ["probe", "fixup", "kaiming", "--model", "resnet:depth=8", "--seeds", "1", "--dataset", "synthetic"],
     "probe, vit": ["probe", "mimetic", "kaiming", "--model", "vit", "--seeds", "1"],
 }
-LEFT_OUT = {"job_id", "seconds", "provenance", "started", "finished", "config_hash", "folder", "derived_from", "code", "jobs"}
+LEFT_OUT = {
+    "job_id",
+    "seconds",
+    "provenance",
+    "started",
+    "finished",
+    "config_hash",
+    "folder",
+    "derived_from",
+    "derived",
+    "digest",
+    "code",
+    "jobs",
+}
 """Keys that may differ."""
 
 

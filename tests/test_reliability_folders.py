@@ -4,11 +4,13 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from simulated_runs import make_run
@@ -83,6 +85,28 @@ def test_a_finished_command_does_nothing_again(engine, folder):
     again = compare(folder)
     assert (engine.trained, again.doubts, again.mended) == ([], (), ())
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_is_missing_is_counted(engine, folder):
+    names = sorted(jobs.there(folder))
+    jobs.path_of(folder, names[0]).unlink()
+    jobs.path_of(folder, names[1]).write_bytes(jobs.path_of(folder, names[1]).read_bytes()[:-9])
+    assert len(load_results(folder).results) == 4
+    reported = initbench.report(folder)
+    assert (len(reported.results), reported.missing) == (4, 2)
+    assert {name for name, _ in plan_of(folder).missing} == set(names[:2])
+
+
+@pytest.mark.parametrize("promise", range(1, 9))
+def test_a_promise_names_tests_that_there_are(promise):
+    root = Path(__file__).parent.parent
+    (line,) = re.findall(rf"^\| R{promise} \|.*$", (root / "docs" / "reliability.md").read_text(), re.MULTILINE)
+    named = [
+        (file, name) for file, names in re.findall(r"`(tests/\w+\.py)`: ((?:`\w+`(?:, )?)+)", line) for name in re.findall(r"\w+", names)
+    ]
+    assert named
+    for file, name in named:
+        assert f"def {name}(" in (root / file).read_text()
 
 
 def test_a_damaged_job_file_is_named_and_run_again_and_all_is_as_before(engine, folder):

@@ -49,10 +49,9 @@ def whole_file(path: Path, option: str = "--out") -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except BaseException:
+        finally:  # of a file that was renamed nothing is left
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            raise
     _flush_folder(path.parent)
 
 
@@ -126,8 +125,8 @@ def read_bytes(path: Path) -> bytes:
                 raise UnusableFile("is no file that can be read")
             if status.st_size > MOST_BYTES:
                 raise UnusableFile(f"is larger than {MOST_BYTES >> 30} GiB")
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read(MOST_BYTES)
+            with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+                return file.readall()
         finally:
             os.close(descriptor)
     except (FileNotFoundError, NotADirectoryError):
@@ -136,7 +135,7 @@ def read_bytes(path: Path) -> bytes:
         raise StorageError(f"Cannot read {path}: {error.strerror}.") from error
 
 
-def digest(data: bytes) -> str:
+def digest(data: bytes | memoryview) -> str:
     """The sha256 of bytes, in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
@@ -160,5 +159,5 @@ def unsealed(data: bytes) -> tuple[bytes, bool | None]:
     seal = SEAL.match(data)
     if seal is None:
         return data, None
-    rest = data[seal.end() :]
-    return b"{" + rest, seal[1] == b"digest" and seal[2] == digest(rest).encode()
+    rest = memoryview(data)[seal.end() :]
+    return b"".join((b"{", rest)), seal[1] == b"digest" and seal[2] == digest(rest).encode()
