@@ -315,14 +315,13 @@ def test_a_full_output_is_a_sentence(arguments):
 
 
 def test_a_probe_made_anew_leaves_nothing_of_another_question(call, tmp_path):
-    assert call("probe", "kaiming", "xavier", "--model", "mlp:depth=3,width=8", "--input", "16", "--out", "out").exit_code == 0
-    (tmp_path / "out" / "plots" / "old.png").write_bytes(b"")
-    (tmp_path / "out" / "tables" / "old.csv").write_bytes(b"")
-    (tmp_path / "out" / "mine.txt").write_bytes(b"")
-    before = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert call("probe", "lecun", "--model", "mlp:depth=3,width=8", "--input", "16", "--out", "out", "--fresh").exit_code == 0
-    after = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert before - after == {"old.png", "old.csv"}
+    assert call("run", "kaiming", *TINY, "--out", "out").exit_code == 0
+    (tmp_path / "out" / "plots" / "mine.png").write_bytes(b"")
+    assert call("probe", "kaiming", "--model", "mlp:depth=3,width=8", "--input", "16", "--out", "out", "--fresh").exit_code == 0
+    there = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert there >= {"plots/mine.png", "tables/layers.csv", "probe.json"}
+    assert not there & {"tables/curves.csv", "tables/comparisons.csv", "plots/accuracy.png", "config.yaml"}
+    assert not [name for name in there if name.startswith("jobs/")]
 
 
 def test_a_comparison_says_which_weights_no_scheme_sets(call, tmp_path):

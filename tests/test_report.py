@@ -1,3 +1,4 @@
+import hashlib
 import json
 import random
 
@@ -8,6 +9,7 @@ from initbench.errors import StorageError
 from initbench.question.config import View
 from initbench.reporting import draw
 from initbench.reporting.write import write_report
+from initbench.results import store
 from initbench.statistics.findings import Summary
 from initbench.studies import compare
 
@@ -67,11 +69,16 @@ def test_the_verdict_is_the_same_everywhere(written):
     assert headline in (folder / "report.html").read_text()
 
 
-def test_plots_of_an_earlier_report_do_not_stay(tmp_path, no_drawing):
+def test_plots_of_an_earlier_report_do_not_stay_and_those_of_others_do(tmp_path, no_drawing):
     (tmp_path / "plots").mkdir()
-    (tmp_path / "plots" / "of_yesterday.png").write_bytes(b"old")
+    for name in ("of_yesterday.png", "of_a_paper.png"):
+        (tmp_path / "plots" / name).write_bytes(b"old")
+    listed = {"plots/of_yesterday.png": hashlib.sha256(b"old").hexdigest()}
+    manifest = store.Manifest(initbench="0", command="compare", config_hash="0", jobs=(), started=store.now(), derived=listed)
+    store.write_manifest(tmp_path, manifest)
     write(tmp_path, make_config(*SCHEMES, seeds=4), runs())
     assert not (tmp_path / "plots" / "of_yesterday.png").exists()
+    assert (tmp_path / "plots" / "of_a_paper.png").exists()
     assert (tmp_path / "plots" / "accuracy.png").exists()
 
 
