@@ -61,6 +61,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
 
 
+LONGEST = 2000
+"""Letters of an error's message that are kept."""
+
+
 class UserCode:
     """Around a call of the user's own code: what it raises becomes a ConfigError, `doing: reason.`; user errors pass as they are.
 
@@ -82,10 +86,18 @@ class UserCode:
 
 def reason_of(error: BaseException) -> str:
     """An error in one line: its type, its message, and the last line of the user's own code that it came through."""
-    text = " ".join(str(error).split())
+    text = printable(str(error))
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
+
+
+def printable(text: str) -> str:
+    """The text in one line of at most `LONGEST` letters; what no terminal or file should get (escapes, half letters) is spelled out."""
+    text = text[: 4 * LONGEST]
+    words = "".join(letter if letter.isprintable() or letter.isspace() else ascii(letter)[1:-1] for letter in text).split()
+    line = " ".join(words)
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
 def _is_users(filename: str) -> bool:

@@ -241,3 +241,25 @@ def test_within_a_worker_of_a_pool_everything_works_in_one_process(tmp_path, mon
     assert statuses == [RunStatus.COMPLETED] * 4
     assert probes > 8
     assert drawn
+
+
+@needs_processes
+def test_a_run_whose_worker_was_killed_is_tried_once_more(tmp_path):
+    path = tmp_path / "once.py"
+    path.write_text(
+        "import os, pathlib\n"
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Linear(36, 3)\n"
+        "    def forward(self, images):\n"
+        f"        mark = pathlib.Path({str(tmp_path / 'mark')!r})\n"
+        "        if self.training and not mark.exists():\n"
+        "            mark.touch()\n"
+        "            os._exit(0)\n"
+        "        return self.layer(images.flatten(1))\n"
+    )
+    jobs = jobs_of("kaiming", seeds=(0, 1), model=f"{path}:Net")
+    results = collect(processes, jobs, workers=1)
+    assert [results[name].status.value for name, _ in jobs] == ["completed"] * 2

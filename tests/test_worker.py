@@ -1,11 +1,17 @@
 """From a job to its result, whatever happens on the way; and what is found before any job starts."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from training_support import arrays, job_of
 
 from initbench.errors import ConfigError, DataError, DeviceError, DoesNotApply, InitbenchError
@@ -276,3 +282,89 @@ def test_users_errors_can_cross_process_borders():
         copy = pickle.loads(pickle.dumps(kind("a sentence")))
         assert type(copy) is kind
         assert str(copy) == "a sentence"
+
+
+LEAKS = """
+import os, signal, torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, classes=10):
+        super().__init__()
+        self.layer = nn.Linear(36, classes)
+    def forward(self, x):
+        torch.set_default_dtype(torch.float64)
+        torch.set_num_threads(3)
+        torch.set_grad_enabled(True)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.autograd.set_detect_anomaly(True)
+        os.chdir("/")
+        os.environ["LEAKED"] = "1"
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        nn.Linear.extra_repr = lambda self: "patched"
+        torch.relu = None
+        return self.layer(x.flatten(1).float())
+"""
+
+
+def settings():
+    return (
+        torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled(),
+        torch.is_anomaly_enabled(), Path.cwd(), "LEAKED" in os.environ, signal.getsignal(signal.SIGINT), nn.Linear.extra_repr, torch.relu,
+    )  # fmt: skip
+
+
+def test_what_a_users_code_changes_does_not_outlive_its_run(own):
+    before = settings()
+    result = run(job_of(model=f"{own(LEAKS)}:Net"))
+    assert settings() == before
+    assert result.status is RunStatus.COMPLETED, result.reason
+
+
+def model_that(own, *lines):
+    body = "\n".join(f"        {line}" for line in lines)
+    return f"{own(BREAKS.format(body=body))}:Net"
+
+
+BREAKS = """
+import os, sys
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, classes=10):
+        super().__init__()
+        self.layer = nn.Linear(36, classes)
+    def forward(self, x):
+        if self.training:
+            self.end()
+        return self.layer(x.flatten(1))
+    def end(self):
+{body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("sys.exit(0)", "SystemExit: 0 (mine.py:15)"),
+        (r"raise ValueError('bad \udcff \x1b[31m')", r"ValueError: bad \udcff \x1b[31m (mine.py:15)"),
+        ("raise ValueError(5_000_000 * 'words ')", None),
+    ],
+)
+def test_a_run_that_breaks_is_that_runs_own_affair(own, line, reason):
+    result = run(job_of(model=model_that(own, line)))
+    assert result.status is RunStatus.FAILED
+    assert reason is None or result.reason == reason
+    assert len(result.reason) < 2200
+    assert result.reason.isprintable()
+    result.model_dump_json().encode()
+
+
+def test_a_child_that_comes_back_from_the_users_code_ends(own, tmp_path):
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_worker import run, job_of
+result = run(job_of(model={model_that(own, "if not hasattr(Net, 'forked'): setattr(Net, 'forked', os.fork())")!r}))
+print(result.status.value, flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["completed"]

@@ -40,6 +40,9 @@ def run_and_show(plan: Plan, display: DisplayOptions, *, dry_run: bool, profile:
     if failed:
         output.warn(f"{len(failed)} of {len(results.results)} runs failed. Try them again with: initbench resume {results.folder}")
         raise typer.Exit(FAILED_RUNS)
+    if results.missing:
+        output.warn(f"{results.missing} planned runs have no result. Go on with: initbench resume {results.folder}")
+        raise typer.Exit(FAILED_RUNS)
 
 
 def _show_plan(plan: Plan, *, as_json: bool) -> None:

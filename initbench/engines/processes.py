@@ -36,7 +36,7 @@ def execute(
     """As many runs at once as there are cores (or `workers`), each in a worker process; fewer runs share the cores.
 
     Workers are reused. Everything is checked, by the workers, before it returns; this process never imports torch. A worker that is killed
-    costs the run it was at, which fails; another takes its place. Closing the iterator ends all workers. On Windows, and in a
+    costs the run it was at, which is tried once more in another and then fails. Closing the iterator ends all workers. On Windows, and in a
     process that may have no children, it is the engine `serial`.
     Raises: InitbenchError for what would make a job impossible.
     """
@@ -78,6 +78,7 @@ class WorkerPool:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.workers: list[Worker] = []
+        self.tried_again: set[str] = set()
 
     def start_worker(self) -> None:
         """Adds a worker. Raises: NotThereError when none can be started."""
@@ -141,7 +142,11 @@ def _results(pool: WorkerPool, queue: deque[RunJob], report: Report | None, *, m
                 try:
                     answer = worker.connection.recv()
                 except (EOFError, OSError):
-                    answer = _lost(pool, worker, queue)
+                    lost = _lost(pool, worker, queue)
+                    if lost is None:
+                        _hand_out(pool.workers, queue)
+                        continue
+                    answer = lost
                 if isinstance(answer, Progress):
                     worker.done_fraction = answer.done / max(1, answer.total)
                     if report is not None:
@@ -173,10 +178,17 @@ def _are_left_over(workers: list[Worker], queue: deque[RunJob]) -> bool:
     return 0 < len(queue) < len(workers) and all(worker.pending and worker.done_fraction < JUST_BEGUN for worker in workers)
 
 
-def _lost(pool: WorkerPool, worker: Worker, queue: deque[RunJob]) -> RunResult:
-    """The result of the run that a worker died at; what it had not begun goes back, and a new worker takes its place."""
+def _lost(pool: WorkerPool, worker: Worker, queue: deque[RunJob]) -> RunResult | None:
+    """The result of the run that a worker died at; None the first time, as it is tried once more.
+
+    What the worker had not begun goes back, and a new worker takes its place.
+    """
     reason = pool.remove(worker)
     run, *rest = (request for request in worker.pending if isinstance(request, RunJob))
     queue.extendleft(reversed(rest))
     pool.start_worker()
+    if run.job_id not in pool.tried_again:
+        pool.tried_again.add(run.job_id)
+        queue.appendleft(run)
+        return None
     return RunResult(job_id=run.job_id, job=run.job, status=RunStatus.FAILED, reason=reason)

@@ -27,6 +27,7 @@ from initbench.results.provenance import environment
 from initbench.results.record import RunResult, RunStatus
 from initbench.training.batches import DeviceData, check_batch_size, held_out, memory_format, probe_batch, scheme_batches, to_device
 from initbench.training.devices import choose_device, device_name
+from initbench.training.isolation import isolated
 from initbench.training.loop import Ready, Stepped, Stopwatch, Trained, train
 
 T = TypeVar("T")
@@ -65,15 +66,15 @@ def run_job(job: Job, job_id: str, *, device: str, data_dir: str | None, report:
 
 
 def attempt(action: Callable[[], T], device: str) -> T | Failure:
-    """What the action gives, or how it failed; never raises. What a user's code prints within goes to stderr."""
+    """What the action gives, or how it failed; never raises. What a user's code prints goes to stderr, what it changes is put back."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with isolated(), contextlib.redirect_stdout(sys.stderr):
             return action()
     except DoesNotApply as error:
         return Failure(RunStatus.SKIPPED, str(error))
     except InitbenchError as error:
         return Failure(RunStatus.FAILED, str(error))
-    except Exception as error:  # noqa: BLE001 - any bug in a user's model or scheme becomes this run's result
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - any bug in a user's model or scheme becomes this run's result
         return Failure(RunStatus.FAILED, _reason(error, device), out_of_memory=is_out_of_memory(error))
 
 
@@ -181,7 +182,7 @@ def _count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def _reason(error: Exception, device: str) -> str:
+def _reason(error: BaseException, device: str) -> str:
     """One line for people: what went wrong, and in which line of the user's own code."""
     if is_out_of_memory(error):
         return f"out of memory on {device}: choose a smaller model or train.batch_size"
