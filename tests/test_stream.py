@@ -375,3 +375,35 @@ def test_columns_that_no_layer_has_are_nan_and_no_overflow():
     values = measure(model, weight_layers(model, x), x, torch.zeros(6, dtype=torch.long))
     assert values[:, COLUMNS.index("stream_variance")].isnan().all()
     assert all(entry.overflowed == () for entry in stats_of(model, x, torch.zeros(6, dtype=torch.long)))
+
+
+class Biased(nn.Module):
+    """A branch whose bias is made by a network of its own from a table, and that ends in a norm, at zero where asked (Swin V2)."""
+
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.up, self.down, self.norm = nn.Linear(32, 64), nn.Linear(64, 32), nn.LayerNorm(32)
+        self.make, self.bias = nn.Linear(2, 16), nn.Linear(16, 64)
+        self.register_buffer("table", torch.tensor([[0.3, -0.7]]))
+        nn.init.constant_(self.norm.weight, start)
+
+    def forward(self, x):
+        return x + self.norm(self.down(torch.relu(self.up(x) + self.bias(torch.relu(self.make(self.table))))))
+
+
+def biased(start: float) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 32), nn.LayerNorm(32), *[Biased(start) for _ in range(4)], nn.Linear(32, 5))
+
+
+def test_a_network_that_feeds_a_branch_that_begins_at_zero_is_no_way_of_the_gradient():
+    said = str(initbench.probe(biased(0.0), as_is=True, inputs=torch.randn(64, 8)))
+    assert "keeps the signal" in said
+    assert "are zero" not in said
+
+
+def test_a_stem_without_a_signal_is_still_said():
+    model = biased(1.0)
+    with torch.no_grad():
+        model[0].weight.zero_()
+    assert "from 0 on all inputs look alike" in str(initbench.probe(model, as_is=True, inputs=torch.randn(64, 8)))

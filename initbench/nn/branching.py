@@ -64,8 +64,13 @@ class Branches:
             self._mark(branch, None, total, uses, {use.index for use in uses if use.learned in names or use.origin.sources & starts})
 
     def _mark(self, branch: Node, skip: Node | None, total: int, uses: list[Use], within: set[int]) -> bool:
-        """Marks those of the uses that are in no block yet and within the branch, or feed it from elsewhere (the keys of a memory)."""
-        feeding = frozenset[int]().union(*(self._uses[index].origin.last for index in within), branch.origin.last)
+        """Marks those of the uses that are in no block yet and within the branch, or feed it from elsewhere (the keys of a memory).
+
+        Of what is made without the model's input (the biases of an attention, by a network of their own) that is all that made it.
+        """
+        feeding = set[int]().union(*(self._uses[index].origin.last for index in within), branch.origin.last)
+        made = [self._uses[index].origin.sources for index in feeding]
+        feeding |= {use.index for sources in made if not sources & INPUT for use in self._uses_in(sources)}
         new = [use for use in uses if use.block is None and use.index in within | feeding]
         last = [use for use in new if use.index in branch.origin.last]
         ends = [use for use in last if use.activation is None or use.activation.name not in ops.GATES] or last

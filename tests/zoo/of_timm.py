@@ -141,10 +141,6 @@ FAULTS = {
         "verdict": "the class token reads the patches through branches of layer scale 1e-5 alone, and a gradient that is small by this "
         "factor is said not to reach the first layers",
     },
-    "swin_transformer_v2": {
-        "verdict": "the network that makes the attention's position biases lies in branches that begin at zero, and is taken for the way "
-        "itself",
-    },
 }
 """What is still wrong, by property."""
 
