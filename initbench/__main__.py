@@ -1,9 +1,16 @@
 """`python -m initbench` and the command `initbench`."""
 
 import gc
+import os
 import sys
+import threading
 
 from initbench.workers import head_start
+
+STOPPED = (130, 143)
+"""The exit codes of a command that a signal has stopped."""
+SECONDS_TO_END = 3.0
+"""How long Python may then take to end: it would wait for ever for a thread of a user's model."""
 
 
 def main() -> None:
@@ -13,6 +20,12 @@ def main() -> None:
 
     try:
         app(prog_name="initbench")
+    except SystemExit as leaving:
+        if leaving.code in STOPPED:
+            timer = threading.Timer(SECONDS_TO_END, os._exit, [leaving.code])
+            timer.daemon = True
+            timer.start()
+        raise
     finally:
         gc.freeze()  # Python else looks for garbage once more before it ends, which takes a tenth of a second
 

@@ -50,6 +50,12 @@ class DoesNotApply(InitbenchError):
     """A scheme refuses a model, with the reason; its run ends with the status `skipped`."""
 
 
+def plain(error: InitbenchError) -> InitbenchError:
+    """The error as one of ours, which every process can read: a user's own kind becomes the nearest of its ancestors here."""
+    kind = next(kind for kind in type(error).__mro__ if kind.__module__ == __name__)
+    return error if kind is type(error) else kind(str(error))
+
+
 OUT_OF_MEMORY = ("DefaultCPUAllocator", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory")
 """What torch's allocators call themselves where they raise a plain RuntimeError."""
 
@@ -58,11 +64,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether there was no memory: Python's error, torch's of that name, or a plain one of an allocator of torch's."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
-
-
-LONGEST = 2000
-"""Letters of an error's message that are kept."""
+    return isinstance(error, RuntimeError) and any(sign in said_by(error) for sign in OUT_OF_MEMORY)
 
 
 class UserCode:
@@ -84,24 +86,50 @@ class UserCode:
         raise ConfigError(f"{self.doing}: {reason_of(error).removesuffix('.')}.") from error
 
 
+LONGEST = 2000
+"""Letters of an error's message that are kept."""
+
+
+def printable(text: str, most: int = LONGEST) -> str:
+    """The text in one line of at most so many letters; what no terminal or file should get (escapes, half letters) is spelled out."""
+    line = " ".join(_spelled_out(text[: 4 * most]).split())
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
+def printable_lines(text: str) -> str:
+    """The same for text of many lines, which keeps its length and its spaces."""
+    return "\n".join(map(_spelled_out, text.split("\n")))
+
+
+def _spelled_out(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter.isspace() else ascii(letter)[1:-1] for letter in text)
+
+
+def said_by(error: BaseException) -> str:
+    """The message of an error in one line, of one that cannot say it, too."""
+    try:
+        return printable(str(error))
+    except Exception as failed:  # noqa: BLE001 - the error is of a user's own class
+        return f"its message cannot be read, {type(failed).__name__}"
+
+
 def reason_of(error: BaseException) -> str:
     """An error in one line: its type, its message, and the last line of the user's own code that it came through."""
-    text = printable(str(error))
+    text = said_by(error)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
 
 
-def printable(text: str) -> str:
-    """The text in one line of at most `LONGEST` letters; what no terminal or file should get (escapes, half letters) is spelled out."""
-    text = text[: 4 * LONGEST]
-    words = "".join(letter if letter.isprintable() or letter.isspace() else ascii(letter)[1:-1] for letter in text).split()
-    line = " ".join(words)
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
-
-
 def _is_users(filename: str) -> bool:
     return "site-packages" not in filename and not filename.startswith("<") and Path(__file__).parent not in Path(filename).parents
+
+
+def too_long(seconds: float | None) -> str:
+    """Why a run was ended that took longer than the user allows."""
+    return f"it took longer than --run-timeout {seconds:g}"
 
 
 def a_or_an(noun: str) -> str:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from initbench.cli.output import count_text, outlook_text, people, question_text
+from initbench.errors import printable_lines
 from initbench.question.plan import describe
 from initbench.results.record import RunResult, RunStatus
 from initbench.studies.plan import Plan
@@ -48,7 +49,7 @@ class RunScreen:
 
     def progress(self, sign: Progress) -> None:
         """Moves the bar of a run under way."""
-        if self.bars:
+        if self.bars and sign.total:
             self.bars.move(sign)
 
     def finished(self, result: RunResult) -> None:
@@ -61,7 +62,7 @@ class RunScreen:
             label = (
                 f"[{self.finished_runs:>{len(str(len(self.labels)))}}/{len(self.labels)}] {self.labels.get(result.job_id, result.job_id)}"
             )
-            self.console.print(f"{escape(label)}: [{STYLES[result.status]}]{escape(_outcome(result))}[/]")
+            self.console.print(f"{escape(printable_lines(label))}: [{STYLES[result.status]}]{escape(_outcome(result))}[/]")
 
     def close(self) -> None:
         """Leaves the terminal as it was."""

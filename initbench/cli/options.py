@@ -104,6 +104,9 @@ Steps = Annotated[int | None, option(TRAINING, "--steps", "N", "Optimizer steps,
 Device = Annotated[str, option(HOW, "--device", "|".join(DEVICES), "Where to train.", _devices)]
 Engine = Annotated[str, option(HOW, "--engine", "ENGINE", "auto, or see: initbench list engines.", _names("engine"))]
 Jobs = Annotated[int | None, option(HOW, "-j --jobs", "N", "Runs at once, a core each. Default: all cores; fewer runs share them.", min=1)]
+RunTimeout = Annotated[
+    float | None, option(HOW, "--run-timeout", "SECONDS", "A run that takes longer is ended and has failed.", show_default="off")
+]
 DataDir = Annotated[str | None, option(HOW, "--data-dir", "DIR", "The folder of data files.", envvar="INITBENCH_DATA")]
 Profile = Annotated[bool, option(HOW, "--profile", "", "Say at the end where the time went.")]
 DryRun = Annotated[bool, option(HOW, "--dry-run", "", "Only say what would be done.")]
@@ -182,6 +185,7 @@ class WorkerOptions:
     device: Device = "auto"
     engine: Engine = "auto"
     jobs: Jobs = None
+    run_timeout: RunTimeout = None
 
     @property
     def execution(self) -> Execution:

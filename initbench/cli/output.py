@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from initbench.cli.columns import fit
 from initbench.cli.guide import Listed, Page
+from initbench.errors import printable_lines
 from initbench.question.catalog import Entry, Parameter
 from initbench.question.plan import changes
 from initbench.results.record import RunResult
@@ -36,6 +38,7 @@ def people() -> Console:
 
 def _tell(console: Console, content: str, style: str = "", title: str = "") -> None:
     """Prints sentences, the `title` they begin with in `style`, or all of them. A terminal gets lines that end between words."""
+    content = printable_lines(content)
     if console.is_terminal:
         lines = (
             fill(
@@ -68,6 +71,12 @@ def warn(text: str) -> None:
     _tell(people(), f"Warning: {text}", "yellow", "Warning:")
 
 
+def at_once(text: str) -> None:
+    """A line for people from within a signal handler, where nothing that has a buffer can be used."""
+    with suppress(OSError):
+        os.write(2, f"\n{text}\n".encode())
+
+
 def error(text: str) -> None:
     """Why it does not go on; one problem a line."""
     lines = text.splitlines() or [""]
@@ -81,8 +90,8 @@ def document(data: Any) -> None:
 
 
 def text(content: str) -> None:
-    """Text as it is, on stdout."""
-    print(content.rstrip("\n"))
+    """Text as it is but for control characters, on stdout."""
+    print(printable_lines(content).rstrip("\n"))
 
 
 def sentence(content: str) -> None:

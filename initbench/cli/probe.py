@@ -1,6 +1,8 @@
 """The command `probe`: the signal through an untrained network, one's own model included."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +25,7 @@ from initbench.cli.options import (
     option,
 )
 from initbench.cli.running import FAILED_RUNS
+from initbench.cli.stopping import SIGNAL_BASE, StopRequest, stopping_at_once
 from initbench.errors import ConfigError
 from initbench.probing import run as probing
 from initbench.question.config import ExperimentConfig
@@ -91,16 +94,28 @@ def probe(
     elif not named and not experiment.config:
         named = [*probing.PANEL]
     config = experiment.question("probe", named, data_dir, seeds=seeds)
-    if map_:
-        _draw_map(config, map_, display, train=train, device=device, data_dir=data_dir, out=out, fresh=fresh)
-        return
-    question = probing.ask(config, given=given, batch=batch, classes=classes, checkpoint=checkpoint, as_is=as_is)
-    told = _tell_run if display.verbose and not display.quiet else None
-    answer = probing.carry_out(question, device=device, jobs=jobs, data_dir=data_dir, told=told)
-    answer = probing.write(answer, out, fresh=fresh)
+    with _stopped_in_words():
+        if map_:
+            _draw_map(config, map_, display, train=train, device=device, data_dir=data_dir, out=out, fresh=fresh)
+            return
+        question = probing.ask(config, given=given, batch=batch, classes=classes, checkpoint=checkpoint, as_is=as_is)
+        told = _tell_run if display.verbose and not display.quiet else None
+        answer = probing.carry_out(question, device=device, jobs=jobs, data_dir=data_dir, told=told)
+        answer = probing.write(answer, out, fresh=fresh)
     _show(answer, display)
     if any(run.status is RunStatus.FAILED for run in answer.runs):
         raise typer.Exit(FAILED_RUNS)
+
+
+@contextmanager
+def _stopped_in_words() -> Iterator[None]:
+    """Within, Ctrl-C and SIGTERM end the command with a sentence, at once."""
+    try:
+        with stopping_at_once():
+            yield
+    except StopRequest as stop:
+        output.say("Stopped before the probe was finished; nothing is saved.")
+        raise typer.Exit(SIGNAL_BASE + stop.number) from None
 
 
 def _tell_run(run: ProbeRun) -> None:

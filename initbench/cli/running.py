@@ -5,9 +5,10 @@ from typing import Any
 import typer
 
 from initbench.cli import output
+from initbench.cli.heartbeat import heartbeat
 from initbench.cli.live import run_screen
 from initbench.cli.options import DisplayOptions
-from initbench.cli.stopping import StopRequest, stoppable
+from initbench.cli.stopping import SIGNAL_BASE, StopRequest, stoppable
 from initbench.cli.timing import TimingWatch
 from initbench.question.plan import names_user_file
 from initbench.results.record import RunStatus
@@ -16,9 +17,7 @@ from initbench.studies.execution import carry_out
 from initbench.studies.plan import Plan, as_it_stands
 
 FAILED_RUNS = 3
-"""The exit code of a command that finished with failed runs among its results."""
-SIGNAL_BASE = 128
-"""Exit codes of a command stopped by a signal begin here."""
+"""The exit code of a command that finished with failed runs among its results, or with runs that are missing."""
 
 
 def run_and_show(plan: Plan, display: DisplayOptions, *, dry_run: bool, profile: bool = False) -> None:
@@ -41,7 +40,6 @@ def run_and_show(plan: Plan, display: DisplayOptions, *, dry_run: bool, profile:
         output.warn(f"{len(failed)} of {len(results.results)} runs failed. Try them again with: initbench resume {results.folder}")
         raise typer.Exit(FAILED_RUNS)
     if results.missing:
-        output.warn(f"{results.missing} planned runs have no result. Go on with: initbench resume {results.folder}")
         raise typer.Exit(FAILED_RUNS)
 
 
@@ -97,7 +95,8 @@ def run_plan(plan: Plan, display: DisplayOptions, timing: TimingWatch | None = N
     try:
         with (
             run_screen(quiet=display.quiet, verbose=display.verbose) as screen,
-            stoppable(timing.over(screen) if timing else screen) as watch,
+            heartbeat(screen) as beat,
+            stoppable(timing.over(beat) if timing else beat) as watch,
         ):
             return carry_out(plan, watch)
     except StopRequest as stop:

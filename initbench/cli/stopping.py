@@ -1,15 +1,21 @@
 """Stopping in order: the first signal lets the step finish, the second stops at once."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from initbench.cli import output
 from initbench.results.record import RunResult
 from initbench.studies.execution import Watch
 from initbench.studies.plan import Plan
 from initbench.workers.progress import Progress
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+"""The signals that stop a command."""
+SIGNAL_BASE = 128
+"""Exit codes of a command stopped by a signal begin here."""
 
 
 class StopRequest(KeyboardInterrupt):
@@ -35,8 +41,8 @@ class StoppableWatch:
         self.inner.planned(plan)
 
     def progress(self, sign: Progress) -> None:
-        """A step is finished: from here on a signal waits for the end of a step."""
-        self.stepping = True
+        """A step is finished: from here on a signal waits for the end of a step. A run that begins has made none."""
+        self.stepping = self.stepping or sign.done > 0
         self.inner.progress(sign)
         self._stop_if_requested()
 
@@ -48,10 +54,11 @@ class StoppableWatch:
         self._stop_if_requested()
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """Notes the first signal while steps are made; otherwise, and for the second, stops at once."""
+        """Notes the first signal while steps are made, and says so; otherwise, and for the second, stops at once."""
         if self.requested is not None or not self.stepping:
             raise StopRequest(number)
         self.requested = number
+        output.at_once("Stopping after the step under way. Once more stops at once.")
 
     def _stop_if_requested(self) -> None:
         if self.requested is not None:
@@ -65,13 +72,29 @@ def stoppable(inner: Watch) -> Iterator[StoppableWatch]:
     After a stop, further ones are ignored: what is saved is about to be said, and the process to end.
     """
     watch = StoppableWatch(inner)
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before: list[Any] = [signal.signal(number, watch.on_signal) for number in numbers]
-    try:
+    with _listening(watch.on_signal):
         yield watch
+
+
+@contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """Within, the first Ctrl-C or SIGTERM raises StopRequest, and further ones are ignored."""
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        raise StopRequest(number)
+
+    with _listening(on_signal):
+        yield
+
+
+@contextmanager
+def _listening(on_signal: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before: list[Any] = [signal.signal(number, on_signal) for number in STOPS]
+    try:
+        yield
     except StopRequest:
-        before = [signal.SIG_IGN] * len(numbers)
+        before = [signal.SIG_IGN] * len(STOPS)
         raise
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in zip(STOPS, before, strict=True):
             signal.signal(number, handler)

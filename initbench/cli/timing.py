@@ -51,7 +51,8 @@ class TimingWatch:
 
     def progress(self, sign: Progress) -> None:
         """A run is under way."""
-        self.begun_at = self.begun_at or time.perf_counter()
+        if sign.total:
+            self.begun_at = self.begun_at or time.perf_counter()
         if self.inner:
             self.inner.progress(sign)
 

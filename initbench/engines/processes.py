@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -10,16 +11,18 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.process import BaseProcess
 
-from initbench.errors import NotThereError
+from initbench.errors import ConfigError, NotThereError, too_long
 from initbench.question.config import Job
 from initbench.results.provenance import cores, may_start_processes
 from initbench.results.record import RunResult, RunStatus
 from initbench.workers import head_start
 from initbench.workers.progress import Progress, Report, to_check
-from initbench.workers.worker import Answer, Checked, CheckJob, Request, RunJob, Setting, work
+from initbench.workers.worker import Answer, Checked, CheckJob, Request, Retired, RunJob, Setting, work
 
 SECONDS_TO_END = 5.0
 """How long is waited for a killed worker to end."""
+LOOK_SECONDS = 0.2
+"""How often is looked for runs that take too long, where that is asked for."""
 JUST_BEGUN = 0.25
 """The share of a run up to which another one may still join it on its core."""
 
@@ -32,26 +35,28 @@ def execute(
     workers: int | None = None,
     threads: int = 1,
     report: Report | None = None,
+    run_timeout: float | None = None,
 ) -> Iterator[RunResult]:
     """As many runs at once as there are cores (or `workers`), each in a worker process; fewer runs share the cores.
 
-    Workers are reused. Everything is checked, by the workers, before it returns; this process never imports torch. A worker that is killed
-    costs the run it was at, which is tried once more in another and then fails. Closing the iterator ends all workers. On Windows, and in a
-    process that may have no children, it is the engine `serial`.
+    Workers are reused. Everything is checked, by the workers, before it returns; this process never imports torch. Another takes the
+    place of a worker that dies: the run that it was at is tried once more, and fails if that dies too. One whose run or check takes longer
+    than `run_timeout` seconds is killed; that run fails. Closing the iterator ends all workers. On Windows, and in a process that may
+    have no children, it is the engine `serial`.
     Raises: InitbenchError for what would make a job impossible.
     """
     if sys.platform == "win32" or not may_start_processes():
         from initbench.engines import serial
 
-        return serial.execute(jobs, device=device, data_dir=data_dir, report=report)
+        return serial.execute(jobs, device=device, data_dir=data_dir, report=report, run_timeout=run_timeout)
     pool = WorkerPool(Setting(device, data_dir, threads))
     with ExitStack() as unless_it_works:
         unless_it_works.callback(pool.close)
         for _ in range(max(1, min(workers or cores(), len(jobs)))):
             pool.start_worker()
-        _check(pool, to_check(jobs))
+        _check(pool, to_check(jobs), run_timeout)
         unless_it_works.pop_all()
-    return _results(pool, deque(RunJob(job_id, job) for job_id, job in jobs), report, may_grow=workers is None)
+    return Runs(pool, deque(RunJob(job_id, job) for job_id, job in jobs), report, run_timeout, may_grow=workers is None).results()
 
 
 @dataclass
@@ -62,14 +67,22 @@ class Worker:
     connection: "Connection[Request, Answer]"
     pending: deque[Request] = field(default_factory=deque)
     done_fraction: float = 0.0
+    begun: float = 0.0
 
     def ask(self, request: Request) -> None:
         """Sends a request; a worker that is gone is found out when its answer is read."""
+        if not self.pending:
+            self.begun = time.monotonic()
         self.pending.append(request)
         try:
             self.connection.send(request)
         except OSError:
             return
+
+    def answered(self) -> None:
+        """The first request is answered, and the next one begun."""
+        self.pending.popleft()
+        self.begun, self.done_fraction = time.monotonic(), 0.0
 
 
 class WorkerPool:
@@ -78,9 +91,8 @@ class WorkerPool:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.workers: list[Worker] = []
-        self.tried_again: set[str] = set()
 
-    def start_worker(self) -> None:
+    def start_worker(self) -> Worker:
         """Adds a worker. Raises: NotThereError when none can be started."""
         ours, theirs = Pipe()
         try:
@@ -91,12 +103,15 @@ class WorkerPool:
         finally:
             theirs.close()
         self.workers.append(Worker(process, ours))
+        return self.workers[-1]
 
     def remove(self, worker: Worker) -> str:
-        """Forgets a worker that is gone; gives how its process ended, in words."""
+        """Forgets a worker that is gone, or that no longer answers; gives how its process ended, in words."""
         self.workers.remove(worker)
         worker.connection.close()
-        worker.process.join()
+        worker.process.join(SECONDS_TO_END)
+        worker.process.kill()
+        worker.process.join(SECONDS_TO_END)
         code = worker.process.exitcode or 0
         if code == -signal.SIGKILL:
             return "its process was killed, as the system does when memory runs out"
@@ -111,54 +126,117 @@ class WorkerPool:
             worker.connection.close()
 
 
-def _check(pool: WorkerPool, jobs: Sequence[Job]) -> None:
+def _check(pool: WorkerPool, jobs: Sequence[Job], limit: float | None) -> None:
     """Has the jobs checked, by all workers together. Raises: InitbenchError, the first that is found."""
     for number, job in enumerate(jobs):
         pool.workers[number % len(pool.workers)].ask(CheckJob(job))
-    for worker in pool.workers:
+    for worker in tuple(pool.workers):
         while worker.pending:
+            job = worker.pending[0].job
+            if not worker.connection.poll(limit):
+                raise ConfigError(f"The model '{job.model}' with the scheme '{job.scheme}' could not be checked: {too_long(limit)}.")
             try:
                 answer = worker.connection.recv()
             except (EOFError, OSError):
                 raise NotThereError(f"A worker could not check the job: {pool.remove(worker)}.") from None
-            worker.pending.popleft()
-            if isinstance(answer, Checked) and answer.error is not None:
-                raise answer.error
+            if isinstance(answer, Checked):
+                worker.answered()
+                if answer.error is not None:
+                    raise answer.error
+            elif isinstance(answer, Retired):
+                waiting = tuple(worker.pending)
+                pool.remove(worker)
+                worker = pool.start_worker()  # it takes the other's place
+                for request in waiting:
+                    worker.ask(request)
 
 
-def _results(pool: WorkerPool, queue: deque[RunJob], report: Report | None, *, may_grow: bool) -> Iterator[RunResult]:
-    try:
-        _hand_out(pool.workers, queue)
-        while busy := {worker.connection: worker for worker in pool.workers if worker.pending}:
-            if may_grow and _are_left_over(pool.workers, queue):
-                may_grow = False
-                with contextlib.suppress(NotThereError):
-                    for _ in tuple(queue):
-                        pool.start_worker()
-                _hand_out(pool.workers, queue)
-                continue
-            for connection in wait(list(busy)):
-                worker = busy[connection]  # type: ignore[index]
-                try:
-                    answer = worker.connection.recv()
-                except (EOFError, OSError):
-                    lost = _lost(pool, worker, queue)
-                    if lost is None:
-                        _hand_out(pool.workers, queue)
-                        continue
-                    answer = lost
-                if isinstance(answer, Progress):
-                    worker.done_fraction = answer.done / max(1, answer.total)
-                    if report is not None:
-                        report(answer)
-                if isinstance(answer, RunResult):
-                    worker.done_fraction = 0.0
-                    if worker.pending:
-                        worker.pending.popleft()
-                    _hand_out(pool.workers, queue)
-                    yield answer
-    finally:
-        pool.close()
+@dataclass
+class Runs:
+    """The runs of one call of `execute`: those that wait, and who is at which."""
+
+    pool: WorkerPool
+    queue: deque[RunJob]
+    report: Report | None
+    limit: float | None
+    may_grow: bool = field(kw_only=True)
+    lost_once: dict[str, str] = field(default_factory=dict)
+    """How the process of a run ended that is tried for the second time, by the run's id."""
+
+    def results(self) -> Iterator[RunResult]:
+        """Each result as it comes; at the end, however it comes, the workers are ended."""
+        pool = self.pool
+        try:
+            _hand_out(pool.workers, self.queue)
+            while busy := {worker.connection: worker for worker in pool.workers if worker.pending}:
+                if self.may_grow and _are_left_over(pool.workers, self.queue):
+                    self.may_grow = False
+                    with contextlib.suppress(NotThereError):
+                        for _ in tuple(self.queue):
+                            pool.start_worker()
+                    _hand_out(pool.workers, self.queue)
+                    continue
+                for connection in wait(list(busy), None if self.limit is None else LOOK_SECONDS):
+                    result = self._read(busy[connection])  # type: ignore[index]
+                    _hand_out(pool.workers, self.queue)
+                    if result is not None:
+                        yield result
+                for worker in tuple(pool.workers):
+                    if self.limit is not None and worker.pending and time.monotonic() - worker.begun > self.limit:
+                        result = self._ended(worker)
+                        _hand_out(pool.workers, self.queue)
+                        yield result
+        finally:
+            pool.close()
+
+    def _read(self, worker: Worker) -> RunResult | None:
+        """Reads an answer; gives the result, where it is one or where it will never come."""
+        try:
+            answer = worker.connection.recv()
+        except (EOFError, OSError):
+            return self._lost(worker)
+        if isinstance(answer, Progress):
+            worker.done_fraction = answer.done / max(1, answer.total)
+            if self.report is not None:
+                self.report(answer)
+        elif isinstance(answer, Retired):
+            self._replace(worker)
+        elif isinstance(answer, RunResult):
+            worker.answered()
+            return answer
+        return None
+
+    def _lost(self, worker: Worker) -> RunResult | None:
+        """A worker has died: the run that it was at goes to the one in its place, or has failed if this is the second time."""
+        run = worker.pending.popleft() if worker.pending else None
+        reason, fresh = self._replace(worker)
+        if not isinstance(run, RunJob):
+            return None
+        if run.job_id not in self.lost_once:
+            self.lost_once[run.job_id] = reason
+            fresh.ask(run)
+            return None
+        before = self.lost_once[run.job_id]
+        again = "so it was before" if before == reason else f"before, {before}"
+        return _failed(run, f"{reason}; {again}, with the first of two tries")
+
+    def _ended(self, worker: Worker) -> RunResult:
+        """The run of a worker takes too long; the worker is killed."""
+        run = worker.pending.popleft()
+        worker.process.kill()
+        self._replace(worker)
+        assert isinstance(run, RunJob)
+        return _failed(run, too_long(self.limit))
+
+    def _replace(self, worker: Worker) -> tuple[str, Worker]:
+        """How the process of a worker ended, and the worker that takes its place; what it had not begun goes back."""
+        self.queue.extendleft(reversed([request for request in worker.pending if isinstance(request, RunJob)]))
+        worker.pending.clear()
+        return self.pool.remove(worker), self.pool.start_worker()
+
+
+def _failed(run: RunJob, reason: str) -> RunResult:
+    return RunResult(job_id=run.job_id, job=run.job, status=RunStatus.FAILED, reason=reason)
 
 
 def _hand_out(workers: list[Worker], queue: deque[RunJob]) -> None:
@@ -176,19 +254,3 @@ def _are_left_over(workers: list[Worker], queue: deque[RunJob]) -> bool:
     them. It pays as long as the others have just begun.
     """
     return 0 < len(queue) < len(workers) and all(worker.pending and worker.done_fraction < JUST_BEGUN for worker in workers)
-
-
-def _lost(pool: WorkerPool, worker: Worker, queue: deque[RunJob]) -> RunResult | None:
-    """The result of the run that a worker died at; None the first time, as it is tried once more.
-
-    What the worker had not begun goes back, and a new worker takes its place.
-    """
-    reason = pool.remove(worker)
-    run, *rest = (request for request in worker.pending if isinstance(request, RunJob))
-    queue.extendleft(reversed(rest))
-    pool.start_worker()
-    if run.job_id not in pool.tried_again:
-        pool.tried_again.add(run.job_id)
-        queue.appendleft(run)
-        return None
-    return RunResult(job_id=run.job_id, job=run.job, status=RunStatus.FAILED, reason=reason)

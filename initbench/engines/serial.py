@@ -15,9 +15,11 @@ def execute(
     workers: int | None = None,  # noqa: ARG001 - there is only this process
     threads: int = 1,  # noqa: ARG001 - always one
     report: Report | None = None,
+    run_timeout: float | None = None,
 ) -> Iterator[RunResult]:
     """One run after another in this process, one thread on the CPU; for an accelerator, and for a debugger.
 
+    A run that takes longer than `run_timeout` seconds is ended between two steps.
     Everything is checked before it returns. Raises: InitbenchError for what would make a job impossible.
     """
     from initbench.training.devices import small_runs
@@ -35,8 +37,9 @@ def execute(
                     if report is not None:
                         report(Progress(job_id, done, total))
 
+                stepped(0, 0)
                 with small_runs():
-                    result = run_job(job, job_id, device=device, data_dir=data_dir, report=stepped)
+                    result = run_job(job, job_id, device=device, data_dir=data_dir, report=stepped, seconds=run_timeout)
                 yield result
         finally:
             forget_data()

@@ -15,11 +15,13 @@ def execute(
     workers: int | None = None,  # noqa: ARG001 - there is only this process
     threads: int = 1,  # noqa: ARG001 - always one
     report: Report | None = None,
+    run_timeout: float | None = None,
 ) -> Iterator[RunResult]:
     """All runs that differ only in scheme, seed and numbers train as one in this process; made for an accelerator.
 
     As many at once as fit the memory. A run that cannot be stacked goes alone, and its result says why. Everything is
-    checked before it returns. Raises: InitbenchError for what would make a job impossible.
+    checked before it returns.
+    `run_timeout` is the share of each run: a stack of n may take n times as long. Raises: InitbenchError for what would make a job impossible.
     """
     from initbench.stacking.jobs import StackSetting, groups, run_group
     from initbench.training.devices import small_runs
@@ -34,7 +36,7 @@ def execute(
             report(Progress(job_id, done, total))
 
     def results() -> Iterator[RunResult]:
-        setting = StackSetting(device, data_dir, told)
+        setting = StackSetting(device, data_dir, told, run_timeout)
         try:
             for group in groups(jobs):
                 group_results = run_group(group, setting)

@@ -248,6 +248,9 @@ class Execution(Frozen):
     engine: str = "auto"
     device: str = "auto"
     jobs: int | None = Field(default=None, ge=1)
+    run_timeout: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="seconds after which a run is ended; it has failed"
+    )
     output: str | None = None
     data_dir: str | None = None
     fresh: bool = False

@@ -12,11 +12,13 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from initbench.reporting.figures import Curve, Panel, Plot, Strip
 from initbench.reporting.scales import error_scale, error_unscale, limits, power_of_ten, spread_apart, stretched, ticks_between
 from initbench.results.provenance import cores, may_start_processes
+from initbench.workers.forked import LostProcess, mapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,15 +70,24 @@ def import_ahead() -> None:
 
 
 def draw_all(plots: Sequence[Plot]) -> list[dict[str, bytes]]:
-    """The files of each plot; processes share them where there is more than one core and forking is safe here."""
+    """The files of each plot; processes share them where there is more than one core and forking is safe here.
+
+    If one of these is killed, all plots are drawn here.
+    """
     safe = sys.platform == "linux" and "torch" not in sys.modules and threading.active_count() == 1 and may_start_processes()
     if len(plots) < FEW_PLOTS or cores() < 2 or not safe:
         return [draw(plot) for plot in plots]
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+    try:
+        with closing(mapped(_draw_quickly, plots, cores())) as drawn:
+            return list(drawn)
+    except (LostProcess, OSError):
+        return [draw(plot) for plot in plots]
 
-    with ProcessPoolExecutor(min(cores(), len(plots)), mp_context=get_context("fork"), initializer=gc.disable) as pool:
-        return list(pool.map(draw, plots))
+
+def _draw_quickly(plot: Plot) -> dict[str, bytes]:
+    """In a process that only draws: garbage is left to its end."""
+    gc.disable()
+    return draw(plot)
 
 
 def library() -> Any:

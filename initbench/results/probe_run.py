@@ -7,7 +7,7 @@ from pydantic import Field, computed_field, model_validator
 
 from initbench.quantities import OF_PROBES
 from initbench.question.config import Frozen, InitRules, Ref, RefField
-from initbench.results.record import LayerStats, Number, RunStatus, with_quantities
+from initbench.results.record import LayerStats, Number, RunStatus, Said, with_quantities
 
 
 class Question(Frozen):
@@ -88,7 +88,7 @@ class ProbeRun(Frozen):
     scheme: str
     seed: int
     status: RunStatus
-    reason: str | None = None
+    reason: Said | None = None
     layers: tuple[ProbedLayer, ...] = ()
     laws: tuple[LayerLaw, ...] = ()
     left_alone: dict[str, str] = Field(
@@ -100,7 +100,7 @@ class ProbeRun(Frozen):
     output_std: Number = Field(default=None, description="of the outputs over the batch: the logits' scale")
     parameters: int | None = None
     seconds: float = 0.0
-    notes: tuple[str, ...] = Field(default=(), description="what could not be told about the layers, and what the scheme says of itself")
+    notes: tuple[Said, ...] = Field(default=(), description="what could not be told about the layers, and what the scheme says of itself")
 
 
 def as_is_name(question: Question) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import initbench
 
-STACKED_RUNS, NOT_STACKED = "stacked_runs", "not_stacked"
-"""In the provenance of a run: how many trained as one, and why it went alone where it should have been stacked."""
+STACKED_RUNS, NOT_STACKED, NOT_RESTORED = "stacked_runs", "not_stacked", "not_restored"
+"""In the provenance of a run: how many trained as one, why it went alone where it should have been stacked, and what it or a run
+before it changed in its process that could not be put back."""
 
 
 def package_version(name: str) -> str | None:

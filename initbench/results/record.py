@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, create_model
 
+from initbench.errors import LONGEST, printable
 from initbench.quantities import BY_NAME, OF_EVERY_RUN, Quantity
 from initbench.question.config import Frozen, Job
 
@@ -18,6 +19,8 @@ def _finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+Said = Annotated[str, BeforeValidator(lambda value: printable(value, 2 * LONGEST) if isinstance(value, str) else value)]
+"""What somebody's code said, in one line without control characters."""
 Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
 """A finite float, or None where there is none; infinities and NaN become None on the way in."""
 
@@ -66,7 +69,7 @@ class InitReport(Frozen):
     lr_multipliers: dict[str, float] = Field(
         default_factory=dict, description="parameter name -> factor on the learning rate; absent means 1"
     )
-    notes: tuple[str, ...] = ()
+    notes: tuple[Said, ...] = ()
 
     @property
     def untouched(self) -> tuple[str, ...]:
@@ -215,7 +218,7 @@ class RunResult(Frozen):
     job_id: str
     job: Job
     status: RunStatus
-    reason: str | None = None
+    reason: Said | None = None
     first_bad_step: int | None = None
     parameters: int | None = Field(default=None, description="trainable parameters of the model")
     classes: int | None = None

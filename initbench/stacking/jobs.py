@@ -12,8 +12,8 @@ from initbench.results.record import RunResult
 from initbench.stacking.memory import free_bytes, peak_bytes
 from initbench.stacking.stack import signature
 from initbench.stacking.train import train_stacked, trial_step
-from initbench.training.job import Failure, attempt, completed, prepare, with_seconds
-from initbench.training.loop import Ready, Stopwatch, Trained, train
+from initbench.training.job import Failure, attempt, completed, failed, prepare, run_job, told_of_process, with_seconds
+from initbench.training.loop import Ready, Stopwatch, Trained, within
 
 NUMBERS = {"lr", "momentum", "weight_decay", "betas", "clip_norm", "schedule", "warmup_steps"}
 """Fields of `TrainConfig` in which the runs of a stack may differ."""
@@ -36,6 +36,7 @@ class StackSetting:
     device: str
     data_dir: str | None
     report: Report
+    run_timeout: float | None = None
 
 
 def groups(jobs: Sequence[Asked]) -> list[list[Asked]]:
@@ -74,11 +75,12 @@ def _run_chunk(chunk: Sequence[Asked], setting: StackSetting) -> list[RunResult]
     start, watch, results = time.perf_counter(), Stopwatch(), []
     stacks: dict[object, list[tuple[str, Ready]]] = {}
     for job_id, job in chunk:
-        ready = attempt(partial(_prepare, job, setting, watch), setting.device)
+        setting.report(job_id, 0, 0)
+        ready = attempt(partial(_prepare, job, setting, watch), setting.device, job.seed)
         if isinstance(ready, Failure):
             if ready.out_of_memory and len(chunk) > 1:
                 return ready
-            results.append(_failed(job_id, job, ready))
+            results.append(failed(job_id, job, ready))
         else:
             stacks.setdefault(signature(ready.model), []).append((job_id, ready))
     alone: list[tuple[Asked, dict[str, str]]] = []
@@ -87,14 +89,16 @@ def _run_chunk(chunk: Sequence[Asked], setting: StackSetting) -> list[RunResult]
         outcome = attempt(partial(_train, members, setting, watch), setting.device) if len(members) > 1 else None
         if isinstance(outcome, Failure) and outcome.out_of_memory:
             return outcome
-        if outcome is None or isinstance(outcome, Failure):
+        if isinstance(outcome, Failure) and outcome.too_long:
+            results += [failed(job_id, ready.job, outcome) for job_id, ready in members]
+        elif outcome is None or isinstance(outcome, Failure):
             how = {NOT_STACKED: outcome.reason} if outcome else {}
             alone += [((job_id, ready.job), how) for job_id, ready in members]
         else:
             how = {STACKED_RUNS: str(len(members))}
             results += [completed(job_id, ready, trained, how) for (job_id, ready), trained in zip(members, outcome, strict=True)]
     shares = {part: spent / len(chunk) for part, spent in {**watch.seconds, "total": time.perf_counter() - start}.items()}
-    results = [with_seconds(result, shares) for result in results]
+    results = [with_seconds(told_of_process(result), shares) for result in results]
     return results + [_alone(job_id, job, setting, how) for (job_id, job), how in alone]
 
 
@@ -107,26 +111,15 @@ def _train(members: Sequence[tuple[str, Ready]], setting: StackSetting, watch: S
         for job_id, _ in members:
             setting.report(job_id, done, total)
 
-    return train_stacked([ready for _, ready in members], watch=watch, stepped=stepped)
+    limit = None if setting.run_timeout is None else setting.run_timeout * len(members)
+    return train_stacked([ready for _, ready in members], watch=watch, stepped=within(limit, stepped))
 
 
 def _alone(job_id: str, job: Job, setting: StackSetting, how: Mapping[str, str]) -> RunResult:
     """The result of a run that is trained without others."""
-    watch, start = Stopwatch(), time.perf_counter()
-
-    def run() -> RunResult:
-        ready = _prepare(job, setting, watch)
-        stepped = partial(setting.report, job_id)
-        return completed(job_id, ready, train(ready, watch=watch, stepped=stepped), how)
-
-    result = attempt(run, setting.device)
-    if isinstance(result, Failure):
-        result = _failed(job_id, job, result)
-    return with_seconds(result, {**watch.seconds, "total": time.perf_counter() - start})
-
-
-def _failed(job_id: str, job: Job, failure: Failure) -> RunResult:
-    return RunResult(job_id=job_id, job=job, status=failure.status, reason=failure.reason)
+    stepped = partial(setting.report, job_id)
+    result = run_job(job, job_id, device=setting.device, data_dir=setting.data_dir, report=stepped, seconds=setting.run_timeout)
+    return result.model_copy(update={"provenance": {**result.provenance, **how}}) if how else result
 
 
 def _chunk_size(jobs: Sequence[Asked], setting: StackSetting) -> int:

@@ -46,13 +46,16 @@ class Results:
     @property
     def doubts(self) -> tuple[str, ...]:
         """What makes the runs less than comparable: files that cannot be trusted, conditions that are not the same."""
-        made = [run.provenance for run in self.results if run.provenance]
+        made = [run.provenance for run in self.results if run.provenance.keys() - {provenance.NOT_RESTORED}]
         doubts = list(self.notes)
         for key in CONDITIONS:
             counts = Counter(conditions.get(key, "unknown") for conditions in made)
             if len(counts) > 1:
                 listed = ", ".join(f"{value[:24]} ({number} runs)" for value, number in sorted(counts.items()))
                 doubts.append(f"The runs were not made under the same conditions, {key}: {listed}. Make all anew with --fresh.")
+        changed = sorted({text for run in self.results if (text := run.provenance.get(provenance.NOT_RESTORED))})
+        if changed:
+            doubts.append(f"The code of runs changed what could not be put back in their process: {'; '.join(changed)}.")
         alone = [conditions[provenance.NOT_STACKED] for conditions in made if provenance.NOT_STACKED in conditions]
         if alone:
             doubts.append(f"{len(alone)} of {len(made)} runs could not be stacked and went one at a time: {alone[0]}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from initbench.question import catalog, config_file
 from initbench.question.config import Execution
@@ -70,6 +70,7 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
     device = device_of(plan.execution.device)
     engine = engine_of(plan.execution, len(plan.missing), device)
     import_ahead(engine)
+    limit: dict[str, Any] = {"run_timeout": plan.execution.run_timeout} if plan.execution.run_timeout else {}
     results = catalog.load("engine", engine)(
         plan.missing,
         device=device,
@@ -77,6 +78,7 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
         workers=plan.execution.jobs,
         threads=threads_of(plan.execution, len(plan.jobs)),
         report=watch.progress if watch else None,
+        **limit,
     )
     begun = False
     with contextlib.closing(results):

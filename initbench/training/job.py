@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from initbench.data.splits import DataSplits
-from initbench.errors import ConfigError, DataError, DoesNotApply, InitbenchError, UserCode, a_or_an, is_out_of_memory, reason_of
+from initbench.errors import ConfigError, DataError, DoesNotApply, InitbenchError, UserCode, a_or_an, is_out_of_memory, reason_of, said_by
 from initbench.init.contract import Need
 from initbench.init.initialize import build_scheme, initialize
 from initbench.measure.predict import filled, predictions
@@ -23,12 +23,12 @@ from initbench.optimizers import build_rule
 from initbench.question import catalog
 from initbench.question.config import Job, Ref
 from initbench.question.data_folder import data_folder
-from initbench.results.provenance import environment
+from initbench.results.provenance import NOT_RESTORED, environment
 from initbench.results.record import RunResult, RunStatus
 from initbench.training.batches import DeviceData, check_batch_size, held_out, memory_format, probe_batch, scheme_batches, to_device
 from initbench.training.devices import choose_device, device_name
-from initbench.training.isolation import isolated
-from initbench.training.loop import Ready, Stepped, Stopwatch, Trained, train
+from initbench.training.loop import Ready, Stepped, Stopwatch, TooLong, Trained, train, within
+from initbench.training.state import as_before, spoiled
 
 T = TypeVar("T")
 
@@ -45,37 +45,58 @@ class Failure:
     status: RunStatus
     reason: str
     out_of_memory: bool = False
+    too_long: bool = False
 
 
-def run_job(job: Job, job_id: str, *, device: str, data_dir: str | None, report: Stepped | None = None) -> RunResult:
+def run_job(
+    job: Job, job_id: str, *, device: str, data_dir: str | None, report: Stepped | None = None, seconds: float | None = None
+) -> RunResult:
     """Runs a job and says how it ended; never raises. What a user's code prints goes to stderr.
 
-    `report` is called now and then with (steps done, steps in all).
+    `report` is called now and then with (steps done, steps in all). After so many `seconds` the run fails, between two steps.
     """
     watch, start = Stopwatch(), time.perf_counter()
+    report = within(seconds, report or (lambda _done, _total: None))
 
     def run() -> RunResult:
         ready = prepare(job, device=device, data_dir=data_dir, watch=watch)
         trained = train(ready, watch=watch, stepped=report)
         return completed(job_id, ready, trained)
 
-    result = attempt(run, device)
+    result = attempt(run, device, job.seed)
     if isinstance(result, Failure):
-        result = RunResult(job_id=job_id, job=job, status=result.status, reason=result.reason)
-    return with_seconds(result, {**watch.seconds, "total": time.perf_counter() - start})
+        result = failed(job_id, job, result)
+    return with_seconds(told_of_process(result), {**watch.seconds, "total": time.perf_counter() - start})
 
 
-def attempt(action: Callable[[], T], device: str) -> T | Failure:
-    """What the action gives, or how it failed; never raises. What a user's code prints goes to stderr, what it changes is put back."""
+def attempt(action: Callable[[], T], device: str, seed: int = 0) -> T | Failure:
+    """What the action gives, or how it failed; only Ctrl-C is raised. What a user's code prints within goes to stderr.
+
+    Whatever that code changes for the code after it is put back (`as_before`).
+    """
     try:
-        with isolated(), contextlib.redirect_stdout(sys.stderr):
+        with as_before(seed), contextlib.redirect_stdout(sys.stderr):
             return action()
+    except KeyboardInterrupt:
+        raise
     except DoesNotApply as error:
-        return Failure(RunStatus.SKIPPED, str(error))
+        return Failure(RunStatus.SKIPPED, said_by(error))
     except InitbenchError as error:
-        return Failure(RunStatus.FAILED, str(error))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - any bug in a user's model or scheme becomes this run's result
+        return Failure(RunStatus.FAILED, said_by(error), too_long=isinstance(error, TooLong))
+    except BaseException as error:  # noqa: BLE001 - any bug in a user's model or scheme becomes this run's result
         return Failure(RunStatus.FAILED, _reason(error, device), out_of_memory=is_out_of_memory(error))
+
+
+def failed(job_id: str, job: Job, failure: Failure) -> RunResult:
+    """The result of a run that gave nothing."""
+    return RunResult(job_id=job_id, job=job, status=failure.status, reason=failure.reason)
+
+
+def told_of_process(result: RunResult) -> RunResult:
+    """The result, with a note where this process is no longer as it was before its runs."""
+    if not spoiled():
+        return result
+    return result.model_copy(update={"provenance": {**result.provenance, NOT_RESTORED: ", ".join(spoiled())}})
 
 
 def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) -> Ready:
@@ -131,7 +152,7 @@ def check(job: Job, *, device: str, data_dir: str | None) -> int:
     Raises: InitbenchError for a device or data that are not there, a batch larger than the data, and a model, scheme or
     rule that cannot be built or does not fit. A scheme that does not apply is no error: its runs are skipped.
     """
-    with contextlib.redirect_stdout(sys.stderr):
+    with as_before(job.seed), contextlib.redirect_stdout(sys.stderr):
         return _check(job, choose_device(device), data_folder(data_dir))
 
 

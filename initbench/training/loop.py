@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from initbench.errors import InitbenchError, too_long
 from initbench.fast.layers import fast_layers
 from initbench.fast.tape import Tape, is_plain
 from initbench.measure import probes
@@ -23,6 +24,7 @@ from initbench.training.batches import DeviceData, batches, memory_format, probe
 from initbench.training.devices import products
 from initbench.training.evaluate import evaluate
 from initbench.training.optimizer import optimizer_of
+from initbench.training.state import end_if_copy
 
 LOOK_EVERY_STEPS = 25
 """On the CPU, where looking costs nothing, losses are checked this often, so that a diverged run ends soon."""
@@ -33,6 +35,22 @@ REPORT_SECONDS = 0.1
 
 Stepped = Callable[[int, int], None]
 """Called now and then with (steps done, steps in all)."""
+
+
+class TooLong(InitbenchError):
+    """A run takes longer than the user allows."""
+
+
+def within(seconds: float | None, stepped: Stepped) -> Stepped:
+    """`stepped`, which from so many seconds after now on raises TooLong."""
+    end = None if seconds is None else time.monotonic() + seconds
+
+    def checked(done: int, total: int) -> None:
+        if end is not None and time.monotonic() > end:
+            raise TooLong(too_long(seconds))
+        stepped(done, total)
+
+    return checked
 
 
 @dataclass(frozen=True)
@@ -275,6 +293,7 @@ def drive(unit: Unit, watch: Stopwatch, stepped: Stepped) -> None:
             with watch.part("probe"):
                 before = [probes.copy_weights(run.layers) for run in runs]
         unit.advance(step)
+        end_if_copy()
         if probes_now:
             with watch.part("probe"):
                 for run, weights in zip(runs, before, strict=True):

@@ -1,10 +1,8 @@
 """Probes of many schemes on all cores: each scheme with all of its seeds in a process of its own."""
 
-import multiprocessing
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 
 from initbench.errors import NotThereError
 from initbench.question.config import Ref
@@ -12,11 +10,10 @@ from initbench.results.probe_run import ProbeRun
 from initbench.results.provenance import cores, may_start_processes
 from initbench.training.devices import small_runs
 from initbench.training.untrained import Prober
+from initbench.workers.forked import LostProcess, mapped
 
 WORTH_IT = 8
 """Probes from which other processes are started."""
-
-_prober: list[Prober] = []
 
 
 def probe_all(prober: Prober, workers: int | None = None) -> Iterator[ProbeRun]:
@@ -32,18 +29,15 @@ def probe_all(prober: Prober, workers: int | None = None) -> Iterator[ProbeRun]:
         for scheme in schemes:
             yield from prober.run(scheme)
         return
-    context = multiprocessing.get_context("fork")
-    with small_runs(), ProcessPoolExecutor(count, mp_context=context, initializer=_prober.append, initargs=(prober,)) as pool:
-        try:
-            for results in pool.map(_run, schemes):
+
+    def run(scheme: Ref | None) -> list[ProbeRun]:
+        return list(prober.run(scheme))
+
+    try:
+        with small_runs(), closing(mapped(run, schemes, count)) as probed:
+            for results in probed:
                 yield from results
-        except BrokenProcessPool as error:
-            raise NotThereError(
-                "A process of the probe was killed, as the system does when memory runs out. Choose a smaller model, or --jobs 1."
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _run(scheme: Ref | None) -> list[ProbeRun]:
-    return list(_prober[0].run(scheme))
+    except LostProcess as error:
+        raise NotThereError(
+            "A process of the probe was killed, as the system does when memory runs out. Choose a smaller model, or --jobs 1."
+        ) from error

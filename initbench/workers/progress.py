@@ -2,6 +2,7 @@
 
 Results come as they are finished, in any order; the same job gives the same losses and statistics in every engine,
 to the last bit where runs have one thread.
+`run_timeout`, a number of seconds, is passed on only where the user asks for it: a run that takes longer fails.
 Everything that would make a job impossible is found before `execute` returns, and raised.
 """
 
@@ -13,7 +14,7 @@ from initbench.question.config import Job
 
 @dataclass(frozen=True)
 class Progress:
-    """A sign of life from a run: `done` of `total` steps. Engines call `report` with it now and then."""
+    """A sign of life from a run: `done` of `total` steps; 0 of 0 when it begins. Engines call `report` with it now and then."""
 
     job_id: str
     done: int

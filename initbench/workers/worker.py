@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from initbench.errors import InitbenchError
+from initbench.errors import InitbenchError, plain, reason_of
 from initbench.question.config import Job
-from initbench.results.record import RunResult
+from initbench.results.record import RunResult, RunStatus
+from initbench.workers.ending import end_with_parent
 from initbench.workers.progress import Progress
 
 OOM_SCORE_ADJUSTMENT = "500"
@@ -46,20 +47,32 @@ class Checked:
     error: InitbenchError | None
 
 
+@dataclass(frozen=True)
+class Retired:
+    """The last word of a worker whose state a user's code has changed for good: another has to take its place."""
+
+
 Request = CheckJob | RunJob
-Answer = Checked | Progress | RunResult
+Answer = Checked | Progress | Retired | RunResult
 
 
 def work(connection: "Connection[Answer, Request]", setting: Setting) -> None:
     """Answers requests until the other end of the connection closes. What users' code prints goes to stderr: stdout is the command's."""
     from initbench.training.devices import small_runs
+    from initbench.training.state import spoiled
 
+    end_with_parent()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=end_with_parent)
     with contextlib.suppress(OSError):
         os.dup2(2, 1)
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJUSTMENT)
     with contextlib.suppress(EOFError, OSError), small_runs(setting.threads):
         while True:
             connection.send(_answer(connection.recv(), connection, setting))
+            if spoiled():
+                connection.send(Retired())
+                return
 
 
 def _answer(request: Request, connection: "Connection[Answer, Request]", setting: Setting) -> Answer:
@@ -71,9 +84,13 @@ def _answer(request: Request, connection: "Connection[Answer, Request]", setting
         def stepped(done: int, total: int) -> None:
             connection.send(Progress(job_id, done, total))
 
-        return run_job(request.job, job_id, device=setting.device, data_dir=setting.data_dir, report=stepped)
+        stepped(0, 0)
+        try:
+            return run_job(request.job, job_id, device=setting.device, data_dir=setting.data_dir, report=stepped)
+        except KeyboardInterrupt as error:  # of the run's own code: no Ctrl-C comes to a worker
+            return RunResult(job_id=job_id, job=request.job, status=RunStatus.FAILED, reason=reason_of(error))
     try:
         check(request.job, device=setting.device, data_dir=setting.data_dir)
     except InitbenchError as error:
-        return Checked(error)
+        return Checked(plain(error))
     return Checked(None)

@@ -1,0 +1,93 @@
+"""Says which run has been silent for how long: an endless loop in somebody's code shall not look like work."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from initbench.cli import output
+from initbench.question.plan import describe
+from initbench.results.record import RunResult
+from initbench.studies.execution import Watch
+from initbench.studies.plan import Plan
+from initbench.workers.progress import Progress
+
+SILENT_SECONDS = 60.0
+"""After so long without a sign it is said, then each time that the silence has become twice as long."""
+LOOKS = 12
+"""How often is looked within that time."""
+
+
+class Heartbeat:
+    """Passes everything on to another watch; while runs are under way, a thread says which of them give no sign."""
+
+    def __init__(self, inner: Watch, say: Callable[[str], None] = output.hint) -> None:
+        self.inner, self.say = inner, say
+        self.labels: dict[str, str] = {}
+        self.signs: dict[str, float] = {}
+        self.said: dict[str, float] = {}
+        self.left = 0
+        self.thread: threading.Thread | None = None
+        self.over = threading.Event()
+
+    def planned(self, plan: Plan) -> None:
+        """Passes it on; from here on it is looked for silence."""
+        self.inner.planned(plan)
+        self.close()
+        self.labels = {name: describe(job, plan.config) for name, job in plan.missing}
+        self.left, self.signs, self.said = len(self.labels), {}, {}
+        if self.left:
+            self.signs[""] = time.monotonic()
+            self.over = threading.Event()
+            self.thread = threading.Thread(target=self._look, args=(self.over,), daemon=True)
+            self.thread.start()
+
+    def progress(self, sign: Progress) -> None:
+        """A sign of a run."""
+        self.signs.pop("", None)
+        self.signs[sign.job_id] = time.monotonic()
+        self.said.pop(sign.job_id, None)
+        self.inner.progress(sign)
+
+    def finished(self, result: RunResult) -> None:
+        """A run has ended; after the last one nothing is looked for."""
+        self.signs.pop("", None)
+        self.signs.pop(result.job_id, None)
+        self.left -= 1
+        if self.left <= 0:
+            self.close()
+        self.inner.finished(result)
+
+    def close(self) -> None:
+        """Ends the thread: plots are drawn by forked processes only where there is none."""
+        self.over.set()
+        if self.thread is not None:
+            self.thread.join()
+        self.thread = None
+
+    def _look(self, over: threading.Event) -> None:
+        while not over.wait(SILENT_SECONDS / LOOKS):
+            now = time.monotonic()
+            silent = {name: now - since for name, since in tuple(self.signs.items())}
+            due = [name for name, seconds in silent.items() if seconds >= self.said.get(name, SILENT_SECONDS)]
+            if due:
+                self.said.update({name: 2 * max(silent[name], SILENT_SECONDS) for name in due})
+                self.say(self._words(due, max(silent[name] for name in due)))
+
+    def _words(self, names: list[str], seconds: float) -> str:
+        if names == [""]:
+            what = "No run has begun; models and schemes are being imported and checked"
+        else:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            what = f"No sign of {self.labels.get(names[0], names[0])}{more}"
+        return f"{what}: silent for {seconds:.0f} s. Ctrl-C stops; --run-timeout SECONDS ends a run that takes too long."
+
+
+@contextmanager
+def heartbeat(inner: Watch) -> Iterator[Heartbeat]:
+    """A `Heartbeat` that ends whatever happens."""
+    watch = Heartbeat(inner)
+    try:
+        yield watch
+    finally:
+        watch.close()
