@@ -1,6 +1,8 @@
 """One run harms no other: what it raises, how it leaves Python, what it changes, how long it takes; and no process is left."""
 
 import contextlib
+import csv
+import io
 import json
 import os
 import signal
@@ -17,6 +19,8 @@ from training_support import TINY, jobs_of
 from initbench.cli.heartbeat import Heartbeat
 from initbench.engines import processes, serial, stacked
 from initbench.errors import LONGEST, ConfigError, printable, printable_lines
+from initbench.reporting import tidy
+from initbench.reporting.tables import Table, markdown
 from initbench.results.provenance import NOT_RESTORED
 from initbench.results.record import RunResult, RunStatus
 from initbench.workers import forked
@@ -122,7 +126,8 @@ def test_a_copy_of_the_process_that_comes_back_from_a_forward_does_nothing(net, 
     mark = tmp_path / "steps"
     model = net("self.forked = os.fork() == 0")
     (tmp_path / "net.py").write_text(
-        (tmp_path / "net.py").read_text() + "\n\nclass Counts(Net):\n    def forward(self, images):\n"
+        (tmp_path / "net.py").read_text()
+        + "\n\nclass Counts(Net):\n    def __init__(self, bad=False):\n        super().__init__(bad)\n    def forward(self, images):\n"
         f"        if getattr(self, 'forked', False): open({str(mark)!r}, 'a').write('x')\n        return super().forward(images)\n"
     )
     jobs = mixed(model.replace(":Net", ":Counts"))
@@ -225,15 +230,6 @@ def test_a_worker_that_cannot_be_put_back_is_replaced_and_the_run_says_so(tmp_pa
     assert [results[name].status for name, _ in [*bad, *good]] == ["completed"] * 3
     assert results[bad[0][0]].provenance[NOT_RESTORED] == "resource limits"
     assert NOT_RESTORED not in results[good[0][0]].provenance
-
-
-@needs_linux
-def test_a_worker_that_dies_once_costs_nothing(net, tmp_path):
-    mark = tmp_path / "died"
-    jobs = mixed(net(f"if not os.path.exists({str(mark)!r}): open({str(mark)!r}, 'w').close(); os.kill(os.getpid(), signal.SIGKILL)"))
-    results = collect(processes, jobs, workers=1)
-    assert [results[name].status for name, _ in jobs] == ["completed"] * 3
-    assert mark.exists()
 
 
 @needs_linux
@@ -433,3 +429,13 @@ def test_a_bad_run_changes_the_exit_code_and_nothing_reaches_the_terminal(net, t
     files = [file for file in (tmp_path / "results").rglob("*") if file.is_file() and file.suffix != ".png"]
     assert len(files) > 5
     assert not [file for file in files if b"\x1b" in file.read_bytes()]
+
+
+def test_names_and_messages_are_text_in_markdown_and_in_a_spreadsheet():
+    said = "![x](http://example.org/a.png) <script>alert(1)</script> [y](z) p < 0.01 <img onerror=1>"
+    table = markdown(Table("t", ("scheme", "why"), [(said, "a|b")]))
+    assert table.splitlines()[2] == (
+        "| !\\[x]\\(http://example.org/a.png) &lt;script>alert(1)&lt;/script> [y]\\(z) p < 0.01 &lt;img onerror=1> | a\\|b |"
+    )
+    written = list(csv.reader(io.StringIO(tidy.write(("name", "number"), [("=1+1", -1.5), ("@SUM(A1)", 2), ("+cmd", None), ("he-x", -3)]))))
+    assert written[1:] == [["'=1+1", "-1.5"], ["'@SUM(A1)", "2"], ["'+cmd", ""], ["he-x", "-3"]]

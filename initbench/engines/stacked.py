@@ -21,7 +21,8 @@ def execute(
 
     As many at once as fit the memory. A run that cannot be stacked goes alone, and its result says why. Everything is
     checked before it returns.
-    `run_timeout` is the share of each run: a stack of n may take n times as long. Raises: InitbenchError for what would make a job impossible.
+    `run_timeout` is the share of each run: a stack of n may take n times as long.
+    Raises: InitbenchError for what would make a job impossible.
     """
     from initbench.stacking.jobs import StackSetting, groups, run_group
     from initbench.training.devices import small_runs

@@ -1,6 +1,7 @@
 """Tables for people, as data: the console draws them, summary.md and the page hold the same text."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from initbench.statistics.verdicts import Comparison, Verdict
 
 RATIOS = ("activation_ratio", "gradient_ratio")
 """The metrics of the columns about the signal."""
+TAG = re.compile(r"<(?=[A-Za-z/!?])")
+"""Where HTML begins; "p < 0.01" is none."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def markdown(table: Table) -> str:
 
 def summary_markdown(summary: Summary, question: str, studies: Sequence[Table] = ()) -> str:
     """The whole of summary.md: headline, tables (`studies`: those of tuning or a race), verdicts and notes."""
-    parts = [f"# {question}\n", f"**{summary.headline}.**\n", markdown(scheme_table(summary))]
+    parts = [f"# {_harmless(question)}\n", f"**{_harmless(summary.headline)}.**\n", markdown(scheme_table(summary))]
     parts += [f"## {table.title}\n\n{markdown(table)}" for table in studies]
     if summary.tuned is not None:
         parts.append(_bullets(summary.tuned.at_best.verdicts))
@@ -192,8 +195,13 @@ def _verdict_text(pair: Comparison) -> str:
 
 
 def _bullets(lines: Sequence[str]) -> str:
-    return "".join(f"- {line.rstrip('.')}.\n" for line in lines)
+    return "".join(f"- {_harmless(line).rstrip('.')}.\n" for line in lines)
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return _harmless(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _harmless(text: str) -> str:
+    """Text in which names and messages of others are no HTML, no link and no picture."""
+    return TAG.sub("&lt;", text).replace("](", "]\\(").replace("![", "!\\[")

@@ -17,6 +17,9 @@ Row = Sequence[object]
 RUN = ("scheme", "seed", "status", "outcome")
 """The columns that say which run a row is from."""
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""With what a spreadsheet takes a text for a formula."""
+
 
 def curves(runs: Iterable[RunResult]) -> str:
     """Training loss by step, test loss and accuracy by evaluation."""
@@ -112,11 +115,15 @@ def write(columns: Sequence[str], rows: Iterable[Row]) -> str:
 
 
 def _text(value: object) -> str:
-    """Nine significant digits, which hold a float32 exactly; a missing number is an empty field; sizes are joined by x, names by spaces."""
+    """Nine significant digits, which hold a float32 exactly; a missing number is an empty field; sizes are joined by x, names by spaces.
+
+    A text that a spreadsheet would compute gets an apostrophe before it.
+    """
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.9g}"
     if isinstance(value, tuple):
         return (" " if value and isinstance(value[0], str) else "x").join(map(str, value))
-    return str(value)
+    text = str(value)
+    return f"'{text}" if isinstance(value, str) and text.startswith(FORMULA) else text
