@@ -170,6 +170,7 @@ def test_what_a_run_changes_is_put_back_before_the_next(net, change):
         together = collect(engine, jobs, workers=1)
         assert [together[jobs[place][0]].train_losses for place in (0, 2)] == [run.train_losses for run in alone], engine.__name__
         assert all(NOT_RESTORED not in run.provenance for run in together.values())
+        assert [together[jobs[place][0]].provenance["threads"] for place in (0, 2)] == ["1", "1"]
     assert {name: setting() for name, setting in SEEN.items()} == state
 
 
