@@ -12,7 +12,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
 
@@ -201,9 +200,8 @@ class _Patchable(NamedTuple):
                     delattr(self.owner, name)
 
 
-@cache
-def patchable() -> list[_Patchable]:
-    """What is kept of torch, as it is when this is first called: before any code of a user's."""
+def _torch_as_it_is() -> list[_Patchable]:
+    """Torch's functions and classes as they are before a run; who embeds this package may have patched them before, and keeps that."""
     modules: list[ModuleType] = [torch, nn, nn.functional, nn.init, torch.autograd, torch.optim]
     classes = {entry for owner in (nn, torch.optim) for entry in vars(owner).values() if isinstance(entry, type)}
     found = [_Patchable(owner, {name: entry for name, entry in vars(owner).items() if callable(entry)}) for owner in modules]
@@ -249,7 +247,7 @@ def as_before(seed: int = 0) -> Iterator[None]:
     if here.depth and here.pid == os.getpid():
         yield
         return
-    patchable()
+    kept = _torch_as_it_is()
     before = [setting.read() for setting in SETTINGS]
     drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()  # what users' code may draw from
     here.depth = 1
@@ -261,7 +259,7 @@ def as_before(seed: int = 0) -> Iterator[None]:
         end_if_copy()
         here.depth = 0
         os._exit = here.leave
-        _restore(here, before)
+        _restore(here, before, kept)
         random.setstate(drawn[0])
         np.random.set_state(drawn[1])
         torch.set_rng_state(drawn[2])
@@ -282,7 +280,7 @@ def _seed(seed: int) -> None:
     torch.default_generator.manual_seed(derived_seed(seed, "torch"))
 
 
-def _restore(here: _Process, before: list[Any]) -> None:
+def _restore(here: _Process, before: list[Any], kept: list[_Patchable]) -> None:
     for setting, value in zip(SETTINGS, before, strict=True):
         if setting.read() == value:
             continue
@@ -290,7 +288,7 @@ def _restore(here: _Process, before: list[Any]) -> None:
             setting.write(value)
         if setting.read() != value:
             here.lost[setting.name] = None
-    for place in patchable():
+    for place in kept:
         if place.changed():
             place.restore()
             here.lost.update({f"{place.owner.__name__}.{name}": None for name in place.changed()})

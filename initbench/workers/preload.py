@@ -10,11 +10,9 @@ gc.disable()
 import initbench.training.job  # noqa: E402, F401 - imported here so that no worker has to
 from initbench.question import catalog  # noqa: E402
 from initbench.results import provenance  # noqa: E402
-from initbench.training import state  # noqa: E402
 
 for kind in catalog.KINDS:
     catalog.entries(kind)
 provenance.environment()
-state.patchable()
 gc.freeze()
 gc.enable()
