@@ -1,3 +1,4 @@
+import dataclasses
 import struct
 import subprocess
 import sys
@@ -6,8 +7,10 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from simulated_runs import make_comparison, make_run
 
-from initbench.reporting.draw import COLOURS, DPI, WIDTH, draw
+from initbench.question import catalog
+from initbench.reporting.draw import DPI, WIDTH, draw
 from initbench.reporting.figures import plots
+from initbench.reporting.looks import LOOKS, SHIPPED, looks
 from initbench.statistics.summary import group, summarize
 
 ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]
@@ -50,11 +53,11 @@ def test_a_png_is_as_wide_as_a_readme_needs(pictures):
         assert 200 < height < 1200
 
 
-def test_every_scheme_is_labelled_in_its_own_colour(pictures):
+def test_every_scheme_is_labelled_with_a_piece_of_its_own_line(pictures):
     svg = pictures["activation_variance"][".svg"].decode()
     assert {"xavier", "kaiming", "normal", "lecun"} <= set(texts(svg))
-    for colour in COLOURS[:4]:
-        assert colour.lower() in svg.lower()
+    for name in ("xavier", "kaiming", "normal", "lecun"):
+        assert looks([name])[name].colour.lower() in svg.lower()
 
 
 def test_the_title_and_the_note_are_in_the_picture(pictures):
@@ -70,12 +73,46 @@ def test_vanished_and_overflowed_signals_can_be_drawn(gain, depth):
     assert "normal" in texts(draw(plot)[".svg"])
 
 
-def test_more_schemes_than_colours_differ_in_their_dashes():
+def test_more_than_six_schemes_have_a_small_panel_each_and_those_that_are_the_same_share_one():
     names = [f"normal:std=0.{index}" for index in range(1, 9)]
     runs = [make_run(name, 0) for name in names]
-    svg = draw(plots(summarize(runs), group(runs))[0])[".svg"].decode()
-    assert "stroke-dasharray" in svg
-    assert set(names) <= set(texts(svg))
+    twin = make_run("kaiming", 0, train_losses=runs[0].train_losses)
+    svg = draw(next(plot for plot in plots(summarize([*runs, twin]), group([*runs, twin])) if plot.name == "loss_curves"))[".svg"].decode()
+    assert {"kaiming", "= normal:std=0.1", *names[1:]} <= set(texts(svg))
+
+
+def test_lines_that_cover_one_another_share_a_label():
+    runs = [make_run(name, 0, train_losses=(2.0, 1.0, offset)) for name, offset in (("kaiming", 0.5), ("xavier", 0.5), ("normal", 0.1))]
+    svg = draw(next(plot for plot in plots(summarize(runs), group(runs)) if plot.name == "loss_curves"))[".svg"].decode()
+    assert {"kaiming", "= xavier", "normal"} <= set(texts(svg))
+    assert "xavier" not in texts(svg)
+
+
+def test_runs_that_diverged_have_a_row_of_their_own(pictures):
+    assert "normal: 6 of 8 diverged, first at step 5" in texts(pictures["loss_curves"][".svg"])
+
+
+def test_every_shipped_scheme_has_a_look_of_its_own_that_no_other_name_takes():
+    assert sorted(SHIPPED) == sorted(entry.name for entry in catalog.entries("scheme"))
+    assert len(set(LOOKS)) == len(LOOKS) > 2 * len(SHIPPED)
+    others = [f"normal:std={value / 100}" for value in range(1, 40)]
+    found = looks([*others, *SHIPPED])
+    assert len(set(found.values())) == len(found)
+    assert looks(["normal:std=0.07", "kaiming"])["kaiming"] == found["kaiming"]
+
+
+def test_a_scheme_looks_the_same_beside_others():
+    alone = looks(["./mine.py:build"])["./mine.py:build"]
+    assert looks(["kaiming", "./mine.py:build", "xavier"])["./mine.py:build"] == alone
+
+
+@pytest.mark.parametrize("name", ["x$\\frac$y", "$\\alpha_{$", "a$b$c", "<b>&amp;"])
+def test_names_are_drawn_as_they_are(name):
+    runs = [make_run("kaiming", 0)]
+    plot = plots(summarize(runs), group(runs))[0]
+    lines = tuple(dataclasses.replace(line, label=name) for line in plot.panels[0].lines)
+    shown = dataclasses.replace(plot, rows=((dataclasses.replace(plot.panels[0], lines=lines, title=name),),), title=name)
+    assert texts(draw(shown)[".svg"]).count(name) == 3
 
 
 def test_drawing_leaves_pyplot_and_the_global_settings_alone():

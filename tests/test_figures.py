@@ -2,7 +2,7 @@ import pytest
 from simulated_runs import make_comparison, make_run
 
 from initbench.reporting.figures import MOST_POINTS, plots
-from initbench.results.record import Evaluation
+from initbench.results.record import Evaluation, Place
 from initbench.statistics.summary import group, summarize
 
 ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]
@@ -24,13 +24,15 @@ def test_the_plots_of_a_comparison(comparison):
 def test_every_seed_is_a_thin_line_and_each_scheme_one_thick_one(comparison):
     lines = comparison["loss_curves"].panels[0].lines
     assert sum(line.weight == "seed" for line in lines) == 8 + 8 + 8 + 7
-    assert [line.label for line in lines if line.weight == "middle"] == ["xavier", "kaiming", "normal (6/8 x)", "lecun"]
+    assert [line.label for line in lines if line.weight == "middle"] == ["xavier", "kaiming", "normal", "lecun"]
 
 
 def test_diverged_runs_are_marked_and_missing_schemes_named(comparison):
     panel = comparison["loss_curves"].panels[0]
     assert sum(line.broken for line in panel.lines) == 6
-    assert "x: diverged" in panel.note
+    assert [(each.scheme, each.steps, each.words) for each in panel.lost] == [
+        ("normal", (5, 6, 8, 9, 11, 12), "normal: 6 of 8 diverged, first at step 5")
+    ]
     assert "fixup: no loss curve (skipped)" in panel.note
 
 
@@ -69,7 +71,7 @@ def test_layers_run_forward_for_activations_and_backward_for_gradients(compariso
 
 def test_there_is_a_panel_for_the_start_and_one_for_the_end(comparison):
     start, end = comparison["activation_variance"].panels
-    assert [line.scheme for line in start.lines] == [0, 1, 2, 3]
+    assert [line.scheme for line in start.lines] == ["xavier", "kaiming", "normal", "lecun"]
     assert "fixup: no measurement (skipped)" in end.note
 
 
@@ -78,7 +80,7 @@ def test_a_scheme_that_always_diverged_has_no_end_and_that_is_said():
     start, end = plotted(runs, ["kaiming", "normal"])["activation_variance"].panels
     assert len(start.lines) == 2
     assert len(end.lines) == 1
-    assert end.note == "normal: no measurement (diverged)"
+    assert end.note == "Bars and shade: lowest to highest seed. normal: no measurement (diverged)"
 
 
 def test_a_variance_that_overflowed_is_a_gap_and_never_a_number():
@@ -151,5 +153,56 @@ def test_the_end_of_training_says_how_many_came_to_it():
     runs = [make_run("kaiming", seed, None if seed < 3 else 0.9) for seed in range(8)]
     runs += [make_run("xavier", seed) for seed in range(8)]
     start, end = plotted(runs, ["kaiming", "xavier"])["activation_variance"].panels
-    assert end.note == "kaiming: 5 of 8 runs (3 diverged)"
-    assert start.note == ""
+    assert end.note == "Bars and shade: lowest to highest seed. kaiming: 5 of 8 runs (3 diverged)"
+    assert start.note == "Bars and shade: lowest to highest seed"
+
+
+def renamed(run, names, place=None):
+    layers = tuple(
+        stats.model_copy(update={"layer": names[stats.position], "place": place if stats.position == len(names) - 1 else None})
+        for stats in run.layers
+    )
+    return run.model_copy(update={"layers": layers})
+
+
+def test_many_seeds_are_a_range_that_leaves_out_what_diverged():
+    runs = [make_run("kaiming", seed, train_losses=(2.0 + seed, 1.0 + seed)) for seed in range(9)]
+    gone = make_run("kaiming", 9, None, train_losses=(99.0,))
+    panel = plotted([*runs, gone])["loss_curves"].panels[0]
+    assert [line.weight for line in panel.lines] == ["middle"]
+    assert [(band.of, band.points) for band in panel.bands] == [("seeds", ((1.0, 2.0, 10.0), (2.0, 1.0, 9.0)))]
+
+
+def test_layers_show_the_lowest_and_the_highest_seed():
+    runs = [make_run("kaiming", seed) for seed in range(5)]
+    (band,) = plotted(runs)["activation_variance"].panels[0].bands
+    at_2 = [stats.activation_variance for run in runs for stats in run.layers if (stats.step, stats.position) == (0, 1)]
+    assert band.points[1] == (2.0, min(at_2), max(at_2))
+
+
+def test_layers_of_repeated_blocks_have_a_panel_for_each_part():
+    names = [f"blocks.{block}.{part}" for block in range(3) for part in ("attn.q", "mlp.fc1")] + ["head"]
+    runs = [renamed(make_run("kaiming", seed, depth=6), names) for seed in range(2)]
+    start = [panel for panel in plotted(runs)["activation_variance"].panels if panel.title.startswith("At init")]
+    assert [panel.title for panel in start] == [
+        "At initialization: blocks.*.attn.q", "At initialization: blocks.*.mlp.fc1", "At initialization: the others",
+    ]  # fmt: skip
+    q = sorted(stats.activation_variance for run in runs for stats in run.layers if (stats.step, stats.layer) == (0, "blocks.1.attn.q"))
+    assert start[0].lines[0].points[1] == (2.0, pytest.approx(sum(q) / 2))
+    assert [len(panel.lines[0].points) for panel in start] == [3, 3, 1]
+
+
+def test_the_head_stands_apart_and_names_stand_at_the_axis_where_they_fit():
+    names = ["conv1", "conv2", "fc", "head"]
+    panel = plotted([renamed(make_run("kaiming", 0), names, Place.HEAD)])["activation_variance"].panels[0]
+    assert panel.head == 4
+    assert panel.ticks == ((1, "conv1"), (2, "conv2"), (3, "fc"), (4, "head"))
+    long = [f"features.layers.{index}.a_long_name" for index in range(4)]
+    assert plotted([renamed(make_run("kaiming", 0), long)])["activation_variance"].panels[0].ticks == ()
+
+
+def test_many_schemes_come_the_best_first():
+    names = [f"normal:std=0.{index}" for index in range(1, 9)]
+    found = plotted([make_run(name, seed, 0.5 + 0.05 * index) for index, name in enumerate(names) for seed in range(2)], names)
+    assert list(found["loss_curves"].ranking) == names[::-1]
+    assert [strip.scheme for strip in found["accuracy"].panels[0].strips] == names[::-1]

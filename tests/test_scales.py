@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,11 @@ from initbench.reporting.scales import error_scale, error_unscale, limits, power
 
 
 def panel(*values, scale="log", layers="", weight="middle"):
-    return Panel("", "", "", (Curve(0, tuple(enumerate(values)), weight),), scale=scale, layers=layers)
+    return Panel("", "", "", (Curve("kaiming", tuple(enumerate(values)), weight),), scale=scale, layers=layers)
+
+
+def limits_of(one):
+    return limits([one])
 
 
 def test_labels_that_are_apart_stay_where_they_are():
@@ -27,41 +32,51 @@ def test_spread_labels_stay_inside_and_never_overlap(places):
 
 
 def test_a_log_axis_over_layers_does_not_magnify_noise():
-    low, high = limits(panel(0.99, 1.0, 1.01, layers="forward"))
+    low, high = limits_of(panel(0.99, 1.0, 1.01, layers="forward"))
     assert high / low >= 90
 
 
 def test_an_exploding_scheme_does_not_flatten_the_others():
-    low, high = limits(panel(1.0, 1e20, 1e60, layers="forward"))
+    low, high = limits_of(panel(1.0, 1e20, 1e60, layers="forward"))
     assert high < 1e11
     assert low < 1
 
 
 def test_a_diverged_run_does_not_stretch_the_axis():
-    good, gone = Curve(0, ((0, 2.0), (1, 0.1)), "seed"), Curve(1, ((0, 2.0), (1, 1e30)), "seed", broken=True)
-    assert limits(Panel("", "", "", (good, gone)))[1] < 3
+    good, gone = Curve("kaiming", ((0, 2.0), (1, 0.1)), "seed"), Curve("xavier", ((0, 2.0), (1, 1e30)), "seed", broken=True)
+    assert limits_of(Panel("", "", "", (good, gone)))[1] < 3
 
 
 def test_values_that_are_all_zero_or_missing_still_have_an_axis():
-    assert limits(panel(0.0, None)) == (0.1, 10.0)
+    assert limits_of(panel(0.0, None)) == (0.1, 10.0)
 
 
 def test_dead_units_begin_at_zero_and_reach_at_least_ten_percent():
-    low, high = limits(panel(0.0, 0.01, scale="percent", layers="forward"))
+    low, high = limits_of(panel(0.0, 0.01, scale="percent", layers="forward"))
     assert -0.01 < low < 0
     assert high == 0.1
 
 
-def test_accuracies_far_apart_are_shown_on_the_scale_of_the_error():
-    wide = panel(0.1, 0.97, scale="accuracy")
-    assert stretched(0.1, 0.97, wide)
-    assert not stretched(0.9, 0.97, wide)
+def test_accuracies_near_the_top_are_shown_on_the_scale_of_the_error_and_others_are_not():
+    near = panel(0.91, 0.998, scale="accuracy")
+    assert stretched(0.91, 0.998, near)
+    assert not stretched(0.1, 0.998, near)
+    assert not stretched(0.91, 0.93, near)
     assert error_unscale(error_scale(0.97)) == pytest.approx(0.97)
-    ticks = ticks_between(0.1, 0.985, 0.1, wide)
-    assert ticks[0] == 0.98
-    assert ticks[-1] == 0.1
+    ticks = ticks_between(0.91, 0.998, 0.1, near)
+    assert (ticks[0], ticks[-1]) == (0.998, 0.92)
     places = [float(error_scale(tick)) for tick in ticks]
-    assert min(before - after for before, after in pairwise(places)) >= 0.1 * float(error_scale(0.985) - error_scale(0.1))
+    assert min(before - after for before, after in pairwise(places)) >= 0.1 * float(error_scale(0.998) - error_scale(0.91))
+
+
+def test_panels_that_are_compared_have_one_range():
+    assert limits([panel(1.0, 10.0), panel(0.01, 1.0)]) == (pytest.approx(0.01 / 10**0.12), pytest.approx(10 * 10**0.12))
+
+
+def test_a_head_far_from_the_other_layers_does_not_stretch_the_axis_and_a_near_one_has_its_place():
+    far, near = (replace(panel(1.0, 2.0, head, layers="forward"), head=2) for head in (1e6, 9.0))
+    assert limits([far])[1] < 100
+    assert limits([near])[1] > 9
 
 
 def test_close_accuracies_have_round_ticks():

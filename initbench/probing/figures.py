@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from initbench.probing.health import LayerHealth, SchemeHealth
 from initbench.quantities import QUANTITIES, Figure, Quantity
-from initbench.reporting.figures import LONGEST_NAME, Band, Curve, Panel, Plot, Points
+from initbench.reporting.figures import Band, Curve, Panel, Plot, Points, shortened
 from initbench.results.record import PREDICTED, RunStatus
 
 MOST_SHOWN = 18
@@ -25,16 +25,15 @@ def plots(schemes: Sequence[SchemeHealth]) -> tuple[Plot, ...]:
 def _plot(quantity: Quantity, figure: Figure, schemes: Sequence[SchemeHealth], note: str) -> Plot:
     lines: list[Curve] = []
     bands: list[Band] = []
-    for index, scheme in enumerate(schemes):
+    for scheme in schemes:
         points = _points(quantity, scheme)
         if any(y is not None for _, y in points):
-            name = scheme.scheme if len(scheme.scheme) <= LONGEST_NAME else scheme.scheme[: LONGEST_NAME - 1] + "…"
-            lines.append(Curve(index, points[::-1] if quantity.backward else points, label=name))
+            lines.append(Curve(scheme.scheme, points[::-1] if quantity.backward else points, label=shortened(scheme.scheme)))
         predictions = [(float(place), layer.expected.prediction(quantity.name)) for place, layer in enumerate(scheme.layers, 1)]
         theory = tuple((x, expected.value) for x, expected in predictions if expected.value is not None)
-        lines += [Curve(index, theory, "theory")] if theory else []
+        lines += [Curve(scheme.scheme, theory, "theory")] if theory else []
         limits = tuple((x, low, high) for x, (low, high) in _limits(quantity, scheme.layers) if low is not None and high is not None)
-        bands += [Band(index, limits)] if limits else []
+        bands += [Band(scheme.scheme, limits)] if limits else []
     predicted = "Dashed line and band: what theory predicts for one network of this width (95 %)."
     note += figure.note or predicted * bool(bands)
     panel = Panel(
@@ -47,7 +46,8 @@ def _plot(quantity: Quantity, figure: Figure, schemes: Sequence[SchemeHealth], n
         layers="backward" if quantity.backward else "forward",
         note=note,
     )
-    return Plot(figure.name, figure.title, (panel,))
+    names = tuple(scheme.scheme for scheme in schemes)
+    return Plot(figure.name, figure.title, ((panel,),), names, names)
 
 
 def _points(quantity: Quantity, scheme: SchemeHealth) -> Points:

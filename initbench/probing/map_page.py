@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from initbench.errors import ConfigError
 from initbench.probing.page import page
 from initbench.reporting import tidy
-from initbench.reporting.draw import DPI, INK, STYLE, WIDTH, library
+from initbench.reporting.axes import INK
+from initbench.reporting.draw import DPI, STYLE, WIDTH, library
 from initbench.results import store
 from initbench.results.propagation import KEPT_DECADES
 

@@ -1,4 +1,4 @@
-"""Draws plots with matplotlib: PNG and SVG, the same bytes for the same data on the same versions.
+"""Draws plots with matplotlib: PNG, SVG and PDF, the same bytes for the same data on the same versions.
 
 The object-oriented interface on bare canvases, without pyplot, which would cost start-up time and touch global state.
 """
@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import gc
 import io
-import math
 import os
 import sys
+import textwrap
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from initbench.reporting.figures import Curve, Panel, Plot, Strip
-from initbench.reporting.scales import error_scale, error_unscale, limits, power_of_ten, spread_apart, stretched, ticks_between
+from initbench.reporting import axes as within
+from initbench.reporting.axes import GREY, GRID, INK, Style
+from initbench.reporting.figures import MOST_TOGETHER, Curve, Panel, Plot, shortened
+from initbench.reporting.looks import Look, looks
+from initbench.reporting.scales import limits, spread_apart
 from initbench.results.provenance import cores, may_start_processes
 from initbench.workers.forked import LostProcess, mapped
 
@@ -24,49 +28,47 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe & Ito's palette, which colour-blind people can tell apart, without black and the yellow that white swallows."""
-DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1.5, 1.2)))
-"""Line styles of the first, second and third six schemes."""
-MARKERS = ("o", "s", "^")
-
-INK, GRID = "#333333", "#dddddd"
-"""Text and axes, grid lines; the page replaces them by its own colours."""
-
 FEW_PLOTS = 4
 """Below so many plots, starting a second process takes longer than it saves."""
 COMPRESSION = 3
 """Of 9: a third of the time of matplotlib's own 6, for files a tenth larger."""
 WIDTH, DPI = 8.0, 150
 """Inches, and pixels an inch in a PNG; shown at 800 pixels in a README."""
+NOTEBOOK = Style("notebook", WIDTH, 2.6, text=9.5, note=8.5, title=12, line=1.9, labels="beside")
+"""Of pages, README files and notebooks."""
+COVERED = 1.5
+"""Lines that are nowhere so many pixels apart cover one another."""
+LETTER = 0.58
+"""The width of a letter, in its height."""
 
 STYLE: dict[str, Any] = {
     "axes.facecolor": "none",
     "font.family": "sans-serif",
-    "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
-    "axes.titlesize": 10.5,
     "axes.titlecolor": INK,
     "axes.titlelocation": "left",
     "axes.titley": 1.0,
     "xtick.color": INK,
     "ytick.color": INK,
     "text.color": INK,
+    "text.parse_math": False,
     "grid.color": GRID,
     "grid.linewidth": 0.8,
     "axes.grid": True,
     "axes.axisbelow": True,
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,
     "path.simplify_threshold": 0.5,
 }
 
 
 def import_ahead() -> None:
     """Imports what drawing needs and has it find its fonts, while there is nothing else to do."""
-    draw(Plot("ahead", "A plot", (Panel("", "step", "loss", (Curve(0, ((1.0, 0.1), (2.0, 1.0)), label="line"),)),)))
+    line = Curve("ahead", ((1.0, 0.1), (2.0, 1.0)), label="line")
+    draw(Plot("ahead", "A plot", ((Panel("", "step", "loss", (line,)),),), ("ahead",)))
 
 
 def draw_all(plots: Sequence[Plot]) -> list[dict[str, bytes]]:
@@ -105,199 +107,311 @@ def library() -> Any:
     return mpl
 
 
-def draw(plot: Plot) -> dict[str, bytes]:
-    """The files of one plot by their ending: `.png` and `.svg`."""
+@dataclass(frozen=True)
+class Row:
+    """Axes side by side: panels, each for all schemes (empty `only`) or for those that it names; `note` stands below, `heading` above."""
+
+    cells: tuple[tuple[Panel, tuple[str, ...]], ...]
+    columns: int
+    heading: str = ""
+    note: str = ""
+    first: bool = True
+    last: bool = True
+
+    @property
+    def together(self) -> bool:
+        """Whether all schemes share the axes."""
+        return not self.cells[0][1]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the parts of a row are: heights in inches from above to below, and the room at the sides of the axes."""
+
+    heading: float
+    axes: float
+    lost: float
+    ticks: float
+    names: float
+    notes: tuple[str, ...]
+    left: float
+    right: float
+
+    def height(self, style: Style) -> float:
+        """All of it."""
+        return self.heading + self.axes + self.lost + self.ticks + self.names + len(self.notes) * 1.45 * style.note / 72
+
+
+def draw(plot: Plot, style: Style = NOTEBOOK, endings: Sequence[str] = (".png", ".svg")) -> dict[str, bytes]:
+    """The files of one plot by their ending: `.png`, `.svg` or `.pdf`."""
     mpl = library()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    settings: Any = {**STYLE, "svg.hashsalt": plot.name}
+    sizes = {"font.size": style.text, "axes.titlesize": style.text, "axes.labelsize": style.text, "axes.linewidth": 0.4 * style.line}
+    ticks = {"xtick.labelsize": style.note, "ytick.labelsize": style.note}
+    settings: Any = {**STYLE, **sizes, **ticks, "svg.hashsalt": plot.name}
     with mpl.rc_context(settings):
-        heights = [_panel_height(panel) for panel in plot.panels]
-        figure = Figure(figsize=(WIDTH, 0.45 + sum(heights)), dpi=DPI)
-        figure.text(0.012, 1 - 0.09 / figure.get_figheight(), plot.title, fontsize=12, fontweight="bold", va="top")
-        top = figure.get_figheight() - 0.45
-        for panel, height in zip(plot.panels, heights, strict=True):
-            _draw_panel(figure, panel, top, height)
-            top -= height
-        pixels, vector = io.BytesIO(), io.BytesIO()
-        canvas: Any = FigureCanvasAgg(figure)
-        canvas.print_png(pixels, metadata={"Software": None}, pil_kwargs={"compress_level": COMPRESSION})
-        figure.patch.set_alpha(0)
+        own = looks(plot.schemes)
+        ranges = (
+            limits([panel for panel in plot.panels if not panel.strips]) if any(not panel.strips for panel in plot.panels) else (0.0, 1.0)
+        )
+        rows = [(row, _frame(row, style)) for row in _rows(plot, style)]
+        above = (style.title + 12) / 72 if style.title else 0.05
+        figure = Figure(figsize=(style.width, above + sum(frame.height(style) for _, frame in rows)), dpi=DPI)
+        if style.title:
+            lines = textwrap.wrap(plot.title, int(style.width * 72 / (LETTER * style.title)))
+            figure.text(0.012, 1 - 0.09 / figure.get_figheight(), lines[0], fontsize=style.title, fontweight="bold", va="top")
+        top = figure.get_figheight() - above
+        for row, frame in rows:
+            _draw_row(figure, row, frame, top, own, ranges, style)
+            top -= frame.height(style)
+        return {ending: _file(figure, ending) for ending in endings}
+
+
+def _file(figure: Figure, ending: str) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    content, canvas = io.BytesIO(), None
+    figure.patch.set_alpha(1 if ending == ".png" else 0)
+    if ending == ".png":
+        canvas = FigureCanvasAgg(figure)
+        canvas.print_png(content, metadata={"Software": None}, pil_kwargs={"compress_level": COMPRESSION})
+    elif ending == ".svg":
         canvas = FigureCanvasSVG(figure)
-        canvas.print_svg(vector, metadata={"Date": None, "Creator": None})
-    return {".png": pixels.getvalue(), ".svg": vector.getvalue()}
+        canvas.print_svg(content, metadata={"Date": None, "Creator": None})
+    else:
+        canvas = FigureCanvasPdf(figure)
+        canvas.print_pdf(content, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return content.getvalue()
 
 
-def _panel_height(panel: Panel) -> float:
-    return 1.0 + 0.36 * len(panel.strips) if panel.strips else 3.3 + 0.2 * bool(panel.title) + _note_lines(panel) * 0.17
+def _rows(plot: Plot, style: Style) -> list[Row]:
+    """The rows of axes: panels side by side where there is room, and of many schemes a small panel each, the best first."""
+    wide = style.width > 5
+    found: list[Row] = []
+    for row in plot.rows:
+        if len({line.scheme for panel in row for line in panel.lines if line.weight == "middle"}) > MOST_TOGETHER:
+            for panel in row:
+                found += _one_by_one(panel, plot.ranking, 4 if wide else 2)
+            continue
+        for panels in [row] if wide else [(panel,) for panel in row]:
+            found.append(Row(tuple((panel, ()) for panel in panels), len(panels), note=_note(panels)))
+    return found
 
 
-def _note_lines(panel: Panel) -> int:
-    return len(_wrapped(panel.note))
+def _note(panels: Sequence[Panel]) -> str:
+    """What the notes of panels say: once what all say, else each under its title."""
+    notes = [panel.note for panel in panels]
+    if len(set(notes)) == 1:
+        return notes[0]
+    common = [part for part in notes[0].split(". ") if all(part in note.split(". ") for note in notes)]
+    own = [(panel.title, [part for part in panel.note.split(". ") if part and part not in common]) for panel in panels]
+    return ". ".join([*common, *(f"{title}: {'. '.join(parts)}" for title, parts in own if parts)])
 
 
-def _wrapped(text: str, width: int = 112) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, width)
-
-
-def _draw_panel(figure: Figure, panel: Panel, top: float, height: float) -> None:
-    """Places a panel between `top` and `top - height` inches, with room for labels on both sides."""
-    labels = [strip.label for strip in panel.strips] or [line.label for line in panel.lines if line.label]
-    notes = [strip.note for strip in panel.strips]
-    left = 0.35 + 0.078 * max((len(text) for text in labels), default=0) if panel.strips else 0.85
-    right = 0.3 + 0.072 * max((len(text) for text in (notes or labels)), default=0)
-    below, above = 0.55 + 0.17 * _note_lines(panel), 0.1 + 0.2 * bool(panel.title)
-    whole = figure.get_figheight()
-    axes = figure.add_axes((left / WIDTH, (top - height + below) / whole, (WIDTH - left - right) / WIDTH, (height - below - above) / whole))
-    axes.set_title(panel.title)
-    axes.set_xlabel(panel.x_label)
-    axes.set_ylabel(panel.y_label)
-    if panel.note:
-        figure.text(
-            left / WIDTH, (top - height + 0.05) / whole, "\n".join(_wrapped(panel.note)), fontsize=8.5, va="bottom", linespacing=1.3
+def _one_by_one(panel: Panel, ranking: Sequence[str], columns: int) -> list[Row]:
+    """Rows of small axes, one a scheme or a few that are the same; behind each the range of all."""
+    shown = list(dict.fromkeys(line.scheme for line in panel.lines))
+    ranked = sorted(shown, key=lambda scheme: ranking.index(scheme) if scheme in ranking else len(ranking))
+    same: dict[object, list[str]] = {}
+    for scheme in ranked:
+        same.setdefault(tuple((line.points, line.weight) for line in panel.lines if line.scheme == scheme), []).append(scheme)
+    groups = [tuple(group) for group in same.values()]
+    rows = [groups[start : start + columns] for start in range(0, len(groups), columns)]
+    note = ". ".join(filter(None, ["Grey: the range of all schemes", panel.note]))
+    return [
+        Row(
+            tuple((panel, group) for group in row),
+            columns,
+            heading=panel.title if index == 0 else "",
+            note=note if row is rows[-1] else "",
+            first=index == 0,
+            last=row is rows[-1],
         )
+        for index, row in enumerate(rows)
+    ]
+
+
+def _frame(row: Row, style: Style) -> Frame:
+    panel, em, small = row.cells[0][0], style.em, style.note / 72
+    notes = tuple(textwrap.wrap(row.note, int(style.width * 72 / (0.53 * style.note))))
     if panel.strips:
-        _draw_strips(axes, panel)
-    else:
-        _draw_lines(axes, panel)
+        left = 0.2 + LETTER * small * max(len(strip.label) for strip in panel.strips)
+        right = 0.15 + LETTER * small * max(len(strip.note) for strip in panel.strips)
+        return Frame(0.1, (2.6 * em) * len(panel.strips), 0, 3.6 * em, 0, notes, left, right)
+    titled = any(each.title for each, _ in row.cells) or not row.together
+    heading = 0.1 + 1.5 * em * bool(row.heading) + 1.5 * em * titled
+    tilted = max((len(name) for _, name in panel.ticks), default=0) if len(panel.ticks) > 4 else 0
+    ticks = (3.6 * em if row.last else 0.9 * em) + 0.35 * small * tilted
+    lost = 0.0
+    if row.together and panel.lost:
+        lost = 1.7 * small * len(panel.lost) + 0.5 * em
+    names = _named(row)
+    beside = row.together and style.labels == "beside"
+    right = 0.12 + (0.45 + LETTER * em * max((len(name) + 2 for name, _ in names), default=0) if beside else 0)
+    below = 0.0 if (row.together and beside) or not row.together else 1.5 * em * len(_in_lines(names, style)) + 0.3 * em
+    height = style.height if row.together else 0.48 * style.height
+    return Frame(heading, height, lost, ticks, below, notes, 1.2 * em + 5.2 * small, right)
 
 
-def _draw_lines(axes: Axes, panel: Panel) -> None:
-    from matplotlib.ticker import MaxNLocator
+def _named(row: Row) -> list[tuple[str, str]]:
+    """The labels of the lines in a row, each once, with its scheme."""
+    return list({line.label: (line.label, line.scheme) for panel, _ in row.cells for line in panel.lines if line.label}.values())
 
-    low, high = limits(panel)
-    _set_y_axis(axes, panel, low, high)
-    xs = [x for line in panel.lines for x, _ in line.points]
-    if xs:
-        room = 0.02 * (max(xs) - min(xs)) or 0.5
-        ends = (min(xs) - room, max(xs) + room)
-        axes.set_xlim(ends[::-1] if panel.layers == "backward" else ends)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
-    if panel.ticks:
-        axes.set_xticks([place for place, _ in panel.ticks], [text for _, text in panel.ticks])
+
+def _in_lines(names: Sequence[tuple[str, str]], style: Style) -> list[list[tuple[str, str]]]:
+    """The labels in as many lines as the width asks for."""
+    lines: list[list[tuple[str, str]]] = [[]]
+    left = style.width - 0.2
+    for name, scheme in names:
+        needed = 0.55 + LETTER * style.em * len(name)
+        if needed > left and lines[-1]:
+            lines.append([])
+            left = style.width - 0.2
+        lines[-1].append((name, scheme))
+        left -= needed
+    return lines
+
+
+def _draw_row(
+    figure: Figure, row: Row, frame: Frame, top: float, own: Mapping[str, Look], ranges: tuple[float, float], style: Style
+) -> None:
+    whole, em = figure.get_figheight(), style.em
+    gap = (0.25 if row.together else 0.15) + em
+    width = (style.width - frame.left - frame.right - gap * (row.columns - 1)) / row.columns
+    bottom = top - frame.heading - frame.axes
+    if row.heading:
+        figure.text(0.012, (top - 0.06) / whole, row.heading, fontweight="bold", va="top")
+    made: list[Axes] = []
+    for column, (panel, only) in enumerate(row.cells):
+        left = frame.left + column * (width + gap)
+        axes = figure.add_axes((left / style.width, bottom / whole, width / style.width, frame.axes / whole))
+        made.append(axes)
+        axes.set_xlabel(panel.x_label if row.columns == 1 else "")
+        axes.set_ylabel(panel.y_label if column == 0 and (row.together or row.first) else "")
+        axes.set_title(_cell_title(panel, only, width, style))
+        if panel.strips:
+            within.draw_strips(axes, panel, own, style)
+            continue
+        _draw_lines(axes, panel, only, own, ranges, style)
+        axes.tick_params(axis="y", labelleft=column == 0)
+        axes.tick_params(axis="x", labelbottom=row.last)
+        if row.together and panel.lost:
+            low = bottom - frame.lost + 0.2 * em
+            below = figure.add_axes((left / style.width, low / whole, width / style.width, (frame.lost - 0.5 * em) / whole), sharex=axes)
+            within.draw_lost(below, panel.lost, own, style)
+            axes.tick_params(axis="x", pad=frame.lost * 72 + 2)
+            axes.xaxis.labelpad = 2
+    if row.last and row.columns > 1:
+        centre = (frame.left + (style.width - frame.left - frame.right) / 2) / style.width
+        figure.text(centre, (bottom - frame.ticks + 0.4 * em) / whole, row.cells[0][0].x_label, ha="center", va="bottom")
+    if row.together and not row.cells[0][0].strips:
+        _draw_names(figure, row, made, frame, bottom, own, style)
+    if frame.notes:
+        low = top - frame.height(style) + 0.04
+        figure.text(0.012, low / whole, "\n".join(frame.notes), fontsize=style.note, va="bottom", linespacing=1.3)
+
+
+def _cell_title(panel: Panel, only: tuple[str, ...], width: float, style: Style) -> str:
+    if not only:
+        return panel.title
+    name = shortened(only[0])
+    most = int(width / (LETTER * style.em))
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def _draw_lines(
+    axes: Axes, panel: Panel, only: tuple[str, ...], own: Mapping[str, Look], ranges: tuple[float, float], style: Style
+) -> None:
+    within.set_axes(axes, panel, ranges, style)
+    if only:
+        within.draw_behind(axes, panel)
+        said = [*(f"= {shortened(scheme)}" for scheme in only[1:]), *(each.share for each in panel.lost if each.scheme == only[0])]
+        axes.text(0.98, 0.97, "\n".join(said), ha="right", va="top", transform=axes.transAxes, fontsize=style.note)
     for band in panel.bands:
-        x, bottom, top = zip(*band.points, strict=True)
-        axes.fill_between(x, bottom, top, color=_colour(band.scheme), alpha=0.15, linewidth=0)
-    for line in panel.lines:
-        _draw_line(axes, panel, line, low, high)
-    _draw_labels(axes, [line for line in panel.lines if line.label], panel)
+        if not only or band.scheme == only[0]:
+            within.draw_band(axes, panel, band, own[band.scheme])
+    for line in reversed(panel.lines):  # the first on top: of lines that cover one another it is the one that is named
+        if not only or line.scheme == only[0]:
+            within.draw_line(axes, panel, line, own[line.scheme], ranges, style)
 
 
-def _set_y_axis(axes: Axes, panel: Panel, low: float, high: float) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
+@dataclass
+class _Name:
+    """What stands beside the axes for one line, or for several that cover one another."""
 
-    if panel.scale == "log":
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: power_of_ten(value))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        if high / low < 2e3 and low > 1e-4:
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    elif stretched(low, high, panel):
-        axes.set_yscale("function", functions=(error_scale, error_unscale))
-        ticks = ticks_between(low, high, 0.09, panel)
-        axes.set_yticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
-        axes.set_ylabel(f"{panel.y_label} (log scale of the error)")
-    else:
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
-    axes.set_ylim(low, high)
+    line: Curve
+    texts: list[str]
+    reaches: bool
+    height: float
 
 
-def _draw_line(axes: Axes, panel: Panel, line: Curve, low: float, high: float) -> None:
-    ys = [math.nan if y is None or (panel.scale == "log" and y <= 0) else y for _, y in line.points]
-    xs = [x for x, _ in line.points]
-    colour, dashes = _colour(line.scheme), DASHES[line.scheme // len(COLOURS) % len(DASHES)]
-    if line.weight == "seed":
-        axes.plot(xs, ys, color=colour, linewidth=0.6, alpha=0.4)
-        if panel.ticks:
-            _mark_edges(axes, panel, line, low, high)
-    elif line.weight == "theory":
-        axes.plot(xs, ys, color=INK, linewidth=1, linestyle=(0, (2, 2)), zorder=4)
-    else:
-        marker = MARKERS[line.scheme // len(COLOURS) % len(MARKERS)] if panel.layers else None
-        axes.plot(xs, ys, color=colour, linewidth=2, linestyle=dashes, marker=marker, markersize=3.5, solid_capstyle="round")
-        _mark_edges(axes, panel, line, low, high)
-    if line.broken and xs:
-        axes.plot(xs[-1:], [min(max(ys[-1], low), high)], color=colour, marker="x", markersize=6, markeredgewidth=1.6, clip_on=False)
-
-
-def _mark_edges(axes: Axes, panel: Panel, line: Curve, low: float, high: float) -> None:
-    """Triangles at the edge for what a log axis cannot show: zero and underflow below, overflow above."""
-    if panel.scale != "log":
+def _draw_names(figure: Figure, row: Row, made: Sequence[Axes], frame: Frame, bottom: float, own: Mapping[str, Look], style: Style) -> None:
+    """The names of the schemes with a piece of their line: at the height of its end at the right, or below the axes."""
+    if style.labels == "below":
+        whole, line_height = figure.get_figheight(), 1.5 * style.em
+        for index, names in enumerate(_in_lines(_named(row), style)):
+            left, middle = 0.15, bottom - frame.lost - frame.ticks - (index + 0.6) * line_height
+            for name, scheme in names:
+                _draw_name(figure, (left, middle), name, own[scheme], style, whole)
+                left += 0.55 + LETTER * style.em * len(name)
         return
-    for edge, marker, beyond in ((0.0, "v", lambda y: y is not None and y < low), (1.0, "^", lambda y: y is None or y > high)):
-        xs = [x for x, y in line.points if beyond(y)]
-        axes.plot(
-            xs,
-            [edge] * len(xs),
-            marker,
-            color=_colour(line.scheme),
-            markersize=6,
-            transform=axes.get_xaxis_transform(),
-            clip_on=False,
-            zorder=5,
-        )
+    names = _names_beside(row, made)
+    rows = [(name, index, text) for name in names for index, text in enumerate(name.texts)]
+    heights = spread_apart([name.height - 1e-6 * index for name, index, _ in rows], 1.35 * style.em / frame.axes)
+    right = style.width - frame.right
+    whole = figure.get_figheight()
+    for (name, index, text), height in zip(rows, heights, strict=True):
+        middle = bottom + height * frame.axes
+        if index == 0 and name.reaches and abs(height - name.height) * frame.axes > 0.05:
+            ends = [(right / style.width, (bottom + name.height * frame.axes) / whole), ((right + 0.12) / style.width, middle / whole)]
+            _line(figure, ends, color=GREY, linewidth=0.5)
+        _draw_name(figure, (right + 0.14, middle), text, own[name.line.scheme] if index == 0 else None, style, whole)
 
 
-def _draw_labels(axes: Axes, lines: list[Curve], panel: Panel) -> None:
-    """Writes each name at the right of its line's end, pushed apart so that none covers another."""
-    import numpy as np
-
-    height = axes.get_window_extent().height / DPI
-    to_axes = axes.transAxes.inverted()
-    ends = []
-    for line in lines:
-        shown = [(x, y) for x, y in line.points if y is not None and (panel.scale != "log" or y > 0)]
-        lost_above = bool(line.points) and line.points[-1][1] is None
-        x, y = shown[-1] if shown else (line.points[-1][0], math.nan)
-        place = to_axes.transform(axes.transData.transform((x, y))) if shown else np.array([1.0, 0.0])
-        if lost_above or (line.points and line.points[-1][1] == 0 and panel.scale == "log"):
-            place = np.array([to_axes.transform(axes.transData.transform((line.points[-1][0], 1.0)))[0], 1.0 if lost_above else 0.0])
-        ends.append((float(place[0]), min(max(float(place[1]), 0.0), 1.0)))
-    heights = spread_apart([y for _, y in ends], 0.165 / height)
-    for line, (x, y), label_y in zip(lines, ends, heights, strict=True):
-        colour = _colour(line.scheme)
-        axes.plot([x, 1.015], [y, label_y], color=colour, linewidth=0.6, alpha=0.6, transform=axes.transAxes, clip_on=False)
-        axes.text(1.022, label_y, line.label, color=colour, va="center", transform=axes.transAxes, fontsize=9.5)
+def _names_beside(row: Row, made: Sequence[Axes]) -> list[_Name]:
+    """One name for each line of the last axes, or of the ones before where it has none there; lines that cover one another share it."""
+    found: dict[str, tuple[int, Curve]] = {}
+    for column, (panel, _) in enumerate(row.cells):
+        found |= {line.label: (column, line) for line in panel.lines if line.label}
+    names: list[tuple[_Name, list[list[tuple[float, float]]]]] = []
+    for label, (column, line) in found.items():
+        axes, panel = made[column], row.cells[column][0]
+        places = [
+            within.pixels(made[at], each, other) for at, (other, _) in enumerate(row.cells) for each in other.lines if each.label == label
+        ]
+        twin = next((name for name, others in names if _cover(places, others)), None)
+        if twin is not None:
+            twin.texts.append(f"= {label}")
+            continue
+        reaches, height = within.end_of(axes, line, panel)
+        names.append((_Name(line, [label], reaches and column == len(made) - 1, height), places))
+    return [name for name, _ in names]
 
 
-def _draw_strips(axes: Axes, panel: Panel) -> None:
-    values = [value for strip in panel.strips for value in (*strip.values, strip.low, strip.high) if value is not None]
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    if stretched(low, high, panel):
-        axes.set_xscale("function", functions=(error_scale, error_unscale))
-        axes.set_xlabel(f"{panel.x_label} (log scale of the error)")
-        low, high = 1 - (1 - low) * 1.15, 1 - (1 - high) * 0.87
-    else:
-        room = 0.03 * (high - low) or 0.005
-        low, high = low - room, high + room
-    ticks = ticks_between(low, high, 0.5 / (axes.get_position().width * WIDTH), panel)
-    axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
-    axes.set_xlim(low, high)
-    axes.set_yticks(range(len(panel.strips)), [strip.label for strip in panel.strips])
-    axes.set_ylim(len(panel.strips) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
-    for row, strip in enumerate(panel.strips):
-        _draw_strip(axes, strip, row)
+def _cover(places: list[list[tuple[float, float]]], others: list[list[tuple[float, float]]]) -> bool:
+    """Whether lines are nowhere apart, point by point."""
+    if [len(line) for line in places] != [len(line) for line in others]:
+        return False
+    pairs = [pair for line, other in zip(places, others, strict=True) for pair in zip(line, other, strict=True)]
+    return bool(pairs) and all(abs(x - u) < COVERED and (abs(y - v) < COVERED or (y != y and v != v)) for (x, y), (u, v) in pairs)
 
 
-def _draw_strip(axes: Axes, strip: Strip, row: int) -> None:
-    colour = _colour(strip.scheme)
-    xs = strip.values
-    middle = (len(xs) - 1) / 2
-    ys = [row + 0.32 * (index - middle) / max(1, len(xs)) for index in range(len(xs))]
-    if strip.high is not None:
-        left = axes.get_xlim()[0] if strip.low is None else strip.low
-        axes.plot([left, strip.high], [row, row], color=colour, linewidth=6, alpha=0.3, solid_capstyle="butt")
-    if strip.middle is not None:
-        axes.plot([strip.middle] * 2, [row - 0.32, row + 0.32], color=colour, linewidth=2.4, solid_capstyle="butt")
-    axes.plot(xs, ys, "o", color=colour, markersize=4.5, alpha=0.75, markeredgewidth=0, clip_on=False)
-    axes.text(1.015, row, strip.note, transform=axes.get_yaxis_transform(), va="center", fontsize=9.5, color=colour)
+def _draw_name(figure: Figure, place: tuple[float, float], text: str, look: Look | None, style: Style, whole: float) -> None:
+    left, middle = place
+    if look is not None:
+        ends = [(left / style.width, middle / whole), ((left + 0.28) / style.width, middle / whole)]
+        _line(figure, ends, color=look.colour, linewidth=style.line, linestyle=within.DASHES[look.dash])
+        centre = [((left + 0.14) / style.width, middle / whole)]
+        _line(figure, centre, color=look.colour, marker=look.marker, markersize=1.9 * style.line, linestyle="none")
+    figure.text((left + 0.33) / style.width, middle / whole, text, va="center_baseline", fontsize=style.text)
 
 
-def _colour(scheme: int) -> str:
-    return COLOURS[scheme % len(COLOURS)]
+def _line(figure: Figure, places: Sequence[tuple[float, float]], **how: Any) -> None:
+    """A line on the page itself, outside of all axes."""
+    from matplotlib.lines import Line2D
+
+    xs, ys = zip(*places, strict=True)
+    figure.add_artist(Line2D(xs, ys, transform=figure.transFigure, **how))

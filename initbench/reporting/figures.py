@@ -1,6 +1,7 @@
 """What the plots show, as data: lines, dots and labels; `draw` turns them into pictures."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from initbench.metrics import Metric
 from initbench.quantities import QUANTITIES, Figure, Quantity
 from initbench.results.outcome import Outcome, outcome, was_evaluated
 from initbench.results.propagation import layer_value
-from initbench.results.record import LayerStats, RunResult, RunStatus
+from initbench.results.record import LayerStats, Place, RunResult, RunStatus
 from initbench.statistics.estimates import estimate_text
 from initbench.statistics.findings import Summary
 from initbench.statistics.inference import median
@@ -19,7 +20,12 @@ from initbench.statistics.summary import Runs
 
 MOST_POINTS = 100
 """Longer curves are drawn as means over equal stretches, so that files stay small and lines readable."""
-
+MOST_SEEDS = 8
+"""Of more seeds not each is a line: the range from the lowest to the highest that did not diverge is shaded."""
+MOST_TOGETHER = 6
+"""Of more schemes each is drawn in a small panel of its own, the best first, over the range of all."""
+MOST_ROLES = 6
+"""Kinds of layers that have a panel of their own; the others share one."""
 LONGEST_NAME = 28
 """Longer names of schemes are cut in plots."""
 
@@ -31,9 +37,12 @@ Points = tuple[tuple[float, float | None], ...]
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of one scheme. `weight` is a thin line for one seed, a thick one for the middle of the seeds, or dashed theory."""
+    """A line of one scheme. `weight` is a thin line for one seed, a thick one for the middle of the seeds, or dashed theory.
 
-    scheme: int
+    `broken`: the run of that seed diverged at the line's end.
+    """
+
+    scheme: str
     points: Points
     weight: Literal["seed", "middle", "theory"] = "middle"
     label: str = ""
@@ -42,17 +51,18 @@ class Curve:
 
 @dataclass(frozen=True)
 class Band:
-    """A shaded range around a prediction: (x, low, high)."""
+    """A range of one scheme, (x, low, high): that of a prediction, or from the lowest to the highest seed."""
 
-    scheme: int
+    scheme: str
     points: tuple[tuple[float, float, float], ...]
+    of: Literal["theory", "seeds"] = "theory"
 
 
 @dataclass(frozen=True)
 class Strip:
     """A row of dots, one a seed, with the estimate and its interval; `note` says what has no dot."""
 
-    scheme: int
+    scheme: str
     label: str
     values: tuple[float, ...]
     middle: float | None
@@ -62,12 +72,33 @@ class Strip:
 
 
 @dataclass(frozen=True)
+class Lost:
+    """The runs of a scheme that diverged: the step of each, and how many of how many."""
+
+    scheme: str
+    steps: tuple[int, ...]
+    runs: int
+    of: int
+
+    @property
+    def share(self) -> str:
+        """As in `3 of 8 diverged`."""
+        return f"{self.runs} of {self.of} diverged"
+
+    @property
+    def words(self) -> str:
+        """As in `normal: 3 of 8 diverged, first at step 5`."""
+        return f"{shortened(self.scheme)}: {self.share}" + (f", first at step {self.steps[0]}" if self.steps else "")
+
+
+@dataclass(frozen=True)
 class Panel:
     """One pair of axes.
 
-    The scale `accuracy` is that of the error, reversed, where the values are far apart.
+    The scale `accuracy` is that of the error, reversed, where all values are near the top.
     `ticks`: places on the x axis and their labels, where numbers would not do.
-    `layers`: x counts weight layers, from the input on or, as gradients go, from the output back.
+    `layers`: x counts weight layers, from the input on or, as gradients go, from the output back; `head` is the place of the last one
+    where it stands apart from the others. `lost`: what diverged, in rows of their own below a curve.
     """
 
     title: str
@@ -76,19 +107,31 @@ class Panel:
     lines: tuple[Curve, ...] = ()
     bands: tuple[Band, ...] = ()
     strips: tuple[Strip, ...] = ()
+    lost: tuple[Lost, ...] = ()
     scale: Literal["log", "percent", "accuracy"] = "log"
     layers: Literal["", "forward", "backward"] = ""
+    head: float | None = None
     note: str = ""
     ticks: tuple[tuple[float, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One picture: a file name without ending, what it shows in a sentence, and its panels from top to bottom."""
+    """One picture: a file name without ending, what it shows in a sentence, and rows of panels that stand side by side.
+
+    `schemes` are all of the question, by which looks are chosen; `ranking` is their order where each has a panel of its own.
+    """
 
     name: str
     title: str
-    panels: tuple[Panel, ...]
+    rows: tuple[tuple[Panel, ...], ...]
+    schemes: tuple[str, ...]
+    ranking: tuple[str, ...] = ()
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """All panels, row by row."""
+        return tuple(panel for row in self.rows for panel in row)
 
 
 def plots(summary: Summary, runs: Runs) -> tuple[Plot, ...]:
@@ -97,26 +140,56 @@ def plots(summary: Summary, runs: Runs) -> tuple[Plot, ...]:
     numbers, shares = ([_layer_plot(*each, runs) for each in drawn if (each[0].unit == "share") is wanted] for wanted in (False, True))
     curves = _accuracy_curves(summary.metric_of("final_test_accuracy"), runs)
     made = [_loss_plot(runs), _accuracy_plot(summary, runs), curves, *numbers, _prediction_plot(runs), *shares]
-    return tuple(plot for plot in made if any(panel.lines or panel.strips for panel in plot.panels))
+    ranking = _ranking(summary)
+    shown = (plot for plot in made if any(panel.lines or panel.strips for panel in plot.panels))
+    return tuple(replace(plot, schemes=tuple(runs), ranking=ranking) for plot in shown)
+
+
+def _ranking(summary: Summary) -> tuple[str, ...]:
+    """The schemes, the best first by the middle value of what the verdicts are about; without one they come last."""
+    metric = summary.primary
+
+    def place(scheme: str) -> float:
+        value = summary.scheme(scheme).estimate(metric.name).value
+        return math.inf if value is None else -value if metric.higher_is_better else value
+
+    return tuple(sorted((each.scheme for each in summary.schemes), key=place))
 
 
 def _loss_plot(runs: Runs) -> Plot:
     lines: list[Curve] = []
+    bands: list[Band] = []
     longest = max((len(run.train_losses) for own in runs.values() for run in own), default=0)
     stretch = -(-longest // MOST_POINTS) or 1
-    for scheme, own in enumerate(runs.values()):
+    for scheme, own in runs.items():
         tried = [run for run in own if run.train_losses or run.status is RunStatus.DIVERGED]
         curves = [_thinned(run.train_losses, stretch) for run in tried]
-        broken = [run.status is RunStatus.DIVERGED for run in tried]
-        lines += _with_middle(scheme, curves, broken, _label(list(runs)[scheme], own), worst=math.inf)
+        lines, bands = _added(lines, bands, _with_middle(scheme, tried, curves, worst=math.inf))
     each = f", mean of every {stretch} steps" if stretch > 1 else ""
-    note = "x: diverged. " * any(line.broken for line in lines)
-    panel = Panel("", "step", f"training loss{each}", tuple(lines), scale="log", note=note + _without(runs, "loss curve", lines))
-    return Plot("loss_curves", f"Training loss{_thin_and_thick(runs)}", (panel,))
+    note = _without(runs, "loss curve", lines)
+    panel = Panel("", "step", f"training loss{each}", tuple(lines), tuple(bands), lost=_lost(runs), scale="log", note=note)
+    return Plot("loss_curves", f"Training loss{_how_seeds_are_shown(runs)}", ((panel,),), tuple(runs))
 
 
-def _thin_and_thick(runs: Runs) -> str:
-    return ": each seed (thin) and the median (thick)" if any(len(own) > 1 for own in runs.values()) else ""
+def _added(lines: list[Curve], bands: list[Band], more: tuple[list[Curve], list[Band]]) -> tuple[list[Curve], list[Band]]:
+    return [*lines, *more[0]], [*bands, *more[1]]
+
+
+def _how_seeds_are_shown(runs: Runs) -> str:
+    most = max((len(own) for own in runs.values()), default=0)
+    each = "lowest to highest seed (shaded)" if most > MOST_SEEDS else "each seed (thin)"
+    return f": {each} and the median (thick)" if most > 1 else ""
+
+
+def _lost(runs: Runs) -> tuple[Lost, ...]:
+    """The schemes of which runs diverged, with the steps at which they did."""
+    found = []
+    for scheme, own in runs.items():
+        gone = [run for run in own if run.status is RunStatus.DIVERGED]
+        steps = tuple(sorted(run.first_bad_step for run in gone if run.first_bad_step is not None))
+        if gone:
+            found.append(Lost(scheme, steps, len(gone), len(own)))
+    return tuple(found)
 
 
 def _thinned(losses: Sequence[float], stretch: int) -> Points:
@@ -124,8 +197,12 @@ def _thinned(losses: Sequence[float], stretch: int) -> Points:
     return tuple((index * stretch + (len(part) + 1) / 2, sum(part) / len(part)) for index, part in enumerate(parts))
 
 
-def _with_middle(scheme: int, curves: list[Points], broken: list[bool], label: str, *, worst: float) -> list[Curve]:
-    """Thin lines for the seeds, and the median over all of them until it is a run that has diverged, which counts as `worst` from there."""
+def _with_middle(scheme: str, runs: list[RunResult], curves: list[Points], *, worst: float) -> tuple[list[Curve], list[Band]]:
+    """Thin lines for the seeds, or of many their range, and the median over all, of which a diverged run counts as `worst` from there.
+
+    The median ends where it is itself a run that has diverged.
+    """
+    broken = [run.status is RunStatus.DIVERGED for run in runs]
     thin = [Curve(scheme, points, "seed", broken=end) for points, end in zip(curves, broken, strict=True) if points]
     at: dict[float, list[float]] = {}
     for points in curves:
@@ -133,26 +210,38 @@ def _with_middle(scheme: int, curves: list[Points], broken: list[bool], label: s
             at.setdefault(x, []).append(worst if y is None else y)
     padded = ((x, median([*ys, *[worst] * (len(curves) - len(ys))])) for x, ys in sorted(at.items()))
     middle = _finite(takewhile(lambda point: math.isfinite(point[1]), padded))
-    return [*thin, Curve(scheme, middle, "middle", label)] if middle else [*thin[:-1], replace(thin[-1], label=label)] if thin else []
+    label = shortened(scheme)
+    if len(curves) > MOST_SEEDS:
+        band = Band(scheme, _range([points for points, end in zip(curves, broken, strict=True) if not end]), "seeds")
+        return [Curve(scheme, middle, "middle", label)] if middle else [], [band] if band.points else []
+    if middle:
+        return [*thin, Curve(scheme, middle, "middle", label)], []
+    return [*thin[:-1], replace(thin[-1], label=label)] if thin else [], []
+
+
+def _range(curves: Iterable[Points]) -> tuple[tuple[float, float, float], ...]:
+    """The lowest and the highest of the curves at each place."""
+    at: dict[float, list[float]] = {}
+    for points in curves:
+        for x, y in points:
+            if y is not None:
+                at.setdefault(x, []).append(y)
+    return tuple((x, min(at[x]), max(at[x])) for x in sorted(at))
 
 
 def _finite(points: Iterable[tuple[float, float]]) -> Points:
     return tuple((x, y if math.isfinite(y) else None) for x, y in points)
 
 
-def _label(scheme: str, own: list[RunResult]) -> str:
-    lost = sum(run.status is RunStatus.DIVERGED for run in own)
-    return f"{_short(scheme)} ({lost}/{len(own)} x)" if lost else _short(scheme)
-
-
-def _short(scheme: str) -> str:
+def shortened(scheme: str) -> str:
+    """A scheme's name in a plot."""
     return scheme if len(scheme) <= LONGEST_NAME else scheme[: LONGEST_NAME - 1] + "…"
 
 
 def _without(runs: Runs, what: str, lines: Iterable[Curve]) -> str:
     """Names the schemes that have nothing to show, so that none disappears silently."""
     shown = {line.scheme for line in lines}
-    missing = [(name, own) for index, (name, own) in enumerate(runs.items()) if index not in shown]
+    missing = [(name, own) for name, own in runs.items() if name not in shown]
     return "; ".join(f"{name}: no {what} ({_kinds(own)})" for name, own in missing)
 
 
@@ -163,7 +252,7 @@ def _kinds(own: list[RunResult]) -> str:
 def _accuracy_plot(summary: Summary, runs: Runs) -> Plot:
     metric = summary.metric_of("final_test_accuracy")
     strips = []
-    for index, (name, own) in enumerate(runs.items()):
+    for name, own in runs.items():
         values = tuple(value for run in own if (value := metric.value(run)) is not None)
         estimate = summary.scheme(name).estimate(metric.name)
         unusual = (Outcome.STUCK, Outcome.DIVERGED, Outcome.FAILED, Outcome.SKIPPED)
@@ -171,32 +260,62 @@ def _accuracy_plot(summary: Summary, runs: Runs) -> Plot:
         middle = estimate_text(metric, estimate) if estimate.n > 1 and estimate.value is not None else ""
         note = ", ".join([*([middle] if middle else []), *missing])
         centre = estimate.value if estimate.n > 1 else None
-        strips.append(Strip(index, _short(name), values, centre, estimate.low, estimate.high, note))
+        strips.append(Strip(name, shortened(name), values, centre, estimate.low, estimate.high, note))
+    if len(strips) > MOST_TOGETHER:
+        strips.sort(key=lambda strip: strip.middle if strip.middle is not None else max(strip.values, default=-1.0), reverse=True)
     most = max((len(strip.values) for strip in strips), default=0)
     what = f": each seed, median{' and 95 % interval' * (most > 5)}" if most > 1 else ""
     title = f"Final {metric.label}{what}"
-    return Plot("accuracy", title, (Panel("", metric.label, "", strips=tuple(strips), scale="accuracy"),))
+    return Plot("accuracy", title, ((Panel("", metric.label, "", strips=tuple(strips), scale="accuracy"),),), tuple(runs))
 
 
 def _accuracy_curves(metric: Metric, runs: Runs) -> Plot:
     lines: list[Curve] = []
-    for scheme, (name, own) in enumerate(runs.items()):
+    bands: list[Band] = []
+    for scheme, own in runs.items():
         tried = [run for run in own if was_evaluated(run)]
         curves: list[Points] = [tuple((item.step, item.test_accuracy) for item in run.evaluations) for run in tried]
-        broken = [run.status is RunStatus.DIVERGED for run in tried]
-        lines += _with_middle(scheme, curves, broken, _label(name, own), worst=metric.worst)
-    note = "x: diverged. " * any(line.broken for line in lines)
+        lines, bands = _added(lines, bands, _with_middle(scheme, tried, curves, worst=metric.worst))
     label = metric.label
-    panel = Panel("", "step", label, tuple(lines), scale="accuracy", note=note + _without(runs, label, lines))
-    return Plot("accuracy_curves", f"{label[:1].upper()}{label[1:]} while training{_thin_and_thick(runs)}", (panel,))
+    note = _without(runs, label, lines)
+    panel = Panel("", "step", label, tuple(lines), tuple(bands), lost=_lost(runs), scale="accuracy", note=note)
+    title = f"{label[:1].upper()}{label[1:]} while training{_how_seeds_are_shown(runs)}"
+    return Plot("accuracy_curves", title, ((panel,),), tuple(runs))
+
+
+StepOf = Callable[[RunResult], int | None]
+"""The step of a run whose measurements are meant; None where it has none."""
 
 
 def _layer_plot(quantity: Quantity, figure: Figure, runs: Runs) -> Plot:
-    panels = (
-        _layer_panel("At initialization", quantity, figure, runs, _first_step),
-        _layer_panel("At the end of training", quantity, figure, runs, _last_step),
-    )
-    return Plot(figure.name, figure.title, panels if any(_last_step(run) for own in runs.values() for run in own) else panels[:1])
+    ended = any(_last_step(run) for own in runs.values() for run in own)
+    times: list[tuple[str, StepOf]] = [("At initialization", _first_step), *([("At the end of training", _last_step)] if ended else [])]
+    roles = _roles(runs)
+    if not roles:
+        row = tuple(_layer_panel(title, quantity, figure, runs, step_of, None) for title, step_of in times)
+        return Plot(figure.name, figure.title, (row,), tuple(runs))
+    rows = []
+    for title, step_of in times:
+        panels = [_layer_panel(f"{title}: {name}", quantity, figure, runs, step_of, role) for name, role in roles.items()]
+        rows += [tuple(panels[start : start + 3]) for start in range(0, len(panels), 3)]
+    return Plot(figure.name, figure.title, tuple(rows), tuple(runs))
+
+
+def _roles(runs: Runs) -> dict[str, tuple[str, ...]]:
+    """The layers of a network of repeated blocks by their part in a block, such as `blocks.*.attn.q`; empty where there are no such.
+
+    A part is one that at least three layers have; the layers of none stand under `the others`.
+    """
+    names = list(dict.fromkeys(stats.layer for own in runs.values() for run in own for stats in run.layers))
+    by_role: dict[str, list[str]] = {}
+    for name in names:
+        by_role.setdefault(re.sub(r"(?<![^.])\d+(?![^.])", "*", name), []).append(name)
+    repeated = sorted((role for role, own in by_role.items() if len(own) >= 3), key=lambda role: -len(by_role[role]))
+    parts = [role for role in by_role if role in repeated[: MOST_ROLES - 1]]
+    if len(parts) < 2:
+        return {}
+    rest = tuple(name for role, own in by_role.items() if role not in parts for name in own)
+    return {role: tuple(by_role[role]) for role in parts} | ({"the others": rest} if rest else {})
 
 
 def _first_step(run: RunResult) -> int | None:
@@ -209,74 +328,113 @@ def _last_step(run: RunResult) -> int | None:
     return last if last and run.status is RunStatus.COMPLETED else None
 
 
-def _layer_panel(title: str, quantity: Quantity, figure: Figure, runs: Runs, step_of: Callable[[RunResult], int | None]) -> Panel:
+def _layer_panel(title: str, quantity: Quantity, figure: Figure, runs: Runs, step_of: StepOf, only: tuple[str, ...] | None) -> Panel:
+    """The quantity through the layers, or through `only` those."""
     lines: list[Curve] = []
     bands: list[Band] = []
-    for scheme, (name, of_scheme) in enumerate(runs.items()):
-        layers = _at(of_scheme, step_of)
+    names: dict[float, str] = {}
+    head: float | None = None
+    for scheme, own in runs.items():
+        layers = _at(own, step_of, only)
+        positions = _counted(layers)
+        layers = [each for each in layers if not (quantity.hidden and each[1].position == max(positions))]
+        names |= {positions[stats.position]: stats.layer for _, stats in layers}
+        apart = {positions[stats.position] for _, stats in layers if stats.place is Place.HEAD} if len(positions) > 2 else set()
+        head = max(apart, default=head)
         points = _over_seeds(layers, quantity.name)
-        points = points[:-1] if quantity.hidden else points
         if points:
-            lines.append(Curve(scheme, points[::-1] if quantity.backward else points, label=_short(name)))
+            lines.append(Curve(scheme, points[::-1] if quantity.backward else points, label=shortened(scheme)))
+            spread = _spread(layers, quantity.name)
+            bands += [Band(scheme, spread, "seeds")] if spread else []
         if quantity.backward:
             theory, band = _theory(scheme, layers, quantity.name)
             lines, bands = [*lines, *theory], [*bands, *band]
-    words = ["Dashed line and band: theory for this width"] if bands else []
+    words = ["Dashed line and band: theory for this width"] if any(band.of == "theory" for band in bands) else []
+    words += ["Bars and shade: lowest to highest seed"] if any(band.of == "seeds" for band in bands) else []
     words += [text for text in (_only_some(runs, lines, step_of), _without(runs, "measurement", lines)) if text]
+    what = "weight layer" if only is None else "layer of this kind"
     return Panel(
         title,
-        "weight layer, from the output back to the input" if quantity.backward else "weight layer",
+        f"{what}, from the output back to the input" if quantity.backward else what,
         figure.label,
         tuple(lines),
         tuple(bands),
         scale="log" if quantity.unit == "number" else "percent",
         layers="backward" if quantity.backward else "forward",
+        head=head,
         note=". ".join(words),
+        ticks=_name_ticks(names, head),
     )
 
 
-def _only_some(runs: Runs, lines: Iterable[Curve], step_of: Callable[[RunResult], int | None]) -> str:
+def _name_ticks(names: dict[float, str], head: float | None) -> tuple[tuple[float, str], ...]:
+    """The names of the layers at the axis where they fit; else only that of the head, where there is one apart."""
+    if len(names) <= 10 and max(map(len, names.values()), default=99) <= 12:
+        return tuple(sorted(names.items()))
+    if head is None:
+        return ()
+    others = [place for place in sorted(names) if place != head]
+    step = max(1, -(-len(others) // 8))
+    return (*((place, f"{place:g}") for place in others[::step]), (head, names[head][-12:]))
+
+
+def _only_some(runs: Runs, lines: Iterable[Curve], step_of: StepOf) -> str:
     """Names the schemes whose lines are of a part of their runs, with what became of the others: `normal: 5 of 8 runs (3 diverged)`."""
     shown, parts = {line.scheme for line in lines}, []
-    for index, (name, own) in enumerate(runs.items()):
+    for name, own in runs.items():
         left = [run for run in own if step_of(run) is None]
-        if index in shown and left:
+        if name in shown and left:
             counts = Counter(outcome(run).value for run in left)
             others = ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts))
             parts.append(f"{name}: {len(own) - len(left)} of {len(own)} runs ({others})")
     return "; ".join(parts)
 
 
-def _at(runs: list[RunResult], step_of: Callable[[RunResult], int | None]) -> Layers:
+def _at(runs: list[RunResult], step_of: StepOf, only: tuple[str, ...] | None = None) -> Layers:
     """The measurements of one step of each run, in the order of the layers."""
-    measured = [(run, stats) for run in runs for stats in run.layers if stats.step == step_of(run)]
+    steps = ((run, step_of(run)) for run in runs)
+    measured = [(run, stats) for run, step in steps for stats in run.layers if stats.step == step and (only is None or stats.layer in only)]
     return sorted(measured, key=lambda pair: pair[1].position)
 
 
+def _counted(layers: Layers) -> dict[int, float]:
+    """The places on the axis of the layers' positions, counted from 1."""
+    return {position: float(place) for place, position in enumerate(sorted({stats.position for _, stats in layers}), start=1)}
+
+
+def _by_layer(layers: Layers, quantity: str) -> list[tuple[float, list[float]]]:
+    """At each layer that was measured the values of the seeds; infinite where one overflowed."""
+    positions = _counted(layers)
+    groups = ((positions[position], list(layer)) for position, layer in groupby(layers, key=lambda pair: pair[1].position))
+    measured = ((x, [value for run, stats in layer if (value := layer_value(run, stats, quantity)) is not None]) for x, layer in groups)
+    return [(x, values) for x, values in measured if values]
+
+
 def _over_seeds(layers: Layers, quantity: str) -> Points:
-    """The median over seeds at each layer that was measured, counted from 1; None where most seeds overflowed."""
-    points: list[tuple[float, float]] = []
-    for index, (_, layer) in enumerate(groupby(layers, key=lambda pair: pair[1].position), start=1):
-        values = [value for run, stats in layer if (value := layer_value(run, stats, quantity)) is not None]
-        if values:
-            points.append((float(index), median(values)))
-    return _finite(points)
+    """The median over seeds at each layer that was measured; None where most seeds overflowed."""
+    return _finite((x, median(values)) for x, values in _by_layer(layers, quantity))
+
+
+def _spread(layers: Layers, quantity: str) -> tuple[tuple[float, float, float], ...]:
+    """The lowest and the highest seed at each layer, where there are several."""
+    finite = ((x, [value for value in values if math.isfinite(value)]) for x, values in _by_layer(layers, quantity))
+    return tuple((x, min(values), max(values)) for x, values in finite if len(values) > 1)
 
 
 def _prediction_plot(runs: Runs) -> Plot:
     lines, bands = [], []
-    for scheme, (name, own) in enumerate(runs.items()):
+    for scheme, own in runs.items():
         layers = _at(own, _first_step)
         theory, band = _theory(scheme, layers, "pre_activation_variance")
         if theory:
-            lines += [Curve(scheme, _over_seeds(layers, "pre_activation_variance"), label=_short(name)), *theory]
+            lines += [Curve(scheme, _over_seeds(layers, "pre_activation_variance"), label=shortened(scheme)), *theory]
             bands += band
     note = "Dashed line and band: theory for this width"
     panel = Panel("", "weight layer", "pre-activation variance", tuple(lines), tuple(bands), scale="log", layers="forward", note=note)
-    return Plot("prediction", "Variance of the pre-activations at initialization: measured and predicted", (panel,))
+    return Plot("prediction", "Variance of the pre-activations at initialization: measured and predicted", ((panel,),), tuple(runs))
 
 
-def _theory(scheme: int, layers: Layers, quantity: str) -> tuple[list[Curve], list[Band]]:
+def _theory(scheme: str, layers: Layers, quantity: str) -> tuple[list[Curve], list[Band]]:
     """The predicted line and band of a scheme, where there is a prediction; the same for every seed."""
     by_position = {stats.position: stats for _, stats in reversed(layers)}
     ordered = [by_position[position] for position in sorted(by_position)]

@@ -1,6 +1,7 @@
 """Where things stand on an axis: ranges, ticks, the scale of the error, labels pushed apart; no drawing."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from initbench.reporting.figures import Panel
@@ -12,14 +13,15 @@ LEAST_DECADES = 2.0
 """A log axis over layers shows at least so many, so that mere noise does not look like a trend."""
 
 
-def limits(panel: Panel) -> tuple[float, float]:
-    """The y range: all values with some room; on a log axis at most `DECADES` to each side of the middle value.
+def limits(panels: Sequence[Panel]) -> tuple[float, float]:
+    """The y range of panels that are compared: all values with some room; on a log axis at most `DECADES` to each side of the middle.
 
-    Runs that diverged may leave the range, so that those that train can be read.
+    Runs that diverged may leave the range, so that those that train can be read; so may a head that is far from the other layers.
     """
-    seeds = [line for line in panel.lines if line.weight == "seed" and not line.broken]
-    values = sorted(y for line in seeds or panel.lines for _, y in line.points if y is not None and (panel.scale != "log" or y > 0))
-    values += [edge for band in panel.bands for _, *edges in band.points for edge in edges if panel.scale != "log" or edge > 0]
+    panel = panels[0]
+    inner = _values(panels, apart=False)
+    least, most = (min(inner) / 10, 10 * max(inner)) if inner and panel.scale == "log" else (-math.inf, math.inf)
+    values = sorted(value for value in _values(panels, apart=True) if least <= value <= most)
     if not values:
         return (0.1, 10.0) if panel.scale == "log" else (0.0, 1.0)
     if panel.scale != "log":
@@ -28,16 +30,25 @@ def limits(panel: Panel) -> tuple[float, float]:
             return -0.004, max(values[-1] + room, 0.1)
         return values[0] - room, min(values[-1] + room, 1 - (1 - values[-1]) * 0.8 if stretched(values[0], values[-1], panel) else 1.004)
     exponents = sorted(math.log10(value) for value in values)
-    starts = sorted(math.log10(y) for line in panel.lines for _, y in line.points[:1] if y)
+    starts = sorted(math.log10(y) for each in panels for line in each.lines for _, y in line.points[:1] if y)
     middle = starts[len(starts) // 2] if starts else exponents[len(exponents) // 2]
     low, high = max(exponents[0], middle - DECADES), min(exponents[-1], middle + DECADES)
     room = max(0.04 * (high - low), LEAST_DECADES / 2 - (high - low) / 2 if panel.layers else 0.02)
     return float(10 ** (low - room)), float(10 ** (high + room))
 
 
+def _values(panels: Sequence[Panel], *, apart: bool) -> list[float]:
+    """What can be drawn of the lines and bands, with the heads that stand apart or without."""
+    lines = [(panel, line) for panel in panels for line in panel.lines]
+    seeds = [(panel, line) for panel, line in lines if line.weight == "seed" and not line.broken]
+    found = [y for panel, line in seeds or lines for x, y in line.points if y is not None and (apart or x != panel.head)]
+    found += [edge for panel in panels for band in panel.bands for x, *edges in band.points for edge in edges if apart or x != panel.head]
+    return [value for value in found if panels[0].scale != "log" or value > 0]
+
+
 def stretched(low: float, high: float, panel: Panel) -> bool:
-    """Whether accuracies are so far apart that only the scale of the error shows those near the top."""
-    return panel.scale == "accuracy" and high - low > 0.3
+    """Whether all accuracies are near the top and their errors differ by so much that only the scale of the error shows it."""
+    return panel.scale == "accuracy" and low >= 0.9 and 1 - low > 3 * (1 - high)
 
 
 def power_of_ten(value: float) -> str:
@@ -80,7 +91,7 @@ def ticks_between(low: float, high: float, distance: float, panel: Panel) -> lis
         return [round(index * size, 6) for index in range(math.ceil(low / size), math.floor(high / size) + 1) if 0 <= index * size <= 1]
     ticks: list[float] = []
     least = distance * float(error_scale(high) - error_scale(low))
-    for tick in (0.999, 0.995, 0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.1):
+    for tick in (0.9995, 0.999, 0.998, 0.995, 0.99, 0.98, 0.97, 0.96, 0.95, 0.94, 0.93, 0.92, 0.91, 0.9):
         if low <= tick <= high and (not ticks or error_scale(ticks[-1]) - error_scale(tick) >= least):
             ticks.append(tick)
     return ticks

@@ -25,13 +25,14 @@ def plots(summary: Summary) -> tuple[Plot, ...]:
     values = _values(tuned)
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) and value > 0 for value in values)
     places = {value_text(value): math.log10(value) if numbers else float(index) for index, value in enumerate(values)}
-    lines = [line for index, scheme in enumerate(tuned.schemes) for line in _lines(index, scheme, places)]
+    lines = [line for scheme in tuned.schemes for line in _lines(scheme, places)]
     lost = "Triangles at the top: diverged. " * any(point.diverged for scheme in tuned.schemes for point in scheme.points)
     seeds = f"Median (thick) and each (thin) of {len(tuned.seeds)} seeds; " if len(tuned.seeds) > 1 else "One seed; "
     note = f"{lost}{seeds}final loss on the {100 * tuned.holdout:g} % of the training images that were held out."
     ticks = tuple((place, text) for text, place in places.items())
     panel = Panel("", tuned.key, "held-out loss", tuple(lines), scale="log", note=note, ticks=ticks)
-    return (Plot("sensitivity", f"Sensitivity: final loss against {tuned.key}", (panel,)),)
+    schemes = tuple(scheme.scheme for scheme in tuned.schemes)
+    return (Plot("sensitivity", f"Sensitivity: final loss against {tuned.key}", ((panel,),), schemes, schemes),)
 
 
 def _values(tuned: Tuned) -> list[Any]:
@@ -40,7 +41,7 @@ def _values(tuned: Tuned) -> list[Any]:
     return sorted(every.values()) if numbers else list(every.values())
 
 
-def _lines(index: int, scheme: TunedScheme, places: dict[str, float]) -> list[Curve]:
+def _lines(scheme: TunedScheme, places: dict[str, float]) -> list[Curve]:
     if not scheme.points:
         return []
     xs = [places[value_text(point.value)] for point in scheme.points]
@@ -49,9 +50,12 @@ def _lines(index: int, scheme: TunedScheme, places: dict[str, float]) -> list[Cu
         tuple((x, point.losses[seed] if seed < len(point.losses) else None) for x, point in zip(xs, scheme.points, strict=True))
         for seed in range(seeds)
     ]
-    thin = [Curve(index, points, "seed") for points in by_seed] if seeds > 1 else []
+    thin = [Curve(scheme.scheme, points, "seed") for points in by_seed] if seeds > 1 else []
     best = f" (best {value_text(scheme.best)})" if scheme.best is not None else " (none trained)"
-    return [*thin, Curve(index, tuple((x, point.loss) for x, point in zip(xs, scheme.points, strict=True)), label=scheme.scheme + best)]
+    return [
+        *thin,
+        Curve(scheme.scheme, tuple((x, point.loss) for x, point in zip(xs, scheme.points, strict=True)), label=scheme.scheme + best),
+    ]
 
 
 def study_tables(summary: Summary) -> tuple[Table, ...]:

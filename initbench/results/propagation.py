@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol, TypeVar
 
-from initbench.results.record import LayerStats, Place, RunResult, RunStatus
+from initbench.results.record import LayerStats, Place, RunResult, RunStatus, in_three_states
 
 KEPT_DECADES = 1.0
 """A signal is kept that stays within so many powers of ten of where it entered."""
@@ -216,19 +216,25 @@ def loss_on(what: Signal, way: Way) -> SignalLoss | None:
     return None
 
 
-def with_states(result: RunResult, stats: LayerStats) -> LayerStats:
-    """The measurements of a layer, of an old file with what its nulls mean.
+def _overflowed(result: RunResult, stats: LayerStats) -> tuple[str, ...] | None:
+    """The quantities of a layer that were no finite number, of an old file by what its nulls mean.
 
     Sums are in float64, so that a null of a run that trained to its end is no overflow: a frozen layer has no gradient, a
     layer that the model does not use has neither, and the products inside a recurrent module are hidden.
     """
     trained = result.status is RunStatus.COMPLETED and bool(result.train_losses)
-    return stats.model_copy(update={"overflowed": ()}) if stats.overflowed is None and trained else stats
+    return () if stats.overflowed is None and trained else stats.overflowed
+
+
+def with_states(result: RunResult, stats: LayerStats) -> LayerStats:
+    """The measurements of a layer, of an old file with what its nulls mean."""
+    overflowed = _overflowed(result, stats)
+    return stats if overflowed == stats.overflowed else stats.model_copy(update={"overflowed": overflowed})
 
 
 def layer_value(result: RunResult, stats: LayerStats, quantity: str) -> float | None:
     """A measurement of one layer of a run: infinite where it overflowed, None where it was not measured."""
-    return with_states(result, stats).value(quantity)
+    return in_three_states(getattr(stats, quantity), quantity, _overflowed(result, stats))
 
 
 def signal_at_start(result: RunResult) -> Propagation | None:

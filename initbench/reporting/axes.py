@@ -1,0 +1,254 @@
+"""What is drawn within one pair of axes: lines, bands, dots, marks at the edges; where the axes stand is `draw`'s affair."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from initbench.reporting.figures import Band, Curve, Lost, Panel, Points, Strip
+from initbench.reporting.looks import Look
+from initbench.reporting.scales import error_scale, error_unscale, power_of_ten, stretched, ticks_between
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, GRID, GREY = "#333333", "#dddddd", "#999999"
+"""Text and axes, grid lines, what is behind; the page replaces the first two by its own colours."""
+HEAD_GAP = 0.6
+"""How far the head stands from the layer before it, beyond one layer."""
+DASHES = {"solid": "solid", "dashed": (0, (5, 1.5)), "dotted": (0, (1.2, 1.2)), "dash-dotted": (0, (6, 1.5, 1.2, 1.5))}
+"""The dashes of looks for matplotlib, in widths of the line."""
+MARKED_LAYERS = 40
+"""Of more points on a line not each has a marker, and the range of the seeds is shaded."""
+
+
+MARKED_EDGES = 12
+"""So many triangles at most stand at an edge for a line."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a picture is printed: widths and heights in inches, type and lines in points.
+
+    `labels`: where the names of the schemes stand. `title` 0: there is none, as a caption says it.
+    """
+
+    name: str
+    width: float
+    height: float
+    text: float
+    note: float
+    title: float
+    line: float
+    labels: Literal["beside", "below"]
+
+    @property
+    def em(self) -> float:
+        """The size of the type in inches."""
+        return self.text / 72
+
+
+def set_axes(axes: Axes, panel: Panel, limits: tuple[float, float], style: Style) -> None:
+    """Scales, ranges and ticks of axes with lines."""
+    from matplotlib.ticker import MaxNLocator
+
+    _set_y_axis(axes, panel, *limits)
+    xs = [_place(x, panel) for line in panel.lines for x, _ in line.points]
+    if xs:
+        room = 0.02 * (max(xs) - min(xs)) or 0.5
+        ends = (min(xs) - room, max(xs) + room)
+        axes.set_xlim(ends[::-1] if panel.layers == "backward" else ends)
+    wide = axes.get_position().width * style.width
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=max(2, min(12, int(wide / (5 * style.em))))))
+    if panel.ticks:
+        names = [text for _, text in panel.ticks]
+        tilted = sum(len(name) + 1 for name in names) * 0.6 * style.em > wide
+        axes.set_xticks([_place(place, panel) for place, _ in panel.ticks], names)
+        if tilted:
+            axes.tick_params(axis="x", rotation=40)
+            for label in axes.get_xticklabels():
+                label.set_ha("right")
+                label.set_rotation_mode("anchor")
+
+
+def _place(x: float, panel: Panel) -> float:
+    return x + HEAD_GAP if x == panel.head else x
+
+
+def _set_y_axis(axes: Axes, panel: Panel, low: float, high: float) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    if panel.scale == "log":
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: power_of_ten(value))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        if high / low < 2e3 and low > 1e-4:
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    elif stretched(low, high, panel):
+        axes.set_yscale("function", functions=(error_scale, error_unscale))
+        ticks = ticks_between(low, high, 0.09, panel)
+        axes.set_yticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
+        axes.set_ylabel(f"{panel.y_label} (log scale of the error)")
+    else:
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+    axes.set_ylim(low, high)
+
+
+def draw_band(axes: Axes, panel: Panel, band: Band, look: Look) -> None:
+    """The range of a prediction or of the seeds: shaded, or of the seeds at a few layers a bar each."""
+    points = band.points
+    if band.of == "seeds" and panel.layers and len(points) <= MARKED_LAYERS:
+        x, low, high = zip(*points, strict=True)
+        axes.vlines([_place(each, panel) for each in x], low, high, color=look.colour, linewidth=1, alpha=0.6)
+        return
+    main = [point for point in points if point[0] != panel.head]
+    if main:
+        x, low, high = zip(*main, strict=True)
+        axes.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0)
+    for x_head, low_head, high_head in points[len(main) :] if len(main) < len(points) else ():
+        place = _place(x_head, panel)
+        axes.fill_between([place - 0.2, place + 0.2], low_head, high_head, color=look.colour, alpha=0.15, linewidth=0)
+
+
+def draw_line(axes: Axes, panel: Panel, line: Curve, look: Look, limits: tuple[float, float], style: Style) -> None:
+    """A line, in two parts where the head stands apart, and the marks for what is beyond the range."""
+    xs = [_place(x, panel) for x, _ in line.points]
+    ys = _drawn(line.points, panel)
+    if line.weight == "seed":
+        axes.plot(xs, ys, color=look.colour, linewidth=0.3 * style.line, alpha=0.4)
+        if panel.ticks:
+            _mark_edges(axes, panel, line, look, limits)
+        if line.broken and xs:
+            end = next((y for y in reversed(ys) if math.isfinite(y)), limits[0])
+            place = min(max(end, limits[0]), limits[1])
+            axes.plot(
+                xs[-1:], [place], color=look.colour, marker="x", markersize=3 * style.line, markeredgewidth=0.8 * style.line, clip_on=False
+            )
+        return
+    body = [index for index, (x, _) in enumerate(line.points) if x != panel.head]
+    parts = (body, [index for index in range(len(xs)) if index not in set(body)])
+    for part in parts:
+        x, y = [xs[index] for index in part], [ys[index] for index in part]
+        if line.weight == "theory":
+            alone = {"marker": "_", "markersize": 5 * style.line} if len(part) == 1 else {}
+            axes.plot(x, y, color=INK, linewidth=0.5 * style.line, linestyle=(0, (2, 2)), zorder=4, **alone)
+        elif part:
+            marker = look.marker if panel.layers or panel.ticks else None
+            every = -(-len(part) // MARKED_LAYERS)
+            axes.plot(
+                *(x, y), color=look.colour, linewidth=style.line, linestyle=DASHES[look.dash], solid_capstyle="round",
+                marker=marker, markevery=every, markersize=1.9 * style.line,
+            )  # fmt: skip
+    if line.weight == "middle":
+        _mark_edges(axes, panel, line, look, limits)
+
+
+def _drawn(points: Points, panel: Panel) -> list[float]:
+    return [math.nan if y is None or (panel.scale == "log" and y <= 0) else y for _, y in points]
+
+
+def _mark_edges(axes: Axes, panel: Panel, line: Curve, look: Look, limits: tuple[float, float]) -> None:
+    """Triangles at the edge for what a log axis cannot show: zero and underflow below, overflow above."""
+    if panel.scale != "log":
+        return
+    low, high = limits
+    for edge, marker, beyond in ((0.0, "v", lambda y: y is not None and y < low), (1.0, "^", lambda y: y is None or y > high)):
+        xs = [_place(x, panel) for x, y in line.points if beyond(y)]
+        xs = xs[:: -(-len(xs) // MARKED_EDGES) or 1]
+        place = axes.get_xaxis_transform()
+        axes.plot(xs, [edge] * len(xs), marker, color=look.colour, markersize=6, transform=place, clip_on=False, zorder=5)
+
+
+def end_of(axes: Axes, line: Curve, panel: Panel) -> tuple[bool, float]:
+    """Whether the line comes to the end of the axes, and how high it is there, from 0 to 1."""
+    shown = [(x, y) for x, y in line.points if y is not None and (panel.scale != "log" or y > 0)]
+    last_x, last_y = line.points[-1]
+    if last_y is None or (last_y <= 0 and panel.scale == "log"):
+        height = 1.0 if last_y is None else 0.0
+    elif shown:
+        height = float(axes.transAxes.inverted().transform(axes.transData.transform(shown[-1]))[1])
+    else:
+        height = 0.0
+    across = float(axes.transAxes.inverted().transform((axes.transData.transform((_place(last_x, panel), 1.0))[0], 0.0))[0])
+    return across > 0.9, min(max(height, 0.0), 1.0)
+
+
+def pixels(axes: Axes, line: Curve, panel: Panel) -> list[tuple[float, float]]:
+    """Where the points of a line are, in pixels; by it is seen which lines cover one another."""
+    import numpy as np
+
+    ys = _drawn(line.points, panel)
+    places = axes.transData.transform(np.array([(_place(x, panel), y) for (x, _), y in zip(line.points, ys, strict=True)]))
+    return [(float(x), float(y)) for x, y in places]
+
+
+def draw_lost(axes: Axes, lost: Sequence[Lost], looks: Mapping[str, Look], style: Style) -> None:
+    """A row for each scheme of which runs diverged: a mark at the step of each, and how many in words."""
+    axes.set_ylim(len(lost) - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(axis="x", length=0, labelbottom=False)
+    for row, each in enumerate(lost):
+        steps = [min(max(step, axes.get_xlim()[0]), axes.get_xlim()[1]) for step in each.steps]
+        axes.axhspan(row - 0.42, row + 0.42, color=GREY, alpha=0.12, linewidth=0)
+        colour = looks[each.scheme].colour
+        axes.plot(
+            steps, [row] * len(steps), "x", color=colour, markersize=2.6 * style.line, markeredgewidth=0.8 * style.line, clip_on=False
+        )
+        low, high = axes.get_xlim()
+        right = not steps or high - max(steps) >= min(steps) - low
+        place = {"x": 0.99 if right else 0.01, "ha": "right" if right else "left"}
+        behind = {"facecolor": "#f4f4f4", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+        axes.text(y=row, s=each.words, va="center", transform=axes.get_yaxis_transform(), fontsize=style.note, bbox=behind, **place)
+
+
+def draw_strips(axes: Axes, panel: Panel, looks: Mapping[str, Look], style: Style) -> None:
+    """A row of dots a scheme."""
+    values = [value for strip in panel.strips for value in (*strip.values, strip.low, strip.high) if value is not None]
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    if stretched(low, high, panel):
+        axes.set_xscale("function", functions=(error_scale, error_unscale))
+        axes.set_xlabel(f"{panel.x_label} (log scale of the error)")
+        low, high = 1 - (1 - low) * 1.15, 1 - (1 - high) * 0.87
+    else:
+        room = 0.03 * (high - low) or 0.005
+        low, high = low - room, high + room
+    ticks = ticks_between(low, high, 5 * style.em / (axes.get_position().width * style.width), panel)
+    axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
+    axes.set_xlim(low, high)
+    axes.set_yticks(range(len(panel.strips)), [strip.label for strip in panel.strips])
+    axes.set_ylim(len(panel.strips) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    for row, strip in enumerate(panel.strips):
+        _draw_strip(axes, strip, row, looks[strip.scheme], style)
+
+
+def _draw_strip(axes: Axes, strip: Strip, row: int, look: Look, style: Style) -> None:
+    xs = strip.values
+    middle = (len(xs) - 1) / 2
+    ys = [row + 0.32 * (index - middle) / max(1, len(xs)) for index in range(len(xs))]
+    if strip.high is not None:
+        left = axes.get_xlim()[0] if strip.low is None else strip.low
+        axes.plot([left, strip.high], [row, row], color=look.colour, linewidth=3 * style.line, alpha=0.3, solid_capstyle="butt")
+    if strip.middle is not None:
+        axes.plot([strip.middle] * 2, [row - 0.32, row + 0.32], color=look.colour, linewidth=1.2 * style.line, solid_capstyle="butt")
+    axes.plot(xs, ys, look.marker, color=look.colour, markersize=2.2 * style.line, alpha=0.75, markeredgewidth=0, clip_on=False)
+    axes.text(1.015, row, strip.note, transform=axes.get_yaxis_transform(), va="center", fontsize=style.note)
+
+
+def draw_behind(axes: Axes, panel: Panel) -> None:
+    """The range of the lines of all schemes, in grey, behind the one that is shown."""
+    at: dict[float, list[float]] = {}
+    for line in panel.lines:
+        if line.weight == "middle":
+            for (x, _), y in zip(line.points, _drawn(line.points, panel), strict=True):
+                if math.isfinite(y) and x != panel.head:
+                    at.setdefault(x, []).append(y)
+    if at:
+        xs = sorted(at)
+        axes.fill_between(xs, [min(at[x]) for x in xs], [max(at[x]) for x in xs], color=GREY, alpha=0.18, linewidth=0)
