@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from initbench.reporting.figures import Band, Curve, Lost, Panel, Points, Strip
 from initbench.reporting.looks import Look
@@ -63,14 +63,17 @@ def set_axes(axes: Axes, panel: Panel, limits: tuple[float, float], style: Style
     wide = axes.get_position().width * style.width
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=max(2, min(12, int(wide / (5 * style.em))))))
     if panel.ticks:
-        names = [text for _, text in panel.ticks]
-        tilted = sum(len(name) + 1 for name in names) * 0.6 * style.em > wide
-        axes.set_xticks([_place(place, panel) for place, _ in panel.ticks], names)
-        if tilted:
+        axes.set_xticks([_place(place, panel) for place, _ in panel.ticks], [text for _, text in panel.ticks])
+        if are_tilted(panel, wide, style):
             axes.tick_params(axis="x", rotation=40)
             for label in axes.get_xticklabels():
-                label.set_ha("right")
+                label.set_horizontalalignment("right")
                 label.set_rotation_mode("anchor")
+
+
+def are_tilted(panel: Panel, inches: float, style: Style) -> bool:
+    """Whether the names at the x axis do not fit side by side."""
+    return sum(len(name) + 1 for _, name in panel.ticks) * 0.6 * style.note / 72 > inches
 
 
 def _place(x: float, panel: Panel) -> float:
@@ -133,7 +136,7 @@ def draw_line(axes: Axes, panel: Panel, line: Curve, look: Look, limits: tuple[f
     for part in parts:
         x, y = [xs[index] for index in part], [ys[index] for index in part]
         if line.weight == "theory":
-            alone = {"marker": "_", "markersize": 5 * style.line} if len(part) == 1 else {}
+            alone: dict[str, Any] = {"marker": "_", "markersize": 5 * style.line} if len(part) == 1 else {}
             axes.plot(x, y, color=INK, linewidth=0.5 * style.line, linestyle=(0, (2, 2)), zorder=4, **alone)
         elif part:
             marker = look.marker if panel.layers or panel.ticks else None
@@ -202,7 +205,7 @@ def draw_lost(axes: Axes, lost: Sequence[Lost], looks: Mapping[str, Look], style
         )
         low, high = axes.get_xlim()
         right = not steps or high - max(steps) >= min(steps) - low
-        place = {"x": 0.99 if right else 0.01, "ha": "right" if right else "left"}
+        place: dict[str, Any] = {"x": 0.99 if right else 0.01, "ha": "right" if right else "left"}
         behind = {"facecolor": "#f4f4f4", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
         axes.text(y=row, s=each.words, va="center", transform=axes.get_yaxis_transform(), fontsize=style.note, bbox=behind, **place)
 

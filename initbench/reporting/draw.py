@@ -116,7 +116,13 @@ class Row:
     heading: str = ""
     note: str = ""
     first: bool = True
-    last: bool = True
+    next: int = 0
+    """How many axes stand in the row below that shares the x axis."""
+
+    @property
+    def last(self) -> bool:
+        """Whether no row of the same axes comes below."""
+        return self.next == 0
 
     @property
     def together(self) -> bool:
@@ -173,16 +179,14 @@ def _file(figure: Figure, ending: str) -> bytes:
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    content, canvas = io.BytesIO(), None
+    content = io.BytesIO()
     figure.patch.set_alpha(1 if ending == ".png" else 0)
+    canvas: Any = {".png": FigureCanvasAgg, ".svg": FigureCanvasSVG, ".pdf": FigureCanvasPdf}[ending](figure)
     if ending == ".png":
-        canvas = FigureCanvasAgg(figure)
         canvas.print_png(content, metadata={"Software": None}, pil_kwargs={"compress_level": COMPRESSION})
     elif ending == ".svg":
-        canvas = FigureCanvasSVG(figure)
         canvas.print_svg(content, metadata={"Date": None, "Creator": None})
     else:
-        canvas = FigureCanvasPdf(figure)
         canvas.print_pdf(content, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return content.getvalue()
 
@@ -228,7 +232,7 @@ def _one_by_one(panel: Panel, ranking: Sequence[str], columns: int) -> list[Row]
             heading=panel.title if index == 0 else "",
             note=note if row is rows[-1] else "",
             first=index == 0,
-            last=row is rows[-1],
+            next=len(rows[index + 1]) if row is not rows[-1] else 0,
         )
         for index, row in enumerate(rows)
     ]
@@ -243,8 +247,9 @@ def _frame(row: Row, style: Style) -> Frame:
         return Frame(0.1, (2.6 * em) * len(panel.strips), 0, 3.6 * em, 0, notes, left, right)
     titled = any(each.title for each, _ in row.cells) or not row.together
     heading = 0.1 + 1.5 * em * bool(row.heading) + 1.5 * em * titled
-    tilted = max((len(name) for _, name in panel.ticks), default=0) if len(panel.ticks) > 4 else 0
-    ticks = (3.6 * em if row.last else 0.9 * em) + 0.35 * small * tilted
+    ticks = 3.6 * em if row.last else 2.2 * em if row.next < len(row.cells) else 0.9 * em
+    if within.are_tilted(panel, 0.8 * style.width / row.columns, style):
+        ticks += 0.35 * small * max(len(name) for _, name in panel.ticks)
     lost = 0.0
     if row.together and panel.lost:
         lost = 1.7 * small * len(panel.lost) + 0.5 * em
@@ -297,7 +302,7 @@ def _draw_row(
             continue
         _draw_lines(axes, panel, only, own, ranges, style)
         axes.tick_params(axis="y", labelleft=column == 0)
-        axes.tick_params(axis="x", labelbottom=row.last)
+        axes.tick_params(axis="x", labelbottom=column >= row.next)
         if row.together and panel.lost:
             low = bottom - frame.lost + 0.2 * em
             below = figure.add_axes((left / style.width, low / whole, width / style.width, (frame.lost - 0.5 * em) / whole), sharex=axes)
@@ -358,17 +363,17 @@ def _draw_names(figure: Figure, row: Row, made: Sequence[Axes], frame: Frame, bo
                 _draw_name(figure, (left, middle), name, own[scheme], style, whole)
                 left += 0.55 + LETTER * style.em * len(name)
         return
-    names = _names_beside(row, made)
-    rows = [(name, index, text) for name in names for index, text in enumerate(name.texts)]
-    heights = spread_apart([name.height - 1e-6 * index for name, index, _ in rows], 1.35 * style.em / frame.axes)
+    beside = _names_beside(row, made)
+    rows = [(each, index, text) for each in beside for index, text in enumerate(each.texts)]
+    heights = spread_apart([each.height - 1e-6 * index for each, index, _ in rows], 1.35 * style.em / frame.axes)
     right = style.width - frame.right
     whole = figure.get_figheight()
-    for (name, index, text), height in zip(rows, heights, strict=True):
+    for (each, index, text), height in zip(rows, heights, strict=True):
         middle = bottom + height * frame.axes
-        if index == 0 and name.reaches and abs(height - name.height) * frame.axes > 0.05:
-            ends = [(right / style.width, (bottom + name.height * frame.axes) / whole), ((right + 0.12) / style.width, middle / whole)]
+        if index == 0 and each.reaches and abs(height - each.height) * frame.axes > 0.05:
+            ends = [(right / style.width, (bottom + each.height * frame.axes) / whole), ((right + 0.12) / style.width, middle / whole)]
             _line(figure, ends, color=GREY, linewidth=0.5)
-        _draw_name(figure, (right + 0.14, middle), text, own[name.line.scheme] if index == 0 else None, style, whole)
+        _draw_name(figure, (right + 0.14, middle), text, own[each.line.scheme] if index == 0 else None, style, whole)
 
 
 def _names_beside(row: Row, made: Sequence[Axes]) -> list[_Name]:
