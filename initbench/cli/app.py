@@ -24,7 +24,7 @@ from initbench.cli import (
 )
 from initbench.cli.config import config_app
 from initbench.cli.data import data_app
-from initbench.errors import InitbenchError, StorageError
+from initbench.errors import InitbenchError, NotThereError, StorageError, is_out_of_memory
 
 RUN, LOOK = "Run", "Look"
 """The titles of the commands in the help."""
@@ -54,6 +54,11 @@ class Commands(TyperGroup):
         except InitbenchError as error:
             output.error(str(error))
             raise typer.Exit(error.exit_code) from None
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            output.error("There is not enough memory for this. Choose a smaller model, batch or number of runs at once (--jobs).")
+            raise typer.Exit(NotThereError.exit_code) from None
 
 
 app = typer.Typer(

@@ -5,6 +5,7 @@ gives typer the options in it.
 """
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import wraps
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from initbench.cli.guide import LISTED
-from initbench.errors import enumerated
+from initbench.errors import ConfigError, enumerated
 from initbench.question import catalog, config_file, families
 from initbench.question.catalog import KINDS, Kind
 from initbench.question.config import Execution, ExperimentConfig
@@ -190,6 +191,8 @@ class WorkerOptions:
     @property
     def execution(self) -> Execution:
         """These options as the means of a plan; what the command has no option for is the default."""
+        if self.run_timeout is not None and not 0 < self.run_timeout < math.inf:
+            raise ConfigError(f"--run-timeout is {self.run_timeout:g}; it must be a number of seconds above 0, or left out.")
         return Execution(**{name: getattr(self, name) for name in Execution.model_fields if hasattr(self, name)})
 
 

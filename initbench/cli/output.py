@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from initbench.init.checks import SchemeCheck
 
 
+LONGEST = 1000
+"""Letters of a line about a problem, at most."""
+
+
 def people() -> Console:
     """Where everything for people goes: stderr."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
@@ -78,8 +82,8 @@ def at_once(text: str) -> None:
 
 
 def error(text: str) -> None:
-    """Why it does not go on; one problem a line."""
-    lines = text.splitlines() or [""]
+    """Why it does not go on; one problem a line, of a very long one (a name of thousands of letters) the beginning and the end."""
+    lines = [line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}" for line in text.splitlines() or [""]]
     title = "Error:" if len(lines) == 1 else f"{len(lines)} errors:"
     _tell(people(), f"{title} {lines[0]}" if len(lines) == 1 else "\n  ".join([title, *lines]), "bold red", title)
 

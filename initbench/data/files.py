@@ -6,9 +6,13 @@ pass over the data to know them. Nothing here imports torch before `splits`.
 
 import contextlib
 import hashlib
+import stat
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Container, Iterator, Mapping
+from contextvars import ContextVar
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +21,10 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from initbench.data.splits import DataSplits
-from initbench.errors import DataError, StorageError
+from initbench.errors import DataError, StorageError, printable
 from initbench.question.config import Frozen
 from initbench.results import store
+from initbench.results.files import UnusableFile, read_bytes
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -38,6 +43,13 @@ HEADER = 30
 """Bytes of a zip file's local header before the member's name."""
 CHUNK = 4096
 """Images looked at together when statistics are taken."""
+MOST_UNPACKED, MOST_RATIO = 2**30, 200
+"""A compressed array of more bytes than this that is packed more tightly than this is no data set: it would fill the memory."""
+UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError),
+    *(ValueError, EOFError, ArithmeticError, MemoryError, RuntimeError, OSError),
+)
+"""What zipfile and numpy raise for archives and headers that are none."""
 
 
 class DataRecord(Frozen):
@@ -91,12 +103,15 @@ def check_sums(path: Path) -> None:
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """Opens a data file. Raises: DataError for a file that is not there, or that turns out to be damaged while it is read."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path} is a folder, a pipe or a device, not an npz file. Name a file that numpy.savez has written.")
         with zipfile.ZipFile(path) as archive:
             yield archive
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}.") from error
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
-        raise DataError(f"{path} is damaged or not an npz file ({error}). Get or import it again.") from error
+    except UNREADABLE as error:
+        why = printable(str(error).split("\n")[0], 200).removesuffix(".") or type(error).__name__
+        raise DataError(f"{path} is damaged or not an npz file ({why}). Get or import it again.") from error
 
 
 def _check_keys(keys: Container[str], what: str) -> None:
@@ -110,6 +125,7 @@ def _member(archive: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo) -> NDAr
         version = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read_header(file)
+        _check_size(path, info, prod(shape) * dtype.itemsize, file.tell())
         if info.compress_type != zipfile.ZIP_STORED or fortran or dtype.hasobject or dtype.itemsize != 1:
             file.seek(0)
             return np.lib.format.read_array(file, allow_pickle=False)
@@ -119,6 +135,19 @@ def _member(archive: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo) -> NDAr
         header = raw.read(HEADER)
     skipped = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     return np.memmap(path, dtype, mode="c", offset=info.header_offset + HEADER + skipped + start, shape=shape)
+
+
+def _check_size(path: Path, info: zipfile.ZipInfo, claimed: int, header: int) -> None:
+    """Raises: DataError where a header claims more or fewer bytes than there are, or a small file would fill the memory."""
+    if claimed != info.file_size - header:
+        raise DataError(
+            f"{info.filename} of {path} says that it has {claimed} bytes, and has {info.file_size - header}. Get or import it again."
+        )
+    if info.file_size > MOST_UNPACKED and info.file_size > MOST_RATIO * info.compress_size:
+        raise DataError(
+            f"{info.filename} of {path} would become {info.file_size >> 20} MiB from {info.compress_size >> 20}. "
+            "If these are your data, save them with numpy.savez, which does not compress."
+        )
 
 
 def check_arrays(arrays: Mapping[str, NDArray[Any]], what: str) -> Arrays:
@@ -154,11 +183,10 @@ def _check_labels(arrays: Arrays, what: str) -> None:
             raise DataError(
                 f"y_{split} of {what} has labels {low} to {high}. Labels are 0 to classes - 1, and each is in the training split."
             )
-    absent = sorted(set(range(classes)) - set(np.unique(arrays["y_train"]).tolist()))
-    if absent:
-        raise DataError(
-            f"No training image of {what} has label {absent[0]}. Labels are 0 to classes - 1, and each is in the training split."
-        )
+    present = np.unique(arrays["y_train"])
+    if len(present) < classes:
+        absent = int(np.argmax(np.append(present != np.arange(len(present)), True)))
+        raise DataError(f"No training image of {what} has label {absent}. Labels are 0 to classes - 1, and each is in the training split.")
 
 
 def digest_of(arrays: Mapping[str, NDArray[Any]]) -> str:
@@ -211,8 +239,8 @@ def record_path(path: Path) -> Path:
 def read_record(path: Path) -> DataRecord | None:
     """The record beside a data file; None where there is none that can be read."""
     try:
-        return DataRecord.model_validate_json(record_path(path).read_bytes())
-    except (OSError, ValidationError):
+        return DataRecord.model_validate_json(read_bytes(record_path(path)))
+    except (OSError, ValidationError, UnusableFile, StorageError):
         return None
 
 
@@ -222,16 +250,35 @@ def write_record(path: Path, record: DataRecord) -> None:
         store.write_text(record_path(path), record.model_dump_json(indent=2) + "\n")
 
 
+_doubted: ContextVar[bool] = ContextVar("_doubted", default=False)
+
+
+@contextlib.contextmanager
+def doubted() -> Iterator[None]:
+    """Within, a file is compared with its record by content, whatever its time says: once, before a study begins."""
+    before = _doubted.set(True)
+    try:
+        yield
+    finally:
+        _doubted.reset(before)
+
+
 def load_file(path: Path) -> tuple[Arrays, DataRecord]:
     """The arrays of a file and its record; a file that has changed since the record was made is looked at again.
 
-    Raises: DataError when a downloaded or imported file is no longer what was recorded, or a checksum is wrong.
+    Raises: DataError when a downloaded or imported file is no longer what was recorded, a checksum is wrong, or, within `doubted`, the
+    content is another though size and time are the same.
     """
     arrays = check_arrays(read_arrays(path), str(path))
     record = read_record(path)
     now = path.stat()
     if record is not None:
         if (record.file_bytes, record.modified_ns) == (now.st_size, now.st_mtime_ns):
+            if _doubted.get() and digest_of(arrays) != record.digest:
+                raise DataError(
+                    f"{path} has other content than was recorded, though its size and time are the same: it is damaged, or its time "
+                    f"was set back. {REMEDIES.get(record.origin, f'If the file is right, delete {record_path(path)}.')}"
+                )
             return arrays, record
         same = digest_of(arrays) == record.digest
         if same and record.origin == "embedded":

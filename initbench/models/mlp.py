@@ -6,8 +6,8 @@ from collections import OrderedDict
 from torch import nn
 
 from initbench.errors import ConfigError
+from initbench.nn.blocks import MOST_LAYERS, one_of, share, whole_numbers
 from initbench.nn.blocks import activation as named_activation
-from initbench.nn.blocks import one_of, share, whole_numbers
 
 DEPTH, WIDTH = 3, 256
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
@@ -33,7 +33,7 @@ def build(
     """
     if widths is not None and (depth, width) != (DEPTH, WIDTH):
         raise ConfigError("The model mlp has widths and also depth or width. Give widths, or depth and width.")
-    whole_numbers("mlp depth", depth, smallest=0)
+    whole_numbers("mlp depth", depth, smallest=0, largest=MOST_LAYERS)
     sizes = whole_numbers("mlp widths", [width] * depth if widths is None else widths, smallest=1)
     one_of("mlp norm", norm, ("none", *NORMS))
     share("mlp dropout", dropout)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from initbench.nn.blocks import Maker, one_of, whole_numbers
+from initbench.nn.blocks import MOST_LAYERS, Maker, one_of, whole_numbers
 from initbench.nn.blocks import activation as named_activation
 from initbench.nn.residual import Residual
 
@@ -28,8 +28,9 @@ def build(
 
     Source: the pre-activation order is that of He, Zhang, Ren & Sun 2016 (Identity Mappings in Deep Residual Networks).
     """
-    for what, given in (("depth", depth), ("width", width), ("branch_layers", branch_layers)):
-        whole_numbers(f"residual_mlp {what}", given, smallest=1)
+    whole_numbers("residual_mlp width", width, smallest=1)
+    for what, given in (("depth", depth), ("branch_layers", branch_layers)):
+        whole_numbers(f"residual_mlp {what}", given, smallest=1, largest=MOST_LAYERS)
     one_of("residual_mlp norm", norm, NORM_CHOICES)
     features = 1
     for size in shape:

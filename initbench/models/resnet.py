@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from initbench.errors import ConfigError
-from initbench.nn.blocks import Maker, one_of, whole_numbers
+from initbench.nn.blocks import MOST_LAYERS, Maker, one_of, whole_numbers
 from initbench.nn.blocks import activation as named_activation
 from initbench.nn.residual import PadShortcut, Residual
 
@@ -36,7 +36,7 @@ def build(
     Source: He, Zhang, Ren & Sun 2016 (Deep Residual Learning), section 4.2; preactivation: the same authors, 2016
     (Identity Mappings in Deep Residual Networks), section 4.
     """
-    whole_numbers("resnet depth", depth, smallest=8)
+    whole_numbers("resnet depth", depth, smallest=8, largest=MOST_LAYERS)
     if depth < 8 or (depth - 2) % 6:
         near = max(8, 6 * round((depth - 2) / 6) + 2)
         raise ConfigError(f"A resnet has 6n+2 layers (8, 14, 20, ... 110), not {depth}. Try resnet:depth={near}.")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from initbench.errors import ConfigError
 from initbench.nn.attention import SelfAttention
-from initbench.nn.blocks import Maker, one_of, whole_numbers
+from initbench.nn.blocks import MOST_LAYERS, Maker, one_of, whole_numbers
 from initbench.nn.blocks import activation as named_activation
 from initbench.nn.residual import Residual
 
@@ -36,7 +36,8 @@ def build(
     """
     if len(shape) != 3:
         raise ConfigError(f"A vit takes images (C, H, W), not {shape}. Use mlp or residual_mlp.")
-    for what, given in (("depth", depth), ("width", width), ("heads", heads), ("patch", patch)):
+    whole_numbers("vit depth", depth, smallest=1, largest=MOST_LAYERS)
+    for what, given in (("width", width), ("heads", heads), ("patch", patch)):
         whole_numbers(f"vit {what}", given, smallest=1)
     if width % heads:
         raise ConfigError(f"A vit's width {width} cannot be split into {heads} heads. Give a multiple of {heads}.")

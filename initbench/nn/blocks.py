@@ -11,6 +11,9 @@ from torch.nn.modules import activation as _torch
 from initbench.errors import ConfigError, unknown_name
 from initbench.question.config import parse_value
 
+MOST_UNITS, MOST_LAYERS = 1_000_000, 10_000
+"""Of a layer, and of a model of ours."""
+
 
 class Sin(nn.Module):
     """sin(omega x): the activation of SIREN, whose omega is 30."""
@@ -90,11 +93,11 @@ def one_of(what: str, given: str, allowed: tuple[str, ...]) -> str:
     return given
 
 
-def whole_numbers(what: str, given: Any, *, smallest: int) -> list[int]:
-    """The given list, or a single number as a list of one. Raises: ConfigError unless all are whole and large enough."""
+def whole_numbers(what: str, given: Any, *, smallest: int, largest: int = MOST_UNITS) -> list[int]:
+    """The given list, or a single number as a list of one. Raises: ConfigError unless all are whole and within the limits."""
     numbers = list(given) if isinstance(given, list | tuple) else [given]
-    if any(isinstance(number, bool) or not isinstance(number, int) or number < smallest for number in numbers):
-        raise ConfigError(f"{what} is {given}. Allowed: whole numbers from {smallest}.")
+    if any(isinstance(number, bool) or not isinstance(number, int) or not smallest <= number <= largest for number in numbers):
+        raise ConfigError(f"{what} is {given}. Allowed: whole numbers from {smallest} to {largest}.")
     return numbers
 
 

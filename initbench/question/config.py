@@ -10,6 +10,10 @@ from initbench.errors import ConfigError
 Value = bool | int | float | str | None | list["Value"]
 
 
+LONGEST_NUMBER = 100
+"""Digits of a number, at most."""
+
+
 class Frozen(BaseModel):
     """A value object: immutable, unknown keys refused."""
 
@@ -52,7 +56,7 @@ def parse_ref(text: str) -> Ref:
 
 
 def parse_value(text: str) -> Any:
-    """Reads a number, true, false, null or a list `[1,2]` as YAML 1.2 would; anything else is a string."""
+    """Reads a number, true, false, null or a list `[1,2]` as YAML 1.2 would; anything else is a string, digits without end too."""
     if text.startswith("[") and text.endswith("]"):
         inner = text[1:-1].strip()
         return [parse_value(part.strip()) for part in inner.split(",")] if inner else []
@@ -60,9 +64,11 @@ def parse_value(text: str) -> Any:
         return text == "true"
     if text in {"null", "~", ""}:
         return None
-    if re.fullmatch(r"[-+]?\d+", text):
+    if len(text) > LONGEST_NUMBER:
+        return text
+    if re.fullmatch(r"[-+]?\d+", text, re.ASCII):
         return int(text)
-    if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
+    if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text, re.ASCII):
         return float(text)
     return text
 

@@ -19,6 +19,8 @@ LENGTHS: dict[Place, Place] = {("train", "epochs"): ("train", "steps"), ("train"
 MOST_LEVELS, MOST_VALUES = 20, 100_000
 """Values in one another, and values in all, of a configuration; one that refers to itself with YAML's `*` has no end."""
 TOO_DEEP = "values refer to themselves, or are nested too deep"
+MOST_BYTES = 2**20
+"""Of a config file. Reading so many takes some seconds."""
 MOST_SEEDS = 100_000
 RULES = "init.layers."
 """What comes after it is one key, a pattern with dots of its own."""
@@ -202,6 +204,10 @@ def _read(path: Path) -> _Draft:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigError(
+                f"{path} has more than {MOST_BYTES >> 10} KiB. A configuration is a short YAML file; see: initbench list configs"
+            )
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise StorageError(f"Cannot read {path}: {error.strerror}.") from error
@@ -217,6 +223,8 @@ def _read(path: Path) -> _Draft:
         raise ConfigError(f"{path}:{line}: {what or 'this is not YAML'}.") from error
     except YAMLError as error:
         raise ConfigError(f"{path}:1: this is not YAML: {error}.") from error
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{path}: a number or a date cannot be read: {str(error).partition(';')[0]}.") from error
     draft = _Draft(origins={(): _Origin(f"{path}:1", 1)})
     if root is None:
         return draft

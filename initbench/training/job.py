@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from initbench.data.files import doubted
 from initbench.data.splits import DataSplits
 from initbench.errors import ConfigError, DataError, DoesNotApply, InitbenchError, UserCode, a_or_an, is_out_of_memory, reason_of, said_by
 from initbench.init.contract import Need
@@ -152,8 +153,13 @@ def check(job: Job, *, device: str, data_dir: str | None) -> int:
     Raises: InitbenchError for a device or data that are not there, a batch larger than the data, and a model, scheme or
     rule that cannot be built or does not fit. A scheme that does not apply is no error: its runs are skipped.
     """
-    with as_before(job.seed), contextlib.redirect_stdout(sys.stderr):
-        return _check(job, choose_device(device), data_folder(data_dir))
+    try:
+        with as_before(job.seed), contextlib.redirect_stdout(sys.stderr), doubted():
+            return _check(job, choose_device(device), data_folder(data_dir))
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise ConfigError(f"The model '{job.model}' with its data is {_reason(error, device)}.") from error
+        raise
 
 
 def _check(job: Job, where: torch.device, root: Path) -> int:
