@@ -42,6 +42,8 @@ def parse_ref(text: str) -> Ref:
 
     Raises: ConfigError when a parameter is not `key=value`.
     """
+    if not text.strip():
+        raise ConfigError("A name is missing. Write one such as kaiming, or with parameters: kaiming:mode=fan_out.")
     match = re.fullmatch(r"(.+?):(\s*\w+\s*=.*)", text.strip(), re.DOTALL)
     if match is None:
         return Ref(name=text.strip())
@@ -85,8 +87,10 @@ def value_text(value: Any) -> str:
 def as_ref(value: Any) -> Ref:
     """The reference that a string, a mapping or a reference means.
 
-    Raises: ValidationError for anything else.
+    Raises: ConfigError for a string that cannot be read, ValidationError for anything else.
     """
+    if isinstance(value, str):
+        return parse_ref(value)
     return Ref.model_validate(_ref_from_any(value))
 
 

@@ -315,10 +315,12 @@ def _name_problems(draft: _Draft) -> Iterator[_Placed]:
         if value is None:
             continue
         try:
+            ref = as_ref(value)
+        except (ValidationError, ConfigError):
+            continue  # what is no reference is said by who checks the types
+        try:
             families.refuse_unknown(value)
-            catalog.resolve(kind, as_ref(value))
-        except ValidationError:
-            continue
+            catalog.resolve(kind, ref)
         except ConfigError as error:
             yield draft.problem(path, str(error))
 
