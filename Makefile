@@ -5,8 +5,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 OLDEST := .venv-oldest
+SECONDS ?= 60
 
-.PHONY: help demo test test-heavy test-zoo test-default-device test-oldest test-all check smoke bench docs clean
+.PHONY: help demo test test-heavy test-zoo test-default-device test-oldest test-all check smoke bench docs fuzz clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
@@ -64,6 +65,10 @@ bench: $(STAMP)  ## the figures of the main job, then the race against others (2
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/speed.py
+
+fuzz: $(STAMP)   ## coverage-guided fuzzing of every reader (SECONDS=60 for each of 11)
+	$(BIN)/python -m pip install --quiet --group fuzz
+	$(BIN)/python benchmarks/fuzz.py --seconds $(SECONDS)
 
 clean:           ## remove the environment and caches
 	rm -rf $(VENV) $(OLDEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -86,6 +86,26 @@ class UserCode:
         raise ConfigError(f"{self.doing}: {reason_of(error).removesuffix('.')}.") from error
 
 
+class ForeignFile:
+    """Around the reading of somebody's file by a library: whatever it raises becomes a DataError, `sentence (why). remedy`.
+
+    Readers of numpy, zipfile and torch raise errors of any kind for bytes that they were not written for.
+    """
+
+    def __init__(self, sentence: str, remedy: str) -> None:
+        self.sentence, self.remedy = sentence, remedy
+
+    def __enter__(self) -> None:
+        """Nothing is done before."""
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> Literal[False]:
+        """Raises: DataError; the package's own errors and Ctrl-C pass as they are."""
+        if error is None or isinstance(error, InitbenchError) or not isinstance(error, Exception):
+            return False
+        first = printable(said_by(error).partition("\n")[0].partition("For safety")[0].partition("To allow loading")[0], 200)
+        raise DataError(f"{self.sentence} ({first.rstrip('. ') or type(error).__name__}). {self.remedy}") from error
+
+
 LONGEST = 2000
 """Letters of an error's message that are kept."""
 

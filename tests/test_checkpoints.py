@@ -65,7 +65,7 @@ DAMAGED = {
 def test_a_damaged_safetensors_file_is_one_sentence(tmp_path, damage):
     path = tmp_path / "w.safetensors"
     path.write_bytes(DAMAGED[damage])
-    begin = f"'{path}' holds no weights" if damage == "no tensors" else f"Cannot read the checkpoint '{path}': "
+    begin = f"'{path}' holds no weights" if damage == "no tensors" else f"Cannot read the checkpoint '{path}' ("
     with pytest.raises(DataError) as found:
         load_checkpoint(net(), str(path))
     message = str(found.value)

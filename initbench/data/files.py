@@ -7,9 +7,7 @@ pass over the data to know them. Nothing here imports torch before `splits`.
 import contextlib
 import hashlib
 import stat
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Container, Iterator, Mapping
 from contextvars import ContextVar
 from math import prod
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from initbench.data.splits import DataSplits
-from initbench.errors import DataError, StorageError, printable
+from initbench.errors import DataError, ForeignFile, StorageError
 from initbench.question.config import Frozen
 from initbench.results import store
 from initbench.results.files import UnusableFile, read_bytes
@@ -45,11 +43,6 @@ CHUNK = 4096
 """Images looked at together when statistics are taken."""
 MOST_UNPACKED, MOST_RATIO = 2**30, 200
 """A compressed array of more bytes than this that is packed more tightly than this is no data set: it would fill the memory."""
-UNREADABLE = (
-    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError),
-    *(ValueError, EOFError, ArithmeticError, MemoryError, RuntimeError, OSError),
-)
-"""What zipfile and numpy raise for archives and headers that are none."""
 
 
 class DataRecord(Frozen):
@@ -102,16 +95,15 @@ def check_sums(path: Path) -> None:
 @contextlib.contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """Opens a data file. Raises: DataError for a file that is not there, or that turns out to be damaged while it is read."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
+    with ForeignFile(f"{path} is damaged or not an npz file", "Get or import it again."):
+        try:
+            kind = path.stat().st_mode
+        except FileNotFoundError as error:
+            raise DataError(f"There is no file {path}.") from error
+        if not stat.S_ISREG(kind):
             raise DataError(f"{path} is a folder, a pipe or a device, not an npz file. Name a file that numpy.savez has written.")
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except FileNotFoundError as error:
-        raise DataError(f"There is no file {path}.") from error
-    except UNREADABLE as error:
-        why = printable(str(error).split("\n")[0], 200).removesuffix(".") or type(error).__name__
-        raise DataError(f"{path} is damaged or not an npz file ({why}). Get or import it again.") from error
 
 
 def _check_keys(keys: Container[str], what: str) -> None:

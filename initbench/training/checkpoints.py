@@ -4,11 +4,10 @@ import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from initbench.errors import ConfigError, DataError, NotThereError
+from initbench.errors import ConfigError, DataError, ForeignFile, NotThereError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net")
 """Keys under which training scripts keep the weights among other things."""
@@ -47,14 +46,14 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by their names, on the CPU. Raises: NotThereError, DataError."""
     if not path.is_file():
         raise NotThereError(f"There is no checkpoint '{path}'. Give a .safetensors file or a state dict saved by torch.save.")
-    try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DataError(
-            f"'{path}' holds more than weights, and running what is in it is not safe. Save torch.save(model.state_dict(), path) instead."
-        ) from error
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError) as error:
-        raise DataError(f"Cannot read the checkpoint '{path}': {str(error).splitlines()[0] if str(error) else 'it is damaged'}.") from error
+    with ForeignFile(f"Cannot read the checkpoint '{path}'", "Save torch.save(model.state_dict(), path), or a safetensors file."):
+        try:
+            content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise DataError(
+                f"'{path}' holds more than weights, and running what is in it is not safe. "
+                "Save torch.save(model.state_dict(), path) instead."
+            ) from error
     for key in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from initbench.errors import ConfigError, DataError, a_or_an, enumerated
+from initbench.errors import ConfigError, DataError, ForeignFile, a_or_an, enumerated
 from initbench.nn.inputs import Inputs, ModelInputs, as_inputs, first_tensor, usual
 from initbench.nn.operations import tensors_in
 from initbench.nn.outputs import heads, main_output, outputs_in
@@ -286,29 +286,38 @@ def _are_labels(values: Tensor, inputs: Tensor) -> bool:
 def _numpy_file(path: Path) -> Any:
     import numpy as np
 
-    try:
+    with ForeignFile(f"Cannot read '{path}'", "Save one array with numpy.save."):
+        _refuse_claims(path)
         content = np.load(path, allow_pickle=False)
         arrays = {"x": content} if isinstance(content, np.ndarray) else {name: content[name] for name in content.files}
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"Cannot read '{path}': {error}. Save one array with numpy.save.") from error
     try:
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise DataError(f"'{path}' holds no array of numbers. Save one array with numpy.save.") from error
     if not tensors.keys() - set(LABELS):
         raise DataError(f"'{path}' holds no array of numbers. Save one array with numpy.save.")
     return tensors
 
 
-def _torch_file(path: Path) -> Any:
-    import pickle
+def _refuse_claims(path: Path) -> None:
+    """Raises: ValueError for an .npy file whose header claims more than there is: numpy would take that much memory first."""
+    import numpy as np
 
-    try:
+    with path.open("rb") as file:
+        if file.read(6) != b"\x93NUMPY":
+            return
+        file.seek(0)
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        claimed, there = prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
+    if claimed > there:
+        raise ValueError(f"it says that it has {claimed} bytes, and has {there}")
+
+
+def _torch_file(path: Path) -> Any:
+    with ForeignFile(f"Cannot read '{path}' as a tensor", "Save one with torch.save(batch, path)."):
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise DataError(
-            f"Cannot read '{path}' as a tensor: {str(error).splitlines()[0]}. Save one with torch.save(batch, path)."
-        ) from error
     unlabelled = {name: value for name, value in content.items() if name not in LABELS} if isinstance(content, dict) else content
     if not any(tensor.dim() for tensor in tensors_in(unlabelled)):
         raise DataError(f"'{path}' holds no tensor. Save one with torch.save(batch, path).")
