@@ -21,8 +21,10 @@ from initbench.engines import processes, serial, stacked
 from initbench.errors import LONGEST, ConfigError, printable, printable_lines
 from initbench.reporting import tidy
 from initbench.reporting.tables import Table, markdown
+from initbench.results.lock import locked
 from initbench.results.provenance import NOT_RESTORED
 from initbench.results.record import RunResult, RunStatus
+from initbench.training.limit import TooLong, limited
 from initbench.workers import forked
 from initbench.workers.progress import Progress
 
@@ -242,6 +244,8 @@ def test_a_worker_that_cannot_be_put_back_is_replaced_and_the_run_says_so(tmp_pa
         ("processes", "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)); time.sleep(600)"),
         ("serial", "self.calls -= 1; time.sleep(0.05)"),
         ("stacked", "self.calls -= 1; time.sleep(0.05)"),
+        ("serial", "while True: pass"),
+        ("stacked", "while True: pass"),
     ],
 )
 def test_a_run_that_takes_too_long_fails_and_the_others_do_not(net, engine, body):
@@ -254,11 +258,14 @@ def test_a_run_that_takes_too_long_fails_and_the_others_do_not(net, engine, body
 
 
 @needs_linux
-def test_a_check_that_takes_too_long_is_a_sentence(tmp_path):
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("body", ["time.sleep(600)", "while True: pass"])
+def test_a_check_that_takes_too_long_is_a_sentence(tmp_path, engine, body):
     path = tmp_path / "slow.py"
-    path.write_text("import time\ntime.sleep(600)\n")
+    path.write_text(f"import time\n{body}\n")
     with pytest.raises(ConfigError, match=r"could not be checked: it took longer than --run-timeout 2"):
-        processes.execute(jobs_of("kaiming", model=f"{path}:Net"), device="cpu", data_dir=None, workers=1, run_timeout=2.0)
+        ENGINES[engine].execute(jobs_of("kaiming", model=f"{path}:Net"), device="cpu", data_dir=None, workers=1, run_timeout=2.0)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 class Quiet:
@@ -440,3 +447,42 @@ def test_names_and_messages_are_text_in_markdown_and_in_a_spreadsheet():
     )
     written = list(csv.reader(io.StringIO(tidy.write(("name", "number"), [("=1+1", -1.5), ("@SUM(A1)", 2), ("+cmd", None), ("he-x", -3)]))))
     assert written[1:] == [["'=1+1", "-1.5"], ["'@SUM(A1)", "2"], ["'+cmd", ""], ["he-x", "-3"]]
+
+
+def test_a_limit_is_raised_again_for_code_that_catches_everything():
+    caught, start = 0, time.monotonic()
+    with pytest.raises(TooLong, match="--run-timeout 0.2"), limited(0.2):
+        while caught < 1:
+            try:
+                while True:
+                    pass
+            except Exception:  # noqa: BLE001 - as careless code does
+                caught += 1
+        while True:
+            pass
+    assert caught == 1
+    assert 1.1 < time.monotonic() - start < 5
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_an_engine_that_knows_no_limit_is_refused_in_one_sentence(tmp_path, monkeypatch):
+    def execute(jobs, *, device, data_dir, workers=None, threads=1, report=None):
+        raise AssertionError
+
+    monkeypatch.setattr("initbench.studies.execution.catalog.load", lambda *_: execute)
+    limited_plan = plan(new_config("compare", ["kaiming"]), run_timeout=3.0, engine="serial", out=str(tmp_path / "r"))
+    with pytest.raises(ConfigError, match="cannot end runs that take too long"):
+        carry_out(limited_plan)
+
+
+@needs_linux
+@pytest.mark.parametrize("command", ["probe", "map"])
+def test_a_probe_or_map_waits_for_no_folder_that_is_in_use(tmp_path, command):
+    held = tmp_path / "r"
+    more = ["--map", "sigma_w,sigma_b"] if command == "map" else ["--input", "8"]
+    with locked(held):
+        probed = [sys.executable, "-m", "initbench", "probe", "--model", "mlp:depth=2,width=8", "--out", str(held), *more]
+        done = subprocess.run(probed, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"in use by another initbench command (process {os.getpid()}," in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr

@@ -19,15 +19,17 @@ def execute(
 ) -> Iterator[RunResult]:
     """One run after another in this process, one thread on the CPU; for an accelerator, and for a debugger.
 
-    A run that takes longer than `run_timeout` seconds is ended between two steps.
+    A run that takes longer than `run_timeout` seconds is ended, within Python code at once, otherwise when it comes back there.
     Everything is checked before it returns. Raises: InitbenchError for what would make a job impossible.
     """
     from initbench.training.devices import small_runs
     from initbench.training.job import check, forget_data, run_job
+    from initbench.training.limit import limited_check
 
     with small_runs():
         for job in to_check(jobs):
-            check(job, device=device, data_dir=data_dir)
+            with limited_check(job, run_timeout):
+                check(job, device=device, data_dir=data_dir)
 
     def results() -> Iterator[RunResult]:
         try:

@@ -27,10 +27,12 @@ def execute(
     from initbench.stacking.jobs import StackSetting, groups, run_group
     from initbench.training.devices import small_runs
     from initbench.training.job import check, forget_data
+    from initbench.training.limit import limited_check
 
     with small_runs():
         for job in to_check(jobs):
-            check(job, device=device, data_dir=data_dir)
+            with limited_check(job, run_timeout):
+                check(job, device=device, data_dir=data_dir)
 
     def told(job_id: str, done: int, total: int) -> None:
         if report is not None:

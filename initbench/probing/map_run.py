@@ -13,7 +13,7 @@ from initbench.probing.map_data import SPACED, Axis, Map, Point
 from initbench.probing.run import prepare_folder
 from initbench.question import catalog, config_file, plan
 from initbench.question.config import ExperimentConfig, Job, Ref
-from initbench.results import provenance, store
+from initbench.results import lock, provenance, store
 from initbench.results.record import RunResult, RunStatus
 from initbench.studies.execution import device_of
 
@@ -82,7 +82,7 @@ def draw_map(
 ) -> Map:
     """Measures (or trains) every point of a map and draws it into a results folder; trained points that are there are kept.
 
-    Raises: InitbenchError for axes, models or data that cannot be used.
+    Raises: InitbenchError for axes, models or data that cannot be used, and for a folder that another command works in.
     """
     from initbench.probing import map_page
 
@@ -92,12 +92,13 @@ def draw_map(
     asked = {"config": config.model_dump(mode="json", exclude={"schemes"}), "axes": [vars(x), vars(y)], "train": train}
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     folder = Path(out) if out else store.RESULTS / f"map-{x.name}-{y.name}-{base.name}-{digest[:8]}".replace("/", "_").replace(":", "_")
-    prepare_folder(folder, digest, "map", fresh=fresh)
-    measured = _measured(config, x, y, train=train, device=device_of(device), data_dir=data_dir, folder=folder)
-    map_ = Map(**{**vars(measured), "sentences": map_page.sentences(measured), "folder": folder})
-    map_page.write(folder, map_, config_file.dump_config(config), provenance.environment())
-    if folder.parent == store.RESULTS:
-        store.link_latest(folder)
+    with lock.locked(folder):
+        prepare_folder(folder, digest, "map", fresh=fresh)
+        measured = _measured(config, x, y, train=train, device=device_of(device), data_dir=data_dir, folder=folder)
+        map_ = Map(**{**vars(measured), "sentences": map_page.sentences(measured), "folder": folder})
+        map_page.write(folder, map_, config_file.dump_config(config), provenance.environment())
+        if folder.parent == store.RESULTS:
+            store.link_latest(folder)
     return map_
 
 

@@ -17,7 +17,7 @@ from initbench.probing.verdicts import assess
 from initbench.question import catalog, plan
 from initbench.question.config import ExperimentConfig, Ref
 from initbench.question.request import configure
-from initbench.results import provenance, store
+from initbench.results import lock, provenance, store
 from initbench.results.probe_run import ProbeRun, Question
 from initbench.results.record import RunStatus
 from initbench.studies.execution import device_of
@@ -130,10 +130,16 @@ def _judged(question: Question, prober: Any, runs: tuple[ProbeRun, ...]) -> Prob
 
 def write(probe: Probe, out: str | None = None, *, fresh: bool = False) -> Probe:
     """Writes the results folder of a probe: runs, tables, plots, summary, page. Raises: StorageError when it cannot be written."""
-    from initbench.probing import page as signal_page
-
     digest = question_hash(probe.question)
     folder = Path(out) if out else store.RESULTS / _name(probe.question, digest)
+    with lock.locked(folder):
+        _write(probe, folder, digest, fresh=fresh)
+    return Probe(probe.question, probe.runs, probe.schemes, folder)
+
+
+def _write(probe: Probe, folder: Path, digest: str, *, fresh: bool) -> None:
+    from initbench.probing import page as signal_page
+
     prepare_folder(folder, digest, "probe", fresh=fresh)
     answer = {
         "question": probe.question.model_dump(mode="json"),
@@ -145,7 +151,6 @@ def write(probe: Probe, out: str | None = None, *, fresh: bool = False) -> Probe
     signal_page.write(folder, probe.question, probe.runs, probe.schemes, provenance.environment())
     if folder.parent == store.RESULTS:
         store.link_latest(folder)
-    return Probe(probe.question, probe.runs, probe.schemes, folder)
 
 
 def prepare_folder(folder: Path, digest: str, command: str, *, fresh: bool) -> None:

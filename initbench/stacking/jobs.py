@@ -13,6 +13,7 @@ from initbench.stacking.memory import free_bytes, peak_bytes
 from initbench.stacking.stack import signature
 from initbench.stacking.train import train_stacked, trial_step
 from initbench.training.job import Failure, attempt, completed, failed, prepare, run_job, told_of_process, with_seconds
+from initbench.training.limit import limited
 from initbench.training.loop import Ready, Stopwatch, Trained, within
 
 NUMBERS = {"lr", "momentum", "weight_decay", "betas", "clip_norm", "schedule", "warmup_steps"}
@@ -103,7 +104,8 @@ def _run_chunk(chunk: Sequence[Asked], setting: StackSetting) -> list[RunResult]
 
 
 def _prepare(job: Job, setting: StackSetting, watch: Stopwatch) -> Ready:
-    return prepare(job, device=setting.device, data_dir=setting.data_dir, watch=watch)
+    with limited(setting.run_timeout):
+        return prepare(job, device=setting.device, data_dir=setting.data_dir, watch=watch)
 
 
 def _train(members: Sequence[tuple[str, Ready]], setting: StackSetting, watch: Stopwatch) -> tuple[Trained, ...]:
@@ -112,7 +114,8 @@ def _train(members: Sequence[tuple[str, Ready]], setting: StackSetting, watch: S
             setting.report(job_id, done, total)
 
     limit = None if setting.run_timeout is None else setting.run_timeout * len(members)
-    return train_stacked([ready for _, ready in members], watch=watch, stepped=within(limit, stepped))
+    with limited(limit):
+        return train_stacked([ready for _, ready in members], watch=watch, stepped=within(limit, stepped))
 
 
 def _alone(job_id: str, job: Job, setting: StackSetting, how: Mapping[str, str]) -> RunResult:

@@ -6,10 +6,13 @@ Nothing here prints: what happens is told to a `Watch`. What is finished already
 from __future__ import annotations
 
 import contextlib
+import inspect
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from initbench.errors import ConfigError
 from initbench.question import catalog, config_file
 from initbench.question.config import Execution
 from initbench.results import files, jobs, lock, provenance, store
@@ -71,7 +74,10 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
     engine = engine_of(plan.execution, len(plan.missing), device)
     import_ahead(engine)
     limit: dict[str, Any] = {"run_timeout": plan.execution.run_timeout} if plan.execution.run_timeout else {}
-    results = catalog.load("engine", engine)(
+    execute = catalog.load("engine", engine)
+    if limit and not _knows(execute, "run_timeout"):
+        raise ConfigError(f"The engine '{engine}' cannot end runs that take too long; leave --run-timeout out, or use --engine processes.")
+    results = execute(
         plan.missing,
         device=device,
         data_dir=plan.execution.data_dir,
@@ -89,6 +95,11 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
             store.write_result(plan.folder, result)
             if watch:
                 watch.finished(result)
+
+
+def _knows(function: Callable[..., Any], argument: str) -> bool:
+    parameters = inspect.signature(function).parameters
+    return argument in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def _begin(plan: Plan) -> None:

@@ -28,7 +28,8 @@ from initbench.results.provenance import NOT_RESTORED, environment
 from initbench.results.record import RunResult, RunStatus
 from initbench.training.batches import DeviceData, check_batch_size, held_out, memory_format, probe_batch, scheme_batches, to_device
 from initbench.training.devices import choose_device, device_name
-from initbench.training.loop import Ready, Stepped, Stopwatch, TooLong, Trained, train, within
+from initbench.training.limit import TooLong, limited
+from initbench.training.loop import Ready, Stepped, Stopwatch, Trained, train, within
 from initbench.training.state import as_before, spoiled
 
 T = TypeVar("T")
@@ -54,15 +55,16 @@ def run_job(
 ) -> RunResult:
     """Runs a job and says how it ended; never raises. What a user's code prints goes to stderr.
 
-    `report` is called now and then with (steps done, steps in all). After so many `seconds` the run fails, between two steps.
+    `report` is called now and then with (steps done, steps in all). After so many `seconds` the run fails.
     """
     watch, start = Stopwatch(), time.perf_counter()
     report = within(seconds, report or (lambda _done, _total: None))
 
     def run() -> RunResult:
-        ready = prepare(job, device=device, data_dir=data_dir, watch=watch)
-        trained = train(ready, watch=watch, stepped=report)
-        return completed(job_id, ready, trained)
+        with limited(seconds):
+            ready = prepare(job, device=device, data_dir=data_dir, watch=watch)
+            trained = train(ready, watch=watch, stepped=report)
+            return completed(job_id, ready, trained)
 
     result = attempt(run, device, job.seed)
     if isinstance(result, Failure):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from initbench.errors import InitbenchError, too_long
+from initbench.errors import too_long
 from initbench.fast.layers import fast_layers
 from initbench.fast.tape import Tape, is_plain
 from initbench.measure import probes
@@ -23,6 +23,7 @@ from initbench.theory.prediction import LayerPrediction
 from initbench.training.batches import DeviceData, batches, memory_format, probe_batch
 from initbench.training.devices import products
 from initbench.training.evaluate import evaluate
+from initbench.training.limit import TooLong
 from initbench.training.optimizer import optimizer_of
 from initbench.training.state import end_if_copy
 
@@ -35,10 +36,6 @@ REPORT_SECONDS = 0.1
 
 Stepped = Callable[[int, int], None]
 """Called now and then with (steps done, steps in all)."""
-
-
-class TooLong(InitbenchError):
-    """A run takes longer than the user allows."""
 
 
 def within(seconds: float | None, stepped: Stepped) -> Stepped:
