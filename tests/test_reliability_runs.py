@@ -19,11 +19,14 @@ from training_support import TINY, jobs_of
 from initbench.cli.heartbeat import Heartbeat
 from initbench.engines import processes, serial, stacked
 from initbench.errors import LONGEST, ConfigError, printable, printable_lines
+from initbench.question.config import Execution, ExperimentConfig
 from initbench.reporting import tidy
 from initbench.reporting.tables import Table, markdown
 from initbench.results.lock import locked
 from initbench.results.provenance import NOT_RESTORED
 from initbench.results.record import RunResult, RunStatus
+from initbench.studies.execution import carry_out
+from initbench.studies.plan import make_plan
 from initbench.training.limit import TooLong, limited
 from initbench.workers import forked
 from initbench.workers.progress import Progress
@@ -451,7 +454,7 @@ def test_names_and_messages_are_text_in_markdown_and_in_a_spreadsheet():
 
 def test_a_limit_is_raised_again_for_code_that_catches_everything():
     caught, start = 0, time.monotonic()
-    with pytest.raises(TooLong, match="--run-timeout 0.2"), limited(0.2):
+    with pytest.raises(TooLong, match=r"--run-timeout 0\.2"), limited(0.2):
         while caught < 1:
             try:
                 while True:
@@ -469,8 +472,9 @@ def test_an_engine_that_knows_no_limit_is_refused_in_one_sentence(tmp_path, monk
     def execute(jobs, *, device, data_dir, workers=None, threads=1, report=None):
         raise AssertionError
 
+    config = ExperimentConfig(schemes=[job.scheme for _, job in jobs_of("kaiming")], seeds=[0])
+    limited_plan = make_plan("run", config, Execution(run_timeout=3.0, engine="serial", out=str(tmp_path / "r")))
     monkeypatch.setattr("initbench.studies.execution.catalog.load", lambda *_: execute)
-    limited_plan = plan(new_config("compare", ["kaiming"]), run_timeout=3.0, engine="serial", out=str(tmp_path / "r"))
     with pytest.raises(ConfigError, match="cannot end runs that take too long"):
         carry_out(limited_plan)
 
@@ -482,7 +486,9 @@ def test_a_probe_or_map_waits_for_no_folder_that_is_in_use(tmp_path, command):
     more = ["--map", "sigma_w,sigma_b"] if command == "map" else ["--input", "8"]
     with locked(held):
         probed = [sys.executable, "-m", "initbench", "probe", "--model", "mlp:depth=2,width=8", "--out", str(held), *more]
-        done = subprocess.run(probed, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            probed, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+        )
     assert done.returncode != 0
     assert f"in use by another initbench command (process {os.getpid()}," in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
