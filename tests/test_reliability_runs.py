@@ -470,6 +470,7 @@ def test_a_limit_is_raised_again_for_code_that_catches_everything():
 
 def test_an_engine_that_knows_no_limit_is_refused_in_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
     def execute(jobs, *, device, data_dir, workers=None, threads=1, report=None):
         raise AssertionError
 
