@@ -6,10 +6,13 @@ Nothing here prints: what happens is told to a `Watch`. What is finished already
 from __future__ import annotations
 
 import contextlib
+import inspect
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from initbench.errors import ConfigError
 from initbench.question import catalog, config_file
 from initbench.question.config import Execution
 from initbench.results import files, jobs, lock, provenance, store
@@ -70,15 +73,15 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
     device = device_of(plan.execution.device)
     engine = engine_of(plan.execution, len(plan.missing), device)
     import_ahead(engine)
-    limit: dict[str, Any] = {"run_timeout": plan.execution.run_timeout} if plan.execution.run_timeout else {}
-    results = catalog.load("engine", engine)(
+    execute = catalog.load("engine", engine)
+    results = execute(
         plan.missing,
         device=device,
         data_dir=plan.execution.data_dir,
         workers=plan.execution.jobs,
         threads=threads_of(plan.execution, len(plan.jobs)),
         report=watch.progress if watch else None,
-        **limit,
+        **_if_known(execute, engine, plan),
     )
     begun = False
     with contextlib.closing(results):
@@ -87,8 +90,22 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
                 _begin(plan)
             begun = True
             store.write_result(plan.folder, result)
+            store.remove_unfinished(plan.folder, [result.job_id])
             if watch:
                 watch.finished(result)
+    store.remove_unfinished(plan.folder)
+
+
+def _if_known(execute: Callable[..., Any], engine: str, plan: Plan) -> dict[str, Any]:
+    """What an engine is given only if it has such a parameter. Raises: ConfigError where the user asks for one that it lacks."""
+    parameters = inspect.signature(execute).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    given: dict[str, Any] = {"keep_in": str(plan.folder.absolute() / store.UNFINISHED)}
+    if plan.execution.run_timeout is not None:
+        given["run_timeout"] = plan.execution.run_timeout
+        if "run_timeout" not in parameters and not takes_all:
+            raise ConfigError(f"The engine '{engine}' cannot end a run that takes too long. Leave out --run-timeout.")
+    return {name: value for name, value in given.items() if name in parameters or takes_all}
 
 
 def _begin(plan: Plan) -> None:
