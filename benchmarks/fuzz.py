@@ -21,6 +21,7 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[1] / "tests")]
 def from_file(name: str, read: Callable[[Path], object]) -> Callable[[bytes], object]:
     """A reader of bytes, of one that reads a file of this name."""
     path = Path(tempfile.mkdtemp()) / name
+    path.parent.mkdir(exist_ok=True)
 
     def reads(data: bytes) -> object:
         path.write_bytes(data)
@@ -45,7 +46,7 @@ def words() -> Callable[[bytes], object]:
 def settings() -> Callable[[bytes], object]:
     from initbench.question.config_file import load_config
 
-    return lambda data: load_config(None, data.decode("utf-8", "replace").split("\n"))
+    return lambda data: load_config(settings=data.decode("utf-8", "replace").split("\n"))
 
 
 def job_file() -> Callable[[bytes], object]:

@@ -477,7 +477,7 @@ def test_an_engine_that_knows_no_limit_is_refused_in_one_sentence(tmp_path, monk
     config = ExperimentConfig(schemes=[job.scheme for _, job in jobs_of("kaiming")], seeds=[0])
     limited_plan = make_plan("run", config, Execution(run_timeout=3.0, engine="serial"))
     monkeypatch.setattr("initbench.studies.execution.catalog.load", lambda *_: execute)
-    with pytest.raises(ConfigError, match="cannot end runs that take too long"):
+    with pytest.raises(ConfigError, match="cannot end a run that takes too long"):
         carry_out(limited_plan)
 
 

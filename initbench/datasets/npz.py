@@ -4,6 +4,7 @@ from pathlib import Path
 
 from initbench.data.files import find_file, splits
 from initbench.data.splits import DataSplits
+from initbench.question.user_files import own_path
 
 
 def load(root: Path, *, file: str) -> DataSplits:
@@ -11,7 +12,7 @@ def load(root: Path, *, file: str) -> DataSplits:
 
     Images are uint8 (N, height, width) or (N, height, width, channels), labels whole numbers from 0.
     """
-    path = Path(file).expanduser()
+    path = own_path(file)
     if path.suffix == ".npz" or len(path.parts) > 1:
         return splits(path, path.stem)
     return splits(find_file(root, file), file)

@@ -36,6 +36,7 @@ def execute(
     threads: int = 1,
     report: Report | None = None,
     run_timeout: float | None = None,
+    keep_in: str | None = None,
 ) -> Iterator[RunResult]:
     """As many runs at once as there are cores (or `workers`), each in a worker process; fewer runs share the cores.
 
@@ -48,8 +49,8 @@ def execute(
     if sys.platform == "win32" or not may_start_processes():
         from initbench.engines import serial
 
-        return serial.execute(jobs, device=device, data_dir=data_dir, report=report, run_timeout=run_timeout)
-    pool = WorkerPool(Setting(device, data_dir, threads))
+        return serial.execute(jobs, device=device, data_dir=data_dir, report=report, run_timeout=run_timeout, keep_in=keep_in)
+    pool = WorkerPool(Setting(device, data_dir, threads, keep_in))
     with ExitStack() as unless_it_works:
         unless_it_works.callback(pool.close)
         for _ in range(max(1, min(workers or cores(), len(jobs)))):

@@ -1,6 +1,7 @@
 """One run after another in this process, one thread on the CPU."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from initbench.question.config import Job
 from initbench.results.record import RunResult
@@ -16,6 +17,7 @@ def execute(
     threads: int = 1,  # noqa: ARG001 - always one
     report: Report | None = None,
     run_timeout: float | None = None,
+    keep_in: str | None = None,
 ) -> Iterator[RunResult]:
     """One run after another in this process, one thread on the CPU; for an accelerator, and for a debugger.
 
@@ -41,7 +43,8 @@ def execute(
 
                 stepped(0, 0)
                 with small_runs():
-                    result = run_job(job, job_id, device=device, data_dir=data_dir, report=stepped, seconds=run_timeout)
+                    where: dict[str, Any] = {"device": device, "data_dir": data_dir, "keep_in": keep_in}
+                    result = run_job(job, job_id, report=stepped, seconds=run_timeout, **where)
                 yield result
         finally:
             forget_data()

@@ -16,6 +16,7 @@ def execute(
     threads: int = 1,  # noqa: ARG001 - always one
     report: Report | None = None,
     run_timeout: float | None = None,
+    keep_in: str | None = None,
 ) -> Iterator[RunResult]:
     """All runs that differ only in scheme, seed and numbers train as one in this process; made for an accelerator.
 
@@ -39,7 +40,7 @@ def execute(
             report(Progress(job_id, done, total))
 
     def results() -> Iterator[RunResult]:
-        setting = StackSetting(device, data_dir, told, run_timeout)
+        setting = StackSetting(device, data_dir, told, run_timeout, keep_in)
         try:
             for group in groups(jobs):
                 group_results = run_group(group, setting)

@@ -17,6 +17,7 @@ from initbench.probing.verdicts import assess
 from initbench.question import catalog, plan
 from initbench.question.config import ExperimentConfig, Ref
 from initbench.question.request import configure
+from initbench.question.user_files import own_path
 from initbench.results import lock, provenance, store
 from initbench.results.probe_run import ProbeRun, Question
 from initbench.results.record import RunStatus
@@ -175,7 +176,7 @@ def prepare_folder(folder: Path, digest: str, command: str, *, fresh: bool) -> N
 
 def question_hash(question: Question) -> str:
     """16 hexadecimal digits of the question and of the user's files that it names. Raises: StorageError for a file that cannot be read."""
-    named = [Path(name).expanduser() for name in (question.input, question.checkpoint) if name]
+    named = [own_path(name) for name in (question.input, question.checkpoint) if name]
     try:
         digests: list[str | None] = []
         with contextlib.suppress(ConfigError):  # the class of a module that was given is no name of the catalogue

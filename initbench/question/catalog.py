@@ -228,7 +228,7 @@ def user_digest(kind: Kind, name: str) -> str | None:
 
 def _user_file(kind: Kind, name: str) -> Entry:
     named = FILE_NAME.fullmatch(name)
-    path = Path(named["file"] if named else name).expanduser()
+    path = user_files.own_path(named["file"] if named else name)
     if not named or not user_files.is_file(path):
         raise ConfigError(f"There is no file '{path}' for the {kind} '{name}'. Write ./mine.py or ./mine.py:NAME.")
     return _parse(kind, name, path.resolve(), named["function"] or KINDS[kind].function, None)

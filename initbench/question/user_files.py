@@ -1,6 +1,7 @@
 """The user's own files: what one of them imports from beside it, and one digest of all that."""
 
 import ast
+import contextlib
 import hashlib
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,13 @@ from initbench.errors import ConfigError, StorageError
 
 FILES_KEPT = 256
 """Files whose imports are remembered."""
+
+
+def own_path(text: str | Path) -> Path:
+    """The path that somebody wrote: `~` is the home folder; a user whom nobody knows is part of the name."""
+    with contextlib.suppress(RuntimeError):
+        return Path(text).expanduser()
+    return Path(text)
 
 
 def make_importable(folder: Path) -> None:

@@ -6,6 +6,7 @@ touched: of derived files only those that the manifest lists are removed, and no
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -34,6 +35,9 @@ DERIVED = ("summary.json", "summary.md", "report.html")
 """What `report` makes from the job files of every question, beside tables and plots; folders of earlier releases do not list it."""
 FOLDERS = (JOBS, "tables", "plots")
 """The folders within a results folder."""
+UNFINISHED = "unfinished"
+"""One more, which is there while long runs are under way."""
+UNFINISHED_FILE = re.compile(r"[0-9a-f]{16}\.run")
 
 
 class DamagedManifest(StorageError):
@@ -95,7 +99,7 @@ def check_folder(folder: Path, config_hash: str, *, fresh: bool, kept: Callable[
         held: str | None = manifest.config_hash
     else:
         with refused(f"read {folder}"):
-            others = folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
+            others = folder.is_dir() and any(not entry.name.startswith(".") and entry.name != UNFINISHED for entry in folder.iterdir())
         if not others or (damage and fresh):
             return
         held = kept() if damage or jobs.there(folder) else None
@@ -110,7 +114,7 @@ def check_folder(folder: Path, config_hash: str, *, fresh: bool, kept: Callable[
 
 def refuse_links(folder: Path) -> None:
     """Raises: StorageError where a folder of ours is a link to another: what is there is not ours to write or remove."""
-    for name in FOLDERS:
+    for name in (*FOLDERS, UNFINISHED):
         if (folder / name).is_symlink():
             raise StorageError(
                 f"{folder / name} is a link, and initbench writes only inside of {folder}. Remove it, or choose another folder with --out."
@@ -139,12 +143,25 @@ def clear(folder: Path) -> None:
     manifest = known_manifest(folder)
     listed = DERIVED if manifest is None or manifest.derived is None else manifest.derived
     ours = [jobs.path_of(folder, job_id) for job_id in sorted(jobs.there(folder))]
+    remove_unfinished(folder)
     with refused(f"clear {folder}"):
         for path in (*ours, *(folder / name for name in (*listed, PROBE, CONFIG) if _is_inside(name))):
             path.unlink(missing_ok=True)
         for name in FOLDERS:
             with contextlib.suppress(OSError):
                 (folder / name).rmdir()
+
+
+def remove_unfinished(folder: Path, job_ids: Iterable[str] | None = None) -> None:
+    """Removes the files of runs under way, or of those of these jobs, and nothing that has another kind of name."""
+    place = folder / UNFINISHED
+    if place.is_symlink():
+        return
+    with contextlib.suppress(OSError):
+        named = [path for path in place.iterdir() if UNFINISHED_FILE.fullmatch(path.name)]
+        for path in named if job_ids is None else [place / f"{job_id}.run" for job_id in job_ids]:
+            path.unlink(missing_ok=True)
+        place.rmdir()
 
 
 def _is_inside(name: str) -> bool:
@@ -278,6 +295,6 @@ def link_latest(folder: Path) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Removes the unfinished files of processes that were killed."""
-    inner = (folder / name for name in FOLDERS)
+    inner = (folder / name for name in (*FOLDERS, UNFINISHED))
     for place in (folder, *(path for path in inner if not path.is_symlink())):
         files.remove_leftovers(place)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from initbench.question.config import Job, TrainConfig
 from initbench.results.provenance import NOT_STACKED, STACKED_RUNS
@@ -12,7 +13,7 @@ from initbench.results.record import RunResult
 from initbench.stacking.memory import free_bytes, peak_bytes
 from initbench.stacking.stack import signature
 from initbench.stacking.train import train_stacked, trial_step
-from initbench.training.job import Failure, attempt, completed, failed, prepare, run_job, told_of_process, with_seconds
+from initbench.training.job import Failure, attempt, completed, failed, keeper_of, prepare, run_job, told_of_process, with_seconds
 from initbench.training.limit import limited
 from initbench.training.loop import Ready, Stopwatch, Trained, within
 
@@ -32,12 +33,13 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class StackSetting:
-    """Where the runs go, where their data are, and who is told how far they are."""
+    """Where the runs go, where their data are, who is told how far they are, and where long runs are saved."""
 
     device: str
     data_dir: str | None
     report: Report
     run_timeout: float | None = None
+    keep_in: str | None = None
 
 
 def groups(jobs: Sequence[Asked]) -> list[list[Asked]]:
@@ -114,14 +116,16 @@ def _train(members: Sequence[tuple[str, Ready]], setting: StackSetting, watch: S
             setting.report(job_id, done, total)
 
     limit = None if setting.run_timeout is None else setting.run_timeout * len(members)
+    keeper = keeper_of(members, setting.keep_in)
     with limited(limit):
-        return train_stacked([ready for _, ready in members], watch=watch, stepped=within(limit, stepped))
+        return train_stacked([ready for _, ready in members], watch=watch, stepped=within(limit, stepped), keeper=keeper)
 
 
 def _alone(job_id: str, job: Job, setting: StackSetting, how: Mapping[str, str]) -> RunResult:
     """The result of a run that is trained without others."""
     stepped = partial(setting.report, job_id)
-    result = run_job(job, job_id, device=setting.device, data_dir=setting.data_dir, report=stepped, seconds=setting.run_timeout)
+    where: dict[str, Any] = {"device": setting.device, "data_dir": setting.data_dir, "keep_in": setting.keep_in}
+    result = run_job(job, job_id, report=stepped, seconds=setting.run_timeout, **where)
     return result.model_copy(update={"provenance": {**result.provenance, **how}}) if how else result
 
 

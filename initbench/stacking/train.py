@@ -1,6 +1,7 @@
 """Trains many runs as one: the same losses, evaluations and statistics as one at a time, within rounding."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from initbench.stacking.stack import Stack, refuse_different
 from initbench.training.batches import probe_batch
 from initbench.training.loop import Ready, Stepped, Stopwatch, Trained, Unit, train_unit
 from initbench.training.optimizer import hidden_matrices
+from initbench.training.unfinished import Keeper
 
 CHECK_IMAGES = 4
 """Images on which the models of a stack are compared with the first one."""
@@ -27,6 +29,7 @@ def train_stacked(
     *,
     watch: Stopwatch,
     stepped: Stepped | None = None,
+    keeper: Keeper | None = None,
     convolution: Convolution | None = None,
 ) -> tuple[Trained, ...]:
     """Trains all models in place, as their jobs say; these may differ in scheme, seed and the numbers of the optimizer.
@@ -34,7 +37,7 @@ def train_stacked(
     On the CPU each run draws the dropout that it draws alone; on other devices dropout depends on the runs beside it.
     Raises: CannotStack when the models cannot be one.
     """
-    return train_unit(lambda: StackedRuns(ready, convolution), ready[0], watch, stepped)
+    return train_unit(lambda: StackedRuns(ready, convolution), ready[0], watch, stepped, keeper)
 
 
 def trial_step(ready: Sequence[Ready]) -> None:
@@ -58,9 +61,27 @@ class StackedRuns(Unit):
         seeds = [member.job.seed for member in ready]
         self.feed = StackedFeed(data, seeds, train.batch_size, layout, augment=train.augment)
         self.updates = torch.zeros(1, dtype=torch.int64, device=self.device)
-        random = RandomStates(_own_states(seeds)) if self.device.type == "cpu" else None
-        self.stacked_layers = StackedLayers(convolution or default_convolution(self.device), random)
+        self.random = RandomStates(_own_states(seeds)) if self.device.type == "cpu" else None
+        self.stacked_layers = StackedLayers(convolution or default_convolution(self.device), self.random)
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.eager_steps = 0
+
+    def go_to(self, step: int) -> None:
+        """The order of the epoch, the place in it, and the number of the step on the device."""
+        epoch, done = divmod(step, self.timetable.steps_per_epoch)
+        if done:
+            self.feed.start_epoch(epoch)
+            self.feed.position.fill_(done * self.first.job.train.batch_size)
+        self.updates.fill_(step)
+
+    def own_state(self) -> dict[str, Any]:
+        """The runs' own random states."""
+        return {"random": [] if self.random is None else self.random.states}
+
+    def set_own_state(self, state: dict[str, Any]) -> None:
+        """Puts them back."""
+        if self.random is not None:
+            self.random.states[:] = state["random"]
 
     def advance(self, step: int) -> None:
         """One step of every run; on CUDA by replaying the recorded one."""
@@ -72,12 +93,13 @@ class StackedRuns(Unit):
         if self.device.type != "cuda":
             self._work()
             return
-        if step == EAGER_STEPS:
+        if self.eager_steps == EAGER_STEPS:
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
                 self._work()
             self.graph.replay()
             return
+        self.eager_steps += 1
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):

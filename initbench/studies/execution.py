@@ -73,10 +73,7 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
     device = device_of(plan.execution.device)
     engine = engine_of(plan.execution, len(plan.missing), device)
     import_ahead(engine)
-    limit: dict[str, Any] = {"run_timeout": plan.execution.run_timeout} if plan.execution.run_timeout else {}
     execute = catalog.load("engine", engine)
-    if limit and not _knows(execute, "run_timeout"):
-        raise ConfigError(f"The engine '{engine}' cannot end runs that take too long; leave --run-timeout out, or use --engine processes.")
     results = execute(
         plan.missing,
         device=device,
@@ -84,7 +81,7 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
         workers=plan.execution.jobs,
         threads=threads_of(plan.execution, len(plan.jobs)),
         report=watch.progress if watch else None,
-        **limit,
+        **_if_known(execute, engine, plan),
     )
     begun = False
     with contextlib.closing(results):
@@ -93,13 +90,22 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
                 _begin(plan)
             begun = True
             store.write_result(plan.folder, result)
+            store.remove_unfinished(plan.folder, [result.job_id])
             if watch:
                 watch.finished(result)
+    store.remove_unfinished(plan.folder)
 
 
-def _knows(function: Callable[..., Any], argument: str) -> bool:
-    parameters = inspect.signature(function).parameters
-    return argument in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+def _if_known(execute: Callable[..., Any], engine: str, plan: Plan) -> dict[str, Any]:
+    """What an engine is given only if it has such a parameter. Raises: ConfigError where the user asks for one that it lacks."""
+    parameters = inspect.signature(execute).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    given: dict[str, Any] = {"keep_in": str(plan.folder.absolute() / store.UNFINISHED)}
+    if plan.execution.run_timeout is not None:
+        given["run_timeout"] = plan.execution.run_timeout
+        if "run_timeout" not in parameters and not takes_all:
+            raise ConfigError(f"The engine '{engine}' cannot end a run that takes too long. Leave out --run-timeout.")
+    return {name: value for name, value in given.items() if name in parameters or takes_all}
 
 
 def _begin(plan: Plan) -> None:

@@ -114,8 +114,10 @@ def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
     return torch.randperm(count, generator=generator(seed, "order", str(epoch)), device="cpu")
 
 
-def batches(data: DeviceData, *, seed: int, batch_size: int, layout: torch.memory_format, augment: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches (inputs, labels), epoch after epoch; the last incomplete batch of each is dropped.
+def batches(
+    data: DeviceData, *, seed: int, batch_size: int, layout: torch.memory_format, augment: bool, first: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches (inputs, labels) from number `first` on, epoch after epoch; the last incomplete batch of each is dropped.
 
     The inputs are the same tensor each time, overwritten by the next batch.
     """
@@ -123,16 +125,16 @@ def batches(data: DeviceData, *, seed: int, batch_size: int, layout: torch.memor
     channels, height, width = data.shape
     raw = torch.empty((batch_size, height, width, channels), dtype=torch.uint8, device=data.device)
     inputs = torch.empty((batch_size, channels, height, width), dtype=torch.float32, device=data.device, memory_format=layout)
-    epoch = 0
+    epoch, skipped = divmod(first, max(1, count // batch_size))
     while True:
         order = epoch_order(seed, epoch, count).to(data.device)
         labels = data.y_train[order]
         moves = epoch_moves(seed, epoch, count).to(data.device) if augment else None
-        for start in range(0, count - batch_size + 1, batch_size):
+        for start in range(skipped * batch_size, count - batch_size + 1, batch_size):
             torch.index_select(data.x_train, 0, order[start : start + batch_size], out=raw)
             images = raw if moves is None else augmented(raw, moves[start : start + batch_size])
             yield normalize(images, data, layout, inputs), labels[start : start + batch_size]
-        epoch += 1
+        epoch, skipped = epoch + 1, 0
 
 
 def epoch_moves(seed: int, epoch: int, count: int) -> Tensor:

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from initbench.errors import ConfigError, DataError, ForeignFile, NotThereError
+from initbench.question.user_files import own_path
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net")
 """Keys under which training scripts keep the weights among other things."""
@@ -24,7 +25,7 @@ def load_checkpoint(model: nn.Module, path: str) -> None:
     shapes are not the model's.
     """
     own = model.state_dict()
-    saved = _without_prefix(read_checkpoint(Path(path).expanduser()), set(own))
+    saved = _without_prefix(read_checkpoint(own_path(path)), set(own))
     missing = [name for name in own if name not in saved]
     unknown = [name for name in saved if name not in own]
     wrong = [

@@ -17,6 +17,7 @@ from initbench.nn.operations import tensors_in
 from initbench.nn.outputs import heads, main_output, outputs_in
 from initbench.nn.seeds import generator
 from initbench.question.data_folder import data_folder
+from initbench.question.user_files import own_path
 from initbench.results.probe_run import Question
 from initbench.training.batches import memory_format, probe_batch, scheme_batches
 from initbench.training.job import load_data
@@ -200,7 +201,7 @@ def read_input(text: str, batch_size: int) -> tuple[Inputs, Tensor | None]:
     Raises: ConfigError for what is no shape, or one that no memory holds; DataError for a file that holds no batch.
     """
     if text.endswith(SUFFIXES) or "/" in text:
-        return _from_file(Path(text).expanduser(), batch_size)
+        return _from_file(own_path(text), batch_size)
     whole = re.fullmatch(r"int:(\d+):(\d+(?:x\d+)*)", text)
     if not whole and (not re.fullmatch(r"\d+(x\d+)*", text) or "0" in text.split("x")):
         raise ConfigError(

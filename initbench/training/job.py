@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from initbench.training.devices import choose_device, device_name
 from initbench.training.limit import TooLong, limited
 from initbench.training.loop import Ready, Stepped, Stopwatch, Trained, train, within
 from initbench.training.state import as_before, spoiled
+from initbench.training.unfinished import Keeper
 
 T = TypeVar("T")
 
@@ -51,11 +52,19 @@ class Failure:
 
 
 def run_job(
-    job: Job, job_id: str, *, device: str, data_dir: str | None, report: Stepped | None = None, seconds: float | None = None
+    job: Job,
+    job_id: str,
+    *,
+    device: str,
+    data_dir: str | None,
+    report: Stepped | None = None,
+    seconds: float | None = None,
+    keep_in: str | None = None,
 ) -> RunResult:
     """Runs a job and says how it ended; never raises. What a user's code prints goes to stderr.
 
-    `report` is called now and then with (steps done, steps in all). After so many `seconds` the run fails.
+    `report` is called now and then with (steps done, steps in all). After so many `seconds` the run fails. A long run is saved now and then
+    in the folder `keep_in`, and goes on with what is there.
     """
     watch, start = Stopwatch(), time.perf_counter()
     report = within(seconds, report or (lambda _done, _total: None))
@@ -63,13 +72,20 @@ def run_job(
     def run() -> RunResult:
         with limited(seconds):
             ready = prepare(job, device=device, data_dir=data_dir, watch=watch)
-            trained = train(ready, watch=watch, stepped=report)
+            trained = train(ready, watch=watch, stepped=report, keeper=keeper_of([(job_id, ready)], keep_in))
             return completed(job_id, ready, trained)
 
     result = attempt(run, device, job.seed)
     if isinstance(result, Failure):
         result = failed(job_id, job, result)
     return with_seconds(told_of_process(result), {**watch.seconds, "total": time.perf_counter() - start})
+
+
+def keeper_of(members: Sequence[tuple[str, Ready]], keep_in: str | None) -> Keeper:
+    """Who saves these runs while they are under way."""
+    data = members[0][1].data
+    folder = None if keep_in is None else Path(keep_in)
+    return Keeper(folder, tuple(job_id for job_id, _ in members), f"{device_name(data.device)}, data {data.digest}")
 
 
 def attempt(action: Callable[[], T], device: str, seed: int = 0) -> T | Failure:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +21,14 @@ from initbench.nn.seeds import derived_seed
 from initbench.question.config import Job, ProbeConfig, TrainConfig
 from initbench.results.record import Evaluation, InitReport, LayerStats
 from initbench.theory.prediction import LayerPrediction
+from initbench.training import unfinished
 from initbench.training.batches import DeviceData, batches, memory_format, probe_batch
 from initbench.training.devices import products
 from initbench.training.evaluate import evaluate
 from initbench.training.limit import TooLong
-from initbench.training.optimizer import optimizer_of
+from initbench.training.optimizer import Optimizer, optimizer_of
 from initbench.training.state import end_if_copy
+from initbench.training.unfinished import Keeper
 
 LOOK_EVERY_STEPS = 25
 """On the CPU, where looking costs nothing, losses are checked this often, so that a diverged run ends soon."""
@@ -168,6 +171,8 @@ class Unit(ABC):
     `losses` (steps, runs) stay on the device; whether they are finite is looked at only where the host waits anyway.
     """
 
+    optimizer: Optimizer[Any]
+
     def __init__(self, ready: Sequence[Ready]) -> None:
         self.runs = [RunUnderWay(member) for member in ready]
         self.first = self.runs[0]
@@ -210,6 +215,62 @@ class Unit(ABC):
                 split = "held-out" if run.job.train.holdout else "test"
                 run.reason = f"the {split} loss after step {step} is not finite"
 
+    @abstractmethod
+    def go_to(self, step: int) -> None:
+        """Makes ready to take the step after `step` updates, as if those before it had been taken."""
+
+    def own_state(self) -> dict[str, Any]:
+        """What a kind of unit keeps beyond `state`."""
+        return {}
+
+    def set_own_state(self, state: dict[str, Any]) -> None:
+        """Puts back what `own_state` gave."""
+        del state
+
+    def state(self, step: int) -> dict[str, Any]:
+        """Everything that `step` updates have changed, as plain data and tensors."""
+        return {
+            "step": step,
+            "numbers": [unfinished.numbers_of(run.model) for run in self.runs],
+            "kept": [[part.weights, part.gradients, *part.state] for part in self.optimizer.parts],
+            "losses": self.losses[:step],
+            "looked_at": self.looked_at,
+            "random": unfinished.random_states(),
+            "own": self.own_state(),
+            "runs": [
+                {
+                    "finite_losses": run.finite_losses,
+                    "evaluations": [each.model_dump() for each in run.evaluations],
+                    "records": [[each.step, each.values, each.update_ratios] for each in run.records],
+                    "first_bad_step": run.first_bad_step,
+                    "reason": run.reason,
+                }
+                for run in self.runs
+            ],
+        }
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Any]) -> int:
+        """Puts back what `state` gave, on the unit's device; gives the number of updates so far."""
+        step: int = state["step"]
+        for part, kept in zip(self.optimizer.parts, state["kept"], strict=True):
+            for tensor, saved in zip((part.weights, part.gradients, *part.state), kept, strict=True):
+                tensor.copy_(saved)
+        self.losses[:step] = state["losses"].to(self.device)
+        self.looked_at = state["looked_at"]
+        for run, numbers, saved in zip(self.runs, state["numbers"], state["runs"], strict=True):
+            unfinished.copy_into(unfinished.numbers_of(run.model), numbers)
+            run.finite_losses, run.first_bad_step, run.reason = saved["finite_losses"], saved["first_bad_step"], saved["reason"]
+            run.evaluations = [Evaluation(**each) for each in saved["evaluations"]]
+            run.records = [
+                probes.ProbeAtStep(at, values.to(self.device), None if ratios is None else ratios.to(self.device))
+                for at, values, ratios in saved["records"]
+            ]
+        self.go_to(step)
+        self.set_own_state(state["own"])
+        unfinished.set_random_states(state["random"])
+        return step
+
     def results(self) -> tuple[Trained, ...]:
         """Of each run everything up to the first step that is not finite."""
         return tuple(
@@ -231,7 +292,15 @@ class Alone(Unit):
         super().__init__([ready])
         train = ready.job.train
         self.optimizer = optimizer_of(ready.model, ready.layers, train, ready.init.lr_multipliers, self.timetable.steps)
-        self.feed = batches(ready.data, seed=ready.job.seed, batch_size=train.batch_size, layout=self.first.layout, augment=train.augment)
+        self.ready = ready
+        self.go_to(0)
+
+    def go_to(self, step: int) -> None:
+        """The batches from there on."""
+        train, ready = self.ready.job.train, self.ready
+        self.feed = batches(
+            ready.data, seed=ready.job.seed, batch_size=train.batch_size, layout=self.first.layout, augment=train.augment, first=step
+        )
 
     def advance(self, step: int) -> None:
         """One step."""
@@ -245,31 +314,41 @@ class Alone(Unit):
         self.optimizer.update()
 
 
-def train(ready: Ready, *, watch: Stopwatch, stepped: Stepped | None = None) -> Trained:
+def train(ready: Ready, *, watch: Stopwatch, stepped: Stepped | None = None, keeper: Keeper | None = None) -> Trained:
     """Trains a model in place as its job says; the caller's random state stays as it is.
 
-    From the first loss that is not finite everything is cut off.
+    From the first loss that is not finite everything is cut off. A `keeper` saves a long run now and then.
     """
-    (trained,) = train_unit(lambda: Alone(ready), ready, watch, stepped)
+    (trained,) = train_unit(lambda: Alone(ready), ready, watch, stepped, keeper)
     return trained
 
 
-def train_unit(make: Callable[[], Unit], ready: Ready, watch: Stopwatch, stepped: Stepped | None) -> tuple[Trained, ...]:
+def train_unit(
+    make: Callable[[], Unit], ready: Ready, watch: Stopwatch, stepped: Stepped | None, keeper: Keeper | None = None
+) -> tuple[Trained, ...]:
     """Makes a unit and drives it, on the device and in the arithmetic of `ready`, one of its runs."""
     devices = [ready.data.device.index or 0] if ready.data.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), products("tf32" if ready.job.train.precision == "tf32" else "ieee"):
         torch.manual_seed(derived_seed(ready.job.seed, "training"))
         with watch.part("train"):
             unit = make()
-            drive(unit, watch, stepped or (lambda _done, _total: None))
+            drive(unit, watch, stepped or (lambda _done, _total: None), keeper or Keeper(None, (), ""))
         return unit.results()
 
 
-def drive(unit: Unit, watch: Stopwatch, stepped: Stepped) -> None:
-    """Takes all steps, with what is due between them, until the last one or until every run has diverged."""
+def drive(unit: Unit, watch: Stopwatch, stepped: Stepped, keeper: Keeper) -> None:
+    """Takes all steps, with what is due between them, until the last one or until every run has diverged.
+
+    What was saved of these very runs is gone on with.
+    """
     timetable, looks = unit.timetable, unit.device.type == "cpu"
+    keeper.begin([run.model for run in unit.runs], [part.rule for part in unit.optimizer.parts])
+    saved = keeper.found()
+    begin = 0 if saved is None else unit.restore(saved)
+    if begin:
+        stepped(begin, timetable.steps)
     reported = time.perf_counter()
-    for step in range(timetable.steps + 1):
+    for step in range(begin, timetable.steps + 1):
         evaluates, probes_now = timetable.evaluates(step), timetable.probes(step)
         if evaluates or probes_now or (looks and step % LOOK_EVERY_STEPS == 0):
             unit.look(step)
@@ -299,3 +378,5 @@ def drive(unit: Unit, watch: Stopwatch, stepped: Stepped) -> None:
         if now - reported >= REPORT_SECONDS:
             reported = now
             stepped(step + 1, timetable.steps)
+            if now >= keeper.due:
+                keeper.keep(unit.state(step + 1))

@@ -2,7 +2,8 @@
 
 Results come as they are finished, in any order; the same job gives the same losses and statistics in every engine,
 to the last bit where runs have one thread.
-`run_timeout`, a number of seconds, is passed on only where the user asks for it: a run that takes longer fails.
+`run_timeout`, a number of seconds, is passed on only where the user asks for it: a run that takes longer fails. `keep_in`, a folder in
+which a long run is saved now and then so that it can go on after a kill, is passed to engines that have such a parameter.
 Everything that would make a job impossible is found before `execute` returns, and raised.
 """
 

@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from initbench.errors import InitbenchError, plain, reason_of
 from initbench.question.config import Job
@@ -18,11 +19,12 @@ OOM_SCORE_ADJUSTMENT = "500"
 
 @dataclass(frozen=True)
 class Setting:
-    """What a worker is started with: where it finds device and data, and how many threads a run has."""
+    """What a worker is started with: where it finds device and data, how many threads a run has, and where long runs are saved."""
 
     device: str
     data_dir: str | None
     threads: int = 1
+    keep_in: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def _answer(request: Request, connection: "Connection[Answer, Request]", setting
 
         stepped(0, 0)
         try:
-            return run_job(request.job, job_id, device=setting.device, data_dir=setting.data_dir, report=stepped)
+            where: dict[str, Any] = {"device": setting.device, "data_dir": setting.data_dir, "keep_in": setting.keep_in}
+            return run_job(request.job, job_id, report=stepped, **where)
         except KeyboardInterrupt as error:  # of the run's own code: no Ctrl-C comes to a worker
             return RunResult(job_id=job_id, job=request.job, status=RunStatus.FAILED, reason=reason_of(error))
     try:
