@@ -10,6 +10,22 @@ PR_SET_PDEATHSIG = 1
 """Linux's name for: send me a signal when my parent ends."""
 
 
+def let_fork_server_end() -> None:
+    """Closes this process's end of the pipe by which the fork server sees that the command is gone.
+
+    `multiprocessing` gives it to every process that the server forks; held by one that is in an endless loop, it would keep the server, and
+    so that process, alive for ever.
+    """
+    from multiprocessing import forkserver
+
+    server = getattr(forkserver, "_forkserver", None)
+    descriptor = getattr(server, "_forkserver_alive_fd", None)
+    if isinstance(descriptor, int):
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+        server._forkserver_alive_fd = None  # type: ignore[union-attr]
+
+
 def end_with_parent(parent: int | None = None) -> None:
     """Has Linux kill this process when the one that started it ends, however that ends; nothing elsewhere.
 

@@ -10,7 +10,7 @@ from typing import Any
 from initbench.errors import InitbenchError, plain, reason_of
 from initbench.question.config import Job
 from initbench.results.record import RunResult, RunStatus
-from initbench.workers.ending import end_with_parent
+from initbench.workers.ending import end_with_parent, let_fork_server_end
 from initbench.workers.progress import Progress
 
 OOM_SCORE_ADJUSTMENT = "500"
@@ -64,6 +64,7 @@ def work(connection: "Connection[Answer, Request]", setting: Setting) -> None:
     from initbench.training.state import spoiled
 
     end_with_parent()
+    let_fork_server_end()
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=end_with_parent)
     with contextlib.suppress(OSError):
