@@ -14,13 +14,13 @@ from initbench.question import plan
 from initbench.question.config import ExperimentConfig
 from initbench.training import job, unfinished
 
-MODELS = ("mlp", "mlp:depth=3,width=2048", "resnet:depth=20,width=16", "resnet18")
+MODELS = ("mlp", "mlp:depth=3,width=2048", "resnet:depth=20,width=16", "torchvision:resnet18")
 STEPS = 60
 
 
 def timed(model: str, saves: list[float], folder: str | None) -> tuple[float, int]:
     """The seconds of a run without those of saving it, and the bytes that are saved."""
-    shape = "[3,32,32]" if model.startswith(("resnet", "resnet18")) else "[1,28,28]"
+    shape = "[3,32,32]" if model.startswith(("resnet", "torchvision")) else "[1,28,28]"
     data = f"synthetic:n=640,test=64,classes=10,shape={shape}"
     question = ExperimentConfig(
         schemes=("kaiming",), seeds=(0,), model=model, dataset=data, train={"steps": STEPS, "batch_size": 64, "optimizer": "adam"}

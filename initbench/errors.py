@@ -124,7 +124,7 @@ def printable_lines(text: str) -> str:
 def _spelled_out(text: str) -> str:
     if text.isprintable():
         return text
-    return "".join(letter if letter.isprintable() or letter.isspace() else ascii(letter)[1:-1] for letter in text)
+    return "".join(letter if letter.isprintable() or letter in " \t\n" else ascii(letter)[1:-1] for letter in text)
 
 
 def said_by(error: BaseException) -> str:

@@ -209,7 +209,14 @@ def torchvision(monkeypatch):
     return package
 
 
-def test_a_download_is_kept_as_one_file_with_its_record_and_reports_bytes(tmp_path, torchvision):
+def test_what_was_sent_in_the_place_of_a_data_set_is_not_kept(tmp_path, torchvision):
+    with pytest.raises(DataError, match="downloaded as mnist is another data set"):
+        manage.get("mnist", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_download_is_kept_as_one_file_with_its_record_and_reports_bytes(tmp_path, torchvision, monkeypatch):
+    monkeypatch.setitem(manage.DIGESTS, "mnist", files.digest_of(files.check_arrays(arrays(), "mnist")))
     told = []
     record = manage.get("mnist", tmp_path, lambda done, total: told.append((done, total)))
     assert record.origin == "downloaded"

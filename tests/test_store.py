@@ -4,6 +4,7 @@ import json
 import os
 import random
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -301,3 +302,23 @@ def test_results_can_be_read_by_others(tmp_path):
     mask = os.umask(0)
     os.umask(mask)
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o666 & ~mask
+
+
+def test_temporary_files_have_names_that_nobody_can_foresee(tmp_path, monkeypatch):
+    made = []
+    opened = os.open
+
+    def noted(path, flags, *mode):
+        if str(path).endswith(".tmp"):
+            made.append((Path(path).name, flags))
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", noted)
+    for _ in range(2):
+        store.write_text(tmp_path / "a.json", "{}")
+    (one, flags), (other, _) = made
+    assert one != other
+    assert len(set(one)) > 8
+    assert flags & os.O_EXCL
+    assert flags & os.O_CREAT
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

@@ -5,10 +5,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 
-from initbench.cli.output import count_text, outlook_text, people, question_text
-from initbench.errors import printable_lines
+from initbench.cli.output import count_text, literal, outlook_text, people, question_text
 from initbench.question.plan import describe
 from initbench.results.record import RunResult, RunStatus
 from initbench.studies.plan import Plan
@@ -41,9 +39,9 @@ class RunScreen:
             return
         before = f", {len(plan.done)} done before" if plan.done else ""
         runs = count_text(len(self.labels), "run") if self.labels else "Nothing to run"
-        self.console.print(escape(f"{runs}: {question_text(plan)}{before}."))
+        self.console.print(literal(f"{runs}: {question_text(plan)}{before}."))
         if self.labels and (coming := outlook_text(plan)):
-            self.console.print(escape(coming))
+            self.console.print(literal(coming))
         if self.live and self.labels:
             self.bars = _Bars(self.console, self.labels)
 
@@ -62,7 +60,7 @@ class RunScreen:
             label = (
                 f"[{self.finished_runs:>{len(str(len(self.labels)))}}/{len(self.labels)}] {self.labels.get(result.job_id, result.job_id)}"
             )
-            self.console.print(f"{escape(printable_lines(label))}: [{STYLES[result.status]}]{escape(_outcome(result))}[/]")
+            self.console.print(f"{literal(label)}: [{STYLES[result.status]}]{literal(_outcome(result))}[/]")
 
     def close(self) -> None:
         """Leaves the terminal as it was."""

@@ -35,6 +35,11 @@ LONGEST = 1000
 """Letters of a line about a problem, at most."""
 
 
+def literal(content: str) -> str:
+    """Text of anybody's for rich: no markup, and no control characters."""
+    return escape(printable_lines(content))
+
+
 def people() -> Console:
     """Where everything for people goes: stderr."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
@@ -107,13 +112,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     """A table on stdout; the columns in `right` are aligned there. What does not fit the terminal goes to further lines."""
     console = Console(highlight=False)
     if title:
-        console.print(f"[bold]{escape(title)}[/bold]")
+        console.print(f"[bold]{literal(title)}[/bold]")
     fitted = fit(columns, rows, right, console.width)
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for index, (column, width) in enumerate(zip(fitted.columns, fitted.widths, strict=True)):
         drawn.add_column(column, justify="right" if index in right else "left", width=width, no_wrap=index in right, overflow="fold")
     for row in fitted.rows:
-        drawn.add_row(*(escape(cell) for cell in row))
+        drawn.add_row(*(literal(cell) for cell in row))
     Console(highlight=False, width=max(console.width, fitted.width)).print(drawn)
 
 
@@ -127,13 +132,13 @@ def listing(title: str, lines: Iterable[Listed]) -> None:
     console.print(f"[bold]{title}[/bold]" + ("" if by_family else "  (none)"))
     for family in sorted(by_family):
         if family:
-            console.print(f"\n[italic]{escape(family)}[/italic]")
+            console.print(f"\n[italic]{literal(family)}[/italic]")
         drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         drawn.add_column(min_width=width, no_wrap=True)
         drawn.add_column(overflow="fold")
         for line in by_family[family]:
             also = f" [dim]Also: {', '.join(line.aliases)}.[/dim]" if line.aliases else ""
-            drawn.add_row(f"[cyan]{escape(line.name)}[/cyan]", escape(line.summary) + also)
+            drawn.add_row(f"[cyan]{literal(line.name)}[/cyan]", literal(line.summary) + also)
         console.print(drawn)
     console.print()
 
@@ -141,7 +146,7 @@ def listing(title: str, lines: Iterable[Listed]) -> None:
 def checks(results: Iterable[HealthCheck]) -> None:
     """What `doctor` found, with what to do where something does not work."""
     marks = {"fine": "[green]fine[/green]", "limited": "[yellow]limited[/yellow]", "broken": "[red]broken[/red]"}
-    rows = [(marks[check.state], check.what, escape(" ".join(part for part in (check.found, check.remedy) if part))) for check in results]
+    rows = [(marks[check.state], check.what, literal(" ".join(part for part in (check.found, check.remedy) if part))) for check in results]
     Console(highlight=False).print(_grid(rows))
 
 
@@ -237,19 +242,19 @@ def layers(summary: Summary, results: Sequence[RunResult]) -> None:
 def scheme_checks(results: Iterable[SchemeCheck]) -> None:
     """What a scheme owes, a line each."""
     marks = {True: "[green]passed[/green]", False: "[red]failed[/red]"}
-    Console(highlight=False).print(_grid((marks[check.passed], check.what, escape(check.found)) for check in results))
+    Console(highlight=False).print(_grid((marks[check.passed], check.what, literal(check.found)) for check in results))
 
 
 def entry_page(entry: Entry, page: Page, command: str, example: str) -> None:
     """Everything the catalogue knows of one name, and a `command` and an `example` in Python that use it."""
     console = Console(highlight=False)
-    console.print(f"[bold cyan]{escape(entry.name)}[/bold cyan] [dim]({entry.kind}{f', {entry.family}' if entry.family else ''})[/dim]\n")
-    console.print(escape(page.summary))
+    console.print(f"[bold cyan]{literal(entry.name)}[/bold cyan] [dim]({entry.kind}{f', {entry.family}' if entry.family else ''})[/dim]\n")
+    console.print(literal(page.summary))
     for paragraph in page.formula:
-        console.print(f"\n{escape(paragraph)}")
+        console.print(f"\n{literal(paragraph)}")
     for title, part in (("Applies to", page.applies), ("Needs", page.needs)):
         if part:
-            console.print(f"\n[bold]{title}[/bold] {escape(part)}")
+            console.print(f"\n[bold]{title}[/bold] {literal(part)}")
     if entry.aliases:
         console.print("\n[bold]Also known as[/bold]")
         for alias, params in sorted(entry.aliases.items()):
@@ -259,16 +264,16 @@ def entry_page(entry: Entry, page: Page, command: str, example: str) -> None:
         console.print("\n[bold]Parameters[/bold]")
         console.print(_grid((_parameter_row(parameter) for parameter in entry.parameters), indent=2))
     if page.source:
-        console.print(f"\n[bold]Source[/bold]\n{escape(page.source)}")
-    console.print(f"\n[bold]File[/bold]\n  {escape(entry.path.name)} [dim]in {escape(str(entry.path.parent))}[/dim]", soft_wrap=True)
-    console.print(f"\n[bold]On the command line[/bold]\n{escape(command)}", soft_wrap=True)
-    console.print(f"\n[bold]In Python[/bold]\n{escape(example)}", soft_wrap=True)
+        console.print(f"\n[bold]Source[/bold]\n{literal(page.source)}")
+    console.print(f"\n[bold]File[/bold]\n  {literal(entry.path.name)} [dim]in {literal(str(entry.path.parent))}[/dim]", soft_wrap=True)
+    console.print(f"\n[bold]On the command line[/bold]\n{literal(command)}", soft_wrap=True)
+    console.print(f"\n[bold]In Python[/bold]\n{literal(example)}", soft_wrap=True)
 
 
 def _parameter_row(parameter: Parameter) -> tuple[str, ...]:
     default = "required" if parameter.required else f"default {plain(parameter.default)}"
     allowed = ", ".join(map(str, parameter.choices)) or parameter.annotation
-    return f"[cyan]{parameter.name}[/cyan]", escape(allowed), escape(default)
+    return f"[cyan]{parameter.name}[/cyan]", literal(allowed), literal(default)
 
 
 def _grid(rows: Iterable[Sequence[str]], indent: int = 0) -> Table:

@@ -23,6 +23,12 @@ Fetched = Callable[[int, int], None]
 
 DOWNLOAD_BYTES = {"mnist": 11_594_722, "fashion_mnist": 30_878_645, "cifar10": 170_498_071}
 """The size of what is downloaded, for the progress bar."""
+DIGESTS = {
+    "mnist": "d3bba0ce073901b7c0c5264630a1d97b21d250061900b89e8cafc17b2d4840de",
+    "fashion_mnist": "a8e00da68b43fe99bb68ea5bb9e1355f906bd60a7f099f6565785d990464ba00",
+    "cifar10": "3871edfba00d06286bdaf54a47f5b0abee25738a0dbd5391261fd1cfe67eded4",
+}
+"""The sha256 of the arrays of each data set (`files.digest_of`), so that nothing else is kept under its name, whoever sent it."""
 NETWORK_ERROR = re.compile(r"<urlopen error (?:\[Errno -?\d+\] )?([^>]+)>")
 """What is of use in the report of a failed download."""
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
@@ -138,6 +144,10 @@ def get(name: str, root: Path, progress: Fetched | None = None) -> files.DataRec
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
             arrays = _download(name, Path(folder), progress or (lambda _done, _total: None))
+            if files.digest_of(files.check_arrays(arrays, name)) != DIGESTS[name]:
+                raise DataError(
+                    f"What was downloaded as {name} is another data set than the one of that name, and was not kept. Try again."
+                )
             return write_file(root / f"{name}.npz", arrays, "downloaded")
     except OSError as error:
         raise StorageError(
