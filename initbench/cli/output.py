@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from textwrap import fill
@@ -84,6 +85,11 @@ def at_once(text: str) -> None:
     """A line for people from within a signal handler, where nothing that has a buffer can be used."""
     with suppress(OSError):
         os.write(2, f"\n{text}\n".encode())
+
+
+def annotation(line: str) -> None:
+    """A line that GitHub reads, on stderr."""
+    print(line, file=sys.stderr)
 
 
 def error(text: str) -> None:

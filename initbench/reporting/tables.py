@@ -120,7 +120,7 @@ def markdown(table: Table) -> str:
 
 def summary_markdown(summary: Summary, question: str, studies: Sequence[Table] = ()) -> str:
     """The whole of summary.md: headline, tables (`studies`: those of tuning or a race), verdicts and notes."""
-    parts = [f"# {_harmless(question)}\n", f"**{_harmless(summary.headline)}.**\n", markdown(scheme_table(summary))]
+    parts = [f"# {harmless(question)}\n", f"**{harmless(summary.headline)}.**\n", markdown(scheme_table(summary))]
     parts += [f"## {table.title}\n\n{markdown(table)}" for table in studies]
     if summary.tuned is not None:
         parts.append(_bullets(summary.tuned.at_best.verdicts))
@@ -195,13 +195,13 @@ def _verdict_text(pair: Comparison) -> str:
 
 
 def _bullets(lines: Sequence[str]) -> str:
-    return "".join(f"- {_harmless(line).rstrip('.')}.\n" for line in lines)
+    return "".join(f"- {harmless(line).rstrip('.')}.\n" for line in lines)
 
 
 def _cell(text: str) -> str:
-    return _harmless(text).replace("|", "\\|").replace("\n", " ")
+    return harmless(text).replace("|", "\\|").replace("\n", " ")
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
     """Text in which names and messages of others are no HTML, no link and no picture."""
     return TAG.sub("&lt;", text).replace("](", "]\\(").replace("![", "!\\[")
