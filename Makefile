@@ -6,8 +6,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 OLDEST := .venv-oldest
 SECONDS ?= 60
+SHARE ?= 1
 
-.PHONY: help demo test test-heavy test-zoo test-default-device test-oldest test-all check smoke bench docs fuzz clean
+.PHONY: help demo test test-heavy test-zoo test-default-device test-oldest test-all check smoke bench docs faults fuzz clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
@@ -65,6 +66,9 @@ bench: $(STAMP)  ## the figures of the main job, then the race against others (2
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/speed.py
+
+faults: $(STAMP) ## the fault campaign: kills, flipped bits, full disks, two commands at once (SHARE=0.05 of it is what CI runs)
+	$(BIN)/python benchmarks/faults.py --share $(SHARE)
 
 fuzz: $(STAMP)   ## coverage-guided fuzzing of every reader (SECONDS=60 for each of 11)
 	$(BIN)/python -m pip install --quiet --group fuzz

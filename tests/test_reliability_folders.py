@@ -347,3 +347,10 @@ def test_a_command_that_is_killed_at_any_time_goes_on_to_the_same_bytes(tmp_path
         subprocess.run([*words, f"killed{number}"], cwd=tmp_path, check=True, capture_output=True)
         found = contents(tmp_path / f"killed{number}")
         assert {name: data for name, data in found.items() if not name.startswith("jobs/")} == derived
+
+
+@pytest.mark.heavy
+def test_a_part_of_the_fault_campaign_finds_nothing_wrong():
+    root = Path(__file__).parent.parent
+    ran = subprocess.run([sys.executable, "benchmarks/faults.py", "--share", "0.05"], cwd=root, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr

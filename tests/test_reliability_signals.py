@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from initbench.cli import heartbeat
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux ends them, and /proc says which are left")
 
 HANG = """
@@ -121,3 +123,19 @@ def test_a_command_that_hangs_is_ended_by_a_signal_and_leaves_no_process(phase, 
     while (left := marked(str(tmp_path))) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left
+
+
+def test_a_probe_that_gives_no_sign_is_named_and_one_that_does_is_not(monkeypatch):
+    said = []
+    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 0.4)
+    with heartbeat.alarm("No sign", said.append):
+        time.sleep(1.5)
+    assert len(said) == 2  # after 0.4 and after 0.8 seconds
+    assert said[0].startswith("No sign for 0 s.")
+    said.clear()
+    with heartbeat.alarm("No sign", said.append) as sign:
+        for _ in range(8):
+            time.sleep(0.1)
+            sign()
+    assert not said
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)

@@ -1,9 +1,11 @@
 """Says which run has been silent for how long: an endless loop in somebody's code shall not look like work."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from initbench.cli import output
 from initbench.question.plan import describe
@@ -91,3 +93,35 @@ def heartbeat(inner: Watch) -> Iterator[Heartbeat]:
         yield watch
     finally:
         watch.close()
+
+
+@contextmanager
+def alarm(words: str, say: Callable[[str], None] = output.hint) -> Iterator[Callable[[], None]]:
+    """For what one process does: says `words` and for how long, after a minute without a sign, then each time that has doubled.
+
+    Gives what is to be called for a sign. A timer of the system does it, not a thread, beside which nothing could be forked; in
+    the main thread only, and not on Windows.
+    """
+    since, due = time.monotonic(), SILENT_SECONDS
+
+    def sign() -> None:
+        nonlocal since, due
+        since, due = time.monotonic(), SILENT_SECONDS
+
+    def look(_number: int, _frame: FrameType | None) -> None:
+        nonlocal due
+        silent = time.monotonic() - since
+        if silent >= due:
+            due = 2 * silent
+            say(f"{words} for {silent:.0f} s. Ctrl-C stops.")
+
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield sign
+        return
+    before = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, SILENT_SECONDS / LOOKS, SILENT_SECONDS / LOOKS)
+    try:
+        yield sign
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from initbench.cli import output
+from initbench.cli.heartbeat import alarm
 from initbench.cli.options import (
     OUTPUT,
     WHAT,
@@ -96,11 +97,18 @@ def probe(
     config = experiment.question("probe", named, data_dir, seeds=seeds)
     with _stopped_in_words():
         if map_:
-            _draw_map(config, map_, display, train=train, device=device, data_dir=data_dir, out=out, fresh=fresh)
+            with alarm("The map is being measured"):
+                _draw_map(config, map_, display, train=train, device=device, data_dir=data_dir, out=out, fresh=fresh)
             return
         question = probing.ask(config, given=given, batch=batch, classes=classes, checkpoint=checkpoint, as_is=as_is)
-        told = _tell_run if display.verbose and not display.quiet else None
-        answer = probing.carry_out(question, device=device, jobs=jobs, data_dir=data_dir, told=told)
+        with alarm("The probe has given no sign") as sign:
+
+            def told(run: ProbeRun) -> None:
+                sign()
+                if display.verbose and not display.quiet:
+                    _tell_run(run)
+
+            answer = probing.carry_out(question, device=device, jobs=jobs, data_dir=data_dir, told=told)
         answer = probing.write(answer, out, fresh=fresh)
     _show(answer, display)
     if any(run.status is RunStatus.FAILED for run in answer.runs):

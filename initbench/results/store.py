@@ -81,8 +81,8 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def check_folder(folder: Path, config_hash: str, *, fresh: bool, kept: Callable[[], str | None] = lambda: None) -> None:
-    """Makes sure that `folder` is free for the results of this question, or holds them.
+def check_folder(folder: Path, config_hash: str, *, fresh: bool, kept: Callable[[], str | None] = lambda: None) -> str:
+    """Makes sure that `folder` is free for the results of this question, or holds them; gives what is wrong with its manifest.
 
     `kept` is asked where the manifest is lost: it gives the hash of the question that the other files are about.
     Raises: StorageError when it is a file, holds something else, or would have us write elsewhere.
@@ -101,7 +101,7 @@ def check_folder(folder: Path, config_hash: str, *, fresh: bool, kept: Callable[
         with refused(f"read {folder}"):
             others = folder.is_dir() and any(not entry.name.startswith(".") and entry.name != UNFINISHED for entry in folder.iterdir())
         if not others or (damage and fresh):
-            return
+            return ""
         held = kept() if damage or jobs.there(folder) else None
     if held is None:
         what = damage or f"{folder} holds other files and no initbench results. Choose another folder with --out."
@@ -110,6 +110,7 @@ def check_folder(folder: Path, config_hash: str, *, fresh: bool, kept: Callable[
         raise StorageError(
             f"{folder} holds the results of another question. Choose another folder with --out, or replace them with --fresh."
         )
+    return f"{folder / MANIFEST} is damaged, and is made anew of the other files." if damage else ""
 
 
 def refuse_links(folder: Path) -> None:

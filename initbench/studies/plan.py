@@ -8,8 +8,8 @@ from initbench.errors import ConfigError, StorageError
 from initbench.question import catalog, config_file
 from initbench.question.config import Execution, ExperimentConfig, Job, View, parse_ref
 from initbench.question.plan import config_hash, job_id, names_user_file, resolve_config, result_name
+from initbench.results import files, lock, provenance, store
 from initbench.results import jobs as job_files
-from initbench.results import lock, provenance, store
 from initbench.results.record import RunResult
 from initbench.statistics.known_metrics import all_metrics, find_metric
 from initbench.studies.kinds import study_of
@@ -60,10 +60,12 @@ def _planned(command: str, config: ExperimentConfig, execution: Execution, view:
     config = resolve_config(config)
     folder = Path(execution.output) if execution.output else store.RESULTS / result_name(command, config)
     study = study_of(command, config)
-    store.check_folder(folder, config_hash(config), fresh=execution.fresh, kept=lambda: _kept_question(folder, config, study))
+    damage = store.check_folder(folder, config_hash(config), fresh=execution.fresh, kept=lambda: _kept_question(folder, config, study))
     done: dict[str, RunResult] = {}
     asked: dict[str, Job] = {}
-    notes: list[str] = []
+    notes = [damage] if damage else []
+    if not execution.fresh and _is_changed(folder / store.CONFIG, config):
+        notes.append(f"{folder / store.CONFIG} is not as it was written; it asks the same, and a command that trains writes it anew.")
     while True:
         jobs = {job_id(job): job for job in study.jobs(config, done)}
         unread = {name: job for name, job in jobs.items() if name not in asked}
@@ -75,6 +77,11 @@ def _planned(command: str, config: ExperimentConfig, execution: Execution, view:
             break
     finished = tuple(done[name] for name in asked if name in done and store.is_done(done[name]))
     return Plan(command, config, execution, folder, tuple(asked.items()), finished, view, tuple(dict.fromkeys(notes)))
+
+
+def _is_changed(path: Path, config: ExperimentConfig) -> bool:
+    found = files.digest_of(path)
+    return found is not None and found != files.digest(config_file.dump_config(config).encode())
 
 
 def _kept_question(folder: Path, config: ExperimentConfig, study: Study) -> str | None:
