@@ -337,9 +337,8 @@ def main() -> int:
             except (Wrong, InitbenchError, OSError) as error:
                 failed = 1
                 wrong.append(f"{name} --seed {asked.seed}, after {right}: {error}")
+                print(wrong[-1], flush=True)
             print(f"{name:20} {right + failed:6} {right:6} {failed:6} {time.perf_counter() - begun:8.1f}", flush=True)
-    for line in wrong:
-        print(line)
     return int(bool(wrong))
 
 

@@ -18,7 +18,7 @@ FILES_KEPT = 256
 
 def own_path(text: str | Path) -> Path:
     """The path that somebody wrote: `~` is the home folder; a user whom nobody knows is part of the name."""
-    with contextlib.suppress(RuntimeError):
+    with contextlib.suppress(RuntimeError, ValueError):
         return Path(text).expanduser()
     return Path(text)
 
