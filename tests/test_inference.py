@@ -177,9 +177,21 @@ def test_many_critical_rank_sums_agree_with_the_normal_approximation():
 
 
 def test_walsh_averages_and_their_median_by_hand():
-    assert inference.walsh_averages([1.0, 3.0, 8.0]) == ([1.0, 2.0, 3.0, 4.5, 5.5, 8.0], 0)
+    averages, undefined = inference.walsh_averages([1.0, 3.0, 8.0])
+    assert (list(averages), undefined) == ([1.0, 2.0, 3.0, 4.5, 5.5, 8.0], 0)
     assert inference.hodges_lehmann([1.0, 3.0, 8.0]) == 3.75
-    assert inference.walsh_averages([INF, -INF, 1.0]) == ([-INF, -INF, 1.0, INF, INF], 1)
+    averages, undefined = inference.walsh_averages([INF, -INF, 1.0])
+    assert (list(averages), undefined) == ([-INF, -INF, 1.0, INF, INF], 1)
+
+
+@pytest.mark.parametrize("n", [inference.WHOLE_NUMBERS, inference.WHOLE_NUMBERS + 1, 101])
+def test_walsh_averages_of_many_are_those_of_the_definition(n):
+    values = [*some(n - 3, n), INF, INF, -INF]
+    sums = [one + other for index, one in enumerate(values) for other in values[index:]]
+    expected = sorted(round(total / 2, 12) for total in sums if not math.isnan(total))
+    averages, undefined = inference.walsh_averages(values)
+    assert (list(averages), undefined) == (expected, 2)
+    assert inference.hodges_lehmann(values) == statistics.median(expected)
 
 
 @pytest.mark.parametrize("n", [6, 8, 11, 20, 30])

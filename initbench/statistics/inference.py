@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, groupby
 from statistics import NormalDist
+from typing import overload
 
 LEVEL = 0.95
 """The level of every interval that is shown."""
@@ -189,15 +190,47 @@ def difference_interval(differences: Sequence[float], alpha: float = ALPHA) -> I
 def hodges_lehmann(differences: Sequence[float]) -> float:
     """The Hodges-Lehmann estimate: the median of the Walsh averages; infinite or NaN where that is no number."""
     averages, _ = walsh_averages(differences)
-    return median(averages) if averages else math.nan
+    middle = len(averages) // 2
+    return median(averages[middle - 1 + len(averages) % 2 : middle + 1]) if averages else math.nan
 
 
-def walsh_averages(differences: Sequence[float]) -> tuple[list[float], int]:
+def walsh_averages(differences: Sequence[float]) -> tuple["WalshAverages", int]:
     """The means of all pairs of values, each with itself too, in rising order; and how many are undefined (of opposite infinities)."""
     values = sorted(differences)
+    if len(values) > WHOLE_NUMBERS:
+        return _walsh_by_numpy(values)
     sums = [one + other for index, one in enumerate(values) for other in values[index:]]
-    known = sorted(round(total / 2, 12) for total in sums if not math.isnan(total))
-    return known, len(sums) - len(known)
+    known = sorted(total for total in sums if not math.isnan(total))
+    return WalshAverages(known), len(sums) - len(known)
+
+
+def _walsh_by_numpy(values: Sequence[float]) -> tuple["WalshAverages", int]:
+    import numpy as np
+
+    array = np.array(values)
+    with np.errstate(invalid="ignore"):
+        sums = np.sort(np.concatenate([array[index] + array[index:] for index in range(len(array))]))
+    undefined = int(np.isnan(sums).sum())  # they are the last
+    return WalshAverages(memoryview(sums[: len(sums) - undefined])), undefined
+
+
+class WalshAverages(Sequence[float]):
+    """Halves of sums that are in rising order; each is rounded when it is asked for, since few of so many are."""
+
+    def __init__(self, sums: "Sequence[float] | memoryview[float]") -> None:
+        self.sums = sums
+
+    def __len__(self) -> int:
+        return len(self.sums)
+
+    @overload
+    def __getitem__(self, place: int) -> float: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[float]: ...
+    def __getitem__(self, place: int | slice) -> float | Sequence[float]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        return round(self.sums[place] / 2, 12)
 
 
 @cache
