@@ -69,11 +69,11 @@ class Sample:
     temporary: int
 
     @classmethod
-    def now(cls) -> "Sample":
-        """Of this process."""
+    def now(cls, seconds: float = 0.0) -> "Sample":
+        """Of this process; so many seconds have gone by since the last one was taken."""
         there = [one for one in family(os.getpid()) if one is not None]
         return cls(
-            time.perf_counter(),
+            seconds,
             {pid: mib for pid, mib, _, _ in there},
             sum(files for _, _, files, _ in there),
             sum(threads for _, _, _, threads in there),
@@ -103,6 +103,7 @@ class Samples:
 
     def __init__(self) -> None:
         self.taken: list[Sample] = []
+        self.last = time.perf_counter()
 
     def planned(self, plan: Plan) -> None:
         """Nothing to note."""
@@ -112,7 +113,8 @@ class Samples:
 
     def finished(self, result: object) -> None:  # noqa: ARG002 - only that there is one
         """A run has ended."""
-        self.taken.append(Sample.now())
+        self.taken.append(Sample.now(time.perf_counter() - self.last))
+        self.last = time.perf_counter()
 
 
 def compared(samples: Samples, runs: int, folder: Path, engine: str = "auto", scheme: str = "xavier", model: str = MODEL) -> None:
@@ -175,21 +177,19 @@ class Row:
     threads: int
     children: int
     temporary: int
-    left: int
-    """Child processes when the command has ended."""
     slower: float
 
     def faults(self) -> list[str]:
         """What has passed its limit."""
-        grown = {name: getattr(self, name) for name in ("files", "threads", "children", "temporary", "left")}
+        grown = {name: getattr(self, name) for name in ("files", "threads", "children", "temporary")}
         return [name for name, more in grown.items() if more > 0] + ["memory"] * (self.mib > MOST_MIB)
 
 
-def row(case: str, samples: list[Sample], left: int, warm: int = WARM) -> Row:
+def row(case: str, samples: list[Sample], warm: int = WARM) -> Row:
     """The last sample beside that at the end of the warm-up."""
     warm = min(warm, len(samples) // 2)
     first, last = samples[warm - 1], samples[-1]
-    gaps = [after.seconds - before.seconds for before, after in zip(samples[warm - 1 :], samples[warm:], strict=False)]
+    gaps = [sample.seconds for sample in samples[warm:]]
     return Row(
         case,
         len(samples),
@@ -197,7 +197,6 @@ def row(case: str, samples: list[Sample], left: int, warm: int = WARM) -> Row:
         *(getattr(last, name) - getattr(first, name) for name in ("files", "threads")),
         len(last.mib) - len(first.mib),
         last.temporary - first.temporary,
-        left,
         statistics.median(gaps[-warm:]) / statistics.median(gaps[:warm]),
     )
 
@@ -206,7 +205,7 @@ def of_case(case: str, runs: int) -> Row:
     """The figures of a case, which is carried out in this process."""
     samples = Samples()
     CASES[case](samples, runs, Path.cwd())
-    return row(case, samples.taken, len(Sample.now().mib) - 1)
+    return row(case, samples.taken)
 
 
 def in_a_process(case: str, runs: int) -> Row:
@@ -230,12 +229,12 @@ def main() -> None:
     if asked.inside:
         print(json.dumps(asdict(of_case(asked.inside, asked.runs))))
         return
-    print("| case | runs | MiB more, the process that grew most | open files | threads | children | temporary files | children left | last 100 : first |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| case | runs | MiB more, the process that grew most | open files | threads | children | temporary files | last 100 : first |")
+    print("|---|---|---|---|---|---|---|---|")
     wrong = []
     for case in asked.only:
         one = in_a_process(case, asked.runs)
-        grown = f"{one.files:+d} | {one.threads:+d} | {one.children:+d} | {one.temporary:+d} | {one.left}"
+        grown = f"{one.files:+d} | {one.threads:+d} | {one.children:+d} | {one.temporary:+d}"
         print(f"| {case} | {one.runs} | {one.mib:+.1f} | {grown} | {one.slower:.2f} |", flush=True)
         wrong += [f"{case}: {fault}" for fault in one.faults()]
     if wrong:

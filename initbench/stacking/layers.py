@@ -183,11 +183,12 @@ class _OwnRandom(torch.autograd.Function):
         kwargs: dict[str, Any],
     ) -> tuple[Tensor, int]:
         (x,) = _runs_first(info.batch_size, in_dims[2:3], (x,))
-        outs = []
+        outs, before = [], torch.get_rng_state()
         for run, own in enumerate(_one_by_one(x)):
             torch.set_rng_state(random.states[run])
             outs.append(func(own, *args, **kwargs))
             random.states[run] = torch.get_rng_state()
+        torch.set_rng_state(before)
         return _as_one(outs), 0
 
 

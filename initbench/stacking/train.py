@@ -1,6 +1,7 @@
 """Trains many runs as one: the same losses, evaluations and statistics as one at a time, within rounding."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from initbench.optimizers import build_rule
 from initbench.stacking.feed import StackedFeed
 from initbench.stacking.layers import Convolution, RandomStates, StackedLayers, default_convolution
 from initbench.stacking.optimizer import stacked_optimizer
-from initbench.stacking.stack import Stack, refuse_different
+from initbench.stacking.stack import Stack, refuse_different, refuse_draws
 from initbench.training.batches import probe_batch
 from initbench.training.loop import Ready, Stepped, Stopwatch, Trained, Unit, train_unit
 from initbench.training.optimizer import hidden_matrices
@@ -21,7 +22,8 @@ from initbench.training.unfinished import Keeper
 CHECK_IMAGES = 4
 """Images on which the models of a stack are compared with the first one."""
 EAGER_STEPS = 3
-"""Steps before a CUDA graph is recorded, so that libraries have chosen their kernels and buffers are there."""
+"""Steps in which it is seen whether the models draw random numbers; on CUDA those before a graph is recorded, so that libraries have
+chosen their kernels and buffers are there."""
 
 
 def train_stacked(
@@ -90,16 +92,21 @@ class StackedRuns(Unit):
         if self.graph is not None:
             self.graph.replay()
             return
+        watching = self.eager_steps < EAGER_STEPS
+        self.eager_steps += watching
+        with refuse_draws() if watching else nullcontext():
+            self._take(record=not watching)
+
+    def _take(self, *, record: bool) -> None:
         if self.device.type != "cuda":
             self._work()
             return
-        if self.eager_steps == EAGER_STEPS:
+        if record:
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
                 self._work()
             self.graph.replay()
             return
-        self.eager_steps += 1
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):

@@ -136,6 +136,9 @@ def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentCon
         return folder, manifest, config_file.load_config(str(folder / store.CONFIG))
     except ConfigError as error:
         again = "Give the command that made it once more: that writes it anew."
+        if catalog.NO_FILE in str(error):
+            where = "A path in it is as seen from the folder in which the command was given: go there."
+            raise StorageError(f"{str(error).partition(chr(10))[0]} {where}") from error
         raise StorageError(f"{folder / store.CONFIG} is missing or damaged. {again}") from error
 
 
