@@ -1,6 +1,7 @@
 import itertools
 import math
 import random
+import statistics
 
 import numpy as np
 import pytest

@@ -211,13 +211,13 @@ def _walsh_by_numpy(values: Sequence[float]) -> tuple["WalshAverages", int]:
     with np.errstate(invalid="ignore"):
         sums = np.sort(np.concatenate([array[index] + array[index:] for index in range(len(array))]))
     undefined = int(np.isnan(sums).sum())  # they are the last
-    return WalshAverages(memoryview(sums[: len(sums) - undefined])), undefined
+    return WalshAverages(sums[: len(sums) - undefined].tolist()), undefined
 
 
 class WalshAverages(Sequence[float]):
     """Halves of sums that are in rising order; each is rounded when it is asked for, since few of so many are."""
 
-    def __init__(self, sums: "Sequence[float] | memoryview[float]") -> None:
+    def __init__(self, sums: Sequence[float]) -> None:
         self.sums = sums
 
     def __len__(self) -> int:
