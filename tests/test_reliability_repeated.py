@@ -154,7 +154,7 @@ def test_from_another_working_folder_it_is_the_model_that_is_missing_not_the_fol
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path / "sub")
     for look in (initbench.load_results, initbench.report, initbench.resume):
-        with pytest.raises(StorageError, match=r"There is no file 'net.py' for the model .* go there") as raised:
+        with pytest.raises(StorageError, match=r"There is no file 'net.py' for the model .* as seen from the folder") as raised:
             look("../out")
         assert "damaged" not in str(raised.value)
 

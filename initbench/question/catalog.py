@@ -53,8 +53,6 @@ CONSTANTS = {"FAMILY": str, "ALIASES": dict, "EXAMPLE_MODEL": str, "NEEDS": tupl
 """The module constants that belong to an entry, and their types; a value that is computed or of another type is the file's own affair."""
 FILE_NAME = re.compile(r"(?P<file>.+\.py)(?::(?P<function>\w+))?", re.DOTALL)
 """A file of the user's own, and what is meant in it."""
-NO_FILE = "There is no file"
-"""How it is said that a user's file is not there."""
 USUAL_MODEL = "mlp"
 """The model that examples use where a file names none."""
 
@@ -232,7 +230,7 @@ def _user_file(kind: Kind, name: str) -> Entry:
     named = FILE_NAME.fullmatch(name)
     path = user_files.own_path(named["file"] if named else name)
     if not named or not user_files.is_file(path):
-        raise ConfigError(f"{NO_FILE} '{path}' for the {kind} '{name}'. Write ./mine.py or ./mine.py:NAME.")
+        raise ConfigError(f"There is no file '{path}' for the {kind} '{name}'. Write ./mine.py or ./mine.py:NAME.")
     return _parse(kind, name, path.resolve(), named["function"] or KINDS[kind].function, None)
 
 

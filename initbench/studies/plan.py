@@ -135,11 +135,9 @@ def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentCon
     try:
         return folder, manifest, config_file.load_config(str(folder / store.CONFIG))
     except ConfigError as error:
-        again = "Give the command that made it once more: that writes it anew."
-        if catalog.NO_FILE in str(error):
-            where = "A path in it is as seen from the folder in which the command was given: go there."
-            raise StorageError(f"{str(error).partition(chr(10))[0]} {where}") from error
-        raise StorageError(f"{folder / store.CONFIG} is missing or damaged. {again}") from error
+        why = str(error).partition("\n")[0].removesuffix(".")
+        where = "Paths in it are as seen from the folder of the command that made it; if it is damaged, give that command once more."
+        raise StorageError(f"{folder / store.CONFIG} cannot be used: {why}. {where}") from error
 
 
 def _rebuilt(folder: Path) -> store.Manifest | None:
