@@ -104,6 +104,14 @@ def locate(source: str) -> Path:
     raise unknown_name("config", source, shipped(), "Give a path, or see: initbench list configs")
 
 
+def is_readable(path: Path) -> bool:
+    """Whether a file is there and is the YAML of a configuration, whatever it names."""
+    try:
+        return path.is_file() and bool(_read(path).data)
+    except (ConfigError, StorageError):
+        return False
+
+
 def load_config(
     source: str | None = None,
     *,

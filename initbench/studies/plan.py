@@ -135,9 +135,11 @@ def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentCon
     try:
         return folder, manifest, config_file.load_config(str(folder / store.CONFIG))
     except ConfigError as error:
-        why = str(error).partition("\n")[0].removesuffix(".")
-        where = "Paths in it are as seen from the folder of the command that made it; if it is damaged, give that command once more."
-        raise StorageError(f"{folder / store.CONFIG} cannot be used: {why}. {where}") from error
+        again = "Give the command that made it once more: that writes it anew."
+        if config_file.is_readable(folder / store.CONFIG):
+            why, where = str(error).partition("\n")[0], "Paths in it are as seen from the folder in which that command was given."
+            raise StorageError(f"{folder / store.CONFIG} cannot be used: {why} {where} {again}") from error
+        raise StorageError(f"{folder / store.CONFIG} is missing or damaged. {again}") from error
 
 
 def _rebuilt(folder: Path) -> store.Manifest | None:
