@@ -12,8 +12,13 @@ import pytest
 import torch
 from training_support import jobs_of
 
+import initbench
+from initbench.errors import StorageError
+from initbench.question.config import Execution, ExperimentConfig
 from initbench.results import store
 from initbench.stacking.jobs import StackSetting, run_group
+from initbench.studies.execution import carry_out
+from initbench.studies.plan import make_plan
 from initbench.training import loop, unfinished
 from initbench.training.job import run_job
 
@@ -183,6 +188,44 @@ def files_of(folder):
     for each in jobs.values():
         del each["seconds"], each["digest"]
     return jobs, {path.name: path.read_bytes() for path in sorted((folder / "tables").glob("*.csv"))}
+
+
+def begun(folder):
+    """A folder in which a run was stopped, and the question."""
+    question = ExperimentConfig(
+        schemes=["kaiming"], seeds=[0], model="mlp:depth=1,width=8", dataset=IMAGES, train={"steps": 20, "batch_size": 32}
+    )
+    plan = make_plan("run", question, Execution(output=str(folder), engine="serial", device="cpu"))
+    ((job_id, job),) = plan.jobs
+    run(job, job_id, folder / store.UNFINISHED, stop_at=10)
+    assert list((folder / store.UNFINISHED).iterdir())
+    return question
+
+
+def steps_of(question, folder, **execution):
+    """The steps that are told while the question is carried out."""
+    told = []
+
+    class Seen:
+        def planned(self, plan): ...
+        def finished(self, result): ...
+        def progress(self, sign):
+            told.append(sign.done)
+
+    carry_out(make_plan("run", question, Execution(output=str(folder), engine="serial", device="cpu", **execution)), Seen())
+    return [done for done in told if done]
+
+
+def test_the_same_command_goes_on_and_with_fresh_begins_anew(saved_each_step, tmp_path):
+    folder = tmp_path / "out"
+    question = begun(folder)
+    with pytest.raises(StorageError, match="runs that were under way, and none that is finished"):
+        initbench.resume(folder)
+    assert steps_of(question, folder)[0] == 9
+    assert not (folder / store.UNFINISHED).exists()
+    anew = tmp_path / "anew"
+    assert steps_of(begun(anew), anew, fresh=True)[0] == 1
+    assert not (anew / store.UNFINISHED).exists()
 
 
 @pytest.mark.heavy

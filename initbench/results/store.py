@@ -144,7 +144,6 @@ def clear(folder: Path) -> None:
     manifest = known_manifest(folder)
     listed = DERIVED if manifest is None or manifest.derived is None else manifest.derived
     ours = [jobs.path_of(folder, job_id) for job_id in sorted(jobs.there(folder))]
-    remove_unfinished(folder)
     with refused(f"clear {folder}"):
         for path in (*ours, *(folder / name for name in (*listed, PROBE, CONFIG) if _is_inside(name))):
             path.unlink(missing_ok=True)

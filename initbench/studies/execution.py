@@ -68,8 +68,10 @@ def _carried_out(plan: Plan, watch: Watch | None) -> Results:
 
 
 def _run_missing(plan: Plan, watch: Watch | None) -> None:
-    """Nothing is written, and with `fresh` nothing is removed, before the first result is there."""
+    """Nothing is written, and with `fresh` no finished run is removed, before the first result is there."""
     store.check_writable(plan.folder)
+    if plan.execution.fresh:
+        store.remove_unfinished(plan.folder)
     device = device_of(plan.execution.device)
     engine = engine_of(plan.execution, len(plan.missing), device)
     import_ahead(engine)

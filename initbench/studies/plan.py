@@ -128,6 +128,10 @@ def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentCon
             raise
     if manifest is None and not folder.is_dir():
         raise StorageError(f"There is no results folder {folder}. Name one, or begin with: initbench compare xavier kaiming normal")
+    if manifest is None and (folder / store.UNFINISHED).is_dir():
+        raise StorageError(
+            f"{folder} holds runs that were under way, and none that is finished. Give the command that began them once more."
+        )
     if manifest is None:
         raise StorageError(f"{folder} holds no initbench results. Name a results folder, the one with {store.MANIFEST} in it.")
     if manifest.command in PROBES:
