@@ -125,6 +125,21 @@ def test_a_command_that_hangs_is_ended_by_a_signal_and_leaves_no_process(phase, 
     assert not left
 
 
+def test_a_signal_to_the_whole_group_stops_in_words_though_it_ends_the_workers(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", str(Path.cwd()))}
+    words = ["run", "-m", "kaiming", "--seeds", "2", "--steps", "100000", "--out", "here", "--engine", "processes", "--device", "cpu", "-v"]
+    with (tmp_path / "said").open("wb") as said:
+        start = [sys.executable, "-m", "initbench", *words]
+        command = subprocess.Popen(start, cwd=tmp_path, env=environment, stdout=said, stderr=said, start_new_session=True)
+    time.sleep(6)
+    os.killpg(command.pid, signal.SIGTERM)
+    command.wait(20)
+    text = (tmp_path / "said").read_text()
+    assert command.returncode == 128 + signal.SIGTERM, text
+    assert "Stopped before a run was finished" in text
+    assert "Error" not in text
+
+
 def test_a_probe_that_gives_no_sign_is_named_and_one_that_does_is_not(monkeypatch):
     said = []
     monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 0.4)

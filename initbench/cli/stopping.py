@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 from initbench.cli import output
+from initbench.errors import NotThereError
 from initbench.results.record import RunResult
 from initbench.studies.execution import Watch
 from initbench.studies.plan import Plan
@@ -44,14 +45,14 @@ class StoppableWatch:
         """A step is finished: from here on a signal waits for the end of a step. A run that begins has made none."""
         self.stepping = self.stepping or sign.done > 0
         self.inner.progress(sign)
-        self._stop_if_requested()
+        self.stop_if_requested()
 
     def finished(self, result: RunResult) -> None:
         """A run is finished and its result is saved."""
         self.left -= 1
         self.stepping = self.left > 0
         self.inner.finished(result)
-        self._stop_if_requested()
+        self.stop_if_requested()
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Notes the first signal while steps are made, and says so; otherwise, and for the second, stops at once."""
@@ -60,7 +61,8 @@ class StoppableWatch:
         self.requested = number
         output.at_once("Stopping after the step under way. Once more stops at once.")
 
-    def _stop_if_requested(self) -> None:
+    def stop_if_requested(self) -> None:
+        """Raises: StopRequest when a signal has come."""
         if self.requested is not None:
             raise StopRequest(self.requested)
 
@@ -73,7 +75,11 @@ def stoppable(inner: Watch) -> Iterator[StoppableWatch]:
     """
     watch = StoppableWatch(inner)
     with _listening(watch.on_signal):
-        yield watch
+        try:
+            yield watch
+        except NotThereError:
+            watch.stop_if_requested()  # a signal to the whole group, as a closing terminal sends it, has ended the workers, too
+            raise
 
 
 @contextmanager

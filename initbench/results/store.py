@@ -164,6 +164,12 @@ def remove_unfinished(folder: Path, job_ids: Iterable[str] | None = None) -> Non
         place.rmdir()
 
 
+def has_unfinished(folder: Path) -> bool:
+    """Whether something is saved of runs that were under way."""
+    place = folder / UNFINISHED
+    return place.is_dir() and any(UNFINISHED_FILE.fullmatch(path.name) for path in place.iterdir())
+
+
 def _is_inside(name: str) -> bool:
     """Whether a name is that of a file in a results folder or one of its folders: a manifest may have come from anybody."""
     parts = PurePosixPath(name).parts
