@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from initbench.cli.stopping import StopRequest, stoppable
+from initbench.errors import NotThereError
 from initbench.question.config import ExperimentConfig, parse_ref
 from initbench.results.record import RunResult, RunStatus
 from initbench.studies.plan import make_plan
@@ -98,3 +99,13 @@ def test_afterwards_signals_mean_what_they_meant_before():
     with stoppable(Listener()):
         assert signal.getsignal(signal.SIGINT) != before[0]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_workers_that_the_same_signal_has_ended_are_no_error_but_the_stop():
+    with pytest.raises(StopRequest) as stopped, stoppable(Listener()) as watch:
+        watch.stepping = True
+        watch.on_signal(signal.SIGTERM, None)
+        raise NotThereError("The worker processes cannot be started.")
+    assert stopped.value.number == signal.SIGTERM
+    with pytest.raises(NotThereError), stoppable(Listener()):
+        raise NotThereError("The worker processes cannot be started.")
