@@ -101,11 +101,17 @@ def test_afterwards_signals_mean_what_they_meant_before():
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+def end_of_workers(*, signalled):
+    with stoppable(Listener()) as watch:
+        if signalled:
+            watch.stepping = True
+            watch.on_signal(signal.SIGTERM, None)
+        raise NotThereError("The worker processes cannot be started.")
+
+
 def test_workers_that_the_same_signal_has_ended_are_no_error_but_the_stop():
-    with pytest.raises(StopRequest) as stopped, stoppable(Listener()) as watch:
-        watch.stepping = True
-        watch.on_signal(signal.SIGTERM, None)
-        raise NotThereError("The worker processes cannot be started.")
+    with pytest.raises(StopRequest) as stopped:
+        end_of_workers(signalled=True)
     assert stopped.value.number == signal.SIGTERM
-    with pytest.raises(NotThereError), stoppable(Listener()):
-        raise NotThereError("The worker processes cannot be started.")
+    with pytest.raises(NotThereError):
+        end_of_workers(signalled=False)
