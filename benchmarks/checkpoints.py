@@ -12,7 +12,7 @@ from pathlib import Path
 
 from initbench.question import plan
 from initbench.question.config import ExperimentConfig
-from initbench.training import job, unfinished
+from initbench.training import job, keeper
 
 MODELS = ("mlp", "mlp:depth=3,width=2048", "resnet:depth=20,width=16", "torchvision:resnet18")
 STEPS = 60
@@ -28,19 +28,19 @@ def timed(model: str, saves: list[float], folder: str | None) -> tuple[float, in
     (one,) = plan.make_jobs(question)
     job_id = plan.job_id(one)
     sizes = [0]
-    keep = unfinished.Keeper.keep
+    keep = keeper.Keeper.keep
 
-    def measured(keeper: unfinished.Keeper, state: dict[str, object]) -> None:
+    def measured(kept: keeper.Keeper, state: dict[str, object]) -> None:
         begun = time.perf_counter()
-        keep(keeper, state)
+        keep(kept, state)
         saves.append(time.perf_counter() - begun)
         sizes.append(sum(path.stat().st_size for path in Path(folder or ".").glob("*.run")))
 
-    unfinished.Keeper.keep = measured
+    keeper.Keeper.keep = measured
     begun = time.perf_counter()
     result = job.run_job(one, job_id, device="cpu", data_dir=None, keep_in=folder)
     seconds = time.perf_counter() - begun
-    unfinished.Keeper.keep = keep
+    keeper.Keeper.keep = keep
     if result.status != "completed":
         raise SystemExit(f"{model}: {result.status}, {result.reason}")
     return seconds, max(sizes)
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=3)
     pairs = parser.parse_args().pairs
-    default, unfinished.FIRST_SECONDS, unfinished.SHARE = unfinished.FIRST_SECONDS, 1.0, 1.0
+    default, keeper.FIRST_SECONDS, keeper.SHARE = keeper.FIRST_SECONDS, 1.0, 1.0
     print(f"{'model':28} {'step':>8} {'file':>9} {'save':>8} {'with/without':>13} {'share at the interval used':>27}")
     for model in MODELS:
         ratios, alone, saves, size = [], [], [], 0

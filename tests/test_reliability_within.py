@@ -14,12 +14,13 @@ from training_support import jobs_of
 
 import initbench
 from initbench.errors import StorageError
+from initbench.nn.seeds import random_states, set_random_states
 from initbench.question.config import Execution, ExperimentConfig
-from initbench.results import store
+from initbench.results.unfinished import FOLDER
 from initbench.stacking.jobs import StackSetting, run_group
 from initbench.studies.execution import carry_out
 from initbench.studies.plan import make_plan
-from initbench.training import loop, unfinished
+from initbench.training import keeper, loop
 from initbench.training.job import run_job
 
 IMAGES = "synthetic:n=256,test=64,classes=3,shape=[1,8,8],noise=0.5"
@@ -40,8 +41,8 @@ class Net(nn.Module):
 
 @pytest.fixture
 def saved_each_step(monkeypatch):
-    monkeypatch.setattr(unfinished, "FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(unfinished, "SHARE", 1e9)
+    monkeypatch.setattr(keeper, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(keeper, "SHARE", 1e9)
     monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
 
 
@@ -124,19 +125,32 @@ def test_a_file_with_a_flipped_bit_or_cut_off_is_not_used(saved_each_step, tmp_p
     whole, _ = run(job, job_id)
     for place in range(0, len(content), len(content) // 25):
         path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
-        assert unfinished.read(path) is None
+        assert keeper.read(path) is None
         path.write_bytes(content[:place])
-        assert unfinished.read(path) is None
+        assert keeper.read(path) is None
     again, told = run(job, job_id, tmp_path)
     assert told[0] == 1
     assert same(again, whole)
 
 
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data[:-1] + bytes([data[-1] ^ 4]), lambda data: b""])
+def test_a_damaged_file_of_a_run_under_way_is_named_before_the_run_begins_anew(change, saved_each_step, tmp_path):
+    question = begun(tmp_path)
+    (path,) = (tmp_path / FOLDER).iterdir()
+    execution = Execution(output=str(tmp_path), engine="serial", device="cpu")
+    assert not make_plan("run", question, execution).notes
+    path.write_bytes(change(path.read_bytes()))
+    (note,) = make_plan("run", question, execution).notes
+    assert note == f"{path} is not as it was written: its checksum does not fit. It does not count; the run begins anew."
+    assert not make_plan("run", question, execution.model_copy(update={"fresh": True})).notes
+    assert steps_of(question, tmp_path)[0] == 1
+
+
 @pytest.mark.parametrize("condition", ["initbench", "torch", "where", "threads"])
 def test_what_was_saved_under_other_conditions_is_not_gone_on_with(condition, saved_each_step, tmp_path, monkeypatch):
     job_id, job = saved_run(tmp_path)
-    now = unfinished.Keeper.conditions.fget
-    monkeypatch.setattr(unfinished.Keeper, "conditions", property(lambda self: now(self) | {condition: "another"}))
+    now = keeper.Keeper.conditions.fget
+    monkeypatch.setattr(keeper.Keeper, "conditions", property(lambda self: now(self) | {condition: "another"}))
     assert run(job, job_id, tmp_path)[1][0] == 1
 
 
@@ -146,8 +160,8 @@ def test_a_file_that_holds_code_runs_none_of_it(tmp_path):
             return os.system, (f"touch {tmp_path}/was_run",)
 
     path = tmp_path / "0123456789abcdef.run"
-    assert unfinished._write(path, {}, {"state": Opens()})
-    assert unfinished.read(path) is None
+    assert keeper._write(path, {}, {"state": Opens()})
+    assert keeper.read(path) is None
     assert not (tmp_path / "was_run").exists()
 
 
@@ -168,17 +182,17 @@ def test_a_short_run_leaves_no_file_and_a_long_one_waits_a_hundred_times_what_sa
     monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
     saved_run(tmp_path)
     assert not list(tmp_path.iterdir())
-    keeper = unfinished.Keeper(tmp_path, ("0123456789abcdef",), "here")
-    keeper.begin([], [])
+    kept = keeper.Keeper(tmp_path, ("0123456789abcdef",), "here")
+    kept.begin([], [])
     begun = time.perf_counter()
-    monkeypatch.setattr(unfinished, "_write", lambda *_given: time.sleep(1.0) or True)
-    keeper.keep({})
-    assert keeper.due - begun > 101
+    monkeypatch.setattr(keeper, "_write", lambda *_given: time.sleep(1.0) or True)
+    kept.keep({})
+    assert kept.due - begun > 101
 
 
 PATIENT = """
-import initbench.training.loop, initbench.training.unfinished as unfinished
-unfinished.FIRST_SECONDS, unfinished.SHARE = 0.3, 1.0
+import initbench.training.loop, initbench.training.keeper as keeper
+keeper.FIRST_SECONDS, keeper.SHARE = 0.3, 1.0
 """
 
 
@@ -197,8 +211,8 @@ def begun(folder):
     )
     plan = make_plan("run", question, Execution(output=str(folder), engine="serial", device="cpu"))
     ((job_id, job),) = plan.jobs
-    run(job, job_id, folder / store.UNFINISHED, stop_at=10)
-    assert list((folder / store.UNFINISHED).iterdir())
+    run(job, job_id, folder / FOLDER, stop_at=10)
+    assert list((folder / FOLDER).iterdir())
     return question
 
 
@@ -222,10 +236,10 @@ def test_the_same_command_goes_on_and_with_fresh_begins_anew(saved_each_step, tm
     with pytest.raises(StorageError, match="runs that were under way, and none that is finished"):
         initbench.resume(folder)
     assert steps_of(question, folder)[0] == 9
-    assert not (folder / store.UNFINISHED).exists()
+    assert not (folder / FOLDER).exists()
     anew = tmp_path / "anew"
     assert steps_of(begun(anew), anew, fresh=True)[0] == 1
-    assert not (anew / store.UNFINISHED).exists()
+    assert not (anew / FOLDER).exists()
 
 
 @pytest.mark.heavy
@@ -253,7 +267,7 @@ def test_a_command_that_is_killed_within_its_runs_goes_on_within_them(engine, tm
         return [sys.executable, "-m", "initbench", *words, "--out", str(tmp_path / out)]
 
     subprocess.run(command("whole"), check=True, env=environment, capture_output=True)
-    kept, kills = tmp_path / "killed" / store.UNFINISHED, 0
+    kept, kills = tmp_path / "killed" / FOLDER, 0
     while kills < 3:
         process = subprocess.Popen(command("killed"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         before = {path: path.stat().st_mtime_ns for path in kept.glob("*.run")} if kept.exists() else {}
@@ -277,7 +291,7 @@ def test_random_states_come_back(tmp_path):
 
     import numpy as np
 
-    state = unfinished.random_states()
+    state = random_states()
     drawn = random.random(), np.random.rand(), torch.rand(1)
-    unfinished.set_random_states(state)
+    set_random_states(state)
     assert (random.random(), np.random.rand(), torch.rand(1)) == drawn

@@ -1,17 +1,16 @@
 """Says which run has been silent for how long: an endless loop in somebody's code shall not look like work."""
 
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import contextmanager, nullcontext
 
 from initbench.cli import output
 from initbench.question.plan import describe
 from initbench.results.record import RunResult
 from initbench.studies.execution import Watch
 from initbench.studies.plan import Plan
+from initbench.training.limit import has_timer, timer
 from initbench.workers.progress import Progress
 
 SILENT_SECONDS = 60.0
@@ -108,20 +107,12 @@ def alarm(words: str, say: Callable[[str], None] = output.hint) -> Iterator[Call
         nonlocal since, due
         since, due = time.monotonic(), SILENT_SECONDS
 
-    def look(_number: int, _frame: FrameType | None) -> None:
+    def look() -> None:
         nonlocal due
         silent = time.monotonic() - since
         if silent >= due:
             due = 2 * silent
             say(f"{words} for {silent:.0f} s. Ctrl-C stops.")
 
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+    with timer(SILENT_SECONDS / LOOKS, SILENT_SECONDS / LOOKS, look) if has_timer() else nullcontext():
         yield sign
-        return
-    before = signal.signal(signal.SIGALRM, look)
-    signal.setitimer(signal.ITIMER_REAL, SILENT_SECONDS / LOOKS, SILENT_SECONDS / LOOKS)
-    try:
-        yield sign
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -11,7 +11,7 @@ from initbench.cli.options import DisplayOptions
 from initbench.cli.stopping import SIGNAL_BASE, StopRequest, stoppable
 from initbench.cli.timing import TimingWatch
 from initbench.question.plan import names_user_file
-from initbench.results import store
+from initbench.results import unfinished
 from initbench.results.record import RunStatus
 from initbench.studies.answer import Results
 from initbench.studies.execution import carry_out
@@ -104,7 +104,7 @@ def run_plan(plan: Plan, display: DisplayOptions, timing: TimingWatch | None = N
         now = as_it_stands(plan)
         if now.done:
             output.say(f"Stopped. {len(now.done)} of {len(now.jobs)} runs are saved. Go on with: initbench resume {plan.folder}")
-        elif store.has_unfinished(plan.folder):
+        elif unfinished.there(plan.folder):
             output.say("Stopped before a run was finished. The same command goes on with what was saved of those under way.")
         else:
             output.say("Stopped before a run was finished; nothing is saved.")

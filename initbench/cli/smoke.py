@@ -11,7 +11,6 @@ from initbench.cli.running import document, run_plan
 from initbench.errors import ConfigError, GateFailed, StorageError
 from initbench.question.config import Execution, ExperimentConfig, View
 from initbench.question.request import configure
-from initbench.reporting import gate as gate_report
 from initbench.results import files, store
 from initbench.results.record import RunStatus
 from initbench.statistics import gate
@@ -107,7 +106,9 @@ def _against_baseline(
     if display.as_json:
         output.document({"verdict": verdict, "blessed": bless, "checks": [each.model_dump(mode="json") for each in found]})
     elif not display.quiet and found:
-        shown = gate_report.table(found)
+        from initbench.reporting.gate import table
+
+        shown = table(found)
         output.table("", shown.columns, shown.rows)
     if bless:
         gate.write(path, now)
@@ -122,16 +123,18 @@ def _against_baseline(
 
 def _publish(found: tuple[gate.Check, ...], verdict: gate.Verdict, title: str, junit: Path | None, markdown: Path | None) -> None:
     """Where CI looks for it: files, the summary of a job on GitHub, and its annotations."""
-    content = gate_report.summary(found, verdict, title)
+    from initbench.reporting import gate as reports
+
+    content = reports.summary(found, verdict, title)
     if junit is not None:
-        files.write_bytes(junit, gate_report.junit(found, title))
+        files.write_bytes(junit, reports.junit(found, title))
     if markdown is not None:
         files.write_text(markdown, content)
     if place := os.environ.get("GITHUB_STEP_SUMMARY"):
         with store.refused(f"write {place}"), Path(place).open("a", encoding="utf-8") as summary:
             summary.write(content)
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in gate_report.annotations(found):
+        for line in reports.annotations(found):
             output.annotation(line)
 
 

@@ -1,7 +1,6 @@
 """One run after another in this process, one thread on the CPU."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from initbench.question.config import Job
 from initbench.results.record import RunResult
@@ -43,8 +42,7 @@ def execute(
 
                 stepped(0, 0)
                 with small_runs():
-                    where: dict[str, Any] = {"device": device, "data_dir": data_dir, "keep_in": keep_in}
-                    result = run_job(job, job_id, report=stepped, seconds=run_timeout, **where)
+                    result = run_job(job, job_id, device=device, data_dir=data_dir, report=stepped, seconds=run_timeout, keep_in=keep_in)
                 yield result
         finally:
             forget_data()

@@ -3,8 +3,6 @@
 No copy is made of the model itself: closures, ties, weight norms and activations that a module keeps would not survive one.
 """
 
-import random
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -15,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
+
+from initbench.nn.seeds import random_states, set_random_states
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def restored(model: nn.Module, device: torch.device | None = None) -> Iterator[N
     with ExitStack() as stack:
         # so that a backward pass that the user has yet to do finds the tensors as its forward pass saw them
         stack.enter_context(_unsafe_preserve_version_counter(tuple(tensor for tensor in tensors if not tensor.is_inference())))
-        _keep_random_state(stack)
+        stack.callback(set_random_states, random_states())
         stack.callback(_put_attributes, [(vars(module), dict(vars(module))) for module in model.modules()])
         stack.callback(_put_contents, list(_contents(model)))
         stack.callback(_put_cells, [(cell, cell.cell_contents) for hook in _hooks(model) for cell in _cells(hook)])
@@ -150,14 +150,3 @@ def _put_attributes(attributes: list[tuple[dict[str, Any], dict[str, Any]]]) -> 
         if now.keys() != before.keys() or any(now[name] is not value for name, value in before.items()):
             now.clear()
             now.update(before)
-
-
-def _keep_random_state(stack: ExitStack) -> None:
-    stack.callback(random.setstate, random.getstate())
-    stack.callback(torch.set_rng_state, torch.get_rng_state())
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        stack.callback(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())
-    if "numpy" in sys.modules:
-        import numpy as np
-
-        stack.callback(partial(np.random.set_state, np.random.get_state(legacy=False)))

@@ -6,7 +6,6 @@ touched: of derived files only those that the manifest lists are removed, and no
 
 import contextlib
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from initbench.errors import StorageError
 from initbench.question.config import Frozen, Job, View
-from initbench.results import files, jobs
+from initbench.results import files, jobs, unfinished
 from initbench.results.files import refused as refused
 from initbench.results.files import whole_file as whole_file
 from initbench.results.files import write_bytes as write_bytes
@@ -35,9 +34,6 @@ DERIVED = ("summary.json", "summary.md", "report.html")
 """What `report` makes from the job files of every question, beside tables and plots; folders of earlier releases do not list it."""
 FOLDERS = (JOBS, "tables", "plots")
 """The folders within a results folder."""
-UNFINISHED = "unfinished"
-"""One more, which is there while long runs are under way."""
-UNFINISHED_FILE = re.compile(r"[0-9a-f]{16}\.run")
 
 
 class DamagedManifest(StorageError):
@@ -99,7 +95,8 @@ def check_folder(folder: Path, config_hash: str, *, fresh: bool, kept: Callable[
         held: str | None = manifest.config_hash
     else:
         with refused(f"read {folder}"):
-            others = folder.is_dir() and any(not entry.name.startswith(".") and entry.name != UNFINISHED for entry in folder.iterdir())
+            entries = folder.iterdir() if folder.is_dir() else ()
+            others = any(not entry.name.startswith(".") and entry.name != unfinished.FOLDER for entry in entries)
         if not others or (damage and fresh):
             return ""
         held = kept() if damage or jobs.there(folder) else None
@@ -115,7 +112,7 @@ def check_folder(folder: Path, config_hash: str, *, fresh: bool, kept: Callable[
 
 def refuse_links(folder: Path) -> None:
     """Raises: StorageError where a folder of ours is a link to another: what is there is not ours to write or remove."""
-    for name in (*FOLDERS, UNFINISHED):
+    for name in (*FOLDERS, unfinished.FOLDER):
         if (folder / name).is_symlink():
             raise StorageError(
                 f"{folder / name} is a link, and initbench writes only inside of {folder}. Remove it, or choose another folder with --out."
@@ -150,24 +147,6 @@ def clear(folder: Path) -> None:
         for name in FOLDERS:
             with contextlib.suppress(OSError):
                 (folder / name).rmdir()
-
-
-def remove_unfinished(folder: Path, job_ids: Iterable[str] | None = None) -> None:
-    """Removes the files of runs under way, or of those of these jobs, and nothing that has another kind of name."""
-    place = folder / UNFINISHED
-    if place.is_symlink():
-        return
-    with contextlib.suppress(OSError):
-        named = [path for path in place.iterdir() if UNFINISHED_FILE.fullmatch(path.name)]
-        for path in named if job_ids is None else [place / f"{job_id}.run" for job_id in job_ids]:
-            path.unlink(missing_ok=True)
-        place.rmdir()
-
-
-def has_unfinished(folder: Path) -> bool:
-    """Whether something is saved of runs that were under way."""
-    place = folder / UNFINISHED
-    return place.is_dir() and any(UNFINISHED_FILE.fullmatch(path.name) for path in place.iterdir())
 
 
 def _is_inside(name: str) -> bool:
@@ -301,6 +280,6 @@ def link_latest(folder: Path) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Removes the unfinished files of processes that were killed."""
-    inner = (folder / name for name in (*FOLDERS, UNFINISHED))
+    inner = (folder / name for name in (*FOLDERS, unfinished.FOLDER))
     for place in (folder, *(path for path in inner if not path.is_symlink())):
         files.remove_leftovers(place)

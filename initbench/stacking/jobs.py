@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from initbench.question.config import Job, TrainConfig
 from initbench.results.provenance import NOT_STACKED, STACKED_RUNS
@@ -124,8 +123,8 @@ def _train(members: Sequence[tuple[str, Ready]], setting: StackSetting, watch: S
 def _alone(job_id: str, job: Job, setting: StackSetting, how: Mapping[str, str]) -> RunResult:
     """The result of a run that is trained without others."""
     stepped = partial(setting.report, job_id)
-    where: dict[str, Any] = {"device": setting.device, "data_dir": setting.data_dir, "keep_in": setting.keep_in}
-    result = run_job(job, job_id, report=stepped, seconds=setting.run_timeout, **where)
+    device, data_dir, seconds, keep_in = setting.device, setting.data_dir, setting.run_timeout, setting.keep_in
+    result = run_job(job, job_id, device=device, data_dir=data_dir, report=stepped, seconds=seconds, keep_in=keep_in)
     return result.model_copy(update={"provenance": {**result.provenance, **how}}) if how else result
 
 

@@ -1,15 +1,14 @@
 """Many models of one structure as one: each parameter and buffer a tensor whose first dimension is the run."""
 
-import random
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from initbench.errors import InitbenchError
+from initbench.nn.seeds import random_states, same_random_states
 from initbench.training.optimizer import shaped
 
 ALIGNMENT = 32
@@ -110,15 +109,10 @@ def refuse_different(models: Sequence[nn.Module], inputs: Tensor) -> None:
 @contextmanager
 def refuse_draws() -> Iterator[None]:
     """Raises: CannotStack where what is within draws random numbers that no run has for itself: they would depend on the other runs."""
-    before = _random_states()
+    before = random_states()
     yield
-    if _random_states() != before:
+    if not same_random_states(before, random_states()):
         raise CannotStack("its forward draws random numbers, which in a stack would depend on the other runs")
-
-
-def _random_states() -> tuple[object, ...]:
-    """The states of the generators that everybody draws from."""
-    return random.getstate(), repr(np.random.get_state(legacy=False)), torch.get_rng_state().numpy().tobytes()
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:

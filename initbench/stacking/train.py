@@ -15,9 +15,9 @@ from initbench.stacking.layers import Convolution, RandomStates, StackedLayers, 
 from initbench.stacking.optimizer import stacked_optimizer
 from initbench.stacking.stack import Stack, refuse_different, refuse_draws
 from initbench.training.batches import probe_batch
+from initbench.training.keeper import Keeper
 from initbench.training.loop import Ready, Stepped, Stopwatch, Trained, Unit, train_unit
 from initbench.training.optimizer import hidden_matrices
-from initbench.training.unfinished import Keeper
 
 CHECK_IMAGES = 4
 """Images on which the models of a stack are compared with the first one."""
@@ -76,14 +76,15 @@ class StackedRuns(Unit):
             self.feed.position.fill_(done * self.first.job.train.batch_size)
         self.updates.fill_(step)
 
-    def own_state(self) -> dict[str, Any]:
-        """The runs' own random states."""
-        return {"random": [] if self.random is None else self.random.states}
+    def state(self, step: int) -> dict[str, Any]:
+        """With the runs' own random states."""
+        return {**super().state(step), "own_random": [] if self.random is None else self.random.states}
 
-    def set_own_state(self, state: dict[str, Any]) -> None:
-        """Puts them back."""
+    def restore(self, state: dict[str, Any]) -> int:
+        """With the runs' own random states."""
         if self.random is not None:
-            self.random.states[:] = state["random"]
+            self.random.states[:] = state["own_random"]
+        return super().restore(state)
 
     def advance(self, step: int) -> None:
         """One step of every run; on CUDA by replaying the recorded one."""

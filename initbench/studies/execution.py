@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from initbench.errors import ConfigError
 from initbench.question import catalog, config_file
 from initbench.question.config import Execution
-from initbench.results import files, jobs, lock, provenance, store
+from initbench.results import files, jobs, lock, provenance, store, unfinished
 from initbench.results.record import RunResult
 from initbench.studies.answer import Results, derive
 from initbench.studies.plan import Plan, as_it_stands, new_manifest
@@ -71,7 +71,7 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
     """Nothing is written, and with `fresh` no finished run is removed, before the first result is there."""
     store.check_writable(plan.folder)
     if plan.execution.fresh:
-        store.remove_unfinished(plan.folder)
+        unfinished.remove(plan.folder)
     device = device_of(plan.execution.device)
     engine = engine_of(plan.execution, len(plan.missing), device)
     import_ahead(engine)
@@ -92,17 +92,17 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
                 _begin(plan)
             begun = True
             store.write_result(plan.folder, result)
-            store.remove_unfinished(plan.folder, [result.job_id])
+            unfinished.remove(plan.folder, [result.job_id])
             if watch:
                 watch.finished(result)
-    store.remove_unfinished(plan.folder)
+    unfinished.remove(plan.folder)
 
 
 def _if_known(execute: Callable[..., Any], engine: str, plan: Plan) -> dict[str, Any]:
     """What an engine is given only if it has such a parameter. Raises: ConfigError where the user asks for one that it lacks."""
     parameters = inspect.signature(execute).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    given: dict[str, Any] = {"keep_in": str(plan.folder.absolute() / store.UNFINISHED)}
+    given: dict[str, Any] = {"keep_in": str(plan.folder.absolute() / unfinished.FOLDER)}
     if plan.execution.run_timeout is not None:
         given["run_timeout"] = plan.execution.run_timeout
         if "run_timeout" not in parameters and not takes_all:

@@ -8,7 +8,7 @@ from initbench.errors import ConfigError, StorageError
 from initbench.question import catalog, config_file
 from initbench.question.config import Execution, ExperimentConfig, Job, View, parse_ref
 from initbench.question.plan import config_hash, job_id, names_user_file, resolve_config, result_name
-from initbench.results import files, lock, provenance, store
+from initbench.results import files, lock, provenance, store, unfinished
 from initbench.results import jobs as job_files
 from initbench.results.record import RunResult
 from initbench.statistics.known_metrics import all_metrics, find_metric
@@ -63,7 +63,7 @@ def _planned(command: str, config: ExperimentConfig, execution: Execution, view:
     damage = store.check_folder(folder, config_hash(config), fresh=execution.fresh, kept=lambda: _kept_question(folder, config, study))
     done: dict[str, RunResult] = {}
     asked: dict[str, Job] = {}
-    notes = [damage] if damage else []
+    notes = [*([damage] if damage else []), *([] if execution.fresh else unfinished.damaged(folder))]
     if not execution.fresh and _is_changed(folder / store.CONFIG, config):
         notes.append(f"{folder / store.CONFIG} is not as it was written; it asks the same, and a command that trains writes it anew.")
     while True:
@@ -128,7 +128,7 @@ def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentCon
             raise
     if manifest is None and not folder.is_dir():
         raise StorageError(f"There is no results folder {folder}. Name one, or begin with: initbench compare xavier kaiming normal")
-    if manifest is None and (folder / store.UNFINISHED).is_dir():
+    if manifest is None and unfinished.there(folder):
         raise StorageError(
             f"{folder} holds runs that were under way, and none that is finished. Give the command that began them once more."
         )

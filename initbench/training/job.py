@@ -28,10 +28,10 @@ from initbench.results.provenance import NOT_RESTORED, environment
 from initbench.results.record import RunResult, RunStatus
 from initbench.training.batches import DeviceData, check_batch_size, held_out, memory_format, probe_batch, scheme_batches, to_device
 from initbench.training.devices import choose_device, device_name
+from initbench.training.keeper import Keeper
 from initbench.training.limit import TooLong, limited
 from initbench.training.loop import Ready, Stepped, Stopwatch, Trained, train, within
 from initbench.training.state import as_before, spoiled
-from initbench.training.unfinished import Keeper
 
 T = TypeVar("T")
 
@@ -174,10 +174,10 @@ def check(job: Job, *, device: str, data_dir: str | None) -> int:
     try:
         with as_before(job.seed), contextlib.redirect_stdout(sys.stderr), doubted():
             return _check(job, choose_device(device), data_folder(data_dir))
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise ConfigError(f"The model '{job.model}' with its data is {_reason(error, device)}.") from error
-        raise
+    except (MemoryError, RuntimeError) as error:  # only a lack of memory passes `UserCode` as it is
+        if not is_out_of_memory(error):
+            raise
+        raise ConfigError(f"The model '{job.model}' with its data is {_reason(error, device)}.") from error
 
 
 def _check(job: Job, where: torch.device, root: Path) -> int:

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -24,17 +24,36 @@ def limited(seconds: float | None) -> Iterator[None]:
     A timer of the system does it, in the main thread only and not on Windows; elsewhere nothing happens. A call of a library that
     does not come back to Python is not ended.
     """
-    if seconds is None or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+    if seconds is None or not has_timer():
         yield
         return
+    with timer(seconds, AGAIN_SECONDS, _raise_too_long(seconds)):
+        yield
+
+
+def _raise_too_long(seconds: float) -> Callable[[], None]:
+    def raises() -> None:
+        raise TooLong(too_long(seconds))
+
+    return raises
+
+
+def has_timer() -> bool:
+    """Whether the system's timer can be used here: not on Windows, and in the main thread only."""
+    return hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def timer(first: float, then: float, rings: Callable[[], None]) -> Iterator[None]:
+    """Within, `rings` is called after `first` seconds and each `then` seconds more, wherever Python code is; see `has_timer`."""
     within = True
 
     def on_alarm(_number: int, _frame: FrameType | None) -> None:
         if within:
-            raise TooLong(too_long(seconds))
+            rings()
 
     before = signal.signal(signal.SIGALRM, on_alarm)
-    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, first, then)
     try:
         yield
     finally:

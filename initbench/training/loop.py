@@ -17,18 +17,17 @@ from initbench.fast.layers import fast_layers
 from initbench.fast.tape import Tape, is_plain
 from initbench.measure import probes
 from initbench.nn.layers import WeightLayer
-from initbench.nn.seeds import derived_seed
+from initbench.nn.seeds import derived_seed, random_states, set_random_states
 from initbench.question.config import Job, ProbeConfig, TrainConfig
 from initbench.results.record import Evaluation, InitReport, LayerStats
 from initbench.theory.prediction import LayerPrediction
-from initbench.training import unfinished
 from initbench.training.batches import DeviceData, batches, memory_format, probe_batch
 from initbench.training.devices import products
 from initbench.training.evaluate import evaluate
+from initbench.training.keeper import Keeper, copy_into, numbers_of
 from initbench.training.limit import TooLong
 from initbench.training.optimizer import Optimizer, optimizer_of
 from initbench.training.state import end_if_copy
-from initbench.training.unfinished import Keeper
 
 LOOK_EVERY_STEPS = 25
 """On the CPU, where looking costs nothing, losses are checked this often, so that a diverged run ends soon."""
@@ -219,24 +218,15 @@ class Unit(ABC):
     def go_to(self, step: int) -> None:
         """Makes ready to take the step after `step` updates, as if those before it had been taken."""
 
-    def own_state(self) -> dict[str, Any]:
-        """What a kind of unit keeps beyond `state`."""
-        return {}
-
-    def set_own_state(self, state: dict[str, Any]) -> None:
-        """Puts back what `own_state` gave."""
-        del state
-
     def state(self, step: int) -> dict[str, Any]:
         """Everything that `step` updates have changed, as plain data and tensors."""
         return {
             "step": step,
-            "numbers": [unfinished.numbers_of(run.model) for run in self.runs],
+            "numbers": [numbers_of(run.model) for run in self.runs],
             "kept": [[part.weights, part.gradients, *part.state] for part in self.optimizer.parts],
             "losses": self.losses[:step],
             "looked_at": self.looked_at,
-            "random": unfinished.random_states(),
-            "own": self.own_state(),
+            "random": random_states(),
             "runs": [
                 {
                     "finite_losses": run.finite_losses,
@@ -259,7 +249,7 @@ class Unit(ABC):
         self.losses[:step] = state["losses"].to(self.device)
         self.looked_at = state["looked_at"]
         for run, numbers, saved in zip(self.runs, state["numbers"], state["runs"], strict=True):
-            unfinished.copy_into(unfinished.numbers_of(run.model), numbers)
+            copy_into(numbers_of(run.model), numbers)
             run.finite_losses, run.first_bad_step, run.reason = saved["finite_losses"], saved["first_bad_step"], saved["reason"]
             run.evaluations = [Evaluation(**each) for each in saved["evaluations"]]
             run.records = [
@@ -267,8 +257,7 @@ class Unit(ABC):
                 for at, values, ratios in saved["records"]
             ]
         self.go_to(step)
-        self.set_own_state(state["own"])
-        unfinished.set_random_states(state["random"])
+        set_random_states(state["random"])
         return step
 
     def results(self) -> tuple[Trained, ...]:

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as global_hooks
 
-from initbench.nn.seeds import derived_seed
+from initbench.nn.seeds import derived_seed, random_states, set_random_states
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGCHLD")
 """The signals whose handlers are put back."""
@@ -249,7 +249,7 @@ def as_before(seed: int = 0) -> Iterator[None]:
         return
     kept = _torch_as_it_is()
     before = [setting.read() for setting in SETTINGS]
-    drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()  # what users' code may draw from
+    drawn = random_states()
     here.depth = 1
     os._exit = _exit_of(here)  # type: ignore[assignment]
     _seed(seed)
@@ -260,9 +260,7 @@ def as_before(seed: int = 0) -> Iterator[None]:
         here.depth = 0
         os._exit = here.leave
         _restore(here, before, kept)
-        random.setstate(drawn[0])
-        np.random.set_state(drawn[1])
-        torch.set_rng_state(drawn[2])
+        set_random_states(drawn)
 
 
 def _exit_of(here: _Process) -> Callable[[int], NoReturn]:

@@ -5,7 +5,6 @@ import os
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from initbench.errors import InitbenchError, plain, reason_of
 from initbench.question.config import Job
@@ -89,8 +88,7 @@ def _answer(request: Request, connection: "Connection[Answer, Request]", setting
 
         stepped(0, 0)
         try:
-            where: dict[str, Any] = {"device": setting.device, "data_dir": setting.data_dir, "keep_in": setting.keep_in}
-            return run_job(request.job, job_id, report=stepped, **where)
+            return run_job(request.job, job_id, device=setting.device, data_dir=setting.data_dir, report=stepped, keep_in=setting.keep_in)
         except KeyboardInterrupt as error:  # of the run's own code: no Ctrl-C comes to a worker
             return RunResult(job_id=job_id, job=request.job, status=RunStatus.FAILED, reason=reason_of(error))
     try:

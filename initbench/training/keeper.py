@@ -9,27 +9,23 @@ import contextlib
 import hashlib
 import io
 import pickle
-import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from initbench import __version__
 from initbench.errors import StorageError
-from initbench.results import files
+from initbench.results import files, unfinished
 
 FIRST_SECONDS = 60.0
 """After so long a run is first saved."""
 SHARE = 0.01
 """Of the time, what saving may take: the next time comes no sooner than the last one's cost over this."""
-DIGITS = 64
-"""A file begins with so many letters, the sha256 of all that follows."""
 NOT_OURS = frozenset(vars(nn.Module()))
 """The attributes of a module that are torch's own: parameters, buffers, submodules, hooks."""
 
@@ -44,7 +40,6 @@ class Keeper:
     folder: Path | None
     jobs: tuple[str, ...]
     where: str
-    every: float = field(default_factory=lambda: FIRST_SECONDS)
     due: float = 0.0
     before: str | None = None
     models: Sequence[nn.Module] = ()
@@ -54,12 +49,12 @@ class Keeper:
         """A unit begins to train: what could not be restored (attributes of its models, and `others`) is looked at, to see it change."""
         self.models, self.others = models, others
         self.before = _other_state(models, others) if self.folder is not None else None
-        self.due = time.perf_counter() + self.every
+        self.due = time.perf_counter() + FIRST_SECONDS
 
     @property
     def path(self) -> Path | None:
         """The file of these runs."""
-        return None if self.folder is None else path_of(self.folder, self.jobs)
+        return None if self.folder is None else unfinished.path_of(self.folder, self.jobs)
 
     @property
     def conditions(self) -> dict[str, Any]:
@@ -82,25 +77,13 @@ class Keeper:
         if self.before is None or _other_state(self.models, self.others) != self.before or not _write(self.path, self.conditions, state):
             self.folder = None
             return
-        self.due = time.perf_counter() + max(self.every, (time.perf_counter() - begun) / SHARE)
-
-
-def path_of(folder: Path, jobs: Sequence[str]) -> Path:
-    """The file of a run, or of several that are trained as one."""
-    name = jobs[0] if len(jobs) == 1 else hashlib.sha256(" ".join(jobs).encode()).hexdigest()[:16]
-    return folder / f"{name}.run"
+        self.due = time.perf_counter() + max(FIRST_SECONDS, (time.perf_counter() - begun) / SHARE)
 
 
 def read(path: Path) -> dict[str, Any] | None:
     """What is in a file, as `_write` wrote it; None for one that is not there, or is not as it was written. Runs no code."""
-    try:
-        data = memoryview(files.read_bytes(path))
-    except (OSError, files.UnusableFile, StorageError):
-        return None
-    if bytes(data[:DIGITS]) != files.digest(data[DIGITS:]).encode():
-        return None
-    with contextlib.suppress(Exception):  # of a file that somebody made to fit its digest
-        saved: dict[str, Any] = torch.load(io.BytesIO(data[DIGITS:]), map_location="cpu", weights_only=True)
+    with contextlib.suppress(OSError, files.UnusableFile, StorageError), contextlib.suppress(Exception):  # made to fit its digest
+        saved: dict[str, Any] = torch.load(io.BytesIO(unfinished.read(path)), map_location="cpu", weights_only=True)
         return saved
     return None
 
@@ -109,12 +92,8 @@ def _write(path: Path, conditions: dict[str, Any], state: dict[str, Any]) -> boo
     """Whether the file could be written."""
     content = io.BytesIO()
     torch.save({"conditions": conditions, "state": state}, content)
-    if content.tell() + DIGITS > files.MOST_BYTES:
-        return False
     try:
-        with files.whole_file(path) as file:
-            file.write(files.digest(content.getbuffer()).encode())
-            file.write(content.getbuffer())
+        unfinished.write(path, content.getbuffer())
     except StorageError:
         return False
     return True
@@ -131,31 +110,6 @@ def _other_state(models: Sequence[nn.Module], others: Sequence[object]) -> str |
     return None
 
 
-def random_states() -> dict[str, Any]:
-    """The states of the generators that users' code may draw from, as tensors and numbers."""
-    version, numbers, gauss = random.getstate()
-    _, keys, place, has_gauss, cached = np.random.get_state(legacy=True)
-    states: dict[str, Any] = {
-        "python": [version, list(numbers), gauss],
-        "numpy": [torch.from_numpy(np.asarray(keys).astype(np.int64)), int(place), int(has_gauss), float(cached)],
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def set_random_states(states: dict[str, Any]) -> None:
-    """Puts back what `random_states` gave."""
-    version, numbers, gauss = states["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    keys, place, has_gauss, cached = states["numpy"]
-    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), place, has_gauss, cached))
-    torch.set_rng_state(states["torch"])
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])
-
-
 def numbers_of(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter and buffer of a model, those that no state dict holds, too."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
@@ -166,9 +120,3 @@ def copy_into(tensors: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
     """Writes saved numbers into tensors of the same names, wherever these lie. Raises: KeyError, RuntimeError where they do not fit."""
     for name, tensor in tensors.items():
         tensor.copy_(saved[name])
-
-
-def remove(folder: Path, jobs: Sequence[str]) -> None:
-    """Removes the file of runs that have ended."""
-    with contextlib.suppress(OSError):
-        path_of(folder, jobs).unlink(missing_ok=True)
