@@ -1,4 +1,7 @@
-"""Nothing mixes devices: schemes, probes, training and stacks on a pretended device compute there alone, and what the CPU computes."""
+"""Nothing mixes devices: schemes, probes, training and stacks on a pretended device, and on a GPU where there is one, compute there alone,
+and what the CPU computes."""
+
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -22,16 +25,29 @@ SCHEMES = [
 ]
 
 
-@pytest.fixture
-def there(monkeypatch):
-    """The name of a device that is there as long as the test."""
+PLACES = ["there", *([pytest.param("cuda", marks=pytest.mark.gpu)] if torch.cuda.is_available() else [])]
+
+
+class Place(NamedTuple):
+    """A device, and what it is called where a device is asked for."""
+
+    name: str
+    device: torch.device
+
+
+@pytest.fixture(params=PLACES)
+def there(request, monkeypatch):
+    """A device that is there as long as the test."""
+    if request.param == "cuda":
+        yield Place("cuda", torch.device("cuda", 0))
+        return
     for module in (devices, job, untrained):
         chosen = module.choose_device
         monkeypatch.setattr(module, "choose_device", lambda text, chosen=chosen: THERE if text == "there" else chosen(text))
     autocast = torch.is_autocast_enabled
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind="cpu": kind != THERE.type and autocast(kind))
     with pretended():
-        yield "there"
+        yield Place("there", THERE)
     forget_data()
 
 
@@ -47,6 +63,7 @@ def batch():
     return torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(16) % 3
 
 
+@pytest.mark.parametrize("there", ["there"], indirect=True)
 def test_the_pretended_device_refuses_what_a_gpu_refuses(there):
     x = torch.randn(3).to(THERE)
     assert (x + 1).device == THERE
@@ -73,9 +90,9 @@ def test_schemes_give_the_same_weights_there(scheme, kind, there):
         _, here = initialized("cpu")
     except DoesNotApply:
         with pytest.raises(DoesNotApply):
-            initialized(THERE)
+            initialized(there.device)
         return
-    _, moved = initialized(THERE)
+    _, moved = initialized(there.device)
     for name, value in here.items():
         torch.testing.assert_close(moved[name], value, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
 
@@ -84,9 +101,10 @@ def test_schemes_give_the_same_weights_there(scheme, kind, there):
 def test_a_probe_measures_the_same_there(kind, there):
     x, y = batch()
     here = initbench.probe(small(kind), ["kaiming", "lsuv"], inputs=x, labels=y)
-    moved = initbench.probe(small(kind).to(THERE), ["kaiming", "lsuv"], inputs=x.to(THERE), labels=y.to(THERE), device=there)
+    x, y = x.to(there.device), y.to(there.device)
+    moved = initbench.probe(small(kind).to(there.device), ["kaiming", "lsuv"], inputs=x, labels=y, device=there.name)
     assert moved.verdicts == here.verdicts
-    as_is = initbench.probe(small(kind).to(THERE), as_is=True, inputs=x.to(THERE), labels=y.to(THERE), device=there)
+    as_is = initbench.probe(small(kind).to(there.device), as_is=True, inputs=x, labels=y, device=there.name)
     assert all(layer.gradient_variance is not None for layer in as_is.runs[0].layers)
     assert as_is.runs[0].laws
 
@@ -95,7 +113,7 @@ def test_a_probe_measures_the_same_there(kind, there):
 def test_training_gives_the_same_losses_there(optimizer, there):
     asked = jobs_of("kaiming", train={"epochs": 1, "batch_size": 32, "optimizer": optimizer, "lr": 0.01})
     ((job_id, one),) = asked
-    here, moved = (run_job(one, job_id, device=device, data_dir=None) for device in ("cpu", there))
+    here, moved = (run_job(one, job_id, device=device, data_dir=None) for device in ("cpu", there.name))
     assert moved.status == here.status, moved.reason
     assert moved.train_losses == pytest.approx(here.train_losses, rel=1e-4)
     assert moved.evaluations[-1].test_loss == pytest.approx(here.evaluations[-1].test_loss, rel=1e-4)
@@ -104,9 +122,8 @@ def test_training_gives_the_same_losses_there(optimizer, there):
 @pytest.mark.parametrize("model", ["mlp:depth=2,width=16", "cnn:channels=[8,8]"])
 def test_a_stack_gives_the_same_losses_there(model, there):
     asked = jobs_of("kaiming", "xavier", seeds=(0, 1), model=model, train={"epochs": 1, "batch_size": 32})
-    here, moved = (
-        {each.job_id: each for each in run_group(asked, StackSetting(device, None, lambda *progress: None))} for device in ("cpu", there)
-    )
+    settings = [StackSetting(device, None, lambda *progress: None) for device in ("cpu", there.name)]
+    here, moved = ({each.job_id: each for each in run_group(asked, setting)} for setting in settings)
     assert here.keys() == moved.keys()
     for job_id, each in moved.items():
         assert each.status == here[job_id].status, each.reason
