@@ -149,7 +149,9 @@ def _write(probe: Probe, folder: Path, digest: str, *, fresh: bool) -> None:
         "runs": [run.model_dump(mode="json") for run in probe.runs],
     }
     store.write_text(folder / store.PROBE, json.dumps(answer, allow_nan=False, ensure_ascii=False) + "\n")
-    signal_page.write(folder, probe.question, probe.runs, probe.schemes, provenance.environment())
+    devices = sorted({run.device for run in probe.runs if run.device})
+    made = {**provenance.environment(), "device": ", ".join(devices)}
+    signal_page.write(folder, probe.question, probe.runs, probe.schemes, made)
     if folder.parent == store.RESULTS:
         store.link_latest(folder)
 

@@ -99,6 +99,7 @@ class ProbeRun(Frozen):
     chance_loss: Number = Field(default=None, description="ln(classes): the loss of equal logits")
     output_std: Number = Field(default=None, description="of the outputs over the batch: the logits' scale")
     parameters: int | None = None
+    device: str = Field(default="", description="what computed it: cpu, or the name of the accelerator")
     seconds: float = 0.0
     notes: tuple[Said, ...] = Field(default=(), description="what could not be told about the layers, and what the scheme says of itself")
 

@@ -63,7 +63,7 @@ class StackedLayers(TorchFunctionMode):
             return _conv2d(self.convolution, *args, **given)
         if func in DROPOUTS and self.random is not None:
             return _own_random(func, self.random, *args, **given)
-        if func is functional.batch_norm and self.convolution == "separate":
+        if func is functional.batch_norm:
             return _batch_norm(*args, **given)
         if func is functional.group_norm:
             return _group_norm(*args, **given)
@@ -206,7 +206,7 @@ def _batch_norm(
 
 
 class _BatchNorm(torch.autograd.Function):
-    """`functional.batch_norm` for one run after the other: the same kernel as alone, whose rounding it shares."""
+    """`functional.batch_norm` for one run after the other: the same kernel as alone, whose rounding it shares (vmap cannot on CUDA)."""
 
     @staticmethod
     def forward(x: Tensor, *rest: Any) -> Tensor:

@@ -44,8 +44,8 @@ def device_name(device: torch.device) -> str:
 
 @contextlib.contextmanager
 def small_runs(threads: int = 1) -> Iterator[None]:
-    """Within: so many threads a process, denormal numbers are zero, glibc keeps freed memory, CUDA multiplies in full float32,
-    and no pass under a caller's autocast uses weights that have changed since.
+    """Within: so many threads a process, denormal numbers are zero, glibc keeps freed memory, CUDA multiplies in full float32 and convolves
+    in the same order each time, and no pass under a caller's autocast uses weights that have changed since.
 
     Every engine runs its jobs within, so that the same job with one thread gives the same bytes in each. Denormals are flushed because
     arithmetic with them is up to a hundred times slower, and a signal that has vanished that far is gone.
@@ -53,7 +53,7 @@ def small_runs(threads: int = 1) -> Iterator[None]:
     torch.set_flush_denormal(True)
     keep_freed_memory()
     try:
-        with thread_count(threads), products("ieee"), uncached_weights():
+        with thread_count(threads), products("ieee"), same_convolutions(), uncached_weights():
             yield
     finally:
         torch.set_flush_denormal(False)
@@ -74,6 +74,18 @@ def products(arithmetic: Literal["ieee", "tf32"]) -> Iterator[None]:
     finally:
         for kind, earlier in zip(kinds, before, strict=True):
             kind.fp32_precision = earlier
+
+
+@contextlib.contextmanager
+def same_convolutions() -> Iterator[None]:
+    """Within, CUDA's convolutions add in the same order each time, so that the same run gives the same numbers."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 def keep_freed_memory() -> None:

@@ -28,7 +28,7 @@ from initbench.results.record import InitReport, RunStatus, Setter
 from initbench.theory.prediction import LayerPrediction
 from initbench.training.batches import memory_format
 from initbench.training.checkpoints import load_checkpoint
-from initbench.training.devices import choose_device, small_runs
+from initbench.training.devices import choose_device, device_name, small_runs
 from initbench.training.inputs import Given, Objective, given
 from initbench.training.job import Failure, attempt
 
@@ -141,6 +141,7 @@ class Prober:
             chance_loss=objective.chance,
             output_std=None if objective.output_std is None else objective.output_std.item(),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
+            device=device_name(self.device),
             notes=report.notes,
         )
 
