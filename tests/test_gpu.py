@@ -12,12 +12,13 @@ from training_support import jobs_of
 
 import initbench
 from initbench.engines import processes, serial, stacked
-from initbench.errors import InitbenchError
+from initbench.errors import ConfigError, InitbenchError
 from initbench.results.provenance import NOT_STACKED, STACKED_RUNS
 from initbench.results.record import RunStatus
 from initbench.stacking import train as stack_training
 from initbench.stacking.jobs import StackSetting, run_group
 from initbench.training import keeper, loop
+from initbench.training.devices import small_runs
 from initbench.training.job import run_job
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -109,7 +110,8 @@ def test_a_stopped_run_ends_as_one_that_is_not(together, model, saved_each_step,
         try:
             if together:
                 return {each.job_id: each for each in run_group(jobs, StackSetting(GPU, None, report, keep_in=folder))}
-            return {jobs[0][0]: run_job(jobs[0][1], jobs[0][0], device=GPU, data_dir=None, report=report, keep_in=folder)}
+            with small_runs():
+                return {jobs[0][0]: run_job(jobs[0][1], jobs[0][0], device=GPU, data_dir=None, report=report, keep_in=folder)}
         except KeyboardInterrupt:
             return None
 
@@ -139,10 +141,17 @@ def little_memory():
     torch.cuda.set_per_process_memory_fraction(1.0)
 
 
+def test_a_model_that_does_not_fit_is_refused_before_anything_runs(little_memory):
+    large = jobs_of("kaiming", seeds=(0,), model="mlp:depth=3,width=16000", dataset=IMAGES)
+    with pytest.raises(ConfigError, match="with its data is out of memory on cuda: choose a smaller model"):
+        results_of(serial, large)
+
+
 @pytest.mark.parametrize("engine", ["serial", "stacked"])
-def test_a_model_that_does_not_fit_fails_alone_and_in_words(engine, little_memory):
+def test_a_run_that_does_not_fit_fails_alone_and_in_words(engine, little_memory):
     small = questions("mlp:depth=2,width=32")
-    large = jobs_of("kaiming", seeds=(0,), model="mlp:depth=3,width=16000", dataset=IMAGES, train=small[0][1].train)
+    training = {"steps": 30, "batch_size": 64, "optimizer": "adam"}  # keeps four times the 260 MB of the weights, of 800
+    large = jobs_of("kaiming", seeds=(0,), model="mlp:depth=3,width=5500", dataset=IMAGES, train=training)
     found = results_of(ENGINES[engine], [*large, *small])
     failed = found.pop(large[0][0])
     assert failed.status is RunStatus.FAILED

@@ -183,4 +183,4 @@ def test_all_directions_at_once_are_those_one_after_the_other(monkeypatch):
     together = singular_values(model, layers, inputs)
     monkeypatch.setattr(signal, "AT_ONCE", 0)
     for found, expected in zip(together, singular_values(model, layers, inputs), strict=True):
-        assert vars(found) == pytest.approx(vars(expected), rel=1e-5)
+        assert vars(found) == pytest.approx(vars(expected), rel=1e-5, abs=1e-7 * expected.jacobian_max)  # what is zero is so to rounding

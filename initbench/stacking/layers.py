@@ -71,7 +71,7 @@ class StackedLayers(TorchFunctionMode):
 
 
 def default_convolution(device: torch.device) -> Convolution:
-    """What `benchmarks/stacked.py` measured to be fastest on the CPU; on CUDA it is an estimate of the memory traffic."""
+    """What `benchmarks/stacked.py` measured to be fastest on the CPU; on CUDA the one of two about equal ones that is for many runs."""
     return "separate" if device.type == "cpu" else "unfolded"
 
 
