@@ -8,7 +8,7 @@ OLDEST := .venv-oldest
 SECONDS ?= 60
 SHARE ?= 1
 
-.PHONY: help demo test test-heavy test-zoo test-default-device test-oldest test-all check smoke bench docs faults fuzz soak clean
+.PHONY: help demo test test-heavy test-zoo test-default-device test-oldest test-all check smoke bench docs golden faults fuzz soak clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
@@ -73,6 +73,9 @@ faults: $(STAMP) ## the fault campaign: kills, flipped bits, full disks, two com
 fuzz: $(STAMP)   ## coverage-guided fuzzing of every reader (SECONDS=60 for each of 11)
 	$(BIN)/python -m pip install --quiet --group fuzz
 	$(BIN)/python benchmarks/fuzz.py --seconds $(SECONDS)
+
+golden: $(STAMP) ## write the golden files of tests/golden anew, after a look at what has changed
+	INITBENCH_GOLDEN=1 $(BIN)/python -m pytest -n auto -m golden
 
 soak: $(STAMP)   ## thousands of runs in one command: memory, open files, threads, processes and temporary files must not grow (15 minutes)
 	$(BIN)/python benchmarks/soak.py

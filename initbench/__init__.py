@@ -3,10 +3,34 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from initbench.api import build_model, check_scheme, compare, init_network, load_results, probe, recommend, report, resume, run
+    from initbench.api import (
+        build_model,
+        check_scheme,
+        compare,
+        init_network,
+        load_probe,
+        load_results,
+        probe,
+        recommend,
+        report,
+        resume,
+        run,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["build_model", "check_scheme", "compare", "init_network", "load_results", "probe", "recommend", "report", "resume", "run"]
+__all__ = [
+    "build_model",
+    "check_scheme",
+    "compare",
+    "init_network",
+    "load_probe",
+    "load_results",
+    "probe",
+    "recommend",
+    "report",
+    "resume",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

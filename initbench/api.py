@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from pydantic import ValidationError
 
 from initbench.errors import ConfigError
+from initbench.probing.run import load_probe as load_probe
 from initbench.probing.run import probe as probe
 from initbench.question import catalog
 from initbench.question.config import InitRules, Ref, View, as_ref

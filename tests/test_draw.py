@@ -31,11 +31,7 @@ def texts(svg):
 
 def test_the_same_plot_has_the_same_bytes(pictures):
     runs = list(reversed(make_comparison()))
-    again = {
-        plot.name: draw(plot)
-        for plot in plots(summarize(runs, order=ORDER), group(runs, ORDER))
-        if plot.name in {"loss_curves", "accuracy"}
-    }
+    again = {plot.name: draw(plot) for plot in plots(summarize(runs, order=ORDER), group(runs, ORDER)) if plot.name in {"loss", "accuracy"}}
     for name, files in again.items():
         assert files == pictures[name]
 
@@ -54,14 +50,14 @@ def test_a_png_is_as_wide_as_a_readme_needs(pictures):
 
 
 def test_every_scheme_is_labelled_with_a_piece_of_its_own_line(pictures):
-    svg = pictures["activation_variance"][".svg"].decode()
+    svg = pictures["signal"][".svg"].decode()
     assert {"xavier", "kaiming", "normal", "lecun"} <= set(texts(svg))
     for name in ("xavier", "kaiming", "normal", "lecun"):
         assert looks([name])[name].colour.lower() in svg.lower()
 
 
 def test_the_title_and_the_note_are_in_the_picture(pictures):
-    found = texts(pictures["loss_curves"][".svg"])
+    found = texts(pictures["loss"][".svg"])
     assert "Training loss: each seed (thin) and the median (thick)" in found
     assert any("fixup: no loss curve (skipped)" in text for text in found)
 
@@ -69,7 +65,7 @@ def test_the_title_and_the_note_are_in_the_picture(pictures):
 @pytest.mark.parametrize(("gain", "depth"), [(0.0, 3), (1e30, 3), (128.0, 30)])
 def test_vanished_and_overflowed_signals_can_be_drawn(gain, depth):
     runs = [make_run("normal", seed, None, gain=gain, depth=depth) for seed in range(2)]
-    plot = next(plot for plot in plots(summarize(runs), group(runs)) if plot.name == "activation_variance")
+    plot = next(plot for plot in plots(summarize(runs), group(runs)) if plot.name == "signal")
     assert "normal" in texts(draw(plot)[".svg"])
 
 
@@ -77,19 +73,19 @@ def test_more_than_six_schemes_have_a_small_panel_each_and_those_that_are_the_sa
     names = [f"normal:std=0.{index}" for index in range(1, 9)]
     runs = [make_run(name, 0) for name in names]
     twin = make_run("kaiming", 0, train_losses=runs[0].train_losses)
-    svg = draw(next(plot for plot in plots(summarize([*runs, twin]), group([*runs, twin])) if plot.name == "loss_curves"))[".svg"].decode()
+    svg = draw(next(plot for plot in plots(summarize([*runs, twin]), group([*runs, twin])) if plot.name == "loss"))[".svg"].decode()
     assert {"kaiming", "= normal:std=0.1", *names[1:]} <= set(texts(svg))
 
 
 def test_lines_that_cover_one_another_share_a_label():
     runs = [make_run(name, 0, train_losses=(2.0, 1.0, offset)) for name, offset in (("kaiming", 0.5), ("xavier", 0.5), ("normal", 0.1))]
-    svg = draw(next(plot for plot in plots(summarize(runs), group(runs)) if plot.name == "loss_curves"))[".svg"].decode()
+    svg = draw(next(plot for plot in plots(summarize(runs), group(runs)) if plot.name == "loss"))[".svg"].decode()
     assert {"kaiming", "= xavier", "normal"} <= set(texts(svg))
     assert "xavier" not in texts(svg)
 
 
 def test_runs_that_diverged_have_a_row_of_their_own(pictures):
-    assert "normal: 6 of 8 diverged, first at step 5" in texts(pictures["loss_curves"][".svg"])
+    assert "normal: 6 of 8 diverged, first at step 5" in texts(pictures["loss"][".svg"])
 
 
 def test_every_shipped_scheme_has_a_look_of_its_own_that_no_other_name_takes():

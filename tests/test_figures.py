@@ -18,17 +18,17 @@ def comparison():
 
 
 def test_the_plots_of_a_comparison(comparison):
-    assert list(comparison) == ["loss_curves", "accuracy", "accuracy_curves", "activation_variance", "gradient_variance", "dead_units"]
+    assert list(comparison) == ["loss", "accuracy", "accuracy_curves", "signal", "gradients", "dead_units"]
 
 
 def test_every_seed_is_a_thin_line_and_each_scheme_one_thick_one(comparison):
-    lines = comparison["loss_curves"].panels[0].lines
+    lines = comparison["loss"].panels[0].lines
     assert sum(line.weight == "seed" for line in lines) == 8 + 8 + 8 + 7
     assert [line.label for line in lines if line.weight == "middle"] == ["xavier", "kaiming", "normal", "lecun"]
 
 
 def test_diverged_runs_are_marked_and_missing_schemes_named(comparison):
-    panel = comparison["loss_curves"].panels[0]
+    panel = comparison["loss"].panels[0]
     assert sum(line.broken for line in panel.lines) == 6
     assert [(each.scheme, each.steps, each.words) for each in panel.lost] == [
         ("normal", (5, 6, 8, 9, 11, 12), "normal: 6 of 8 diverged, first at step 5")
@@ -37,19 +37,19 @@ def test_diverged_runs_are_marked_and_missing_schemes_named(comparison):
 
 
 def test_the_median_ends_where_half_of_the_seeds_have_diverged(comparison):
-    middle = next(line for line in comparison["loss_curves"].panels[0].lines if line.label.startswith("normal"))
+    middle = next(line for line in comparison["loss"].panels[0].lines if line.label.startswith("normal"))
     assert middle.points[-1][0] == 8  # seeds 0, 1, 3 and 4 end after 4, 5, 7 and 8 steps: at step 9 four of eight are gone
 
 
 def test_the_median_over_seeds_is_the_median():
     runs = [make_run("kaiming", seed, train_losses=losses) for seed, losses in enumerate([(1.0, 5.0), (2.0, 4.0), (9.0, 3.0)])]
-    middle = plotted(runs)["loss_curves"].panels[0].lines[-1]
+    middle = plotted(runs)["loss"].panels[0].lines[-1]
     assert middle.points == ((1.0, 2.0), (2.0, 4.0))
 
 
 def test_long_curves_are_means_of_stretches_and_the_axis_says_so():
     losses = tuple(float(index) for index in range(10 * MOST_POINTS))
-    panel = plotted([make_run("kaiming", 0, train_losses=losses)])["loss_curves"].panels[0]
+    panel = plotted([make_run("kaiming", 0, train_losses=losses)])["loss"].panels[0]
     assert panel.y_label == "training loss, mean of every 10 steps"
     assert len(panel.lines[0].points) == MOST_POINTS
     assert panel.lines[0].points[0] == (5.5, 4.5)
@@ -63,21 +63,21 @@ def test_each_seed_is_a_dot_and_what_has_no_dot_is_written(comparison):
 
 
 def test_layers_run_forward_for_activations_and_backward_for_gradients(comparison):
-    forward, backward = comparison["activation_variance"].panels[0], comparison["gradient_variance"].panels[0]
+    forward, backward = comparison["signal"].panels[0], comparison["gradients"].panels[0]
     assert [x for x, _ in forward.lines[0].points] == [1, 2, 3, 4]
     assert [x for x, _ in backward.lines[0].points] == [4, 3, 2, 1]
     assert (forward.layers, backward.layers) == ("forward", "backward")
 
 
 def test_there_is_a_panel_for_the_start_and_one_for_the_end(comparison):
-    start, end = comparison["activation_variance"].panels
+    start, end = comparison["signal"].panels
     assert [line.scheme for line in start.lines] == ["xavier", "kaiming", "normal", "lecun"]
     assert "fixup: no measurement (skipped)" in end.note
 
 
 def test_a_scheme_that_always_diverged_has_no_end_and_that_is_said():
     runs = [make_run(scheme, seed, accuracy) for scheme, accuracy in (("kaiming", 0.9), ("normal", None)) for seed in range(3)]
-    start, end = plotted(runs, ["kaiming", "normal"])["activation_variance"].panels
+    start, end = plotted(runs, ["kaiming", "normal"])["signal"].panels
     assert len(start.lines) == 2
     assert len(end.lines) == 1
     assert end.note == "Bars and shade: lowest to highest seed. normal: no measurement (diverged)"
@@ -85,7 +85,7 @@ def test_a_scheme_that_always_diverged_has_no_end_and_that_is_said():
 
 def test_a_variance_that_overflowed_is_a_gap_and_never_a_number():
     runs = [make_run("normal", seed, None, gain=1e30) for seed in range(3)]
-    points = plotted(runs)["activation_variance"].panels[0].lines[0].points
+    points = plotted(runs)["signal"].panels[0].lines[0].points
     assert [y is None for _, y in points] == [False, False, True, True]
 
 
@@ -108,21 +108,21 @@ def test_predictions_are_drawn_with_their_band():
     panel = found["prediction"].panels[0]
     assert [line.weight for line in panel.lines] == ["middle", "theory"]
     assert panel.bands[0].points[0] == (1.0, 1.5, 2.5)
-    assert found["gradient_variance"].panels[0].bands
-    assert "theory" in found["gradient_variance"].panels[0].note
+    assert found["gradients"].panels[0].bands
+    assert "theory" in found["gradients"].panels[0].note
 
 
 def test_a_layer_without_a_signal_is_left_out_of_its_line():
     run = make_run("kaiming", 0)
     layers = tuple(stats.model_copy(update={"activation_variance": None}) if stats.position == 1 else stats for stats in run.layers)
-    (line,) = plotted([run.model_copy(update={"layers": layers})])["activation_variance"].panels[0].lines
+    (line,) = plotted([run.model_copy(update={"layers": layers})])["signal"].panels[0].lines
     assert [x for x, _ in line.points] == [1, 3, 4]
     assert all(y is not None for _, y in line.points)
 
 
 def test_one_seed_is_not_called_a_median():
     found = plotted([make_run("kaiming", 0)])
-    assert found["loss_curves"].title == "Training loss"
+    assert found["loss"].title == "Training loss"
     assert found["accuracy"].title == "Final test accuracy"
     assert found["accuracy"].panels[0].strips[0].middle is None
 
@@ -152,7 +152,7 @@ def test_a_run_that_is_lost_counts_as_the_worst_accuracy_and_not_as_the_best():
 def test_the_end_of_training_says_how_many_came_to_it():
     runs = [make_run("kaiming", seed, None if seed < 3 else 0.9) for seed in range(8)]
     runs += [make_run("xavier", seed) for seed in range(8)]
-    start, end = plotted(runs, ["kaiming", "xavier"])["activation_variance"].panels
+    start, end = plotted(runs, ["kaiming", "xavier"])["signal"].panels
     assert end.note == "Bars and shade: lowest to highest seed. kaiming: 5 of 8 runs (3 diverged)"
     assert start.note == "Bars and shade: lowest to highest seed"
 
@@ -168,14 +168,14 @@ def renamed(run, names, place=None):
 def test_many_seeds_are_a_range_that_leaves_out_what_diverged():
     runs = [make_run("kaiming", seed, train_losses=(2.0 + seed, 1.0 + seed)) for seed in range(9)]
     gone = make_run("kaiming", 9, None, train_losses=(99.0,))
-    panel = plotted([*runs, gone])["loss_curves"].panels[0]
+    panel = plotted([*runs, gone])["loss"].panels[0]
     assert [line.weight for line in panel.lines] == ["middle"]
     assert [(band.of, band.points) for band in panel.bands] == [("seeds", ((1.0, 2.0, 10.0), (2.0, 1.0, 9.0)))]
 
 
 def test_layers_show_the_lowest_and_the_highest_seed():
     runs = [make_run("kaiming", seed) for seed in range(5)]
-    (band,) = plotted(runs)["activation_variance"].panels[0].bands
+    (band,) = plotted(runs)["signal"].panels[0].bands
     at_2 = [stats.activation_variance for run in runs for stats in run.layers if (stats.step, stats.position) == (0, 1)]
     assert band.points[1] == (2.0, min(at_2), max(at_2))
 
@@ -183,7 +183,7 @@ def test_layers_show_the_lowest_and_the_highest_seed():
 def test_layers_of_repeated_blocks_have_a_panel_for_each_part():
     names = [f"blocks.{block}.{part}" for block in range(3) for part in ("attn.q", "mlp.fc1")] + ["head"]
     runs = [renamed(make_run("kaiming", seed, depth=6), names) for seed in range(2)]
-    start = [panel for panel in plotted(runs)["activation_variance"].panels if panel.title.startswith("At init")]
+    start = [panel for panel in plotted(runs)["signal"].panels if panel.title.startswith("At init")]
     assert [panel.title for panel in start] == [
         "At initialization: blocks.*.attn.q", "At initialization: blocks.*.mlp.fc1", "At initialization: the others",
     ]  # fmt: skip
@@ -194,15 +194,15 @@ def test_layers_of_repeated_blocks_have_a_panel_for_each_part():
 
 def test_the_head_stands_apart_and_names_stand_at_the_axis_where_they_fit():
     names = ["conv1", "conv2", "fc", "head"]
-    panel = plotted([renamed(make_run("kaiming", 0), names, Place.HEAD)])["activation_variance"].panels[0]
+    panel = plotted([renamed(make_run("kaiming", 0), names, Place.HEAD)])["signal"].panels[0]
     assert panel.head == 4
     assert panel.ticks == ((1, "conv1"), (2, "conv2"), (3, "fc"), (4, "head"))
     long = [f"features.layers.{index}.a_long_name" for index in range(4)]
-    assert plotted([renamed(make_run("kaiming", 0), long)])["activation_variance"].panels[0].ticks == ()
+    assert plotted([renamed(make_run("kaiming", 0), long)])["signal"].panels[0].ticks == ()
 
 
 def test_many_schemes_come_the_best_first():
     names = [f"normal:std=0.{index}" for index in range(1, 9)]
     found = plotted([make_run(name, seed, 0.5 + 0.05 * index) for index, name in enumerate(names) for seed in range(2)], names)
-    assert list(found["loss_curves"].ranking) == names[::-1]
+    assert list(found["loss"].schemes) == names[::-1]
     assert [strip.scheme for strip in found["accuracy"].panels[0].strips] == names[::-1]

@@ -92,4 +92,4 @@ def test_every_file_is_finished_and_strict(where, bad, tmp_path, monkeypatch):
             assert not {"nan", "inf", "-inf"} & {cell.lower() for row in csv.reader(file) for cell in row}, path
     assert (tmp_path / "made" / "report.html").read_text().rstrip().endswith("</html>")
     begun = where.startswith(("nowhere", "from a later step", "in a gradient"))
-    assert (tmp_path / "made" / "plots" / "loss_curves.svg").exists() == begun
+    assert (tmp_path / "made" / "plots" / "loss.svg").exists() == begun

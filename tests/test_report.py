@@ -40,7 +40,7 @@ def written(tmp_path_factory):
 def test_every_derived_file_is_written(written):
     folder, paths = written
     names = {str(path.relative_to(folder)) for path in paths}
-    assert {"summary.json", "summary.md", "report.html", "plots/loss_curves.png", "plots/loss_curves.svg"} <= names
+    assert {"summary.json", "summary.md", "report.html", "plots/loss.png", "plots/loss.svg"} <= names
     assert {f"tables/{name}.csv" for name in ("curves", "layers", "init", "summary", "comparisons")} <= names
     assert all(path.stat().st_size > 100 for path in paths)
     assert {path for path in folder.rglob("*") if path.is_file()} == set(paths)

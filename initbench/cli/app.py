@@ -14,6 +14,7 @@ from initbench.cli import (
     doctor,
     list,
     output,
+    plot,
     probe,
     recommend,
     report,
@@ -21,6 +22,7 @@ from initbench.cli import (
     run,
     show,
     smoke,
+    table,
 )
 from initbench.cli.config import config_app
 from initbench.cli.data import data_app
@@ -74,6 +76,8 @@ app = typer.Typer(
 app.command(rich_help_panel=RUN, epilog=recommend.EXAMPLE)(recommend.recommend)
 app.command(rich_help_panel=RUN, epilog=probe.EXAMPLE)(probe.probe)
 app.command(rich_help_panel=LOOK, epilog=report.EXAMPLE)(report.report)
+app.command(rich_help_panel=LOOK, epilog=plot.EXAMPLE)(plot.plot)
+app.command(rich_help_panel=LOOK, epilog=table.EXAMPLE)(table.table)
 app.command("check-scheme", rich_help_panel=LOOK, epilog=check_scheme.EXAMPLE)(check_scheme.check_scheme)
 app.command(rich_help_panel=RUN, epilog=run.EXAMPLE)(run.run)
 app.command(rich_help_panel=RUN, epilog=compare.EXAMPLE)(compare.compare)

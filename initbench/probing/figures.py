@@ -46,8 +46,7 @@ def _plot(quantity: Quantity, figure: Figure, schemes: Sequence[SchemeHealth], n
         layers="backward" if quantity.backward else "forward",
         note=note,
     )
-    names = tuple(scheme.scheme for scheme in schemes)
-    return Plot(figure.name, figure.title, ((panel,),), names, names)
+    return Plot(figure.name, figure.title, ((panel,),), tuple(scheme.scheme for scheme in schemes))
 
 
 def _points(quantity: Quantity, scheme: SchemeHealth) -> Points:

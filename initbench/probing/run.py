@@ -12,18 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 from initbench import __version__
 from initbench.errors import ConfigError, InitbenchError, StorageError
+from initbench.probing import figures, tables
 from initbench.probing.health import SchemeHealth
 from initbench.probing.verdicts import assess
 from initbench.question import catalog, plan
 from initbench.question.config import ExperimentConfig, Ref
 from initbench.question.request import configure
 from initbench.question.user_files import own_path
-from initbench.results import lock, provenance, store
+from initbench.reporting.figures import Plot
+from initbench.reporting.shown import Shown
+from initbench.reporting.tables import Table
+from initbench.results import files, lock, provenance, store
 from initbench.results.probe_run import ProbeRun, Question
 from initbench.results.record import RunStatus
 from initbench.studies.execution import device_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import nn
 
 PANEL = ("torch_default", "xavier", "kaiming", "lecun", "orthogonal:gain=auto", "edge_of_chaos", "gaussian_gain", "fixup")
@@ -38,7 +43,7 @@ Told = Callable[[ProbeRun], None]
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(Shown):
     """A question and its answer: the runs, and each scheme's health, the best first. `folder` is None where nothing was written."""
 
     question: Question
@@ -55,6 +60,32 @@ class Probe:
     def verdicts(self) -> tuple[str, ...]:
         """One sentence a scheme, the best first."""
         return tuple(f"{each.scheme}: {each.verdict}" for each in self.schemes)
+
+    @property
+    def plots(self) -> tuple[Plot, ...]:
+        """What each plot shows, as data."""
+        return figures.plots(self.schemes)
+
+    @property
+    def overview(self) -> tuple[str, Table]:
+        """The verdict on the best scheme, and a row a scheme."""
+        return f"{self.verdicts[0]}." if self.verdicts else "", tables.scheme_table(self.schemes)
+
+    @property
+    def where(self) -> Path | None:
+        """The results folder, where there is one."""
+        return self.folder
+
+    def to_pandas(self, table: str = "layers") -> pd.DataFrame:
+        """A row a layer, scheme and seed (`layers`), or a row a scheme and seed (`runs`). Raises: ConfigError for another name."""
+        import io
+
+        import pandas as pd
+
+        texts = {"layers": tables.layers_csv, "runs": tables.runs_csv}
+        if table not in texts:
+            raise ConfigError(f"There is no table '{table}' of a probe. There are: {', '.join(texts)}.")
+        return pd.read_csv(io.StringIO(texts[table](self.runs)))
 
     def __str__(self) -> str:
         """The verdicts, a line each."""
@@ -127,6 +158,21 @@ def _judged(question: Question, prober: Any, runs: tuple[ProbeRun, ...]) -> Prob
                 if any(each.keeps for each in assess(spare)):
                     break
     return Probe(question, runs, assess(runs, spare))
+
+
+def load_probe(folder: str | Path = store.LATEST) -> Probe:
+    """The probe of a results folder. Raises: StorageError when it holds none, or one that is damaged."""
+    path = Path(folder) / store.PROBE
+    try:
+        answer = json.loads(files.read_bytes(path))
+        runs = tuple(ProbeRun.model_validate(run) for run in answer["runs"])
+        return Probe(Question.model_validate(answer["question"]), runs, assess(runs), Path(folder))
+    except FileNotFoundError:
+        raise StorageError(f"{folder} holds no probe: {store.PROBE} is missing.") from None
+    except files.UnusableFile as error:
+        raise StorageError(f"{path} {error}. Probe anew with --fresh.") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise StorageError(f"{path} is not as it was written. Probe anew with --fresh.") from None
 
 
 def write(probe: Probe, out: str | None = None, *, fresh: bool = False) -> Probe:

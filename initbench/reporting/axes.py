@@ -35,7 +35,6 @@ class Style:
     `labels`: where the names of the schemes stand. `title` 0: there is none, as a caption says it.
     """
 
-    name: str
     width: float
     height: float
     text: float
@@ -123,7 +122,7 @@ def draw_line(axes: Axes, panel: Panel, line: Curve, look: Look, limits: tuple[f
     if line.weight == "seed":
         axes.plot(xs, ys, color=look.colour, linewidth=0.3 * style.line, alpha=0.4)
         if panel.ticks:
-            _mark_edges(axes, panel, line, look, limits)
+            _mark_edges(axes, panel, line, look, limits, style)
         if line.broken and xs:
             end = next((y for y in reversed(ys) if math.isfinite(y)), limits[0])
             place = min(max(end, limits[0]), limits[1])
@@ -146,14 +145,14 @@ def draw_line(axes: Axes, panel: Panel, line: Curve, look: Look, limits: tuple[f
                 marker=marker, markevery=every, markersize=1.9 * style.line,
             )  # fmt: skip
     if line.weight == "middle":
-        _mark_edges(axes, panel, line, look, limits)
+        _mark_edges(axes, panel, line, look, limits, style)
 
 
 def _drawn(points: Points, panel: Panel) -> list[float]:
     return [math.nan if y is None or (panel.scale == "log" and y <= 0) else y for _, y in points]
 
 
-def _mark_edges(axes: Axes, panel: Panel, line: Curve, look: Look, limits: tuple[float, float]) -> None:
+def _mark_edges(axes: Axes, panel: Panel, line: Curve, look: Look, limits: tuple[float, float], style: Style) -> None:
     """Triangles at the edge for what a log axis cannot show: zero and underflow below, overflow above."""
     if panel.scale != "log":
         return
@@ -162,7 +161,7 @@ def _mark_edges(axes: Axes, panel: Panel, line: Curve, look: Look, limits: tuple
         xs = [_place(x, panel) for x, y in line.points if beyond(y)]
         xs = xs[:: -(-len(xs) // MARKED_EDGES) or 1]
         place = axes.get_xaxis_transform()
-        axes.plot(xs, [edge] * len(xs), marker, color=look.colour, markersize=6, transform=place, clip_on=False, zorder=5)
+        axes.plot(xs, [edge] * len(xs), marker, color=look.colour, markersize=3.2 * style.line, transform=place, clip_on=False, zorder=5)
 
 
 def end_of(axes: Axes, line: Curve, panel: Panel) -> tuple[bool, float]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from initbench.reporting import axes as within
 from initbench.reporting.axes import GREY, GRID, INK, Style
-from initbench.reporting.figures import MOST_TOGETHER, Curve, Panel, Plot, shortened
+from initbench.reporting.figures import MOST_PANELS, MOST_TOGETHER, Curve, Panel, Plot, shortened
 from initbench.reporting.looks import Look, looks
 from initbench.reporting.scales import limits, spread_apart
 from initbench.results.provenance import cores, may_start_processes
@@ -34,11 +34,20 @@ COMPRESSION = 3
 """Of 9: a third of the time of matplotlib's own 6, for files a tenth larger."""
 WIDTH, DPI = 8.0, 150
 """Inches, and pixels an inch in a PNG; shown at 800 pixels in a README."""
-NOTEBOOK = Style("notebook", WIDTH, 2.6, text=9.5, note=8.5, title=12, line=1.9, labels="beside")
+NOTEBOOK = Style(WIDTH, 2.6, text=9.5, note=8.5, title=12, line=1.9, labels="beside")
 """Of pages, README files and notebooks."""
+STYLES: dict[tuple[str, int], Style] = {
+    ("paper", 1): Style(3.25, 1.7, text=7.5, note=7, title=0, line=1.0, labels="below"),
+    ("paper", 2): Style(6.75, 2.1, text=8, note=7, title=0, line=1.1, labels="beside"),
+    ("slide", 1): Style(6.0, 3.4, text=16, note=13, title=18, line=2.6, labels="below"),
+    ("slide", 2): Style(13.0, 5.0, text=18, note=15, title=24, line=3.2, labels="beside"),
+    ("notebook", 1): Style(4.0, 2.2, text=9.5, note=8.5, title=11, line=1.7, labels="below"),
+    ("notebook", 2): NOTEBOOK,
+}
+"""By name and how many columns of a page (paper: of a two-column page) it is wide."""
 COVERED = 1.5
 """Lines that are nowhere so many pixels apart cover one another."""
-LETTER = 0.58
+LETTER, BOLD = 0.58, 0.64
 """The width of a letter, in its height."""
 
 STYLE: dict[str, Any] = {
@@ -56,7 +65,6 @@ STYLE: dict[str, Any] = {
     "text.color": INK,
     "text.parse_math": False,
     "grid.color": GRID,
-    "grid.linewidth": 0.8,
     "axes.grid": True,
     "axes.axisbelow": True,
     "svg.fonttype": "none",
@@ -150,28 +158,49 @@ class Frame:
 
 def draw(plot: Plot, style: Style = NOTEBOOK, endings: Sequence[str] = (".png", ".svg")) -> dict[str, bytes]:
     """The files of one plot by their ending: `.png`, `.svg` or `.pdf`."""
+    with _settings(plot, style):
+        figure = _figure(plot, style)
+        return {ending: _file(figure, ending) for ending in endings}
+
+
+def figure_of(plot: Plot, style: Style = NOTEBOOK) -> Figure:
+    """The plot as a figure of matplotlib, which a notebook shows."""
+    with _settings(plot, style):
+        return _figure(plot, style)
+
+
+def _settings(plot: Plot, style: Style) -> Any:
+    """Within: matplotlib's settings for a style."""
     mpl = library()
+    sizes = {
+        "font.size": style.text,
+        "axes.titlesize": style.text,
+        "axes.labelsize": style.text,
+        "axes.linewidth": 0.4 * style.line,
+        "grid.linewidth": 0.42 * style.line,
+    }
+    ticks = {"xtick.labelsize": style.note, "ytick.labelsize": style.note}
+    return mpl.rc_context({**STYLE, **sizes, **ticks, "svg.hashsalt": plot.name})
+
+
+def _figure(plot: Plot, style: Style) -> Figure:
     from matplotlib.figure import Figure
 
-    sizes = {"font.size": style.text, "axes.titlesize": style.text, "axes.labelsize": style.text, "axes.linewidth": 0.4 * style.line}
-    ticks = {"xtick.labelsize": style.note, "ytick.labelsize": style.note}
-    settings: Any = {**STYLE, **sizes, **ticks, "svg.hashsalt": plot.name}
-    with mpl.rc_context(settings):
-        own = looks(plot.schemes)
-        ranges = (
-            limits([panel for panel in plot.panels if not panel.strips]) if any(not panel.strips for panel in plot.panels) else (0.0, 1.0)
-        )
-        rows = [(row, _frame(row, style)) for row in _rows(plot, style)]
-        above = (style.title + 12) / 72 if style.title else 0.05
-        figure = Figure(figsize=(style.width, above + sum(frame.height(style) for _, frame in rows)), dpi=DPI)
-        if style.title:
-            lines = textwrap.wrap(plot.title, int(style.width * 72 / (LETTER * style.title)))
-            figure.text(0.012, 1 - 0.09 / figure.get_figheight(), lines[0], fontsize=style.title, fontweight="bold", va="top")
-        top = figure.get_figheight() - above
-        for row, frame in rows:
-            _draw_row(figure, row, frame, top, own, ranges, style)
-            top -= frame.height(style)
-        return {ending: _file(figure, ending) for ending in endings}
+    own = looks(plot.schemes)
+    if plot.highlight is not None:
+        own = {scheme: look if scheme == plot.highlight else Look(GREY, "solid", "") for scheme, look in own.items()}
+    with_lines = [panel for panel in plot.panels if not panel.strips]
+    ranges = limits(with_lines) if with_lines else (0.0, 1.0)
+    rows = [(row, _frame(row, style)) for row in _rows(plot, style)]
+    title = textwrap.wrap(plot.title, int(style.width * 72 / (BOLD * style.title))) if style.title else []
+    above = (1.25 * style.title * len(title) + 9) / 72 if title else 0.05
+    figure = Figure(figsize=(style.width, above + sum(frame.height(style) for _, frame in rows)), dpi=DPI)
+    figure.text(0.012, 1 - 0.09 / figure.get_figheight(), "\n".join(title), fontsize=style.title or None, fontweight="bold", va="top")
+    top = figure.get_figheight() - above
+    for row, frame in rows:
+        _draw_row(figure, row, frame, top, own, ranges, style)
+        top -= frame.height(style)
+    return figure
 
 
 def _file(figure: Figure, ending: str) -> bytes:
@@ -193,12 +222,13 @@ def _file(figure: Figure, ending: str) -> bytes:
 
 def _rows(plot: Plot, style: Style) -> list[Row]:
     """The rows of axes: panels side by side where there is room, and of many schemes a small panel each, the best first."""
-    wide = style.width > 5
+    wide = style.width > 40 * style.em
     found: list[Row] = []
     for row in plot.rows:
-        if len({line.scheme for panel in row for line in panel.lines if line.weight == "middle"}) > MOST_TOGETHER:
+        schemes = {line.scheme for panel in row for line in panel.lines if line.weight == "middle"}
+        if len(schemes) > MOST_TOGETHER and plot.highlight is None:
             for panel in row:
-                found += _one_by_one(panel, plot.ranking, 4 if wide else 2)
+                found += _one_by_one(panel, plot.schemes, 4 if wide else 2)
             continue
         for panels in [row] if wide else [(panel,) for panel in row]:
             found.append(Row(tuple((panel, ()) for panel in panels), len(panels), note=_note(panels)))
@@ -216,15 +246,19 @@ def _note(panels: Sequence[Panel]) -> str:
 
 
 def _one_by_one(panel: Panel, ranking: Sequence[str], columns: int) -> list[Row]:
-    """Rows of small axes, one a scheme or a few that are the same; behind each the range of all."""
+    """Rows of small axes, one a scheme or a few that are the same, of too many the best and the worst; behind each the range of all."""
     shown = list(dict.fromkeys(line.scheme for line in panel.lines))
     ranked = sorted(shown, key=lambda scheme: ranking.index(scheme) if scheme in ranking else len(ranking))
     same: dict[object, list[str]] = {}
     for scheme in ranked:
         same.setdefault(tuple((line.points, line.weight) for line in panel.lines if line.scheme == scheme), []).append(scheme)
     groups = [tuple(group) for group in same.values()]
+    left = len(groups) - MOST_PANELS
+    if left > 0:
+        groups = groups[: -left - columns] + groups[-columns:]
+    some = f"The {MOST_PANELS - columns} best and the {columns} worst; {left} between are not shown" if left > 0 else ""
     rows = [groups[start : start + columns] for start in range(0, len(groups), columns)]
-    note = ". ".join(filter(None, ["Grey: the range of all schemes", panel.note]))
+    note = ". ".join(filter(None, ["Grey: the range of all schemes", some, panel.note]))
     return [
         Row(
             tuple((panel, group) for group in row),
@@ -240,10 +274,10 @@ def _one_by_one(panel: Panel, ranking: Sequence[str], columns: int) -> list[Row]
 
 def _frame(row: Row, style: Style) -> Frame:
     panel, em, small = row.cells[0][0], style.em, style.note / 72
-    notes = tuple(textwrap.wrap(row.note, int(style.width * 72 / (0.53 * style.note))))
+    notes = tuple(textwrap.wrap(row.note, int(style.width * 72 / (0.56 * style.note))))
     if panel.strips:
-        left = 0.2 + LETTER * small * max(len(strip.label) for strip in panel.strips)
-        right = 0.15 + LETTER * small * max(len(strip.note) for strip in panel.strips)
+        left = 0.25 + LETTER * small * max(len(strip.label) for strip in panel.strips)
+        right = 0.1 + 0.9 * LETTER * small * max(len(strip.note) for strip in panel.strips)
         return Frame(0.1, (2.6 * em) * len(panel.strips), 0, 3.6 * em, 0, notes, left, right)
     titled = any(each.title for each, _ in row.cells) or not row.together
     heading = 0.1 + 1.5 * em * bool(row.heading) + 1.5 * em * titled

@@ -24,6 +24,8 @@ MOST_SEEDS = 8
 """Of more seeds not each is a line: the range from the lowest to the highest that did not diverge is shaded."""
 MOST_TOGETHER = 6
 """Of more schemes each is drawn in a small panel of its own, the best first, over the range of all."""
+MOST_PANELS = 24
+"""Of more panels the best and the worst are drawn."""
 MOST_ROLES = 6
 """Kinds of layers that have a panel of their own; the others share one."""
 LONGEST_NAME = 28
@@ -119,14 +121,26 @@ class Panel:
 class Plot:
     """One picture: a file name without ending, what it shows in a sentence, and rows of panels that stand side by side.
 
-    `schemes` are all of the question, by which looks are chosen; `ranking` is their order where each has a panel of its own.
+    `schemes` are all of the question, the best first: by them looks are chosen, and panels ordered where each has one of its own.
+    `highlight`: the only one in colour, where there is one.
     """
 
     name: str
     title: str
     rows: tuple[tuple[Panel, ...], ...]
-    schemes: tuple[str, ...]
-    ranking: tuple[str, ...] = ()
+    schemes: tuple[str, ...] = ()
+    highlight: str | None = None
+
+    def highlighting(self, scheme: str) -> "Plot":
+        """The same with this scheme alone in colour and named, and the others grey behind it."""
+
+        def changed(panel: Panel) -> Panel:
+            lines = tuple(replace(line, label=line.label if line.scheme == scheme else "") for line in panel.lines)
+            lost = tuple(each for each in panel.lost if each.scheme == scheme)
+            ordered = tuple(sorted(lines, key=lambda line: line.scheme != scheme))
+            return replace(panel, lines=ordered, lost=lost, bands=tuple(band for band in panel.bands if band.scheme == scheme))
+
+        return replace(self, rows=tuple(tuple(map(changed, row)) for row in self.rows), highlight=scheme)
 
     @property
     def panels(self) -> tuple[Panel, ...]:
@@ -140,12 +154,12 @@ def plots(summary: Summary, runs: Runs) -> tuple[Plot, ...]:
     numbers, shares = ([_layer_plot(*each, runs) for each in drawn if (each[0].unit == "share") is wanted] for wanted in (False, True))
     curves = _accuracy_curves(summary.metric_of("final_test_accuracy"), runs)
     made = [_loss_plot(runs), _accuracy_plot(summary, runs), curves, *numbers, _prediction_plot(runs), *shares]
-    ranking = _ranking(summary)
+    ranking = best_first(summary)
     shown = (plot for plot in made if any(panel.lines or panel.strips for panel in plot.panels))
-    return tuple(replace(plot, schemes=tuple(runs), ranking=ranking) for plot in shown)
+    return tuple(replace(plot, schemes=ranking) for plot in shown)
 
 
-def _ranking(summary: Summary) -> tuple[str, ...]:
+def best_first(summary: Summary) -> tuple[str, ...]:
     """The schemes, the best first by the middle value of what the verdicts are about; without one they come last."""
     metric = summary.primary
 
@@ -164,15 +178,12 @@ def _loss_plot(runs: Runs) -> Plot:
     for scheme, own in runs.items():
         tried = [run for run in own if run.train_losses or run.status is RunStatus.DIVERGED]
         curves = [_thinned(run.train_losses, stretch) for run in tried]
-        lines, bands = _added(lines, bands, _with_middle(scheme, tried, curves, worst=math.inf))
+        more, shade = _with_middle(scheme, tried, curves, worst=math.inf)
+        lines, bands = [*lines, *more], [*bands, *shade]
     each = f", mean of every {stretch} steps" if stretch > 1 else ""
     note = _without(runs, "loss curve", lines)
     panel = Panel("", "step", f"training loss{each}", tuple(lines), tuple(bands), lost=_lost(runs), scale="log", note=note)
-    return Plot("loss_curves", f"Training loss{_how_seeds_are_shown(runs)}", ((panel,),), tuple(runs))
-
-
-def _added(lines: list[Curve], bands: list[Band], more: tuple[list[Curve], list[Band]]) -> tuple[list[Curve], list[Band]]:
-    return [*lines, *more[0]], [*bands, *more[1]]
+    return Plot("loss", f"Training loss{_how_seeds_are_shown(runs)}", ((panel,),))
 
 
 def _how_seeds_are_shown(runs: Runs) -> str:
@@ -266,7 +277,7 @@ def _accuracy_plot(summary: Summary, runs: Runs) -> Plot:
     most = max((len(strip.values) for strip in strips), default=0)
     what = f": each seed, median{' and 95 % interval' * (most > 5)}" if most > 1 else ""
     title = f"Final {metric.label}{what}"
-    return Plot("accuracy", title, ((Panel("", metric.label, "", strips=tuple(strips), scale="accuracy"),),), tuple(runs))
+    return Plot("accuracy", title, ((Panel("", metric.label, "", strips=tuple(strips), scale="accuracy"),),))
 
 
 def _accuracy_curves(metric: Metric, runs: Runs) -> Plot:
@@ -275,12 +286,13 @@ def _accuracy_curves(metric: Metric, runs: Runs) -> Plot:
     for scheme, own in runs.items():
         tried = [run for run in own if was_evaluated(run)]
         curves: list[Points] = [tuple((item.step, item.test_accuracy) for item in run.evaluations) for run in tried]
-        lines, bands = _added(lines, bands, _with_middle(scheme, tried, curves, worst=metric.worst))
+        more, shade = _with_middle(scheme, tried, curves, worst=metric.worst)
+        lines, bands = [*lines, *more], [*bands, *shade]
     label = metric.label
     note = _without(runs, label, lines)
     panel = Panel("", "step", label, tuple(lines), tuple(bands), lost=_lost(runs), scale="accuracy", note=note)
     title = f"{label[:1].upper()}{label[1:]} while training{_how_seeds_are_shown(runs)}"
-    return Plot("accuracy_curves", title, ((panel,),), tuple(runs))
+    return Plot("accuracy_curves", title, ((panel,),))
 
 
 StepOf = Callable[[RunResult], int | None]
@@ -293,12 +305,12 @@ def _layer_plot(quantity: Quantity, figure: Figure, runs: Runs) -> Plot:
     roles = _roles(runs)
     if not roles:
         row = tuple(_layer_panel(title, quantity, figure, runs, step_of, None) for title, step_of in times)
-        return Plot(figure.name, figure.title, (row,), tuple(runs))
+        return Plot(figure.name, figure.title, (row,))
     rows = []
     for title, step_of in times:
         panels = [_layer_panel(f"{title}: {name}", quantity, figure, runs, step_of, role) for name, role in roles.items()]
         rows += [tuple(panels[start : start + 3]) for start in range(0, len(panels), 3)]
-    return Plot(figure.name, figure.title, tuple(rows), tuple(runs))
+    return Plot(figure.name, figure.title, tuple(rows))
 
 
 def _roles(runs: Runs) -> dict[str, tuple[str, ...]]:
@@ -431,7 +443,7 @@ def _prediction_plot(runs: Runs) -> Plot:
             bands += band
     note = "Dashed line and band: theory for this width"
     panel = Panel("", "weight layer", "pre-activation variance", tuple(lines), tuple(bands), scale="log", layers="forward", note=note)
-    return Plot("prediction", "Variance of the pre-activations at initialization: measured and predicted", ((panel,),), tuple(runs))
+    return Plot("prediction", "Variance of the pre-activations at initialization: measured and predicted", ((panel,),))
 
 
 def _theory(scheme: str, layers: Layers, quantity: str) -> tuple[list[Curve], list[Band]]:

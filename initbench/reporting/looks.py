@@ -53,7 +53,7 @@ def looks(schemes: Sequence[str]) -> dict[str, Look]:
     two such names of one question choose the same, the later one takes the next that is free.
     """
     found: dict[str, Look] = {}
-    for scheme in sorted(schemes, key=lambda name: name not in SHIPPED):
+    for scheme in sorted(schemes, key=lambda name: (name not in SHIPPED, name)):
         if scheme in SHIPPED:
             found[scheme] = LOOKS[SHIPPED.index(scheme)]
             continue

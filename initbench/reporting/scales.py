@@ -87,7 +87,10 @@ def error_unscale(place: Any) -> Any:
 def ticks_between(low: float, high: float, distance: float, panel: Panel) -> list[float]:
     """Round accuracies between two; on the scale of the error those at least `distance` of the axis apart."""
     if not stretched(low, high, panel):
-        size = next(step for step in (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1) if (high - low) / step <= 7 or step == 0.1)
+        most = min(7.0, 1 / distance)
+        size = next(
+            step for step in (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / step <= most or step == 0.2
+        )
         return [round(index * size, 6) for index in range(math.ceil(low / size), math.floor(high / size) + 1) if 0 <= index * size <= 1]
     ticks: list[float] = []
     least = distance * float(error_scale(high) - error_scale(low))

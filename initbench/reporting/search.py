@@ -32,7 +32,7 @@ def plots(summary: Summary) -> tuple[Plot, ...]:
     ticks = tuple((place, text) for text, place in places.items())
     panel = Panel("", tuned.key, "held-out loss", tuple(lines), scale="log", note=note, ticks=ticks)
     schemes = tuple(scheme.scheme for scheme in tuned.schemes)
-    return (Plot("sensitivity", f"Sensitivity: final loss against {tuned.key}", ((panel,),), schemes, schemes),)
+    return (Plot("sensitivity", f"Sensitivity: final loss against {tuned.key}", ((panel,),), schemes),)
 
 
 def _values(tuned: Tuned) -> list[Any]:

@@ -9,7 +9,17 @@ from initbench.reporting import draw, figures, page, search, tables, tidy
 from initbench.results import store
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
-from initbench.statistics.summary import group
+from initbench.statistics.summary import Runs, group
+
+
+def by_scheme(config: ExperimentConfig, reported: Iterable[RunResult]) -> Runs:
+    """The runs of each scheme, in the order of the question."""
+    return group(reported, [str(ref) for ref in resolve_config(config).schemes])
+
+
+def plots_of(summary: Summary, runs: Runs) -> tuple[figures.Plot, ...]:
+    """All plots of a results folder."""
+    return (*search.plots(summary), *figures.plots(summary, runs))
 
 
 def write_report(
@@ -20,11 +30,10 @@ def write_report(
     `reported`: the runs that tables and plots of schemes are about; `every`: all of them, those that only served to choose too.
     Raises: StorageError when the folder cannot be written.
     """
-    order = [str(ref) for ref in resolve_config(config).schemes]
-    by_scheme = group(reported, order)
-    runs = [run for own in by_scheme.values() for run in own]
+    of_schemes = by_scheme(config, reported)
+    runs = [run for own in of_schemes.values() for run in own]
     question = page.question(config)
-    plots = [*search.plots(summary), *figures.plots(summary, by_scheme)]
+    plots = plots_of(summary, of_schemes)
     pictures = list(zip(plots, draw.draw_all(plots), strict=True))
     drawn = {f"plots/{plot.name}{ending}": content for plot, made in pictures for ending, content in made.items()}
     files = {
@@ -34,7 +43,7 @@ def write_report(
         "tables/summary.csv": tidy.summary(summary),
         "tables/comparisons.csv": tidy.comparisons(summary),
         "summary.md": tables.summary_markdown(summary, question, search.study_tables(summary)),
-        "report.html": page.render(config, summary, by_scheme, [(plot, made[".svg"]) for plot, made in pictures]),
+        "report.html": page.render(config, summary, of_schemes, [(plot, made[".svg"]) for plot, made in pictures]),
         "summary.json": summary.model_dump_json(indent=2) + "\n",
         **search.tables(summary, every),
     }

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from initbench.errors import ConfigError, StorageError
+from initbench.errors import StorageError
 from initbench.question.config import ExperimentConfig, View
+from initbench.reporting.shown import Shown, read_table
 from initbench.results import files, jobs, provenance, store
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
@@ -20,18 +21,23 @@ from initbench.studies.plan import Plan, is_code, open_folder, read_listed, with
 if TYPE_CHECKING:
     import pandas as pd
 
+    from initbench.reporting.figures import Plot
+    from initbench.reporting.tables import Table
+
 CONDITIONS = ("initbench", "torch", "device", "threads", "data")
 """What must be the same for runs that are compared, by its name in their provenance."""
 
 
 @dataclass(frozen=True, repr=False)
-class Results:
+class Results(Shown):
     """A question and its answer, as they are in a results folder."""
 
     folder: Path
     config: ExperimentConfig
     results: tuple[RunResult, ...]
     summary: Summary
+    reported: tuple[RunResult, ...] = ()
+    """The runs that tables and plots of schemes are about: not those that only served to choose."""
     missing: int = 0
     """How many planned runs are not there yet."""
     notes: tuple[str, ...] = ()
@@ -61,18 +67,31 @@ class Results:
             doubts.append(f"{len(alone)} of {len(made)} runs could not be stacked and went one at a time: {alone[0]}")
         return tuple(doubts)
 
+    @property
+    def plots(self) -> tuple[Plot, ...]:
+        """What each plot shows, as data."""
+        from initbench.reporting.write import by_scheme, plots_of
+
+        return plots_of(self.summary, by_scheme(self.config, self.reported))
+
+    @property
+    def overview(self) -> tuple[str, Table]:
+        """The sentence that says who won, and a row a scheme."""
+        from initbench.reporting.tables import scheme_table
+
+        return f"{self.summary.headline}.", scheme_table(self.summary)
+
+    @property
+    def where(self) -> Path:
+        """The results folder."""
+        return self.folder
+
     def to_pandas(self, table: str = "curves") -> pd.DataFrame:
         """One of the tidy tables of the folder: `curves`, `layers`, `init` or `summary`.
 
         Raises: ConfigError for another name.
         """
-        import pandas as pd
-
-        path = self.folder / "tables" / f"{table}.csv"
-        if not path.is_file():
-            there = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv")))
-            raise ConfigError(f"There is no table '{table}' in {self.folder}. There are: {there}.")
-        return pd.read_csv(path)
+        return read_table(self.folder, table)
 
 
 def load_results(folder: str | Path = store.LATEST, metric: str | None = None) -> Results:
@@ -85,8 +104,9 @@ def load_results(folder: str | Path = store.LATEST, metric: str | None = None) -
     done = {result.job_id: result for result in found.results}
     view = manifest.view if metric is None else manifest.view.model_copy(update={"metric": metric})
     view, notes = without_code(view, metric)
-    summary = study_of(manifest.command, config).summarize(config, done, view)
-    return Results(folder, config, found.results, summary, notes=(*found.damaged, *notes, *_unchecked(found)))
+    study = study_of(manifest.command, config)
+    summary = study.summarize(config, done, view)
+    return Results(folder, config, found.results, summary, study.reported(config, done), notes=(*found.damaged, *notes, *_unchecked(found)))
 
 
 def _unchecked(found: jobs.Found) -> tuple[str, ...]:
@@ -110,12 +130,13 @@ def derive(plan: Plan, keep: View | None = None) -> Results:
     current = manifest.derived_from == digest and bool(manifest.derived)
     changed = store.changed_files(plan.folder, manifest) if current else ()
     summary = _read_summary(plan) if current and not changed else None
+    done = {run.job_id: run for run in results}
+    reported = plan.study.reported(plan.config, done)
     if summary is None:
         from initbench.reporting.write import write_report
 
-        done = {run.job_id: run for run in results}
         summary = plan.study.summarize(plan.config, done, plan.view)
-        write_report(plan.folder, plan.config, summary, plan.study.reported(plan.config, done), results)
+        write_report(plan.folder, plan.config, summary, reported, results)
         finished = manifest.finished or (store.now() if len(results) == len(plan.jobs) else None)
         update = {"derived_from": digest, "view": keep or plan.view, "jobs": store.planned(plan.jobs), "finished": finished}
         listed = store.read_manifest(plan.folder) or manifest
@@ -123,7 +144,7 @@ def derive(plan: Plan, keep: View | None = None) -> Results:
         summary = Summary.model_validate_json((plan.folder / store.SUMMARY).read_bytes())
     made_anew = (f"{', '.join(changed)} in {plan.folder} was missing, cut or changed, and has been made anew.",) if changed else ()
     notes = (*found.damaged, *made_anew, *_unchecked(found))
-    return Results(plan.folder, plan.config, results, summary, len(plan.jobs) - len(results), notes)
+    return Results(plan.folder, plan.config, results, summary, reported, len(plan.jobs) - len(results), notes)
 
 
 def _read_summary(plan: Plan) -> Summary | None:

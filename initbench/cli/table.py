@@ -1,0 +1,30 @@
+"""The command `table`: the table of a comparison, for a paper."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from initbench import api
+from initbench.cli import output
+from initbench.cli.options import OUTPUT, Folder, MetricName, option
+from initbench.errors import ConfigError
+from initbench.reporting.paper import paper_table, render
+from initbench.results import files, store
+
+EXAMPLE = "Example: initbench table results/latest --format latex --out table.tex"
+
+Format = Annotated[Literal["latex", "markdown", "csv", "json"], option(OUTPUT, "--format", "latex|markdown|csv|json", "How it is written.")]
+OutFile = Annotated[Path | None, option(OUTPUT, "-o --out", "FILE", "Where it goes. Default: it is printed.")]
+
+
+def table(*, folder: Folder = store.LATEST, ending: Format = "latex", metric: MetricName = None, out: OutFile = None) -> None:
+    """Write the table of a comparison for a paper: the best in bold with those that tie, intervals, a caption with n and the test."""
+    if (folder / store.PROBE).is_file():
+        raise ConfigError(f"{folder} holds a probe, which compares nothing. Its tables are in {folder / 'tables'}.")
+    made = paper_table(api.load_results(folder, metric).summary)
+    text = render(made, ending)
+    if out is None:
+        output.text(text.removesuffix("\n"))
+    else:
+        files.write_bytes(out, text.encode())
+    if made.seeds_needed is not None:
+        output.hint(f"So many comparisons need more seeds before the test can show a difference: use --seeds {made.seeds_needed}.")
