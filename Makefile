@@ -8,7 +8,7 @@ OLDEST := .venv-oldest
 SECONDS ?= 60
 SHARE ?= 1
 
-.PHONY: help demo test test-heavy test-zoo test-default-device test-oldest test-all check smoke bench docs golden faults fuzz soak clean
+.PHONY: help demo test test-heavy test-zoo test-browser test-default-device test-oldest test-all check smoke bench docs golden faults fuzz soak clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
@@ -32,7 +32,7 @@ demo: $(STAMP)   ## compare xavier, kaiming and normal on the embedded MNIST ima
 	@echo "Open results/latest/report.html; the tables are in results/latest/tables, the plots in results/latest/plots."
 
 test: $(STAMP)   ## run the tests, without the heavy groups
-	$(BIN)/python -m pytest -n auto -m "not heavy and not zoo"
+	$(BIN)/python -m pytest -n auto -m "not heavy and not zoo and not browser"
 
 test-heavy: $(STAMP)  ## run the tests that take minutes: the examples of CONTRIBUTING, each in a copy of the package
 	$(BIN)/python -m pytest -n auto -m heavy
@@ -41,13 +41,17 @@ test-zoo: $(STAMP)  ## run the zoo: models of many kinds, of torchvision, timm a
 	$(BIN)/python -m pip install --quiet --group zoo
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --dist worksteal -m zoo
 
+test-browser: $(STAMP) ## open the pages in a headless Chromium: clicks, sizes, contrast, no error, no request (minutes)
+	$(BIN)/python -m pip install --quiet --group browser
+	$(BIN)/python -m pytest -n auto -m browser -rs
+
 test-default-device: $(STAMP)  ## run the core of the tests with another default device for what the package makes
 	$(BIN)/python -m pytest -n auto -m core --default-device meta
 
 test-oldest: $(OLDEST)/.set-up  ## run the core of the tests with the oldest torch and other packages that are allowed
 	$(OLDEST)/bin/python -m pytest -n auto -m core
 
-test-all: test test-heavy test-zoo test-default-device test-oldest  ## run the tests, then the heavier groups
+test-all: test test-heavy test-zoo test-browser test-default-device test-oldest  ## run the tests, then the heavier groups
 
 check: $(STAMP)  ## linters, type checker, import contract
 	$(BIN)/ruff check .

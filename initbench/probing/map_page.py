@@ -96,7 +96,9 @@ def write(folder: Path, map_: Map, config: str, provenance: dict[str, str]) -> N
             "config.yaml": config,
             "tables/map.csv": table(map_.points, map_.x.name, map_.y.name),
             "summary.md": f"# {title}\n\n" + "".join(f"- {line}\n" for line in map_.sentences),
-            "report.html": page(title, map_.sentences, notes, {name: (title, picture[".svg"])}, provenance=provenance),
+            "report.html": page(
+                title, map_.sentences, notes, {name: (title, picture[".svg"])}, provenance=provenance, asked=("config.yaml", config)
+            ),
         },
         {f"plots/{name}{ending}": content for ending, content in picture.items()},
     )

@@ -44,6 +44,7 @@ def write(folder: Path, question: Question, runs: Sequence[ProbeRun], schemes: S
             laws=laws,
             layers=layers,
             provenance=provenance,
+            asked=("question.json", question.model_dump_json(indent=2)),
         ),
     }
     store.write_derived(folder, texts, {f"plots/{name}{ending}": made[ending] for name, (_, made) in pictures.items() for ending in made})
@@ -59,8 +60,9 @@ def page(
     laws: Iterable[Table] = (),
     layers: Iterable[Table] = (),
     provenance: dict[str, str],
+    asked: tuple[str, str],
 ) -> str:
-    """The self-contained page as HTML."""
+    """The self-contained page as HTML; `asked`: the name of a file that says what was asked, and what is in it."""
     from markupsafe import Markup
 
     return template(Path(__file__).with_name("probe.html.jinja")).render(
@@ -69,8 +71,10 @@ def page(
         verdicts=verdicts,
         notes=notes,
         schemes=schemes,
-        plots=[(name, Markup(inline_svg(content.decode(), shown))) for name, (shown, content) in pictures.items()],
+        plots=[(name, shown, Markup(inline_svg(content.decode(), shown))) for name, (shown, content) in pictures.items()],
         laws=list(laws),
         layers=list(layers),
         provenance=list(provenance.items()),
+        asked_as=asked[0],
+        asked=asked[1],
     )

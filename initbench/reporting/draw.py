@@ -11,6 +11,7 @@ import os
 import sys
 import textwrap
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -158,7 +159,8 @@ class Frame:
 
 def draw(plot: Plot, style: Style = NOTEBOOK, endings: Sequence[str] = (".png", ".svg")) -> dict[str, bytes]:
     """The files of one plot by their ending: `.png`, `.svg` or `.pdf`."""
-    with _settings(plot, style):
+    with _settings(plot, style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter of somebody's name that the font lacks is a box
         figure = _figure(plot, style)
         return {ending: _file(figure, ending) for ending in endings}
 

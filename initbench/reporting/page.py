@@ -1,5 +1,6 @@
 """One self-contained page about a comparison: no network, light and dark, printable."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +11,21 @@ from initbench.question.config import ExperimentConfig
 from initbench.question.families import all_schemes
 from initbench.reporting.axes import GRID, INK
 from initbench.reporting.figures import Plot
+from initbench.reporting.page_data import page_data
 from initbench.reporting.search import study_tables
 from initbench.reporting.tables import Table, layer_table, metric_table, outcome_table, pair_table, scheme_table
 from initbench.reporting.templates import template
+from initbench.reporting.why import why
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
 from initbench.statistics.summary import Runs
 
+PATH, DECIMALS = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d)\d+")
+"""The places of a picture's lines, whose second decimal nobody sees."""
+FONT = re.compile(r" font-family: [^;\"]*;")
+"""What each text of a picture says of its font; in a page it has that of the page."""
+MOST_LAYER_TABLES = 12
+"""Schemes whose layers the page shows as tables; all are in layers.csv."""
 OPEN_LAYER_TABLES = 4
 """With more schemes than this their layer tables are folded."""
 
@@ -52,15 +61,23 @@ def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequen
         outcomes=outcome_table(summary),
         pairs=pair_table(summary) if len(summary.schemes) > 2 else None,
         metrics=metric_table(summary),
-        sections=[section for section in sections if section is not None],
+        sections=[section for section in sections if section is not None][:MOST_LAYER_TABLES],
+        tables_left_out=max(0, len(sections) - MOST_LAYER_TABLES),
         folded=len(sections) > OPEN_LAYER_TABLES,
         plots=[(plot, Markup(inline_svg(content.decode(), plot.title))) for plot, content in plots],
         command=_command(config, summary),
         config=config_file.dump_config(config),
         provenance=_provenance(every),
+        why=why(summary, runs),
+        data=Markup(_inert(json.dumps(page_data(summary, runs), separators=(",", ":"), ensure_ascii=False, allow_nan=False))),
         runs=len(every),
         minutes=sum(run.seconds.get("total", 0.0) for run in every) / 60,
     )
+
+
+def _inert(document: str) -> str:
+    """JSON within a page: no name in it can end the element that it stands in."""
+    return document.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def inline_svg(text: str, title: str) -> str:
@@ -71,6 +88,8 @@ def inline_svg(text: str, title: str) -> str:
     head, rest = body.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
     rest = re.sub(r"<metadata>.*?</metadata>", "", rest, flags=re.DOTALL)
+    rest = PATH.sub(lambda path: DECIMALS.sub(r"\1", path[0]), rest)
+    rest = re.sub(r"\n\s*", "\n", FONT.sub("", rest))
     rest = rest.replace(INK, "currentColor").replace(GRID, "var(--grid)")
     return f'{head} role="img" aria-label="{html.escape(title)}">{rest}'
 

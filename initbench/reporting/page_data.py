@@ -1,0 +1,165 @@
+"""What the scripts of a page draw, as compact data: numbers of four digits, curves of at most `MOST_POINTS` points."""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from initbench.quantities import BY_NAME, OF_EVERY_RUN
+from initbench.reporting.figures import MOST_POINTS
+from initbench.reporting.looks import looks
+from initbench.results.propagation import layer_value
+from initbench.results.record import PREDICTED, LayerStats, RunResult
+from initbench.statistics.findings import Summary
+from initbench.statistics.inference import median
+from initbench.statistics.summary import Runs
+
+MOST_STEPS = 24
+"""Of more probed steps an even choice is shown."""
+QUANTILES = ("q05", "q25", "q50", "q75", "q95")
+DISTRIBUTIONS = ("activation", "gradient", "weight")
+WITH_SPREAD = frozenset({"activation_variance", "gradient_variance"})
+"""Quantities of which the lowest and highest seed are kept too."""
+
+Number = float | int | str | None
+"""A number; null where nothing was measured; "over" where it overflowed."""
+
+
+def page_data(summary: Summary, runs: Runs) -> dict[str, Any]:
+    """The data of a page about `runs`; docs/results.md does not list it, as it is no file of its own."""
+    names = list(runs)
+    own = looks(names)
+    every = [(place, run) for place, scheme in enumerate(names) for run in runs[scheme]]
+    longest = max((len(run.train_losses) for _, run in every), default=0)
+    stretch = -(-longest // MOST_POINTS) or 1
+    return {
+        "schemes": [{"name": name, **own[name]._asdict()} for name in names],
+        "runs": [_run(place, run, stretch) for place, run in every],
+        "stretch": stretch,
+        "perEpoch": _steps_per_epoch(run for _, run in every),
+        "accuracy": summary.metric_of("final_test_accuracy").label,
+        "loss": summary.metric_of("final_test_loss").label,
+        **_layers(names, runs),
+        "init": _init(names, runs),
+    }
+
+
+def _run(scheme: int, run: RunResult, stretch: int) -> dict[str, Any]:
+    losses = run.train_losses
+    thinned = [sum(part) / len(part) for part in (losses[start : start + stretch] for start in range(0, len(losses), stretch))]
+    return {
+        "scheme": scheme,
+        "seed": run.job.seed,
+        "status": run.status.value,
+        "badStep": run.first_bad_step,
+        "secondsPerStep": short(run.seconds.get("train", 0.0) / len(losses)) if losses else None,
+        "losses": list(map(short, thinned)),
+        "evaluations": [[item.step, short(item.test_accuracy), short(item.test_loss)] for item in run.evaluations],
+    }
+
+
+def _steps_per_epoch(runs: Iterable[RunResult]) -> float | None:
+    return next((item.step / item.epoch for run in runs for item in run.evaluations if item.epoch), None)
+
+
+def _layers(names: Sequence[str], runs: Runs) -> dict[str, Any]:
+    """The layers, the probed steps, and of each quantity the median over seeds by scheme, step and layer."""
+    measured = {scheme: _by_place(own) for scheme, own in runs.items()}
+    layers = list(dict.fromkeys(layer for found in measured.values() for layer, _ in found))
+    steps = sorted({step for found in measured.values() for _, step in found})
+    if len(steps) > MOST_STEPS:
+        steps = [steps[round(index * (len(steps) - 1) / (MOST_STEPS - 1))] for index in range(MOST_STEPS)]
+    quantities = [
+        each for each in OF_EVERY_RUN if not each.name.rpartition("_")[2].startswith("q") or re.search(r"_q\d\d$", each.name) is None
+    ]
+
+    def table(quantity: str, choose: Any) -> list[list[list[Number]]]:
+        return [[[_of(measured[scheme].get((layer, step)), quantity, choose) for layer in layers] for step in steps] for scheme in names]
+
+    shown = [each for each in quantities if any(value is not None for rows in table(each.name, median) for row in rows for value in row)]
+    return {
+        "layers": layers,
+        "steps": steps,
+        "quantities": [{"name": each.name, "label": _label(each.name), "share": each.unit == "share"} for each in shown],
+        "values": {each.name: table(each.name, median) for each in shown},
+        "low": {name: table(name, min) for name in sorted(WITH_SPREAD)},
+        "high": {name: table(name, max) for name in sorted(WITH_SPREAD)},
+        "theory": {quantity: [_theory(measured[scheme], layers, quantity) for scheme in names] for quantity in PREDICTED},
+        "distributions": {
+            kind: [[[[_of(measured[scheme].get((layer, step)), f"{kind}_{each}", median, 3) for each in QUANTILES] for layer in layers]
+                    for step in (steps[:1] + steps[-1:] if len(steps) > 1 else steps)] for scheme in names]
+            for kind in DISTRIBUTIONS
+        },
+    }  # fmt: skip
+
+
+Measured = dict[tuple[str, int], list[tuple[RunResult, LayerStats]]]
+
+
+def _by_place(own: Sequence[RunResult]) -> Measured:
+    """The measurements by layer and step, in the order of the layers."""
+    found: Measured = {}
+    for run in own:
+        for stats in sorted(run.layers, key=lambda stats: (stats.position, stats.step)):
+            found.setdefault((stats.layer, stats.step), []).append((run, stats))
+    return found
+
+
+def _of(measured: Sequence[tuple[RunResult, LayerStats]] | None, quantity: str, choose: Any, digits: int = 4) -> Number:
+    values = []
+    for run, stats in measured or ():
+        value = getattr(stats, quantity)
+        value = layer_value(run, stats, quantity) if value is None else value  # of a null only that says what it means
+        if value is not None:
+            values.append(value)
+    if choose is not median:
+        values = [value for value in values if math.isfinite(value)]
+    return short(choose(values), digits) if values else None
+
+
+def _theory(measured: Measured, layers: Sequence[str], quantity: str) -> list[list[Number] | None]:
+    found: list[list[Number] | None] = []
+    for layer in layers:
+        at_start = measured.get((layer, 0))
+        expected = at_start[0][1].prediction(quantity) if at_start else None
+        found.append(None if expected is None or expected.value is None else [short(value) for value in expected])
+    return found
+
+
+def _label(quantity: str) -> str:
+    """As at the axes of plots where there is one."""
+    known = BY_NAME[quantity]
+    figure = known.comparison_plot or known.probe_plot
+    return figure.label if figure is not None else quantity.replace("_", " ")
+
+
+def _init(names: Sequence[str], runs: Runs) -> dict[str, Any]:
+    """What each scheme did to each parameter, in its first run that was initialized."""
+    reports = [next((run.init for run in runs[scheme] if run.init is not None), None) for scheme in names]
+    places: dict[str, list[Number]] = {}
+    for report in reports:
+        for entry in report.parameters if report is not None else ():
+            shape = "x".join(map(str, entry.shape)) or "scalar"
+            places.setdefault(entry.parameter, [entry.parameter, shape, math.prod(entry.shape), entry.fan_in, entry.fan_out])
+    order = {name: place for place, name in enumerate(places)}
+    return {
+        "columns": ["parameter", "shape", "numbers", "fan_in", "fan_out", "set by", "law", "std it should have", "std", "mean"],
+        "parameters": list(places.values()),
+        "rows": [
+            [
+                [order[entry.parameter], entry.by, entry.law or "", *map(short, (entry.target_std, entry.std, entry.mean))]
+                for entry in (report.parameters if report is not None else ())
+            ]
+            for report in reports
+        ],
+    }
+
+
+def short(value: float | None, digits: int = 4) -> Number:
+    """A few digits; "over" for what is no finite number."""
+    if value is None:
+        return None
+    if not math.isfinite(value):
+        return "over"
+    rounded = float(f"{value:.{digits}g}")
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e6 else rounded

@@ -1,0 +1,144 @@
+"""Why one scheme beats another, in sentences that theory and measurement at initialization bear out; else that they do not say why."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from initbench.reporting.paper import PaperTable, paper_table
+from initbench.results.propagation import hidden, signal_at_start
+from initbench.results.record import LayerStats, RunResult
+from initbench.statistics.findings import Summary
+from initbench.statistics.inference import median
+from initbench.statistics.summary import Runs
+
+ALIKE = 0.02
+"""Weights follow one rule where their variance times fan-in is the same to so much."""
+NEXT_TO_NOTHING = 0.05
+"""A factor a layer that is closer to 1 than this is said to keep the signal."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """What is known of one scheme before the first step, medians over its seeds.
+
+    `rule`: the variance of its weights in words, where all hidden ones follow one; `factor`: by what theory expects each layer to multiply
+    the variance of the pre-activations; `forward` and `back`: by what the variance of the activations, and of the gradients, was measured
+    to change over so many `steps` from layer to layer; None where there is no such number. `lost`: how the signal is lost, where it is.
+    """
+
+    scheme: str
+    rule: str
+    factor: float | None
+    forward: float | None
+    back: float | None
+    steps: int
+    lost: str | None
+
+
+def why(summary: Summary, runs: Runs) -> str:
+    """One to three sentences; empty where there is nothing to explain."""
+    accounts = {scheme: account for scheme, own in runs.items() if (account := _account(scheme, own, summary)) is not None}
+    table = paper_table(summary)
+    best = accounts.get(table.rows[0].scheme.scheme) if table.rows else None
+    if best is None:
+        return ""
+    if len(table.rows) == 1:
+        return f"{_sentence(best)}."
+    worse = [accounts[row.scheme.scheme] for row in table.rows if row.shown_worse and row.scheme.scheme in accounts]
+    if not worse:
+        return _of_no_difference(table, accounts)
+    losers = [account for account in worse if account.lost]
+    if not losers:
+        return f"The signal at initialization does not say why: no scheme that is shown to be worse loses it. {_sentence(best)}."
+    if best.lost:
+        return f"The signal at initialization does not say why: {best.scheme} loses it as well. {_sentence(best)}."
+    shown = "; ".join(map(_sentence, losers[:2]))
+    more = f" {len(losers) - 2} more schemes lose it." if len(losers) > 2 else ""
+    return f"{shown}.{more} {_sentence(best)}."
+
+
+def _of_no_difference(table: PaperTable, accounts: dict[str, Account]) -> str:
+    lost = [account for account in accounts.values() if account.lost]
+    start = "No scheme is shown to be worse than the best"
+    if not lost:
+        return f"{start}, and with none is the signal lost at initialization."
+    unsure = f" (that takes at least {table.seeds_needed} seeds)" if table.seeds_needed else ""
+    return f"{start}{unsure}. At initialization, though: {'; '.join(map(_sentence, lost[:2]))}."
+
+
+def _account(scheme: str, own: Sequence[RunResult], summary: Summary) -> Account | None:
+    signals = [signal for run in own if (signal := signal_at_start(run)) is not None]
+    if not signals:
+        return None
+    layers = _hidden_at_start(next(run for run in own if signal_at_start(run) is not None))
+    of_scheme = summary.scheme(scheme)
+    return Account(
+        scheme=scheme,
+        rule=_rule(own, layers),
+        factor=_expected_factor(layers),
+        forward=_middle(signal.activation_ratio for signal in signals),
+        back=_middle(signal.gradient_ratio for signal in signals),
+        steps=len(layers) - 1,
+        lost=of_scheme.signal if of_scheme.signal_lost_at else None,
+    )
+
+
+def _middle(ratios: Iterable[float | None]) -> float | None:
+    """The median of what are numbers; None where most are none."""
+    every = list(ratios)
+    known = [ratio for ratio in every if ratio is not None]
+    return median(known) if 2 * len(known) > len(every) else None
+
+
+def _hidden_at_start(run: RunResult) -> tuple[LayerStats, ...]:
+    return hidden(sorted((stats for stats in run.layers if stats.step == 0), key=lambda stats: stats.position))
+
+
+def _rule(own: Sequence[RunResult], layers: Sequence[LayerStats]) -> str:
+    """The variance of the weights of the layers, where they follow one rule."""
+    report = next((run.init for run in own if run.init is not None), None)
+    names = {stats.layer for stats in layers}
+    found = [
+        (entry.target_std**2, entry.fan_in)
+        for entry in (report.parameters if report else ())
+        if entry.target_std and entry.fan_in and entry.parameter.rpartition(".")[0] in names
+    ]
+    if len(found) < 2:
+        return ""
+    variances, fans = [variance for variance, _ in found], {fan for _, fan in found}
+    if len(fans) > 1 and max(variances) <= min(variances) * (1 + ALIKE):
+        return f"sets Var W = {median(variances):.3g}"
+    products = [variance * fan for variance, fan in found[1:]]  # the first layer may have no activation before it
+    return f"sets Var W = {median(products):.3g}/fan_in" if max(products) <= min(products) * (1 + ALIKE) else ""
+
+
+def _expected_factor(layers: Sequence[LayerStats]) -> float | None:
+    """By what theory multiplies the variance of the pre-activations from one layer to the next, where it does so evenly."""
+    known = [value for stats in layers if (value := stats.predicted_pre_activation_variance)]
+    if len(known) < 3 or len(known) != len(layers):
+        return None
+    steps = [math.log(after / before) for before, after in pairwise(known[1:])]
+    mean = sum(steps) / len(steps)
+    return math.exp(mean) if all(abs(step - mean) < 0.1 + 0.2 * abs(mean) for step in steps) else None
+
+
+def _sentence(account: Account) -> str:
+    """As in `xavier sets Var W = 1/fan_in, by which theory has each layer multiply the variance by 0.5; measured over 19 layers, ...`."""
+    rule = account.rule
+    if account.factor is not None:
+        kept = abs(account.factor - 1) < NEXT_TO_NOTHING
+        effect = "keep the variance" if kept else f"multiply the variance by {account.factor:.2g}"
+        rule = f"{rule}, with which each layer should {effect}" if rule else f"should {effect} in each layer"
+    changes = [f"{what} {_change(ratio)}" for what, ratio in (("activations", account.forward), ("gradients", account.back)) if ratio]
+    measured = f"measured over {account.steps} layers, the variance of {' and that of '.join(changes)}" if changes else ""
+    lost = account.lost if not changes else f"({account.lost})" if account.lost else ""
+    found = " ".join(filter(None, (measured, lost)))
+    return f"{account.scheme} {rule}; {found}" if rule else f"{account.scheme}: {found}"
+
+
+def _change(ratio: float) -> str:
+    if 0.5 <= ratio <= 2:
+        return f"stays within a factor of {max(ratio, 1 / ratio):.2f}"
+    size = f"{ratio:.2g}" if 1e-2 < ratio < 1e3 else f"{ratio:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+    return f"{'shrinks' if ratio < 1 else 'grows'} to {size} times what it was"

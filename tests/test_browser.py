@@ -1,0 +1,228 @@
+"""The pages as people open them: of few and many schemes, with runs that diverged, with hostile names; clicked, sorted, small."""
+
+import json
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from simulated_runs import make_config, make_run
+
+import initbench
+from initbench.reporting import draw, page
+from initbench.reporting.write import plots_of
+from initbench.statistics.summary import group, summarize
+
+pytestmark = pytest.mark.browser
+
+WAYS = [(1400, False), (1400, True), (400, False), (400, True)]
+"""Widths, and whether it is dark."""
+LONG = "./" + "a_very_long_name_" * 12 + ".py"
+HOSTILE = ("./x$\\frac$y.py", "./</script><script>alert(1)</script>.py", './"><img src=x onerror=alert(1)>.py', "./模型 é.py", LONG)
+MOST_BYTES = 5_000_000
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install --group browser")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium):
+    """Opens the page of a file: `with opened(path, width, dark) as page`. An error in it, or a request to a network, fails the test."""
+
+    @contextmanager
+    def open_page(path, width=1400, dark=False, scripts=True):
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if dark else "light",
+            java_script_enabled=scripts,
+            accept_downloads=True,
+        )
+        page = context.new_page()
+        wrong = []
+        page.on("console", lambda message: wrong.append(message.text) if message.type in {"error", "warning"} else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: wrong.append(request.url) if not request.url.startswith(("file:", "blob:", "data:")) else None)
+        page.goto(path.absolute().as_uri())
+        yield page
+        assert wrong == []
+        context.close()
+
+    return open_page
+
+
+def write(folder, schemes, *, seeds=4, depth=6):
+    """The page of simulated runs, as it stands in a results folder; every third scheme diverges with half of its seeds."""
+    runs = [
+        make_run(scheme, seed, None if place % 3 == 2 and seed % 2 else 0.9 - 0.5 * place / len(schemes), depth=depth)
+        for place, scheme in enumerate(schemes)
+        for seed in range(seeds)
+    ]
+    summary, own = summarize(runs), group(runs)
+    pictures = [(plot, draw.draw(plot, endings=(".svg",))[".svg"]) for plot in plots_of(summary, own)]
+    path = folder / "report.html"
+    path.write_text(page.render(make_config(*schemes, seeds=seeds), summary, own, pictures), encoding="utf-8")
+    return path
+
+
+def many(count):
+    return ["kaiming", "xavier", "normal", *(f"sigma:sigma_w={1 + index / 100:g}" for index in range(count - 3))]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    asked = {
+        "one": ["kaiming"],
+        "small": ["kaiming", "xavier", "normal"],
+        "hostile": ["kaiming", *HOSTILE],
+        "twelve": many(12),
+        "thirty": many(30),
+    }
+    return {name: write(tmp_path_factory.mktemp(name), schemes) for name, schemes in asked.items()}
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """Pages that commands wrote."""
+    folder = tmp_path_factory.mktemp("real")
+    data = "synthetic:n=256,test=64,classes=3,shape=[1,6,6],noise=0.5"
+    initbench.probe("mlp:depth=4,width=16", ["kaiming", "xavier", "normal"], dataset=data, output=str(folder / "probe"))
+    initbench.compare(
+        ["kaiming", "xavier", "normal:std=5"], model="mlp:depth=6,width=16", dataset=data, seeds=3, steps=30,
+        settings=["probe.every_steps=10"], engine="serial", output=str(folder / "compare"),
+    )  # fmt: skip
+    return {name: folder / name / "report.html" for name in ("probe", "compare")}
+
+
+NAMES = ["one", "small", "hostile", "twelve", "thirty"]
+
+
+def violations(opened_page):
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(opened_page).response["violations"]
+    return [(each["id"], [node["html"][:120] for node in each["nodes"][:3]]) for each in found]
+
+
+def small_text(opened_page):
+    """Texts on the screen below 11 pixels, within drawings as they are scaled."""
+    return opened_page.evaluate("""() => {
+      const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+      while (walker.nextNode()) {
+        const parent = walker.currentNode.parentElement;
+        if (!walker.currentNode.textContent.trim() || !parent.getClientRects().length) continue;
+        const svg = parent.closest("svg"), scale = svg ? svg.getScreenCTM().a : 1;
+        const size = parseFloat(getComputedStyle(parent).fontSize) * scale;
+        if (size < 10.95) found.push([walker.currentNode.textContent.trim(), size]);
+      }
+      return found.slice(0, 5);
+    }""")
+
+
+@pytest.mark.parametrize(("width", "dark"), WAYS)
+@pytest.mark.parametrize("name", [*NAMES, "probe", "compare"])
+def test_a_page_has_no_error_and_can_be_read_by_everyone(name, width, dark, pages, real, opened):
+    with opened({**pages, **real}[name], width, dark) as shown:
+        shown.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+        shown.wait_for_timeout(300)
+        assert violations(shown) == []
+        assert small_text(shown) == []
+        assert shown.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_says_it_all_without_scripts(name, pages, opened):
+    with opened(pages[name], scripts=False) as shown:
+        assert shown.locator("main table").first.is_visible()
+        assert shown.locator("figure svg").count() >= 3
+        assert not shown.locator("#legend").is_visible()
+
+
+def test_names_of_others_run_nothing(pages, opened):
+    with opened(pages["hostile"]) as shown:
+        shown.on("dialog", lambda _dialog: pytest.fail("a name ran as code"))
+        assert shown.locator("script").count() == 2
+        assert (
+            json.loads(shown.locator("#data").inner_text())["schemes"][2]["name"] == HOSTILE[1]
+            or shown.locator("#legend button").count() == 8
+        )
+        assert shown.locator("img").count() == 0
+
+
+def test_a_large_page_is_small_and_quick(tmp_path, opened, record_property):
+    path = write(tmp_path, many(30), seeds=20, depth=110)
+    assert path.stat().st_size < MOST_BYTES
+    with opened(path) as shown:
+        first = shown.evaluate("performance.getEntriesByType('paint').find(each => each.name === 'first-contentful-paint').startTime")
+        record_property("first view", f"{path.stat().st_size / 1e6:.1f} MB after {first:.0f} ms")
+        assert first < 5000  # it is about a tenth of that; a busy machine is no fault of the page
+        shown.locator("#depth").scroll_into_view_if_needed()
+        shown.wait_for_selector("#depth .drawing svg")
+
+
+def test_tables_are_sorted_filtered_and_saved(pages, opened):
+    with opened(pages["twelve"]) as shown:
+        table = shown.locator("main table").first
+        table.get_by_role("button", name="test accuracy").click()
+        accuracies = [float(text.split()[0]) for text in table.locator("tbody tr td:nth-child(2)").all_inner_texts() if text[0].isdigit()]
+        assert accuracies == sorted(accuracies)
+        assert table.locator("th").nth(1).get_attribute("aria-sort") == "ascending"
+        table.get_by_role("button", name="test accuracy").click()
+        assert table.locator("th").nth(1).get_attribute("aria-sort") == "descending"
+        shown.get_by_role("searchbox").first.fill("kaiming")
+        assert table.locator("tbody tr:visible").count() == 1
+        with shown.expect_download() as download:
+            shown.get_by_role("button", name="save as CSV").first.click()
+        lines = Path(download.value.path()).read_text().splitlines()
+        assert lines[0].startswith("scheme,test accuracy")
+        assert len(lines) == 2
+        with shown.expect_download() as download:
+            shown.get_by_role("button", name="save config.yaml").click()
+        assert "schemes:" in Path(download.value.path()).read_text()
+
+
+def test_schemes_are_toggled_and_lines_read(real, opened):
+    with opened(real["compare"]) as shown:
+        drawing = shown.locator("#loss .drawing")
+        drawing.scroll_into_view_if_needed()
+        before = drawing.locator("path").count()
+        chip = shown.locator("#legend button").first
+        chip.click()
+        assert chip.get_attribute("aria-pressed") == "false"
+        assert drawing.locator("path").count() < before
+        chip.click()
+        box = drawing.locator("svg").bounding_box()
+        for x in range(80, int(box["width"]) - 20, 40):
+            shown.mouse.move(box["x"] + x, box["y"] + box["height"] / 2)
+        for y in range(20, 220, 10):
+            shown.mouse.move(box["x"] + 200, box["y"] + y)
+        assert "seed" in drawing.locator("output").inner_text()
+        for axis in ("epoch", "second"):
+            shown.locator("#loss select").first.select_option(axis)
+            assert drawing.locator("svg").is_visible()
+        shown.get_by_label("smoothing").first.fill("0.9")
+        assert "moving average with weight 0.9" in drawing.locator(".y-label").inner_text()
+
+
+def test_the_slider_moves_the_signal_to_another_step(real, opened):
+    data = json.loads(real["compare"].read_text().split('id="data">')[1].split("</script>")[0])
+    assert len(data["steps"]) >= 4
+    with opened(real["compare"]) as shown:
+        drawing = shown.locator("#depth .drawing").first
+        drawing.scroll_into_view_if_needed()
+        shown.wait_for_selector("#depth .drawing svg")
+        before = drawing.inner_html()
+        shown.get_by_label("training step").fill("2")
+        assert f"step {data['steps'][2]}" in shown.locator("#depth .tools output").inner_text()
+        assert drawing.inner_html() != before
+        assert shown.locator("#depth .drawing").nth(1).locator("rect").count() > len(data["layers"])
+        shown.locator("#depth select").first.select_option("gradient_variance")
+        assert drawing.locator("p").inner_text() == "gradient variance"

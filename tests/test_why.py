@@ -1,0 +1,86 @@
+"""The sentences that say why: true ones, recomputed from the runs; and none where the signal does not say it."""
+
+import re
+
+import pytest
+from simulated_runs import make_run
+
+import initbench
+from initbench.reporting.page_data import page_data, short
+from initbench.reporting.why import why
+from initbench.reporting.write import by_scheme
+from initbench.statistics.summary import group, summarize
+
+TINY = "synthetic:n=512,test=128,classes=3,shape=[1,6,6],noise=0.5"
+
+
+def explained(schemes, **options):
+    results = initbench.compare(schemes, dataset=TINY, engine="serial", **options)
+    return results, why(results.summary, by_scheme(results.config, results.reported))
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_deep_relu_net_is_explained_by_rule_theory_and_measurement():
+    results, said = explained(["kaiming", "xavier"], model="mlp:depth=30,width=64", seeds=6, steps=120)
+    assert results.summary.leader == "kaiming"
+    found = re.search(
+        r"xavier sets Var W = 1/fan_in, with which each layer should multiply the variance by 0\.5; measured over 29 layers", said
+    )
+    assert found, said
+    assert "kaiming sets Var W = 2/fan_in, with which each layer should keep the variance" in said
+    assert "(activations vanish at" in said
+    layers = results.to_pandas("layers").query("scheme == 'xavier' and step == 0")
+    ratios = [own[own.layer == "linear30"].activation_variance.item() / own[own.layer == "linear1"].activation_variance.item()
+              for _, own in layers.groupby("seed")]  # fmt: skip
+    middle = sorted(ratios)[2] / 2 + sorted(ratios)[3] / 2
+    stated = float(re.search(r"activations shrinks to ([\d.e-]+) times", said)[1])
+    assert stated == pytest.approx(middle, rel=0.5)
+
+
+def test_where_nothing_is_shown_the_signal_explains_nothing():
+    _, said = explained(["kaiming", "xavier"], model="mlp:depth=2,width=32", seeds=2, steps=20)
+    assert said == "No scheme is shown to be worse than the best, and with none is the signal lost at initialization."
+
+
+def test_what_loses_the_signal_is_said_where_too_few_seeds_show_nothing():
+    _, said = explained(["kaiming", "normal:std=2"], model="mlp:depth=8,width=64", seeds=2, steps=10)
+    assert said.startswith("No scheme is shown to be worse than the best (that takes at least 6 seeds). At initialization, though: normal")
+    assert "sets Var W = 4;" in said or "sets Var W = 4," in said
+
+
+def test_a_winner_whose_signal_is_no_better_is_not_explained_by_it():
+    runs = [
+        make_run(scheme, seed, accuracy + 0.001 * seed) for scheme, accuracy in (("kaiming", 0.9), ("xavier", 0.4)) for seed in range(8)
+    ]
+    said = why(summarize(runs), group(runs))
+    assert said.startswith("The signal at initialization does not say why: no scheme that is shown to be worse loses it.")
+
+
+def test_one_scheme_is_described_and_none_measured_says_nothing():
+    runs = [make_run("kaiming", seed, 0.9) for seed in range(3)]
+    assert why(summarize(runs), group(runs)).startswith("kaiming")
+    bare = [run.model_copy(update={"layers": ()}) for run in runs]
+    assert why(summarize(bare), group(bare)) == ""
+
+
+def test_the_data_of_a_page_are_the_numbers_of_the_runs():
+    results = initbench.compare(["kaiming", "normal:std=9"], model="mlp:depth=5,width=16", dataset=TINY, seeds=3, steps=12, engine="serial")
+    data = page_data(results.summary, by_scheme(results.config, results.reported))
+    layers = results.to_pandas("layers")
+    for scheme, name in enumerate(each["name"] for each in data["schemes"]):
+        own = layers[(layers.scheme == name) & (layers.step == 0)]
+        for place, layer in enumerate(data["layers"]):
+            expected = own[own.layer == layer].activation_variance.median()
+            assert data["values"]["activation_variance"][scheme][0][place] == pytest.approx(expected, rel=1e-3)
+    curves = results.to_pandas("curves").query("quantity == 'train_loss' and scheme == 'kaiming' and seed == 1").value
+    (run,) = (each for each in data["runs"] if each["scheme"] == 0 and each["seed"] == 1)
+    assert run["losses"] == pytest.approx(list(curves), rel=1e-3)
+
+
+@pytest.mark.parametrize(("value", "written"), [(None, None), (float("inf"), "over"), (0.123456, 0.1235), (5.0, 5), (1e40, 1e40)])
+def test_numbers_are_short(value, written):
+    assert short(value) == written
