@@ -17,12 +17,18 @@ TINY = ["--dataset", "synthetic:n=64,test=20,shape=[1,4,4]", "--model", "mlp:dep
 TINY += ["--device", "cpu", "--set", "train.batch_size=16", "--set", "probe.batch_size=16"]
 
 
+def but(option, value):
+    """`TINY` with another value of one option."""
+    place = TINY.index(option)
+    return [*TINY[: place + 1], value, *TINY[place + 2 :]]
+
+
 @pytest.fixture
 def call(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("INITBENCH_DATA", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("initbench.reporting.draw.draw", lambda _plot: {".png": b"", ".svg": b"<svg/>"})
+    monkeypatch.setattr("initbench.reporting.draw.draw", lambda _plot, *_style: {".png": b"", ".svg": b"<svg/>"})
     monkeypatch.setattr("initbench.reporting.draw.cores", lambda: 1)
 
     def called(*arguments):
@@ -53,10 +59,10 @@ def call(tmp_path, monkeypatch):
         (["compare", "kaiming"], 2, "`compare` takes two schemes or more"),
         (["compare", "kaiming", "he"], 2, "'kaiming' and 'he' are the same scheme, kaiming. Name it once."),
         (["compare", "kaiming", "xavier", "--reference", "zeros"], 2, "The reference 'zeros' is not among the schemes: kaiming, xavier."),
-        (["run", "kaiming", *TINY, "--device", "tpu"], 5, "Unknown device 'tpu'. Allowed: auto, cpu, cuda"),
+        (["run", "kaiming", *but("--device", "tpu")], 5, "Unknown device 'tpu'. Allowed: auto, cpu, cuda"),
         (["run", "kaiming", "--dataset", "mnist"], 5, "The dataset 'mnist' is not in"),
         (["run", "kaiming", *TINY, "--set", "train.batch_size=65"], 2, "65"),
-        (["run", "kaiming", *TINY, "--model", "cnn:kernel=2"], 2, "kernel is 2"),
+        (["run", "kaiming", *but("--model", "cnn:kernel=2")], 2, "kernel is 2"),
         (["run", "kaiming", *TINY, "-o", "/proc/nowhere"], 5, "Cannot write to /proc"),
         (["show", "xavir"], 2, "Unknown name 'xavir'. Did you mean 'xavier'? See: initbench list"),
         (["list", "scheme"], 2, "Unknown kind 'scheme'. Did you mean 'schemes'?"),
@@ -148,17 +154,52 @@ def test_runs_that_fail_are_counted_and_the_exit_code_says_so(call, tmp_path):
         "            raise RuntimeError('out of tune')\n"
         "        return self.head(inputs.flatten(1))\n"
     )
-    result = call("run", "kaiming", *TINY, "--model", "./mine.py:Net", "--set", "probe.batch_size=20")
+    result = call("run", "kaiming", *but("--model", "./mine.py:Net"), "--set", "probe.batch_size=20")
     assert result.exit_code == 3, result.stderr
     assert "failed: RuntimeError: out of tune (mine.py:9)" in result.stderr
     assert "1 of 1 runs failed. Try them again with: initbench resume" in " ".join(result.stderr.split())
 
 
-def test_quiet_says_nothing_but_the_answer(call):
-    result = call("run", "kaiming", *TINY, "--quiet")
-    assert result.exit_code == 0
-    assert result.stderr == ""
-    assert "kaiming" in result.stdout
+@pytest.mark.parametrize("words", [
+    ["run", "kaiming", *TINY],
+    ["compare", "kaiming", "xavier", *TINY],
+    ["probe", "kaiming", "--model", "mlp:depth=2,width=16", "--batch", "16"],
+])  # fmt: skip
+def test_quiet_says_nothing(words, call):
+    result = call(*words, "--quiet")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert call("run", "nothing", *TINY, "-q").stderr.startswith("Error: ")
+
+
+@pytest.mark.parametrize(("words", "option"), [
+    (["run", "kaiming", "--model", "mlp", "--model", "cnn"], "--model"),
+    (["probe", "kaiming", "-c", "smoke", "--config", "mnist_mlp"], "--config"),
+    (["report", "--reference", "a", "--reference=a"], "--reference"),
+    (["data", "get", "mnist", "--data-dir", "a", "--data-dir", "b"], "--data-dir"),
+])  # fmt: skip
+def test_an_option_of_one_value_is_given_once(words, option, call):
+    result = call(*words)
+    assert result.exit_code == 2
+    assert f"{option} is given 2 times" in " ".join(result.stderr.split())
+
+
+def test_options_of_several_values_may_be_repeated(call):
+    assert call("run", "-m", "kaiming", *TINY, "--set", "train.lr=0.1", "--set", "train.momentum=0.5", "-q").exit_code == 0
+
+
+def test_probes_and_trainings_have_their_own_latest(call):
+    assert call("run", "kaiming", *TINY, "-q").exit_code == 0
+    trained = Path("results/latest").resolve()
+    assert call("probe", "kaiming", "--model", "mlp:depth=2,width=16", "--batch", "16", "-q").exit_code == 0
+    assert Path("results/latest").resolve() == trained
+    assert (Path("results/latest-probe") / "probe.json").is_file()
+    assert call("plot", "results/latest-probe").stdout.startswith("pre_activations")
+
+
+def test_too_few_seeds_are_said_before_the_runs(call):
+    said = " ".join(call("compare", "kaiming", "xavier", "lecun", *TINY, "--seeds", "3").stderr.split())
+    assert said.index("3 seeds cannot show a difference between 3 schemes, however large: for that, use --seeds 7.") < said.index("[1/9]")
+    assert "cannot show" not in call("compare", "kaiming", "xavier", *TINY, "--seeds", "6").stderr
 
 
 @pytest.mark.parametrize("kind", ["schemes", "models", "datasets", "engines", "metrics", "configs"])

@@ -150,6 +150,7 @@ def test_elsewhere_than_on_a_terminal_each_finished_run_is_one_plain_line(steps,
     assert out == ""
     assert err.splitlines() == [
         "4 runs: 2 schemes x 2 seeds with mlp on mnist5k.",
+        "2 seeds cannot show a difference between 2 schemes, however large: for that, use --seeds 6.",
         "[1/4] xavier, seed 0: 90.0 % test accuracy, loss 0.250 (1.2 s)",
         "[2/4] normal, seed 0: diverged at step 3",
         "[3/4] xavier, seed 1: failed: out of [tune]",

@@ -26,6 +26,7 @@ from initbench.cli import (
 )
 from initbench.cli.config import config_app
 from initbench.cli.data import data_app
+from initbench.cli.once import Once
 from initbench.errors import InitbenchError, NotThereError, StorageError, is_out_of_memory
 
 RUN, LOOK = "Run", "Look"
@@ -73,19 +74,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(rich_help_panel=RUN, epilog=recommend.EXAMPLE)(recommend.recommend)
-app.command(rich_help_panel=RUN, epilog=probe.EXAMPLE)(probe.probe)
-app.command(rich_help_panel=LOOK, epilog=report.EXAMPLE)(report.report)
-app.command(rich_help_panel=LOOK, epilog=plot.EXAMPLE)(plot.plot)
-app.command(rich_help_panel=LOOK, epilog=table.EXAMPLE)(table.table)
-app.command("check-scheme", rich_help_panel=LOOK, epilog=check_scheme.EXAMPLE)(check_scheme.check_scheme)
-app.command(rich_help_panel=RUN, epilog=run.EXAMPLE)(run.run)
-app.command(rich_help_panel=RUN, epilog=compare.EXAMPLE)(compare.compare)
-app.command(rich_help_panel=RUN, epilog=resume.EXAMPLE)(resume.resume)
-app.command(rich_help_panel=RUN, epilog=smoke.EXAMPLE)(smoke.smoke)
-app.command("list", rich_help_panel=LOOK, help=list.HELP, epilog=list.EXAMPLE)(list.list_)
-app.command(rich_help_panel=LOOK, help=show.HELP, epilog=show.EXAMPLE)(show.show)
-app.command(rich_help_panel=LOOK, epilog=doctor.EXAMPLE)(doctor.doctor)
+app.command(cls=Once, rich_help_panel=RUN, epilog=recommend.EXAMPLE)(recommend.recommend)
+app.command(cls=Once, rich_help_panel=RUN, epilog=probe.EXAMPLE)(probe.probe)
+app.command(cls=Once, rich_help_panel=LOOK, epilog=report.EXAMPLE)(report.report)
+app.command(cls=Once, rich_help_panel=LOOK, epilog=plot.EXAMPLE)(plot.plot)
+app.command(cls=Once, rich_help_panel=LOOK, epilog=table.EXAMPLE)(table.table)
+app.command("check-scheme", cls=Once, rich_help_panel=LOOK, epilog=check_scheme.EXAMPLE)(check_scheme.check_scheme)
+app.command(cls=Once, rich_help_panel=RUN, epilog=run.EXAMPLE)(run.run)
+app.command(cls=Once, rich_help_panel=RUN, epilog=compare.EXAMPLE)(compare.compare)
+app.command(cls=Once, rich_help_panel=RUN, epilog=resume.EXAMPLE)(resume.resume)
+app.command(cls=Once, rich_help_panel=RUN, epilog=smoke.EXAMPLE)(smoke.smoke)
+app.command("list", cls=Once, rich_help_panel=LOOK, help=list.HELP, epilog=list.EXAMPLE)(list.list_)
+app.command(cls=Once, rich_help_panel=LOOK, help=show.HELP, epilog=show.EXAMPLE)(show.show)
+app.command(cls=Once, rich_help_panel=LOOK, epilog=doctor.EXAMPLE)(doctor.doctor)
 app.add_typer(data_app, name="data", rich_help_panel=LOOK)
 app.add_typer(config_app, name="config", rich_help_panel=LOOK)
 

@@ -3,6 +3,7 @@
 import typer
 
 from initbench.cli import output
+from initbench.cli.once import Once
 from initbench.cli.options import Settings, Source, Sources
 from initbench.errors import ConfigError
 from initbench.question import config_file
@@ -12,13 +13,13 @@ from initbench.question.schema import schema
 config_app = typer.Typer(help="Config files: show, validate, schema.", no_args_is_help=True)
 
 
-@config_app.command("show", epilog="Example: initbench config show mnist_mlp --set train.lr=0.1")
+@config_app.command("show", cls=Once, epilog="Example: initbench config show mnist_mlp --set train.lr=0.1")
 def config_show(source: Source, settings: Settings = None) -> None:
     """Print a config with every value that it leaves to its default."""
     output.text(config_file.dump_config(configure("config", source, settings=settings or ())))
 
 
-@config_app.command("validate", epilog="Example: initbench config validate mine.yaml")
+@config_app.command("validate", cls=Once, epilog="Example: initbench config validate mine.yaml")
 def config_validate(sources: Sources, settings: Settings = None) -> None:
     """Check config files and say all that is wrong with them, with file and line: exit code 2 when something is."""
     problems: list[str] = []
@@ -33,7 +34,7 @@ def config_validate(sources: Sources, settings: Settings = None) -> None:
         raise ConfigError("\n".join(problems))
 
 
-@config_app.command("schema")
+@config_app.command("schema", cls=Once)
 def config_schema() -> None:
     """Print the JSON schema of config files, for editors."""
     output.document(schema())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from initbench.cli import output
+from initbench.cli.once import Once
 from initbench.cli.options import AnyNames, DataDir, Json, Names, Quiet
 from initbench.errors import DataError
 from initbench.question.data_folder import data_folder
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 data_app = typer.Typer(help="Data files: list, get, import, verify.", no_args_is_help=True)
 
 
-@data_app.command("list")
+@data_app.command("list", cls=Once)
 def data_list(*, data_dir: DataDir = None, as_json: Json = False) -> None:
     """List the datasets, and which of them are there."""
     from initbench.data import manage
@@ -30,7 +31,7 @@ def data_list(*, data_dir: DataDir = None, as_json: Json = False) -> None:
     output.hint(f"The data folder is {root}. Choose another with --data-dir or INITBENCH_DATA.")
 
 
-@data_app.command("get", epilog="Example: initbench data get mnist")
+@data_app.command("get", cls=Once, epilog="Example: initbench data get mnist")
 def data_get(*, names: Names, data_dir: DataDir = None, quiet: Quiet = False) -> None:
     """Download datasets; those that are there stay as they are."""
     from initbench.data import manage
@@ -42,7 +43,7 @@ def data_get(*, names: Names, data_dir: DataDir = None, quiet: Quiet = False) ->
         output.say(f"{name}: {record.train_images:,} training and {record.test_images:,} test images in {root}.")
 
 
-@data_app.command("import", epilog="Example: initbench data import digits.npz --name digits")
+@data_app.command("import", cls=Once, epilog="Example: initbench data import digits.npz --name digits")
 def data_import(
     file: Annotated[Path, typer.Argument(metavar="FILE.npz", help="With x_train, y_train, x_test and y_test.")],
     name: Annotated[str | None, typer.Option("--name", help="Default: the file's name.")] = None,
@@ -56,7 +57,7 @@ def data_import(
     output.say(f"{name or file.stem}: {images}. Use it with --dataset {name or file.stem}.")
 
 
-@data_app.command("verify")
+@data_app.command("verify", cls=Once)
 def data_verify(*, names: AnyNames = None, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Read every data file and compare it with what was recorded: exit code 5 when one is damaged."""
     from initbench.data import manage

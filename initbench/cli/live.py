@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from initbench.cli.output import count_text, literal, outlook_text, people, question_text
+from initbench.cli.output import count_text, literal, outlook_text, people, question_text, seeds_doubt
 from initbench.question.plan import describe
 from initbench.results.record import RunResult, RunStatus
 from initbench.studies.plan import Plan
@@ -40,8 +40,9 @@ class RunScreen:
         before = f", {len(plan.done)} done before" if plan.done else ""
         runs = count_text(len(self.labels), "run") if self.labels else "Nothing to run"
         self.console.print(literal(f"{runs}: {question_text(plan)}{before}."))
-        if self.labels and (coming := outlook_text(plan)):
-            self.console.print(literal(coming))
+        for said in (outlook_text(plan), seeds_doubt(plan)) if self.labels else ():
+            if said:
+                self.console.print(literal(said))
         if self.live and self.labels:
             self.bars = _Bars(self.console, self.labels)
 

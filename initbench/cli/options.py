@@ -115,7 +115,7 @@ Out = Annotated[str | None, option(OUTPUT, "-o --out", "DIR", "The results folde
 MergeOut = Annotated[str | None, option(OUTPUT, "-o --out", "DIR", "Where merged results go.")]
 Fresh = Annotated[bool, option(OUTPUT, "--fresh", "", "Run everything again, in place of what is there.")]
 Json = Annotated[bool, option(OUTPUT, "--json", "", "Print one JSON document.")]
-Quiet = Annotated[bool, option(OUTPUT, "-q --quiet", "", "Say only what went wrong.")]
+Quiet = Annotated[bool, option(OUTPUT, "-q --quiet", "", "Say nothing but what went wrong.")]
 Verbose = Annotated[bool, option(OUTPUT, "-v --verbose", "", "Say more, such as a line for each run.")]
 Against = Annotated[
     str | None, option(None, "--against", "reference", "Compare with published figures: `reference`, or the name or file of one.")

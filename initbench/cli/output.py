@@ -21,8 +21,9 @@ from initbench.errors import printable_lines
 from initbench.question.catalog import Entry, Parameter
 from initbench.question.plan import changes
 from initbench.results.record import RunResult
-from initbench.statistics.estimates import seconds_text
+from initbench.statistics.estimates import seconds_text, seeds_text
 from initbench.statistics.findings import Summary
+from initbench.statistics.inference import seeds_needed
 from initbench.studies.plan import Plan
 from initbench.studies.published import Replication
 
@@ -200,7 +201,7 @@ def dry_run(plan: Plan, parameters: int | None) -> None:
     sentence(f"{counted}{len(missing)} of {count_text(len(rows), 'run')} to do.{more} Results: {plan.folder}")
 
 
-def outcome(summary: Summary, *, quiet: bool) -> None:
+def outcome(summary: Summary) -> None:
     """The table of schemes, the sentence that says who won and, on stderr, what a reader must know."""
     from initbench.reporting import search, tables
 
@@ -210,7 +211,7 @@ def outcome(summary: Summary, *, quiet: bool) -> None:
     sentence(summary.headline + ".")
     if summary.recommendation is not None and summary.recommendation.code:
         text("\n" + summary.recommendation.code)
-    for note in () if quiet else summary.notes:
+    for note in summary.notes:
         hint(note)
 
 
@@ -310,6 +311,15 @@ def outlook_text(plan: Plan) -> str:
     workers = min(runs_at_once(plan.execution), max(1, coming.runs))
     at_once = f", {workers} at once" if workers > 1 else ""
     return f"From here on {amount}: about {seconds_text(coming.seconds / workers)} at the pace of the runs so far{at_once}."
+
+
+def seeds_doubt(plan: Plan) -> str:
+    """That so few seeds can show no difference, whatever it is; empty where they can, or where the command chooses how many it takes."""
+    schemes, seeds = len(plan.config.schemes), len(plan.config.seeds)
+    needed = seeds_needed(schemes * (schemes - 1) // 2) if schemes > 1 and plan.command == "compare" else 0
+    if seeds >= needed:
+        return ""
+    return f"{seeds_text(seeds)} cannot show a difference between {schemes} schemes, however large: for that, use --seeds {needed}."
 
 
 def count_text(number: int, noun: str) -> str:

@@ -144,6 +144,8 @@ def _show(answer: probing.Probe, display: DisplayOptions) -> None:
             }
         )
         return
+    if display.quiet:
+        return
     for run in answer.runs[:1]:
         if run.laws:
             drawn = signal_tables.law_table(run)
@@ -159,10 +161,9 @@ def _show(answer: probing.Probe, display: DisplayOptions) -> None:
     output.text("")
     for line in signal_tables.verdict_lines(answer.schemes):
         output.text(line)
-    if not display.quiet:
-        for note in signal_tables.notes(answer.schemes, answer.runs):
-            output.hint(note + ".")
-        output.hint(f"Results: {answer.folder}. Open {answer.folder / 'report.html' if answer.folder else Path('report.html')}")
+    for note in signal_tables.notes(answer.schemes, answer.runs):
+        output.hint(note + ".")
+    output.hint(f"Results: {answer.folder}. Open {answer.folder / 'report.html' if answer.folder else Path('report.html')}")
 
 
 def _draw_map(config: ExperimentConfig, axes: str, display: DisplayOptions, **how: Any) -> None:
@@ -172,7 +173,9 @@ def _draw_map(config: ExperimentConfig, axes: str, display: DisplayOptions, **ho
     if display.as_json:
         output.document(answer.document())
         return
+    if display.quiet:
+        return
     for line in answer.sentences:
         output.text(line)
-    if not display.quiet and answer.folder is not None:
+    if answer.folder is not None:
         output.hint(f"Results: {answer.folder}. Open {answer.folder / 'report.html'}")

@@ -63,10 +63,10 @@ def show_results(results: Results, display: DisplayOptions, *, layers: bool = Fa
     """Prints the answer: tables and verdict, or one JSON document."""
     if display.as_json:
         output.document(document(results))
-    else:
+    elif not display.quiet:
         if layers:
             output.layers(results.summary, results.results)
-        output.outcome(results.summary, quiet=display.quiet)
+        output.outcome(results.summary)
     if results.missing:
         planned = results.missing + len(results.results)
         output.warn(f"{results.missing} of {planned} runs are not there yet. Go on with: initbench resume {results.folder}")

@@ -98,7 +98,7 @@ def draw_map(
         map_ = Map(**{**vars(measured), "sentences": map_page.sentences(measured), "folder": folder})
         map_page.write(folder, map_, config_file.dump_config(config), provenance.environment())
         if folder.parent == store.RESULTS:
-            store.link_latest(folder)
+            store.link_latest(folder, store.LATEST_PROBE)
     return map_
 
 

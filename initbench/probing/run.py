@@ -160,7 +160,7 @@ def _judged(question: Question, prober: Any, runs: tuple[ProbeRun, ...]) -> Prob
     return Probe(question, runs, assess(runs, spare))
 
 
-def load_probe(folder: str | Path = store.LATEST) -> Probe:
+def load_probe(folder: str | Path = store.LATEST_PROBE) -> Probe:
     """The probe of a results folder. Raises: StorageError when it holds none, or one that is damaged."""
     path = Path(folder) / store.PROBE
     try:
@@ -199,7 +199,7 @@ def _write(probe: Probe, folder: Path, digest: str, *, fresh: bool) -> None:
     made = {**provenance.environment(), "device": ", ".join(devices)}
     signal_page.write(folder, probe.question, probe.runs, probe.schemes, made)
     if folder.parent == store.RESULTS:
-        store.link_latest(folder)
+        store.link_latest(folder, store.LATEST_PROBE)
 
 
 def prepare_folder(folder: Path, digest: str, command: str, *, fresh: bool) -> None:

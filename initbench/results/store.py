@@ -25,8 +25,8 @@ from initbench.results.record import RunResult, RunStatus
 
 RESULTS = Path("results")
 """Where results go when nobody says."""
-LATEST = RESULTS / "latest"
-"""A link to the folder of the last question asked."""
+LATEST, LATEST_PROBE = RESULTS / "latest", RESULTS / "latest-probe"
+"""Links to the folders of the last training and of the last probe or map."""
 CONFIG, MANIFEST, SUMMARY = "config.yaml", "manifest.json", "summary.json"
 PROBE = "probe.json"
 """The runs of a probe."""
@@ -268,9 +268,9 @@ def _keep_strangers(folder: Path, listed: Mapping[str, str] | None, written: Map
                 path.rename(path.with_name(f"{path.name}.kept"))
 
 
-def link_latest(folder: Path) -> None:
-    """Points `latest` beside the folder to it; where the system has no links, nothing happens."""
-    link = folder.parent / LATEST.name
+def link_latest(folder: Path, name: Path = LATEST) -> None:
+    """Points `latest` (or `latest-probe`) beside the folder to it; where the system has no links, nothing happens."""
+    link = folder.parent / name.name
     if link.exists() and not link.is_symlink():
         return
     with contextlib.suppress(OSError):

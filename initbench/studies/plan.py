@@ -118,7 +118,7 @@ def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentCon
     Raises: StorageError when it holds no results.
     """
     folder = Path(folder)
-    if folder.name == store.LATEST.name and folder.is_symlink():
+    if folder.name in {store.LATEST.name, store.LATEST_PROBE.name} and folder.is_symlink():
         folder = folder.parent / folder.readlink()
     try:
         manifest = store.read_manifest(folder) or _rebuilt(folder)
