@@ -12,6 +12,7 @@ from initbench.cli import (
     check_scheme,
     compare,
     doctor,
+    export,
     list,
     output,
     plot,
@@ -79,6 +80,7 @@ app.command(cls=Once, rich_help_panel=RUN, epilog=probe.EXAMPLE)(probe.probe)
 app.command(cls=Once, rich_help_panel=LOOK, epilog=report.EXAMPLE)(report.report)
 app.command(cls=Once, rich_help_panel=LOOK, epilog=plot.EXAMPLE)(plot.plot)
 app.command(cls=Once, rich_help_panel=LOOK, epilog=table.EXAMPLE)(table.table)
+app.command(cls=Once, rich_help_panel=LOOK, epilog=export.EXAMPLE)(export.export)
 app.command("check-scheme", cls=Once, rich_help_panel=LOOK, epilog=check_scheme.EXAMPLE)(check_scheme.check_scheme)
 app.command(cls=Once, rich_help_panel=RUN, epilog=run.EXAMPLE)(run.run)
 app.command(cls=Once, rich_help_panel=RUN, epilog=compare.EXAMPLE)(compare.compare)
