@@ -1,11 +1,16 @@
-"""Writes schemes.md, optimizers.md and the quantities in results.md from the source: `python docs/generate.py`, or `make docs`."""
+"""Writes schemes.md, optimizers.md, commands.md, config.md and the quantities in results.md from the source: `make docs`."""
 
 from pathlib import Path
+from typing import Any
+
+import typer
 
 from initbench.cli import guide
+from initbench.cli.app import app
 from initbench.cli.output import plain
 from initbench.quantities import documented
 from initbench.question import catalog
+from initbench.question.schema import schema
 
 DOCS = Path(__file__).parent
 BEGIN, END = "<!-- quantities: made by `make docs` -->\n", "<!-- end of quantities -->\n"
@@ -22,6 +27,21 @@ about: biases start at 0, norms at 1 and 0, embeddings keep their values. Every 
 
 What a scheme *needs* beside the model: `data` and `labels` (training batches, as `run` and `compare` give them), `gradients`
 (of the model, of second order), `model hooks` (it adds numbers to the forward pass, or transforms it).
+"""
+
+COMMANDS = """\
+# Commands
+
+Made from the source by `make docs`; a test keeps it current. The same, in a terminal: `initbench --help` and `initbench COMMAND --help`.
+An option of one value is given once; those that may be repeated say so.
+"""
+
+CONFIG = """\
+# Config keys
+
+Made from the source by `make docs`; a test keeps it current. A config is a YAML file (`-c mine.yaml`); `--set train.lr=0.1` sets
+one key of it. `initbench config show mnist_mlp` prints a shipped one, `initbench config validate mine.yaml` names what is wrong,
+with its line, and `initbench config schema` gives editors what they need.
 """
 
 OPTIMIZERS = """\
@@ -42,7 +62,7 @@ It runs alone and stacked as it is written.
 
 def optimizers() -> str:
     """The page of the optimizers."""
-    return "\n".join([OPTIMIZERS, *(_section(entry) for entry in _shipped("optimizer"))])
+    return "\n".join([OPTIMIZERS, *(_section(entry, "##") for entry in _shipped("optimizer"))])
 
 
 def _shipped(kind: catalog.Kind) -> list[catalog.Entry]:
@@ -66,10 +86,10 @@ def _overview(family: str, found: list[catalog.Entry]) -> str:
     return f"- {family}: " + ", ".join(f"[{entry.name}](#{entry.name})" for entry in found)
 
 
-def _section(entry: catalog.Entry) -> str:
+def _section(entry: catalog.Entry, level: str = "###") -> str:
     page = guide.page(entry)
     parts = [
-        f"### {entry.name}",
+        f"{level} {entry.name}",
         *(_escaped(part) for part in (page.summary, *page.formula)),
     ]
     if page.applies:
@@ -105,7 +125,83 @@ def results() -> str:
     return f"{before}{BEGIN}| column | meaning |\n|---|---|\n{documented()}{END}{rest.partition(END)[2]}"
 
 
-PAGES = {"schemes.md": schemes, "optimizers.md": optimizers, "results.md": results}
+def commands() -> str:
+    """The page of the commands: what each does, its words and options."""
+    whole: Any = typer.main.get_command(app)
+    parts = [COMMANDS]
+    for name, command in whole.commands.items():
+        for below, each in [(f"{name} {below}", each) for below, each in getattr(command, "commands", {}).items()] or [(name, command)]:
+            parts.append(_command(below, each))
+    return "\n".join(parts)
+
+
+def _command(name: str, command: Any) -> str:
+    arguments = [each.metavar for each in command.params if each.param_type_name == "argument"]
+    usage = " ".join(["initbench", name, *(f"[{metavar}]" for metavar in arguments)])
+    options = [each for each in command.params if each.param_type_name == "option" and "--help" not in each.opts]
+    rows = [f"| `{', '.join(each.opts)}` | {_option_value(each)} | {_cell(each.help)} |" for each in options]
+    table = "\n".join(["| option | value | what it does |", "|---|---|---|", *rows]) if rows else "It has no options."
+    examples = "\n".join(line.partition(": ")[2] for line in (command.epilog or "").splitlines() if line.strip())
+    example = f"```sh\n{examples}\n```\n" if examples else ""
+    return f"## {name}\n\n{_escaped(command.help or '')}\n\nUsage: `{usage}`\n\n{table}\n\n{example}"
+
+
+def _option_value(option: Any) -> str:
+    default = option.default
+    shown = "" if callable(default) or default in (None, False, True) else f"; default {plain(getattr(default, 'value', default))}"
+    return _cell((f"`{option.metavar}`" if option.metavar else "on or off") + shown)
+
+
+def _cell(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|")
+
+
+def config() -> str:
+    """The page of the config keys."""
+    made = schema()
+    parts = [CONFIG]
+    rows = [_key_row(name, each, "") for name, each in made["properties"].items()]
+    parts.append("\n".join(["| key | value | default | what it is |", "|---|---|---|---|", *rows]) + "\n")
+    for part, kind in (("train", "TrainConfig"), ("init", "InitRules"), ("probe", "ProbeConfig"), ("tune", "TuneConfig")):
+        found = made["$defs"][kind]
+        rows = [_key_row(name, each, f"{part}.") for name, each in found["properties"].items()]
+        heads = ["| key | value | default | what it is |", "|---|---|---|---|"]
+        parts.append(f"## {part}\n\n{_escaped(found.get('description', ''))}\n\n" + "\n".join([*heads, *rows]) + "\n")
+    return "\n".join(parts)
+
+
+def _key_row(name: str, key: dict[str, Any], before: str) -> str:
+    default = key.get("default")
+    if isinstance(default, dict):
+        default = default.get("name")
+    return (
+        f"| `{before}{name}` | {_cell(_kind(key))} | {_cell('' if default is None else plain(default))} | {_cell(key.get('description'))} |"
+    )
+
+
+def _kind(key: dict[str, Any]) -> str:
+    """What a key takes, in words."""
+    if "enum" in key:
+        return ", ".join(map(str, key["enum"]))
+    if "anyOf" in key:
+        return " or ".join(dict.fromkeys(_kind(each) for each in key["anyOf"] if each.get("type") != "null"))
+    if "$ref" in key:
+        kind = key["$ref"].rpartition("/")[2]
+        return "name with parameters" if kind == "Ref" else "see below"
+    words = {
+        "integer": "whole number",
+        "number": "number",
+        "boolean": "true or false",
+        "string": "text",
+        "array": "list",
+        "object": "mapping",
+    }
+    limits = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    found = [f"{said} {key[limit]}" for limit, said in limits.items() if limit in key]
+    return " ".join([words.get(key.get("type", ""), "any"), *found])
+
+
+PAGES = {"schemes.md": schemes, "optimizers.md": optimizers, "results.md": results, "commands.md": commands, "config.md": config}
 """What each page is made by."""
 
 if __name__ == "__main__":

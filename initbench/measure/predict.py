@@ -54,7 +54,10 @@ def predictions(
             return _nothing(layers, "no weight layer takes the model's input directly")
         entering = first_tensor(inputs).reshape(len(inputs), *seen.entering)
         statistics = input_stats(entering, labels, _first(seen.network), classes)
-        expected = predict(seen.network, statistics)
+        try:
+            expected = predict(seen.network, statistics)
+        except ArithmeticError:
+            return _nothing(layers, "the signal becomes zero, or no finite number, on its way")
     except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
         return _nothing(layers, f"the model could not be followed ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
     by_name: dict[str, LayerPrediction] = {}

@@ -136,14 +136,16 @@ class TrainConfig(Frozen):
         default=None, ge=1, description="passes over the training data; the last incomplete batch of each is dropped"
     )
     steps: int | None = Field(default=None, ge=0, description="optimizer steps, instead of epochs")
-    batch_size: int = Field(default=128, ge=1)
+    batch_size: int = Field(default=128, ge=1, description="images a step")
     optimizer: TextRef = Field(default=Ref(name="sgd"), description="sgd, adam, adamw, ...: see `initbench list optimizers`")
-    lr: float = Field(default=0.05, gt=0)
+    lr: float = Field(default=0.05, gt=0, description="learning rate")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
     nesterov: bool = Field(default=False, description="sgd only")
     betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="adam and adamw only")
-    weight_decay: float = Field(default=0.0, ge=0)
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    weight_decay: float = Field(default=0.0, ge=0, description="of all parameters; decoupled or not is the optimizer's affair")
+    schedule: Literal["constant", "cosine", "linear"] = Field(
+        default="constant", description="of the learning rate; cosine and linear end at 0"
+    )
     warmup_steps: int = Field(default=0, ge=0, description="steps of linear warm-up before the schedule")
     clip_norm: float | None = Field(default=None, gt=0, description="largest global gradient norm")
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
@@ -218,16 +220,16 @@ def _tune_from_any(value: Any) -> Any:
 class ExperimentConfig(Frozen):
     """The question: everything that changes a result, and nothing else."""
 
-    schemes: tuple[RefField, ...] = Field(min_length=1)
-    model: RefField = Ref(name="mlp")
-    dataset: RefField = Ref(name="mnist5k")
+    schemes: tuple[RefField, ...] = Field(min_length=1, description="names with parameters, such as `kaiming:mode=fan_out`")
+    model: RefField = Field(default=Ref(name="mlp"), description="see `initbench list models`, or a file such as ./mine.py:Net")
+    dataset: RefField = Field(default=Ref(name="mnist5k"), description="see `initbench list datasets`")
     init: InitRules = InitRules()
     train: TrainConfig = TrainConfig()
     probe: ProbeConfig = ProbeConfig()
     tune: Annotated[TuneConfig | None, BeforeValidator(_tune_from_any, json_schema_input_type=str | TuneConfig | None)] = Field(
         default=None, description="a key that each scheme gets its own best value of, such as `train.lr`"
     )
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1, description="8 means the seeds 0 to 7; a list means these")
 
     @model_validator(mode="after")
     def _no_repeats(self) -> "ExperimentConfig":
