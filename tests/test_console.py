@@ -67,8 +67,8 @@ def test_a_table_that_fits_keeps_a_line_a_row(capsys):
 
 
 def test_a_table_that_is_too_wide_breaks_before_intervals_and_never_inside(capsys):
-    row = ("kaiming:mode=fan_out", "92.1 % [91.2, 92.5]", "0.288 [0.263, 0.322]", "7 of 8 trained, 1 diverged", "15518", "16402")
-    columns = ("scheme", "test accuracy", "test loss", "seeds", "activations last/first", "gradients first/last")
+    row = ("kaiming:mode=fan_out", "92.1 % [91.2, 92.5]", "0.288 [0.263, 0.322]", "7 of 8 above chance, 1 diverged", "15518", "16402")
+    columns = ("scheme", "test accuracy", "test loss", "seeds", "activations, last/first layer", "gradients, first/last layer")
     output.table("", columns, [row], right=frozenset({1, 2, 4, 5}))
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80

@@ -200,7 +200,7 @@ def simulated(name, factor, layers=11, seed=0):
 def test_the_verdict_counts_the_layers_until_nothing_is_left():
     found = {each.scheme: each for each in assess([simulated("bad", 6.0), simulated("good", 1.01)])}
     assert found["bad"].verdict.startswith(
-        "gradients shrink 6.0x a layer: after 8 layers nothing reaches the first one; good would keep them"
+        "gradients shrink 6.0x a layer: after 8 layers the first layer gets no gradient; good would keep them"
     )
     assert found["good"].verdict.startswith("keeps the signal")
     assert found["bad"].leaves_at == "l6"

@@ -200,7 +200,7 @@ def test_a_scheme_that_learns_nothing_at_any_value_is_out_before_the_second_roun
     done, _ = carried_out("recommend", config, loss)
     found = recommend.summarize(config, done, View()).recommendation
     zeros = next(line for line in found.candidates if line.scheme == "zeros")
-    assert (zeros.fate, zeros.rounds, zeros.reason) == (Fate.STUCK, 1, "stuck at chance at every value in round 1")
+    assert (zeros.fate, zeros.rounds, zeros.reason) == (Fate.STUCK, 1, "at chance at every value in round 1")
     assert {run.job.train.steps for run in done.values() if str(run.job.scheme) == "zeros"} == {1, 4}
     assert next(line for line in found.candidates if line.scheme == "xavier").rounds > 1
 
@@ -226,7 +226,7 @@ def test_the_headline_claims_no_more_than_was_shown():
     aside = found.of_fate(Fate.SET_ASIDE)
     assert aside
     assert "every other scheme" not in summary.headline
-    assert f"set aside without being beaten: {', '.join(aside) if len(aside) < 5 else f'{len(aside)} schemes'}" in summary.headline
+    assert f"left out, though not shown to be worse: {', '.join(aside) if len(aside) < 5 else f'{len(aside)} schemes'}" in summary.headline
     assert f"Set aside to save time, though not beaten: {', '.join(aside)}." in summary.notes
 
 

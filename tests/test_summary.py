@@ -45,10 +45,10 @@ def test_a_summary_is_read_back_from_its_json(summary):
 
 def test_each_outcome_is_counted(summary):
     assert [ends_text(found) for found in summary.schemes] == [
-        "8 of 8 trained",
-        "8 of 8 trained",
-        "0 of 8 trained, 2 stuck at chance, 6 diverged",
-        "7 of 8 trained, 1 failed",
+        "8 of 8 above chance",
+        "8 of 8 above chance",
+        "0 of 8 above chance, 2 at chance, 6 diverged",
+        "7 of 8 above chance, 1 failed",
         "skipped",
     ]
     normal = summary.scheme("normal")
@@ -97,7 +97,7 @@ def test_one_seed_says_that_there_is_no_interval():
 
 def test_five_seeds_say_what_they_cannot_show():
     summary = summarize(spread("kaiming", 0.97, 5) + spread("xavier", 0.95, 5))
-    assert "5 seeds cannot show this at 5 %: use --seeds 6" in summary.headline
+    assert "5 seeds are too few to show it: use --seeds 6" in summary.headline
     assert any("Fewer than 6 seeds" in note for note in summary.notes)
 
 
@@ -116,8 +116,8 @@ def test_parameters_that_nothing_initialized_are_named_in_a_note():
 def test_when_nothing_trained_nobody_wins():
     summary = summarize([make_run(scheme, seed, None) for scheme in ("normal", "ones") for seed in range(8)])
     assert summary.leader is None
-    assert summary.headline == "No scheme trained. normal: 0 of 8 trained, 8 diverged; ones: 0 of 8 trained, 8 diverged"
-    assert summary.verdicts == ("ones and normal tie: both diverged on all 8 seeds",)
+    assert summary.headline == "No scheme came above chance. normal: 0 of 8 above chance, 8 diverged; ones: 0 of 8 above chance, 8 diverged"
+    assert summary.verdicts == ("ones and normal are not shown to differ: both diverged on all 8 seeds",)
 
 
 def test_no_runs_at_all_are_no_crash():
@@ -133,7 +133,7 @@ def test_an_untrained_network_without_signal_to_compare_is_told():
 def test_all_failed_is_told():
     failed = [make_run("kaiming", seed, status=RunStatus.FAILED, reason="boom", train_losses=(), evaluations=()) for seed in range(2)]
     summary = summarize(failed)
-    assert summary.headline == "No scheme trained. kaiming: 0 of 2 trained, 2 failed"
+    assert summary.headline == "No scheme came above chance. kaiming: 0 of 2 above chance, 2 failed"
     assert summary.scheme("kaiming").trained_share.value is None
 
 

@@ -15,12 +15,19 @@ def summary():
 def test_the_table_of_schemes_row_by_row(summary):
     table = tables.scheme_table(summary)
     assert table.title == "Median of 8 seeds [95 % interval]"
-    assert table.columns == ("scheme", "test accuracy", "test loss", "seeds", "activations last/first", "gradients first/last")
+    assert table.columns == (
+        "scheme",
+        "test accuracy",
+        "test loss",
+        "above chance",
+        "activations, last/first layer",
+        "gradients, first/last layer",
+    )
     assert table.rows == (
-        ("xavier", "95.0 % [94.8, 95.3]", "0.237 [0.210, 0.271]", "8 of 8 trained", "0.253", "0.258"),
-        ("kaiming", "97.2 % [96.7, 97.3]", "0.184 [0.152, 0.203]", "8 of 8 trained", "0.976", "1.010"),
-        ("normal", "diverged", "diverged", "0 of 8 trained, 2 stuck at chance, 6 diverged", "16783", "16811"),
-        ("lecun", "95.0 % [94.9, 95.3]", "0.221 [0.174, 0.235]", "7 of 8 trained, 1 failed", "0.483", "0.498"),
+        ("xavier", "95.0 % [94.8, 95.3]", "0.237 [0.210, 0.271]", "8 of 8", "0.253", "0.258"),
+        ("kaiming", "97.2 % [96.7, 97.3]", "0.184 [0.152, 0.203]", "8 of 8", "0.976", "1.010"),
+        ("normal", "diverged", "diverged", "0 of 8, 2 at chance, 6 diverged", "16783", "16811"),
+        ("lecun", "95.0 % [94.9, 95.3]", "0.221 [0.174, 0.235]", "7 of 8, 1 failed", "0.483", "0.498"),
         ("fixup", "", "", "skipped", "", ""),
     )
 
@@ -30,8 +37,8 @@ def test_numbers_are_on_the_right(summary):
     assert {table.columns[index] for index in table.right} == {
         "test accuracy",
         "test loss",
-        "activations last/first",
-        "gradients first/last",
+        "activations, last/first layer",
+        "gradients, first/last layer",
     }
 
 

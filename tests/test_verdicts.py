@@ -33,7 +33,7 @@ def test_the_sentence_of_the_issue():
     assert first.sentence == "kaiming beats xavier by 2.1 points of test accuracy [1.6, 2.6], 8 seeds, p = 0.016 after Holm"
     assert (first.verdict, first.family, first.wins, first.effect, first.improvement) == (Verdict.BETTER, 2, 8, 1.0, 1.0)
     assert first.p == 2 / 256
-    assert second.sentence == "lecun and xavier tie: no difference in test accuracy on any of 8 seeds"
+    assert second.sentence == "lecun and xavier do not differ: no difference in test accuracy on any of 8 seeds"
 
 
 def test_the_winner_comes_first_whoever_is_the_reference():
@@ -60,7 +60,7 @@ def test_few_seeds_that_disagree_name_no_leader():
 def test_five_seeds_cannot_show_it_and_the_remedy_is_named():
     two = [pair(5), (side("lecun", LOWER[:5]), side("xavier", LOWER[:5]))]
     assert sentences(ACCURACY, *two)[0] == (
-        "kaiming is ahead of xavier by 1.8 points of test accuracy (1.4 to 2.2), but 5 seeds cannot show this at 5 %: use --seeds 7"
+        "kaiming is ahead of xavier by 1.8 points of test accuracy (1.4 to 2.2), but 5 seeds are too few to show it: use --seeds 7"
     )
 
 
@@ -75,7 +75,8 @@ def test_what_cannot_be_told_from_zero_is_a_tie():
     found = compare_family(ACCURACY, [(side("lecun", mixed), side("xavier", LOWER))])[0]
     assert found.verdict is Verdict.TIE
     assert (
-        found.sentence == "lecun and xavier tie: 0.1 points of test accuracy [-0.3, 0.5] cannot be told from zero, 8 seeds, p = 0.28"
+        found.sentence
+        == "lecun and xavier are not shown to differ: 0.1 points of test accuracy [-0.3, 0.5] cannot be told from zero, 8 seeds, p = 0.28"
     )  # 72 of 256 flips
 
 
@@ -92,7 +93,7 @@ def test_where_a_correction_parts_verdict_and_interval_it_is_said():
     shifted = [low + shift for low, shift in zip(LOWER, (0.01, -0.002, 0.001, 0.02, 0.03, 0.04, 0.05, 0.06), strict=True)]
     three = compare_family(ACCURACY, [(side("lecun", shifted), side("xavier", LOWER))] * 3)  # p = 6 / 256 each
     assert three[0].sentence == (
-        "lecun and xavier tie: 2.5 points of test accuracy [0.4, 5.0]; the interval alone excludes zero, "
+        "lecun and xavier are not shown to differ: 2.5 points of test accuracy [0.4, 5.0]; the interval alone excludes zero, "
         "but not after correction for 3 comparisons, 8 seeds, p = 0.070 after Holm"
     )
     assert three[0].difference.low > 0
@@ -100,7 +101,7 @@ def test_where_a_correction_parts_verdict_and_interval_it_is_said():
     assert seven[0].verdict is Verdict.TOO_FEW_SEEDS
     assert "the interval alone excludes zero, but not after correction for 8 comparisons; use --seeds 9" in seven[0].sentence
     ahead = compare_family(ACCURACY, [pair()] * 8)[0]
-    assert "but 8 seeds cannot show this at 5 % after correction for 8 comparisons: use --seeds 9" in ahead.sentence
+    assert "but 8 seeds are too few to show it after correction for 8 comparisons: use --seeds 9" in ahead.sentence
 
 
 @pytest.mark.parametrize("kind", range(4))
@@ -172,7 +173,7 @@ def test_some_diverged_runs_leave_the_difference_open_at_one_end():
 def test_two_schemes_that_always_diverge_are_not_identical():
     gone = [-math.inf] * 8
     found = compare_family(ACCURACY, [(side("normal", gone), side("ones", gone))])[0]
-    assert found.sentence == "normal and ones tie: both diverged on all 8 seeds"
+    assert found.sentence == "normal and ones are not shown to differ: both diverged on all 8 seeds"
     assert found.verdict is Verdict.BOTH_WITHOUT
     assert (found.difference.value, found.difference.low, found.difference.high) == (None, None, None)
 
@@ -180,7 +181,7 @@ def test_two_schemes_that_always_diverge_are_not_identical():
 def test_seeds_on_which_both_diverged_are_told_apart_from_equal_results():
     rarely = [-math.inf] * 3 + LOWER[3:]
     found = compare_family(ACCURACY, [(side("normal", rarely), side("ones", rarely))])[0]
-    assert found.sentence == "normal and ones tie: no difference in test accuracy on any of 8 seeds, both diverged on 3"
+    assert found.sentence == "normal and ones do not differ: no difference in test accuracy on any of 8 seeds, both diverged on 3"
     assert (found.verdict, found.both_without) == (Verdict.IDENTICAL, 3)
 
 

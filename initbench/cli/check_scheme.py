@@ -18,7 +18,7 @@ def check_scheme(
     model: Model = None,
     as_json: Json = False,
 ) -> None:
-    """Examine a scheme of your own: law, report, seeds, precision, refusal; exit code 4 when it owes something."""
+    """Examine a scheme of your own: law, report, seeds, precision, refusal; exit code 4 when something is missing."""
     checks = api.check_scheme(scheme, model)
     if as_json:
         output.document([{"what": check.what, "passed": check.passed, "found": check.found} for check in checks])

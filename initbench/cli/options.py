@@ -96,7 +96,7 @@ MetricName = Annotated[
 ]
 Target = Annotated[float | None, option(WHAT, "--target", "ACCURACY", "Also the steps to a test accuracy, such as 0.95.")]
 Margin = Annotated[
-    str | None, option(WHAT, "--margin", "SIZE|none", "A difference in the metric that does not matter, such as 0.5 points; or none.")
+    str | None, option(WHAT, "--margin", "SIZE|none", "Differences of the metric below this count as none, such as 0.5 points.")
 ]
 Strict = Annotated[bool, option(WHAT, "--strict", "", "A parameter that nothing initializes is an error.")]
 Tune = Annotated[str | None, option(TRAINING, "--tune", "KEY[=A,B]", "Also each scheme at its own best value of a key, such as train.lr.")]

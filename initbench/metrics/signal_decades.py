@@ -15,7 +15,7 @@ def build() -> Metric:
         has_signal,
         place=60,
         better="lower",
-        amount="decades of signal at start",
+        amount="powers of ten by which the untrained signal strays",
         unit="decades",
         absent="lost the signal",
     )

@@ -216,10 +216,10 @@ def _theory(axes: Axes, map_: Map) -> str:
             if "depth" in names:
                 drawn = None
                 _contour(axes, x, y, depth / (TRAINS_TO * phase.xi_c), [1.0], colors=ink, linewidths=1.2, linestyles="dashed")
-                said.append("Dashed: depth = 6 xi_c, to which networks train.")
+                said.append("Dashed: depth = 6 xi_c, about as deep as networks can still be trained.")
             else:
                 drawn = _contour(axes, x, y, phase.xi_c, list(LEVELS), colors=ink, linewidths=0.8, linestyles="dashed")
-                said.append(f"Dashed: depth scale xi_c in layers (this network has {map_.depth}).")
+                said.append(f"Dashed: xi_c, the layers over which two inputs become e times more alike (this network has {map_.depth}).")
     if drawn is not None:
         axes.clabel(drawn, fmt=lambda value: f"{value:g}", fontsize=8, colors=ink)
     return "".join(said)

@@ -23,12 +23,13 @@ SHOWN_ROWS = 40
 
 def scheme_table(schemes: Sequence[SchemeHealth]) -> Table:
     """A row a scheme, the best first: how far the signal strays, and what the outputs look like."""
-    columns = ("scheme", "signal", "gradient", "alike", "dead", "cond.", "logits", "loss", "off")
+    columns = ("scheme", "signal", "gradient", "correlation", "dead", "condition", "logits", "loss", "outside")
     rows = tuple(_scheme_row(each) for each in schemes)
     chance = next((each.chance_loss for each in schemes if each.chance_loss is not None), None)
     along = any(point.stream for each in schemes for point in each.forward)
     where = "along the residual stream, last block over first" if along else "last hidden layer over first"
-    title = f"signal: activations' variance, {where}; gradient: squared length, first over last; off: outside of the band"
+    title = f"signal: activations' variance, {where}; gradient: squared length, first over last; correlation: of two inputs"
+    title += "; condition: largest over smallest singular value; outside: values outside of their predicted band"
     title += f"; loss of equal logits: {chance:.3f}" if chance is not None else ""
     return Table(title, columns, rows, frozenset(range(1, len(columns))))
 
@@ -41,8 +42,8 @@ def _scheme_row(scheme: SchemeHealth) -> tuple[str, ...]:
     outside, bands = sum(layer.outside for layer in scheme.layers), sum(layer.bands for layer in scheme.layers)
     return (
         scheme.scheme,
-        _number(scheme.activations, "gone" if scheme.forward else ""),
-        _number(scheme.gradients, "gone" if scheme.back else ""),
+        _number(scheme.activations, "lost" if scheme.forward else ""),
+        _number(scheme.gradients, "lost" if scheme.back else ""),
         f"{hidden[-1].correlation:.3f}" if hidden and hidden[-1].correlation is not None else "",
         f"{max(dead):.0%}" if dead else "",
         _number(hidden[0].condition if hidden else None, ""),

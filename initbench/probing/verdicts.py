@@ -252,7 +252,7 @@ def _ending_words(verdict: SignalVerdict) -> str:
             ratios = ", ".join(f"{way} {_times(ratio)}{_kept_pace(each)}" for way, ratio, each in verdict.ratios)
             return "keeps the signal" + (f": {ratios} from end to end" if ratios else "")
         case Ending.RETURNS:
-            return f"the signal leaves its range on the way, {verdict.total:.3g}x, and comes back"
+            return f"the signal changes {verdict.total:.3g}x between layers and is back to its size at the end"
         case Ending.OVERFLOWS | Ending.VANISHES:
             gone = "are constant" if verdict.way == "activations" else "are zero"
             end = "overflow" if verdict.ending is Ending.OVERFLOWS else gone
@@ -260,7 +260,7 @@ def _ending_words(verdict: SignalVerdict) -> str:
     if verdict.lasts is None:
         return f"{verdict.way} {pace}, {_large(verdict.total)}x in all"
     shrinks = verdict.pace is not None and not verdict.pace.grows
-    nothing = f"nothing reaches the {'first' if verdict.way == 'gradients' else 'last'} one"
+    nothing = "the first layer gets no gradient" if verdict.way == "gradients" else "the last layer gets no signal"
     return f"{verdict.way} {pace}: after {verdict.lasts} {unit}s {nothing if shrinks else 'they are a million times as large'}"
 
 

@@ -133,12 +133,12 @@ def _markdown(table: PaperTable) -> str:
         cells = [" ".join(filter(None, _text(metric, each))) for metric, each in zip(table.metrics, row.estimates, strict=True)]
         cells[0] = f"**{cells[0]}**" if row.as_good_as_best else cells[0]
         rows.append((row.scheme.scheme + MARK["markdown"] * row.shown_worse, *cells, _trained(row.scheme)))
-    columns = ("scheme", *map(_heading, table.metrics), "trained")
+    columns = ("scheme", *map(_heading, table.metrics), "above chance")
     return f"{markdown(Table('', columns, tuple(rows), frozenset(range(1, len(columns)))))}\n{table.caption}\n"
 
 
 def _latex(table: PaperTable) -> str:
-    columns = [escaped(text) for text in ("scheme", *map(_heading, table.metrics), "trained")]
+    columns = [escaped(text) for text in ("scheme", *map(_heading, table.metrics), "above chance")]
     lines = [r"% \usepackage{booktabs}", r"\begin{table}", r"\centering", r"\small", rf"\caption{{{escaped(table.caption)}}}"]
     lines += [
         r"\setlength{\tabcolsep}{4pt}",

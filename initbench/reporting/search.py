@@ -51,7 +51,7 @@ def _lines(scheme: TunedScheme, places: dict[str, float]) -> list[Curve]:
         for seed in range(seeds)
     ]
     thin = [Curve(scheme.scheme, points, "seed") for points in by_seed] if seeds > 1 else []
-    best = f" (best {value_text(scheme.best)})" if scheme.best is not None else " (none trained)"
+    best = f" (best {value_text(scheme.best)})" if scheme.best is not None else " (none above chance)"
     return [
         *thin,
         Curve(scheme.scheme, tuple((x, point.loss) for x, point in zip(xs, scheme.points, strict=True)), label=scheme.scheme + best),
@@ -71,7 +71,7 @@ def _best_table(summary: Summary, tuned: Tuned) -> Table:
     rows = tuple(
         (
             same.scheme,
-            value_text(best) if (best := tuned.scheme(same.scheme).best) is not None else "none trained",
+            value_text(best) if (best := tuned.scheme(same.scheme).best) is not None else "none above chance",
             estimate_text(metric, same.estimate(metric.name)),
             estimate_text(metric, at_best[same.scheme].estimate(metric.name)) if same.scheme in at_best else "",
             ends_text(at_best[same.scheme]) if same.scheme in at_best else "",

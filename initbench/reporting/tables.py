@@ -37,7 +37,8 @@ def scheme_table(summary: Summary) -> Table:
     chosen = _shown_metrics(summary)
     ratios = [summary.metric_of(name) for name in RATIOS]
     rows = tuple(_scheme_row(scheme, chosen, ratios) for scheme in summary.schemes)
-    columns = ("scheme", *(metric.label for metric in chosen), "seeds", "activations last/first", "gradients first/last")
+    signal = ("activations, last/first layer", "gradients, first/last layer")
+    columns = ("scheme", *(metric.label for metric in chosen), "above chance", *signal)
     return Table(_title(summary), columns, rows, frozenset(range(1, len(chosen) + 1)) | {len(chosen) + 2, len(chosen) + 3})
 
 
@@ -70,7 +71,7 @@ def outcome_table(summary: Summary) -> Table:
         )
         for scheme in summary.schemes
     )
-    columns = ("scheme", "trained", "stuck", "diverged", "failed", "skipped", "first bad steps")
+    columns = ("scheme", "above chance", "at chance", "diverged", "failed", "skipped", "first bad steps")
     return Table("How the runs ended", columns, rows, frozenset(range(2, 6)))
 
 
@@ -161,7 +162,7 @@ def _shown_metrics(summary: Summary) -> list[Metric]:
 
 def _scheme_row(scheme: SchemeSummary, chosen: Sequence[Metric], ratios: Sequence[Metric]) -> tuple[str, ...]:
     figures = (estimate_text(metric, scheme.estimate(metric.name)) for metric in chosen)
-    return (scheme.scheme, *figures, ends_text(scheme), *(_ratio_text(metric, scheme.estimate(metric.name)) for metric in ratios))
+    return (scheme.scheme, *figures, ends_text(scheme, ""), *(_ratio_text(metric, scheme.estimate(metric.name)) for metric in ratios))
 
 
 def _ratio_text(metric: Metric, estimate: Estimate) -> str:

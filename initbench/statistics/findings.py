@@ -118,15 +118,15 @@ class Tuned(Frozen):
 
 
 class Fate(StrEnum):
-    """What became of a scheme in a race; `not separable` is from the chosen one, `set aside` not beaten, but others looked better."""
+    """What became of a scheme in a race; `not separable` is from the chosen one, `left out` not shown to be worse, but behind others."""
 
     CHOSEN = "chosen"
     NOT_SEPARABLE = "not separable"
     BEATEN = "beaten"
-    SET_ASIDE = "set aside"
+    SET_ASIDE = "left out"
     DIVERGED = "diverged"
     NO_SIGNAL = "no signal"
-    STUCK = "stuck at chance"
+    STUCK = "at chance"
     THE_SAME = "the same"
     DOES_NOT_APPLY = "does not apply"
 

@@ -174,7 +174,7 @@ def _headline(metric: Metric, summary: Summary) -> str:
     if summary.leader is None:
         if all(scheme.probed for scheme in summary.schemes):
             return "Nothing was trained, and the network has too few layers for a signal to be lost between them"
-        return "No scheme trained. " + "; ".join(f"{scheme.scheme}: {ends_text(scheme)}" for scheme in summary.schemes)
+        return "No scheme came above chance. " + "; ".join(f"{scheme.scheme}: {ends_text(scheme)}" for scheme in summary.schemes)
     best = summary.scheme(summary.leader)
     if len(summary.schemes) == 1:
         text = f"{best.scheme} reaches {estimate_text(metric, best.estimate(metric.name))} {metric.label}"
@@ -191,12 +191,12 @@ def _headline(metric: Metric, summary: Summary) -> str:
     return chosen.sentence + (f"; not separable from {best.scheme}: {', '.join(rest)}" if rest else "")
 
 
-def ends_text(runs: SchemeSummary) -> str:
-    """How the runs ended: `7 of 8 trained, 1 diverged`."""
-    counts = {"stuck at chance": runs.stuck, "diverged": runs.diverged, "failed": runs.failed, "skipped": runs.skipped}
+def ends_text(runs: SchemeSummary, what: str = " above chance") -> str:
+    """How the runs ended: `7 of 8 above chance, 1 diverged`; below a heading that says `what` is counted, `7 of 8, 1 diverged`."""
+    counts = {"at chance": runs.stuck, "diverged": runs.diverged, "failed": runs.failed, "skipped": runs.skipped}
     if runs.skipped == len(runs.seeds):
         return "skipped"
-    parts = [f"{runs.trained} of {len(runs.seeds)} trained"] if not runs.probed else ["not trained"]
+    parts = [f"{runs.trained} of {len(runs.seeds)}{what}"] if not runs.probed else ["not trained"]
     return ", ".join([*parts, *(f"{count} {words}" for words, count in counts.items() if count)])
 
 
@@ -262,4 +262,4 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
         yield f"{seeds_text(few.n)} cannot separate all {few.family} pairs at {100 * ALPHA:g} %: use --seeds {seeds_needed(few.family)}."
     if any(scheme.stuck for scheme in summary.schemes):
         least = f"{100 * TRAINED_ABOVE_CHANCE:g} %"
-        yield f"Stuck: the final {summary.split} accuracy covers less than {least} of the way from chance to 100 %."
+        yield f"At chance: the final {summary.split} accuracy is hardly above guessing (less than {least} of the way from there to 100 %)."

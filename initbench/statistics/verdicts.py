@@ -143,10 +143,10 @@ def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, ma
     seeds = seeds_text(comparison.n)
     names = f"{left.scheme} and {right.scheme}"
     if comparison.verdict is Verdict.BOTH_WITHOUT:
-        return f"{names} tie: both {metric.absent} on all {seeds}"
+        return f"{names} are not shown to differ: both {metric.absent} on all {seeds}"
     both = f", both {metric.absent} on {comparison.both_without}" if comparison.both_without else ""
     if comparison.verdict is Verdict.IDENTICAL:
-        return f"{names} tie: no difference in {metric.label} on any of {seeds}{both}"
+        return f"{names} do not differ: no difference in {metric.label} on any of {seeds}{both}"
     first, second = (left, right) if (comparison.effect or 0) >= 0 else (right, left)
     names = f"{first.scheme} and {second.scheme}"
     proof = f"{_p_text(comparison.p_holm or 0.0)}{' after Holm' * (comparison.family > 1)}"
@@ -161,12 +161,12 @@ def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, ma
         remedy = f"use --seeds {seeds_needed(comparison.family)}"
         if comparison.wins and comparison.losses:
             return f"{names} cannot be told apart: {amount}{on_seeds}{parted}; {remedy}"
-        doubt = "one seed shows nothing" if comparison.n == 1 else f"{comparison.n} seeds cannot show this at {100 * ALPHA:g} %"
+        doubt = "one seed shows nothing" if comparison.n == 1 else f"{comparison.n} seeds are too few to show it"
         after = f" after correction for {comparison.family} comparisons" if parted else ""
         return f"{first.scheme} is ahead of {second.scheme}{link}{amount}, but {doubt}{after}: {remedy}"
     if comparison.verdict is Verdict.TIE:
         unsure = "; the difference cannot be told from zero" if in_words else " cannot be told from zero"
-        return f"{names} tie: {amount}{parted or unsure + both}{on_seeds}, {proof}"
+        return f"{names} are not shown to differ: {amount}{parted or unsure + both}{on_seeds}, {proof}"
     return f"{first.scheme} beats {second.scheme}{link}{amount}{on_seeds}, {proof}"
 
 

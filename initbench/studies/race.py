@@ -87,10 +87,10 @@ class Exit:
         if self.fate is Fate.DIVERGED:
             return f"diverged on {self.lost} of {self.seeds} seeds in round {number}"
         if self.fate is Fate.STUCK:
-            return f"stuck at chance at every value in round {number}"
+            return f"at chance at every value in round {number}"
         if self.fate is Fate.BEATEN:
             return f"beaten by {self.leader} in round {number}"
-        return f"set aside after round {number}: {self.room} looked better"
+        return f"left out after round {number}: {self.room} others had lower losses"
 
 
 @dataclass

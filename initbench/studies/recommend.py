@@ -283,17 +283,17 @@ def _recommendation(
 
 def _headline(summary: Summary, choice: Recommendation) -> str:
     if choice.scheme is None:
-        return "No scheme can be recommended: " + ("none of them trained" if choice.complete else "the race is not finished")
+        return "No scheme can be recommended: " + ("none of them came above chance" if choice.complete else "the race is not finished")
     metric = summary.metric_of("final_test_loss")
     figure = estimate_text(metric, summary.scheme(choice.scheme).estimate(metric.name))
     name = choice.key.rpartition(".")[2]
     text = f"Use {choice.scheme} with {name} {value_text(choice.value)}: held-out loss {figure}"
     parts = [f"not separable from it: {', '.join(choice.inseparable)}"] if choice.inseparable else []
     if aside := choice.of_fate(Fate.SET_ASIDE):
-        parts.append(f"set aside without being beaten: {', '.join(aside) if len(aside) <= NAMED else f'{len(aside)} schemes'}")
+        parts.append(f"left out, though not shown to be worse: {', '.join(aside) if len(aside) <= NAMED else f'{len(aside)} schemes'}")
     beaten = choice.of_fate(Fate.BEATEN)
     if not parts and beaten:
-        parts.append(f"every other scheme that trained is beaten: {len(beaten)}")
+        parts.append(f"every other scheme that came above chance is beaten: {len(beaten)}")
     return "; ".join([text, *parts])
 
 

@@ -88,7 +88,7 @@ def make_grid(config: ExperimentConfig, tune: TuneConfig) -> Grid:
     if isinstance(base, bool):
         return Grid(tune.key, base, (base, not base), widens=False)
     if not is_number(base) or base < 0 or (base == 0 and isinstance(base, int)):
-        raise ConfigError(f"{tune.key} is {value_text(base)}, which has no grid around it. Say what to try: --tune {tune.key}=A,B,C")
+        raise ConfigError(f"{tune.key} is {value_text(base)}, which has no multiples to try. Say what to try: --tune {tune.key}=A,B,C")
     below_one = 0 < base < 1 and not _is_allowed(config, tune.key, 1.0)
     grid = Grid(tune.key, base, (), widens=True, below_one=below_one)
     values = [value for place in (HALF_DECADES if base else FROM_ZERO) if (value := grid.at(place)) is not None]
@@ -276,7 +276,7 @@ def _notes(tuned: Tuned) -> Iterator[str]:
             best = f"{tuned.key} of {scheme.scheme}, {value_text(scheme.best)}"
             yield f"The best {best}, is at the edge of what was tried: there may be a better one."
         if scheme.points and scheme.best is None:
-            yield f"{scheme.scheme} has no best {tuned.key}: no value trained on most seeds."
+            yield f"{scheme.scheme} has no best {tuned.key}: with no value did most seeds come above chance."
 
 
 def _point(value: Any, runs: Sequence[RunResult]) -> TunedPoint:
