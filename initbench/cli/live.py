@@ -1,6 +1,6 @@
 """What is printed while runs are under way: live bars on a terminal, one plain line a finished run elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,22 @@ class RunScreen:
         if self.bars:
             self.bars.close()
         self.bars = None
+
+
+@contextmanager
+def probe_bar(total: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A bar over the parts of a probe on a terminal, from the first second on; gives what is to be told the name of a finished part."""
+    console = people()
+    if quiet or not console.is_terminal:
+        yield lambda _name: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Bars(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("building the model", total=total)
+        yield lambda name: bars.update(task, advance=1, description=literal(f"probed {name}"))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,12 @@ if TYPE_CHECKING:
     from initbench.cli.doctor import HealthCheck
     from initbench.data.manage import DataStatus
     from initbench.init.checks import SchemeCheck
+    from initbench.reporting.tables import Table as TextTable
+    from initbench.statistics.summary import Runs
 
 
+LEAST_COLUMNS = 3
+"""So many columns a table has, however narrow the terminal."""
 LONGEST = 1000
 """Letters of a line about a problem, at most."""
 
@@ -121,12 +126,19 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     if title:
         console.print(f"[bold]{literal(title)}[/bold]")
     fitted = fit(columns, rows, right, console.width)
+    left_out: list[str] = []
+    while fitted.width > console.width and len(fitted.columns) > LEAST_COLUMNS and (console.is_terminal or "COLUMNS" in os.environ):
+        left_out.insert(0, columns[len(fitted.columns) - 1])
+        shown = len(columns) - len(left_out)
+        fitted = fit(columns[:shown], [row[:shown] for row in rows], right, console.width)
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for index, (column, width) in enumerate(zip(fitted.columns, fitted.widths, strict=True)):
         drawn.add_column(column, justify="right" if index in right else "left", width=width, no_wrap=index in right, overflow="fold")
     for row in fitted.rows:
         drawn.add_row(*(literal(cell) for cell in row))
     Console(highlight=False, width=max(console.width, fitted.width)).print(drawn)
+    if left_out:
+        hint(f"No room on this terminal for: {'; '.join(left_out)}.")
 
 
 def listing(title: str, lines: Iterable[Listed]) -> None:
@@ -201,11 +213,11 @@ def dry_run(plan: Plan, parameters: int | None) -> None:
     sentence(f"{counted}{len(missing)} of {count_text(len(rows), 'run')} to do.{more} Results: {plan.folder}")
 
 
-def outcome(summary: Summary) -> None:
+def outcome(summary: Summary, runs: Runs) -> None:
     """The table of schemes, the sentence that says who won and, on stderr, what a reader must know."""
     from initbench.reporting import search, tables
 
-    for drawn in (tables.scheme_table(summary), *search.study_tables(summary)):
+    for drawn in (_with_curves(tables.scheme_table(summary), runs), *search.study_tables(summary)):
         table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
         text("")
     sentence(summary.headline + ".")
@@ -213,6 +225,29 @@ def outcome(summary: Summary) -> None:
         text("\n" + summary.recommendation.code)
     for note in summary.notes:
         hint(note)
+
+
+def _with_curves(drawn: TextTable, runs: Runs) -> TextTable:
+    """The table with the loss and the signal as curves of a few letters, where the terminal is wide enough."""
+    from initbench.reporting import sparklines
+
+    letters = sparklines.BLOCKS if _can_print(sparklines.BLOCKS) else sparklines.PLAIN
+    found = {"loss, by step": sparklines.of_losses(runs, letters), "signal, by layer": sparklines.of_signals(runs, letters)}
+    for heading, curves in found.items():
+        rows = tuple((*row, curves.get(row[0], "")) for row in drawn.rows)
+        wider = replace(drawn, columns=(*drawn.columns, heading), rows=rows)
+        if any(curves.values()) and fit(wider.columns, wider.rows, wider.right, Console().width).width <= Console().width:
+            drawn = wider
+    return drawn
+
+
+def _can_print(letters: str) -> bool:
+    """Whether stdout has these letters."""
+    try:
+        letters.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def published(figures: Iterable[Replication]) -> None:

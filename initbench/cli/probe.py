@@ -10,6 +10,7 @@ import typer
 
 from initbench.cli import output
 from initbench.cli.heartbeat import alarm
+from initbench.cli.live import probe_bar
 from initbench.cli.options import (
     OUTPUT,
     WHAT,
@@ -101,10 +102,12 @@ def probe(
                 _draw_map(config, map_, display, train=train, device=device, data_dir=data_dir, out=out, fresh=fresh)
             return
         question = probing.ask(config, given=given, batch=batch, classes=classes, checkpoint=checkpoint, as_is=as_is)
-        with alarm("The probe has given no sign") as sign:
+        total = max(1, len(question.schemes)) * len(question.seeds)
+        with alarm("The probe has given no sign") as sign, probe_bar(total, quiet=display.quiet or display.as_json) as advance:
 
             def told(run: ProbeRun) -> None:
                 sign()
+                advance(f"{run.scheme}, seed {run.seed}")
                 if display.verbose and not display.quiet:
                     _tell_run(run)
 

@@ -66,7 +66,7 @@ def show_results(results: Results, display: DisplayOptions, *, layers: bool = Fa
     elif not display.quiet:
         if layers:
             output.layers(results.summary, results.results)
-        output.outcome(results.summary)
+        output.outcome(results.summary, results.runs)
     if results.missing:
         planned = results.missing + len(results.results)
         output.warn(f"{results.missing} of {planned} runs are not there yet. Go on with: initbench resume {results.folder}")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from initbench.reporting.figures import Plot
     from initbench.reporting.tables import Table
+    from initbench.statistics.summary import Runs
 
 CONDITIONS = ("initbench", "torch", "device", "threads", "data")
 """What must be the same for runs that are compared, by its name in their provenance."""
@@ -70,9 +71,16 @@ class Results(Shown):
     @property
     def plots(self) -> tuple[Plot, ...]:
         """What each plot shows, as data."""
-        from initbench.reporting.write import by_scheme, plots_of
+        from initbench.reporting.write import plots_of
 
-        return plots_of(self.summary, by_scheme(self.config, self.reported))
+        return plots_of(self.summary, self.runs)
+
+    @property
+    def runs(self) -> Runs:
+        """The runs of each scheme that tables and plots are about."""
+        from initbench.reporting.write import by_scheme
+
+        return by_scheme(self.config, self.reported)
 
     @property
     def overview(self) -> tuple[str, Table]:

@@ -1,0 +1,22 @@
+"""The help of every command, as it was once read: at 100 columns, without colours."""
+
+import pytest
+import typer
+from golden_support import assert_golden
+from typer.testing import CliRunner
+
+from initbench.cli.app import app
+
+GROUP = typer.main.get_command(app)
+COMMANDS = [
+    words for name, command in GROUP.commands.items() for words in [[name], *([name, below] for below in getattr(command, "commands", {}))]
+]
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("words", [[], *COMMANDS], ids=lambda words: "-".join(words) or "initbench")
+def test_the_help_is_as_it_was_read(words):
+    done = CliRunner().invoke(app, [*words, "--help"], prog_name="initbench", env={"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"})
+    assert done.exit_code == 0
+    text = "\n".join(line.rstrip() for line in done.output.splitlines())
+    assert_golden(f"help/{'-'.join(words) or 'initbench'}.txt", text + "\n")
