@@ -1,4 +1,6 @@
-"""The help of every command, as it was once read: at 100 columns, without colours."""
+"""The words of the help of every command, as they were once read; frames and types, which releases of typer draw anew, are left out."""
+
+import re
 
 import pytest
 import typer
@@ -18,5 +20,6 @@ COMMANDS = [
 def test_the_help_is_as_it_was_read(words):
     done = CliRunner().invoke(app, [*words, "--help"], prog_name="initbench", env={"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"})
     assert done.exit_code == 0
-    text = "\n".join(line.rstrip() for line in done.output.splitlines())
-    assert_golden(f"help/{'-'.join(words) or 'initbench'}.txt", text + "\n")
+    bare = re.sub(r"[╭╮╰╯─│]|<[\w\[\], ]+>", " ", done.output)
+    lines = [" ".join(line.split()) for line in bare.splitlines()]
+    assert_golden(f"help/{'-'.join(words) or 'initbench'}.txt", "\n".join(line for line in lines if line) + "\n")
