@@ -45,7 +45,7 @@ test-browser: $(STAMP) ## open the pages in a headless Chromium: clicks, sizes, 
 	$(BIN)/python -m pip install --quiet --group browser
 	$(BIN)/python -m pytest -n auto -m browser -rs
 
-test-exports: $(STAMP) ## read what `initbench export` writes with TensorBoard, pandas, wandb and MLflow
+test-exports: $(STAMP) ## read what `initbench export` writes with TensorBoard, pandas, wandb and MLflow; run the notebook and the hook
 	$(BIN)/python -m pip install --quiet --group exports
 	$(BIN)/python -m pytest -n auto -m exports -rs
 

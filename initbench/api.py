@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from pydantic import ValidationError
 
-from initbench.errors import ConfigError
+from initbench.errors import ConfigError, UserCode
+from initbench.exports import Export, export_folder, exported_runs, safe_names
 from initbench.probing.run import load_probe as load_probe
 from initbench.probing.run import probe as probe
 from initbench.question import catalog
@@ -125,6 +126,24 @@ def report(folder: str | Path = store.LATEST, reference: str | None = None, **lo
         store.write_manifest(folder, manifest.model_copy(update={"view": kept_view, "derived_from": None}))
         results = derive(plan, keep=kept_view if notes else None)
     return replace(results, notes=(*notes, *results.notes))
+
+
+def export(name: str, folder: str | Path = store.LATEST, out: str | Path | None = None, *, fresh: bool = False) -> Export:
+    """Writes the runs of a results folder for another tool, a name of `initbench list exports`: `export("tensorboard")`.
+
+    `out`: a new or empty folder, `exports/NAME` in the results folder unless given; `fresh` replaces an earlier export there.
+    Nothing is sent anywhere. Raises: StorageError for folders that do not fit, NotThereError where a package is not installed.
+    """
+    write = catalog.load("export", as_name("export", name) or "")
+    if (Path(folder) / store.PROBE).is_file():
+        raise ConfigError(f"{folder} holds a probe, which trains nothing. Its tables are in {Path(folder) / 'tables'}.")
+    results = load_results(folder)
+    runs = exported_runs(results.results, results.reported, results.summary.metrics)
+    (title,) = safe_names([results.folder.absolute().name])
+    place = results.folder / "exports" / safe_names([Path(name).stem])[0] if out is None else Path(out)
+    with export_folder(place, fresh=fresh), UserCode(f"Cannot make the export '{name}'"):
+        opened_with = write(runs, place, title)
+    return Export(place, len(runs), str(opened_with))
 
 
 def recommend(

@@ -11,7 +11,7 @@ from conftest import CORE
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "initbench"
-COLD_FOLDERS = ("cli", "metrics", "probing", "quantities", "question", "reporting", "results", "statistics", "studies", "theory")
+COLD_FOLDERS = ("cli", "exports", "metrics", "probing", "quantities", "question", "reporting", "results", "statistics", "studies", "theory")
 COLD = sorted([*PACKAGE.glob("*.py"), *(path for folder in COLD_FOLDERS for path in (PACKAGE / folder).glob("*.py"))])
 EVERYTHING = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "tests").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")])
 HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "scipy"}

@@ -23,6 +23,7 @@ def test_a_name_that_two_kinds_have_is_shown_for_both(monkeypatch):
         ("def load(root): ...\n", "", "dataset"),
         ("def execute(jobs): ...\n", "", "engine"),
         ("from initbench.metrics import Metric\ndef build(): ...\n", "", "metric"),
+        ("def write(runs, out, title): ...\n", "", "export"),
     ],
 )
 def test_a_users_file_is_shown_as_what_it_is(tmp_path, source, name, kind):
@@ -33,7 +34,7 @@ def test_a_users_file_is_shown_as_what_it_is(tmp_path, source, name, kind):
 
 def test_a_users_file_that_defines_nothing_of_the_name_is_told(tmp_path):
     (tmp_path / "mine.py").write_text("x = 1\n")
-    with pytest.raises(ConfigError, match=r"is no scheme, model, dataset, optimizer, engine or metric"):
+    with pytest.raises(ConfigError, match=r"is no scheme, model, dataset, optimizer, engine, metric or export"):
         guide.shown(f"{tmp_path}/mine.py")
     with pytest.raises(ConfigError, match=r"There is no file"):
         guide.shown(f"{tmp_path}/nowhere.py")
@@ -53,6 +54,7 @@ def test_an_unknown_name_is_told_with_the_nearest_of_any_kind():
         ("optimizer", "lion", "train.optimizer=lion"),
         ("metric", "steps_to_target", "View(metric='steps_to_target', target=0.5)"),
         ("metric", "activation_ratio", "View()"),
+        ("export", "parquet", 'export("parquet", compare('),
     ],
 )
 def test_an_example_uses_the_entry(kind, name, words):

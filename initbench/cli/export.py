@@ -1,27 +1,24 @@
-"""The command `export`: results in the formats of other tools."""
+"""The command `export`: results for other tools."""
 
 from pathlib import Path
 from typing import Annotated
 
-from initbench import api, exports
+from initbench import api
 from initbench.cli import output
-from initbench.cli.options import OUTPUT, Folder, Quiet, argument, option
-from initbench.results.store import LATEST
+from initbench.cli.options import OUTPUT, ExportName, Folder, Quiet, option
+from initbench.results import store
 
 EXAMPLE = "Example: initbench export tensorboard results/latest"
 
-
-def _formats(incomplete: str) -> list[str]:
-    return [name for name in exports.NAMES if name.startswith(incomplete)]
-
-
-Format = Annotated[str, argument("FORMAT", f"{', '.join(exports.NAMES[:-1])} or {exports.NAMES[-1]}.", _formats)]
-OutFolder = Annotated[Path | None, option(OUTPUT, "-o --out", "DIR", "Where it goes. Default: FORMAT in the results folder.")]
+OutFolder = Annotated[
+    Path | None, option(OUTPUT, "-o --out", "DIR", "A new or empty folder. Default: exports/FORMAT in the results folder.")
+]
+Fresh = Annotated[bool, option(OUTPUT, "--fresh", "", "Replace an earlier export that is there.")]
 
 
-def export(*, name: Format, folder: Folder = LATEST, out: OutFolder = None, quiet: Quiet = False) -> None:
+def export(*, name: ExportName, folder: Folder = store.LATEST, out: OutFolder = None, fresh: Fresh = False, quiet: Quiet = False) -> None:
     """Write results in the format of another tool, here; nothing is sent anywhere. Each needs its extra: pip install initbench[FORMAT]."""
-    results = api.load_results(folder)
-    written = exports.export(results, name, out or results.folder / "exports" / name)
+    made = api.export(name, folder, out, fresh=fresh)
     if not quiet:
-        output.text(str(written))
+        output.text(str(made.folder))
+        output.hint(f"{output.count_text(made.runs, 'run')}. Open with: {made.opened_with}")

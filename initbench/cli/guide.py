@@ -116,6 +116,8 @@ def example(entry: catalog.Entry) -> str:
         look = ", ".join(f"{key}={value!r}" for key, value in _look(entry).items())
         imports = "from initbench import compare\nfrom initbench.question.config import View"
         return f'{imports}\nprint(compare(["xavier", "kaiming"], view=View({look})).summary.headline)'
+    if entry.kind == "export":
+        return f'from initbench import compare, export\nprint(export("{name}", compare(["xavier", "kaiming"]).folder))'
     if entry.kind != "scheme":
         return f'from initbench import compare\nprint(compare(["xavier", "kaiming"], {entry.kind}="{name}").summary.headline)'
     if entry.needs:
@@ -136,6 +138,8 @@ def command(entry: catalog.Entry) -> str:
         return f"initbench compare xavier kaiming --set train.optimizer={name}"
     if entry.kind == "metric":
         return "initbench compare xavier kaiming" + "".join(f" --{key} {value}" for key, value in _look(entry).items())
+    if entry.kind == "export":
+        return f"initbench export {name}"
     if entry.kind != "scheme":
         return f"initbench compare xavier kaiming --{entry.kind} {name}"
     return f"initbench run {name}" + (f" --model {entry.example_model}" if entry.example_model != catalog.USUAL_MODEL else "")

@@ -1,89 +1,233 @@
-"""Results in the formats of other tools: a file each, found by its name; this one holds what they share.
+"""What other tools read: a file here with `write(runs, out, title)` is the export of its name; this one holds the contract.
 
-A file defines `EXTRA`, the optional dependencies of pyproject.toml that it needs, and `export(results, out)`, which writes into the folder
-`out` and sends nothing anywhere.
+`runs` are of `ExportedRun`, `out` is an empty folder, `title` a safe name of the results folder. It writes into `out` alone, asks
+nothing of a network, and gives the command or the line of Python that opens what it wrote. Its docstring is what `initbench list
+exports` says. A package that it needs is an optional extra of the export's name, taken by `needed` before anything is written.
 """
 
-import contextlib
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
 import re
-from collections.abc import Iterator
-from importlib import import_module
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
-from pkgutil import iter_modules
-from typing import Any
+from typing import Any, NamedTuple
 
-from initbench.errors import ConfigError, NotThereError, StorageError
-from initbench.quantities import OF_EVERY_RUN
-from initbench.results.record import RunResult
-from initbench.studies.answer import Results
+from initbench.errors import NotThereError, StorageError, said_by
+from initbench.metrics import Metric
+from initbench.quantities import BY_NAME
+from initbench.question.config import value_text
+from initbench.results import files, store
+from initbench.results.outcome import outcome
+from initbench.results.record import PREDICTED, LayerStats, RunResult
 
-NAMES = tuple(sorted(file.name for file in iter_modules(__path__)))
-"""The formats that there are."""
-LONGEST = 60
-"""Letters of a scheme's name in the name of a run."""
+Parameter = bool | int | float | str
+Series = tuple[tuple[int, float], ...]
+"""Steps and values."""
+
+MARK = "initbench-export.json"
+"""The file that says that a folder is an export, and what belongs to it."""
+UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+"""What some tool or file system refuses in a name."""
+LONGEST_NAME = 80
+"""Letters of a safe name, before what makes it the only one of its kind."""
+REFERENCES = ("scheme", "model", "dataset")
+"""Parts of a job that have a text of their own."""
+LAYER_NUMBERS = tuple(name for name in LayerStats.model_fields if name in BY_NAME or name in chain(*PREDICTED.values()))
+"""The fields of a layer's record that are measured or predicted numbers."""
 
 
-def export(results: Results, name: str, out: Path) -> Path:
-    """Writes results in a format of `NAMES` and gives where they are.
+@dataclass(frozen=True)
+class ExportedRun:
+    """A job as other tools know a run; names are safe for each of them, and no two runs or layers share one.
 
-    Raises: ConfigError for another name; NotThereError where its package is missing; StorageError where it cannot be written.
+    `tags`: what a run is found by, as text. `parameters`: the job's configuration, by keys such as `train.lr`; what is not set is left out.
+    `series`: `train_loss`, `test_loss`, `test_accuracy`, and each quantity of each layer, such as `activation_variance/layers.0`; a
+    number that there is not is left out. `metrics`: the final ones.
     """
-    if name not in NAMES:
-        raise ConfigError(f"There is no format '{name}'. There are: {', '.join(NAMES)}.")
-    if not results.results:
-        raise StorageError(f"{results.folder} holds no finished run that could be exported.")
-    if out.is_dir() and any(out.iterdir()):
-        raise StorageError(f"{out} is not empty. Name another folder with --out, or remove it: two exports in one would be mixed.")
-    module = import_module(f"{__name__}.{name}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        module.export(results, out)
-    except ModuleNotFoundError as error:
-        with contextlib.suppress(OSError):
-            out.rmdir()
-        raise NotThereError(f"'{name}' needs the package {error.name}. Install it: pip install 'initbench[{module.EXTRA}]'") from None
-    except OSError as error:
-        raise StorageError(f"Cannot write {out}: {error.strerror or error}.") from error
-    return out
+
+    name: str
+    tags: dict[str, str]
+    parameters: dict[str, Parameter]
+    series: dict[str, Series]
+    metrics: dict[str, float]
+    result: RunResult
+
+    @property
+    def steps(self) -> dict[int, dict[str, float]]:
+        """What was measured at each step, in rising order."""
+        found: dict[int, dict[str, float]] = {}
+        for name, points in self.series.items():
+            for step, value in points:
+                found.setdefault(step, {})[name] = value
+        return dict(sorted(found.items()))
 
 
-def run_name(run: RunResult) -> str:
-    """A name that is safe in paths and its own for each run: scheme, seed, and the job's id."""
-    scheme = re.sub(r"[^\w.=,-]+", "_", str(run.job.scheme)).strip("._")[:LONGEST]
-    return f"{scheme or 'scheme'}-seed{run.job.seed}-{run.job_id}"
+class Export(NamedTuple):
+    """What was written: where, of how many runs, and the command or the line of Python that opens it."""
+
+    folder: Path
+    runs: int
+    opened_with: str
 
 
-def settings(run: RunResult) -> dict[str, str | int | float | bool]:
-    """What the run was made with, flat: `train.lr`, and the scheme and the model in words."""
-    job = run.job
-    found: dict[str, Any] = {"scheme": str(job.scheme), "seed": job.seed, "model": str(job.model), "dataset": str(job.dataset)}
-    for part in ("train", "init", "probe"):
-        found |= {f"{part}.{name}": value for name, value in getattr(job, part).model_dump(mode="json").items()}
-    return {name: value if isinstance(value, str | int | float | bool) else str(value) for name, value in found.items()}
+def exported_runs(every: Sequence[RunResult], reported: Sequence[RunResult], metrics: Iterable[Metric]) -> tuple[ExportedRun, ...]:
+    """All runs, those that only served to choose too: their names end with a part of the job's id, and a tag says it."""
+    shown = {run.job_id for run in reported}
+    originals = tuple(dict.fromkeys(stats.layer for run in every for stats in run.layers))
+    layers = dict(zip(originals, safe_names(originals), strict=True))
+    names = safe_names(_name(run) if run.job_id in shown else f"{_name(run)}_{run.job_id[:8]}" for run in every)
+    metrics = tuple(metrics)
+    return tuple(
+        ExportedRun(
+            name=name,
+            tags=_tags(run, "reported" if run.job_id in shown else "search"),
+            parameters=dict(_flat(run.job.model_dump(mode="json") | {part: str(getattr(run.job, part)) for part in REFERENCES})),
+            series={name: points for name, points in (_curves(run) | _layers(run, layers)).items() if points},
+            metrics=_final(run, metrics),
+            result=run,
+        )
+        for run, name in zip(every, names, strict=True)
+    )
 
 
-def finals(run: RunResult) -> dict[str, float]:
-    """The figures at the end of a run that has them."""
-    last = run.evaluations[-1] if run.evaluations else None
-    found = {} if last is None else {"final_test_accuracy": last.test_accuracy, "final_test_loss": last.test_loss}
-    return {name: value for name, value in found.items() if value is not None}
+def safe_names(names: Iterable[str]) -> tuple[str, ...]:
+    """For each name one of letters, digits, `_`, `.` and `-`; no two are the same, nor differ in capital letters alone."""
+    taken: set[str] = set()
+    given = []
+    for name in names:
+        plain = UNSAFE.sub("_", name).strip("._-")[:LONGEST_NAME] or "unnamed"
+        candidates = (plain if number == 1 else f"{plain}_{number}" for number in count(1))
+        safe = next(each for each in candidates if each.casefold() not in taken)
+        taken.add(safe.casefold())
+        given.append(safe)
+    return tuple(given)
 
 
-def by_step(run: RunResult) -> dict[int, dict[str, float]]:
-    """Every number of a run by the step that it is of: losses, evaluations, and each quantity of each layer that was probed."""
-    found: dict[int, dict[str, float]] = {}
-    for step, name, value in _scalars(run):
-        if value is not None:
-            found.setdefault(step, {})[name] = value
-    return dict(sorted(found.items()))
+def _name(run: RunResult) -> str:
+    """Scheme and seed; a long scheme is cut, so that the seed is always to be seen."""
+    return f"{UNSAFE.sub('_', str(run.job.scheme)).strip('._-')[: LONGEST_NAME - 30]}_seed{run.job.seed}"
 
 
-def _scalars(run: RunResult) -> Iterator[tuple[int, str, float | None]]:
-    for place, loss in enumerate(run.train_losses):
-        yield place + 1, "train_loss", loss
-    for item in run.evaluations:
-        yield item.step, "test_loss", item.test_loss
-        yield item.step, "test_accuracy", item.test_accuracy
+def _tags(run: RunResult, purpose: str) -> dict[str, str]:
+    return {
+        "scheme": str(run.job.scheme),
+        "seed": str(run.job.seed),
+        "model": str(run.job.model),
+        "dataset": str(run.job.dataset),
+        "status": run.status.value,
+        "outcome": outcome(run).value,
+        "purpose": purpose,
+        "job_id": run.job_id,
+    }
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Parameter]]:
+    """Nested values by keys with points; lists as text, and what is None left out."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{before}{key}.")
+        elif value not in (None, {}):
+            yield f"{before}{key}", value if isinstance(value, bool | int | float | str) else value_text(value)
+
+
+def _curves(run: RunResult) -> dict[str, Series]:
+    found: dict[str, Series] = {"train_loss": tuple(enumerate(run.train_losses, start=1))}
+    for name in ("test_loss", "test_accuracy"):
+        found[name] = tuple((item.step, value) for item in run.evaluations if (value := getattr(item, name)) is not None)
+    return found
+
+
+def _layers(run: RunResult, names: Mapping[str, str]) -> dict[str, Series]:
+    found: dict[str, list[tuple[int, float]]] = {}
     for stats in run.layers:
-        for quantity in OF_EVERY_RUN:
-            yield stats.step, f"{quantity.name}/{stats.layer}", getattr(stats, quantity.name)
+        for quantity in LAYER_NUMBERS:
+            if (value := getattr(stats, quantity)) is not None:
+                found.setdefault(f"{quantity}/{names[stats.layer]}", []).append((stats.step, value))
+    return {name: tuple(points) for name, points in found.items()}
+
+
+def _final(run: RunResult, metrics: Iterable[Metric]) -> dict[str, float]:
+    values = {metric.name: metric.value(run) for metric in metrics if metric.measured(run)}
+    values |= {"parameters": run.parameters, "seconds": run.seconds.get("total"), "first_bad_step": run.first_bad_step}
+    return {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
+
+
+def needed(module: str, extra: str) -> Any:
+    """A module of an optional package. Raises: NotThereError with the command that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        why = f"the package {error.name}, which is not installed" if error.name else "a package that is not installed"
+    except ImportError as error:
+        why = f"{module}, which cannot be imported ({said_by(error).rstrip('.')})"
+    raise NotThereError(f"This export needs {why}. Install it: pip install 'initbench[{extra}]'")
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Environment variables for as long as it takes."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def export_folder(out: Path, *, fresh: bool) -> Iterator[None]:
+    """Makes an empty folder for an export, and what was written to it marked as ours; of an export that fails nothing stays.
+
+    With `fresh` an earlier export there is removed first. Raises: StorageError where something else is there.
+    """
+    with store.refused(f"use {out}"):
+        if fresh:
+            _remove_earlier(out)
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            again = ", or replace the export that is there with --fresh" if (out / MARK).is_file() else ""
+            raise StorageError(f"{out} is not an empty folder. Choose another with --out{again}.")
+        made = not out.exists()
+        out.mkdir(parents=True, exist_ok=True)
+    done = False
+    try:
+        with store.refused(f"write to {out}"):
+            yield
+            files.write_text(out / MARK, json.dumps({"files": sorted(path.name for path in out.iterdir())}, indent=2) + "\n")
+        done = True
+    finally:
+        if not done:
+            _remove(out, [path.name for path in out.iterdir()])
+            if made:
+                out.rmdir()
+
+
+def _remove_earlier(out: Path) -> None:
+    """Removes what an earlier export wrote, and nothing else."""
+    if not (out / MARK).is_file():
+        return
+    try:
+        listed = set(json.loads(files.read_bytes(out / MARK))["files"])
+    except (ValueError, KeyError, TypeError, files.UnusableFile) as error:
+        raise StorageError(f"{out / MARK} is damaged. Remove {out} yourself, or choose another folder with --out.") from error
+    _remove(out, [path.name for path in out.iterdir() if path.name in {*listed, MARK}])
+
+
+def _remove(out: Path, names: Iterable[str]) -> None:
+    for name in names:
+        path = out / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,22 +1,30 @@
-"""A folder of event files, one folder a run: `tensorboard --logdir FOLDER`."""
+"""The export `tensorboard`."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
-from initbench.exports import by_step, finals, run_name, settings
-from initbench.studies.answer import Results
-
-EXTRA = "tensorboard"
+from initbench.exports import ExportedRun, needed
 
 
-def export(results: Results, out: Path) -> None:
-    """Scalars by step, and hyperparameters with the final figures."""
-    import tensorboard  # noqa: F401 - what torch says of its lack names no package
+def write(runs: Sequence[ExportedRun], out: Path, title: str) -> str:  # noqa: ARG001 - folders have no title
+    """Event files of TensorBoard, a folder a run: losses, evaluations and layers by step, hyper-parameters with the final metrics.
+
+    Numbers are written as 64-bit floats: a signal that vanishes below 1e-38 is not 0, one that explodes above 1e38 is not infinite.
+    """
+    needed("tensorboard", "tensorboard")
     from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import hparams
 
-    for run in results.results:
-        with SummaryWriter(log_dir=str(out / run_name(run))) as writer:
-            for step, values in by_step(run).items():
-                for name, value in values.items():
+    for run in runs:
+        with SummaryWriter(str(out / run.name)) as writer:
+            for name, points in run.series.items():
+                for step, value in points:
                     writer.add_scalar(name, value, step, new_style=True, double_precision=True)
-            writer.add_text("status", f"{run.status}: {run.reason}" if run.reason else str(run.status))
-            writer.add_hparams(settings(run), {f"hparam/{name}": value for name, value in finals(run).items()}, run_name=".")
+            last = max(run.steps, default=0)
+            for name, value in run.metrics.items():
+                writer.add_scalar(f"final/{name}", value, last, new_style=True, double_precision=True)
+            shown = {f"final/{name}": value for name, value in run.metrics.items()}
+            for summary in hparams(run.tags | run.parameters, shown):  # type: ignore[no-untyped-call]
+                writer.file_writer.add_summary(summary)
+    return f"tensorboard --logdir {quote(str(out))}"

@@ -25,7 +25,7 @@ from initbench.question.config import Ref
 PACKAGE = Path(__file__).parent.parent
 """Where the folders of the kinds are."""
 
-Kind = Literal["scheme", "model", "dataset", "optimizer", "engine", "metric"]
+Kind = Literal["scheme", "model", "dataset", "optimizer", "engine", "metric", "export"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ KINDS: dict[Kind, Convention] = {
     "optimizer": Convention("optimizers", "build", frozenset({"train"})),
     "engine": Convention("engines", "execute", frozenset({"jobs", "device", "data_dir", "workers", "threads", "report"}), positional=True),
     "metric": Convention("metrics", "build"),
+    "export": Convention("exports", "write", frozenset({"runs", "out", "title"})),
 }
 CONSTANTS = {"FAMILY": str, "ALIASES": dict, "EXAMPLE_MODEL": str, "NEEDS": tuple}
 """The module constants that belong to an entry, and their types; a value that is computed or of another type is the file's own affair."""
