@@ -28,6 +28,8 @@ function chart(place, options) {
     const middle = median(starts);
     low = Math.max(low, middle / 10 ** DECADES);
     high = Math.min(high, middle * 10 ** DECADES);
+    const missing = (options.leastDecades || 0) - Math.log10(high / low);
+    if (missing > 0) { low /= 10 ** (missing / 2); high *= 10 ** (missing / 2); }  // mere noise is to look like noise
   }
   if (scale(high) - scale(low) < 1e-9) { low = options.log ? low / 3 : low - 0.5; high = options.log ? high * 3 : high + 0.5; }
   const from = least(xs), to = most(xs) > from ? most(xs) : from + 1;
@@ -113,7 +115,7 @@ const median = values => {
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const many = data.schemes.length > 6;
-const shown = new Set(data.schemes.map((_, index) => index).filter(index => !many || index < 3 || index === data.schemes.length - 1));
+const shown = new Set(many ? [...data.ranking.slice(0, 3), data.ranking.at(-1)] : data.ranking);  // of many the best and the last
 const redraws = [];
 const redraw = () => redraws.forEach(each => each());
 
@@ -129,16 +131,17 @@ function swatch(look) {
 function cut(name) { return name.length > 34 ? name.slice(0, 33) + "…" : name; }
 
 const legend = document.getElementById("legend");
-const chips = data.schemes.map((scheme, index) => make("button", {type: "button", class: "chip", title: scheme.name, "aria-pressed": String(shown.has(index)), onclick: event => {
+const chipOf = (scheme, index) => make("button", {type: "button", class: "chip", title: scheme.name, "aria-pressed": String(shown.has(index)), onclick: event => {
   if (shown.has(index)) shown.delete(index); else shown.add(index);
   event.currentTarget.setAttribute("aria-pressed", String(shown.has(index)));
   redraw();
-}}, swatch(scheme), " " + cut(scheme.name)));
+}}, swatch(scheme), " " + cut(scheme.name));
+const chips = data.schemes.map(chipOf);
 const all = wanted => () => {
   chips.forEach((chip, index) => { if (wanted) shown.add(index); else shown.delete(index); chip.setAttribute("aria-pressed", String(wanted)); });
   redraw();
 };
-legend.append(...chips, make("button", {type: "button", onclick: all(true)}, "all"), make("button", {type: "button", onclick: all(false)}, "none"));
+legend.append(...data.ranking.map(index => chips[index]), make("button", {type: "button", onclick: all(true)}, "all"), make("button", {type: "button", onclick: all(false)}, "none"));
 
 /** Runs `draw` when its place first comes into view, then whenever something changes or the width does. */
 function lazily(place, draw) {
@@ -230,7 +233,7 @@ function depth() {
         band: theory.map((each, index) => [index + 1, each && each[1], each && each[2]])});
     });
     const log = !quantity.share && series.every(line => line.points.every(([, y]) => typeof y !== "number" || y >= 0));
-    chart(place, {series, log, percent: quantity.share, x: "weight layer, from the input on", y: quantity.label, label: `${quantity.label} through the layers`, at: layerName,
+    chart(place, {series, log, leastDecades: 2, percent: quantity.share, x: "weight layer, from the input on", y: quantity.label, label: `${quantity.label} through the layers`, at: layerName,
       hint: "Point at a line to read layer and value. Shade: lowest to highest seed. Thin dashes with shade: theory, where it says something. Triangles at the top: overflow."});
   });
   lazily(heat, () => heatMap(heat, data.quantities.find(each => each.name === state.quantity), state.scheme, state.step));

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from initbench.quantities import BY_NAME, OF_EVERY_RUN
-from initbench.reporting.figures import MOST_POINTS
+from initbench.reporting.figures import MOST_POINTS, best_first
 from initbench.reporting.looks import looks
 from initbench.results.propagation import layer_value
 from initbench.results.record import PREDICTED, LayerStats, RunResult
@@ -34,6 +34,7 @@ def page_data(summary: Summary, runs: Runs) -> dict[str, Any]:
     stretch = -(-longest // MOST_POINTS) or 1
     return {
         "schemes": [{"name": name, **own[name]._asdict()} for name in names],
+        "ranking": [names.index(name) for name in best_first(summary) if name in names],
         "runs": [_run(place, run, stretch) for place, run in every],
         "stretch": stretch,
         "perEpoch": _steps_per_epoch(run for _, run in every),
