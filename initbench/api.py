@@ -22,6 +22,7 @@ from initbench.question.config import InitRules, Ref, View, as_ref
 from initbench.question.request import QuestionFields, ViewFields, as_name, configure, execution_of, refuse_unknown, view_of
 from initbench.results import lock, store
 from initbench.results.record import InitReport
+from initbench.studies import notebook
 from initbench.studies.answer import Results, derive
 from initbench.studies.answer import load_results as load_results
 from initbench.studies.execution import Watch, carry_out
@@ -74,7 +75,7 @@ def compare(
     view = view.model_copy(update={"reference": reference}) if reference is not None else view
     words = QuestionFields(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
     question = configure("compare", config, settings=settings, data_dir=execution.get("data_dir"), **words)
-    return carry_out(make_plan("compare", question, means, view), watch)
+    return carry_out(make_plan("compare", question, means, view), watch or notebook.watch())
 
 
 def run(
@@ -95,12 +96,12 @@ def run(
     schemes = None if method is None else [method]
     words = QuestionFields(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps)
     question = configure("run", config, settings=settings, data_dir=execution.get("data_dir"), **words)
-    return carry_out(make_plan("run", question, means), watch)
+    return carry_out(make_plan("run", question, means), watch or notebook.watch())
 
 
 def resume(folder: str | Path = store.LATEST, watch: Watch | None = None, **execution: Unpack[ExecutionFields]) -> Results:
     """Goes on where a command was interrupted. Raises: StorageError when the folder holds no results."""
-    return carry_out(plan_of(folder, execution_of("resume", dict(execution))), watch)
+    return carry_out(plan_of(folder, execution_of("resume", dict(execution))), watch or notebook.watch())
 
 
 def report(folder: str | Path = store.LATEST, reference: str | None = None, **look: Unpack[ViewFields]) -> Results:
@@ -170,7 +171,7 @@ def recommend(
     means = execution_of("recommend", dict(execution))
     words = QuestionFields(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
     question = race_question(asked, config=config, settings=settings, data_dir=execution.get("data_dir"), **words)
-    return carry_out(make_plan("recommend", question, means), watch)
+    return carry_out(make_plan("recommend", question, means), watch or notebook.watch())
 
 
 def check_scheme(scheme: str | Ref, model: str | Ref | None = None) -> tuple[SchemeCheck, ...]:

@@ -1,10 +1,16 @@
 """The files around the package say what is so: workflows call targets that there are, versions agree, forms can be read."""
 
+import email
+import email.policy
 import re
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
@@ -84,3 +90,39 @@ def test_the_changelog_keeps_its_form():
     assert versions[0] == "[Unreleased]"
     assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", version) for version in versions[1:])
     assert set(re.findall(r"^### (.*)$", text, re.MULTILINE)) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+@pytest.fixture(scope="module")
+def metadata(tmp_path_factory):
+    """What a package index knows of the wheel that is built of this tree."""
+    for module in ("hatchling", "hatch_fancy_pypi_readme"):
+        pytest.importorskip(module, reason=f"{module} is not installed: make test-exports installs it")
+    folder = tmp_path_factory.mktemp("wheel")
+    words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
+    built = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = folder.iterdir()
+    with zipfile.ZipFile(wheel) as files:
+        (name,) = (name for name in files.namelist() if name.endswith(".dist-info/METADATA"))
+        return email.message_from_bytes(files.read(name), policy=email.policy.default)
+
+
+@pytest.mark.exports
+def test_the_page_of_a_package_index_has_no_link_into_the_repository(metadata):
+    page, readme = metadata.get_payload(), (ROOT / "README.md").read_text(encoding="utf-8")
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    html = MarkdownIt("commonmark").render(page)
+    targets = re.findall(r'(?:src|href)="([^"]*)"', html)
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
+    pictures = re.findall(r"!\[([^\]]*)\]", readme)
+    assert len(pictures) >= 3
+    assert all(f"*Picture in the repository: {text}*" in page for text in pictures)
+    assert page.count("```") == readme.count("```")
+    assert "![" not in page
+
+
+@pytest.mark.exports
+def test_every_export_has_its_extra(metadata):
+    from initbench.question import catalog
+
+    assert set(metadata.get_all("Provides-Extra")) == {entry.name for entry in catalog.entries("export")}

@@ -25,6 +25,7 @@ from initbench.reporting.tables import Table
 from initbench.results import files, lock, provenance, store
 from initbench.results.probe_run import ProbeRun, Question
 from initbench.results.record import RunStatus
+from initbench.studies import notebook
 from initbench.studies.execution import device_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ OTHERWISE = 10
 Told = Callable[[ProbeRun], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Probe(Shown):
     """A question and its answer: the runs, and each scheme's health, the best first. `folder` is None where nothing was written."""
 
@@ -86,6 +87,10 @@ class Probe(Shown):
         if table not in texts:
             raise ConfigError(f"There is no table '{table}' of a probe. There are: {', '.join(texts)}.")
         return pd.read_csv(io.StringIO(texts[table](self.runs)))
+
+    def __repr__(self) -> str:
+        """Gives the verdict on the best scheme, not all numbers."""
+        return f"<Probe of {len(self.schemes)} schemes: {self.overview[0]}>"
 
     def __str__(self) -> str:
         """The verdicts, a line each."""
@@ -292,6 +297,14 @@ def probe(
     if own is not None:
         question = question.model_copy(update={"model": Ref(name=type(own).__name__)})
     prober = Prober(question, device=device, data_dir=data_dir, model=own, batch=batch)
-    runs = tuple(run for scheme in prober.schemes for run in prober.run(scheme))
-    judged = _judged(question, prober, runs)
+    line = notebook.line(len(prober.schemes) * len(question.seeds), "probe")
+    runs: list[ProbeRun] = []
+    for scheme in prober.schemes:
+        for run in prober.run(scheme):
+            runs.append(run)
+            if line is not None:
+                line.move(len(runs))
+    if line is not None:
+        line.move(line.total)
+    judged = _judged(question, prober, tuple(runs))
     return judged if output is None else write(judged, output)

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from initbench.reporting import axes as within
@@ -185,9 +186,19 @@ def _settings(plot: Plot, style: Style) -> Any:
     return mpl.rc_context({**STYLE, **sizes, **ticks, "svg.hashsalt": plot.name})
 
 
-def _figure(plot: Plot, style: Style) -> Figure:
+@cache
+def _figure_class() -> type[Figure]:
+    """A figure that a notebook shows as a picture, also where nobody has imported pyplot there."""
     from matplotlib.figure import Figure
 
+    class Drawn(Figure):
+        def _repr_png_(self) -> bytes:
+            return _file(self, ".png")
+
+    return Drawn
+
+
+def _figure(plot: Plot, style: Style) -> Figure:
     own = looks(plot.schemes)
     if plot.highlight is not None:
         own = {scheme: look if scheme == plot.highlight else Look(GREY, "solid", "") for scheme, look in own.items()}
@@ -196,7 +207,7 @@ def _figure(plot: Plot, style: Style) -> Figure:
     rows = [(row, _frame(row, style)) for row in _rows(plot, style)]
     title = textwrap.wrap(plot.title, int(style.width * 72 / (BOLD * style.title))) if style.title else []
     above = (1.25 * style.title * len(title) + 9) / 72 if title else 0.05
-    figure = Figure(figsize=(style.width, above + sum(frame.height(style) for _, frame in rows)), dpi=DPI)
+    figure = _figure_class()(figsize=(style.width, above + sum(frame.height(style) for _, frame in rows)), dpi=DPI)
     figure.text(0.012, 1 - 0.09 / figure.get_figheight(), "\n".join(title), fontsize=style.title or None, fontweight="bold", va="top")
     top = figure.get_figheight() - above
     for row, frame in rows:

@@ -6,6 +6,7 @@ Numbers that do not exist (a measurement that overflowed, a run that diverged) a
 import math
 from collections.abc import Iterable
 from enum import StrEnum
+from html import escape
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, create_model
@@ -13,6 +14,9 @@ from pydantic import BeforeValidator, Field, create_model
 from initbench.errors import LONGEST, printable
 from initbench.quantities import BY_NAME, OF_EVERY_RUN, Quantity
 from initbench.question.config import Frozen, Job
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def _finite_or_none(value: Any) -> Any:
@@ -76,6 +80,31 @@ class InitReport(Frozen):
         """Names of the parameters that nothing set."""
         return tuple(entry.parameter for entry in self.parameters if entry.setter is Setter.UNTOUCHED)
 
+    def to_pandas(self) -> "pd.DataFrame":
+        """A row a parameter, with the columns of init.csv (docs/results.md)."""
+        import pandas as pd
+
+        columns = [*ParameterInit.model_fields, "lr_multiplier"]
+        rows = [
+            {**dict(entry), "shape": "x".join(map(str, entry.shape)), "lr_multiplier": self.lr_multipliers.get(entry.parameter, 1.0)}
+            for entry in self.parameters
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a row a parameter, what it should be and what it is."""
+        title, *notes = [f"{self.scheme}: {len(self.parameters)} parameters", *self.remarks]
+        shown = self.to_pandas()[["parameter", "shape", "by", "law", "target_std", "std", "mean"]]
+        table = shown.to_html(index=False, na_rep="", border=0, float_format=lambda value: f"{value:.4g}")
+        return f"<p><strong>{escape(title)}</strong></p>{table}{''.join(f'<p>{escape(note)}</p>' for note in notes)}"
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said beside the table: learning rates of their own, what nothing set, notes of the scheme."""
+        rates = [f"learning rate x {factor:g}: {name}" for name, factor in self.lr_multipliers.items()]
+        unset = f"Nothing set {', '.join(self.untouched)}. Give inputs, in_out or a pattern in layers, or exclude by name."
+        return (*rates, *([unset] if self.untouched else []), *self.notes)
+
     def __str__(self) -> str:
         """A table for people: a line a parameter, what it should be and what it is."""
         rows = [("parameter", "shape", "set by", "law", "std", "measured", "mean")]
@@ -93,10 +122,7 @@ class InitReport(Frozen):
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines += [f"learning rate x {factor:g}: {name}" for name, factor in self.lr_multipliers.items()]
-        if self.untouched:
-            lines.append(f"Nothing set {', '.join(self.untouched)}. Give inputs, in_out or a pattern in layers, or exclude by name.")
-        return "\n".join([f"{self.scheme}: {len(self.parameters)} parameters", *lines, *self.notes])
+        return "\n".join([f"{self.scheme}: {len(self.parameters)} parameters", *lines, *self.remarks])
 
 
 def _short(value: float | None) -> str:
