@@ -6,6 +6,9 @@ from shlex import quote
 
 from initbench.exports import ExportedRun, needed
 
+WAITING = 10_000
+"""Numbers that wait for the thread that writes them; with the usual ten the two wait for each other."""
+
 
 def write(runs: Sequence[ExportedRun], out: Path, title: str) -> str:  # noqa: ARG001 - folders have no title
     """Event files of TensorBoard, a folder a run: losses, evaluations and layers by step, hyper-parameters with the final metrics.
@@ -17,7 +20,7 @@ def write(runs: Sequence[ExportedRun], out: Path, title: str) -> str:  # noqa: A
     from torch.utils.tensorboard.summary import hparams
 
     for run in runs:
-        with SummaryWriter(str(out / run.name)) as writer:
+        with SummaryWriter(str(out / run.name), max_queue=WAITING) as writer:
             for name, points in run.series.items():
                 for step, value in points:
                     writer.add_scalar(name, value, step, new_style=True, double_precision=True)
