@@ -60,9 +60,12 @@ def sentences(map_: Map) -> tuple[str, ...]:
         known = [point for point in map_.points if point.accuracy is not None]
         if known:
             best = max(known, key=lambda point: point.accuracy or 0.0)
-            lines.append(
-                f"The best accuracy, {best.accuracy:.1%}, is at {map_.x.name} = {best.x:g}, {map_.y.name} = {best.y:g};"
-                f" {len(map_.points) - len(known)} points diverged or failed."
+            same = sum(point.accuracy == best.accuracy for point in known) - 1
+            also = f", and the same at {same} other{'' if same == 1 else 's'}" if same else ""
+            lines.insert(
+                0,
+                f"The best accuracy, {best.accuracy:.1%}, is at {map_.x.name} = {best.x:g}, {map_.y.name} = {best.y:g}{also};"
+                f" {len(map_.points) - len(known)} points diverged or failed.",
             )
     return tuple(lines)
 
@@ -176,6 +179,7 @@ def _paint(figure: Any, axes: Axes, map_: Map) -> None:
     mesh = axes.pcolormesh(_edges(map_.x), _edges(map_.y), np.clip(values, low, high), cmap=colours, vmin=low, vmax=high)
     mesh.set_rasterized(False)
     mesh.set_edgecolor("face")
+    mesh.set_linewidth(0.3)
     for beyond, marker in ((values < low, "v"), (values > high, "^")):
         rows, columns = np.nonzero(beyond)
         axes.scatter(np.array(map_.x.values)[columns], np.array(map_.y.values)[rows], s=14, marker=marker, c=HALO, linewidths=0)
