@@ -109,7 +109,7 @@ def real(tmp_path_factory):
         path.write_text("from initbench.schemes.normal import build as normal\n\n\ndef build():\n    return normal(std=9.0)\n")
     initbench.probe("mlp:depth=4,width=16", list(map(str, own)), dataset=data, output=str(folder / "probe-hostile"))
     initbench.probe("mlp:depth=3,width=16", dataset=data, as_is=True, output=str(folder / "probe-as-is"))
-    asked = configure("probe", model="mlp:depth=16,width=16", dataset=data, settings=["train.steps=5"])
+    asked = configure("probe", schemes=["kaiming"], model="mlp:depth=16,width=16", dataset=data, settings=["train.steps=5"])
     draw_map(asked, "sigma_w=0.3:4:5,sigma_b=0:1:3", out=str(folder / "map"))
     draw_map(asked, "gain=1:9:3,depth=2:8:3", train=True, out=str(folder / "map-trained"))
     return {name: folder / name / "report.html" for name in REAL}

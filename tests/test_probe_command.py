@@ -268,7 +268,7 @@ def test_what_a_probe_writes_can_be_read_again():
     [
         ["kaiming", "normal:std=5", "--model", "mlp:depth=3,width=8", "--batch", "16", "--seeds", "3,"],
         ["--as-is", "--model", "./mine.py:Net", "--input", "int:11:5"],
-        ["xavier", "--model", "mlp:depth=3,width=8", "--set", "init.exclude=[]", "--set", "init.layers={head: 'normal:std=2'}"],
+        ["xavier", "--model", "mlp:depth=3,width=8", "--set", "init.exclude=[head, stem]", "--set", "init.bias=0.5"],
     ],
 )
 def test_the_command_on_the_page_asks_the_same(words, monkeypatch):

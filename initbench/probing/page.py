@@ -54,7 +54,9 @@ def trouble(schemes: Sequence[SchemeHealth]) -> str:
 
 
 def command_of(question: Question) -> str | None:
-    """The command that asks the same; None for what only Python can be given: a module, a batch."""
+    """The command that asks the same; None for what it cannot be given: a module, a batch, schemes by layer without a config."""
+    if question.init.layers:
+        return None
     try:
         catalog.resolve("model", question.model)
     except ConfigError:
