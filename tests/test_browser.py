@@ -9,6 +9,8 @@ import pytest
 from simulated_runs import make_config, make_run
 
 import initbench
+from initbench.probing.map_run import draw_map
+from initbench.question.request import configure
 from initbench.reporting import draw, page
 from initbench.reporting.write import plots_of
 from initbench.statistics.summary import group, summarize
@@ -99,10 +101,22 @@ def real(tmp_path_factory):
         ["kaiming", "xavier", "normal:std=5"], model="mlp:depth=6,width=16", dataset=data, seeds=3, steps=30,
         settings=["probe.every_steps=10"], engine="serial", output=str(folder / "compare"),
     )  # fmt: skip
-    return {name: folder / name / "report.html" for name in ("probe", "compare")}
+    initbench.recommend(
+        model="mlp:depth=3,width=16", schemes=["kaiming", "xavier"], dataset=data, seeds=2, steps=10, output=str(folder / "recommend")
+    )
+    own = [folder / name for name in ("x$\\frac$y.py", "模型 é.py", "a_very_long_name_" * 10 + ".py")]
+    for path in own:
+        path.write_text("from initbench.schemes.normal import build as normal\n\n\ndef build():\n    return normal(std=9.0)\n")
+    initbench.probe("mlp:depth=4,width=16", list(map(str, own)), dataset=data, output=str(folder / "probe-hostile"))
+    initbench.probe("mlp:depth=3,width=16", dataset=data, as_is=True, output=str(folder / "probe-as-is"))
+    asked = configure("probe", schemes=["kaiming"], model="mlp:depth=16,width=16", dataset=data, settings=["train.steps=5"])
+    draw_map(asked, "sigma_w=0.3:4:5,sigma_b=0:1:3", out=str(folder / "map"))
+    draw_map(asked, "gain=1:9:3,depth=2:8:3", train=True, out=str(folder / "map-trained"))
+    return {name: folder / name / "report.html" for name in REAL}
 
 
 NAMES = ["one", "small", "hostile", "twelve", "thirty"]
+REAL = ["probe", "probe-hostile", "probe-as-is", "map", "map-trained", "compare", "recommend"]
 
 
 def violations(opened_page):
@@ -128,7 +142,7 @@ def small_text(opened_page):
 
 
 @pytest.mark.parametrize(("width", "dark"), WAYS)
-@pytest.mark.parametrize("name", [*NAMES, "probe", "compare"])
+@pytest.mark.parametrize("name", [*NAMES, *REAL])
 def test_a_page_has_no_error_and_can_be_read_by_everyone(name, width, dark, pages, real, opened):
     with opened({**pages, **real}[name], width, dark) as shown:
         shown.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
@@ -226,3 +240,43 @@ def test_the_slider_moves_the_signal_to_another_step(real, opened):
         assert shown.locator("#depth .drawing").nth(1).locator("rect").count() > len(data["layers"])
         shown.locator("#depth select").first.select_option("gradient_variance")
         assert drawing.locator("p").inner_text() == "gradient variance"
+
+
+@pytest.mark.parametrize("name", ["probe", "map"])
+def test_a_probe_says_it_all_without_scripts(name, real, opened):
+    with opened(real[name], scripts=False) as shown:
+        assert shown.locator("h1").inner_text().endswith("?")
+        assert shown.locator("figure svg").first.is_visible()
+        assert shown.locator("#command").inner_text().startswith("initbench probe ")
+        assert not shown.get_by_role("button").first.is_visible()
+
+
+def test_a_probe_says_at_its_top_which_layer_loses_the_signal(real, opened):
+    with opened(real["probe-hostile"]) as shown:
+        words = shown.locator("main > .why")
+        assert words.bounding_box()["y"] < 900
+        assert "The signal is lost with 3 of 3: " in words.inner_text()
+        assert "explode at linear" in words.inner_text()
+        assert "explode at linear" in shown.locator("#layers ~ details[open] summary").first.inner_text()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_theory_on_a_map_keeps_its_colour_in_the_dark(dark, real, opened):
+    with opened(real["map"], dark=dark) as shown:
+        strokes = "each => each.map(path => getComputedStyle(path).stroke)"
+        colours = shown.locator("figure svg path").evaluate_all(strokes)
+        assert "rgb(17, 17, 17)" in colours
+        assert "rgb(254, 254, 254)" in colours
+
+
+def test_points_of_a_map_are_sorted_and_saved(real, opened):
+    with opened(real["map"]) as shown:
+        shown.locator("#points + details summary").first.click()
+        table = shown.get_by_role("table").first
+        table.get_by_role("button", name="sigma_b").click()
+        assert table.locator("tbody tr td:nth-child(2)").all_inner_texts() == ["0"] * 5 + ["0.5"] * 5 + ["1"] * 5
+        with shown.expect_download() as download:
+            shown.locator("#points + details").get_by_role("button", name="save as CSV").click()
+        saved = Path(download.value.path()).read_text().splitlines()
+        assert saved[0] == 'sigma_w,sigma_b,"gradient, powers of ten",correlation'
+        assert len(saved) == 16

@@ -85,6 +85,9 @@ def test_a_map_is_drawn_and_written(tmp_path, monkeypatch):
     assert len(rows) == 13
     decades = [float(row.split(",")[2]) for row in rows[1:5]]
     assert decades == sorted(decades)
+    shown = (tmp_path / "m" / "report.html").read_text()
+    assert "initbench probe -c config.yaml --map sigma_w=0.5:3:4,sigma_b=0:1:3</pre>" in shown
+    assert shown.count('<tr class="marked">') == sum(abs(float(row.split(",")[2])) <= 1 for row in rows[1:]) > 0
     assert (tmp_path / "m" / "plots" / "map-sigma_w-sigma_b.png").stat().st_size > 10_000
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from typer.testing import CliRunner
 import initbench
 from initbench.cli.app import app
 from initbench.errors import ConfigError, InitbenchError
+from initbench.probing import page
 from initbench.probing.health import inside
 from initbench.probing.verdicts import assess
+from initbench.question.config import Ref, parse_ref
 from initbench.reporting import draw
-from initbench.results.probe_run import ProbedLayer, ProbeRun
+from initbench.results.probe_run import ProbedLayer, ProbeRun, Question
 from initbench.results.record import RunStatus
 
 USER = """
@@ -258,3 +261,39 @@ def test_what_a_probe_writes_can_be_read_again():
     (run,) = initbench.probe(model, as_is=True, inputs=torch.randn(64, 16)).runs
     assert run.laws
     assert ProbeRun.model_validate_json(run.model_dump_json()) == run
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["kaiming", "normal:std=5", "--model", "mlp:depth=3,width=8", "--batch", "16", "--seeds", "3,"],
+        ["--as-is", "--model", "./mine.py:Net", "--input", "int:11:5"],
+        ["xavier", "--model", "mlp:depth=3,width=8", "--set", "init.exclude=[head, stem]", "--set", "init.bias=0.5"],
+    ],
+)
+def test_the_command_on_the_page_asks_the_same(words, monkeypatch):
+    asked = []
+
+    def carry_out(question, **_):
+        asked.append(question)
+        raise ConfigError("asked")
+
+    monkeypatch.setattr("initbench.probing.run.carry_out", carry_out)
+    CliRunner().invoke(app, ["probe", *words])
+    command = page.command_of(asked[0])
+    CliRunner().invoke(app, shlex.split(command)[1:])
+    assert asked[1] == asked[0]
+
+
+@pytest.mark.parametrize(("model", "given"), [("Net", None), ("mlp:depth=2", "2x3x3")])
+def test_what_only_python_can_give_has_no_command(model, given):
+    dataset = Ref(name="mnist5k") if given is None else None
+    assert page.command_of(Question(schemes=(), seeds=(0,), model=parse_ref(model), dataset=dataset, input=given)) is None
+
+
+def test_a_page_names_the_layer_at_which_the_signal_is_lost():
+    answer = initbench.probe("mlp:depth=6,width=16", ["kaiming", "normal:std=9"], seeds=1)
+    lost = answer.schemes[-1].lost
+    assert page.trouble(answer.schemes) == f"The signal is lost with 1 of 2: normal:std=9.0 ({lost})."
+    assert lost.layer in {layer.layer for layer in answer.schemes[-1].layers}
+    assert page.trouble(answer.schemes[:1]) == ""

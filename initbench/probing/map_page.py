@@ -13,6 +13,7 @@ from initbench.probing.page import page
 from initbench.reporting import tidy
 from initbench.reporting.axes import INK
 from initbench.reporting.draw import DPI, STYLE, WIDTH, library
+from initbench.reporting.tables import Table
 from initbench.results import store
 from initbench.results.propagation import KEPT_DECADES
 
@@ -34,6 +35,8 @@ NEAR = 0.1
 """A gain so close to the edge that the grid shows is that edge."""
 FINE = 41
 """Points along an axis of the theory."""
+LINE, HALO = "#111111", "#fefefe"
+"""Lines of theory and what surrounds them: they lie on the colours of the map, and so do not follow those of the page."""
 VANISHING = 0.1
 """A length at the edge below this goes on to zero."""
 LABELS = {
@@ -57,9 +60,12 @@ def sentences(map_: Map) -> tuple[str, ...]:
         known = [point for point in map_.points if point.accuracy is not None]
         if known:
             best = max(known, key=lambda point: point.accuracy or 0.0)
-            lines.append(
-                f"The best accuracy, {best.accuracy:.1%}, is at {map_.x.name} = {best.x:g}, {map_.y.name} = {best.y:g};"
-                f" {len(map_.points) - len(known)} points diverged or failed."
+            same = sum(point.accuracy == best.accuracy for point in known) - 1
+            also = f", and the same at {same} other{'' if same == 1 else 's'}" if same else ""
+            lines.insert(
+                0,
+                f"The best accuracy, {best.accuracy:.1%}, is at {map_.x.name} = {best.x:g}, {map_.y.name} = {best.y:g}{also};"
+                f" {len(map_.points) - len(known)} points diverged or failed.",
             )
     return tuple(lines)
 
@@ -84,8 +90,8 @@ def _critical_gain(name: str) -> float | None:
     return float(limit) if phase.q[above[0] - 1] < VANISHING and abs(limit - seen) < NEAR else seen
 
 
-def write(folder: Path, map_: Map, config: str, provenance: dict[str, str]) -> None:
-    """Writes map.csv, the picture, summary and page. Raises: StorageError."""
+def write(folder: Path, map_: Map, config: str, command: str, provenance: dict[str, str]) -> None:
+    """Writes map.csv, the picture, summary and page; `command` makes the map again. Raises: StorageError."""
     name = f"map-{map_.x.name}-{map_.y.name}"
     picture = draw(map_, name)
     title = f"map of {map_.x.name} and {map_.y.name}: {map_.model}"
@@ -97,7 +103,15 @@ def write(folder: Path, map_: Map, config: str, provenance: dict[str, str]) -> N
             "tables/map.csv": table(map_.points, map_.x.name, map_.y.name),
             "summary.md": f"# {title}\n\n" + "".join(f"- {line}\n" for line in map_.sentences),
             "report.html": page(
-                title, map_.sentences, notes, {name: (title, picture[".svg"])}, provenance=provenance, asked=("config.yaml", config)
+                title,
+                map_.sentences,
+                notes,
+                {name: (title, picture[".svg"])},
+                points=point_table(map_),
+                provenance=provenance,
+                asked=("config.yaml", config),
+                question=f"At which {map_.x.name} and {map_.y.name} does {map_.model} {'train' if map_.trained else 'keep its gradient'}?",
+                command=command,
             ),
         },
         {f"plots/{name}{ending}": content for ending, content in picture.items()},
@@ -108,6 +122,23 @@ def table(points: tuple[Point, ...], x: str, y: str) -> str:
     """One point a row."""
     columns = (x, y, "gradient_decades", "correlation", "test_accuracy", "status")
     return tidy.write(columns, ((each.x, each.y, each.decades, each.correlation, each.accuracy, each.status) for each in points))
+
+
+def point_table(map_: Map) -> Table:
+    """One point a row, as people read it; the marked ones keep the gradient."""
+    columns = [map_.x.name, map_.y.name, "gradient, powers of ten", "correlation"]
+    columns += [f"{map_.split} accuracy", "status"] if map_.trained else []
+    kept = [row for row, point in enumerate(map_.points) if point.decades is not None and abs(point.decades) <= KEPT_DECADES]
+    title = f"{len(map_.points)} points; marked ones keep the gradient within a factor of ten"
+    rows = tuple(_point_row(point)[: len(columns)] for point in map_.points)
+    return Table(title, tuple(columns), rows, frozenset(range(5)), frozenset(kept))
+
+
+def _point_row(point: Point) -> tuple[str, ...]:
+    decades = "overflow or zero" if point.decades is None else f"{point.decades:.2f}"
+    correlation = "" if point.correlation is None else f"{point.correlation:.3f}"
+    accuracy = "" if point.accuracy is None else f"{point.accuracy:.1%}"
+    return f"{point.x:g}", f"{point.y:g}", decades, correlation, accuracy, point.status
 
 
 def draw(map_: Map, name: str) -> dict[str, bytes]:
@@ -147,6 +178,11 @@ def _paint(figure: Any, axes: Axes, map_: Map) -> None:
     axes.set_facecolor("#bbbbbb")
     mesh = axes.pcolormesh(_edges(map_.x), _edges(map_.y), np.clip(values, low, high), cmap=colours, vmin=low, vmax=high)
     mesh.set_rasterized(False)
+    mesh.set_edgecolor("face")
+    mesh.set_linewidth(0.3)
+    for beyond, marker in ((values < low, "v"), (values > high, "^")):
+        rows, columns = np.nonzero(beyond)
+        axes.scatter(np.array(map_.x.values)[columns], np.array(map_.y.values)[rows], s=14, marker=marker, c=HALO, linewidths=0)
     bar = figure.colorbar(mesh, cax=figure.add_axes((0.87, 0.19, 0.022, 0.68)))
     bar.outline.set_visible(False)
     if map_.trained:
@@ -195,40 +231,51 @@ def _theory(axes: Axes, map_: Map) -> str:
     depth = grid.get("depth", np.full_like(sigma_w, float(map_.depth)))
     width = grid.get("width", np.full_like(sigma_w, float(map_.width)))
     said = [grey] if grey else []
-    ink = "white" if map_.trained else INK
+    if not map_.trained and any(abs(point.decades or 0.0) > FARTHEST for point in map_.points):
+        said.append(f"Triangles: beyond {FARTHEST:g} powers of ten. ")
     try:
         phase = phase_grid(map_.activation, sigma_w, sigma_b)
         decades = gradient_decades(map_.activation, sigma_w, sigma_b, depth)
     except ConfigError:
         return "".join([*said, f"There is no theory for the activation {map_.activation}."])
     with np.errstate(all="ignore"):
-        _contour(axes, x, y, decades, [-2.0, 2.0], colors=ink, linewidths=1, linestyles="dotted")
+        _contour(axes, x, y, decades, [-2.0, 2.0], linewidths=1, linestyles="dotted")
         said.append("Dotted: the gradient changes 100-fold, predicted. ")
         if set(names) == {"depth", "width"}:
             gain = float(sigma_w.flat[0])
             of_depth = straying(map_.activation, gain, max(3, int(depth.max())), map_.width)
             spread = np.interp(depth, np.arange(len(of_depth)) + 1, of_depth) * np.sqrt(map_.width / width)
-            drawn = _contour(axes, x, y, spread, list(SPREADS), colors=ink, linewidths=0.9, linestyles="dashed")
+            drawn = _contour(axes, x, y, spread, list(SPREADS), linewidths=0.9, linestyles="dashed")
             said.append(f"\nDashed: standard deviation between single networks, powers of ten, predicted; sigma_w = {gain:.3g}.")
         else:
-            _contour(axes, x, y, phase.chi_1, [1.0], colors=ink, linewidths=2.2)
+            _contour(axes, x, y, phase.chi_1, [1.0], linewidths=2.2)
             said.append("Thick: critical line (chi_1 = 1).\n")
             if "depth" in names:
                 drawn = None
-                _contour(axes, x, y, depth / (TRAINS_TO * phase.xi_c), [1.0], colors=ink, linewidths=1.2, linestyles="dashed")
+                _contour(axes, x, y, depth / (TRAINS_TO * phase.xi_c), [1.0], linewidths=1.2, linestyles="dashed")
                 said.append("Dashed: depth = 6 xi_c, about as deep as networks can still be trained.")
             else:
-                drawn = _contour(axes, x, y, phase.xi_c, list(LEVELS), colors=ink, linewidths=0.8, linestyles="dashed")
+                drawn = _contour(axes, x, y, phase.xi_c, list(LEVELS), linewidths=0.8, linestyles="dashed")
                 said.append(f"Dashed: xi_c, the layers over which two inputs become e times more alike (this network has {map_.depth}).")
     if drawn is not None:
-        axes.clabel(drawn, fmt=lambda value: f"{value:g}", fontsize=8, colors=ink)
+        for label in axes.clabel(drawn, fmt=lambda value: f"{value:g}", fontsize=8.5, colors=LINE):
+            label.set_path_effects(_halo())
     return "".join(said)
 
 
 def _contour(axes: Axes, x: Any, y: Any, values: Any, levels: list[float], **style: Any) -> Any:
     """Contours at those levels that occur; None where none does."""
     inside = [level for level in levels if values.min() < level < values.max()]
-    return axes.contour(x, y, values, levels=inside, **style) if inside else None
+    drawn = axes.contour(x, y, values, levels=inside, colors=LINE, **style) if inside else None
+    if drawn is not None:
+        drawn.set_path_effects(_halo())
+    return drawn
+
+
+def _halo() -> list[Any]:
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=3.0, foreground=HALO)]
 
 
 def _value(point: Point, map_: Map) -> float | None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+import shlex
 from pathlib import Path
 
 from initbench.errors import ConfigError, suggestion
@@ -96,7 +97,8 @@ def draw_map(
         prepare_folder(folder, digest, "map", fresh=fresh)
         measured = _measured(config, x, y, train=train, device=device_of(device), data_dir=data_dir, folder=folder)
         map_ = Map(**{**vars(measured), "sentences": map_page.sentences(measured), "folder": folder})
-        map_page.write(folder, map_, config_file.dump_config(config), provenance.environment())
+        command = shlex.join(["initbench", "probe", "-c", "config.yaml", "--map", axes, *["--train"] * train])
+        map_page.write(folder, map_, config_file.dump_config(config), command, provenance.environment())
         if folder.parent == store.RESULTS:
             store.link_latest(folder, store.LATEST_PROBE)
     return map_

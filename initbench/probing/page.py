@@ -1,11 +1,16 @@
 """Writes everything that is derived from a probe: tables, plots, summary, page."""
 
+import json
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from initbench.errors import ConfigError
 from initbench.probing import figures as signal_plots
 from initbench.probing import tables as signal_tables
 from initbench.probing.health import SchemeHealth
+from initbench.question import catalog
+from initbench.question.config import InitRules
 from initbench.reporting import draw
 from initbench.reporting.page import inline_svg
 from initbench.reporting.tables import Table
@@ -17,12 +22,57 @@ MOST_TABLES = 12
 """Schemes whose layers the page shows; all are in layers.csv."""
 MOST_ROWS = 400
 """Layers that a table of the page shows."""
+MOST_NAMED = 5
+"""Schemes that a sentence names."""
 
 
 def title_of(question: Question) -> str:
     """What was asked, in words."""
-    names = ", ".join(map(str, question.schemes)) if len(question.schemes) <= 5 else f"{len(question.schemes)} schemes"
-    return f"probe of {question.model} on {question.given}: {names or 'the weights as they are'}"
+    return f"probe of {question.model} on {question.given}: {_names(question) or 'the weights as they are'}"
+
+
+def asked_of(question: Question) -> str:
+    """The question in a sentence."""
+    if question.as_is:
+        return f"Do the weights of {question.model}, as they are, keep the signal of {question.given}?"
+    which = f"Does {_names(question)} keep" if len(question.schemes) == 1 else f"Which of {_names(question)} keeps"
+    return f"{which} the signal of {question.given} through {question.model}?"
+
+
+def _names(question: Question) -> str:
+    many = len(question.schemes) > MOST_NAMED
+    return f"{len(question.schemes)} schemes" if many else ", ".join(map(str, question.schemes))
+
+
+def trouble(schemes: Sequence[SchemeHealth]) -> str:
+    """Which schemes lose the signal, each with the layer, in a sentence; empty where none does."""
+    lost = [f"{each.scheme} ({each.lost})" for each in schemes if each.lost is not None]
+    if not lost:
+        return ""
+    more = f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
+    return f"The signal is lost with {len(lost)} of {len(schemes)}: {', '.join(lost[:MOST_NAMED])}{more}."
+
+
+def command_of(question: Question) -> str | None:
+    """The command that asks the same; None for what it cannot be given: a module, a batch, schemes by layer without a config."""
+    if question.init.layers:
+        return None
+    try:
+        catalog.resolve("model", question.model)
+    except ConfigError:
+        return None
+    if question.dataset is not None:
+        given = ["--dataset", str(question.dataset)]
+    elif question.input and (question.input.startswith("int:") or Path(question.input).is_file()):
+        given = ["--input", question.input, "--classes", str(question.classes)]
+    else:
+        return None
+    looked = ["--checkpoint", question.checkpoint] if question.checkpoint else ["--as-is"] * question.as_is
+    schemes = [word for scheme in question.schemes for word in ("-m", str(scheme))]
+    rules, usual = question.init.model_dump(mode="json"), InitRules().model_dump(mode="json")
+    changed = [word for key, value in rules.items() if value != usual[key] for word in ("--set", f"init.{key}={json.dumps(value)}")]
+    size, seeds = ["--batch", str(question.batch_size)], ["--seeds", f"{','.join(map(str, question.seeds))},"]
+    return shlex.join(["initbench", "probe", *schemes, *looked, "--model", str(question.model), *given, *size, *seeds, *changed])
 
 
 def write(folder: Path, question: Question, runs: Sequence[ProbeRun], schemes: Sequence[SchemeHealth], provenance: dict[str, str]) -> None:
@@ -30,7 +80,11 @@ def write(folder: Path, question: Question, runs: Sequence[ProbeRun], schemes: S
     pictures = {plot.name: (plot.title, draw.draw(plot)) for plot in signal_plots.plots(schemes)}
     title = title_of(question)
     laws = [signal_tables.law_table(run) for run in runs if run.laws and run.seed == runs[0].seed]
-    layers = [signal_tables.layer_table(each, most=MOST_ROWS) for each in schemes[:MOST_TABLES] if each.layers]
+    layers = [
+        (signal_tables.layer_table(each, most=MOST_ROWS), str(each.lost) if each.lost else "")
+        for each in sorted(schemes, key=lambda each: each.lost is None)[:MOST_TABLES]
+        if each.layers
+    ]
     texts = {
         "tables/layers.csv": signal_tables.layers_csv(runs),
         "tables/runs.csv": signal_tables.runs_csv(runs),
@@ -45,6 +99,9 @@ def write(folder: Path, question: Question, runs: Sequence[ProbeRun], schemes: S
             layers=layers,
             provenance=provenance,
             asked=("question.json", question.model_dump_json(indent=2)),
+            question=asked_of(question),
+            trouble=trouble(schemes),
+            command=command_of(question),
         ),
     }
     store.write_derived(folder, texts, {f"plots/{name}{ending}": made[ending] for name, (_, made) in pictures.items() for ending in made})
@@ -58,11 +115,19 @@ def page(
     *,
     schemes: Table | None = None,
     laws: Iterable[Table] = (),
-    layers: Iterable[Table] = (),
+    layers: Iterable[tuple[Table, str]] = (),
+    points: Table | None = None,
     provenance: dict[str, str],
     asked: tuple[str, str],
+    question: str,
+    trouble: str = "",
+    command: str | None,
 ) -> str:
-    """The self-contained page as HTML; `asked`: the name of a file that says what was asked, and what is in it."""
+    """The self-contained page as HTML.
+
+    `layers`: tables, each with how and where the signal is lost, empty where it is not; `points`: those of a map; `asked`: the
+    name of a file that says what was asked, and what is in it.
+    """
     from markupsafe import Markup
 
     return template(Path(__file__).with_name("probe.html.jinja")).render(
@@ -74,6 +139,10 @@ def page(
         plots=[(name, shown, Markup(inline_svg(content.decode(), shown))) for name, (shown, content) in pictures.items()],
         laws=list(laws),
         layers=list(layers),
+        points=points,
+        question=question,
+        trouble=trouble,
+        command=command,
         provenance=list(provenance.items()),
         asked_as=asked[0],
         asked=asked[1],
