@@ -1,6 +1,5 @@
 """Writes everything that is derived from a probe: tables, plots, summary, page."""
 
-import json
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from initbench.probing import figures as signal_plots
 from initbench.probing import tables as signal_tables
 from initbench.probing.health import SchemeHealth
 from initbench.question import catalog
-from initbench.question.config import InitRules
+from initbench.question.config import InitRules, value_text
 from initbench.reporting import draw
 from initbench.reporting.page import inline_svg
 from initbench.reporting.tables import Table
@@ -70,7 +69,7 @@ def command_of(question: Question) -> str | None:
     looked = ["--checkpoint", question.checkpoint] if question.checkpoint else ["--as-is"] * question.as_is
     schemes = [word for scheme in question.schemes for word in ("-m", str(scheme))]
     rules, usual = question.init.model_dump(mode="json"), InitRules().model_dump(mode="json")
-    changed = [word for key, value in rules.items() if value != usual[key] for word in ("--set", f"init.{key}={json.dumps(value)}")]
+    changed = [word for key, value in rules.items() if value != usual[key] for word in ("--set", f"init.{key}={value_text(value)}")]
     size, seeds = ["--batch", str(question.batch_size)], ["--seeds", f"{','.join(map(str, question.seeds))},"]
     return shlex.join(["initbench", "probe", *schemes, *looked, "--model", str(question.model), *given, *size, *seeds, *changed])
 
