@@ -163,7 +163,7 @@ function training(id, label, points, worst, percent) {
   const section = document.getElementById(id);
   if (!section) return;
   const place = make("div", {class: "drawing"}), state = {log: !percent, axis: "step", weight: 0, seeds: true};
-  const axes = [["step", "steps"], ...(data.perEpoch ? [["epoch", "epochs"]] : []), ["second", "seconds of training"]];
+  const axes = [["step", "steps"], ...(data.perEpoch ? [["epoch", "epochs"]] : [])];
   const smoothing = make("input", {type: "range", min: 0, max: 0.95, step: 0.05, value: 0, "aria-label": "smoothing", oninput: () => { state.weight = Number(smoothing.value); redraw(); }});
   section.append(make("div", {class: "tools"},
     control("x axis", select(axes, "step", value => { state.axis = value; redraw(); })),
@@ -175,8 +175,7 @@ function training(id, label, points, worst, percent) {
     data.schemes.forEach((look, scheme) => {
       if (!shown.has(scheme)) return;
       const runs = data.runs.filter(run => run.scheme === scheme && (points(run).length || run.status === "diverged"));
-      const seconds = median(runs.map(run => run.secondsPerStep || 0).concat(0).slice(0, Math.max(1, runs.length)));
-      const x = step => state.axis === "epoch" ? step / data.perEpoch : state.axis === "second" ? step * seconds : step;
+      const x = step => state.axis === "epoch" ? step / data.perEpoch : step;
       const curves = runs.map(run => {
         const own = points(run).filter(([, y]) => y !== null), values = smooth(own.map(([, y]) => y), state.weight);
         return own.map(([step], index) => [step, values[index]]);

@@ -53,7 +53,6 @@ def _run(scheme: int, run: RunResult, stretch: int) -> dict[str, Any]:
         "seed": run.job.seed,
         "status": run.status.value,
         "badStep": run.first_bad_step,
-        "secondsPerStep": short(run.seconds.get("train", 0.0) / len(losses)) if losses else None,
         "losses": list(map(short, thinned)),
         "evaluations": [[item.step, short(item.test_accuracy), short(item.test_loss)] for item in run.evaluations],
     }
