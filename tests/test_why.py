@@ -25,7 +25,9 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def test_a_deep_relu_net_is_explained_by_rule_theory_and_measurement():
-    results, said = explained(["kaiming", "xavier"], model="mlp:depth=20,width=64", dataset="mnist5k", seeds=8, steps=100)
+    results, said = explained(
+        ["kaiming", "xavier"], model="mlp:depth=20,width=64", dataset="mnist5k", seeds=8, steps=100, settings=["train.lr=0.01"]
+    )
     assert results.summary.leader == "kaiming"
     found = re.search(
         r"xavier sets Var W = 1/fan_in, with which each layer should multiply the variance by 0\.5; measured over 19 layers", said

@@ -1,5 +1,7 @@
 """What is printed while runs are under way: live bars on a terminal, one plain line a finished run elsewhere."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from initbench.studies.plan import Plan
 from initbench.workers.progress import Progress
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
 STYLES = {RunStatus.COMPLETED: "green", RunStatus.DIVERGED: "yellow", RunStatus.FAILED: "red", RunStatus.SKIPPED: "dim"}
@@ -70,6 +73,15 @@ class RunScreen:
         self.bars = None
 
 
+def _rich_bars(console: Console) -> Bars:
+    """Bars that say what, how many of how many, and how long the others take."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    return Bars(*columns, console=console, transient=True)
+
+
 @contextmanager
 def probe_bar(total: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
     """A bar over the parts of a probe on a terminal, from the first second on; gives what is to be told the name of a finished part."""
@@ -77,11 +89,7 @@ def probe_bar(total: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
     if quiet or not console.is_terminal:
         yield lambda _name: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    with Bars(*columns, console=console, transient=True) as bars:
+    with _rich_bars(console) as bars:
         task = bars.add_task("building the model", total=total)
         yield lambda name: bars.update(task, advance=1, description=literal(f"probed {name}"))
 
@@ -100,11 +108,7 @@ class _Bars:
     """One bar over all runs and one for each that is under way."""
 
     def __init__(self, console: Console, labels: dict[str, str]) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-        self.bars = Bars(*columns, console=console, transient=True)
+        self.bars = _rich_bars(console)
         self.labels = labels
         self.shares: dict[str, float] = {}
         self.tasks: dict[str, TaskID] = {}

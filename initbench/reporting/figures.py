@@ -177,7 +177,7 @@ def _loss_plot(runs: Runs) -> Plot:
     stretch = -(-longest // MOST_POINTS) or 1
     for scheme, own in runs.items():
         tried = [run for run in own if run.train_losses or run.status is RunStatus.DIVERGED]
-        curves = [_thinned(run.train_losses, stretch) for run in tried]
+        curves: list[Points] = [thinned(run.train_losses, stretch) for run in tried]
         more, shade = _with_middle(scheme, tried, curves, worst=math.inf)
         lines, bands = [*lines, *more], [*bands, *shade]
     each = f", mean of every {stretch} steps" if stretch > 1 else ""
@@ -203,7 +203,8 @@ def _lost(runs: Runs) -> tuple[Lost, ...]:
     return tuple(found)
 
 
-def _thinned(losses: Sequence[float], stretch: int) -> Points:
+def thinned(losses: Sequence[float], stretch: int) -> tuple[tuple[float, float], ...]:
+    """The means over so many steps each, with the step in the middle of each."""
     parts = [losses[start : start + stretch] for start in range(0, len(losses), stretch)]
     return tuple((index * stretch + (len(part) + 1) / 2, sum(part) / len(part)) for index, part in enumerate(parts))
 

@@ -1,5 +1,6 @@
 // Drawings to explore in place of pictures: curves, the signal through the layers at each step, distributions. After `shared.js`. No network.
 
+const data = JSON.parse(document.getElementById("data").textContent);
 const DASHES = {"solid": "", "dashed": "7 3", "dotted": "2 3", "dash-dotted": "8 3 2 3"};
 const MARKERS = {
   "o": "M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0", "s": "M-3 -3h6v6h-6z", "^": "M0 -4l4 7h-8z", "v": "M0 4l4 -7h-8z",
@@ -9,7 +10,6 @@ const MARKERS = {
 // ---- drawings
 
 const colours = () => getComputedStyle(document.documentElement);
-const DECADES = 9;  // on a logarithmic axis at most so many to each side of where the lines begin
 
 /** Axes with lines: `series` are {look, points: [[x, y]], thin, dashed, band: [[x, low, high]], name, lost}; y may be "over" or null. */
 function chart(place, options) {
@@ -26,8 +26,8 @@ function chart(place, options) {
   const starts = counted.map(line => (line.points.find(([, y]) => drawable(y)) || [])[1]).filter(y => y !== undefined);
   if (options.log && starts.length) {  // as in the pictures: what explodes may leave the axes, so that the others can be read
     const middle = median(starts);
-    low = Math.max(low, middle / 10 ** DECADES);
-    high = Math.min(high, middle * 10 ** DECADES);
+    low = Math.max(low, middle / 10 ** data.decades);
+    high = Math.min(high, middle * 10 ** data.decades);
     const missing = (options.leastDecades || 0) - Math.log10(high / low);
     if (missing > 0) { low /= 10 ** (missing / 2); high *= 10 ** (missing / 2); }  // mere noise is to look like noise
   }
@@ -113,7 +113,6 @@ const median = values => {
 
 // ---- the page
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const many = data.schemes.length > 6;
 const shown = new Set(many ? [...data.ranking.slice(0, 3), data.ranking.at(-1)] : data.ranking);  // of many the best and the last
 const redraws = [];

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from initbench.quantities import BY_NAME, OF_EVERY_RUN
-from initbench.reporting.figures import MOST_POINTS, best_first
+from initbench.reporting.figures import MOST_POINTS, best_first, thinned
 from initbench.reporting.looks import looks
+from initbench.reporting.scales import DECADES
 from initbench.results.propagation import layer_value
 from initbench.results.record import PREDICTED, LayerStats, RunResult
 from initbench.statistics.findings import Summary
@@ -37,6 +38,7 @@ def page_data(summary: Summary, runs: Runs) -> dict[str, Any]:
         "ranking": [names.index(name) for name in best_first(summary) if name in names],
         "runs": [_run(place, run, stretch) for place, run in every],
         "stretch": stretch,
+        "decades": DECADES,
         "perEpoch": _steps_per_epoch(run for _, run in every),
         "accuracy": summary.metric_of("final_test_accuracy").label,
         "loss": summary.metric_of("final_test_loss").label,
@@ -46,14 +48,12 @@ def page_data(summary: Summary, runs: Runs) -> dict[str, Any]:
 
 
 def _run(scheme: int, run: RunResult, stretch: int) -> dict[str, Any]:
-    losses = run.train_losses
-    thinned = [sum(part) / len(part) for part in (losses[start : start + stretch] for start in range(0, len(losses), stretch))]
     return {
         "scheme": scheme,
         "seed": run.job.seed,
         "status": run.status.value,
         "badStep": run.first_bad_step,
-        "losses": list(map(short, thinned)),
+        "losses": [short(loss) for _, loss in thinned(run.train_losses, stretch)],
         "evaluations": [[item.step, short(item.test_accuracy), short(item.test_loss)] for item in run.evaluations],
     }
 

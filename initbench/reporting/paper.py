@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from dataclasses import dataclass, replace
 
 from initbench.metrics import Metric
@@ -24,7 +23,7 @@ MARK = {"latex": r"$^{\dagger}$", "markdown": "†"}
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    '"': r"\textquotedbl{}", "`": r"\textasciigrave{}",
+    '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", "†": r"$\dagger$",
 }  # fmt: skip
 """How LaTeX writes the characters that it gives a meaning; what begins with text is in the kernel since 2020."""
 
@@ -122,7 +121,7 @@ def _text(metric: Metric, estimate: Estimate) -> tuple[str, str]:
     return number_text(metric, estimate.value), interval_text(metric, estimate).strip()
 
 
-def _trained(scheme: SchemeSummary) -> str:
+def _above_chance(scheme: SchemeSummary) -> str:
     share = scheme.trained_share
     return f"{share.successes}/{share.n}" if share.n else ""
 
@@ -132,7 +131,7 @@ def _markdown(table: PaperTable) -> str:
     for row in table.rows:
         cells = [" ".join(filter(None, _text(metric, each))) for metric, each in zip(table.metrics, row.estimates, strict=True)]
         cells[0] = f"**{cells[0]}**" if row.as_good_as_best else cells[0]
-        rows.append((row.scheme.scheme + MARK["markdown"] * row.shown_worse, *cells, _trained(row.scheme)))
+        rows.append((row.scheme.scheme + MARK["markdown"] * row.shown_worse, *cells, _above_chance(row.scheme)))
     columns = ("scheme", *map(_heading, table.metrics), "above chance")
     return f"{markdown(Table('', columns, tuple(rows), frozenset(range(1, len(columns)))))}\n{table.caption}\n"
 
@@ -154,14 +153,13 @@ def _latex(table: PaperTable) -> str:
             number = rf"\textbf{{{number}}}" if place == 0 and row.as_good_as_best else number
             cells.append(number + (rf" {{\footnotesize {interval}}}" if interval else ""))
         name = escaped(row.scheme.scheme) + MARK["latex"] * row.shown_worse
-        lines.append(" & ".join([name, *cells, escaped(_trained(row.scheme))]) + r" \\")
+        lines.append(" & ".join([name, *cells, escaped(_above_chance(row.scheme))]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
 def escaped(text: str) -> str:
     """Anybody's text for LaTeX: no command, and no character that pdfLaTeX lacks."""
-    spelled = (LATEX.get(letter, letter if letter.isprintable() and ord(letter) < 256 else f"[U+{ord(letter):04X}]") for letter in text)
-    return re.sub(r"\[U\+2020\]", r"$\\dagger$", "".join(spelled))
+    return "".join(LATEX.get(letter, letter if letter.isprintable() and ord(letter) < 256 else f"[U+{ord(letter):04X}]") for letter in text)
 
 
 def _records(table: PaperTable) -> list[dict[str, str | int | float | bool | None]]:

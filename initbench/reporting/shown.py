@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,45 +12,43 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from initbench.reporting.axes import Style
     from initbench.reporting.figures import Plot
     from initbench.reporting.tables import Table
 
-STYLES = ("paper", "slide", "notebook")
-"""How a picture may be printed; `draw` says what that means."""
 
-
-class Shown:
+class Shown(ABC):
     """Something with plots and a table."""
 
     @property
+    @abstractmethod
     def plots(self) -> tuple[Plot, ...]:
         """What each plot shows, as data."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def overview(self) -> tuple[str, Table]:
         """What was found, in a sentence, and the table that says it."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def where(self) -> Path | None:
         """The results folder, where there is one."""
-        raise NotImplementedError
 
     def plot(self, name: str = "signal", *, style: str = "notebook", columns: int = 2, highlight: str | None = None) -> Figure:
         """One plot as a figure of matplotlib: `results.plot("loss")`; `style`: paper, slide or notebook, of 1 or 2 columns.
 
         `highlight`: the one scheme in colour, before the others in grey. Raises: ConfigError for a name that there is not.
         """
-        from initbench.reporting import draw
+        from initbench.reporting.draw import figure_of
 
-        return draw.figure_of(self.chosen(name, highlight), draw.STYLES[_style(style, columns)])
+        return figure_of(self.chosen(name, highlight), _style(style, columns))
 
     def drawn(self, name: str, ending: str, *, style: str, columns: int, highlight: str | None = None) -> bytes:
         """One plot as a file: `ending` is .png, .svg or .pdf. Raises: ConfigError as `plot` does."""
-        from initbench.reporting import draw
+        from initbench.reporting.draw import draw
 
-        return draw.draw(self.chosen(name, highlight), draw.STYLES[_style(style, columns)], (ending,))[ending]
+        return draw(self.chosen(name, highlight), _style(style, columns), (ending,))[ending]
 
     def chosen(self, name: str, highlight: str | None = None) -> Plot:
         """One plot as data. Raises: ConfigError for a name or a scheme that there is not."""
@@ -82,7 +81,10 @@ def read_table(folder: Path, table: str) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-def _style(style: str, columns: int) -> tuple[str, int]:
-    if style not in STYLES or columns not in {1, 2}:
-        raise ConfigError(f"There is no style '{style}' of {columns} columns. There are {enumerated(STYLES, 'and')}, of 1 or 2 columns.")
-    return style, columns
+def _style(style: str, columns: int) -> Style:
+    from initbench.reporting.draw import STYLES
+
+    if (style, columns) not in STYLES:
+        names = list(dict.fromkeys(name for name, _ in STYLES))
+        raise ConfigError(f"There is no style '{style}' of {columns} columns. There are {enumerated(names, 'and')}, of 1 or 2 columns.")
+    return STYLES[style, columns]

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from initbench.reporting.figures import thinned
+from initbench.reporting.scales import DECADES
 from initbench.results.propagation import layer_value
 from initbench.statistics.inference import median
 from initbench.statistics.summary import Runs
@@ -11,8 +13,6 @@ BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 """Eight heights, and what stands for them where a terminal has no such letters."""
 LETTERS = 10
 """Letters of a curve, at most."""
-FARTHEST = 9.0
-"""Powers of ten to each side of the middle of where curves begin; what lies beyond is at the edge."""
 LOST = "x"
 """Where most runs had diverged."""
 
@@ -28,9 +28,8 @@ def of_losses(runs: Runs, letters: str = BLOCKS) -> dict[str, str]:
     for scheme, own in runs.items():
         parts: list[list[float]] = [[] for _ in range(-(-longest // size))]
         for run in own:
-            for start in range(0, len(run.train_losses), size):
-                part = run.train_losses[start : start + size]
-                parts[start // size].append(sum(part) / len(part))
+            for place, (_, loss) in enumerate(thinned(run.train_losses, size)):
+                parts[place].append(loss)
         curves[scheme] = [_middle(values, len(own)) for values in parts]
     return drawn(curves, letters)
 
@@ -58,7 +57,7 @@ def drawn(curves: Mapping[str, Curve], letters: str = BLOCKS) -> dict[str, str]:
     if not known or not starts:
         return {name: LOST * any(value is None for value in curve) for name, curve in curves.items()}
     middle = starts[len(starts) // 2]
-    low, high = max(min(known), middle - FARTHEST), min(max(known), middle + FARTHEST)
+    low, high = max(min(known), middle - DECADES), min(max(known), middle + DECADES)
 
     def letter(value: float | None) -> str:
         if value is None:

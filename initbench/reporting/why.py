@@ -68,10 +68,10 @@ def _of_no_difference(table: PaperTable, accounts: dict[str, Account]) -> str:
 
 
 def _account(scheme: str, own: Sequence[RunResult], summary: Summary) -> Account | None:
-    signals = [signal for run in own if (signal := signal_at_start(run)) is not None]
-    if not signals:
+    found = [(run, signal) for run in own if (signal := signal_at_start(run)) is not None]
+    if not found:
         return None
-    layers = _hidden_at_start(next(run for run in own if signal_at_start(run) is not None))
+    layers, signals = _hidden_at_start(found[0][0]), [signal for _, signal in found]
     of_scheme = summary.scheme(scheme)
     return Account(
         scheme=scheme,
