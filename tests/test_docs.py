@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from simulated_runs import make_run
 
 from initbench.cli import guide
 from initbench.init.contract import Need
 from initbench.init.initialize import build_scheme
+from initbench.probing import tables as probe_tables
+from initbench.quantities import QUANTITIES
 from initbench.question import catalog
 from initbench.question.config import parse_ref
+from initbench.reporting import tables
+from initbench.statistics.summary import summarize
 
 DOCS = Path(__file__).parent.parent / "docs"
 SCHEMES = [entry for entry in catalog.entries("scheme") if entry.path.parent.name == "schemes"]
@@ -71,3 +76,25 @@ def test_the_example_of_a_scheme_that_needs_data_trains(name, capsys, monkeypatc
     quick = {"metainit": "metainit:steps=2", "gradinit": "gradinit:iterations=2"}.get(name, name)
     exec(compile(source.replace(f'"{name}"', f'"{quick}"').replace("steps=10", "steps=1"), name, "exec"), {})
     assert capsys.readouterr().out.startswith(name)
+
+
+def test_the_glossary_knows_every_heading():
+    runs = [make_run(scheme, seed, 0.9) for scheme in ("kaiming", "xavier") for seed in range(2)]
+    summary = summarize(runs)
+    headings = {
+        *tables.scheme_table(summary).columns,
+        *tables.pair_table(summary).columns,
+        *probe_tables.scheme_table(()).columns,
+        "95 % band",
+    }
+    headings |= {quantity.heading for quantity in QUANTITIES if quantity.heading} | {"expected", "95 % band", "layer"}
+    page = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    words = [row.split(" | ")[0].removeprefix("| ") for row in page.splitlines() if row.startswith("| ")]
+    plain = {heading.partition(" (")[0] for heading in headings}
+    assert [heading for heading in sorted(plain) if not any(f", {heading}, " in f", {word.partition(' (')[0]}, " for word in words)] == []
+
+
+def test_the_glossary_says_each_word_once_and_in_order():
+    page = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    words = [row.split(" | ")[0].removeprefix("| ").lower() for row in page.splitlines() if row.startswith("| ")][1:]
+    assert words == sorted(set(words))

@@ -6,13 +6,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from simulated_runs import make_run
 from typer.testing import CliRunner
 
 from initbench.cli.app import app
 from initbench.errors import ConfigError
 from initbench.init.initialize import initialize
 from initbench.nn.build import build_model
-from initbench.probing import map_page
+from initbench.probing import map_page, map_run
 from initbench.probing.map_run import draw_map, read_axes
 from initbench.question.config import ExperimentConfig, Ref
 from initbench.question.data_folder import data_folder
@@ -102,6 +103,25 @@ def test_a_trained_map_keeps_what_is_trained(tmp_path, monkeypatch):
     assert again.points == first.points
     assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "m" / "jobs").iterdir()}
     json.dumps(again.document())
+
+
+def test_a_diverged_seed_counts_as_below_every_number():
+    def of_seeds(*accuracies):
+        return map_run._outcome([make_run("sigma", seed, accuracy) for seed, accuracy in enumerate(accuracies)])
+
+    assert of_seeds(0.9, 0.8, 0.3) == (0.8, "completed")
+    assert of_seeds(0.9, 0.8, None) == (0.8, "diverged")
+    assert of_seeds(0.9, None, None) == (None, "diverged")
+    assert of_seeds(0.9, None) == (None, "diverged")
+
+
+def test_every_point_and_run_of_a_map_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(map_page, "draw", lambda *_: {".png": b"", ".svg": b"<svg ></svg>"})
+    told = []
+    asked = config(train={"steps": 2, "batch_size": 32})
+    draw_map(asked, "gain=1:2:3,depth=2:3:2", train=True, device="cpu", out=str(tmp_path / "m"), told=told.append)
+    assert len(told) == 2 * 6
+    assert len(set(told)) == 12
 
 
 def test_a_model_without_hidden_layers_has_no_map():

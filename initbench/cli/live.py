@@ -126,7 +126,8 @@ class _Bars:
         if job_id in self.tasks:
             self.bars.remove_task(self.tasks.pop(job_id))
         self.shares[job_id] = 1.0
-        self.bars.update(self.total, completed=sum(self.shares.values()))
+        written = len(self.shares) == len(self.labels) and all(share == 1.0 for share in self.shares.values())
+        self.bars.update(self.total, completed=sum(self.shares.values()), description="writing tables and plots" if written else "all runs")
 
     def close(self) -> None:
         self.bars.stop()

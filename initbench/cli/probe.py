@@ -1,5 +1,6 @@
 """The command `probe`: the signal through an untrained network, one's own model included."""
 
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,8 +99,7 @@ def probe(
     config = experiment.question("probe", named, data_dir, seeds=seeds)
     with _stopped_in_words():
         if map_:
-            with alarm("The map is being measured"):
-                _draw_map(config, map_, display, train=train, device=device, data_dir=data_dir, out=out, fresh=fresh)
+            _draw_map(config, map_, display, train=train, device=device, data_dir=data_dir, out=out, fresh=fresh)
             return
         question = probing.ask(config, given=given, batch=batch, classes=classes, checkpoint=checkpoint, as_is=as_is)
         total = max(1, len(question.schemes)) * len(question.seeds)
@@ -163,22 +163,30 @@ def _show(answer: probing.Probe, display: DisplayOptions) -> None:
     output.table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
     output.text("")
     for line in signal_tables.verdict_lines(answer.schemes):
-        output.text(line)
+        output.sentence(line)
     for note in signal_tables.notes(answer.schemes, answer.runs):
         output.hint(note + ".")
     output.hint(f"Results: {answer.folder}. Open {answer.folder / 'report.html' if answer.folder else Path('report.html')}")
 
 
-def _draw_map(config: ExperimentConfig, axes: str, display: DisplayOptions, **how: Any) -> None:
+def _draw_map(config: ExperimentConfig, axes: str, display: DisplayOptions, *, train: bool, **how: Any) -> None:
     from initbench.probing import map_run
 
-    answer = map_run.draw_map(config, axes, **how)
+    points = math.prod(len(axis.values) for axis in map_run.read_axes(axes, train=train))
+    total = points * len(config.seeds) * (2 if train else 1)
+    with alarm("The map has given no sign") as sign, probe_bar(total, quiet=display.quiet or display.as_json) as advance:
+
+        def told(name: str) -> None:
+            sign()
+            advance(name)
+
+        answer = map_run.draw_map(config, axes, train=train, told=told, **how)
     if display.as_json:
         output.document(answer.document())
         return
     if display.quiet:
         return
     for line in answer.sentences:
-        output.text(line)
+        output.sentence(line)
     if answer.folder is not None:
         output.hint(f"Results: {answer.folder}. Open {answer.folder / 'report.html'}")

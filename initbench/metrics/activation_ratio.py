@@ -9,7 +9,7 @@ FAMILY = "signal"
 
 def build() -> Metric:
     """Variance of the activations through the untrained network, last over first hidden layer; best near 1."""
-    return Metric("activation variance, last over first hidden layer", _ratio, has_signal, place=80, better=None, absent="gone")
+    return Metric("activation variance, last over first hidden layer", _ratio, has_signal, place=80, better=None, absent="lost the signal")
 
 
 def _ratio(result: RunResult) -> float | None:

@@ -9,7 +9,7 @@ FAMILY = "signal"
 
 def build() -> Metric:
     """Variance of the gradient through the untrained network, first over last hidden layer; best near 1."""
-    return Metric("gradient variance, first over last hidden layer", _ratio, has_signal, place=90, better=None, absent="gone")
+    return Metric("gradient variance, first over last hidden layer", _ratio, has_signal, place=90, better=None, absent="lost the signal")
 
 
 def _ratio(result: RunResult) -> float | None:

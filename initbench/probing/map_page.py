@@ -253,10 +253,11 @@ def _theory(axes: Axes, map_: Map) -> str:
             if "depth" in names:
                 drawn = None
                 _contour(axes, x, y, depth / (TRAINS_TO * phase.xi_c), [1.0], linewidths=1.2, linestyles="dashed")
-                said.append("Dashed: depth = 6 xi_c, about as deep as networks can still be trained.")
+                said.append("Dashed: depth = 6 correlation lengths (xi_c), about as deep as networks can still be trained.")
             else:
                 drawn = _contour(axes, x, y, phase.xi_c, list(LEVELS), linewidths=0.8, linestyles="dashed")
-                said.append(f"Dashed: xi_c, the layers over which two inputs become e times more alike (this network has {map_.depth}).")
+                said.append(f"Dashed: correlation length xi_c in layers (this network has {map_.depth}): over so many")
+                said.append(", what tells two inputs apart shrinks e-fold.")
     if drawn is not None:
         for label in axes.clabel(drawn, fmt=lambda value: f"{value:g}", fontsize=8.5, colors=LINE):
             label.set_path_effects(_halo())

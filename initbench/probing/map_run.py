@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from initbench.errors import ConfigError, suggestion
@@ -16,8 +17,11 @@ from initbench.question import catalog, config_file, plan
 from initbench.question.config import ExperimentConfig, Job, Ref
 from initbench.results import lock, provenance, store
 from initbench.results.record import RunResult, RunStatus
+from initbench.statistics.inference import median
 from initbench.studies.execution import device_of
 
+Told = Callable[[str], None]
+"""Who hears of each point and run that is done."""
 AXES = ("sigma_w", "sigma_b", "gain", "depth", "width")
 POINTS = {False: 25, True: 9}
 """Points along an axis, measured or trained, when nobody says."""
@@ -80,9 +84,11 @@ def draw_map(
     data_dir: str | None = None,
     out: str | None = None,
     fresh: bool = False,
+    told: Told | None = None,
 ) -> Map:
     """Measures (or trains) every point of a map and draws it into a results folder; trained points that are there are kept.
 
+    `told` hears of every point that is measured, once a seed, and of every run that is trained.
     Raises: InitbenchError for axes, models or data that cannot be used, and for a folder that another command works in.
     """
     from initbench.probing import map_page
@@ -95,7 +101,7 @@ def draw_map(
     folder = Path(out) if out else store.RESULTS / f"map-{x.name}-{y.name}-{base.name}-{digest[:8]}".replace("/", "_").replace(":", "_")
     with lock.locked(folder):
         prepare_folder(folder, digest, "map", fresh=fresh)
-        measured = _measured(config, x, y, train=train, device=device_of(device), data_dir=data_dir, folder=folder)
+        measured = _measured(config, x, y, train=train, device=device_of(device), data_dir=data_dir, folder=folder, told=told)
         map_ = Map(**{**vars(measured), "sentences": map_page.sentences(measured), "folder": folder})
         command = shlex.join(["initbench", "probe", "-c", "config.yaml", "--map", axes, *["--train"] * train])
         map_page.write(folder, map_, config_file.dump_config(config), command, provenance.environment())
@@ -104,7 +110,9 @@ def draw_map(
     return map_
 
 
-def _measured(config: ExperimentConfig, x: Axis, y: Axis, *, train: bool, device: str, data_dir: str | None, folder: Path) -> Map:
+def _measured(
+    config: ExperimentConfig, x: Axis, y: Axis, *, train: bool, device: str, data_dir: str | None, folder: Path, told: Told | None
+) -> Map:
     from initbench.training.scan import scan
 
     places = [{x.name: a, y.name: b} for b in y.values for a in x.values]
@@ -113,8 +121,8 @@ def _measured(config: ExperimentConfig, x: Axis, y: Axis, *, train: bool, device
     for ref in models:
         catalog.resolve("model", ref)
     points = [(models.index(ref), _sigma_w(place), place.get("sigma_b", 0.0)) for ref, place in zip(refs, places, strict=True)]
-    scanned, activation = scan(config, models, points, device=device, data_dir=data_dir)
-    runs = _trained(config, refs, points, device=device, data_dir=data_dir, folder=folder) if train else [[] for _ in points]
+    scanned, activation = scan(config, models, points, device=device, data_dir=data_dir, told=told)
+    runs = _trained(config, refs, points, device=device, data_dir=data_dir, folder=folder, told=told) if train else [[] for _ in points]
     return Map(
         x=x,
         y=y,
@@ -142,7 +150,14 @@ def _sigma_w(place: dict[str, float]) -> float:
 
 
 def _trained(
-    config: ExperimentConfig, refs: list[Ref], points: list[tuple[int, float, float]], *, device: str, data_dir: str | None, folder: Path
+    config: ExperimentConfig,
+    refs: list[Ref],
+    points: list[tuple[int, float, float]],
+    *,
+    device: str,
+    data_dir: str | None,
+    folder: Path,
+    told: Told | None,
 ) -> list[list[RunResult]]:
     """The runs of each point, one a seed; those that are in the folder are not run again."""
     wanted = [
@@ -157,6 +172,8 @@ def _trained(
         for result in execute(missing, device=device, data_dir=data_dir, workers=None, report=None):
             store.write_result(folder, result)
             done[result.job_id] = result
+            if told:
+                told(f"{result.job.model}, {result.job.scheme}, seed {result.job.seed}")
     return [[done[plan.job_id(job)] for job in each if plan.job_id(job) in done] for each in wanted]
 
 
@@ -168,10 +185,14 @@ def _job(config: ExperimentConfig, model: Ref, sigma_w: float, sigma_b: float, s
 
 
 def _outcome(runs: list[RunResult]) -> tuple[float | None, str]:
-    """The mean accuracy of a point and how its runs ended; a run that diverged counts as none."""
+    """The median accuracy of a point over its seeds and how its runs ended; a run that diverged is below every number."""
     if not runs:
         return None, ""
     worst = next((run.status for run in runs if run.status is not RunStatus.COMPLETED), RunStatus.COMPLETED)
-    last = [run.evaluations[-1].test_accuracy if run.evaluations and run.status is RunStatus.COMPLETED else None for run in runs]
-    known = [value for value in last if value is not None]
-    return (sum(known) / len(known) if known else None), str(worst)
+    middle = median([_accuracy(run) for run in runs])
+    return (middle if math.isfinite(middle) else None), str(worst)
+
+
+def _accuracy(run: RunResult) -> float:
+    last = run.evaluations[-1].test_accuracy if run.evaluations and run.status is RunStatus.COMPLETED else None
+    return -math.inf if last is None else last

@@ -56,9 +56,10 @@ def _scheme_row(scheme: SchemeHealth) -> tuple[str, ...]:
 def layer_table(scheme: SchemeHealth, *, most: int | None = None, narrow: bool = False) -> Table:
     """A row a weight layer: measured, with the predicted value and band beside it; a star marks what is outside of its band.
 
-    The marked row is the one at which the signal is lost. `narrow` leaves out what does not fit 80 columns.
+    The marked row is the one at which the signal is lost. `narrow` leaves out what does not fit 80 columns: some quantities, and the
+    predicted value within its band.
     """
-    cells = [cell for cell in _cells(scheme.layers) if cell.always or not narrow]
+    cells = [cell for cell in _cells(scheme.layers, narrow=narrow) if cell.always or not narrow]
     count = len(scheme.layers)
     shown = range(count) if most is None or count <= most else sorted({round(index * (count - 1) / (most - 1)) for index in range(most)})
     rows = tuple(tuple(cell.text(scheme.layers[index]) for cell in cells) for index in shown)
@@ -78,7 +79,7 @@ class Cell:
     right: bool = True
 
 
-def _cells(layers: Sequence[LayerHealth]) -> list[Cell]:
+def _cells(layers: Sequence[LayerHealth], *, narrow: bool) -> list[Cell]:
     """The columns of the layer table: every quantity with a heading, each with its prediction beside it where there may be one."""
     cells = [Cell("layer", lambda layer: layer.layer, right=False)]
     for quantity in QUANTITIES:
@@ -87,7 +88,8 @@ def _cells(layers: Sequence[LayerHealth]) -> list[Cell]:
             continue
         cells.append(Cell(quantity.heading, partial(_measured, quantity), quantity.always))
         if quantity.name in PREDICTED:
-            cells.append(Cell("expected", partial(_predicted, quantity), quantity.always, right=False))
+            expected = Cell("expected", partial(_predicted, quantity), quantity.always, right=False)
+            cells.append(Cell("95 % band", partial(_band, quantity), quantity.always) if narrow else expected)
     return cells
 
 
@@ -110,8 +112,15 @@ def _predicted(quantity: Quantity, layer: LayerHealth) -> str:
     return _number(value, "") if low is None or high is None else _with_ends(value, low, high)
 
 
+def _band(quantity: Quantity, layer: LayerHealth) -> str:
+    return _with_ends(*layer.expected.prediction(quantity.name)).partition(" ")[2]
+
+
 def _with_ends(value: float | None, low: float | None, high: float | None) -> str:
-    return "" if value is None or low is None or high is None else f"{value:.2g} [{low:.2g}, {high:.2g}]"
+    if value is None or low is None or high is None:
+        return ""
+    digits = 2 if f"{low:.2g}" != f"{high:.2g}" else 4  # a band that rounding would close
+    return f"{value:.{digits}g} [{low:.{digits}g}, {high:.{digits}g}]"
 
 
 def law_table(run: ProbeRun) -> Table:

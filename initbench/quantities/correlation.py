@@ -8,7 +8,7 @@ QUANTITIES = (
         "of a probe: mean over pairs of inputs of the cosine of their pre-activations; 1: the layer cannot tell them apart",
         place=11,
         unit="cosine",
-        heading="alike",
+        heading="correlation",
         probe_plot=Figure("correlation", "How alike two inputs become, before the first step", "correlation of two inputs"),
     ),
 )

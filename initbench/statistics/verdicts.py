@@ -20,11 +20,14 @@ from initbench.statistics.inference import (
 
 
 class Verdict(StrEnum):
-    """What a comparison allows to say; `tie`: the difference cannot be told from zero; `both without`: neither has a number on any seed."""
+    """What a comparison allows to say.
+
+    `not shown to differ`: the difference cannot be told from zero; `both without`: neither has a number on any seed.
+    """
 
     BETTER = "better"
     WORSE = "worse"
-    TIE = "tie"
+    TIE = "not shown to differ"
     IDENTICAL = "identical"
     BOTH_WITHOUT = "both without"
     EQUIVALENT = "equivalent"

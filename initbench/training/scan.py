@@ -1,6 +1,7 @@
 """Measures the signal at many points of a map with the same noise: weights are drawn once a model and scaled at each point."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -35,10 +36,17 @@ class Scanned:
 
 
 def scan(
-    config: ExperimentConfig, models: list[Ref], points: list[tuple[int, float, float]], *, device: str, data_dir: str | None
+    config: ExperimentConfig,
+    models: list[Ref],
+    points: list[tuple[int, float, float]],
+    *,
+    device: str,
+    data_dir: str | None,
+    told: Callable[[str], None] | None = None,
 ) -> tuple[list[Scanned], str]:
     """What each point (index of a model, sigma_w, sigma_b) gives, the mean over the seeds; and the activation that all layers have.
 
+    `told` hears of every point that is measured, once a seed.
     Raises: ConfigError for a model without two hidden layers.
     """
     by_point: dict[int, list[Scanned]] = {index: [] for index in range(len(points))}
@@ -55,6 +63,8 @@ def scan(
                 for index, (of, sigma_w, sigma_b) in enumerate(points):
                     if of == number:
                         by_point[index].append(scanner.at(sigma_w, sigma_b))
+                        if told:
+                            told(f"{ref}, sigma_w = {sigma_w:.3g}, sigma_b = {sigma_b:.3g}, seed {seed}")
     return [_mean(each) for each in by_point.values()], name
 
 
