@@ -1,0 +1,56 @@
+"""What the pages show as printed is printed: their commands are run anew. Another processor rounds differently, so numbers are
+compared by their intervals, all else letter by letter."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import initbench
+from initbench.cli.app import app
+
+pytestmark = pytest.mark.heavy
+ROOT = Path(__file__).parent.parent
+SHOWN = re.findall(r"```sh\n([^`]*?)```\n\n(?:[^`]+\n\n)?```text\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+NUMBER = re.compile(r"[-\d][\d.,]*(e[+-]\d+)?")
+ESTIMATE = re.compile(r"^(\w+) +([\d.]+) % .*\n +\[([\d.]+), ([\d.]+)\]", re.MULTILINE)
+
+
+def sentences(text):
+    """The lines below the table, without their numbers, which say the same on every processor."""
+    below = text.partition("\n\n")[2]
+    return [NUMBER.sub("#", line) for line in below.splitlines() if line and "p = " in line]
+
+
+def test_the_readme_shows_what_is_printed():
+    assert len(SHOWN) == 2
+
+
+@pytest.mark.parametrize(("commands", "shown"), SHOWN, ids=[f"block-{number}" for number in range(len(SHOWN))])
+def test_a_block_is_what_its_command_prints(commands, shown, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    words = commands.strip().splitlines()[-1].split()
+    assert words[0] == "initbench"
+    ran = CliRunner().invoke(app, words[1:])
+    assert ran.exit_code == 0, ran.output
+    printed = re.sub(r" +$", "", ran.stdout, flags=re.MULTILINE)
+    heading = slice(printed.index("Median"), printed.index("\nxavier"))
+    shown_heading = shown[: shown.index("\nxavier")]
+    assert [line.split() for line in printed[heading].splitlines()] == [line.split() for line in shown_heading.splitlines()]
+    assert sentences(printed) == sentences(shown)
+    here = {name: (float(low), float(high)) for name, _, low, high in ESTIMATE.findall(printed)}
+    there = {name: float(value) for name, value, _, _ in ESTIMATE.findall(shown)}
+    assert here.keys() == there.keys() != set()
+    for name, value in there.items():
+        low, high = here[name]
+        assert low - 1 <= value <= high + 1, f"{name}: README says {value} %, here it is {low} to {high} %"
+
+
+def test_the_verdict_on_the_page_of_probes_is_what_a_probe_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = " ".join((ROOT / "docs/probe.md").read_text(encoding="utf-8").split())
+    (verdict,) = re.findall(r"A verdict reads: `(.*?)`", page)
+    said = initbench.probe(model="mlp:depth=30", schemes=["torch_default", "kaiming"], seeds=8)
+    assert verdict in str(said)
