@@ -102,6 +102,11 @@ def test_a_scheme_looks_the_same_beside_others():
     assert looks(["kaiming", "./mine.py:build", "xavier"])["./mine.py:build"] == alone
 
 
+def test_schemes_of_one_colour_differ_in_their_dash():
+    named = ["kaiming", "xavier", "torch_default", "orthogonal:gain=auto", "normal:std=0.5", "./mine.py:build"]
+    assert len({look[:2] for look in looks(named).values()}) == len(named)
+
+
 @pytest.mark.parametrize("name", ["x$\\frac$y", "$\\alpha_{$", "a$b$c", "<b>&amp;"])
 def test_names_are_drawn_as_they_are(name):
     runs = [make_run("kaiming", 0)]

@@ -1,7 +1,7 @@
 import pytest
 from simulated_runs import make_comparison, make_run
 
-from initbench.reporting.figures import MOST_POINTS, plots
+from initbench.reporting.figures import MOST_POINTS, layer_roles, plots
 from initbench.results.record import Evaluation, Place
 from initbench.statistics.summary import group, summarize
 
@@ -183,10 +183,8 @@ def test_layers_show_the_lowest_and_the_highest_seed():
 def test_layers_of_repeated_blocks_have_a_panel_for_each_part():
     names = [f"blocks.{block}.{part}" for block in range(3) for part in ("attn.q", "mlp.fc1")] + ["head"]
     runs = [renamed(make_run("kaiming", seed, depth=6), names) for seed in range(2)]
-    start = [panel for panel in plotted(runs)["signal"].panels if panel.title.startswith("At init")]
-    assert [panel.title for panel in start] == [
-        "At initialization: blocks.*.attn.q", "At initialization: blocks.*.mlp.fc1", "At initialization: the others",
-    ]  # fmt: skip
+    start = [panel for panel in plotted(runs)["signal"].panels if panel.title.startswith("Start: ")]
+    assert [panel.title for panel in start] == ["Start: blocks.*.attn.q", "Start: blocks.*.mlp.fc1", "Start: the others"]
     q = sorted(stats.activation_variance for run in runs for stats in run.layers if (stats.step, stats.layer) == (0, "blocks.1.attn.q"))
     assert start[0].lines[0].points[1] == (2.0, pytest.approx(sum(q) / 2))
     assert [len(panel.lines[0].points) for panel in start] == [3, 3, 1]
@@ -206,3 +204,16 @@ def test_many_schemes_come_the_best_first():
     found = plotted([make_run(name, seed, 0.5 + 0.05 * index) for index, name in enumerate(names) for seed in range(2)], names)
     assert list(found["loss"].schemes) == names[::-1]
     assert [strip.scheme for strip in found["accuracy"].panels[0].strips] == names[::-1]
+
+
+def test_what_counts_blocks_is_what_repeats():
+    def parts(*names):
+        return {role: len(own) for role, own in layer_roles(names).items()}
+
+    places = ((0, "1.key"), (1, "1"), (1, "3"))
+    vit = [f"blocks.{block}.{at}.branch.{leaf}" for block in range(4) for at, leaf in places]
+    assert parts(*vit, "head") == {"blocks.*.0.branch.1.key": 4, "blocks.*.1.branch.1": 4, "blocks.*.1.branch.3": 4, "the others": 1}
+    resnet = [f"layer{stage}.{block}.conv{which}" for stage in (1, 2) for block in (0, 1) for which in (1, 2)]
+    assert parts("conv1", *resnet, "fc") == {"layer*.*.conv1": 4, "layer*.*.conv2": 4, "the others": 2}
+    assert parts(*(f"linear{index}" for index in range(20)), "head") == {}
+    assert parts(*(f"net.{index}" for index in range(0, 40, 2))) == {}

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from initbench.probing.health import LayerHealth, SchemeHealth
 from initbench.quantities import QUANTITIES, Figure, Quantity
-from initbench.reporting.figures import Band, Curve, Panel, Plot, Points, shortened
-from initbench.results.record import PREDICTED, RunStatus
+from initbench.reporting.figures import Band, Curve, Panel, Plot, Points, in_rows, layer_roles, name_ticks, shortened, stands_apart
+from initbench.results.record import PREDICTED, Place, RunStatus
 
 MOST_SHOWN = 18
 """Schemes in one plot: as many as there are different lines; the best and the worst are shown."""
@@ -23,42 +23,61 @@ def plots(schemes: Sequence[SchemeHealth]) -> tuple[Plot, ...]:
 
 
 def _plot(quantity: Quantity, figure: Figure, schemes: Sequence[SchemeHealth], note: str) -> Plot:
+    roles = layer_roles(layer.layer for scheme in schemes for layer in scheme.layers)
+    if roles:
+        panels = in_rows([_panel(name, quantity, figure, schemes, note, role) for name, role in roles.items()])
+    else:
+        panels = ((_panel("", quantity, figure, schemes, note, None),),)
+    return Plot(figure.name, figure.title, panels, tuple(scheme.scheme for scheme in schemes))
+
+
+def _panel(
+    title: str, quantity: Quantity, figure: Figure, schemes: Sequence[SchemeHealth], note: str, only: tuple[str, ...] | None
+) -> Panel:
+    """The quantity through the layers, or through `only` those."""
     lines: list[Curve] = []
     bands: list[Band] = []
+    names: dict[float, str] = {}
+    head: float | None = None
     for scheme in schemes:
-        points = _points(quantity, scheme)
+        layers = [layer for layer in scheme.layers if only is None or layer.layer in only]
+        layers = layers[:-1] if quantity.hidden and layers and layers[-1] is scheme.layers[-1] else layers
+        placed = [(float(place), layer) for place, layer in enumerate(layers, 1)]
+        names |= {place: layer.layer for place, layer in placed}
+        head = max((place for place, layer in placed if layer.place is Place.HEAD and stands_apart(placed, only)), default=head)
+        points = _points(quantity, placed)
         if any(y is not None for _, y in points):
             lines.append(Curve(scheme.scheme, points[::-1] if quantity.backward else points, label=shortened(scheme.scheme)))
-        predictions = [(float(place), layer.expected.prediction(quantity.name)) for place, layer in enumerate(scheme.layers, 1)]
+        predictions = [(place, layer.expected.prediction(quantity.name)) for place, layer in placed]
         theory = tuple((x, expected.value) for x, expected in predictions if expected.value is not None)
         lines += [Curve(scheme.scheme, theory, "theory")] if theory else []
-        limits = tuple((x, low, high) for x, (low, high) in _limits(quantity, scheme.layers) if low is not None and high is not None)
+        limits = tuple((x, low, high) for x, (low, high) in _limits(quantity, placed) if low is not None and high is not None)
         bands += [Band(scheme.scheme, limits)] if limits else []
     predicted = "Dashed line and band: what theory predicts for one network of this width (95 %)."
-    note += figure.note or predicted * bool(bands)
-    panel = Panel(
-        "",
-        "weight layer, from the output back to the input" if quantity.backward else "weight layer",
+    what = "weight layer" if only is None else "layer of this kind"
+    return Panel(
+        title,
+        f"{what}, from the output back to the input" if quantity.backward else what,
         figure.label,
         tuple(lines),
         tuple(bands),
         scale="log" if quantity.unit == "number" else "percent",
         layers="backward" if quantity.backward else "forward",
-        note=note,
+        head=head,
+        note=note + (figure.note or predicted * bool(bands)),
+        ticks=name_ticks(names, head),
     )
-    return Plot(figure.name, figure.title, ((panel,),), tuple(scheme.scheme for scheme in schemes))
 
 
-def _points(quantity: Quantity, scheme: SchemeHealth) -> Points:
-    """The quantity at each layer, counted from 1; gaps only where a logarithm shows them."""
-    points = [(float(index), getattr(layer, quantity.name)) for index, layer in enumerate(scheme.layers, 1)]
-    points = points[:-1] if quantity.hidden else points
+def _points(quantity: Quantity, placed: Sequence[tuple[float, LayerHealth]]) -> Points:
+    """The quantity at each layer; gaps only where a logarithm shows them."""
+    points = [(place, getattr(layer, quantity.name)) for place, layer in placed]
     return tuple(point for point in points if quantity.unit == "number" or point[1] is not None)
 
 
-def _limits(quantity: Quantity, layers: Sequence[LayerHealth]) -> list[tuple[float, tuple[float | None, float | None]]]:
+def _limits(quantity: Quantity, placed: Sequence[tuple[float, LayerHealth]]) -> list[tuple[float, tuple[float | None, float | None]]]:
     """At each layer the lowest and the highest value: measured ones where there are, else the predicted band."""
     if quantity.spread is not None:
         low, high = quantity.spread
-        return [(float(place), (getattr(layer, low), getattr(layer, high))) for place, layer in enumerate(layers, 1)]
-    return [(float(place), layer.expected.prediction(quantity.name)[1:]) for place, layer in enumerate(layers, 1)]
+        return [(place, (getattr(layer, low), getattr(layer, high))) for place, layer in placed]
+    return [(place, layer.expected.prediction(quantity.name)[1:]) for place, layer in placed]

@@ -51,6 +51,8 @@ COVERED = 1.5
 """Lines that are nowhere so many pixels apart cover one another."""
 LETTER, BOLD = 0.58, 0.64
 """The width of a letter, in its height."""
+LEAST_NAME = 6
+"""Letters of a layer's name that must fit a title beside the time it is of."""
 
 STYLE: dict[str, Any] = {
     "axes.facecolor": "none",
@@ -367,11 +369,20 @@ def _draw_row(
 
 
 def _cell_title(panel: Panel, only: tuple[str, ...], width: float, style: Style) -> str:
-    if not only:
-        return panel.title
-    name = shortened(only[0])
     most = int(width / (LETTER * style.em))
+    if not only:
+        return _fitted(panel.title, most)
+    name = shortened(only[0])
     return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def _fitted(title: str, most: int) -> str:
+    """A title such as `At initialization: blocks.*.query` in so many letters: of a layer's name the end says most."""
+    when, colon, name = title.rpartition(": ")
+    if len(title) <= most:
+        return title
+    room = most - len(when + colon) - 1
+    return f"{when}{colon}…{name[-room:]}" if room >= LEAST_NAME else f"…{name[1 - most :]}"
 
 
 def _draw_lines(

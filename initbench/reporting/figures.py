@@ -1,9 +1,8 @@
 """What the plots show, as data: lines, dots and labels; `draw` turns them into pictures."""
 
 import math
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, takewhile
 from typing import Literal
@@ -26,7 +25,7 @@ MOST_TOGETHER = 6
 """Of more schemes each is drawn in a small panel of its own, the best first, over the range of all."""
 MOST_PANELS = 24
 """Of more panels the best and the worst are drawn."""
-MOST_ROLES = 6
+MOST_ROLES = 9
 """Kinds of layers that have a panel of their own; the others share one."""
 LONGEST_NAME = 28
 """Longer names of schemes are cut in plots."""
@@ -303,32 +302,51 @@ StepOf = Callable[[RunResult], int | None]
 def _layer_plot(quantity: Quantity, figure: Figure, runs: Runs) -> Plot:
     ended = any(_last_step(run) for own in runs.values() for run in own)
     times: list[tuple[str, StepOf]] = [("At initialization", _first_step), *([("At the end of training", _last_step)] if ended else [])]
-    roles = _roles(runs)
+    roles = layer_roles(stats.layer for own in runs.values() for run in own for stats in run.layers)
     if not roles:
         row = tuple(_layer_panel(title, quantity, figure, runs, step_of, None) for title, step_of in times)
         return Plot(figure.name, figure.title, (row,))
-    rows = []
-    for title, step_of in times:
-        panels = [_layer_panel(f"{title}: {name}", quantity, figure, runs, step_of, role) for name, role in roles.items()]
-        rows += [tuple(panels[start : start + 3]) for start in range(0, len(panels), 3)]
+    rows: list[tuple[Panel, ...]] = []
+    for title, (_, step_of) in zip(("Start", "End"), times, strict=False):
+        rows += in_rows([_layer_panel(f"{title}: {name}", quantity, figure, runs, step_of, role) for name, role in roles.items()])
     return Plot(figure.name, figure.title, tuple(rows))
 
 
-def _roles(runs: Runs) -> dict[str, tuple[str, ...]]:
+def in_rows(panels: Sequence[Panel]) -> tuple[tuple[Panel, ...], ...]:
+    """Panels of parts of a network, three a row."""
+    return tuple(tuple(panels[start : start + 3]) for start in range(0, len(panels), 3))
+
+
+def layer_roles(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """The layers of a network of repeated blocks by their part in a block, such as `blocks.*.attn.q`; empty where there are no such.
 
-    A part is one that at least three layers have; the layers of none stand under `the others`.
+    A number within a name counts blocks where another number there leads to a layer of the same name: that of `blocks.0.0.query` and
+    `blocks.1.0.query`, not that of `blocks.0.0.query` and `blocks.0.1.up`, and never the last. A part is one that at least three
+    layers have; the layers of none stand under `the others`.
     """
-    names = list(dict.fromkeys(stats.layer for own in runs.values() for run in own for stats in run.layers))
+    every = {name: tuple(name.split(".")) for name in dict.fromkeys(names)}
+    seen = Counter((before, after) for words in every.values() for _, before, after in _numbered(words))
+    counting = {before for (before, _), times in seen.items() if times > 1}
     by_role: dict[str, list[str]] = {}
-    for name in names:
-        by_role.setdefault(re.sub(r"(?<![^.])\d+(?![^.])", "*", name), []).append(name)
+    for name, words in every.items():
+        starred = list(words)
+        for place, before, _ in _numbered(words):
+            if before in counting:
+                starred[place] = f"{before[-1]}*"
+        by_role.setdefault(".".join(starred), []).append(name)
     repeated = sorted((role for role, own in by_role.items() if len(own) >= 3), key=lambda role: -len(by_role[role]))
     parts = [role for role in by_role if role in repeated[: MOST_ROLES - 1]]
     if len(parts) < 2:
         return {}
     rest = tuple(name for role, own in by_role.items() if role not in parts for name in own)
     return {role: tuple(by_role[role]) for role in parts} | ({"the others": rest} if rest else {})
+
+
+def _numbered(words: tuple[str, ...]) -> Iterable[tuple[int, tuple[str, ...], tuple[str, ...]]]:
+    """The places of words that end in a number (`3`, `layer3`) with something behind them: what is before the number, and after it."""
+    for place, word in enumerate(words[:-1]):
+        if word[-1:].isdigit():
+            yield place, (*words[:place], word.rstrip("0123456789")), words[place + 1 :]
 
 
 def _first_step(run: RunResult) -> int | None:
@@ -352,7 +370,7 @@ def _layer_panel(title: str, quantity: Quantity, figure: Figure, runs: Runs, ste
         positions = _counted(layers)
         layers = [each for each in layers if not (quantity.hidden and each[1].position == max(positions))]
         names |= {positions[stats.position]: stats.layer for _, stats in layers}
-        apart = {positions[stats.position] for _, stats in layers if stats.place is Place.HEAD} if len(positions) > 2 else set()
+        apart = {positions[stats.position] for _, stats in layers if stats.place is Place.HEAD} if stands_apart(positions, only) else set()
         head = max(apart, default=head)
         points = _over_seeds(layers, quantity.name)
         if points:
@@ -376,11 +394,16 @@ def _layer_panel(title: str, quantity: Quantity, figure: Figure, runs: Runs, ste
         layers="backward" if quantity.backward else "forward",
         head=head,
         note=". ".join(words),
-        ticks=_name_ticks(names, head),
+        ticks=name_ticks(names, head),
     )
 
 
-def _name_ticks(names: dict[float, str], head: float | None) -> tuple[tuple[float, str], ...]:
+def stands_apart(layers: Collection[object], only: tuple[str, ...] | None) -> bool:
+    """Whether the head, one of so many layers of a panel (of `only` those), can stand apart: a line of two is a line."""
+    return len(layers) > (2 if only is None else 1)
+
+
+def name_ticks(names: dict[float, str], head: float | None) -> tuple[tuple[float, str], ...]:
     """The names of the layers at the axis where they fit; else only that of the head, where there is one apart."""
     if len(names) <= 10 and max(map(len, names.values()), default=99) <= 12:
         return tuple(sorted(names.items()))

@@ -50,15 +50,18 @@ def looks(schemes: Sequence[str]) -> dict[str, Look]:
     """The look of each scheme, by its name with parameters.
 
     A shipped scheme with its defaults has its own; any other has one that its name alone chooses of those that are left. Only where
-    two such names of one question choose the same, the later one takes the next that is free.
+    another scheme of the same question has that colour with that dash, it takes another dash of its colour, and where none is free
+    the next look that differs.
     """
     found: dict[str, Look] = {}
+    left = LOOKS[len(SHIPPED) :]
     for scheme in sorted(schemes, key=lambda name: (name not in SHIPPED, name)):
         if scheme in SHIPPED:
             found[scheme] = LOOKS[SHIPPED.index(scheme)]
             continue
-        left = LOOKS[len(SHIPPED) :]
         start = int.from_bytes(sha256(scheme.encode("utf-8", "surrogatepass")).digest()[:4])
-        turns = (left[(start + step) % len(left)] for step in range(len(left)))
-        found[scheme] = next((look for look in turns if look not in found.values()), left[start % len(left)])
+        turns = [left[(start + step) % len(left)] for step in range(len(left))]
+        lines = {look[:2] for look in found.values()}
+        unlike = sorted(turns, key=lambda look: (look in found.values(), look[:2] in lines, look.colour != turns[0].colour))
+        found[scheme] = unlike[0]
     return found
