@@ -241,6 +241,21 @@ def test_the_slider_moves_the_signal_to_another_step(real, opened):
         assert drawing.locator("p").inner_text() == "gradient variance"
 
 
+def test_the_signal_of_a_probe_is_explored(real, opened):
+    with opened(real["probe"]) as shown:
+        drawing = shown.locator("#depth .drawing")
+        assert drawing.count() == 1  # one step: no slider, and no map of layers and steps
+        drawing.scroll_into_view_if_needed()
+        shown.wait_for_selector("#depth .drawing svg path")
+        before = drawing.locator("path").count()
+        shown.locator("#legend button").first.click()
+        assert drawing.locator("path").count() < before
+        shown.locator("#depth select").first.select_option("correlation")
+        assert "correlation" in drawing.locator("p").inner_text() or "cosine" in drawing.locator("p").inner_text()
+        shown.locator("#parameters").locator("xpath=ancestor::details").locator("summary").first.click()
+        assert shown.locator("#parameters tbody tr").count() > 4
+
+
 @pytest.mark.parametrize("name", ["probe", "map"])
 def test_a_probe_says_it_all_without_scripts(name, real, opened):
     with opened(real[name], scripts=False) as shown:

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from initbench.errors import ConfigError
 from initbench.probing import figures as signal_plots
@@ -11,7 +12,9 @@ from initbench.probing.health import SchemeHealth
 from initbench.question import catalog
 from initbench.question.config import InitRules, value_text
 from initbench.reporting import draw
-from initbench.reporting.page import inline_svg
+from initbench.reporting.network import Module, network
+from initbench.reporting.page import embedded, inline_svg
+from initbench.reporting.page_data import probe_data
 from initbench.reporting.tables import Table
 from initbench.reporting.templates import template
 from initbench.results import store
@@ -101,9 +104,22 @@ def write(folder: Path, question: Question, runs: Sequence[ProbeRun], schemes: S
             question=asked_of(question),
             trouble=trouble(schemes),
             command=command_of(question),
+            network=_network(runs),
+            data=_explored(runs, schemes),
         ),
     }
     store.write_derived(folder, texts, {f"plots/{name}{ending}": made[ending] for name, (_, made) in pictures.items() for ending in made})
+
+
+def _network(runs: Sequence[ProbeRun]) -> Module | None:
+    run = next((run for run in runs if run.init is not None), None)
+    return network(run.init, run.layers) if run is not None and run.init is not None else None
+
+
+def _explored(runs: Sequence[ProbeRun], schemes: Sequence[SchemeHealth]) -> dict[str, Any] | None:
+    """What the scripts of the page draw; None where no layer was measured."""
+    by_scheme = {each.scheme: [run for run in runs if run.scheme == each.scheme] for each in schemes if each.layers}
+    return probe_data(by_scheme) if by_scheme else None
 
 
 def page(
@@ -121,11 +137,13 @@ def page(
     question: str,
     trouble: str = "",
     command: str | None,
+    network: Module | None = None,
+    data: dict[str, Any] | None = None,
 ) -> str:
     """The self-contained page as HTML.
 
     `layers`: tables, each with how and where the signal is lost, empty where it is not; `points`: those of a map; `asked`: the
-    name of a file that says what was asked, and what is in it.
+    name of a file that says what was asked, and what is in it; `data`: what scripts draw to be explored.
     """
     from markupsafe import Markup
 
@@ -142,6 +160,8 @@ def page(
         question=question,
         trouble=trouble,
         command=command,
+        network=network,
+        data=embedded(data) if data else None,
         provenance=list(provenance.items()),
         asked_as=asked[0],
         asked=asked[1],

@@ -144,9 +144,11 @@ def notes(schemes: Sequence[SchemeHealth], runs: Sequence[ProbeRun]) -> tuple[st
             "The signal is followed along the residual stream; what is inside a branch is not compared with that. Where norms hold what n"
             " blocks add, these may make the activations n + 1 times as large, and the gradient twice as large a block"
         )
-    reasons = [layer.expected.prediction_note for each in schemes for layer in each.layers if layer.expected.prediction_note]
-    for reason in dict.fromkeys(reasons[:200]):
-        count = reasons.count(reason)
+    unpredicted: dict[str, set[str]] = {}
+    for layer in (layer for each in schemes for layer in each.layers if layer.expected.prediction_note):
+        unpredicted.setdefault(layer.expected.prediction_note or "", set()).add(layer.layer)
+    for reason, without in unpredicted.items():
+        count = len(without)
         said.append(f"{reason[0].upper()}{reason[1:]} ({count} {'layer' if count == 1 else 'layers'})")
     told = dict.fromkeys(note.removesuffix(".") for run in runs for note in run.notes)
     return (*said[:6], *list(told)[:TOLD])

@@ -214,8 +214,8 @@ function depth() {
   const slider = make("input", {type: "range", min: 0, max: data.steps.length - 1, step: 1, value: 0, "aria-label": "training step", oninput: () => { state.step = Number(slider.value); redraw(); }});
   section.append(make("div", {class: "tools"},
     control("quantity", select(data.quantities.map(each => [each.name, each.label]), usual.name, value => { state.quantity = value; redraw(); })),
-    data.steps.length > 1 ? control("training step", slider) : null, at), place,
-    make("div", {class: "tools"}, control("layer by step of", select(data.schemes.map((scheme, index) => [String(index), cut(scheme.name)]), "0", value => { state.scheme = Number(value); redraw(); }))), heat);
+    data.steps.length > 1 ? control("training step", slider) : null, at), place);
+  if (data.steps.length > 1) section.append(make("div", {class: "tools"}, control("layer by step of", select(data.schemes.map((scheme, index) => [String(index), cut(scheme.name)]), "0", value => { state.scheme = Number(value); redraw(); }))), heat);
   lazily(place, () => {
     const quantity = data.quantities.find(each => each.name === state.quantity), step = data.steps[state.step];
     at.textContent = `step ${step}` + (step === 0 ? ": before training" : "");
@@ -234,7 +234,7 @@ function depth() {
     chart(place, {series, log, leastDecades: 2, percent: quantity.share, x: "weight layer, from the input on", y: quantity.label, label: `${quantity.label} through the layers`, at: layerName,
       hint: "Point at a line to read layer and value. Shade: lowest to highest seed. Thin dashes with shade: theory, where it says something. Triangles at the top: overflow."});
   });
-  lazily(heat, () => heatMap(heat, data.quantities.find(each => each.name === state.quantity), state.scheme, state.step));
+  if (data.steps.length > 1) lazily(heat, () => heatMap(heat, data.quantities.find(each => each.name === state.quantity), state.scheme, state.step));
 }
 
 function heatMap(place, quantity, scheme, chosen) {

@@ -5,12 +5,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from initbench.question import config_file
 from initbench.question.config import ExperimentConfig
 from initbench.question.families import all_schemes
 from initbench.reporting.axes import GRID, INK
 from initbench.reporting.figures import Plot
+from initbench.reporting.network import Module, network
 from initbench.reporting.page_data import page_data
 from initbench.reporting.search import study_tables
 from initbench.reporting.tables import Table, layer_table, metric_table, outcome_table, pair_table, scheme_table
@@ -19,6 +21,9 @@ from initbench.reporting.why import why
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
 from initbench.statistics.summary import Runs
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 PATH, DECIMALS = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d)\d+")
 """The places of a picture's lines, whose second decimal nobody sees."""
@@ -69,15 +74,24 @@ def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequen
         config=config_file.dump_config(config),
         provenance=_provenance(every),
         why=why(summary, runs),
-        data=Markup(_inert(json.dumps(page_data(summary, runs), separators=(",", ":"), ensure_ascii=False, allow_nan=False))),
+        network=_network(every),
+        data=embedded(page_data(summary, runs)),
         runs=len(every),
         minutes=sum(run.seconds.get("total", 0.0) for run in every) / 60,
     )
 
 
-def _inert(document: str) -> str:
-    """JSON within a page: no name in it can end the element that it stands in."""
-    return document.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+def embedded(data: dict[str, Any]) -> "Markup":
+    """Data as JSON within a page: no name in it can end the element that it stands in."""
+    from markupsafe import Markup
+
+    document = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return Markup(document.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+
+
+def _network(runs: Sequence[RunResult]) -> Module | None:
+    run = next((run for run in runs if run.init is not None), None)
+    return network(run.init, [stats for stats in run.layers if stats.step == 0]) if run is not None and run.init is not None else None
 
 
 def inline_svg(text: str, title: str) -> str:

@@ -2,15 +2,16 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from initbench.quantities import BY_NAME, OF_EVERY_RUN
+from initbench.quantities import BY_NAME, OF_EVERY_RUN, OF_PROBES, Quantity
 from initbench.reporting.figures import MOST_POINTS, best_first, thinned
 from initbench.reporting.looks import looks
 from initbench.reporting.scales import DECADES
-from initbench.results.propagation import layer_value
-from initbench.results.record import PREDICTED, LayerStats, RunResult
+from initbench.results.probe_run import ProbeRun
+from initbench.results.propagation import with_states
+from initbench.results.record import PREDICTED, InitReport, LayerStats, RunResult
 from initbench.statistics.findings import Summary
 from initbench.statistics.inference import median
 from initbench.statistics.summary import Runs
@@ -29,21 +30,39 @@ Number = float | int | str | None
 def page_data(summary: Summary, runs: Runs) -> dict[str, Any]:
     """The data of a page about `runs`; docs/results.md does not list it, as it is no file of its own."""
     names = list(runs)
-    own = looks(names)
+    layers = {scheme: [[with_states(run, stats) for stats in run.layers] for run in own] for scheme, own in runs.items()}
     every = [(place, run) for place, scheme in enumerate(names) for run in runs[scheme]]
     longest = max((len(run.train_losses) for _, run in every), default=0)
     stretch = -(-longest // MOST_POINTS) or 1
     return {
-        "schemes": [{"name": name, **own[name]._asdict()} for name in names],
-        "ranking": [names.index(name) for name in best_first(summary) if name in names],
+        **_schemes(names, [name for name in best_first(summary) if name in names]),
         "runs": [_run(place, run, stretch) for place, run in every],
         "stretch": stretch,
-        "decades": DECADES,
         "perEpoch": _steps_per_epoch(run for _, run in every),
         "accuracy": summary.metric_of("final_test_accuracy").label,
         "loss": summary.metric_of("final_test_loss").label,
-        **_layers(names, runs),
-        "init": _init(names, runs),
+        **_layers(layers, OF_EVERY_RUN),
+        "init": _init([next((run.init for run in runs[scheme] if run.init is not None), None) for scheme in names]),
+    }
+
+
+def probe_data(runs: Mapping[str, Sequence[ProbeRun]]) -> dict[str, Any]:
+    """The data of a page about a probe, the best scheme first: no curves, one step."""
+    layers = {scheme: [run.layers for run in own] for scheme, own in runs.items()}
+    return {
+        **_schemes(list(runs), list(runs)),
+        "runs": [],
+        **_layers(layers, (*OF_EVERY_RUN, *OF_PROBES)),
+        "init": _init([next((run.init for run in own if run.init is not None), None) for own in runs.values()]),
+    }
+
+
+def _schemes(names: Sequence[str], ranking: Sequence[str]) -> dict[str, Any]:
+    own = looks(names)
+    return {
+        "schemes": [{"name": name, **own[name]._asdict()} for name in names],
+        "ranking": [names.index(name) for name in ranking],
+        "decades": DECADES,
     }
 
 
@@ -62,16 +81,18 @@ def _steps_per_epoch(runs: Iterable[RunResult]) -> float | None:
     return next((item.step / item.epoch for run in runs for item in run.evaluations if item.epoch), None)
 
 
-def _layers(names: Sequence[str], runs: Runs) -> dict[str, Any]:
-    """The layers, the probed steps, and of each quantity the median over seeds by scheme, step and layer."""
-    measured = {scheme: _by_place(own) for scheme, own in runs.items()}
-    layers = list(dict.fromkeys(layer for found in measured.values() for layer, _ in found))
-    steps = sorted({step for found in measured.values() for _, step in found})
+def _layers(found: Mapping[str, Sequence[Sequence[LayerStats]]], every: Sequence[Quantity]) -> dict[str, Any]:
+    """The layers, the probed steps, and of each quantity the median over seeds by scheme, step and layer.
+
+    `found`: of each scheme the measurements of each of its runs.
+    """
+    names = list(found)
+    measured = {scheme: _by_place(own) for scheme, own in found.items()}
+    layers = list(dict.fromkeys(layer for own in measured.values() for layer, _ in own))
+    steps = sorted({step for own in measured.values() for _, step in own})
     if len(steps) > MOST_STEPS:
         steps = [steps[round(index * (len(steps) - 1) / (MOST_STEPS - 1))] for index in range(MOST_STEPS)]
-    quantities = [
-        each for each in OF_EVERY_RUN if not each.name.rpartition("_")[2].startswith("q") or re.search(r"_q\d\d$", each.name) is None
-    ]
+    quantities = [each for each in every if not each.name.rpartition("_")[2].startswith("q") or re.search(r"_q\d\d$", each.name) is None]
 
     def table(quantity: str, choose: Any) -> list[list[list[Number]]]:
         return [[[_of(measured[scheme].get((layer, step)), quantity, choose) for layer in layers] for step in steps] for scheme in names]
@@ -93,23 +114,23 @@ def _layers(names: Sequence[str], runs: Runs) -> dict[str, Any]:
     }  # fmt: skip
 
 
-Measured = dict[tuple[str, int], list[tuple[RunResult, LayerStats]]]
+Measured = dict[tuple[str, int], list[LayerStats]]
 
 
-def _by_place(own: Sequence[RunResult]) -> Measured:
+def _by_place(own: Sequence[Sequence[LayerStats]]) -> Measured:
     """The measurements by layer and step, in the order of the layers."""
     found: Measured = {}
-    for run in own:
-        for stats in sorted(run.layers, key=lambda stats: (stats.position, stats.step)):
-            found.setdefault((stats.layer, stats.step), []).append((run, stats))
+    for layers in own:
+        for stats in sorted(layers, key=lambda stats: (stats.position, stats.step)):
+            found.setdefault((stats.layer, stats.step), []).append(stats)
     return found
 
 
-def _of(measured: Sequence[tuple[RunResult, LayerStats]] | None, quantity: str, choose: Any, digits: int = 4) -> Number:
+def _of(measured: Sequence[LayerStats] | None, quantity: str, choose: Any, digits: int = 4) -> Number:
     values = []
-    for run, stats in measured or ():
+    for stats in measured or ():
         value = getattr(stats, quantity)
-        value = layer_value(run, stats, quantity) if value is None else value  # of a null only that says what it means
+        value = stats.value(quantity) if value is None else value  # of a null only that says what it means
         if value is not None:
             values.append(value)
     if choose is not median:
@@ -121,7 +142,7 @@ def _theory(measured: Measured, layers: Sequence[str], quantity: str) -> list[li
     found: list[list[Number] | None] = []
     for layer in layers:
         at_start = measured.get((layer, 0))
-        expected = at_start[0][1].prediction(quantity) if at_start else None
+        expected = at_start[0].prediction(quantity) if at_start else None
         found.append(None if expected is None or expected.value is None else [short(value) for value in expected])
     return found
 
@@ -133,9 +154,8 @@ def _label(quantity: str) -> str:
     return figure.label if figure is not None else quantity.replace("_", " ")
 
 
-def _init(names: Sequence[str], runs: Runs) -> dict[str, Any]:
+def _init(reports: Sequence[InitReport | None]) -> dict[str, Any]:
     """What each scheme did to each parameter, in its first run that was initialized."""
-    reports = [next((run.init for run in runs[scheme] if run.init is not None), None) for scheme in names]
     places: dict[str, list[Number]] = {}
     for report in reports:
         for entry in report.parameters if report is not None else ():

@@ -7,7 +7,7 @@ from pydantic import Field, computed_field, model_validator
 
 from initbench.quantities import OF_PROBES
 from initbench.question.config import Frozen, InitRules, Ref, RefField
-from initbench.results.record import LayerStats, Number, RunStatus, Said, with_quantities
+from initbench.results.record import InitReport, LayerStats, Number, RunStatus, Said, with_quantities
 
 
 class Question(Frozen):
@@ -91,6 +91,7 @@ class ProbeRun(Frozen):
     reason: Said | None = None
     layers: tuple[ProbedLayer, ...] = ()
     laws: tuple[LayerLaw, ...] = ()
+    init: InitReport | None = None
     left_alone: dict[str, str] = Field(
         default_factory=dict, description="weight layers that the scheme did not set, each with why: excluded by name, or frozen"
     )

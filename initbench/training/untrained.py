@@ -134,6 +134,7 @@ class Prober:
             seed=seed,
             status=RunStatus.COMPLETED,
             layers=tuple(ProbedLayer(**dict(entry), **numbers) for entry, numbers in zip(stats, of_passes, strict=True)),
+            init=report,
             left_alone=left_alone(report, layers),
             laws=laws_of(layers) if scheme is None else (),
             objective=objective.words,
