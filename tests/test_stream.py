@@ -406,4 +406,4 @@ def test_a_stem_without_a_signal_is_still_said():
     model = biased(1.0)
     with torch.no_grad():
         model[0].weight.zero_()
-    assert "from 0 on all inputs look alike" in str(initbench.probe(model, as_is=True, inputs=torch.randn(64, 8)))
+    assert "from 0 on the network cannot tell inputs apart" in str(initbench.probe(model, as_is=True, inputs=torch.randn(64, 8)))

@@ -196,8 +196,8 @@ def _remarks(scheme: SchemeHealth) -> Iterable[Remark]:
     shut = sum(layer.gradient_energy == 0 for layer in layers[:-1])
     if shut and layers[0].gradient_energy:
         yield Remark("zero branches", value=shut)
-    if scheme.leaves_at is not None and len(layers) > 2:
-        yield Remark("lost", scheme.leaves_at)
+    if scheme.lost is not None and len(layers) > 2:
+        yield Remark("lost", scheme.lost.layer, reason=str(scheme.lost))
     passed = [layer for layer in hidden if layer.place not in INSIDE]
     alike = next((layer for layer in passed if layer.correlation is not None and layer.correlation > ALIKE), None)
     if alike is not None:
@@ -288,13 +288,13 @@ def _remark_words(remark: Remark) -> str:
         case "zero branches":
             return f"{value:.0f} layers in branches that begin at zero get no gradient at first"
         case "lost":
-            return f"the signal is lost at {layer}"
+            return remark.reason
         case "not measured":
             return f"not measured: {layer} ({remark.reason})"
         case "not set":
             return f"left as it was: {layer} ({remark.reason})"
         case "alike":
-            return f"from {layer} on all inputs look alike (correlation above {ALIKE})"
+            return f"from {layer} on the network cannot tell inputs apart (correlation above {ALIKE})"
         case "dead":
             return f"{value:.0%} of the units of {layer} are dead"
         case "first loss":
