@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         report,
         resume,
         run,
+        sweep,
     )
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ __all__ = [
     "report",
     "resume",
     "run",
+    "sweep",
 ]
 
 

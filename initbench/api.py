@@ -78,6 +78,36 @@ def compare(
     return carry_out(make_plan("compare", question, means, view), watch or notebook.watch())
 
 
+def sweep(
+    schemes: Sequence[str | Ref] | None = None,
+    *,
+    grid: Mapping[str, Any] | None = None,
+    config: str | Path | None = None,
+    model: str | None = None,
+    dataset: str | None = None,
+    seeds: int | Sequence[int] | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    settings: Sequence[str] = (),
+    view: View = View(),
+    reference: str | None = None,
+    watch: Watch | None = None,
+    **execution: Unpack[ExecutionFields],
+) -> Results:
+    """Compares schemes in every cell of a grid: `sweep(["xavier", "kaiming"], grid={"model.depth": [4, 16, 64]})`.
+
+    `grid`: keys of the configuration, each with a list of values or a range such as "1e-3..1:log:7"; a key with commas,
+    "model.depth,train.lr", goes with lists of values; `scheme.std` is a parameter of every scheme; `where` holds conditions that a
+    cell must meet. The other arguments are those of `compare`; `results.summary.sweep` holds the cells.
+    Raises: InitbenchError with one sentence; TypeError for an unknown keyword.
+    """
+    means = execution_of("sweep", dict(execution))
+    view = view.model_copy(update={"reference": reference}) if reference is not None else view
+    words = QuestionFields(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, grid=grid)
+    question = configure("sweep", config, settings=settings, data_dir=execution.get("data_dir"), **words)
+    return carry_out(make_plan("sweep", question, means, view), watch or notebook.watch())
+
+
 def run(
     method: str | Ref | None = None,
     *,

@@ -1,7 +1,8 @@
 import pytest
 from simulated_runs import make_comparison, make_run
 
-from initbench.reporting.figures import MOST_POINTS, layer_roles, plots
+from initbench.reporting.figures import MOST_POINTS, plots
+from initbench.reporting.roles import layer_roles
 from initbench.results.record import Evaluation, Place
 from initbench.statistics.summary import group, summarize
 

@@ -23,6 +23,7 @@ from initbench.cli import (
     run,
     show,
     smoke,
+    sweep,
     table,
 )
 from initbench.cli.config import config_app
@@ -84,6 +85,7 @@ app.command(cls=Once, rich_help_panel=LOOK, epilog=export.EXAMPLE)(export.export
 app.command("check-scheme", cls=Once, rich_help_panel=LOOK, epilog=check_scheme.EXAMPLE)(check_scheme.check_scheme)
 app.command(cls=Once, rich_help_panel=RUN, epilog=run.EXAMPLE)(run.run)
 app.command(cls=Once, rich_help_panel=RUN, epilog=compare.EXAMPLE)(compare.compare)
+app.command(cls=Once, rich_help_panel=RUN, epilog=sweep.EXAMPLE)(sweep.sweep)
 app.command(cls=Once, rich_help_panel=RUN, epilog=resume.EXAMPLE)(resume.resume)
 app.command(cls=Once, rich_help_panel=RUN, epilog=smoke.EXAMPLE)(smoke.smoke)
 app.command("list", cls=Once, rich_help_panel=LOOK, help=list.HELP, epilog=list.EXAMPLE)(list.list_)

@@ -100,6 +100,10 @@ Margin = Annotated[
 ]
 Strict = Annotated[bool, option(WHAT, "--strict", "", "A parameter that nothing initializes is an error.")]
 Tune = Annotated[str | None, option(TRAINING, "--tune", "KEY[=A,B]", "Also each scheme at its own best value of a key, such as train.lr.")]
+Grid = Annotated[
+    list[str] | None, option(WHAT, "--grid", "KEY=VALUES", "An axis: 4,16,64 or 4..8 or 1e-3..1:log:7, of any key; may be repeated.")
+]
+Where = Annotated[list[str] | None, option(WHAT, "--where", "CONDITION", "Cells to keep, such as 'model.depth * model.width <= 4096'.")]
 Epochs = Annotated[int | None, option(TRAINING, "--epochs", "N", "Passes over the training data.")]
 Steps = Annotated[int | None, option(TRAINING, "--steps", "N", "Optimizer steps, instead of epochs.")]
 Device = Annotated[str, option(HOW, "--device", "|".join(DEVICES), "Where to train.", _devices)]

@@ -20,6 +20,7 @@ from initbench.cli.columns import fit
 from initbench.cli.guide import Listed, Page
 from initbench.errors import printable_lines
 from initbench.question.catalog import Entry, Parameter
+from initbench.question.config import value_text
 from initbench.question.plan import changes
 from initbench.results.record import RunResult
 from initbench.statistics.estimates import seconds_text, seeds_text
@@ -213,11 +214,29 @@ def dry_run(plan: Plan, parameters: int | None) -> None:
     sentence(f"{counted}{len(missing)} of {count_text(len(rows), 'run')} to do.{more} Results: {plan.folder}")
 
 
+def dry_sweep(plan: Plan, seconds: float | None) -> None:
+    """How large a sweep is, what of it is done, and how long the rest takes; `seconds` are None where that cannot be told."""
+    grid = plan.config.grid
+    axes = grid.axes.items() if grid is not None else ()
+    rows = [(key, ", ".join(value_text(value) for value in values), str(len(values))) for key, values in axes]
+    schemes = ", ".join(map(str, plan.config.schemes))
+    rows += [("schemes", schemes, str(len(plan.config.schemes))), ("seeds", "", str(len(plan.config.seeds)))]
+    table(question_text(plan), ("axis", "values", "number"), rows, right=frozenset({2}))
+    where = f", where {' and '.join(grid.where)}" if grid is not None and grid.where else ""
+    cells = len(plan.jobs) // (len(plan.config.schemes) * len(plan.config.seeds))
+    there = f", {len(plan.elsewhere)} finished in other folders, which are taken from there" * bool(plan.elsewhere)
+    left = len(plan.missing) - len(plan.elsewhere)
+    time = f", about {seconds_text(seconds)} by a few steps of some of them" if seconds is not None else ""
+    sentence(f"{count_text(cells, 'cell')}{where}, {count_text(len(plan.jobs), 'run')}: {len(plan.done)} done{there}, {left} to do{time}.")
+    sentence(f"Results: {plan.folder}")
+
+
 def outcome(summary: Summary, runs: Runs) -> None:
     """The table of schemes, the sentence that says who won and, on stderr, what a reader must know."""
-    from initbench.reporting import search, tables
+    from initbench.reporting import search, sweep, tables
 
-    for drawn in (_with_curves(tables.scheme_table(summary), runs), *search.study_tables(summary)):
+    of_cells = (sweep.table(summary),) if summary.sweep is not None else ()
+    for drawn in of_cells or (_with_curves(tables.scheme_table(summary), runs), *search.study_tables(summary)):
         table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
         text("")
     sentence(summary.headline + ".")

@@ -46,6 +46,11 @@ def run_and_show(plan: Plan, display: DisplayOptions, *, dry_run: bool, profile:
 
 def _show_plan(plan: Plan, *, as_json: bool) -> None:
     """Says what would be done; and how many trainable parameters the model has, which is built for that where no code but ours runs."""
+    if plan.config.grid is not None and not as_json:
+        from initbench.studies.pilot import estimated_seconds
+
+        output.dry_sweep(plan, estimated_seconds(plan))
+        return
     parameters = None
     if not any(names_user_file(job) for _, job in plan.jobs):
         from initbench.training.job import check

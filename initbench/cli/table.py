@@ -20,7 +20,10 @@ def table(*, folder: Folder = store.LATEST, ending: Format = "latex", metric: Me
     """Write the table of a comparison for a paper: the best in bold with those that tie, intervals, a caption with n and the test."""
     if (folder / store.PROBE).is_file():
         raise ConfigError(f"{folder} holds a probe, which compares nothing. Its tables are in {folder / 'tables'}.")
-    made = paper_table(api.load_results(folder, metric).summary)
+    summary = api.load_results(folder, metric).summary
+    if summary.sweep is not None:
+        raise ConfigError(f"{folder} holds a sweep, which compares in each of its cells. Its tables are in {folder / 'tables'}.")
+    made = paper_table(summary)
     text = render(made, ending)
     if out is None:
         output.text(text.removesuffix("\n"))

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from initbench.probing.health import LayerHealth, SchemeHealth
 from initbench.quantities import QUANTITIES, Figure, Quantity
-from initbench.reporting.figures import Band, Curve, Panel, Plot, Points, in_rows, layer_roles, name_ticks, shortened, stands_apart
+from initbench.reporting.figures import Band, Curve, Panel, Plot, Points, in_rows, name_ticks, shortened, stands_apart
+from initbench.reporting.roles import layer_roles
 from initbench.results.record import PREDICTED, Place, RunStatus
 
 MOST_SHOWN = 18

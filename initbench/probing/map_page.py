@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 HEIGHT = 5.6
 FARTHEST = 8.0
 """Powers of ten at which the colours end."""
-TRAINS_TO = 6.0
-"""Networks train to about so many depth scales. Source: Schoenholz et al. 2017, section 5."""
 LEVELS = (2.0, 5.0, 10.0, 20.0)
 """Depth scales that are drawn as contours."""
 SPREADS = (0.1, 0.25, 0.5, 1.0, 2.0)
@@ -218,7 +216,7 @@ def _theory(axes: Axes, map_: Map) -> str:
     """Draws what theory says over the colours, and says what the lines are."""
     import numpy as np
 
-    from initbench.theory.phase import gradient_decades, phase_grid, straying
+    from initbench.theory.phase import TRAINS_TO, gradient_decades, phase_grid, straying
 
     names = (map_.x.name, map_.y.name)
     grey = "Grey: a number overflowed or is zero. " if any(_value(point, map_) is None for point in map_.points) else ""

@@ -12,6 +12,8 @@ Value = bool | int | float | str | None | list["Value"]
 
 LONGEST_NUMBER = 100
 """Digits of a number, at most."""
+MOST_VALUES = 10_000
+"""Values of an axis of a sweep, at most."""
 
 
 class Frozen(BaseModel):
@@ -217,6 +219,61 @@ def _tune_from_any(value: Any) -> Any:
     return {"key": key.strip(), "values": parse_value(f"[{values}]") if equals else []}
 
 
+class GridConfig(Frozen):
+    """The cells of a sweep: every combination of the values of its axes, but those that a condition leaves out.
+
+    A key with commas, `model.depth,train.lr`, is an axis on which several keys go together; each of its values is a list.
+    """
+
+    axes: dict[str, tuple[Any, ...]] = Field(min_length=1, description="key of the configuration -> its values")
+    where: tuple[str, ...] = Field(default=(), description="conditions such as `model.depth * model.width <= 4096` that a cell must meet")
+
+
+def _grid_from_any(value: Any) -> Any:
+    """Accepts `{model.depth: [4, 16], train.lr: 1e-3..1:log:7, where: model.depth < 9}`."""
+    if not isinstance(value, dict) or "axes" in value:
+        return value
+    where = value.get("where", ())
+    axes = {str(key): axis_values(str(key), given) for key, given in value.items() if key != "where"}
+    return {"axes": axes, "where": (where,) if isinstance(where, str) else where}
+
+
+def axis_values(key: str, given: Any) -> list[Any]:
+    """The values of an axis: a list, `4,16,64`, or a range: `4..8`, `0..1:5` (5 values), `1e-3..1:log:7` (by equal factors).
+
+    Raises: ValueError with a sentence where there are none, or it is no range.
+    """
+    if isinstance(given, str) and ".." in given:
+        return _range(key, given)
+    if isinstance(given, str):
+        given = [parse_value(f"[{row}]") for row in re.findall(r"\[([^\[\]]*)\]", given)] if "," in key else parse_value(f"[{given}]")
+    values = list(given) if isinstance(given, list | tuple) else [given]
+    if not values:
+        raise ValueError(f"the axis {key} has no values; write some, such as {key}=4,16,64")
+    return values
+
+
+def _range(key: str, text: str) -> list[Any]:
+    match = re.fullmatch(r"\s*([^:]+?)\.\.([^:]+?)(?::(log))?(?::(\d{1,6}))?\s*", text)
+    ends = [parse_value(end.strip()) for end in match.groups()[:2]] if match else []
+    numbers = [end for end in ends if isinstance(end, int | float) and not isinstance(end, bool)]
+    example = f"{key}=4..8 or {key}=0..1:5 or {key}=1e-3..1:log:7"
+    if match is None or len(numbers) != 2:
+        raise ValueError(f"the axis {key} is '{text}', which is no range; write one such as {example}")
+    (low, high), log = numbers, match[3] is not None
+    whole = all(isinstance(end, int) for end in numbers)
+    if not match[4] and (log or not whole):
+        raise ValueError(f"the range {key}={text} does not say how many values it has; write it such as {example}")
+    count = int(match[4]) if match[4] else int(high - low) + 1
+    if not low < high or count < 2 or count > MOST_VALUES or (log and low <= 0):
+        limits = f"rise, have 2 to {MOST_VALUES} values{' and begin above 0' if log else ''}"
+        raise ValueError(f"the range {key}={text} cannot be used: it must {limits}")
+    steps = [index / (count - 1) for index in range(count)]
+    exact = [low * (high / low) ** step if log else low + (high - low) * step for step in steps]
+    whole = whole and (log or all(abs(value - round(value)) < 1e-9 * max(1, abs(value)) for value in exact))
+    return list(dict.fromkeys(round(value) if whole else float(f"{value:.4g}") for value in exact))
+
+
 class ExperimentConfig(Frozen):
     """The question: everything that changes a result, and nothing else."""
 
@@ -228,6 +285,9 @@ class ExperimentConfig(Frozen):
     probe: ProbeConfig = ProbeConfig()
     tune: Annotated[TuneConfig | None, BeforeValidator(_tune_from_any, json_schema_input_type=str | TuneConfig | None)] = Field(
         default=None, description="a key that each scheme gets its own best value of, such as `train.lr`"
+    )
+    grid: Annotated[GridConfig | None, BeforeValidator(_grid_from_any, json_schema_input_type=dict[str, Any] | GridConfig | None)] = Field(
+        default=None, description="of a sweep: keys of the configuration, each with its values, and conditions under `where`"
     )
     seeds: tuple[int, ...] = Field(min_length=1, description="8 means the seeds 0 to 7; a list means these")
 

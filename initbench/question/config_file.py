@@ -80,7 +80,7 @@ def shipped() -> dict[str, Path]:
     """The configurations that come with initbench, by name."""
     package = Path(__file__).parent.parent
     folder = next((path for path in (package / "configs", package.parent / "configs") if path.is_dir()), package / "configs")
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(folder.rglob("*.yaml"))}
 
 
 def headline(path: Path) -> str:
@@ -188,6 +188,8 @@ def plain_config(config: ExperimentConfig) -> dict[str, Any]:
         plain[key] = _plain_ref(getattr(config, key))
     plain["schemes"] = [_plain_ref(ref) for ref in config.schemes]
     plain["init"]["layers"] = {pattern: _plain_ref(ref) for pattern, ref in config.init.layers.items()}
+    if config.grid is not None:
+        plain["grid"] = plain["grid"]["axes"] | ({"where": plain["grid"]["where"]} if config.grid.where else {})
     plain["train"] = {key: value for key, value in plain["train"].items() if value is not None}
     plain["probe"] = {key: value for key, value in plain["probe"].items() if value is not None}
     return {key: value for key, value in plain.items() if value is not None}

@@ -1,7 +1,7 @@
 """What a user says becomes a question: a config file, settings and options; how its results are looked at."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -12,7 +12,7 @@ from initbench.question import config_file
 from initbench.question.config import Execution, ExperimentConfig, Ref, View
 from initbench.question.data_folder import data_folder
 
-DEFAULT_SEEDS = {"run": 1, "compare": 8, "recommend": 8}
+DEFAULT_SEEDS = {"run": 1, "compare": 8, "recommend": 8, "sweep": 8}
 """How many seeds a command takes when nobody says."""
 KEYS = {"epochs": "train.epochs", "steps": "train.steps", "strict": "init.strict"}
 """The keys of a config that options have a shorter word for."""
@@ -96,6 +96,22 @@ class QuestionFields(TypedDict, total=False):
     steps: int | None
     strict: bool | None
     tune: str | None
+    grid: Mapping[str, Any] | None
+
+
+def grid_of(axes: Sequence[str], where: Sequence[str]) -> dict[str, Any] | None:
+    """The grid of `KEY=VALUES` words and conditions; None where there are none. Raises: ConfigError for a word that is none."""
+    grid: dict[str, Any] = {}
+    for word in axes:
+        key, equals, values = word.partition("=")
+        if not equals or not values.strip():
+            raise ConfigError(
+                f"--grid {word} names no values. Write --grid KEY=VALUES, such as model.depth=4,16,64 or train.lr=1e-3..1:log:7."
+            )
+        if key.strip() in grid:
+            raise ConfigError(f"--grid {key.strip()} is given twice. Give all its values at once.")
+        grid[key.strip()] = values.strip()
+    return grid | ({"where": list(where)} if where else {}) if grid or where else None
 
 
 def configure(
@@ -128,6 +144,10 @@ def configure(
         default_seeds=DEFAULT_SEEDS.get(command, 1),
         data_files=lambda: {path.stem for path in data_folder(data_dir).glob("*.npz")},
     )
+    if config.grid is None and command == "sweep":
+        raise ConfigError("`sweep` needs a grid, such as --grid model.depth=4,16,64.")
+    if config.grid is not None and command in DEFAULT_SEEDS.keys() - {"sweep"}:
+        raise ConfigError(f"`{command}` does not sweep over the grid of {source}: use initbench sweep -c {source}")
     if command == "run" and len(config.schemes) > 1:
         raise ConfigError(f"`run` takes one scheme, not {len(config.schemes)}. Choose one with --method, or use: initbench compare")
     if command == "compare" and len(config.schemes) < 2:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from initbench.reporting.figures import Band, Curve, Lost, Panel, Points, Strip
+from initbench.reporting.figures import Band, Curve, Heat, Lost, Panel, Points, Strip
 from initbench.reporting.looks import Look
 from initbench.reporting.scales import error_scale, error_unscale, power_of_ten, stretched, ticks_between
 
@@ -24,6 +24,10 @@ MARKED_LAYERS = 40
 """Of more points on a line not each has a marker, and the range of the seeds is shaded."""
 
 
+COLOURS, DARK = "cividis", 0.55
+"""Of heat maps: colours that colour-blind people see as the others do, and the share below which ink is white on them."""
+THEORY = "#D55E00"
+"""Of lines of theory over heat maps."""
 MARKED_EDGES = 12
 """So many triangles at most stand at an edge for a line."""
 
@@ -241,6 +245,35 @@ def _draw_strip(axes: Axes, strip: Strip, row: int, look: Look, style: Style) ->
         axes.plot([strip.middle] * 2, [row - 0.32, row + 0.32], color=look.colour, linewidth=1.2 * style.line, solid_capstyle="butt")
     axes.plot(xs, ys, look.marker, color=look.colour, markersize=2.2 * style.line, alpha=0.75, markeredgewidth=0, clip_on=False)
     axes.text(1.015, row, strip.note, transform=axes.get_yaxis_transform(), va="center", fontsize=style.note)
+
+
+def draw_heat(axes: Axes, heat: Heat, style: Style) -> None:
+    """Colours, each with its number in percent where there is room; without one a cross (diverged), a bar (failed, skipped) or nothing."""
+    import numpy as np
+
+    values = np.array([[math.nan if value is None else value for value in row] for row in heat.values], dtype=float)
+    mesh = axes.pcolormesh(values, cmap=COLOURS, vmin=0, vmax=1, edgecolors="white", linewidth=0.5)
+    mesh.set_rasterized(False)
+    axes.grid(visible=False)
+    room = axes.get_position().width * style.width / len(heat.x)
+    for y, row in enumerate(heat.values):
+        for x, value in enumerate(row):
+            text = heat.marks[y][x] if value is None else f"{100 * value:.0f}" if room > 2.2 * style.note / 72 else ""
+            colour = INK if value is None or value > DARK else "white"
+            axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=style.note, color=colour)
+    for line in heat.contours:
+        level = np.array(line.values)
+        if level.min() < 1 < level.max():
+            columns, lines = ([place + 0.5 for place in places] for places in (line.x, line.y))
+            axes.contour(
+                columns, lines, level, levels=[1.0], colors=THEORY, linewidths=style.line, linestyles="dashed" if line.dashed else "solid"
+            )
+    for axis, labels in ((axes.xaxis, heat.x), (axes.yaxis, heat.y)):
+        longest = max(map(len, labels)) + 1
+        inches = room if axis is axes.xaxis else 1.0
+        every = max(1, math.ceil(longest * 0.6 * style.note / 72 / inches))
+        axis.set_ticks([place + 0.5 for place in range(0, len(labels), every)], labels[::every])
+        axis.set_tick_params(length=0)
 
 
 def draw_behind(axes: Axes, panel: Panel) -> None:

@@ -204,7 +204,7 @@ def _figure(plot: Plot, style: Style) -> Figure:
     own = looks(plot.schemes)
     if plot.highlight is not None:
         own = {scheme: look if scheme == plot.highlight else Look(GREY, "solid", "") for scheme, look in own.items()}
-    with_lines = [panel for panel in plot.panels if not panel.strips]
+    with_lines = [panel for panel in plot.panels if not panel.strips and panel.heat is None]
     ranges = limits(with_lines) if with_lines else (0.0, 1.0)
     rows = [(row, _frame(row, style)) for row in _rows(plot, style)]
     title = textwrap.wrap(plot.title, int(style.width * 72 / (BOLD * style.title))) if style.title else []
@@ -295,6 +295,10 @@ def _frame(row: Row, style: Style) -> Frame:
         right = 0.1 + 0.9 * LETTER * small * max(len(strip.note) for strip in panel.strips)
         return Frame(0.1, (2.6 * em) * len(panel.strips), 0, 3.6 * em, 0, notes, left, right)
     titled = any(each.title for each, _ in row.cells) or not row.together
+    if panel.heat is not None:
+        left = 2.4 * em + 1.15 * LETTER * small * max(len(label) for label in panel.heat.y)
+        height = max(1.0, min(style.height, 2.2 * em * len(panel.heat.y)))
+        return Frame(0.1 + 1.5 * em * titled, height, 0, 3.6 * em, 0, notes, left, 0.12)
     heading = 0.1 + 1.5 * em * bool(row.heading) + 1.5 * em * titled
     ticks = 3.6 * em if row.last else 2.2 * em if row.next < len(row.cells) else 0.9 * em
     if within.are_tilted(panel, 0.8 * style.width / row.columns, style):
@@ -349,6 +353,10 @@ def _draw_row(
         if panel.strips:
             within.draw_strips(axes, panel, own, style)
             continue
+        if panel.heat is not None:
+            within.draw_heat(axes, panel.heat, style)
+            axes.tick_params(axis="y", labelleft=column == 0)
+            continue
         _draw_lines(axes, panel, only, own, ranges, style)
         axes.tick_params(axis="y", labelleft=column == 0)
         axes.tick_params(axis="x", labelbottom=column >= row.next)
@@ -361,7 +369,7 @@ def _draw_row(
     if row.last and row.columns > 1:
         centre = (frame.left + (style.width - frame.left - frame.right) / 2) / style.width
         figure.text(centre, (bottom - frame.ticks + 0.4 * em) / whole, row.cells[0][0].x_label, ha="center", va="bottom")
-    if row.together and not row.cells[0][0].strips:
+    if row.together and not row.cells[0][0].strips and row.cells[0][0].heat is None:
         _draw_names(figure, row, made, frame, bottom, own, style)
     if frame.notes:
         low = top - frame.height(style) + 0.04

@@ -9,6 +9,7 @@ from typing import Literal
 
 from initbench.metrics import Metric
 from initbench.quantities import QUANTITIES, Figure, Quantity
+from initbench.reporting.roles import layer_roles
 from initbench.results.outcome import Outcome, outcome, was_evaluated
 from initbench.results.propagation import layer_value
 from initbench.results.record import LayerStats, Place, RunResult, RunStatus
@@ -25,8 +26,6 @@ MOST_TOGETHER = 6
 """Of more schemes each is drawn in a small panel of its own, the best first, over the range of all."""
 MOST_PANELS = 24
 """Of more panels the best and the worst are drawn."""
-MOST_ROLES = 9
-"""Kinds of layers that have a panel of their own; the others share one."""
 LONGEST_NAME = 28
 """Longer names of schemes are cut in plots."""
 
@@ -93,6 +92,27 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class Contour:
+    """A line over a heat map, where `values[y][x]` are 1; `x` and `y` are places counted in cells, from the middle of the first at 0."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    values: tuple[tuple[float, ...], ...]
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Colours over two axes: `values[y][x]`, the lowest y first, shares from 0 to 1; `marks` say of cells without one what became of it."""
+
+    x: tuple[str, ...]
+    y: tuple[str, ...]
+    values: tuple[tuple[float | None, ...], ...]
+    marks: tuple[tuple[str, ...], ...]
+    contours: tuple[Contour, ...] = ()
+
+
+@dataclass(frozen=True)
 class Panel:
     """One pair of axes.
 
@@ -108,6 +128,7 @@ class Panel:
     lines: tuple[Curve, ...] = ()
     bands: tuple[Band, ...] = ()
     strips: tuple[Strip, ...] = ()
+    heat: Heat | None = None
     lost: tuple[Lost, ...] = ()
     scale: Literal["log", "percent", "accuracy"] = "log"
     layers: Literal["", "forward", "backward"] = ""
@@ -315,38 +336,6 @@ def _layer_plot(quantity: Quantity, figure: Figure, runs: Runs) -> Plot:
 def in_rows(panels: Sequence[Panel]) -> tuple[tuple[Panel, ...], ...]:
     """Panels of parts of a network, three a row."""
     return tuple(tuple(panels[start : start + 3]) for start in range(0, len(panels), 3))
-
-
-def layer_roles(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The layers of a network of repeated blocks by their part in a block, such as `blocks.*.attn.q`; empty where there are no such.
-
-    A number within a name counts blocks where another number there leads to a layer of the same name: that of `blocks.0.0.query` and
-    `blocks.1.0.query`, not that of `blocks.0.0.query` and `blocks.0.1.up`, and never the last. A part is one that at least three
-    layers have; the layers of none stand under `the others`.
-    """
-    every = {name: tuple(name.split(".")) for name in dict.fromkeys(names)}
-    seen = Counter((before, after) for words in every.values() for _, before, after in _numbered(words))
-    counting = {before for (before, _), times in seen.items() if times > 1}
-    by_role: dict[str, list[str]] = {}
-    for name, words in every.items():
-        starred = list(words)
-        for place, before, _ in _numbered(words):
-            if before in counting:
-                starred[place] = f"{before[-1]}*"
-        by_role.setdefault(".".join(starred), []).append(name)
-    repeated = sorted((role for role, own in by_role.items() if len(own) >= 3), key=lambda role: -len(by_role[role]))
-    parts = [role for role in by_role if role in repeated[: MOST_ROLES - 1]]
-    if len(parts) < 2:
-        return {}
-    rest = tuple(name for role, own in by_role.items() if role not in parts for name in own)
-    return {role: tuple(by_role[role]) for role in parts} | ({"the others": rest} if rest else {})
-
-
-def _numbered(words: tuple[str, ...]) -> Iterable[tuple[int, tuple[str, ...], tuple[str, ...]]]:
-    """The places of words that end in a number (`3`, `layer3`) with something behind them: what is before the number, and after it."""
-    for place, word in enumerate(words[:-1]):
-        if word[-1:].isdigit():
-            yield place, (*words[:place], word.rstrip("0123456789")), words[place + 1 :]
 
 
 def _first_step(run: RunResult) -> int | None:

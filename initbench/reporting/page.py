@@ -72,7 +72,7 @@ def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequen
         plots=[(plot, Markup(inline_svg(content.decode(), plot.title))) for plot, content in plots],
         command=_command(config, summary),
         config=config_file.dump_config(config),
-        provenance=_provenance(every),
+        provenance=provenance_of(every),
         why=why(summary, runs),
         network=_network(every),
         data=embedded(page_data(summary, runs)),
@@ -127,7 +127,7 @@ def _command(config: ExperimentConfig, summary: Summary) -> str:
     return f"{command} -c config.yaml{reference}" + "".join(f" --{key} {value}" for key, value in look.items() if value is not None)
 
 
-def _provenance(runs: Sequence[RunResult]) -> list[tuple[str, str]]:
+def provenance_of(runs: Sequence[RunResult]) -> list[tuple[str, str]]:
     """Each fact about how the runs were made, with all of its values where machines differ."""
     facts: dict[str, set[str]] = {}
     for run in runs:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from initbench.question.config import ExperimentConfig
 from initbench.question.plan import resolve_config
-from initbench.reporting import draw, figures, page, search, tables, tidy
+from initbench.reporting import draw, figures, page, search, sweep, tables, tidy
 from initbench.results import store
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
@@ -19,6 +19,8 @@ def by_scheme(config: ExperimentConfig, reported: Iterable[RunResult]) -> Runs:
 
 def plots_of(summary: Summary, runs: Runs) -> tuple[figures.Plot, ...]:
     """All plots of a results folder."""
+    if summary.sweep is not None:
+        return sweep.plots(summary)
     return (*search.plots(summary), *figures.plots(summary, runs))
 
 
@@ -30,6 +32,8 @@ def write_report(
     `reported`: the runs that tables and plots of schemes are about; `every`: all of them, those that only served to choose too.
     Raises: StorageError when the folder cannot be written.
     """
+    if summary.sweep is not None:
+        return _write_sweep(folder, config, summary, list(every))
     of_schemes = by_scheme(config, reported)
     runs = [run for own in of_schemes.values() for run in own]
     question = page.question(config)
@@ -48,3 +52,17 @@ def write_report(
         **search.tables(summary, every),
     }
     return store.write_derived(folder, files, drawn)
+
+
+def _write_sweep(folder: Path, config: ExperimentConfig, summary: Summary, every: list[RunResult]) -> tuple[Path, ...]:
+    question, plots = page.question(config), sweep.plots(summary)
+    pictures = list(zip(plots, draw.draw_all(plots), strict=True))
+    inlined = [(plot, page.inline_svg(made[".svg"].decode(), plot.title)) for plot, made in pictures]
+    files = {
+        "tables/cells.csv": sweep.cells_csv(summary),
+        "tables/runs.csv": sweep.runs_csv(config, every),
+        "summary.md": sweep.summary_markdown(summary, question),
+        "report.html": sweep.page(config, summary, question, inlined, page.provenance_of(every)),
+        "summary.json": summary.model_dump_json(indent=2) + "\n",
+    }
+    return store.write_derived(folder, files, {f"plots/{plot.name}{ending}": made[ending] for plot, made in pictures for ending in made})

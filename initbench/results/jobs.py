@@ -47,6 +47,29 @@ def there(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
+def elsewhere(root: Path, folder: Path, wanted: Collection[str]) -> dict[str, Path]:
+    """The job files of the ids that are `wanted` in other results folders under `root`, each once; links are not followed."""
+    found: dict[str, Path] = {}
+    try:
+        others = sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink() and path.absolute() != folder.absolute())
+    except OSError:
+        return found
+    for other in others:
+        if not (other / JOBS).is_symlink():
+            found |= {name: path_of(other, name) for name in there(other) & (set(wanted) - found.keys())}
+    return found
+
+
+def read_file(path: Path, job: Job) -> RunResult | None:
+    """The result of a job in a file; None where it is damaged or another's. Raises: StorageError for one of a newer version."""
+    try:
+        result, _ = _read(path)
+        _refuse_another(result, job)
+    except (OSError, UnusableFile):
+        return None
+    return result
+
+
 def write(folder: Path, result: RunResult) -> None:
     """Writes the truth about one job. Raises: StorageError when it cannot be written."""
     files.write_bytes(path_of(folder, result.job_id), files.sealed(result.model_dump_json() + "\n"))

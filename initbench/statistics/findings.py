@@ -34,6 +34,55 @@ class SchemeSummary(Frozen):
         return next(estimate for estimate in self.estimates if estimate.metric == metric)
 
 
+class SweepCell(Frozen):
+    """One cell of a sweep: its values by key, its schemes, and each against the reference in the sweep's metric.
+
+    `p_fdr` of a scheme is its p after Benjamini and Hochberg's correction over all cells and schemes.
+    """
+
+    values: dict[str, Any]
+    schemes: tuple[SchemeSummary, ...]
+    comparisons: tuple[Comparison, ...]
+    p_fdr: dict[str, Number]
+
+    def scheme(self, name: str) -> SchemeSummary | None:
+        """The summary of one scheme; None where none of its runs is there."""
+        return next((scheme for scheme in self.schemes if scheme.scheme == name), None)
+
+
+class Reach(Frozen):
+    """At which values of the first axis a scheme trains in at least one cell: most of its seeds there end above chance."""
+
+    scheme: str
+    values: tuple[Any, ...]
+
+
+class Lead(Frozen):
+    """A scheme against the reference over the cells that both have: in how many which is shown to be better (`first`: from which value of
+    the first axis on in every cell; None: from no value but perhaps the last).
+    """
+
+    scheme: str
+    other: str
+    better: int
+    worse: int
+    unsure: int
+    first: Any = None
+
+
+class Sweep(Frozen):
+    """What a sweep says: the axes with their values, the cells, how far each scheme trains, and which leads where."""
+
+    axes: dict[str, tuple[Any, ...]]
+    fixed: dict[str, Any]
+    """Parameters of the model that are no axis, such as its activation and depth."""
+    cells: tuple[SweepCell, ...]
+    missing: int
+    """Cells of which no run is there yet."""
+    reaches: tuple[Reach, ...]
+    leads: tuple[Lead, ...]
+
+
 class Summary(Frozen):
     """What a comparison says. `comparisons` are against the reference, a family for each metric; `pairs` are all pairs in `metric`.
 
@@ -54,6 +103,7 @@ class Summary(Frozen):
     notes: tuple[str, ...]
     tuned: "Tuned | None" = None
     recommendation: "Recommendation | None" = None
+    sweep: Sweep | None = None
 
     @property
     def primary(self) -> Metric:

@@ -9,6 +9,7 @@ from initbench.studies.study import Done, Outlook
 
 COMMAND = "compare"
 SEARCHES = False
+BORROWS = False
 
 
 def is_asked(_command: str, _config: ExperimentConfig) -> bool:

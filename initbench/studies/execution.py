@@ -50,6 +50,8 @@ def carry_out(plan: Plan, watch: Watch | None = None) -> Results:
     with lock.locked(plan.folder):
         store.remove_leftovers(plan.folder)
         begun = plan if plan.execution.fresh or not plan.missing else as_it_stands(plan)
+        if begun.elsewhere:
+            begun = _taken_over(begun)
         return replace(_carried_out(begun, watch), mended=plan.notes)
 
 
@@ -65,6 +67,15 @@ def _carried_out(plan: Plan, watch: Watch | None) -> Results:
         plan = as_it_stands(plan)
     _keep_question(plan)
     return derive(plan)
+
+
+def _taken_over(plan: Plan) -> Plan:
+    """The plan with copies of the results that stand elsewhere."""
+    store.check_writable(plan.folder)
+    _begin(plan)
+    for result in plan.elsewhere:
+        store.write_result(plan.folder, result)
+    return as_it_stands(plan)
 
 
 def _run_missing(plan: Plan, watch: Watch | None) -> None:

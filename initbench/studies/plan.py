@@ -35,6 +35,8 @@ class Plan:
     view: View = field(default_factory=View)
     notes: tuple[str, ...] = ()
     """What is wrong with the folder and will be mended: a sentence about each damaged file."""
+    elsewhere: tuple[RunResult, ...] = ()
+    """Of a sweep: results of missing jobs that stand in other folders under the results root, and are taken from there."""
 
     @property
     def study(self) -> Study:
@@ -76,7 +78,16 @@ def _planned(command: str, config: ExperimentConfig, execution: Execution, view:
         if not found.results:
             break
     finished = tuple(done[name] for name in asked if name in done and store.is_done(done[name]))
-    return Plan(command, config, execution, folder, tuple(asked.items()), finished, view, tuple(dict.fromkeys(notes)))
+    plan = Plan(command, config, execution, folder, tuple(asked.items()), finished, view, tuple(dict.fromkeys(notes)))
+    return plan if execution.fresh or not study.BORROWS else replace(plan, elsewhere=_elsewhere(plan))
+
+
+def _elsewhere(plan: Plan) -> tuple[RunResult, ...]:
+    """What a question that was asked with other values has left of this one."""
+    missing = dict(plan.missing)
+    found = job_files.elsewhere(store.RESULTS, plan.folder, missing)
+    results = (job_files.read_file(path, missing[name]) for name, path in found.items())
+    return tuple(result for result in results if result is not None and store.is_done(result))
 
 
 def _is_changed(path: Path, config: ExperimentConfig) -> bool:

@@ -28,6 +28,7 @@ from initbench.studies.tune import held_out_loss, make_grid, trial, tune_of
 
 COMMAND = "recommend"
 SEARCHES = True
+BORROWS = False
 FATAL = {LossKind.EXPLODES, LossKind.VANISHES, LossKind.OVERFLOWS}
 """Ways to lose the signal that end a scheme's race before it begins, when others keep theirs; a constant signal may be meant."""
 NAMED = 4

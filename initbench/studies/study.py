@@ -35,6 +35,8 @@ class Study(Protocol):
     """The command that asks it."""
     SEARCHES: bool
     """Whether results decide what is run next."""
+    BORROWS: bool
+    """Whether runs that another question has made are taken from its folder: those of a grid that had fewer values."""
 
     def is_asked(self, command: str, config: ExperimentConfig, /) -> bool:
         """Whether a command with this configuration asks a question of this kind."""

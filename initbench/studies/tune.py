@@ -23,6 +23,7 @@ from initbench.studies.study import Done, Outlook, runs_of
 
 COMMAND = "compare"
 SEARCHES = True
+BORROWS = False
 HALF_DECADES = (-2, -1, 0, 1, 2)
 """What is tried where nobody says: half powers of ten around the value of the config, or of its distance from 1 (a momentum)."""
 FROM_ZERO, SMALLEST = (0, 1, 2, 3, 4), 1e-5

@@ -20,6 +20,8 @@ HALF_BAND = 1.96
 """Standard deviations of half a 95 % band."""
 MANY_REPLICAS, MOST_LAYERS = 2000, 75
 """For a smooth line, where that does not take long."""
+TRAINS_TO = 6.0
+"""Correlation lengths to which networks train, about. Source: Schoenholz et al. 2017, section 5."""
 START = 0.6
 """The correlation of two inputs at the first layer."""
 

@@ -1,0 +1,220 @@
+"""What a sweep says: each cell a comparison of its own, and over all cells how far each scheme trains and which leads where."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
+from types import MappingProxyType
+from typing import Any
+
+from initbench.question.config import value_text
+from initbench.question.grid import Cell, short
+from initbench.results.outcome import is_outcome_of_scheme
+from initbench.results.record import Number, RunResult
+from initbench.statistics.estimates import estimate, share
+from initbench.statistics.findings import Lead, Reach, SchemeSummary, Summary, Sweep, SweepCell
+from initbench.statistics.inference import ALPHA, seeds_needed
+from initbench.statistics.summary import summarize
+from initbench.statistics.verdicts import Comparison
+
+MOST = 0.5
+"""A scheme trains in a cell where more than this share of its seeds ends above chance."""
+COUNTS = ("trained", "stuck", "diverged", "failed", "skipped", "probed")
+
+
+def summarize_sweep(
+    axes: Mapping[str, Sequence[Any]],
+    cells: Sequence[tuple[Cell, Sequence[RunResult]]],
+    reference: str | None,
+    fixed: Mapping[str, Any] = MappingProxyType({}),
+    **view: Any,
+) -> Summary:
+    """The summary of a sweep: every cell with its runs, as `summary.summarize` sees them; `view` is what that takes,
+    `fixed` what holds for the model of every cell.
+
+    Tests are exact in each cell; over all cells and schemes the share of false discoveries is held at 5 % (Benjamini and Hochberg
+    1995, Journal of the Royal Statistical Society B 57, 289-300).
+    """
+    there = [(cell, summarize(runs, reference, **view)) for cell, runs in cells if runs]
+    if not there:
+        return summarize((), reference, **view)
+    own = [[each for each in summary.comparisons if each.metric == summary.metric] for _, summary in there]
+    corrected = iter(false_discovery([each.p for comparisons in own for each in comparisons]))
+    found = tuple(
+        SweepCell(
+            values=dict(cell.values),
+            schemes=summary.schemes,
+            comparisons=tuple(comparisons),
+            p_fdr={each.scheme: next(corrected) for each in comparisons},
+        )
+        for (cell, summary), comparisons in zip(there, own, strict=True)
+    )
+    names = list(dict.fromkeys(scheme.scheme for cell in found for scheme in cell.schemes))
+    sweep = Sweep(
+        axes={key: tuple(values) for key, values in axes.items()},
+        fixed=dict(fixed),
+        cells=found,
+        missing=len(cells) - len(there),
+        reaches=tuple(_reach(name, axes, found) for name in names),
+        leads=tuple(lead for name in names if (lead := _lead(name, axes, found)) is not None),
+    )
+    first, every = there[0][1], [run for _, runs in cells for run in runs]
+    return first.model_copy(
+        update={
+            "headline": in_words(sweep),
+            "leader": None,
+            "inseparable": (),
+            "schemes": tuple(_over_cells(name, first, found, every) for name in names),
+            "comparisons": (),
+            "pairs": (),
+            "notes": tuple(_notes(sweep)),
+            "sweep": sweep,
+        }
+    )
+
+
+def false_discovery(p: Sequence[float | None]) -> list[Number]:
+    """Benjamini and Hochberg's adjusted p-values, in the order given; None stays None."""
+    known = sorted((value, place) for place, value in enumerate(p) if value is not None)
+    adjusted: list[Number] = [None] * len(p)
+    least = 1.0
+    for rank, (value, place) in reversed(list(enumerate(known, 1))):
+        least = min(least, value * len(known) / rank)
+        adjusted[place] = least
+    return adjusted
+
+
+def _over_cells(scheme: str, first: Summary, cells: Sequence[SweepCell], runs: Sequence[RunResult]) -> SchemeSummary:
+    """All runs of a scheme, whatever their cell."""
+    own = [each for cell in cells if (each := cell.scheme(scheme)) is not None]
+    counts = {name: sum(getattr(each, name) for each in own) for name in COUNTS}
+    of_scheme = [run for run in runs if str(run.job.scheme) == scheme and is_outcome_of_scheme(run)]
+    return SchemeSummary(
+        scheme=scheme,
+        seeds=tuple(sorted({seed for each in own for seed in each.seeds})),
+        trained_share=share(counts["trained"], counts["trained"] + counts["stuck"] + counts["diverged"]),
+        first_bad_steps=tuple(sorted(step for each in own for step in each.first_bad_steps)),
+        reasons=tuple(dict.fromkeys(reason for each in own for reason in each.reasons)),
+        estimates=tuple(estimate(metric, [metric.ranked(run) for run in of_scheme if metric.measured(run)]) for metric in first.metrics),
+        **counts,
+    )
+
+
+def trains(scheme: SchemeSummary | None) -> bool:
+    """Whether most of the seeds of a scheme in a cell end above chance."""
+    return scheme is not None and (scheme.trained_share.value or 0.0) > MOST
+
+
+def _first(axes: Mapping[str, Sequence[Any]]) -> tuple[str, list[Any]]:
+    """The first axis: its key (of zipped ones the first), and its values."""
+    axis, values = next(iter(axes.items()))
+    return axis.partition(",")[0], [value[0] if "," in axis else value for value in values]
+
+
+def _reach(scheme: str, axes: Mapping[str, Sequence[Any]], cells: Sequence[SweepCell]) -> Reach:
+    key, values = _first(axes)
+    reached = {value_text(cell.values[key]) for cell in cells if trains(cell.scheme(scheme))}
+    return Reach(scheme=scheme, values=tuple(value for value in values if value_text(value) in reached))
+
+
+def _lead(scheme: str, axes: Mapping[str, Sequence[Any]], cells: Sequence[SweepCell]) -> Lead | None:
+    compared = [(cell, each) for cell in cells for each in cell.comparisons if each.scheme == scheme and each.p is not None]
+    if not compared:
+        return None
+    ways = [_direction(cell, each) for cell, each in compared]
+    key, values = _first(axes)
+    at: dict[str, set[int]] = {}
+    for (cell, _), way in zip(compared, ways, strict=True):
+        at.setdefault(value_text(cell.values[key]), set()).add(way)
+    won = list(takewhile(lambda value: at.get(value_text(value)) == {1}, reversed(values)))
+    return Lead(
+        scheme=scheme,
+        other=compared[0][1].other,
+        better=ways.count(1),
+        worse=ways.count(-1),
+        unsure=ways.count(0),
+        first=won[-1] if won and is_ordered(values) else None,
+    )
+
+
+def _direction(cell: SweepCell, comparison: Comparison) -> int:
+    """1: the scheme is shown to be better in a cell, -1: to be worse, 0: neither."""
+    p = cell.p_fdr.get(comparison.scheme)
+    if p is None or p > ALPHA or not comparison.effect:
+        return 0
+    return 1 if comparison.effect > 0 else -1
+
+
+def is_ordered(values: Sequence[Any]) -> bool:
+    """Whether the values of an axis are numbers that rise."""
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return numbers and list(values) == sorted(values)
+
+
+def in_words(sweep: Sweep) -> str:
+    """How far each scheme trains along the first axis, and which leads where."""
+    said = []
+    key, values = _first(sweep.axes)
+    name = short(key)
+    others = [short(axis) for axis in list(sweep.axes)[1:]]
+    for words in dict.fromkeys(_reach_words(reach, name, values) for reach in sweep.reaches):
+        alike = [reach.scheme for reach in sweep.reaches if _reach_words(reach, name, values) == words]
+        said.append(f"{_enumerated(alike)} {'trains' if len(alike) == 1 else 'train'} {words}")
+    best = f" (at some {_enumerated(others)})" * bool(others)
+    shown = [lead for lead in sweep.leads if lead.better or lead.worse]
+    rest = [lead for lead in sweep.leads if lead not in shown]
+    undecided = [_undecided_words(rest)] if rest else []
+    return "; ".join([", ".join(said) + best, *(_lead_words(lead, name, values) for lead in shown), *undecided])
+
+
+def _undecided_words(leads: Sequence[Lead]) -> str:
+    which = f"{_enumerated([lead.scheme for lead in leads])} {'is' if len(leads) == 1 else 'are'}"
+    cells = max(lead.unsure for lead in leads)
+    return f"{which} not shown to differ from {leads[0].other}" + f" in any of {cells} cells" * (cells > 1)
+
+
+def _enumerated(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _reach_words(reach: Reach, name: str, values: Sequence[Any]) -> str:
+    there = [value_text(value) for value in reach.values]
+    if not there:
+        return f"at no {name}"
+    if len(there) == len(values):
+        return f"at every {name}"
+    places = [index for index, value in enumerate(values) if value_text(value) in there]
+    if is_ordered(values) and places == list(range(places[0], places[-1] + 1)):
+        if places[0] == 0:
+            return f"up to {name} {there[-1]}"
+        return f"from {name} {there[0]} on" if places[-1] == len(values) - 1 else f"from {name} {there[0]} to {there[-1]}"
+    return f"at {name} {_enumerated(there)}"
+
+
+def _lead_words(lead: Lead, name: str, values: Sequence[Any]) -> str:
+    cells = lead.better + lead.worse + lead.unsure
+    if lead.better == cells or lead.worse == cells:
+        first, second = (lead.scheme, lead.other) if lead.better else (lead.other, lead.scheme)
+        return f"{first} beats {second} in every cell" if cells > 1 else f"{first} beats {second} in the only cell"
+    from_on = lead.first is not None and value_text(lead.first) != value_text(values[0])
+    where = f", from {name} {value_text(lead.first)} on in every cell" if from_on else ""
+    return f"{lead.scheme} beats {lead.other} in {lead.better} of {cells} cells{where}, {lead.other} beats {lead.scheme} in {lead.worse}"
+
+
+def _notes(sweep: Sweep) -> Iterable[str]:
+    tests = [p for cell in sweep.cells for p in cell.p_fdr.values() if p is not None]
+    least = min((each.n for cell in sweep.cells for each in cell.comparisons if each.p is not None), default=0)
+    yield "A scheme trains in a cell where more than half of its seeds end above chance."
+    if tests:
+        yield (
+            f"Each cell is tested with the exact sign-flip test on signed ranks; of the differences that are called shown, over all "
+            f"{len(tests)} tests at most {100 * ALPHA:g} % are expected to be false (Benjamini and Hochberg)."
+        )
+    if tests and least < seeds_needed(1):
+        yield f"{least} seeds cannot show a difference in any cell: use --seeds {seeds_needed(1)} or more."
+    schemes = [scheme for cell in sweep.cells for scheme in cell.schemes]
+    for what, count in (("failed", "failed"), ("were skipped", "skipped")):
+        number = sum(getattr(scheme, count) for scheme in schemes)
+        reasons = [f"{scheme.scheme} {reason}" for scheme in schemes if getattr(scheme, count) for reason in scheme.reasons]
+        if number:
+            yield f"{number} runs {what}" + (f", first: {reasons[0]}." if reasons else ".")
+    if sweep.missing:
+        yield f"Of {sweep.missing} cells no run is there yet."

@@ -1,0 +1,362 @@
+"""Sweeps: grids, cells, what is run and what is taken from elsewhere, the statistics of each cell, words, tables and pictures."""
+
+import csv
+import io
+import math
+
+import pytest
+from simulated_runs import make_run
+from typer.testing import CliRunner
+
+import initbench
+from initbench.cli.app import app
+from initbench.engines import serial
+from initbench.errors import ConfigError
+from initbench.question.config import ExperimentConfig, axis_values
+from initbench.question.config_file import dump_config, load_config
+from initbench.question.grid import Cell, cells
+from initbench.question.request import configure
+from initbench.reporting import sweep as reporting
+from initbench.results.record import RunStatus
+from initbench.statistics.summary import summarize
+from initbench.statistics.sweep import false_discovery, summarize_sweep
+
+TINY = "synthetic:n=256,test=128,classes=3,shape=[1,6,6],noise=0.5"
+SMALL = {"model": "mlp:width=8", "dataset": TINY, "steps": 3, "engine": "serial"}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def asked(grid, **more):
+    return configure("sweep", schemes=["kaiming", "xavier"], grid=grid, **more)
+
+
+# ---- grids
+
+
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        ("4,16,64", [4, 16, 64]),
+        ("4..7", [4, 5, 6, 7]),
+        ("0..1:5", [0.0, 0.25, 0.5, 0.75, 1.0]),
+        ("1e-3..1:log:4", [0.001, 0.01, 0.1, 1.0]),
+        ("2..64:log:6", [2, 4, 8, 16, 32, 64]),
+        ("-1..1:3", [-1, 0, 1]),
+        ([1, "a"], [1, "a"]),
+        (3, [3]),
+        ("relu,tanh", ["relu", "tanh"]),
+    ],
+)
+def test_the_values_of_an_axis(given, values):
+    assert axis_values("train.lr", given) == values
+
+
+@pytest.mark.parametrize("given", ["1..", "..3", "3..1", "1..2:1", "0..1:log:3", "1..2:0", "0.1..0.3", "a..b", "1..2:log", "1..5:x"])
+def test_a_range_that_is_none_is_refused(given):
+    with pytest.raises(ValueError, match=r"train\.lr"):
+        axis_values("train.lr", given)
+
+
+def test_cells_are_all_combinations_that_meet_the_conditions():
+    found = cells(asked({"model.depth": [2, 4, 8], "train.lr": [0.1, 0.2], "where": "model.depth * train.lr <= 0.8 and model.depth != 2"}))
+    assert [str(cell) for cell in found] == ["depth 4, lr 0.1", "depth 4, lr 0.2", "depth 8, lr 0.1"]
+    assert found[2].config.model.params["depth"] == 8
+    assert found[2].config.train.lr == 0.1
+    assert found[0].config.grid is None
+
+
+def test_keys_go_together():
+    found = cells(asked({"model.depth,train.lr": [[2, 0.1], [8, 0.01]], "train.momentum": [0.0, 0.9]}))
+    assert [(c.config.model.params["depth"], c.config.train.lr, c.config.train.momentum) for c in found] == [
+        (2, 0.1, 0.0), (2, 0.1, 0.9), (8, 0.01, 0.0), (8, 0.01, 0.9),
+    ]  # fmt: skip
+    assert axis_values("model.depth,train.lr", "[2,0.1],[8,0.01]") == [[2, 0.1], [8, 0.01]]
+
+
+def test_parameters_of_schemes_are_axes():
+    found = cells(configure("sweep", schemes=["sigma", "normal"], grid={"model.activation": ["relu", "tanh"]}))
+    assert [cell.config.model.params.get("activation") for cell in found] == [None, "tanh"]
+    of_scheme = cells(configure("sweep", schemes=["sigma"], grid={"scheme.sigma_w": [1.5, 2.0]}))
+    assert [str(cell.config.schemes[0]) for cell in of_scheme] == ["sigma:sigma_w=1.5", "sigma:sigma_w=2.0"]
+
+
+@pytest.mark.parametrize(
+    ("grid", "sentence"),
+    [
+        ({"model.depth": []}, "the axis model.depth has no values"),
+        ({"train.rate": [1]}, "train.rate"),
+        ({"model.depht": [1]}, "depht"),
+        ({"seeds": [1, 2]}, "use --seeds"),
+        ({"schemes": ["a"]}, "name them before the options"),
+        ({"train.lr": [0.1], "train": [{}]}, "clash"),
+        ({"train.lr": [0.1, 0.10]}, "ask the same"),
+        ({"train.lr": [0.1, -1]}, "The cell 'lr -1' of the grid cannot be used"),
+        ({"train.lr": ["fast"]}, "The cell 'lr fast'"),
+        ({"model.depth,train.lr": [[1]]}, "no list of 2 values"),
+        ({"model.depth": [2], "where": "model.depth > 5"}, "No cell of the grid meets the condition"),
+        ({"model.depth": [2], "where": "model.depth >"}, "Cannot read the condition"),
+        ({"model.depth": [2], "where": "__import__('os').system('true')"}, "holds more than keys, numbers and comparisons"),
+        ({"model.depth": [2], "where": "modle.depth < 3"}, "there is no key 'modle.depth'"),
+        ({"model.depth": [2], "where": "10 ** 10 ** 10 > 1"}, "too large an exponent"),
+        ({"model.depth": [2], "where": "model.depth / 0 > 1"}, "division by zero"),
+        ({"train.lr": "1e-6..1:log:5000", "model.depth": "1..50"}, "at most 10,000"),
+        ({}, "grid"),
+        ({"where": "1 < 2"}, "grid is empty"),
+    ],
+)
+def test_a_grid_that_cannot_be_used_is_named_in_a_sentence(grid, sentence):
+    with pytest.raises(ConfigError) as told:
+        cells(asked(grid))
+    assert sentence in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--grid", "model.depth"], "names no values"),
+        (["--grid", "model.depth="], "names no values"),
+        (["--grid", "model.depth=1", "--grid", "model.depth=2"], "given twice"),
+        ([], "needs a grid"),
+        (["--grid", "train.lr=9..1"], "must rise"),
+    ],
+)
+def test_words_of_the_command_line_that_are_no_grid(words, sentence):
+    ran = CliRunner().invoke(app, ["sweep", "kaiming", *words, "--dry-run"])
+    assert ran.exit_code == 2
+    assert sentence in " ".join(ran.stderr.split())
+
+
+def test_other_commands_do_not_take_a_grid(tmp_path):
+    (tmp_path / "grid.yaml").write_text("schemes: [kaiming, xavier]\ngrid: {model.depth: [2, 4]}\n")
+    with pytest.raises(ConfigError, match=r"use initbench sweep -c grid\.yaml"):
+        initbench.compare(config="grid.yaml")
+
+
+def test_a_config_with_a_grid_is_read_back_the_same(tmp_path):
+    config = asked({"model.depth,train.lr": [[2, 0.1], [8, 0.01]], "train.momentum": "0..0.9:4", "where": ["train.momentum < 0.8"]})
+    path = tmp_path / "back.yaml"
+    path.write_text(dump_config(config))
+    assert load_config(str(path)) == config
+    assert "axes" not in path.read_text()
+
+
+def test_a_question_without_a_grid_has_the_id_that_it_had():
+    assert "grid" not in ExperimentConfig(schemes=("kaiming",), seeds=(0,)).model_dump(exclude_defaults=True)
+
+
+# ---- what is run
+
+
+def test_each_cell_is_the_comparison_that_it_would_be_alone(tmp_path):
+    swept = initbench.sweep(["kaiming", "xavier"], grid={"model.depth": [1, 3]}, seeds=2, **SMALL, output=str(tmp_path / "s"))
+    assert len(swept.results) == 8
+    for cell, depth in zip(swept.summary.sweep.cells, (1, 3), strict=True):
+        alone = initbench.compare(
+            ["kaiming", "xavier"], seeds=2, output=str(tmp_path / f"c{depth}"), **SMALL | {"model": f"mlp:width=8,depth={depth}"}
+        )
+        assert {run.job_id for run in alone.results} <= {run.job_id for run in swept.results}
+        assert cell.schemes == alone.summary.schemes
+        assert cell.comparisons == tuple(each for each in alone.summary.comparisons if each.metric == alone.summary.metric)
+
+
+def test_added_values_run_only_the_new_cells(tmp_path, monkeypatch):
+    initbench.sweep(["kaiming", "xavier"], grid={"model.depth": [1, 3]}, seeds=2, **SMALL)
+    ran = []
+    execute = serial.execute
+
+    def counted(jobs, **how):
+        ran.extend(name for name, _ in jobs)
+        yield from execute(jobs, **how)
+
+    monkeypatch.setattr(serial, "execute", counted)
+    more = initbench.sweep(["kaiming", "xavier"], grid={"model.depth": [1, 2, 3]}, seeds=2, **SMALL)
+    assert len(ran) == 4
+    assert len(more.results) == 12
+    assert more.missing == 0
+
+
+def test_a_damaged_or_foreign_file_elsewhere_is_run_again(tmp_path):
+    first = initbench.sweep(["kaiming"], grid={"model.depth": [1]}, seeds=2, **SMALL)
+    one, two = sorted((first.folder / "jobs").iterdir())
+    one.write_bytes(one.read_bytes()[:-30])
+    two.write_bytes(one.read_bytes())
+    more = initbench.sweep(["kaiming"], grid={"model.depth": [1, 2]}, seeds=2, **SMALL)
+    assert len(more.results) == 4
+    assert more.missing == 0
+
+
+def test_a_sweep_is_resumed_and_reported(tmp_path):
+    out = str(tmp_path / "s")
+    swept = initbench.sweep(["kaiming", "xavier"], grid={"model.depth": [1, 3]}, seeds=2, **SMALL, output=out)
+    page = (swept.folder / "report.html").read_bytes()
+    next((swept.folder / "jobs").iterdir()).unlink()
+    assert initbench.resume(out, engine="serial").missing == 0
+    assert (swept.folder / "report.html").read_bytes() == page
+    assert initbench.report(out).summary == swept.summary
+    assert initbench.load_results(out).summary == swept.summary
+
+
+# ---- what it says
+
+
+def test_the_false_discovery_rate_is_controlled_as_benjamini_and_hochberg_say():
+    p = [0.01, None, 0.04, 0.03, 0.005, 0.5]
+    known = [each for each in p if each is not None]
+    by_hand = {
+        value: min(min(1.0, other * len(known) / (1 + sorted(known).index(other))) for other in known if other >= value) for value in known
+    }
+    assert false_discovery(p) == [None if value is None else pytest.approx(by_hand[value]) for value in p]
+
+
+def of_cells(accuracies, *, key="model.depth", seeds=8):
+    """A sweep over one axis: {value: {scheme: accuracy or None for diverged}}, a little noise by seed."""
+    found = []
+    for value, schemes in accuracies.items():
+        runs = [
+            make_run(scheme, seed, None if accuracy is None else min(0.99, accuracy + 0.001 * seed + 0.0001 * len(scheme)))
+            for scheme, accuracy in schemes.items()
+            for seed in range(seeds)
+        ]
+        found.append((Cell(((key, value),), ExperimentConfig(schemes=("kaiming",), seeds=(0,))), runs))
+    return summarize_sweep({key: tuple(accuracies)}, found, "xavier", order=["xavier", "kaiming"])
+
+
+def test_the_verdict_says_how_far_each_trains_and_from_where_on_which_leads():
+    summary = of_cells({4: {"xavier": 0.9, "kaiming": 0.9}, 16: {"xavier": 0.8, "kaiming": 0.9}, 64: {"xavier": 0.1, "kaiming": 0.7}})
+    assert summary.headline.startswith("xavier trains up to depth 16, kaiming trains at every depth; ")
+    assert "from depth" not in summary.headline or "in every cell" in summary.headline
+    lead = summary.sweep.leads[0]
+    assert (lead.scheme, lead.other, lead.better + lead.worse + lead.unsure) == ("kaiming", "xavier", 3)
+    assert [reach.values for reach in summary.sweep.reaches] == [(4, 16), (4, 16, 64)]
+
+
+def test_a_lead_from_some_value_on_is_said():
+    level = {"xavier": 0.5, "kaiming": 0.5}
+    summary = of_cells({4: level, 16: {"xavier": 0.5, "kaiming": 0.9}, 64: {"xavier": 0.3, "kaiming": 0.9}})
+    lead = summary.sweep.leads[0]
+    assert lead.better == 2 + (lead.first == 4)
+    assert lead.first in {4, 16}
+
+
+@pytest.mark.parametrize(
+    ("trained", "words"),
+    [
+        ((1, 1, 1, 1), "at every depth"),
+        ((0, 0, 0, 0), "at no depth"),
+        ((1, 1, 0, 0), "up to depth 4"),
+        ((0, 0, 1, 1), "from depth 8 on"),
+        ((0, 1, 1, 0), "from depth 4 to 8"),
+        ((1, 0, 1, 0), "at depth 2 and 8"),
+        ((0, 1, 0, 0), "from depth 4 to 4"),
+    ],
+)
+def test_reach_in_words(trained, words):
+    summary = of_cells({depth: {"xavier": 0.9 if well else 0.1} for depth, well in zip((2, 4, 8, 16), trained, strict=True)})
+    assert words in summary.headline
+
+
+def test_too_few_seeds_are_said_to_show_nothing():
+    summary = of_cells({2: {"xavier": 0.5, "kaiming": 0.9}, 4: {"xavier": 0.5, "kaiming": 0.9}}, seeds=3)
+    assert "kaiming is not shown to differ from xavier in any of 2 cells" in summary.headline
+    assert any("3 seeds cannot show a difference in any cell: use --seeds 6" in note for note in summary.notes)
+
+
+def test_a_cell_that_diverges_fails_or_is_skipped_shows_as_such():
+    summary = of_cells({2: {"xavier": 0.9, "kaiming": None}, 4: {"xavier": None, "kaiming": None}})
+    table = reporting.table(summary)
+    assert [row[2] for row in table.rows if row[:2] == ("4", "kaiming")] == ["diverged"]
+    failed = [make_run("xavier", seed, 0.9) for seed in range(6)]
+    failed[0] = failed[0].model_copy(update={"status": RunStatus.FAILED, "reason": "it broke"})
+    with_failure = summarize_sweep(
+        {"model.depth": (2,)}, [(Cell((("model.depth", 2),), ExperimentConfig(schemes=("kaiming",), seeds=(0,))), failed)], None
+    )
+    assert any("1 runs failed, first: xavier failed on 1 seed: it broke" in note for note in with_failure.notes)
+
+
+def test_schemes_over_all_cells_are_counted():
+    summary = of_cells({2: {"xavier": 0.9, "kaiming": None}, 4: {"xavier": 0.1, "kaiming": 0.8}})
+    xavier, kaiming = summary.schemes
+    assert (xavier.trained, xavier.stuck, kaiming.trained, kaiming.diverged) == (8, 8, 8, 8)
+
+
+# ---- tables and pictures
+
+
+def test_tables_hold_what_the_runs_say(tmp_path):
+    swept = initbench.sweep(
+        ["kaiming", "xavier"], grid={"model.depth": [1, 3], "train.lr": [0.01, 0.1]}, seeds=3, **SMALL, output=str(tmp_path / "s")
+    )
+    runs = list(csv.DictReader(io.StringIO((swept.folder / "tables/runs.csv").read_text())))
+    assert len(runs) == 2 * 2 * 2 * 3
+    rows = list(csv.DictReader(io.StringIO((swept.folder / "tables/cells.csv").read_text())))
+    assert len(rows) == 8
+    for row in rows:
+        own = sorted(
+            float(run["test_accuracy"]) for run in runs
+            if all(run[key] == row[key] for key in ("model.depth", "train.lr", "scheme"))
+        )  # fmt: skip
+        assert float(row["value"]) == pytest.approx(own[1])
+        assert int(row["n"]) == 3
+
+
+def test_one_axis_is_lines_two_are_heat_maps_and_three_small_ones():
+    def plotted(grid):
+        return initbench.sweep(["kaiming", "xavier"], grid=grid, seeds=1, **SMALL, fresh=True, output="s").plots
+
+    (lines,) = plotted({"model.depth": [1, 3]})
+    assert [line.scheme for line in lines.panels[0].lines] == ["kaiming", "xavier"]
+    assert lines.panels[0].ticks == ((0.0, "1"), (1.0, "3"))
+    accuracy, trained = plotted({"model.depth": [1, 3], "train.lr": [0.01, 0.1, 1]})
+    assert (accuracy.name, trained.name) == ("accuracy", "trained")
+    heat = accuracy.panels[0].heat
+    assert (heat.y, heat.x, len(heat.values), len(heat.values[0])) == (("1", "3"), ("0.01", "0.1", "1"), 2, 3)
+    three, _ = plotted({"model.depth": [1, 3], "train.lr": [0.01, 0.1], "train.momentum": [0.0, 0.9]})
+    assert [panel.title for panel in three.panels] == [
+        "kaiming, momentum 0.0", "xavier, momentum 0.0", "kaiming, momentum 0.9", "xavier, momentum 0.9",
+    ]  # fmt: skip
+
+
+def test_a_cell_left_out_is_empty_and_a_diverged_one_is_marked():
+    swept = initbench.sweep(
+        ["kaiming", "normal:std=50"], grid={"model.depth": [2, 4], "train.lr": [0.01, 10.0], "where": "model.depth * train.lr < 30"},
+        seeds=1, **SMALL | {"steps": 12}, output="s",
+    )  # fmt: skip
+    heat = swept.plots[0].panels[1].heat
+    assert heat.values[1][1] is None
+    assert heat.marks[1][1] == ""
+    assert any(mark == "x" for row in heat.marks for mark in row)
+
+
+def test_the_command_end_to_end():
+    words = ["sweep", "kaiming", "xavier", "--grid", "model.depth=1,3", "--grid", "train.lr=1e-2..1:log:3", "--seeds", "2", "--steps", "3"]
+    words += ["--set", "model.width=8", "--dataset", TINY, "--engine", "serial"]
+    dry = CliRunner().invoke(app, [*words, "--dry-run"])
+    assert dry.exit_code == 0, dry.output
+    assert "6 cells, 24 runs: 0 done, 24 to do, about" in dry.stdout
+    ran = CliRunner().invoke(app, words)
+    assert ran.exit_code == 0, ran.output
+    assert "Each cell: median of its seeds" in ran.stdout
+    again = CliRunner().invoke(app, [*words, "--dry-run"])
+    assert "24 done, 0 to do." in again.stdout
+    more = CliRunner().invoke(app, [*words, "--grid", "train.momentum=0.5,0.9", "--dry-run"])
+    assert "12 cells, 48 runs: 0 done, 24 finished in other folders, which are taken from there, 24 to do" in more.stdout
+    table = CliRunner().invoke(app, ["table"])
+    assert table.exit_code == 2
+    assert "holds a sweep" in table.stderr
+
+
+def test_the_statistics_of_a_cell_are_those_of_a_comparison():
+    summary = of_cells({2: {"xavier": 0.5, "kaiming": 0.9}})
+    runs = [
+        make_run(scheme, seed, {"xavier": 0.5, "kaiming": 0.9}[scheme] + 0.001 * seed + 0.0001 * len(scheme))
+        for scheme in ("xavier", "kaiming")
+        for seed in range(8)
+    ]
+    alone = summarize(runs, "xavier", order=["xavier", "kaiming"])
+    assert summary.sweep.cells[0].comparisons[0].p == alone.comparisons[0].p
+    assert summary.sweep.cells[0].p_fdr["kaiming"] == alone.comparisons[0].p
+    assert math.isclose(alone.comparisons[0].p, 2 / 256)
