@@ -253,6 +253,7 @@ def test_the_signal_of_a_probe_is_explored(real, opened):
         shown.locator("#depth select").first.select_option("correlation")
         assert "correlation" in drawing.locator("p").inner_text() or "cosine" in drawing.locator("p").inner_text()
         shown.locator("#parameters").locator("xpath=ancestor::details").locator("summary").first.click()
+        shown.wait_for_selector("#parameters tbody tr")
         assert shown.locator("#parameters tbody tr").count() > 4
 
 
