@@ -3,6 +3,8 @@
 import csv
 import io
 import math
+import re
+from pathlib import Path
 
 import pytest
 from simulated_runs import make_run
@@ -20,7 +22,9 @@ from initbench.reporting import sweep as reporting
 from initbench.results.record import RunStatus
 from initbench.statistics.summary import summarize
 from initbench.statistics.sweep import false_discovery, summarize_sweep
+from initbench.studies import sweep
 
+ROOT = Path(__file__).parent.parent
 TINY = "synthetic:n=256,test=128,classes=3,shape=[1,6,6],noise=0.5"
 SMALL = {"model": "mlp:width=8", "dataset": TINY, "steps": 3, "engine": "serial"}
 
@@ -360,3 +364,18 @@ def test_the_statistics_of_a_cell_are_those_of_a_comparison():
     assert summary.sweep.cells[0].comparisons[0].p == alone.comparisons[0].p
     assert summary.sweep.cells[0].p_fdr["kaiming"] == alone.comparisons[0].p
     assert math.isclose(alone.comparisons[0].p, 2 / 256)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_sweep_says_how_many_runs_it_has(path):
+    config = load_config(path.stem)
+    said = int(re.search(r"(\d+) runs", path.read_text())[1])
+    assert said == len(sweep.jobs(config, {}))
+    assert len(config.seeds) >= 8
+
+
+def test_how_many_tests_must_show_a_difference_is_said():
+    level = {"xavier": 0.5, "kaiming": 0.9}
+    summary = of_cells(dict.fromkeys(range(12), level), seeds=6)
+    assert summary.sweep.leads[0].better == 12
+    assert any("6 seeds differences are shown only where 8 or more of the 12 tests show one" in note for note in summary.notes)

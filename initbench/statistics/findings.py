@@ -51,7 +51,7 @@ class SweepCell(Frozen):
 
 
 class Reach(Frozen):
-    """At which values of the first axis a scheme trains in at least one cell: most of its seeds there end above chance."""
+    """At which values of the axis that is told of a scheme trains in at least one cell: most of its seeds there end above chance."""
 
     scheme: str
     values: tuple[Any, ...]
@@ -71,8 +71,9 @@ class Lead(Frozen):
 
 
 class Sweep(Frozen):
-    """What a sweep says: the axes with their values, the cells, how far each scheme trains, and which leads where."""
+    """What a sweep says: the axes with their values, the cells, how far each scheme trains `along` an axis, and which leads where."""
 
+    along: str
     axes: dict[str, tuple[Any, ...]]
     fixed: dict[str, Any]
     """Parameters of the model that are no axis, such as its activation and depth."""

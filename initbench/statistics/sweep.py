@@ -1,6 +1,8 @@
 """What a sweep says: each cell a comparison of its own, and over all cells how far each scheme trains and which leads where."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from types import MappingProxyType
 from typing import Any
@@ -48,18 +50,20 @@ def summarize_sweep(
         for (cell, summary), comparisons in zip(there, own, strict=True)
     )
     names = list(dict.fromkeys(scheme.scheme for cell in found for scheme in cell.schemes))
+    told = _told(axes, found, names)
     sweep = Sweep(
+        along=told.axis,
         axes={key: tuple(values) for key, values in axes.items()},
         fixed=dict(fixed),
         cells=found,
         missing=len(cells) - len(there),
-        reaches=tuple(_reach(name, axes, found) for name in names),
-        leads=tuple(lead for name in names if (lead := _lead(name, axes, found)) is not None),
+        reaches=tuple(_reach(name, told, found) for name in names),
+        leads=tuple(lead for name in names if (lead := _lead(name, told, found)) is not None),
     )
     first, every = there[0][1], [run for _, runs in cells for run in runs]
     return first.model_copy(
         update={
-            "headline": in_words(sweep),
+            "headline": in_words(sweep, told),
             "leader": None,
             "inseparable": (),
             "schemes": tuple(_over_cells(name, first, found, every) for name in names),
@@ -103,35 +107,46 @@ def trains(scheme: SchemeSummary | None) -> bool:
     return scheme is not None and (scheme.trained_share.value or 0.0) > MOST
 
 
-def _first(axes: Mapping[str, Sequence[Any]]) -> tuple[str, list[Any]]:
-    """The first axis: its key (of zipped ones the first), and its values."""
-    axis, values = next(iter(axes.items()))
-    return axis.partition(",")[0], [value[0] if "," in axis else value for value in values]
+@dataclass(frozen=True)
+class Told:
+    """The axis that sentences are about: its name in the grid, its key (of zipped ones the first), and its values."""
+
+    axis: str
+    key: str
+    values: tuple[Any, ...]
 
 
-def _reach(scheme: str, axes: Mapping[str, Sequence[Any]], cells: Sequence[SweepCell]) -> Reach:
-    key, values = _first(axes)
-    reached = {value_text(cell.values[key]) for cell in cells if trains(cell.scheme(scheme))}
-    return Reach(scheme=scheme, values=tuple(value for value in values if value_text(value) in reached))
+def _told(axes: Mapping[str, Sequence[Any]], cells: Sequence[SweepCell], names: Sequence[str]) -> Told:
+    """The first axis along which some scheme stops to train; the first one where none does."""
+    every = []
+    for axis, given in axes.items():
+        every.append(Told(axis, axis.partition(",")[0], tuple(value[0] if "," in axis else value for value in given)))
+        if any(0 < len(_reach(name, every[-1], cells).values) < len(given) for name in names):
+            return every[-1]
+    return every[0]
 
 
-def _lead(scheme: str, axes: Mapping[str, Sequence[Any]], cells: Sequence[SweepCell]) -> Lead | None:
+def _reach(scheme: str, told: Told, cells: Sequence[SweepCell]) -> Reach:
+    reached = {value_text(cell.values[told.key]) for cell in cells if trains(cell.scheme(scheme))}
+    return Reach(scheme=scheme, values=tuple(value for value in told.values if value_text(value) in reached))
+
+
+def _lead(scheme: str, told: Told, cells: Sequence[SweepCell]) -> Lead | None:
     compared = [(cell, each) for cell in cells for each in cell.comparisons if each.scheme == scheme and each.p is not None]
     if not compared:
         return None
     ways = [_direction(cell, each) for cell, each in compared]
-    key, values = _first(axes)
     at: dict[str, set[int]] = {}
     for (cell, _), way in zip(compared, ways, strict=True):
-        at.setdefault(value_text(cell.values[key]), set()).add(way)
-    won = list(takewhile(lambda value: at.get(value_text(value)) == {1}, reversed(values)))
+        at.setdefault(value_text(cell.values[told.key]), set()).add(way)
+    won = list(takewhile(lambda value: at.get(value_text(value)) == {1}, reversed(told.values)))
     return Lead(
         scheme=scheme,
         other=compared[0][1].other,
         better=ways.count(1),
         worse=ways.count(-1),
         unsure=ways.count(0),
-        first=won[-1] if won and is_ordered(values) else None,
+        first=won[-1] if won and is_ordered(told.values) else None,
     )
 
 
@@ -149,12 +164,11 @@ def is_ordered(values: Sequence[Any]) -> bool:
     return numbers and list(values) == sorted(values)
 
 
-def in_words(sweep: Sweep) -> str:
-    """How far each scheme trains along the first axis, and which leads where."""
+def in_words(sweep: Sweep, told: Told) -> str:
+    """How far each scheme trains along an axis, and which leads where."""
     said = []
-    key, values = _first(sweep.axes)
-    name = short(key)
-    others = [short(axis) for axis in list(sweep.axes)[1:]]
+    name, values = short(told.key), told.values
+    others = [short(axis) for axis in sweep.axes if axis != told.axis]
     for words in dict.fromkeys(_reach_words(reach, name, values) for reach in sweep.reaches):
         alike = [reach.scheme for reach in sweep.reaches if _reach_words(reach, name, values) == words]
         said.append(f"{_enumerated(alike)} {'trains' if len(alike) == 1 else 'train'} {words}")
@@ -208,8 +222,14 @@ def _notes(sweep: Sweep) -> Iterable[str]:
             f"Each cell is tested with the exact sign-flip test on signed ranks; of the differences that are called shown, over all "
             f"{len(tests)} tests at most {100 * ALPHA:g} % are expected to be false (Benjamini and Hochberg)."
         )
+    lone = 2.0 ** (1 - least)  # the smallest p of so many seeds
     if tests and least < seeds_needed(1):
         yield f"{least} seeds cannot show a difference in any cell: use --seeds {seeds_needed(1)} or more."
+    elif tests and lone * len(tests) > ALPHA:
+        yield (
+            f"With {least} seeds differences are shown only where {math.ceil(lone * len(tests) / ALPHA)} or more of the {len(tests)} tests "
+            f"show one; for a single one use --seeds {seeds_needed(len(tests))}."
+        )
     schemes = [scheme for cell in sweep.cells for scheme in cell.schemes]
     for what, count in (("failed", "failed"), ("were skipped", "skipped")):
         number = sum(getattr(scheme, count) for scheme in schemes)
