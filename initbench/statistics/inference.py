@@ -14,6 +14,8 @@ from itertools import accumulate, groupby
 from statistics import NormalDist
 from typing import overload
 
+from initbench.statistics import large
+
 LEVEL = 0.95
 """The level of every interval that is shown."""
 
@@ -22,6 +24,10 @@ ALPHA = 0.05
 
 WHOLE_NUMBERS = 60
 """Differences up to which sign flips are counted in whole numbers, which takes a time that grows with their cube."""
+COINS = 1000
+"""Values up to which the level of an order statistic is counted in whole numbers."""
+COUNTED, LISTED = 400, 1500
+"""Up to so many differences the law of their rank sum is counted, and their Walsh averages are listed."""
 
 WIDE_GAP = 3.0
 """A gap so many times as wide as the inner part of an interval separates two clusters of values."""
@@ -64,7 +70,7 @@ def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval |
     Source: Hettmansperger & Sheather 1986, Statistics & Probability Letters 4, 75-79; Nyblom 1992. The rule for gaps is ours.
     """
     n, ordered = len(values), sorted(values)
-    rank = max((k for k in range(1, n // 2 + 1) if _order_level(n, k) >= level), default=0)
+    rank = bisect_right(range(1, n // 2 + 1), -level, key=lambda k: -_order_level(n, k))  # the level falls from rank to rank
     if rank == 0:
         return None
     outer_level, inner_level = _order_level(n, rank), _order_level(n, rank + 1)
@@ -83,7 +89,16 @@ def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval |
 
 def _order_level(n: int, rank: int) -> float:
     """The exact level at which the interval from the rank-th smallest to the rank-th largest of n values covers the median."""
-    return max(0.0, 1 - 2 * _fewer_than(n)[rank] / (1 << n))
+    share = _fewer_than(n)[rank] / (1 << n) if n <= COINS else _share_of_fewer(n)[rank]
+    return max(0.0, 1 - 2 * share)
+
+
+@cache
+def _share_of_fewer(n: int) -> tuple[float, ...]:
+    """The same as shares, of more coins than whole numbers can count in time."""
+    whole = math.lgamma(n + 1) - n * math.log(2)
+    chances = (math.exp(whole - math.lgamma(k + 1) - math.lgamma(n - k + 1)) for k in range(n + 1))
+    return tuple(accumulate(chances, initial=0.0))
 
 
 @cache
@@ -113,8 +128,8 @@ def signed_ranks(differences: Sequence[float]) -> SignedRanks:
     """The exact two-sided p of paired differences: the rank sum of the positive ones under all 2^n sign flips.
 
     Equal sizes share their mean rank, zeros keep their ranks but count for neither side (Pratt), an infinite difference
-    has the largest rank. Exact for any n by counting rank sums instead of listing flips (to 12 digits above 60 differences,
-    where whole numbers would take seconds); smallest possible p: 2 / 2^n.
+    has the largest rank. Exact by counting rank sums instead of listing flips (to 12 digits above 60 differences, where whole numbers
+    would take seconds); above 400 differences a saddlepoint approximation, right to a thousandth of p. Smallest possible p: 2 / 2^n.
 
     Source: Wilcoxon 1945; Pratt 1959, JASA 54, 655-667; effect size: Kerby 2014, matched-pairs rank-biserial correlation.
     """
@@ -123,7 +138,7 @@ def signed_ranks(differences: Sequence[float]) -> SignedRanks:
     positive = sum(rank for rank, value in zip(ranks, differences, strict=True) if value > 0)
     total = sum(used)
     unit = math.gcd(*used) or 1
-    count = _extreme_share if len(used) <= WHOLE_NUMBERS else _extreme_share_by_numpy
+    count = _extreme_share if len(used) <= WHOLE_NUMBERS else _extreme_share_by_numpy if len(used) <= COUNTED else large.extreme_share
     p = min(1.0, count([rank // unit for rank in used], abs(2 * positive - total) // unit))
     wins, losses = sum(value > 0 for value in differences), sum(value < 0 for value in differences)
     return SignedRanks(p, wins, losses, len(ranks) - wins - losses, (2 * positive - total) / total if total else 0.0)
@@ -181,9 +196,9 @@ def difference_interval(differences: Sequence[float], alpha: float = ALPHA) -> I
     if test.p > alpha:
         return Interval(min(low, 0.0), max(high, 0.0), 1 - alpha)
     if test.effect > 0:
-        low = low if low > 0 else next(value for value in averages if value > 0)
+        low = low if low > 0 else averages[bisect_right(averages, 0.0)]
         return Interval(low, max(low, high), 1 - alpha)
-    high = high if high < 0 else next(value for value in reversed(averages) if value < 0)
+    high = high if high < 0 else averages[bisect_left(averages, 0.0) - 1]
     return Interval(min(low, high), high, 1 - alpha)
 
 
@@ -194,9 +209,12 @@ def hodges_lehmann(differences: Sequence[float]) -> float:
     return median(averages[middle - 1 + len(averages) % 2 : middle + 1]) if averages else math.nan
 
 
-def walsh_averages(differences: Sequence[float]) -> tuple["WalshAverages", int]:
+def walsh_averages(differences: Sequence[float]) -> tuple[Sequence[float], int]:
     """The means of all pairs of values, each with itself too, in rising order; and how many are undefined (of opposite infinities)."""
     values = sorted(differences)
+    if len(values) > LISTED:
+        found = large.WalshAverages(values)
+        return found, found.undefined
     if len(values) > WHOLE_NUMBERS:
         return _walsh_by_numpy(values)
     sums = [one + other for index, one in enumerate(values) for other in values[index:]]
@@ -236,6 +254,8 @@ class WalshAverages(Sequence[float]):
 @cache
 def critical_rank_sum(n: int, alpha: float) -> int:
     """The largest rank sum of the rarer sign of n differences without ties whose two-sided p is at most alpha; -1 where none is."""
+    if n > COUNTED:
+        return large.critical_rank_sum(n, alpha)
     total = n * (n + 1) // 2
     if n <= WHOLE_NUMBERS:
         ways = [1] + [0] * total
