@@ -116,6 +116,7 @@ def test_a_default_that_identities_rest_on_is_never_changed():
             "train": TrainConfig(),
             "probe": ProbeConfig(),
             "tune": None,
+            "grid": None,
         },
     }
     assert TrainConfig().epochs == 5

@@ -17,6 +17,8 @@ from initbench.studies.answer import Results
 from initbench.studies.execution import carry_out
 from initbench.studies.plan import Plan, as_it_stands
 
+MOST_COUNTED = 10_000
+"""Runs of a plan, at most, of which parameters are counted for saying what would be done."""
 FAILED_RUNS = 3
 """The exit code of a command that finished with failed runs among its results, or with runs that are missing."""
 
@@ -45,14 +47,16 @@ def run_and_show(plan: Plan, display: DisplayOptions, *, dry_run: bool, profile:
 
 
 def _show_plan(plan: Plan, *, as_json: bool) -> None:
-    """Says what would be done; and how many trainable parameters the model has, which is built for that where no code but ours runs."""
+    """Says what would be done; and how many trainable parameters the model has, which is built for that where no code but ours runs,
+    and where the plan itself does not take longer.
+    """
     if plan.config.grid is not None and not as_json:
         from initbench.studies.pilot import estimated_seconds
 
         output.dry_sweep(plan, estimated_seconds(plan))
         return
     parameters = None
-    if not any(names_user_file(job) for _, job in plan.jobs):
+    if len(plan.jobs) <= MOST_COUNTED and not any(names_user_file(job) for _, job in plan.jobs):
         from initbench.training.job import check
 
         parameters = check(plan.jobs[0][1], device="cpu", data_dir=plan.execution.data_dir)

@@ -1,6 +1,7 @@
 """The typed configuration: what is asked (`ExperimentConfig`) and how it is carried out (`Execution`)."""
 
 import re
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
@@ -294,7 +295,7 @@ class ExperimentConfig(Frozen):
     @model_validator(mode="after")
     def _no_repeats(self) -> "ExperimentConfig":
         for what, items in (("scheme", [str(ref) for ref in self.schemes]), ("seed", [str(seed) for seed in self.seeds])):
-            twice = sorted({item for item in items if items.count(item) > 1})
+            twice = sorted(item for item, times in Counter(items).items() if times > 1)
             if twice:
                 raise ValueError(f"the same {what} is named twice: {', '.join(twice)}")
         if any(seed < 0 for seed in self.seeds):

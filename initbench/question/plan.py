@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from itertools import chain
+from typing import Any
 
 from initbench.errors import ConfigError
 from initbench.question import catalog
@@ -73,6 +75,33 @@ def job_id(job: Job) -> str:
     return _digest(job, _named(job))
 
 
+def job_ids(jobs: Iterable[Job]) -> list[str]:
+    """`job_id` of each, at the price of few: jobs of one question have most of their parts in common, and each is written once."""
+    every = list(jobs)  # which keeps the parts, by whose place in memory they are known
+    texts: dict[int, str] = {}
+    found: dict[int, dict[str, str]] = {}
+
+    def text(part: Frozen) -> str:
+        if id(part) not in texts:
+            texts[id(part)] = _plain(part.model_dump(mode="json", exclude_defaults=True))
+        return texts[id(part)]
+
+    def files(job: Job) -> str:
+        parts = (job.scheme, job.init, job.model, job.dataset, job.train)
+        for part in parts:
+            if id(part) not in found:
+                named = [(kind, ref) for kind, ref in _named(job) if ref is part or part in (job.init, job.train)]
+                found[id(part)] = _files(named)
+        union = {name: digest for part in parts for name, digest in found[id(part)].items()}
+        return _plain(union) if union else "{}"
+
+    ids = []
+    for job in every:
+        parts = ",".join(f'"{name}":{job.seed if name == "seed" else text(getattr(job, name))}' for name in JOB_FIELDS)
+        ids.append(_hashed(f"[{{{parts}}},{files(job)}]"))
+    return ids
+
+
 def names_user_file(job: Job) -> bool:
     """Whether a file of the user's own is behind a scheme, the model, the dataset or the optimizer of a job."""
     return any(catalog.user_file(kind, ref.name) for kind, ref in _named(job))
@@ -100,7 +129,21 @@ def result_name(command: str, config: ExperimentConfig) -> str:
 
 def _digest(value: Frozen, named: list[tuple[Kind, Ref]]) -> str:
     """Fields at their default are left out, so that a field that is added later changes no identity; so a default is never changed."""
-    content = value.model_dump(mode="json", exclude_defaults=True)
-    files = {ref.name: digest for kind, ref in named if (digest := catalog.user_digest(kind, ref.name)) is not None}
-    text = json.dumps([content, files], sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _hashed(_plain([value.model_dump(mode="json", exclude_defaults=True), _files(named)]))
+
+
+def _files(named: Iterable[tuple[Kind, Ref]]) -> dict[str, str]:
+    """The digests of the user's own files, by the names that they have."""
+    return {ref.name: digest for kind, ref in named if (digest := catalog.user_digest(kind, ref.name)) is not None}
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+JOB_FIELDS = sorted(Job.model_fields)
+"""In the order in which they are written."""

@@ -10,7 +10,7 @@ from initbench.question import config_file
 from initbench.question.config import ExperimentConfig, value_text
 from initbench.question.grid import cells as cells_of
 from initbench.question.grid import short
-from initbench.question.plan import job_id, make_jobs, resolve_config
+from initbench.question.plan import job_ids, make_jobs, resolve_config
 from initbench.reporting.figures import Band, Contour, Curve, Heat, Panel, Plot, in_rows, shortened
 from initbench.reporting.tables import Table, markdown
 from initbench.reporting.templates import template
@@ -94,8 +94,9 @@ def runs_csv(config: ExperimentConfig, runs: Iterable[RunResult]) -> str:
     rows: list[list[object]] = []
     for cell in cells_of(config):
         keys = [key for key, _ in cell.values]
-        for place, job in enumerate(make_jobs(cell.config)):
-            run = done.get(job_id(job))
+        jobs = make_jobs(cell.config)
+        for place, (name, job) in enumerate(zip(job_ids(jobs), jobs, strict=True)):
+            run = done.get(name)
             if run is not None:
                 values = [value_text(value) for _, value in cell.values]
                 ended = (run.status.value, outcome(run).value, run.first_bad_step, loss.value(run), accuracy.value(run))

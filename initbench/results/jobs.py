@@ -83,7 +83,8 @@ def read(folder: Path, asked: Iterable[str] | Mapping[str, Job]) -> Found:
     results: list[RunResult] = []
     damaged: list[str] = []
     unchecked = 0
-    for job_id in asked:
+    named = _listed(folder)
+    for job_id in asked if named is None else filter(named.__contains__, asked):
         path = path_of(folder, job_id)
         try:
             result, checked = _read(path)
@@ -97,6 +98,16 @@ def read(folder: Path, asked: Iterable[str] | Mapping[str, Job]) -> Found:
         results.append(result)
         unchecked += not checked
     return Found(tuple(results), tuple(damaged), unchecked)
+
+
+def _listed(folder: Path) -> frozenset[str] | None:
+    """The stems of all files beside job files; None where they cannot be listed, so that reading one says why."""
+    try:
+        return frozenset(path.name.removesuffix(".json") for path in (folder / JOBS).iterdir())
+    except FileNotFoundError:
+        return frozenset()
+    except OSError:
+        return None
 
 
 def _read(path: Path) -> tuple[RunResult, bool]:

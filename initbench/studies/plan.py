@@ -7,7 +7,7 @@ from initbench import __version__
 from initbench.errors import ConfigError, StorageError
 from initbench.question import catalog, config_file
 from initbench.question.config import Execution, ExperimentConfig, Job, View, parse_ref
-from initbench.question.plan import config_hash, job_id, names_user_file, resolve_config, result_name
+from initbench.question.plan import config_hash, job_id, job_ids, names_user_file, resolve_config, result_name
 from initbench.results import files, lock, provenance, store, unfinished
 from initbench.results import jobs as job_files
 from initbench.results.record import RunResult
@@ -69,7 +69,8 @@ def _planned(command: str, config: ExperimentConfig, execution: Execution, view:
     if not execution.fresh and _is_changed(folder / store.CONFIG, config):
         notes.append(f"{folder / store.CONFIG} is not as it was written; it asks the same, and a command that trains writes it anew.")
     while True:
-        jobs = {job_id(job): job for job in study.jobs(config, done)}
+        wanted = study.jobs(config, done)
+        jobs = dict(zip(job_ids(wanted), wanted, strict=True))
         unread = {name: job for name, job in jobs.items() if name not in asked}
         asked = jobs
         found = job_files.Found(()) if execution.fresh else job_files.read(folder, unread)
@@ -100,7 +101,7 @@ def _kept_question(folder: Path, config: ExperimentConfig, study: Study) -> str 
     try:
         return config_hash(config_file.load_config(str(folder / store.CONFIG)))
     except (ConfigError, StorageError):
-        known = {job_id(job) for job in study.jobs(config, {})} & job_files.there(folder)
+        known = job_files.there(folder).intersection(job_ids(study.jobs(config, {})))
         return config_hash(config) if known else None
 
 
@@ -167,7 +168,7 @@ def _rebuilt(folder: Path) -> store.Manifest | None:
     if config is None:
         return None
     commands = ("recommend", "run" if len(config.schemes) == 1 else "compare")
-    command = next((each for each in commands if there & {job_id(job) for job in study_of(each, config).jobs(config, {})}), None)
+    command = next((each for each in commands if there.intersection(job_ids(study_of(each, config).jobs(config, {})))), None)
     if command is None:
         return None
     plan = _planned(command, config, Execution(output=str(folder)), View())

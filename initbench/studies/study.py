@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from initbench.question.config import ExperimentConfig, Job, View
-from initbench.question.plan import job_id
+from initbench.question.plan import job_ids
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
 
@@ -56,4 +56,4 @@ class Study(Protocol):
 
 def runs_of(jobs: Iterable[Job], done: Done, /) -> tuple[RunResult, ...]:
     """The results of the jobs, as far as they are there."""
-    return tuple(run for job in jobs if (run := done.get(job_id(job))) is not None)
+    return tuple(run for name in job_ids(jobs) if (run := done.get(name)) is not None)
