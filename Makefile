@@ -8,7 +8,7 @@ OLDEST := .venv-oldest
 SECONDS ?= 60
 SHARE ?= 1
 
-.PHONY: help demo test test-heavy test-zoo test-browser test-exports test-site test-default-device test-oldest test-all check smoke bench docs golden faults fuzz soak clean
+.PHONY: help demo test test-heavy test-zoo test-browser test-exports test-site test-default-device test-oldest test-all check smoke bench docs gallery golden faults fuzz soak clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
@@ -76,6 +76,9 @@ docs: $(STAMP)   ## make anew what of docs comes from the source (schemes, comma
 	$(BIN)/python docs/rooms.py
 	$(BIN)/python docs/pictures.py
 	$(BIN)/python -m sphinx -q -W -b html docs docs/_build
+
+gallery: $(STAMP) ## run the shipped sweeps and make the pictures of docs/sweep.md anew (ten minutes)
+	$(BIN)/python docs/pictures.py sweep.md
 
 bench: $(STAMP)  ## the figures of the main job, then the race against others (20 minutes; INITBENCH_DATA names the folder of mnist.npz)
 	$(BIN)/python -m pip install --quiet --group bench

@@ -17,7 +17,7 @@ from initbench.cli.app import app
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "results" / "README.md"]
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
-DRY = {"run", "compare", "recommend"}
+DRY = {"run", "compare", "recommend", "sweep"}
 """Commands that can say what they would do; CONTRIBUTING.md's are carried out by tests/test_contributing.py."""
 MADE = {"docs/schemes.md", "docs/optimizers.md"}
 """Pages that are made from the source, as examples by name: tests/test_docs.py and tests/test_guide.py are about them."""
@@ -125,7 +125,8 @@ def test_a_command_within_a_sentence_exists(page, command):
 )
 def test_a_command_that_trains_would_do_so(desk, command):
     words = [word for word in shlex.split(command) if word != "--profile"]
-    ran = CliRunner().invoke(app, [*words, "--dry-run", "--device", "cpu"])
+    words = [word for word in words if word != "--dry-run"]
+    ran = CliRunner().invoke(app, [*words, "--dry-run", "--device", "cpu", *["--json"] * (words[0] == "sweep")])
     assert ran.exit_code == 0, ran.output
 
 

@@ -272,7 +272,7 @@ def _range(key: str, text: str) -> list[Any]:
     steps = [index / (count - 1) for index in range(count)]
     exact = [low * (high / low) ** step if log else low + (high - low) * step for step in steps]
     whole = whole and (log or all(abs(value - round(value)) < 1e-9 * max(1, abs(value)) for value in exact))
-    return list(dict.fromkeys(round(value) if whole else float(f"{value:.4g}") for value in exact))
+    return list(dict.fromkeys(round(value) if whole else float(f"{value:.3g}") for value in exact))
 
 
 class ExperimentConfig(Frozen):

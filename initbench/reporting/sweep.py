@@ -128,7 +128,9 @@ def _lines(summary: Summary, sweep: Sweep, metric: Metric) -> Plot:
     for scheme in summary.schemes:
         own = [(places[value_text(cell.values[key])], cell.scheme(scheme.scheme)) for cell in sweep.cells]
         found = [(x, each.estimate(ACCURACY)) for x, each in own if each is not None]
-        lines.append(Curve(scheme.scheme, tuple((x, each.value) for x, each in found), label=shortened(scheme.scheme)))
+        last = max((place for place, (_, each) in enumerate(found) if each.value is not None), default=-1)
+        points = tuple((x, each.value) for x, each in found[: last + 1])
+        lines += [Curve(scheme.scheme, points, label=shortened(scheme.scheme))] if points else []
         ranged = [(x, each.lowest if each.low is None else each.low, each.highest if each.high is None else each.high) for x, each in found]
         band = tuple((x, low, high) for x, low, high in ranged if low is not None and high is not None)
         bands += [Band(scheme.scheme, band, "seeds")] if band else []
