@@ -8,7 +8,7 @@ OLDEST := .venv-oldest
 SECONDS ?= 60
 SHARE ?= 1
 
-.PHONY: help demo test test-heavy test-zoo test-browser test-exports test-site test-default-device test-oldest test-all check smoke bench docs gallery golden faults fuzz soak clean
+.PHONY: help demo test test-heavy test-zoo test-browser test-exports test-ray test-site test-default-device test-oldest test-all check smoke bench docs gallery golden faults fuzz soak clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
@@ -32,7 +32,7 @@ demo: $(STAMP)   ## compare xavier, kaiming and normal on the embedded MNIST ima
 	@echo "Open results/latest/report.html; the tables are in results/latest/tables, the plots in results/latest/plots."
 
 test: $(STAMP)   ## run the tests, without the heavy groups
-	$(BIN)/python -m pytest -n auto -m "not heavy and not zoo and not browser and not exports and not site"
+	$(BIN)/python -m pytest -n auto -m "not heavy and not zoo and not browser and not exports and not site and not ray"
 
 test-heavy: $(STAMP)  ## run the tests that take minutes: the examples of CONTRIBUTING, each in a copy of the package
 	$(BIN)/python -m pytest -n auto -m heavy
@@ -49,6 +49,10 @@ test-exports: $(STAMP) ## read what `initbench export` writes with TensorBoard, 
 	$(BIN)/python -m pip install --quiet --group exports
 	$(BIN)/python -m pytest -n auto -m exports -rs
 
+test-ray: $(STAMP)   ## run on real clusters of Ray on this machine: nodes that are killed, a driver that is (minutes)
+	$(BIN)/python -m pip install --quiet --group ray
+	$(BIN)/python -m pytest -m ray -rs
+
 test-site: $(STAMP)  ## build the site of the docs: no warning, no link that leads nowhere
 	$(BIN)/python -m pip install --quiet --group docs
 	$(BIN)/python -m pytest -n auto -m site -rs
@@ -59,7 +63,7 @@ test-default-device: $(STAMP)  ## run the core of the tests with another default
 test-oldest: $(OLDEST)/.set-up  ## run the core of the tests with the oldest torch and other packages that are allowed
 	$(OLDEST)/bin/python -m pytest -n auto -m core
 
-test-all: test test-heavy test-zoo test-browser test-exports test-site test-default-device test-oldest  ## run the tests, then the heavier groups
+test-all: test test-heavy test-zoo test-browser test-exports test-ray test-site test-default-device test-oldest  ## run the tests, then the heavier groups
 
 check: $(STAMP)  ## linters, type checker, import contract
 	$(BIN)/ruff check .

@@ -44,6 +44,8 @@ class ExecutionFields(TypedDict, total=False):
     output: str | None
     data_dir: str | None
     fresh: bool
+    run_timeout: float | None
+    ray_address: str | None
 
 
 def compare(

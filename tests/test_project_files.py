@@ -3,6 +3,7 @@
 import email
 import email.policy
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,9 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from initbench.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -126,3 +130,21 @@ def test_every_export_has_its_extra(metadata):
     from initbench.question import catalog
 
     assert set(metadata.get_all("Provides-Extra")) == {entry.name for entry in catalog.entries("export")}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/cluster").iterdir()), ids=lambda path: path.name)
+def test_the_files_for_clusters_can_be_read(path):
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".sh":
+        assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
+        commands = [line.partition("initbench ")[2] for line in text.splitlines() if line.startswith("initbench ")]
+    else:
+        document = YAML(typ="safe", pure=True).load(text)
+        assert {"cluster_name", "provider"} <= document.keys() or {"apiVersion", "kind", "spec"} <= document.keys()
+        commands = [document["spec"]["entrypoint"].removeprefix("initbench ")] if "spec" in document else []
+        commands += re.findall(r"initbench (sweep .*--ray-address \S+)", text.splitlines()[0])
+    assert commands
+    for command in commands:
+        words = shlex.split(command.replace('"$head:6379"', "auto"))
+        ran = CliRunner().invoke(app, [*words, "--dry-run", "--json"])
+        assert ran.exit_code == 0, ran.output

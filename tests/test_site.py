@@ -76,8 +76,8 @@ def chapters():
     spec = importlib.util.spec_from_file_location("pictures", DOCS / "pictures.py")
     pictures = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(pictures)
-    titles = re.findall(r"^## (\w+)$", pictures.PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    commands = pictures.commands()
+    titles = re.findall(r"^## (\w+)$", (DOCS / "reading.md").read_text(encoding="utf-8"), re.MULTILINE)
+    commands = pictures.commands("reading.md")
     return [(title, commands[2 * place], commands[2 * place + 1]) for place, title in enumerate(titles)]
 
 

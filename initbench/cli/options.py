@@ -109,6 +109,7 @@ Steps = Annotated[int | None, option(TRAINING, "--steps", "N", "Optimizer steps,
 Device = Annotated[str, option(HOW, "--device", "|".join(DEVICES), "Where to train.", _devices)]
 Engine = Annotated[str, option(HOW, "--engine", "ENGINE", "auto, or see: initbench list engines.", _names("engine"))]
 Jobs = Annotated[int | None, option(HOW, "-j --jobs", "N", "Runs at once, a core each. Default: all cores; fewer runs share them.", min=1)]
+RayAddress = Annotated[str | None, option(HOW, "--ray-address", "auto|HOST:PORT", "A cluster of Ray to run on.")]
 RunTimeout = Annotated[
     float | None, option(HOW, "--run-timeout", "SECONDS", "A run that takes longer is ended and has failed.", show_default="off")
 ]
@@ -192,6 +193,7 @@ class WorkerOptions:
     engine: Engine = "auto"
     jobs: Jobs = None
     run_timeout: RunTimeout = None
+    ray_address: RayAddress = None
 
     @property
     def execution(self) -> Execution:

@@ -324,6 +324,7 @@ class Execution(Frozen):
     run_timeout: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="seconds after which a run is ended; it has failed"
     )
+    ray_address: str | None = Field(default=None, description="of a cluster of Ray: `auto` or HOST:PORT")
     output: str | None = None
     data_dir: str | None = None
     fresh: bool = False

@@ -72,7 +72,7 @@ def changes(job: Job, config: ExperimentConfig) -> list[str]:
 
 def job_id(job: Job) -> str:
     """16 hexadecimal digits that change with anything that changes the job's result, the text of user files included."""
-    return _digest(job, _named(job))
+    return _digest(job, named_of(job))
 
 
 def job_ids(jobs: Iterable[Job]) -> list[str]:
@@ -90,7 +90,7 @@ def job_ids(jobs: Iterable[Job]) -> list[str]:
         parts = (job.scheme, job.init, job.model, job.dataset, job.train)
         for part in parts:
             if id(part) not in found:
-                named = [(kind, ref) for kind, ref in _named(job) if ref is part or part in (job.init, job.train)]
+                named = [(kind, ref) for kind, ref in named_of(job) if ref is part or part in (job.init, job.train)]
                 found[id(part)] = _files(named)
         union = {name: digest for part in parts for name, digest in found[id(part)].items()}
         return _plain(union) if union else "{}"
@@ -104,10 +104,11 @@ def job_ids(jobs: Iterable[Job]) -> list[str]:
 
 def names_user_file(job: Job) -> bool:
     """Whether a file of the user's own is behind a scheme, the model, the dataset or the optimizer of a job."""
-    return any(catalog.user_file(kind, ref.name) for kind, ref in _named(job))
+    return any(catalog.user_file(kind, ref.name) for kind, ref in named_of(job))
 
 
-def _named(job: Job) -> list[tuple[Kind, Ref]]:
+def named_of(job: Job) -> list[tuple[Kind, Ref]]:
+    """Everything that a job names, with what it is."""
     schemes: list[tuple[Kind, Ref]] = [("scheme", ref) for ref in (job.scheme, *job.init.layers.values())]
     return [*schemes, ("model", job.model), ("dataset", job.dataset), ("optimizer", job.train.optimizer)]
 

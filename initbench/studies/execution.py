@@ -118,6 +118,10 @@ def _if_known(execute: Callable[..., Any], engine: str, plan: Plan) -> dict[str,
         given["run_timeout"] = plan.execution.run_timeout
         if "run_timeout" not in parameters and not takes_all:
             raise ConfigError(f"The engine '{engine}' cannot end a run that takes too long. Leave out --run-timeout.")
+    if plan.execution.ray_address is not None:
+        given["address"] = plan.execution.ray_address
+        if "address" not in parameters and not takes_all:
+            raise ConfigError(f"The engine '{engine}' has no cluster. Leave out --ray-address, or use --engine ray.")
     return {name: value for name, value in given.items() if name in parameters or takes_all}
 
 
@@ -157,6 +161,8 @@ def engine_of(execution: Execution, runs: int, device: str) -> str:
     """On the CPU worker processes, on CUDA all runs as one; else one after the other. Measured in docs/performance.md."""
     if execution.engine != "auto":
         return execution.engine
+    if execution.ray_address is not None:
+        return "ray"
     if device.startswith("cuda"):
         return "stacked" if runs > 1 else "serial"
     return "processes" if device == "cpu" else "serial"

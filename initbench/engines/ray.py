@@ -1,0 +1,277 @@
+"""Runs on a cluster of Ray, or on the cores of this machine; made for more than one machine."""
+
+import contextlib
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from initbench.errors import ConfigError, NotThereError, too_long
+from initbench.question import catalog, user_files
+from initbench.question.config import Job
+from initbench.question.data_folder import data_folder
+from initbench.question.plan import named_of
+from initbench.results.record import RunResult, RunStatus
+from initbench.workers.progress import Progress, Report, to_check
+from initbench.workers.runner import Asked, Board, Runner, Seat, versions
+
+TASK_SECONDS, MOST_RUNS = 2.0, 256
+"""A task is to last so long, and holds no more runs than that: short ones go together, so that sending them costs nothing beside."""
+AHEAD = 2
+"""Tasks of a runner that are on their way at once; the others wait here, so that a large plan fills nobody's memory."""
+LOOK_SECONDS = 0.5
+"""How often is looked for progress, and for runs that take too long."""
+REACH_SECONDS, START_SECONDS = 30, 300
+"""How long a cluster may take to answer, and to start a first worker (a large one may have to start a machine for it)."""
+
+
+def execute(
+    jobs: Sequence[tuple[str, Job]],
+    *,
+    device: str,
+    data_dir: str | None,
+    workers: int | None = None,
+    threads: int = 1,
+    report: Report | None = None,
+    run_timeout: float | None = None,
+    address: str | None = None,
+) -> Iterator[RunResult]:
+    """Runs on a cluster of Ray (`--ray-address auto` or HOST:PORT), or on the cores of this machine.
+
+    Runners (actors of a core each, on CUDA of a share of a GPU) keep the imported torch and the data, and take a few runs at a time; on
+    CUDA runs of equal shape train as one. The user's own files and data files travel to them. A runner that is lost, with its node, is
+    replaced: its runs are tried once more. Results are written here, as with every engine.
+    Raises: InitbenchError for what would make a job impossible, a cluster that cannot be reached, workers with other versions.
+    """
+    ray = _library()
+    with contextlib.ExitStack() as unless_it_works:
+        unless_it_works.enter_context(_connected(ray, address))
+        files, data = (_files(jobs), _data(ray, jobs, data_dir)) if address else ({}, None)
+        seat = Seat(device, data_dir, threads, run_timeout, versions(), None if address else str(Path.cwd()), files, data)
+        crew = Crew(ray, seat, _count(ray, workers, len(jobs), device))
+        unless_it_works.callback(crew.close)
+        crew.check(to_check(jobs))
+        closing = unless_it_works.pop_all()
+
+    def results() -> Iterator[RunResult]:
+        with closing:
+            yield from crew.results(deque(jobs), report, run_timeout)
+
+    return results()
+
+
+def _library() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError:
+        how = "Install it: pip install 'initbench[ray]'"
+        raise NotThereError(f"The engine 'ray' needs the package ray, which is not installed. {how}") from None
+    return ray
+
+
+@contextlib.contextmanager
+def _connected(ray: Any, address: str | None) -> Iterator[None]:
+    """Within: a connection, to a cluster on this machine where no address is given. One that the process has already is used, and stays."""
+    if ray.is_initialized():
+        yield
+        return
+    _refuse_silent(address)
+    quiet = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": False}
+    try:
+        if address is None:
+            ray.init(include_dashboard=False, **quiet)
+        else:
+            os.environ.setdefault("RAY_gcs_server_request_timeout_seconds", str(REACH_SECONDS))
+            ray.init(address=address, **quiet)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # it differs from version to version
+        where = f"at '{address}'" if address else "on this machine"
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise NotThereError(f"No cluster of Ray can be reached {where}: {reason} Start one with: ray start --head") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _refuse_silent(address: str | None) -> None:
+    """Raises: NotThereError where nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise NotThereError(f"No cluster of Ray can be reached at '{address}': {reason}. Start one with: ray start --head") from None
+
+
+def _count(ray: Any, workers: int | None, runs: int, device: str) -> int:
+    """How many runners: as asked for, else one a core, on CUDA one a GPU."""
+    there = ray.cluster_resources()
+    slots = int(there.get("GPU", 0)) if device.startswith("cuda") else int(there.get("CPU", 1))
+    return max(1, min(workers or slots, runs))
+
+
+def _files(jobs: Sequence[tuple[str, Job]]) -> dict[str, bytes]:
+    """The user's own files that the jobs name, and what these import, by their path below the working folder."""
+    here, found = Path.cwd(), dict[str, bytes]()
+    for kind, name in sorted({(kind, ref.name) for _, job in jobs for kind, ref in named_of(job)}):
+        path = catalog.user_file(kind, name)
+        for source in (path, *user_files.sources(path)) if path is not None else ():
+            with contextlib.suppress(ValueError):
+                found[source.resolve().relative_to(here.resolve()).as_posix()] = source.read_bytes()
+    return found
+
+
+def _data(ray: Any, jobs: Sequence[tuple[str, Job]], data_dir: str | None) -> dict[str, Any]:
+    """The data files that the jobs may read, each once in the store of the cluster, by name."""
+    named = {str(word) for _, job in jobs for word in (job.dataset.name, *job.dataset.params.values())}
+    every = sorted(data_folder(data_dir).glob("*.npz*"))
+    files = [path for path in every if path.name.partition(".npz")[0].replace("-", "_") in named]
+    return {path.name: ray.put(path.read_bytes()) for path in files}
+
+
+@dataclass
+class Task:
+    """Runs that were given to a runner together, and when they were."""
+
+    jobs: list[Asked]
+    begun: float = field(default_factory=time.monotonic)
+
+
+class Crew:
+    """The runners of one call of `execute`, what each is at, and what waits."""
+
+    def __init__(self, ray: Any, seat: Seat, count: int) -> None:
+        self.ray, self.seat = ray, seat
+        gpus = ray.cluster_resources().get("GPU", 0) / count if seat.device.startswith("cuda") else 0
+        self.options = {"num_cpus": 0 if gpus else seat.threads, "num_gpus": min(1.0, gpus), "max_restarts": 0}
+        self.board = ray.remote(Board).options(num_cpus=0).remote()
+        self.runners: list[Any] = []
+        self.starting: dict[Any, Any] = {}
+        """Runners that are asked for, by the answer that says that they are there: a cluster gives them room when it has some."""
+        for _ in range(count):
+            self._start()
+        self.tasks: dict[Any, tuple[Any, Task]] = {}
+        self.lost_once: set[str] = set()
+        self.seconds_a_run = TASK_SECONDS
+
+    def _start(self) -> None:
+        runner = self.ray.remote(Runner).options(**self.options).remote(self.seat, self.board)
+        self.starting[runner.problem.remote()] = runner
+
+    def _started(self, answer: Any) -> None:
+        """A runner is there. Raises: InitbenchError for one that is no use, or could not start."""
+        runner = self.starting.pop(answer)
+        try:
+            problem = self.ray.get(answer)
+        except self.ray.exceptions.RayError as error:
+            raise NotThereError(f"A worker of Ray could not start: {_first_line(error)}") from None
+        if problem is not None:
+            raise problem
+        self.runners.append(runner)
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Has the jobs checked by the runners that are there first. Raises: InitbenchError, the first that is found."""
+        first, _ = self.ray.wait(list(self.starting), timeout=START_SECONDS)
+        if not first:
+            wanted = {name: number for name, number in self.options.items() if name in {"num_cpus", "num_gpus"} and number}
+            raise NotThereError(f"The cluster of Ray has given no worker room ({wanted}) within {START_SECONDS} seconds.")
+        for answer in self.ray.wait(list(self.starting), num_returns=len(self.starting), timeout=LOOK_SECONDS)[0]:
+            self._started(answer)
+        asked = {self.runners[number % len(self.runners)].check.remote(job): job for number, job in enumerate(jobs)}
+        for answer, job in asked.items():
+            try:
+                error = self.ray.get(answer, timeout=self.seat.limit)
+            except self.ray.exceptions.GetTimeoutError:
+                what = f"The model '{job.model}' with the scheme '{job.scheme}'"
+                raise ConfigError(f"{what} could not be checked: {too_long(self.seat.limit)}.") from None
+            except self.ray.exceptions.RayError as failure:
+                raise NotThereError(f"A worker of Ray could not check the job: {_first_line(failure)}") from None
+            if error is not None:
+                raise error
+
+    def results(self, queue: "deque[Asked]", report: Report | None, limit: float | None) -> Iterator[RunResult]:
+        """Each result as it comes."""
+        while queue or self.tasks:
+            self._hand_out(queue)
+            ready, _ = self.ray.wait([*self.tasks, *self.starting], timeout=LOOK_SECONDS)
+            for answer in ready:
+                if answer in self.starting:
+                    self._started(answer)
+                elif answer in self.tasks:  # not those of a runner that was lost a moment ago
+                    yield from self._read(answer, queue)
+            if not ready and report is not None:
+                for sign in self._signs():
+                    report(sign)
+            if limit is not None:
+                yield from self._ended(queue, limit)
+
+    def _hand_out(self, queue: "deque[Asked]") -> None:
+        busy = [runner for runner, _ in self.tasks.values()]
+        for ahead in range(AHEAD):
+            for runner in self.runners:
+                if queue and sum(runner is each for each in busy) <= ahead:
+                    share = -(-len(queue) // (2 * len(self.runners)))  # towards the end smaller tasks, so that all end together
+                    size = max(1, min(MOST_RUNS, share, int(TASK_SECONDS / max(1e-6, self.seconds_a_run))))
+                    task = Task([queue.popleft() for _ in range(min(size, len(queue)))])
+                    self.tasks[runner.run.remote(task.jobs)] = (runner, task)
+                    busy.append(runner)
+
+    def _read(self, answer: Any, queue: "deque[Asked]") -> Iterator[RunResult]:
+        runner, task = self.tasks.pop(answer)
+        try:
+            results, seconds = self.ray.get(answer)
+        except self.ray.exceptions.RayError as error:
+            yield from self._lost(runner, task, queue, _first_line(error))
+            return
+        self.seconds_a_run = seconds / len(task.jobs)
+        yield from map(RunResult.model_validate_json, results)
+
+    def _lost(self, runner: Any, task: Task, queue: "deque[Asked]", reason: str) -> Iterator[RunResult]:
+        """A runner is gone: its runs go to others, one by one, and have failed if this is the second time."""
+        again = [task, *(other for place, (own, other) in list(self.tasks.items()) if own is runner and self.tasks.pop(place))]
+        if runner in self.runners:
+            self.runners.remove(runner)
+            self._start()
+        self.seconds_a_run = TASK_SECONDS
+        for name, job in reversed([asked for each in again for asked in each.jobs]):
+            first = (name, job) in task.jobs
+            if first and name in self.lost_once:
+                yield RunResult(job_id=name, job=job, status=RunStatus.FAILED, reason=f"its worker of Ray was lost twice: {reason}")
+                continue
+            if first:
+                self.lost_once.add(name)
+            queue.appendleft((name, job))
+
+    def _ended(self, queue: "deque[Asked]", limit: float) -> Iterator[RunResult]:
+        """Kills runners whose task takes longer than its runs may together."""
+        for answer, (runner, task) in list(self.tasks.items()):
+            first = all(task.begun <= other.begun for own, other in self.tasks.values() if own is runner)
+            if first and time.monotonic() - task.begun > limit * len(task.jobs) + REACH_SECONDS:
+                self.ray.kill(runner)
+                self.lost_once |= {name for name, _ in task.jobs}
+                self.tasks.pop(answer)
+                yield from self._lost(runner, task, queue, too_long(limit))
+
+    def _signs(self) -> list[Progress]:
+        with contextlib.suppress(self.ray.exceptions.RayError):
+            found: list[Progress] = self.ray.get(self.board.read.remote(), timeout=LOOK_SECONDS)
+            return found
+        return []
+
+    def close(self) -> None:
+        """Ends every runner, whatever it is at; nothing else of the cluster."""
+        for actor in (*self.runners, *self.starting.values(), self.board):
+            with contextlib.suppress(RuntimeError, ValueError, self.ray.exceptions.RayError):
+                self.ray.kill(actor)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

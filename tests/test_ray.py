@@ -1,0 +1,206 @@
+"""The engine `ray` on real clusters of this machine: the same results as `serial`, and what happens when nodes and drivers die."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import initbench
+from initbench.errors import ConfigError, NotThereError
+from initbench.results.record import RunStatus
+from initbench.workers import runner
+
+pytestmark = pytest.mark.ray
+ray = pytest.importorskip("ray", reason="needs the package ray, which `make test-ray` installs")
+
+TINY = "synthetic:n=256,test=128,classes=3,shape=[1,6,6],noise=0.5"
+SMALL = {"model": "mlp:width=8,depth=2", "dataset": TINY, "steps": 4}
+MINE = """
+import helper
+from initbench.schemes.normal import build as normal
+
+
+def build():
+    return normal(std=helper.STD)
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Three nodes of two slots each, on loopback."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    made.others = [made.add_node(num_cpus=2) for _ in range(2)]
+    made.wait_for_nodes()
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def told(results):
+    """What runs found, without what another machine or another time changes."""
+    apart = {"seconds", "provenance"}
+    return {run.job_id: run.model_dump(mode="json", exclude=apart) for run in results.results}
+
+
+def test_results_are_those_of_the_serial_engine(cluster, tmp_path):
+    options = {"seeds": 6, **SMALL}
+    on_cluster = initbench.compare(
+        ["kaiming", "xavier", "normal:std=30"], engine="ray", ray_address=cluster.address, output="ray", **options
+    )
+    alone = initbench.compare(["kaiming", "xavier", "normal:std=30"], engine="serial", output="serial", **options)
+    assert told(on_cluster) == told(alone)
+    tables = [path.name for path in (tmp_path / "serial/tables").iterdir()]
+    assert len(tables) > 4
+    for name in tables:
+        assert (tmp_path / "ray/tables" / name).read_bytes() == (tmp_path / "serial/tables" / name).read_bytes()
+
+
+def test_the_address_alone_chooses_the_engine(cluster):
+    assert len(initbench.run("kaiming", ray_address=cluster.address, **SMALL).results) == 1
+    with pytest.raises(ConfigError, match="has no cluster"):
+        initbench.run("xavier", engine="serial", ray_address=cluster.address, **SMALL)
+
+
+def test_users_files_and_what_they_import_travel(cluster, tmp_path):
+    (tmp_path / "helper.py").write_text("STD = 0.25\n")
+    (tmp_path / "mine.py").write_text(MINE)
+    found = initbench.run("./mine.py", ray_address=cluster.address, **SMALL)
+    assert found.results[0].status is RunStatus.COMPLETED
+    first = next(entry for entry in found.results[0].init.parameters if entry.parameter == "linear1.weight")
+    assert first.std == pytest.approx(0.25, rel=0.2)
+
+
+def test_data_files_travel(cluster, tmp_path):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 255, (640, 6, 6), dtype=np.uint8), np.arange(640) % 3
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data/mine.npz", x_train=images, y_train=labels, x_test=images[:64], y_test=labels[:64])
+    options = {**SMALL, "dataset": "mine", "data_dir": str(tmp_path / "data"), "seeds": 2}
+    there = initbench.compare(["kaiming", "xavier"], ray_address=cluster.address, output="ray", **options)
+    assert told(there) == told(initbench.compare(["kaiming", "xavier"], engine="serial", output="serial", **options))
+
+
+def test_a_sentence_for_what_makes_a_job_impossible(cluster):
+    with pytest.raises(ConfigError, match="depth"):
+        initbench.run("kaiming", ray_address=cluster.address, **SMALL | {"model": "mlp:depth=-1"})
+
+
+def test_a_killed_worker_costs_no_run(cluster, tmp_path):
+    killed = []
+
+    class Watch:
+        def planned(self, plan): ...
+        def progress(self, sign): ...
+        def finished(self, result):
+            if not killed:
+                victims = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and b"ray::Runner" in _command(p)]
+                killed.append(victims[0])
+                os.kill(victims[0], signal.SIGKILL)
+
+    options = {"seeds": 30, **SMALL | {"steps": 60}}
+    found = initbench.compare(["kaiming", "xavier"], ray_address=cluster.address, output="ray", watch=Watch(), **options)
+    assert killed
+    assert [run.status for run in found.results] == [RunStatus.COMPLETED] * 60
+    assert told(found) == told(initbench.compare(["kaiming", "xavier"], engine="serial", output="serial", **options))
+
+
+def _command(process):
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_node_that_is_lost_costs_no_run(cluster, tmp_path):
+    lost = []
+
+    class Watch:
+        def planned(self, plan): ...
+        def progress(self, sign): ...
+        def finished(self, result):
+            if not lost:
+                lost.append(cluster.others.pop())
+                cluster.remove_node(lost[0], allow_graceful=False)
+
+    options = {"seeds": 40, **SMALL | {"steps": 60}}
+    found = initbench.compare(["kaiming", "xavier"], ray_address=cluster.address, output="ray", watch=Watch(), **options)
+    assert lost
+    assert [run.status for run in found.results] == [RunStatus.COMPLETED] * 80
+    assert told(found) == told(initbench.compare(["kaiming", "xavier"], engine="serial", output="serial", **options))
+
+
+COMMAND = [sys.executable, "-m", "initbench", "compare", "kaiming", "xavier", "--seeds", "60", "--model", "mlp:width=8,depth=2",
+           "--dataset", TINY, "--steps", "200", "--engine", "ray", "--out", "out"]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_driver_that_is_stopped_leaves_a_folder_that_goes_on(cluster, tmp_path, how):
+    words = [*COMMAND, "--ray-address", cluster.address]
+    driver = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    jobs = tmp_path / "out/jobs"
+    limit = time.monotonic() + 120
+    while not (jobs.is_dir() and len(list(jobs.iterdir())) > 3):
+        assert driver.poll() is None, driver.stderr.read()
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    driver.send_signal(how)
+    driver.wait(60)
+    before = {path.name: path.stat().st_mtime_ns for path in jobs.glob("*.json")}
+    assert 3 < len(before) < 120
+    if how is signal.SIGINT:
+        assert "runs are saved. Go on with: initbench resume out" in driver.stderr.read()
+    again = subprocess.run(words, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    after = {path.name: path.stat().st_mtime_ns for path in jobs.glob("*.json")}
+    assert len(after) == 120
+    assert before.items() <= after.items()
+
+
+def test_runners_are_gone_when_a_call_has_ended(cluster):
+    initbench.run("kaiming", ray_address=cluster.address, **SMALL | {"steps": 5})
+    time.sleep(1)
+    assert not [p for p in Path("/proc").iterdir() if p.name.isdigit() and b"ray::Runner" in _command(p)]
+
+
+def test_another_version_is_refused_in_a_sentence(monkeypatch):
+    seat = runner.Seat("cpu", None, 1, None, {"torch": "0.1", "initbench": runner.versions()["initbench"]}, None, {}, None)
+    problem = runner.Runner(seat, None).problem()
+    assert "where 0.1 asks. Install the same versions on all machines." in str(problem)
+
+
+def test_a_cluster_that_is_not_there_is_a_sentence(tmp_path):
+    ran = subprocess.run(
+        [*COMMAND, "--ray-address", "127.0.0.1:1"], cwd=tmp_path, check=False, capture_output=True, text=True,
+        env={**os.environ, "RAY_ADDRESS": ""}, timeout=180,
+    )  # fmt: skip
+    assert ran.returncode == 5
+    assert "No cluster of Ray can be reached at '127.0.0.1:1'" in " ".join(ran.stderr.split())
+    assert "Traceback" not in ran.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_an_address_the_cores_of_this_machine_are_used(tmp_path):
+    words = [*COMMAND[:7], "4", *COMMAND[8:]]
+    ran = subprocess.run([*words, "--json"], cwd=tmp_path, check=False, capture_output=True, text=True, timeout=180)
+    assert ran.returncode == 0, ran.stderr
+    assert len(json.loads(ran.stdout)["runs"]) == 8
+
+
+def test_without_ray_a_sentence_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(NotThereError, match=r"pip install 'initbench\[ray\]'"):
+        initbench.run("kaiming", engine="ray", **SMALL)
