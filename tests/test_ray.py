@@ -31,16 +31,20 @@ def build():
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """Three nodes of two slots each, on loopback."""
+def cluster(tmp_path_factory):
+    """Three nodes of two slots each, on loopback; what travels to them is kept in a folder of the tests."""
     from ray.cluster_utils import Cluster
 
+    before = os.environ.get("INITBENCH_DATA")
+    os.environ["INITBENCH_DATA"] = str(tmp_path_factory.mktemp("data"))
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     made.others = [made.add_node(num_cpus=2) for _ in range(2)]
     made.wait_for_nodes()
     yield made
     ray.shutdown()
     made.shutdown()
+    os.environ.pop("INITBENCH_DATA")
+    os.environ |= {} if before is None else {"INITBENCH_DATA": before}
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +178,17 @@ def test_runners_are_gone_when_a_call_has_ended(cluster):
     initbench.run("kaiming", ray_address=cluster.address, **SMALL | {"steps": 5})
     time.sleep(1)
     assert not [p for p in Path("/proc").iterdir() if p.name.isdigit() and b"ray::Runner" in _command(p)]
+
+
+def test_what_has_travelled_is_kept_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("INITBENCH_DATA", str(tmp_path))
+    files = {"mine.py": b"a = 1\n", "more/else.py": b"b = 2\n"}
+    first = runner._kept(files)
+    assert runner._kept(files) == first
+    assert (first / "more/else.py").read_bytes() == b"b = 2\n"
+    assert runner._kept({**files, "mine.py": b"a = 2\n"}) != first
+    (first / "mine.py").write_bytes(b"changed")
+    assert (runner._kept(files) / "mine.py").read_bytes() == b"a = 1\n"
 
 
 def test_another_version_is_refused_in_a_sentence(monkeypatch):

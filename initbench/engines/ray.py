@@ -25,6 +25,8 @@ AHEAD = 2
 """Tasks of a runner that are on their way at once; the others wait here, so that a large plan fills nobody's memory."""
 LOOK_SECONDS = 0.5
 """How often is looked for progress, and for runs that take too long."""
+STARTS = 3
+"""How often, for each runner, another is asked for in place of one that died as it started."""
 REACH_SECONDS, START_SECONDS = 30, 300
 """How long a cluster may take to answer, and to start a first worker (a large one may have to start a machine for it)."""
 
@@ -85,7 +87,7 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     quiet = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": False}
     try:
         if address is None:
-            ray.init(include_dashboard=False, **quiet)
+            ray.init(address="local", include_dashboard=False, **quiet)  # a cluster that happens to run here is used where it is named
         else:
             os.environ.setdefault("RAY_gcs_server_request_timeout_seconds", str(REACH_SECONDS))
             ray.init(address=address, **quiet)
@@ -156,6 +158,7 @@ class Crew:
         self.runners: list[Any] = []
         self.starting: dict[Any, Any] = {}
         """Runners that are asked for, by the answer that says that they are there: a cluster gives them room when it has some."""
+        self.starts_left = STARTS * count
         for _ in range(count):
             self._start()
         self.tasks: dict[Any, tuple[Any, Task]] = {}
@@ -167,24 +170,29 @@ class Crew:
         self.starting[runner.problem.remote()] = runner
 
     def _started(self, answer: Any) -> None:
-        """A runner is there. Raises: InitbenchError for one that is no use, or could not start."""
+        """A runner is there, or another is asked for in its place. Raises: InitbenchError where it is no use, or none can start."""
         runner = self.starting.pop(answer)
         try:
             problem = self.ray.get(answer)
         except self.ray.exceptions.RayError as error:
-            raise NotThereError(f"A worker of Ray could not start: {_first_line(error)}") from None
+            self.starts_left -= 1
+            if self.starts_left < 0:
+                raise NotThereError(f"Workers of Ray cannot start: {_first_line(error)}") from None
+            self._start()
+            return
         if problem is not None:
             raise problem
         self.runners.append(runner)
 
     def check(self, jobs: Sequence[Job]) -> None:
         """Has the jobs checked by the runners that are there first. Raises: InitbenchError, the first that is found."""
-        first, _ = self.ray.wait(list(self.starting), timeout=START_SECONDS)
-        if not first:
-            wanted = {name: number for name, number in self.options.items() if name in {"num_cpus", "num_gpus"} and number}
-            raise NotThereError(f"The cluster of Ray has given no worker room ({wanted}) within {START_SECONDS} seconds.")
-        for answer in self.ray.wait(list(self.starting), num_returns=len(self.starting), timeout=LOOK_SECONDS)[0]:
-            self._started(answer)
+        while not self.runners:
+            first, _ = self.ray.wait(list(self.starting), timeout=START_SECONDS)
+            if not first:
+                wanted = {name: number for name, number in self.options.items() if name in {"num_cpus", "num_gpus"} and number}
+                raise NotThereError(f"The cluster of Ray has given no worker room ({wanted}) within {START_SECONDS} seconds.")
+            for answer in self.ray.wait(list(self.starting), num_returns=len(self.starting), timeout=LOOK_SECONDS)[0]:
+                self._started(answer)
         asked = {self.runners[number % len(self.runners)].check.remote(job): job for number, job in enumerate(jobs)}
         for answer, job in asked.items():
             try:

@@ -1,5 +1,6 @@
 """What a runner on a cluster does: it keeps torch and data, takes a few runs at a time, and says how far it is."""
 
+import hashlib
 import importlib.metadata
 import os
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 from initbench.errors import ConfigError, InitbenchError, NotThereError, plain
 from initbench.question.config import Job
+from initbench.question.data_folder import data_folder
 from initbench.question.plan import job_ids
 from initbench.workers.progress import Progress
 
@@ -43,6 +45,33 @@ class Seat:
     home: str | None
     files: Mapping[str, bytes]
     data: Mapping[str, Any] | None
+
+
+def _kept(files: Mapping[str, bytes]) -> Path:
+    """A folder with these files in the user's data folder, by their digest: runners of one machine share it, and it is made once."""
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        digest.update(f"{name} {len(content)} ".encode() + hashlib.sha256(content).digest())
+    folder = data_folder(None) / "travelled" / digest.hexdigest()[:16]
+    if all(_is_same(folder / name, content) for name, content in files.items()) and folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=folder.parent))
+    for name, content in files.items():
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_bytes(content)
+    try:
+        made.rename(folder)
+    except OSError:  # another runner was first, or somebody has changed what is in it
+        return made
+    return folder
+
+
+def _is_same(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
 
 
 class Board:
@@ -83,19 +112,13 @@ class Runner:
         if self.seat.home is not None:
             os.chdir(self.seat.home)
         if self.seat.files:
-            folder = Path(tempfile.mkdtemp(prefix="initbench-"))
-            for name, content in self.seat.files.items():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes(content)
+            folder = _kept(self.seat.files)
             os.chdir(folder)
             sys.path.insert(0, str(folder))
         if self.seat.data is not None:
             import ray
 
-            folder = Path(tempfile.mkdtemp(prefix="initbench-data-"))
-            for name, reference in self.seat.data.items():
-                (folder / name).write_bytes(ray.get(reference))
-            self.data_dir = str(folder)
+            self.data_dir = str(_kept({name: ray.get(reference) for name, reference in self.seat.data.items()}))
         return None
 
     def check(self, job: Job) -> InitbenchError | None:
