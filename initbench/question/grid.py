@@ -164,9 +164,12 @@ def _worth(node: ast.expr, values: Mapping[str, Any], base: ExperimentConfig) ->
             return -_worth(part, values, base)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
             first, second = _worth(left, values, base), _worth(right, values, base)
+            for each in (first, second):
+                if not isinstance(each, int | float):
+                    raise TypeError(f"{each!r} is no number")
             if isinstance(op, ast.Pow) and abs(second) > LARGEST_POWER:
                 raise ValueError(f"{second} is too large an exponent")
-            return _ARITHMETIC[type(op)](first, second)
+            return _ARITHMETIC[type(op)](float(first) if isinstance(op, ast.Pow) else first, second)
         case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in _ARITHMETIC for op in ops):
             chain = [_worth(each, values, base) for each in (left, *others)]
             return all(_ARITHMETIC[type(op)](one, two) for op, one, two in zip(ops, chain, chain[1:], strict=False))
