@@ -180,8 +180,11 @@ def runs_at_once(execution: Execution) -> int:
 
 
 def import_ahead(engine: str) -> None:
-    """Where the runs are in other processes, imports what drawing needs while these start; a thread of its own does it."""
+    """Where the runs are in other processes, imports what drawing needs while these start; a thread of its own does it.
+
+    It is no daemon: a process that ends while one of these is within C++ code is aborted.
+    """
     if engine == "processes":
         from initbench.reporting.draw import import_ahead as import_drawing
 
-        threading.Thread(target=import_drawing, daemon=True).start()
+        threading.Thread(target=import_drawing).start()
