@@ -53,20 +53,20 @@ def test_a_lower_loss_wins():
 def test_few_seeds_that_disagree_name_no_leader():
     left, right = side("kaiming", [0.90, 0.91, 0.90]), side("xavier", [0.91, 0.90, 0.89])
     assert sentences(ACCURACY, (left, right)) == [
-        "kaiming and xavier cannot be told apart: 0.5 points of test accuracy (-1.0 to 1.0), 3 seeds; use --seeds 6"
+        "kaiming and xavier cannot be told apart: 0.5 points of test accuracy (-1.0 to 1.0), 3 seeds; use --seeds 6 or more"
     ]
 
 
 def test_five_seeds_cannot_show_it_and_the_remedy_is_named():
     two = [pair(5), (side("lecun", LOWER[:5]), side("xavier", LOWER[:5]))]
     assert sentences(ACCURACY, *two)[0] == (
-        "kaiming is ahead of xavier by 1.8 points of test accuracy (1.4 to 2.2), but 5 seeds are too few to show it: use --seeds 7"
+        "kaiming is ahead of xavier by 1.8 points of test accuracy (1.4 to 2.2), but 5 seeds are too few to show it: use --seeds 7 or more"
     )
 
 
 def test_one_seed_shows_nothing():
     assert sentences(ACCURACY, pair(1)) == [
-        "kaiming is ahead of xavier by 1.4 points of test accuracy, but one seed shows nothing: use --seeds 6"
+        "kaiming is ahead of xavier by 1.4 points of test accuracy, but one seed shows nothing: use --seeds 6 or more"
     ]
 
 
@@ -99,9 +99,9 @@ def test_where_a_correction_parts_verdict_and_interval_it_is_said():
     assert three[0].difference.low > 0
     seven = compare_family(ACCURACY, [(side("lecun", shifted), side("xavier", LOWER))] * 8)
     assert seven[0].verdict is Verdict.TOO_FEW_SEEDS
-    assert "the interval alone excludes zero, but not after correction for 8 comparisons; use --seeds 9" in seven[0].sentence
+    assert "the interval alone excludes zero, but not after correction for 8 comparisons; use --seeds 9 or more" in seven[0].sentence
     ahead = compare_family(ACCURACY, [pair()] * 8)[0]
-    assert "but 8 seeds are too few to show it after correction for 8 comparisons: use --seeds 9" in ahead.sentence
+    assert "but 8 seeds are too few to show it after correction for 8 comparisons: use --seeds 9 or more" in ahead.sentence
 
 
 @pytest.mark.parametrize("kind", range(4))

@@ -30,4 +30,4 @@ def table(*, folder: Folder = store.LATEST, ending: Format = "latex", metric: Me
     else:
         files.write_bytes(out, text.encode())
     if made.seeds_needed is not None:
-        output.hint(f"So many comparisons need more seeds before the test can show a difference: use --seeds {made.seeds_needed}.")
+        output.hint(f"So few seeds cannot show a difference, however large: use --seeds {made.seeds_needed} or more.")

@@ -89,7 +89,7 @@ def _cells(layers: Sequence[LayerHealth], *, narrow: bool) -> list[Cell]:
         cells.append(Cell(quantity.heading, partial(_measured, quantity), quantity.always))
         if quantity.name in PREDICTED:
             expected = Cell("expected", partial(_predicted, quantity), quantity.always, right=False)
-            cells.append(Cell("95 % band", partial(_band, quantity), quantity.always) if narrow else expected)
+            cells.append(Cell("band", partial(_band, quantity), quantity.always) if narrow else expected)
     return cells
 
 

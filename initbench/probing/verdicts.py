@@ -189,15 +189,15 @@ def _steps(way: Way, pace: Pace) -> int:
 
 def _remarks(scheme: SchemeHealth) -> Iterable[Remark]:
     layers, hidden = scheme.layers, scheme.hidden
-    if straying := _straying(scheme):
+    if scheme.lost is not None and len(layers) > 2:
+        yield Remark("lost", scheme.lost.layer, reason=str(scheme.lost))
+    elif straying := _straying(scheme):
         yield straying
     if head_begins_at_zero(layers):
         yield Remark("zero head", layers[-1].layer)
     shut = sum(layer.gradient_energy == 0 for layer in layers[:-1])
     if shut and layers[0].gradient_energy:
         yield Remark("zero branches", value=shut)
-    if scheme.lost is not None and len(layers) > 2:
-        yield Remark("lost", scheme.lost.layer, reason=str(scheme.lost))
     passed = [layer for layer in hidden if layer.place not in INSIDE]
     alike = next((layer for layer in passed if layer.correlation is not None and layer.correlation > ALIKE), None)
     if alike is not None:
@@ -250,7 +250,9 @@ def _ending_words(verdict: SignalVerdict) -> str:
             return "cannot be told: no layer's signal was measured"
         case Ending.KEPT:
             ratios = ", ".join(f"{way} {_times(ratio)}{_kept_pace(each)}" for way, ratio, each in verdict.ratios)
-            return "keeps the signal" + (f": {ratios} from end to end" if ratios else "")
+            by_blocks = any(each is not None and each.unit == "block" for _, _, each in verdict.ratios)
+            where = "from the first block to the last" if by_blocks else "from end to end"
+            return "keeps the signal" + (f": {ratios} {where}" if ratios else "")
         case Ending.RETURNS:
             return f"the signal changes {verdict.total:.3g}x between layers and is back to its size at the end"
         case Ending.OVERFLOWS | Ending.VANISHES:

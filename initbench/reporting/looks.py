@@ -49,9 +49,9 @@ LOOKS = _every_look()
 def looks(schemes: Sequence[str]) -> dict[str, Look]:
     """The look of each scheme, by its name with parameters.
 
-    A shipped scheme with its defaults has its own; any other has one that its name alone chooses of those that are left. Only where
-    another scheme of the same question has that colour with that dash, it takes another dash of its colour, and where none is free
-    the next look that differs.
+    A shipped scheme with its defaults has its own; any other has one that its name alone chooses of those that are left, a shipped one with
+    parameters of its colour. Only where another scheme of the same question has that colour with that dash, it takes another dash of its
+    colour, and where none is free the next look that differs.
     """
     found: dict[str, Look] = {}
     left = LOOKS[len(SHIPPED) :]
@@ -62,6 +62,8 @@ def looks(schemes: Sequence[str]) -> dict[str, Look]:
         start = int.from_bytes(sha256(scheme.encode("utf-8", "surrogatepass")).digest()[:4])
         turns = [left[(start + step) % len(left)] for step in range(len(left))]
         lines = {look[:2] for look in found.values()}
-        unlike = sorted(turns, key=lambda look: (look in found.values(), look[:2] in lines, look.colour != turns[0].colour))
+        base = scheme.partition(":")[0]
+        colour = LOOKS[SHIPPED.index(base)].colour if base in SHIPPED else turns[0].colour
+        unlike = sorted(turns, key=lambda look: (look in found.values(), look[:2] in lines, look.colour != colour))
         found[scheme] = unlike[0]
     return found

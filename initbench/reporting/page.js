@@ -158,7 +158,7 @@ function smooth(values, weight) {
   return values.map(value => { mean = mean === null ? value : weight * mean + (1 - weight) * value; return mean; });
 }
 
-function training(id, label, points, worst, percent) {
+function training(id, label, points, worst, percent, crosses) {
   const section = document.getElementById(id);
   if (!section) return;
   const place = make("div", {class: "drawing"}), state = {log: !percent, axis: "step", weight: 0, seeds: true};
@@ -195,13 +195,13 @@ function training(id, label, points, worst, percent) {
     });
     const smoothed = state.weight ? `, smoothed: exponential moving average with weight ${state.weight}` : "";
     chart(place, {series, log: state.log, percent, x: axes.find(([key]) => key === state.axis)[1], y: label + smoothed, label: `${label} by ${state.axis}`,
-      hint: "Point at a line to read scheme, seed and value. A cross: the run diverged there."});
+      hint: `Point at a line to read scheme, seed and value. A cross: ${crosses}.`});
   });
 }
 
 training("loss", "training loss" + (data.stretch > 1 ? `, mean of every ${data.stretch} steps` : ""),
-  run => run.losses.map((loss, index) => [index * data.stretch + (data.stretch + 1) / 2, loss === "over" ? null : loss]), Infinity, false);
-training("accuracy", data.accuracy, run => run.evaluations.map(([step, accuracy]) => [step, accuracy]), -Infinity, true);
+  run => run.losses.map((loss, index) => [index * data.stretch + (data.stretch + 1) / 2, loss === "over" ? null : loss]), Infinity, false, "the run diverged there");
+training("accuracy", data.accuracy, run => run.evaluations.map(([step, accuracy]) => [step, accuracy]), -Infinity, true, "the last evaluation before the run diverged");
 
 function layerName(place) { return `layer ${place} (${data.layers[place - 1]})`; }
 

@@ -157,11 +157,10 @@ def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, ma
     amount = in_words or _amount(metric, comparison, flipped=first is right)
     link, on_seeds = (": ", "") if in_words else (" by ", f", {seeds}")
     if comparison.verdict is Verdict.EQUIVALENT:
-        unit = metric.amount if metric.scale != 1 else f"in {metric.label}"
-        return f"{names} are equivalent within {margin:g} {unit}: {amount}{on_seeds}"
+        return f"{names} are equivalent within {margin:g} {_unit(metric)}: {amount}{on_seeds}"
     parted = _parted(comparison, "it alone is significant" if in_words else "the interval alone excludes zero")
     if comparison.verdict is Verdict.TOO_FEW_SEEDS:
-        remedy = f"use --seeds {seeds_needed(comparison.family)}"
+        remedy = f"use --seeds {seeds_needed(comparison.family)} or more"
         if comparison.wins and comparison.losses:
             return f"{names} cannot be told apart: {amount}{on_seeds}{parted}; {remedy}"
         doubt = "one seed shows nothing" if comparison.n == 1 else f"{comparison.n} seeds are too few to show it"
@@ -169,8 +168,13 @@ def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, ma
         return f"{first.scheme} is ahead of {second.scheme}{link}{amount}, but {doubt}{after}: {remedy}"
     if comparison.verdict is Verdict.TIE:
         unsure = "; the difference cannot be told from zero" if in_words else " cannot be told from zero"
-        return f"{names} are not shown to differ: {amount}{parted or unsure + both}{on_seeds}, {proof}"
+        equal = "" if margin is None else f"; that they are equivalent within {margin:g} {_unit(metric)} is not shown either"
+        return f"{names} are not shown to differ: {amount}{parted or unsure + both}{on_seeds}, {proof}{equal}"
     return f"{first.scheme} beats {second.scheme}{link}{amount}{on_seeds}, {proof}"
+
+
+def _unit(metric: Metric) -> str:
+    return metric.amount if metric.scale != 1 else f"in {metric.label}"
 
 
 def _parted(comparison: Comparison, what: str) -> str:
