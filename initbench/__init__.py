@@ -48,4 +48,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """The public names, also those that were not used yet, beside what is imported."""
-    return sorted({*globals(), *__all__})
+    return sorted({"__version__", *__all__})

@@ -2,13 +2,14 @@ import dataclasses
 import struct
 import subprocess
 import sys
+import warnings
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 from simulated_runs import make_comparison, make_run
 
 from initbench.question import catalog
-from initbench.reporting.draw import DPI, WIDTH, draw
+from initbench.reporting.draw import DPI, STYLES, WIDTH, draw, figure_of
 from initbench.reporting.figures import plots
 from initbench.reporting.looks import LOOKS, SHIPPED, looks
 from initbench.statistics.summary import group, summarize
@@ -145,3 +146,14 @@ def test_two_processes_draw_what_one_draws():
     )
     one, two = (subprocess.run([sys.executable, "-c", code, cores], check=True, capture_output=True, text=True).stdout for cores in "12")
     assert one == two
+
+
+@pytest.mark.parametrize("style", sorted(STYLES))
+def test_long_names_leave_room_for_the_dots(style):
+    runs = [make_run(f"kaiming:mode=fan_out,nonlinearity=relu{'x' * length}", seed) for length in (0, 40) for seed in range(6)]
+    runs += [make_run("xavier", seed, None) for seed in range(6)]
+    plot = next(plot for plot in plots(summarize(runs), group(runs)) if plot.name == "accuracy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = figure_of(plot, STYLES[style])
+    assert figure.axes[0].get_position().width > 0.3

@@ -59,7 +59,7 @@ def test_long_curves_are_means_of_stretches_and_the_axis_says_so():
 def test_each_seed_is_a_dot_and_what_has_no_dot_is_written(comparison):
     strips = comparison["accuracy"].panels[0].strips
     assert [len(strip.values) for strip in strips] == [8, 8, 2, 7, 0]
-    assert [strip.note for strip in strips[2:]] == ["2 stuck, 6 diverged", "95.0 % [94.9, 95.3], 1 failed", "8 skipped"]
+    assert [strip.note for strip in strips[2:]] == ["2 at chance, 6 diverged", "95.0 % [94.9, 95.3], 1 failed", "8 skipped"]
     assert strips[2].middle is None
 
 

@@ -227,7 +227,7 @@ def test_the_headline_claims_no_more_than_was_shown():
     assert aside
     assert "every other scheme" not in summary.headline
     assert f"left out, though not shown to be worse: {', '.join(aside) if len(aside) < 5 else f'{len(aside)} schemes'}" in summary.headline
-    assert f"Set aside to save time, though not beaten: {', '.join(aside)}." in summary.notes
+    assert f"Left out to save time, though not beaten: {', '.join(aside)}." in summary.notes
 
 
 def test_of_schemes_that_set_the_same_weights_the_simplest_races_under_its_own_name():

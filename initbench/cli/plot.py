@@ -22,6 +22,9 @@ Columns = Annotated[Literal["1", "2"], option(OUTPUT, "--columns", "1|2", "How m
 Highlight = Annotated[str | None, option(OUTPUT, "--highlight", "SCHEME", "One scheme in colour, the others grey behind it.")]
 OutFile = Annotated[Path | None, option(OUTPUT, "-o --out", "FILE", "Where it goes; of several plots, a folder. Default: PLOT.pdf here.")]
 
+PAGE = 9.5
+"""Inches that a page of a paper has for text, at most."""
+
 
 def plot(
     *,
@@ -49,6 +52,9 @@ def plot(
         files.write_bytes(path, shown.drawn(name, f".{ending}", style=style, columns=int(columns), highlight=highlight))
         if not quiet:
             output.text(str(path))
+        high = shown.inches_high(name, style=style, columns=int(columns), highlight=highlight)
+        if style == "paper" and high > PAGE:
+            output.hint(f"{path} is {high:.0f} inches high, more than a page holds: try --columns 2, or --highlight one scheme.")
 
 
 def results_or_probe(folder: Path) -> Shown:

@@ -1,4 +1,4 @@
-"""How alike two inputs become; computed by `measure/jacobians.py`, in a pass of its own."""
+"""The correlation of two inputs behind each layer; computed by `measure/jacobians.py`, in a pass of its own."""
 
 from initbench.quantities import Figure, Quantity
 
@@ -9,6 +9,6 @@ QUANTITIES = (
         place=11,
         unit="cosine",
         heading="correlation",
-        probe_plot=Figure("correlation", "How alike two inputs become, before the first step", "correlation of two inputs"),
+        probe_plot=Figure("correlation", "Correlation of two inputs, before the first step", "correlation of two inputs"),
     ),
 )

@@ -213,6 +213,14 @@ def draw_lost(axes: Axes, lost: Sequence[Lost], looks: Mapping[str, Look], style
         axes.text(y=row, s=each.words, va="center", transform=axes.get_yaxis_transform(), fontsize=style.note, bbox=behind, **place)
 
 
+def beside_strips(panel: Panel, style: Style) -> tuple[float, float]:
+    """The inches that names and notes take beside rows of dots; zero where they leave these too little, and stand above each row."""
+    letter = 0.58 * style.note / 72
+    left = 0.25 + letter * max(len(strip.label) for strip in panel.strips)
+    right = 0.1 + 0.9 * letter * max(len(strip.note) for strip in panel.strips)
+    return (left, right) if style.labels == "beside" and left + right < 0.65 * style.width else (0.0, 0.0)
+
+
 def draw_strips(axes: Axes, panel: Panel, looks: Mapping[str, Look], style: Style) -> None:
     """A row of dots a scheme."""
     values = [value for strip in panel.strips for value in (*strip.values, strip.low, strip.high) if value is not None]
@@ -227,11 +235,13 @@ def draw_strips(axes: Axes, panel: Panel, looks: Mapping[str, Look], style: Styl
     ticks = ticks_between(low, high, 5 * style.em / (axes.get_position().width * style.width), panel)
     axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
     axes.set_xlim(low, high)
-    axes.set_yticks(range(len(panel.strips)), [strip.label for strip in panel.strips])
-    axes.set_ylim(len(panel.strips) - 0.5, -0.5)
+    beside = bool(beside_strips(panel, style)[0])
+    axes.set_yticks(range(len(panel.strips)), [strip.label if beside else "" for strip in panel.strips])
+    axes.set_ylim(len(panel.strips) - 0.5, -0.5 if beside else -0.9)
     axes.grid(visible=False, axis="y")
     for row, strip in enumerate(panel.strips):
         _draw_strip(axes, strip, row, looks[strip.scheme], style)
+        _draw_note(axes, strip, row, style, beside=beside)
 
 
 def _draw_strip(axes: Axes, strip: Strip, row: int, look: Look, style: Style) -> None:
@@ -244,7 +254,17 @@ def _draw_strip(axes: Axes, strip: Strip, row: int, look: Look, style: Style) ->
     if strip.middle is not None:
         axes.plot([strip.middle] * 2, [row - 0.32, row + 0.32], color=look.colour, linewidth=1.2 * style.line, solid_capstyle="butt")
     axes.plot(xs, ys, look.marker, color=look.colour, markersize=2.2 * style.line, alpha=0.75, markeredgewidth=0, clip_on=False)
-    axes.text(1.015, row, strip.note, transform=axes.get_yaxis_transform(), va="center", fontsize=style.note)
+
+
+def _draw_note(axes: Axes, strip: Strip, row: int, style: Style, *, beside: bool) -> None:
+    """The note beside a row of dots, or name and note above it."""
+    if beside:
+        axes.text(1.015, row, strip.note, transform=axes.get_yaxis_transform(), va="center", fontsize=style.note)
+        return
+    words = strip.label + f"  {strip.note}" * bool(strip.note)
+    most = int(axes.get_position().width * style.width * 72 / (0.56 * style.note))
+    words = words if len(words) <= most else f"{words[: most - 1]}…"
+    axes.text(0, row - 0.42, words, transform=axes.get_yaxis_transform(), va="center", fontsize=style.note)
 
 
 def draw_heat(axes: Axes, heat: Heat, style: Style) -> None:

@@ -207,8 +207,7 @@ def _figure(plot: Plot, style: Style) -> Figure:
     with_lines = [panel for panel in plot.panels if not panel.strips and panel.heat is None]
     ranges = limits(with_lines) if with_lines else (0.0, 1.0)
     rows = [(row, _frame(row, style)) for row in _rows(plot, style)]
-    title = textwrap.wrap(plot.title, int(style.width * 72 / (BOLD * style.title))) if style.title else []
-    above = (1.25 * style.title * len(title) + 9) / 72 if title else 0.05
+    title, above = _title(plot, style)
     figure = _figure_class()(figsize=(style.width, above + sum(frame.height(style) for _, frame in rows)), dpi=DPI)
     figure.text(0.012, 1 - 0.09 / figure.get_figheight(), "\n".join(title), fontsize=style.title or None, fontweight="bold", va="top")
     top = figure.get_figheight() - above
@@ -216,6 +215,17 @@ def _figure(plot: Plot, style: Style) -> Figure:
         _draw_row(figure, row, frame, top, own, ranges, style)
         top -= frame.height(style)
     return figure
+
+
+def _title(plot: Plot, style: Style) -> tuple[list[str], float]:
+    """The lines of the title, and the inches that they take."""
+    title = textwrap.wrap(plot.title, int(style.width * 72 / (BOLD * style.title))) if style.title else []
+    return title, (1.25 * style.title * len(title) + 9) / 72 if title else 0.05
+
+
+def inches_high(plot: Plot, style: Style) -> float:
+    """How high the picture of a plot is."""
+    return _title(plot, style)[1] + sum(_frame(row, style).height(style) for row in _rows(plot, style))
 
 
 def _file(figure: Figure, ending: str) -> bytes:
@@ -291,8 +301,9 @@ def _frame(row: Row, style: Style) -> Frame:
     panel, em, small = row.cells[0][0], style.em, style.note / 72
     notes = tuple(textwrap.wrap(row.note, int(style.width * 72 / (0.56 * style.note))))
     if panel.strips:
-        left = 0.25 + LETTER * small * max(len(strip.label) for strip in panel.strips)
-        right = 0.1 + 0.9 * LETTER * small * max(len(strip.note) for strip in panel.strips)
+        left, right = within.beside_strips(panel, style)
+        if not left:
+            return Frame(0.1, (3.6 * em) * len(panel.strips), 0, 3.6 * em, 0, notes, 0.2, 0.2)
         return Frame(0.1, (2.6 * em) * len(panel.strips), 0, 3.6 * em, 0, notes, left, right)
     titled = any(each.title for each, _ in row.cells) or not row.together
     if panel.heat is not None:

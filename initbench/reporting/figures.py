@@ -20,6 +20,8 @@ from initbench.statistics.summary import Runs
 
 MOST_POINTS = 100
 """Longer curves are drawn as means over equal stretches, so that files stay small and lines readable."""
+ENDS = {Outcome.STUCK: "at chance"}
+"""Outcomes that people have another word for."""
 MOST_SEEDS = 8
 """Of more seeds not each is a line: the range from the lowest to the highest that did not diverge is shaded."""
 MOST_TOGETHER = 6
@@ -288,7 +290,7 @@ def _accuracy_plot(summary: Summary, runs: Runs) -> Plot:
         values = tuple(value for run in own if (value := metric.value(run)) is not None)
         estimate = summary.scheme(name).estimate(metric.name)
         unusual = (Outcome.STUCK, Outcome.DIVERGED, Outcome.FAILED, Outcome.SKIPPED)
-        missing = [f"{count} {kind}" for kind in unusual if (count := sum(outcome(run) is kind for run in own))]
+        missing = [f"{count} {ENDS.get(kind, kind)}" for kind in unusual if (count := sum(outcome(run) is kind for run in own))]
         middle = estimate_text(metric, estimate) if estimate.n > 1 and estimate.value is not None else ""
         note = ", ".join([*([middle] if middle else []), *missing])
         centre = estimate.value if estimate.n > 1 else None

@@ -232,7 +232,7 @@ function depth() {
     });
     const log = !quantity.share && series.every(line => line.points.every(([, y]) => typeof y !== "number" || y >= 0));
     chart(place, {series, log, leastDecades: 2, percent: quantity.share, x: "weight layer, from the input on", y: quantity.label, label: `${quantity.label} through the layers`, at: layerName,
-      hint: "Point at a line to read layer and value. Shade: lowest to highest seed. Thin dashes with shade: theory, where it says something. Triangles at the top: overflow."});
+      hint: "Point at a line to read layer and value. Shade: lowest to highest seed. Thin dashes with shade: theory, where it says something. Triangles: beyond the axes, or overflow."});
   });
   if (data.steps.length > 1) lazily(heat, () => heatMap(heat, data.quantities.find(each => each.name === state.quantity), state.scheme, state.step));
 }

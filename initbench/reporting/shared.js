@@ -49,7 +49,8 @@ function explore(table, place) {
       const key = row => number(row.cells[column].textContent);
       const numbers = rows.filter(row => key(row) !== null).length * 2 > rows.length;
       rows.sort((a, b) => {
-        const order = numbers ? (key(a) ?? Infinity) - (key(b) ?? Infinity) : a.cells[column].textContent.localeCompare(b.cells[column].textContent);
+        const order = numbers ? key(a) - key(b) : a.cells[column].textContent.localeCompare(b.cells[column].textContent);
+        if (numbers && (key(a) === null || key(b) === null)) return (key(a) === null) - (key(b) === null);  // what has no number is last
         return up ? order : -order;
       });
       body.append(...rows);

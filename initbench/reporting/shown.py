@@ -44,6 +44,12 @@ class Shown(ABC):
 
         return figure_of(self.chosen(name, highlight), _style(style, columns))
 
+    def inches_high(self, name: str, *, style: str, columns: int, highlight: str | None = None) -> float:
+        """How high the picture of a plot is."""
+        from initbench.reporting.draw import inches_high
+
+        return inches_high(self.chosen(name, highlight), _style(style, columns))
+
     def drawn(self, name: str, ending: str, *, style: str, columns: int, highlight: str | None = None) -> bytes:
         """One plot as a file: `ending` is .png, .svg or .pdf. Raises: ConfigError as `plot` does."""
         from initbench.reporting.draw import draw

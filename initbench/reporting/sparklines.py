@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from initbench.reporting.figures import thinned
 from initbench.reporting.scales import DECADES
 from initbench.results.propagation import layer_value
+from initbench.results.record import Place
 from initbench.statistics.inference import median
 from initbench.statistics.summary import Runs
 
@@ -41,7 +42,8 @@ def of_signals(runs: Runs, letters: str = BLOCKS) -> dict[str, str]:
         by_position: dict[int, list[float]] = {}
         for run in own:
             for stats in run.layers:
-                if stats.step == 0 and (value := layer_value(run, stats, "activation_variance")) is not None:
+                value = layer_value(run, stats, "activation_variance") if stats.step == 0 and stats.place is not Place.HEAD else None
+                if value is not None:
                     by_position.setdefault(stats.position, []).append(value)
         values = [median(by_position[position]) for position in sorted(by_position)]
         size = max(1, -(-len(values) // LETTERS))

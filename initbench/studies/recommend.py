@@ -36,7 +36,7 @@ NAMED = 4
 SHOWN = {
     Fate.NOT_SEPARABLE: "Not separable from the chosen one in the last round, all seeds, the exact test after Holm",
     Fate.BEATEN: "Beaten at its best value, by the chosen one in the last round, or by the best of an earlier one (paired t test, 1 %)",
-    Fate.SET_ASIDE: "Set aside to save time, though not beaten",
+    Fate.SET_ASIDE: "Left out to save time, though not beaten",
     Fate.DIVERGED: "Out because a run diverged, at their best value",
     Fate.STUCK: "Out because they learned nothing in the first round at any value",
     Fate.NO_SIGNAL: "Out because their signal at the start is lost",
