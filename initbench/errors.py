@@ -158,7 +158,9 @@ def a_or_an(noun: str) -> str:
 
 
 def enumerated(words: Sequence[str], conjunction: str) -> str:
-    """The words in a row: `schemes, models or configs`."""
+    """The words in a row: `schemes, models or configs`; of one word itself."""
+    if len(words) == 1:
+        return words[0]
     return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import initbench
+from initbench.engines import ray as engine
 from initbench.errors import ConfigError, NotThereError
 from initbench.results.record import RunStatus
 from initbench.workers import runner
@@ -84,6 +85,16 @@ def test_users_files_and_what_they_import_travel(cluster, tmp_path):
     assert found.results[0].status is RunStatus.COMPLETED
     first = next(entry for entry in found.results[0].init.parameters if entry.parameter == "linear1.weight")
     assert first.std == pytest.approx(0.25, rel=0.2)
+
+
+def test_runs_that_a_worker_refuses_fail_and_say_why(cluster, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from initbench.schemes.normal import build as normal\n\n\ndef build():\n    return normal(std=0.1)\n"
+    )
+    monkeypatch.setattr(engine, "_files", lambda jobs: {"mine.py": (tmp_path / "mine.py").read_bytes() + b"# another\n"})
+    found = initbench.run("./mine.py", seeds=3, ray_address=cluster.address, **SMALL)
+    assert [run.status for run in found.results] == [RunStatus.FAILED] * 3
+    assert all("has other files by the names of the question's own" in run.reason for run in found.results)
 
 
 def test_data_files_travel(cluster, tmp_path):

@@ -61,7 +61,7 @@ def test_the_critical_rank_sum_is_the_exact_one_or_its_neighbour(n, alpha):
 @given(st.lists(st.floats(-1e3, 1e3).map(lambda value: round(value, 3)) | st.sampled_from([math.inf, -math.inf]), min_size=1, max_size=40))
 def test_the_means_of_pairs_are_those_that_are_listed(values):
     listed, undefined = inference.walsh_averages(values)
-    found = large.WalshAverages(sorted(values))
+    found = large.Searched(sorted(values))
     assert (len(found), found.undefined) == (len(listed), undefined)
     for place in range(len(listed)):
         assert found[place] == pytest.approx(listed[place], abs=2e-12 * 1e3)

@@ -61,12 +61,13 @@ def execute(
 
     def results() -> Iterator[RunResult]:
         with closing:
-            yield from crew.results(deque(jobs), report, run_timeout)
+            yield from crew.results(deque(jobs), report)
 
     return results()
 
 
 def _library() -> Any:
+    """Ray itself, which is asked to report nothing to its makers, and to leave the GPUs of actors without one as they are."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -93,8 +94,7 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
             ray.init(address=address, **quiet)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # it differs from version to version
         where = f"at '{address}'" if address else "on this machine"
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise NotThereError(f"No cluster of Ray can be reached {where}: {reason} Start one with: ray start --head") from error
+        raise NotThereError(f"No cluster of Ray can be reached {where}: {_first_line(error)} Start one with: ray start --head") from error
     try:
         yield
     finally:
@@ -205,7 +205,7 @@ class Crew:
             if error is not None:
                 raise error
 
-    def results(self, queue: "deque[Asked]", report: Report | None, limit: float | None) -> Iterator[RunResult]:
+    def results(self, queue: "deque[Asked]", report: Report | None) -> Iterator[RunResult]:
         """Each result as it comes."""
         while queue or self.tasks:
             self._hand_out(queue)
@@ -218,8 +218,8 @@ class Crew:
             if not ready and report is not None:
                 for sign in self._signs():
                     report(sign)
-            if limit is not None:
-                yield from self._ended(queue, limit)
+            if self.seat.limit is not None:
+                yield from self._ended(queue, self.seat.limit)
 
     def _hand_out(self, queue: "deque[Asked]") -> None:
         busy = [runner for runner, _ in self.tasks.values()]
@@ -236,6 +236,9 @@ class Crew:
         runner, task = self.tasks.pop(answer)
         try:
             results, seconds = self.ray.get(answer)
+        except self.ray.exceptions.RayTaskError as error:  # the runner is there, and cannot run these
+            yield from (_failed(asked, _first_line(error.cause)) for asked in task.jobs)
+            return
         except self.ray.exceptions.RayError as error:
             yield from self._lost(runner, task, queue, _first_line(error))
             return
@@ -243,30 +246,38 @@ class Crew:
         yield from map(RunResult.model_validate_json, results)
 
     def _lost(self, runner: Any, task: Task, queue: "deque[Asked]", reason: str) -> Iterator[RunResult]:
-        """A runner is gone: its runs go to others, one by one, and have failed if this is the second time."""
-        again = [task, *(other for place, (own, other) in list(self.tasks.items()) if own is runner and self.tasks.pop(place))]
+        """A runner is gone: the runs of its task go to others, one by one, and have failed if this is the second time."""
+        self._replace(runner, queue)
+        for name, job in reversed(task.jobs):
+            if name in self.lost_once:
+                yield _failed((name, job), f"its worker of Ray was lost twice: {reason}")
+            else:
+                self.lost_once.add(name)
+                queue.appendleft((name, job))
+
+    def _ended(self, queue: "deque[Asked]", limit: float) -> Iterator[RunResult]:
+        """Kills runners whose task takes longer than its runs may together; of several runs each is then tried alone."""
+        for answer, (runner, task) in list(self.tasks.items()):
+            first = all(task.begun <= other.begun for own, other in self.tasks.values() if own is runner)
+            if first and time.monotonic() - task.begun > limit * len(task.jobs) + REACH_SECONDS:
+                self.tasks.pop(answer)
+                self._replace(runner, queue)
+                if len(task.jobs) == 1:
+                    yield _failed(task.jobs[0], too_long(limit))
+                else:
+                    queue.extendleft(reversed(task.jobs))
+
+    def _replace(self, runner: Any, queue: "deque[Asked]") -> None:
+        """Asks for another runner in the place of one that is gone or no use; what that had not begun goes back."""
+        self._kill(runner)  # one that only cannot be reached would keep its core
+        for answer, (own, task) in list(self.tasks.items()):
+            if own is runner:
+                self.tasks.pop(answer)
+                queue.extendleft(reversed(task.jobs))
         if runner in self.runners:
             self.runners.remove(runner)
             self._start()
         self.seconds_a_run = TASK_SECONDS
-        for name, job in reversed([asked for each in again for asked in each.jobs]):
-            first = (name, job) in task.jobs
-            if first and name in self.lost_once:
-                yield RunResult(job_id=name, job=job, status=RunStatus.FAILED, reason=f"its worker of Ray was lost twice: {reason}")
-                continue
-            if first:
-                self.lost_once.add(name)
-            queue.appendleft((name, job))
-
-    def _ended(self, queue: "deque[Asked]", limit: float) -> Iterator[RunResult]:
-        """Kills runners whose task takes longer than its runs may together."""
-        for answer, (runner, task) in list(self.tasks.items()):
-            first = all(task.begun <= other.begun for own, other in self.tasks.values() if own is runner)
-            if first and time.monotonic() - task.begun > limit * len(task.jobs) + REACH_SECONDS:
-                self.ray.kill(runner)
-                self.lost_once |= {name for name, _ in task.jobs}
-                self.tasks.pop(answer)
-                yield from self._lost(runner, task, queue, too_long(limit))
 
     def _signs(self) -> list[Progress]:
         with contextlib.suppress(self.ray.exceptions.RayError):
@@ -274,11 +285,19 @@ class Crew:
             return found
         return []
 
+    def _kill(self, actor: Any) -> None:
+        with contextlib.suppress(RuntimeError, ValueError, self.ray.exceptions.RayError):
+            self.ray.kill(actor)
+
     def close(self) -> None:
         """Ends every runner, whatever it is at; nothing else of the cluster."""
         for actor in (*self.runners, *self.starting.values(), self.board):
-            with contextlib.suppress(RuntimeError, ValueError, self.ray.exceptions.RayError):
-                self.ray.kill(actor)
+            self._kill(actor)
+
+
+def _failed(asked: Asked, reason: str) -> RunResult:
+    name, job = asked
+    return RunResult(job_id=name, job=job, status=RunStatus.FAILED, reason=reason)
 
 
 def _first_line(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from initbench.question.config import ExperimentConfig, Job, Ref
 from initbench.results import lock, provenance, store
 from initbench.results.record import RunResult, RunStatus
 from initbench.statistics.inference import median
+from initbench.statistics.known_metrics import find_metric
 from initbench.studies.execution import device_of
 
 Told = Callable[[str], None]
@@ -189,10 +190,5 @@ def _outcome(runs: list[RunResult]) -> tuple[float | None, str]:
     if not runs:
         return None, ""
     worst = next((run.status for run in runs if run.status is not RunStatus.COMPLETED), RunStatus.COMPLETED)
-    middle = median([_accuracy(run) for run in runs])
+    middle = median([find_metric("final_test_accuracy").ranked(run) for run in runs])
     return (middle if math.isfinite(middle) else None), str(worst)
-
-
-def _accuracy(run: RunResult) -> float:
-    last = run.evaluations[-1].test_accuracy if run.evaluations and run.status is RunStatus.COMPLETED else None
-    return -math.inf if last is None else last

@@ -41,22 +41,22 @@ def path_of(folder: Path, job_id: str) -> Path:
 
 def there(folder: Path) -> frozenset[str]:
     """The ids of the job files in a results folder."""
-    try:
-        return frozenset(path.stem for path in (folder / JOBS).iterdir() if NAME.fullmatch(path.name))
-    except OSError:
-        return frozenset()
+    return frozenset(name for name in _listed(folder) or () if NAME.fullmatch(f"{name}.json"))
 
 
 def elsewhere(root: Path, folder: Path, wanted: Collection[str]) -> dict[str, Path]:
     """The job files of the ids that are `wanted` in other results folders under `root`, each once; links are not followed."""
-    found: dict[str, Path] = {}
+    left, found = set(wanted), dict[str, Path]()
+    if not left:
+        return found
     try:
         others = sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink() and path.absolute() != folder.absolute())
     except OSError:
         return found
     for other in others:
         if not (other / JOBS).is_symlink():
-            found |= {name: path_of(other, name) for name in there(other) & (set(wanted) - found.keys())}
+            found |= {name: path_of(other, name) for name in there(other) & left}
+            left -= found.keys()
     return found
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, groupby
 from statistics import NormalDist
-from typing import overload
 
 from initbench.statistics import large
 
@@ -209,30 +208,30 @@ def hodges_lehmann(differences: Sequence[float]) -> float:
     return median(averages[middle - 1 + len(averages) % 2 : middle + 1]) if averages else math.nan
 
 
-def walsh_averages(differences: Sequence[float]) -> tuple[Sequence[float], int]:
+def walsh_averages(differences: Sequence[float]) -> tuple[large.WalshAverages, int]:
     """The means of all pairs of values, each with itself too, in rising order; and how many are undefined (of opposite infinities)."""
     values = sorted(differences)
     if len(values) > LISTED:
-        found = large.WalshAverages(values)
+        found = large.Searched(values)
         return found, found.undefined
     if len(values) > WHOLE_NUMBERS:
         return _walsh_by_numpy(values)
     sums = [one + other for index, one in enumerate(values) for other in values[index:]]
     known = sorted(total for total in sums if not math.isnan(total))
-    return WalshAverages(known), len(sums) - len(known)
+    return Listed(known), len(sums) - len(known)
 
 
-def _walsh_by_numpy(values: Sequence[float]) -> tuple["WalshAverages", int]:
+def _walsh_by_numpy(values: Sequence[float]) -> tuple[large.WalshAverages, int]:
     import numpy as np
 
     array = np.array(values)
     with np.errstate(invalid="ignore"):
         sums = np.sort(np.concatenate([array[index] + array[index:] for index in range(len(array))]))
     undefined = int(np.isnan(sums).sum())  # they are the last
-    return WalshAverages(sums[: len(sums) - undefined].tolist()), undefined
+    return Listed(sums[: len(sums) - undefined].tolist()), undefined
 
 
-class WalshAverages(Sequence[float]):
+class Listed(large.WalshAverages):
     """Halves of sums that are in rising order; each is rounded when it is asked for, since few of so many are."""
 
     def __init__(self, sums: Sequence[float]) -> None:
@@ -241,13 +240,8 @@ class WalshAverages(Sequence[float]):
     def __len__(self) -> int:
         return len(self.sums)
 
-    @overload
-    def __getitem__(self, place: int) -> float: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[float]: ...
-    def __getitem__(self, place: int | slice) -> float | Sequence[float]:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
+    def at(self, place: int) -> float:
+        """The mean at a place from 0."""
         return round(self.sums[place] / 2, 12)
 
 

@@ -1,6 +1,7 @@
 """The law of rank sums and the means of pairs for many seeds, where counting and listing take too long."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, overload
@@ -15,8 +16,8 @@ NEAR = 1e-4
 def extreme_share(ranks: Sequence[int], distance: int) -> float:
     """About the share of sign flips after which the doubled sum of the positive ranks is at least so far from the middle.
 
-    Saddlepoint approximation of Lugannani & Rice with Daniels's second correction for lattices; relative error below 1e-3 from 400
-    ranks on, in the tails too (tests against the exact law). Whole ranks without a common divisor.
+    Saddlepoint approximation of Lugannani & Rice with Daniels's second correction for lattices; relative error below 1e-3 from 200
+    ranks on, to twelve standard deviations (tests against the exact law). Whole ranks without a common divisor.
     Source: Lugannani & Rice 1980, Advances in Applied Probability 12, 475-490; Daniels 1987, International Statistical Review 55, 37-48.
     """
     import numpy as np
@@ -70,10 +71,23 @@ def critical_rank_sum(n: int, alpha: float) -> int:
 
 
 class WalshAverages(Sequence[float]):
-    """The means of all pairs of values, each with itself too, in rising order; each is found when it is asked for, none is kept.
+    """The means of all pairs of values, each with itself too, in rising order; `at` finds one when it is asked for."""
 
-    The mean at a place is found by bisection on its value: how many sums of pairs are below a limit is counted in n log n.
-    """
+    @abstractmethod
+    def at(self, place: int) -> float:
+        """The mean at a place from 0."""
+
+    @overload
+    def __getitem__(self, place: int) -> float: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[float]: ...
+    def __getitem__(self, place: int | slice) -> float | Sequence[float]:
+        places = range(len(self))[place]
+        return self.at(places) if isinstance(places, int) else [self.at(each) for each in places]
+
+
+class Searched(WalshAverages):
+    """None of them is kept: the mean at a place is found by bisection on its value, with how many sums of pairs are below a limit."""
 
     def __init__(self, values: Sequence[float]) -> None:
         import numpy as np
@@ -88,16 +102,8 @@ class WalshAverages(Sequence[float]):
     def __len__(self) -> int:
         return self.below + self.known + self.above
 
-    @overload
-    def __getitem__(self, place: int) -> float: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[float]: ...
-    def __getitem__(self, place: int | slice) -> float | Sequence[float]:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
-        place = place + len(self) if place < 0 else place
-        if not 0 <= place < len(self):
-            raise IndexError(place)
+    def at(self, place: int) -> float:
+        """The mean at a place from 0."""
         if place < self.below:
             return -math.inf
         return math.inf if place >= self.below + self.known else self._finite(place - self.below)

@@ -116,10 +116,10 @@ def _reference(given: str | None, runs: Runs) -> str | None:
 
 def _side(scheme: str, runs: list[RunResult], metric: Metric) -> Side:
     values = {run.job.seed: metric.ranked(run) for run in runs if is_outcome_of_scheme(run) and metric.measured(run)}
-    return Side(scheme, values, "; ".join(_reasons(runs)) or "has no such measurement")
+    return Side(scheme, values, "; ".join(reasons(runs)) or "has no such measurement")
 
 
-def _reasons(runs: list[RunResult], statuses: Sequence[RunStatus] = tuple(VERBS)) -> tuple[str, ...]:
+def reasons(runs: list[RunResult], statuses: Sequence[RunStatus] = tuple(VERBS)) -> tuple[str, ...]:
     """Each reason once, with the outcome and the number of seeds: `was skipped on 8 seeds: it needs residual branches`."""
     counts = Counter((run.status, run.reason or "no reason given") for run in runs if run.status in statuses)
     return tuple(f"{VERBS[status]} on {seeds_text(count)}: {reason.rstrip('.')}" for (status, reason), count in sorted(counts.items()))
@@ -137,7 +137,7 @@ def _summarize_scheme(scheme: str, runs: list[RunResult], metrics: Sequence[Metr
         seeds=tuple(run.job.seed for run in runs),
         trained_share=share(counts["trained"], tried),
         first_bad_steps=tuple(sorted(run.first_bad_step for run in runs if run.first_bad_step is not None)),
-        reasons=_reasons(runs),
+        reasons=reasons(runs),
         estimates=tuple(estimate(each, list(_side(scheme, runs, each).values.values())) for each in metrics),
         signal=str(typical) if typical else None,
         signal_lost_at=typical.loss.layer if typical and typical.loss else None,
@@ -254,7 +254,7 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
             steps = scheme.first_bad_steps
             when = f"at step {steps[0]}" if steps[0] == steps[-1] else f"between steps {steps[0]} and {steps[-1]}"
             yield f"{scheme.scheme} diverged on {scheme.diverged} of {seeds_text(len(scheme.seeds))}, first {when}."
-        yield from (f"{scheme.scheme} {reason}." for reason in _reasons(runs[scheme.scheme], (RunStatus.FAILED, RunStatus.SKIPPED)))
+        yield from (f"{scheme.scheme} {reason}." for reason in reasons(runs[scheme.scheme], (RunStatus.FAILED, RunStatus.SKIPPED)))
     if any(scheme.diverged for scheme in summary.schemes):
         yield "A run that diverged has no accuracy or loss; in medians, intervals and tests it ranks below every number."
     few = next((pair for pair in summary.pairs if pair.verdict is Verdict.TOO_FEW_SEEDS), None)

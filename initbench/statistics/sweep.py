@@ -7,14 +7,15 @@ from itertools import takewhile
 from types import MappingProxyType
 from typing import Any
 
+from initbench.errors import enumerated
 from initbench.question.config import value_text
 from initbench.question.grid import Cell, short
 from initbench.results.outcome import is_outcome_of_scheme
-from initbench.results.record import Number, RunResult
+from initbench.results.record import Number, RunResult, RunStatus
 from initbench.statistics.estimates import estimate, share
 from initbench.statistics.findings import Lead, Reach, SchemeSummary, Summary, Sweep, SweepCell
 from initbench.statistics.inference import ALPHA, seeds_needed
-from initbench.statistics.summary import summarize
+from initbench.statistics.summary import reasons, summarize
 from initbench.statistics.verdicts import Comparison
 
 MOST = 0.5
@@ -29,9 +30,9 @@ def summarize_sweep(
     fixed: Mapping[str, Any] = MappingProxyType({}),
     **view: Any,
 ) -> Summary:
-    """The summary of a sweep: every cell with its runs, as `summary.summarize` sees them; `view` is what that takes,
-    `fixed` what holds for the model of every cell.
+    """The summary of a sweep: every cell with its runs, as `summary.summarize` sees them.
 
+    `view` is what that takes, `fixed` what holds for the model of every cell.
     Tests are exact in each cell; over all cells and schemes the share of false discoveries is held at 5 % (Benjamini and Hochberg
     1995, Journal of the Royal Statistical Society B 57, 289-300).
     """
@@ -69,7 +70,7 @@ def summarize_sweep(
             "schemes": tuple(_over_cells(name, first, found, every) for name in names),
             "comparisons": (),
             "pairs": (),
-            "notes": tuple(_notes(sweep)),
+            "notes": tuple(_notes(sweep, every)),
             "sweep": sweep,
         }
     )
@@ -108,7 +109,7 @@ def trains(scheme: SchemeSummary | None) -> bool:
 
 
 @dataclass(frozen=True)
-class Told:
+class Along:
     """The axis that sentences are about: its name in the grid, its key (of zipped ones the first), and its values."""
 
     axis: str
@@ -116,22 +117,22 @@ class Told:
     values: tuple[Any, ...]
 
 
-def _told(axes: Mapping[str, Sequence[Any]], cells: Sequence[SweepCell], names: Sequence[str]) -> Told:
+def _told(axes: Mapping[str, Sequence[Any]], cells: Sequence[SweepCell], names: Sequence[str]) -> Along:
     """The first axis along which some scheme stops to train; the first one where none does."""
     every = []
     for axis, given in axes.items():
-        every.append(Told(axis, axis.partition(",")[0], tuple(value[0] if "," in axis else value for value in given)))
+        every.append(Along(axis, axis.partition(",")[0], tuple(value[0] if "," in axis else value for value in given)))
         if any(0 < len(_reach(name, every[-1], cells).values) < len(given) for name in names):
             return every[-1]
     return every[0]
 
 
-def _reach(scheme: str, told: Told, cells: Sequence[SweepCell]) -> Reach:
+def _reach(scheme: str, told: Along, cells: Sequence[SweepCell]) -> Reach:
     reached = {value_text(cell.values[told.key]) for cell in cells if trains(cell.scheme(scheme))}
     return Reach(scheme=scheme, values=tuple(value for value in told.values if value_text(value) in reached))
 
 
-def _lead(scheme: str, told: Told, cells: Sequence[SweepCell]) -> Lead | None:
+def _lead(scheme: str, told: Along, cells: Sequence[SweepCell]) -> Lead | None:
     compared = [(cell, each) for cell in cells for each in cell.comparisons if each.scheme == scheme and each.p is not None]
     if not compared:
         return None
@@ -164,15 +165,15 @@ def is_ordered(values: Sequence[Any]) -> bool:
     return numbers and list(values) == sorted(values)
 
 
-def in_words(sweep: Sweep, told: Told) -> str:
+def in_words(sweep: Sweep, told: Along) -> str:
     """How far each scheme trains along an axis, and which leads where."""
     said = []
     name, values = short(told.key), told.values
     others = [short(axis) for axis in sweep.axes if axis != told.axis]
     for words in dict.fromkeys(_reach_words(reach, name, values) for reach in sweep.reaches):
         alike = [reach.scheme for reach in sweep.reaches if _reach_words(reach, name, values) == words]
-        said.append(f"{_enumerated(alike)} {'trains' if len(alike) == 1 else 'train'} {words}")
-    best = f" (at some {_enumerated(others)})" * bool(others)
+        said.append(f"{enumerated(alike, 'and')} {'trains' if len(alike) == 1 else 'train'} {words}")
+    best = f" (at some {enumerated(others, 'and')})" if others else ""
     shown = [lead for lead in sweep.leads if lead.better or lead.worse]
     rest = [lead for lead in sweep.leads if lead not in shown]
     undecided = [_undecided_words(rest)] if rest else []
@@ -180,13 +181,9 @@ def in_words(sweep: Sweep, told: Told) -> str:
 
 
 def _undecided_words(leads: Sequence[Lead]) -> str:
-    which = f"{_enumerated([lead.scheme for lead in leads])} {'is' if len(leads) == 1 else 'are'}"
+    which = f"{enumerated([lead.scheme for lead in leads], 'and')} {'is' if len(leads) == 1 else 'are'}"
     cells = max(lead.unsure for lead in leads)
     return f"{which} not shown to differ from {leads[0].other}" + f" in any of {cells} cells" * (cells > 1)
-
-
-def _enumerated(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _reach_words(reach: Reach, name: str, values: Sequence[Any]) -> str:
@@ -200,7 +197,7 @@ def _reach_words(reach: Reach, name: str, values: Sequence[Any]) -> str:
         if places[0] == 0:
             return f"up to {name} {there[-1]}"
         return f"from {name} {there[0]} on" if places[-1] == len(values) - 1 else f"from {name} {there[0]} to {there[-1]}"
-    return f"at {name} {_enumerated(there)}"
+    return f"at {name} {enumerated(there, 'and')}"
 
 
 def _lead_words(lead: Lead, name: str, values: Sequence[Any]) -> str:
@@ -213,7 +210,7 @@ def _lead_words(lead: Lead, name: str, values: Sequence[Any]) -> str:
     return f"{lead.scheme} beats {lead.other} in {lead.better} of {cells} cells{where}, {lead.other} beats {lead.scheme} in {lead.worse}"
 
 
-def _notes(sweep: Sweep) -> Iterable[str]:
+def _notes(sweep: Sweep, runs: Sequence[RunResult]) -> Iterable[str]:
     tests = [p for cell in sweep.cells for p in cell.p_fdr.values() if p is not None]
     least = min((each.n for cell in sweep.cells for each in cell.comparisons if each.p is not None), default=0)
     yield "A scheme trains in a cell where more than half of its seeds end above chance."
@@ -230,11 +227,10 @@ def _notes(sweep: Sweep) -> Iterable[str]:
             f"With {least} seeds differences are shown only where {math.ceil(lone * len(tests) / ALPHA)} or more of the {len(tests)} tests "
             f"show one; for a single one use --seeds {seeds_needed(len(tests))}."
         )
-    schemes = [scheme for cell in sweep.cells for scheme in cell.schemes]
-    for what, count in (("failed", "failed"), ("were skipped", "skipped")):
-        number = sum(getattr(scheme, count) for scheme in schemes)
-        reasons = [f"{scheme.scheme} {reason}" for scheme in schemes if getattr(scheme, count) for reason in scheme.reasons]
-        if number:
-            yield f"{number} runs {what}" + (f", first: {reasons[0]}." if reasons else ".")
+    for status, what in ((RunStatus.FAILED, "failed"), (RunStatus.SKIPPED, "were skipped")):
+        own = [run for run in runs if run.status is status]
+        if own:
+            scheme = own[0].job.scheme
+            yield f"{len(own)} runs {what}, first: {scheme} {reasons([run for run in own if run.job.scheme == scheme], (status,))[0]}."
     if sweep.missing:
         yield f"Of {sweep.missing} cells no run is there yet."

@@ -167,7 +167,8 @@ def _rebuilt(folder: Path) -> store.Manifest | None:
         return None
     if config is None:
         return None
-    commands = ("recommend", "run" if len(config.schemes) == 1 else "compare")
+    usual = "sweep" if config.grid is not None else "run" if len(config.schemes) == 1 else "compare"
+    commands = ("recommend", usual)
     command = next((each for each in commands if there.intersection(job_ids(study_of(each, config).jobs(config, {})))), None)
     if command is None:
         return None
