@@ -97,4 +97,9 @@ def test_one_run_has_a_page_as_well():
 
 def test_many_schemes_are_shortened_in_the_title():
     names = ["xavier", "kaiming", "normal", "lecun", "orthogonal", "zeros"]
-    assert page.question(make_config(*names)) == "xavier, kaiming, normal, lecun and 2 more: mlp on mnist5k"
+    summary = summarize([])
+    assert (
+        page.question(make_config(*names), summary) == "Which initialization for mlp on mnist5k: xavier, kaiming, normal, lecun or 2 more?"
+    )
+    assert page.question(make_config(*names[:2]), summary) == "Which initialization for mlp on mnist5k: xavier or kaiming?"
+    assert page.question(make_config("kaiming"), summary) == "How does mlp on mnist5k train with kaiming?"

@@ -65,9 +65,9 @@ def test_the_table_of_outcomes_counts_every_kind(summary):
 
 def test_the_table_of_pairs_has_p_before_and_after_holm(summary):
     table = tables.pair_table(summary)
-    assert table.rows[0] == ("xavier - kaiming", "-2.0 [-2.3, -1.9]", "8", "0, 8, 0", "-1.00", "0.00", "0.0078", "0.0469", "worse")
+    assert table.rows[0] == ("kaiming - xavier", "2.0 [1.9, 2.3]", "8", "8, 0, 0", "+1.00", "1.00", "0.0078", "0.0469", "better")
     assert table.rows[1][1] == "no number"
-    assert table.rows[3] == ("xavier - fixup", "", "0", "", "", "", "", "", "not comparable")
+    assert table.rows[3] == ("fixup - xavier", "", "0", "", "", "", "", "", "not comparable")
 
 
 def test_the_layer_that_loses_the_signal_is_marked(summary):

@@ -370,7 +370,8 @@ def outlook_text(plan: Plan) -> str:
 def seeds_doubt(plan: Plan) -> str:
     """That so few seeds can show no difference, whatever it is; empty where they can, or where the command chooses how many it takes."""
     schemes, seeds = len(plan.config.schemes), len(plan.config.seeds)
-    needed = seeds_needed(schemes * (schemes - 1) // 2) if schemes > 1 and plan.command == "compare" else 0
+    asked = schemes - 1 if plan.view.reference else schemes * (schemes - 1) // 2
+    needed = seeds_needed(asked) if schemes > 1 and plan.command == "compare" else 0
     if seeds >= needed:
         return ""
     return f"{seeds_text(seeds)} cannot show a difference between {schemes} schemes, however large: for that, use --seeds {needed}."

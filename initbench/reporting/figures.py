@@ -185,9 +185,9 @@ def best_first(summary: Summary) -> tuple[str, ...]:
     """The schemes, the best first by the middle value of what the verdicts are about; without one they come last."""
     metric = summary.primary
 
-    def place(scheme: str) -> float:
+    def place(scheme: str) -> tuple[bool, float]:
         value = summary.scheme(scheme).estimate(metric.name).value
-        return math.inf if value is None else -value if metric.higher_is_better else value
+        return scheme != summary.leader, math.inf if value is None else -value if metric.higher_is_better else value
 
     return tuple(sorted((each.scheme for each in summary.schemes), key=place))
 

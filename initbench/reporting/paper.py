@@ -54,7 +54,7 @@ def paper_table(summary: Summary) -> PaperTable:
     """The table of a comparison, in the metric of its verdicts."""
     metrics = tuple(summary.metric_of(name) for name in dict.fromkeys((summary.metric, *METRICS)))
     order = best_first(summary)
-    against_best = {(each.scheme if each.other == order[0] else each.other): each for each in summary.pairs if order[0] in _both(each)}
+    against_best = summary.against(order[0]) if order else {}
     rows = tuple(_row(summary.scheme(scheme), metrics, against_best.get(scheme)) for scheme in order)
     decided = [each for each in against_best.values() if each.p_holm is not None]
     undecided = any(each.verdict is Verdict.TOO_FEW_SEEDS for each in decided) and not any(row.shown_worse for row in rows)
@@ -66,17 +66,12 @@ def paper_table(summary: Summary) -> PaperTable:
     return PaperTable(metrics, rows, _caption(metrics[0], rows, decided), needed)
 
 
-def _both(pair: Comparison) -> tuple[str, str]:
-    return pair.scheme, pair.other
-
-
 def _row(scheme: SchemeSummary, metrics: tuple[Metric, ...], pair: Comparison | None) -> PaperRow:
     """`pair`: the scheme and the best one; None for the best itself."""
     estimates = tuple(scheme.estimate(metric.name) for metric in metrics)
     if pair is None:
         return PaperRow(scheme, estimates)
-    worse = pair.verdict is (Verdict.WORSE if pair.scheme == scheme.scheme else Verdict.BETTER)
-    return PaperRow(scheme, estimates, pair.verdict in TIES, worse, pair.p_holm)
+    return PaperRow(scheme, estimates, pair.verdict in TIES, pair.beats(pair.rival_of(scheme.scheme)), pair.p_holm)
 
 
 def _caption(metric: Metric, rows: tuple[PaperRow, ...], decided: list[Comparison]) -> str:

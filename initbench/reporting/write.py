@@ -36,7 +36,7 @@ def write_report(
         return _write_sweep(folder, config, summary, list(every))
     of_schemes = by_scheme(config, reported)
     runs = [run for own in of_schemes.values() for run in own]
-    question = page.question(config)
+    question = page.question(config, summary)
     plots = plots_of(summary, of_schemes)
     pictures = list(zip(plots, draw.draw_all(plots), strict=True))
     drawn = {f"plots/{plot.name}{ending}": content for plot, made in pictures for ending, content in made.items()}
@@ -55,7 +55,7 @@ def write_report(
 
 
 def _write_sweep(folder: Path, config: ExperimentConfig, summary: Summary, every: list[RunResult]) -> tuple[Path, ...]:
-    question, plots = page.question(config), sweep.plots(summary)
+    question, plots = page.question(config, summary), sweep.plots(summary)
     pictures = list(zip(plots, draw.draw_all(plots), strict=True))
     inlined = [(plot, page.inline_svg(made[".svg"].decode(), plot.title)) for plot, made in pictures]
     files = {

@@ -85,14 +85,16 @@ class Sweep(Frozen):
 
 
 class Summary(Frozen):
-    """What a comparison says. `comparisons` are against the reference, a family for each metric; `pairs` are all pairs in `metric`.
+    """What a comparison says. `comparisons` are against the reference, for each metric; `pairs` are all pairs in `metric`.
 
+    `only_reference`: a reference was asked for, and the comparisons against it are a family of their own; else they are those of all pairs.
     `margin` is that of `metric`; `split` are the images that were evaluated: held-out ones in a race and with `train.holdout`.
     """
 
     headline: str
     metric: str
     reference: str | None
+    only_reference: bool = False
     target: float | None
     margin: float | None
     split: Split = "test"
@@ -128,6 +130,15 @@ class Summary(Frozen):
     def scheme(self, name: str) -> SchemeSummary:
         """The summary of one scheme."""
         return next(scheme for scheme in self.schemes if scheme.scheme == name)
+
+    def against(self, name: str) -> dict[str, Comparison]:
+        """How each other scheme compares with one: in the family of the reference where it is that one, else in that of all pairs."""
+        own = (
+            [each for each in self.comparisons if each.metric == self.metric]
+            if self.only_reference and name == self.reference
+            else self.pairs
+        )
+        return {each.rival_of(name): each for each in own if name in each.names}
 
 
 class TunedPoint(Frozen):

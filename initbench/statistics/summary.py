@@ -22,7 +22,7 @@ DECIDED = {Verdict.BETTER, Verdict.WORSE}
 VERBS = {RunStatus.DIVERGED: "diverged", RunStatus.FAILED: "failed", RunStatus.SKIPPED: "was skipped"}
 """What a run did that came to no result."""
 NAMED = 5
-"""Parameters that a note names; of more it gives the number."""
+"""Parameters or schemes that a sentence names; of more it gives the number."""
 
 
 def summarize(
@@ -39,7 +39,8 @@ def summarize(
 ) -> Summary:
     """The summary of the runs of one question; their order does not matter.
 
-    `order` is the order of the schemes (others follow by name); `reference` is a scheme, else the first; `metric` is what the
+    `order` is the order of the schemes (others follow by name); `reference` is a scheme that the others are compared with, which is
+    all that is asked then; without one all pairs are, and the first scheme is what the others are listed against. `metric` is what the
     verdicts are about: unless given the `usual` one, else the final accuracy, or the signal at the start when nothing was trained;
     `target` is an accuracy for the steps to it; `margin` is a difference that does not matter in `margin_metric` (None: in the
     usual metric), in the unit shown (points of accuracy); `split` names the images that were evaluated, by default as the runs say.
@@ -55,33 +56,40 @@ def summarize(
     shown = tuple({each.name: each for each in (*all_metrics(target, split), primary)}.values())
     ranking = {each.name: each for each in shown if each.better}
     against = _reference(reference, runs)
-    sides = {name: {scheme: _side(scheme, own, each) for scheme, own in runs.items()} for name, each in ranking.items()}
-    comparisons = [
-        comparison
-        for name, each in ranking.items()
-        for comparison in compare_family(
-            each,
-            [(sides[name][scheme], sides[name][against]) for scheme in runs if against and scheme != against],
-            margin=own_margin if name == primary.name else None,
-        )
-    ]
-    pairs = compare_family(primary, list(combinations(sides[primary.name].values(), 2)), margin=own_margin)
+    comparisons: list[Comparison] = []
+    pairs: tuple[Comparison, ...] = ()
+    for name, each in ranking.items():
+        sides = {scheme: _side(scheme, own, each) for scheme, own in runs.items()}
+        margin_here = own_margin if name == primary.name else None
+        every: tuple[Comparison, ...] = ()
+        if name == primary.name or reference is None:
+            first = [against, *(scheme for scheme in runs if scheme != against)] if against else []
+            every = compare_family(each, [(sides[left], sides[right]) for right, left in combinations(first, 2)], margin=margin_here)
+        if name == primary.name:
+            pairs = every
+        if reference is not None and against:
+            others = [(sides[scheme], sides[against]) for scheme in runs if scheme != against]
+            comparisons += compare_family(each, others, margin=margin_here)
+        else:
+            comparisons += [pair for pair in every if pair.other == against]
     schemes = tuple(_summarize_scheme(scheme, own, shown) for scheme, own in runs.items())
     leader = _leader(primary, schemes)
     summary = Summary(
         headline="",
         metric=primary.name,
         reference=against,
+        only_reference=reference is not None,
         target=target,
         margin=own_margin,
         split=split,
         leader=leader,
-        inseparable=_inseparable(leader, against, [each for each in comparisons if each.metric == primary.name], pairs),
+        inseparable=(),
         schemes=schemes,
         comparisons=tuple(comparisons),
         pairs=pairs,
         notes=(),
     )
+    summary = summary.model_copy(update={"inseparable": _inseparable(summary)})
     notes = (*_notes(summary, runs), *_untouched(runs), *_left_alone(runs), *_untold(runs))
     if margin is not None and own_margin is None:
         other = find_metric(margin_metric or usual, target, split).label
@@ -156,19 +164,14 @@ def _leader(metric: Metric, schemes: Sequence[SchemeSummary]) -> str | None:
     return min(able, key=rank).scheme if able else None
 
 
-def _inseparable(leader: str | None, reference: str | None, against: Sequence[Comparison], pairs: Sequence[Comparison]) -> tuple[str, ...]:
-    """The schemes that the leader is not shown to beat; a pair with the reference is decided in the reference's family."""
-    of_leader = [pair for pair in (*against, *(pair for pair in pairs if reference not in _names(pair))) if leader in _names(pair)]
-    unsure = [pair for pair in of_leader if pair.verdict not in DECIDED and (pair.p or 0.0) > ALPHA]
-    return tuple(name for pair in unsure for name in _names(pair) if name != leader)
-
-
-def _names(comparison: Comparison) -> tuple[str, str]:
-    return comparison.scheme, comparison.other
+def _inseparable(summary: Summary) -> tuple[str, ...]:
+    """The schemes that the leader was compared with and is not shown to beat."""
+    compared = summary.against(summary.leader).items() if summary.leader else ()
+    return tuple(name for name, pair in compared if pair.verdict not in DECIDED | {Verdict.NOT_COMPARABLE})
 
 
 def _headline(metric: Metric, summary: Summary) -> str:
-    """One sentence: who is best, by how much, and who cannot be told from it."""
+    """One sentence: who is best, by how much, whom else it beats, and who is not shown to differ from it."""
     if not summary.schemes:
         return "There are no runs"
     if summary.leader is None:
@@ -187,8 +190,31 @@ def _headline(metric: Metric, summary: Summary) -> str:
         chosen = ranked[_leader(metric, others) or others[0].scheme]
     else:
         chosen = ranked[best.scheme]
-    rest = [name for name in summary.inseparable if name not in _names(chosen) and chosen.verdict is not Verdict.TOO_FEW_SEEDS]
-    return chosen.sentence + (f"; not separable from {best.scheme}: {', '.join(rest)}" if rest else "")
+    return "; ".join([chosen.sentence, *_beside(summary, best.scheme, chosen)])
+
+
+def _beside(summary: Summary, best: str, chosen: Comparison) -> Iterable[str]:
+    """Whom the best scheme beats beside the comparison that the headline tells, and who is not shown to differ from it."""
+    rest = {name: pair for name, pair in summary.against(best).items() if name not in chosen.names}
+    beaten = [name for name, pair in rest.items() if pair.beats(best)]
+    if chosen.beats(best):
+        if beaten:
+            yield f"{best} also beats {_listed(beaten)}"
+    else:
+        second = chosen.rival_of(best)
+        by_second = summary.against(second)
+        by_both = [name for name in beaten if name in by_second and by_second[name].beats(second)]
+        if by_both:
+            yield f"both beat {_listed(by_both)}"
+        if by_one := [name for name in beaten if name not in by_both]:
+            yield f"{best} beats {_listed(by_one)}"
+    level = [name for name in summary.inseparable if name in rest]
+    if level and chosen.verdict is not Verdict.TOO_FEW_SEEDS:
+        yield f"not shown to differ from {best}: {_listed(level)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= NAMED else f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1} more"
 
 
 def ends_text(runs: SchemeSummary, what: str = " above chance") -> str:
@@ -258,7 +284,7 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
     if any(scheme.diverged for scheme in summary.schemes):
         yield "A run that diverged has no accuracy or loss; in medians, intervals and tests it ranks below every number."
     few = next((pair for pair in summary.pairs if pair.verdict is Verdict.TOO_FEW_SEEDS), None)
-    if few and len(counts) == 1 and max(counts) >= seeds_needed(len(summary.schemes) - 1):
+    if few and len(counts) == 1 and not any(each.verdict is Verdict.TOO_FEW_SEEDS for each in summary.comparisons):
         yield f"{seeds_text(few.n)} cannot separate all {few.family} pairs at {100 * ALPHA:g} %: use --seeds {seeds_needed(few.family)}."
     if any(scheme.stuck for scheme in summary.schemes):
         least = f"{100 * TRAINED_ABOVE_CHANCE:g} %"

@@ -61,6 +61,19 @@ class Comparison(Frozen):
     verdict: Verdict = Verdict.NOT_COMPARABLE
     sentence: str = ""
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """Both schemes."""
+        return self.scheme, self.other
+
+    def rival_of(self, name: str) -> str:
+        """The one of the two that is not `name`."""
+        return self.other if self.scheme == name else self.scheme
+
+    def beats(self, name: str) -> bool:
+        """Whether `name` is shown to be better than the other."""
+        return self.verdict is (Verdict.BETTER if self.scheme == name else Verdict.WORSE)
+
 
 @dataclass(frozen=True)
 class Side:
