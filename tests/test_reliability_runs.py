@@ -303,7 +303,7 @@ def test_a_drawing_process_that_is_killed_costs_nothing(tmp_path):
             """
             import os, signal, sys
             from initbench.reporting import draw
-            from initbench.reporting.figures import Curve, Panel, Plot
+            from initbench.reporting.panels import Curve, Panel, Plot
             panel = Panel("", "step", "loss", (Curve("a", ((1.0, 0.1), (2.0, 1.0)), label="a"),))
             plots = [Plot(f"p{place}", "A plot", ((panel,),), ("a",)) for place in range(6)]
             draw.cores = lambda: 2

@@ -11,9 +11,9 @@ from initbench.question import config_file
 from initbench.question.config import ExperimentConfig
 from initbench.question.families import all_schemes
 from initbench.reporting.axes import GRID, INK
-from initbench.reporting.figures import Plot
 from initbench.reporting.network import Module, network
 from initbench.reporting.page_data import page_data
+from initbench.reporting.panels import Plot
 from initbench.reporting.search import study_tables
 from initbench.reporting.tables import Table, layer_table, metric_table, outcome_table, pair_table, scheme_table
 from initbench.reporting.templates import template

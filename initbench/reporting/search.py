@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from initbench.question.config import value_text
-from initbench.reporting.figures import Curve, Panel, Plot, Points
+from initbench.reporting.panels import Curve, Panel, Plot, Points
 from initbench.reporting.tables import Table
 from initbench.reporting.tidy import summary as summary_csv
 from initbench.reporting.tidy import write

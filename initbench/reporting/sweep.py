@@ -11,7 +11,7 @@ from initbench.question.config import ExperimentConfig, value_text
 from initbench.question.grid import cells as cells_of
 from initbench.question.grid import short
 from initbench.question.plan import job_ids, make_jobs, resolve_config
-from initbench.reporting.figures import Band, Contour, Curve, Heat, Panel, Plot, in_rows, shortened
+from initbench.reporting.panels import Band, Contour, Curve, Heat, Panel, Plot, in_rows, shortened
 from initbench.reporting.tables import Table, markdown
 from initbench.reporting.templates import template
 from initbench.reporting.tidy import write

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from initbench.question.config import ExperimentConfig
 from initbench.question.plan import resolve_config
-from initbench.reporting import draw, figures, page, search, sweep, tables, tidy
+from initbench.reporting import draw, figures, page, panels, search, sweep, tables, tidy
 from initbench.results import store
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
@@ -17,7 +17,7 @@ def by_scheme(config: ExperimentConfig, reported: Iterable[RunResult]) -> Runs:
     return group(reported, [str(ref) for ref in resolve_config(config).schemes])
 
 
-def plots_of(summary: Summary, runs: Runs) -> tuple[figures.Plot, ...]:
+def plots_of(summary: Summary, runs: Runs) -> tuple[panels.Plot, ...]:
     """All plots of a results folder."""
     if summary.sweep is not None:
         return sweep.plots(summary)

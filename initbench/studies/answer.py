@@ -21,7 +21,7 @@ from initbench.studies.plan import Plan, is_code, open_folder, read_listed, with
 if TYPE_CHECKING:
     import pandas as pd
 
-    from initbench.reporting.figures import Plot
+    from initbench.reporting.panels import Plot
     from initbench.reporting.tables import Table
     from initbench.statistics.summary import Runs
 
