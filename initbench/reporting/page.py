@@ -59,8 +59,8 @@ def question(config: ExperimentConfig, summary: Summary) -> str:
     return f"Which initialization for {network}: {', '.join(shown)} or {last}?"
 
 
-def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequence[tuple[Plot, bytes]]) -> str:
-    """The whole page as HTML."""
+def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequence[tuple[Plot, bytes]], typed: str = "") -> str:
+    """The whole page as HTML; `typed`: the command line that asked, where there was one."""
     from markupsafe import Markup
 
     every = [run for own in runs.values() for run in own]
@@ -77,6 +77,7 @@ def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequen
         tables_left_out=max(0, len(sections) - MOST_LAYER_TABLES),
         folded=len(sections) > OPEN_LAYER_TABLES,
         plots=[(plot, Markup(inline_svg(content.decode(), plot.title))) for plot, content in plots],
+        typed=typed,
         command=_command(config, summary),
         config=config_file.dump_config(config),
         provenance=provenance_of(every),

@@ -144,7 +144,7 @@ def derive(plan: Plan, keep: View | None = None) -> Results:
         from initbench.reporting.write import write_report
 
         summary = plan.study.summarize(plan.config, done, plan.view)
-        write_report(plan.folder, plan.config, summary, reported, results)
+        write_report(plan.folder, plan.config, summary, reported, results, manifest.typed)
         finished = manifest.finished or (store.now() if len(results) == len(plan.jobs) else None)
         update = {"derived_from": digest, "view": keep or plan.view, "jobs": store.planned(plan.jobs), "finished": finished}
         listed = store.read_manifest(plan.folder) or manifest

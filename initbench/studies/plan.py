@@ -37,6 +37,8 @@ class Plan:
     """What is wrong with the folder and will be mended: a sentence about each damaged file."""
     elsewhere: tuple[RunResult, ...] = ()
     """Of a sweep: results of missing jobs that stand in other folders under the results root, and are taken from there."""
+    typed: str = ""
+    """The command line that asks, word by word; empty where Python does."""
 
     @property
     def study(self) -> Study:
@@ -50,15 +52,15 @@ class Plan:
         return tuple((name, job) for name, job in self.jobs if name not in done)
 
 
-def make_plan(command: str, config: ExperimentConfig, execution: Execution = Execution(), view: View = View()) -> Plan:
+def make_plan(command: str, config: ExperimentConfig, execution: Execution = Execution(), view: View = View(), typed: str = "") -> Plan:
     """The jobs of a question and what is done of them; nothing is written.
 
     Raises: ConfigError for names that do not exist, StorageError for a folder that cannot take the results.
     """
-    return _planned(command, config, execution, checked_view(resolve_config(config), view))
+    return _planned(command, config, execution, checked_view(resolve_config(config), view), typed)
 
 
-def _planned(command: str, config: ExperimentConfig, execution: Execution, view: View) -> Plan:
+def _planned(command: str, config: ExperimentConfig, execution: Execution, view: View, typed: str = "") -> Plan:
     config = resolve_config(config)
     folder = Path(execution.output) if execution.output else store.RESULTS / result_name(command, config)
     study = study_of(command, config)
@@ -79,7 +81,7 @@ def _planned(command: str, config: ExperimentConfig, execution: Execution, view:
         if not found.results:
             break
     finished = tuple(done[name] for name in asked if name in done and store.is_done(done[name]))
-    plan = Plan(command, config, execution, folder, tuple(asked.items()), finished, view, tuple(dict.fromkeys(notes)))
+    plan = Plan(command, config, execution, folder, tuple(asked.items()), finished, view, tuple(dict.fromkeys(notes)), typed=typed)
     return plan if execution.fresh or not study.BORROWS else replace(plan, elsewhere=_elsewhere(plan))
 
 
@@ -108,7 +110,7 @@ def _kept_question(folder: Path, config: ExperimentConfig, study: Study) -> str 
 def as_it_stands(plan: Plan) -> Plan:
     """The plan with what has been found since: the results that are there, and the jobs that follow from them."""
     execution = plan.execution.model_copy(update={"fresh": False, "output": str(plan.folder)})
-    return _planned(plan.command, plan.config, execution, plan.view)
+    return _planned(plan.command, plan.config, execution, plan.view, plan.typed)
 
 
 def plan_of(folder: str | Path, execution: Execution = Execution(), *, view: View | None = None, looking: bool = False) -> Plan:
@@ -121,7 +123,7 @@ def plan_of(folder: str | Path, execution: Execution = Execution(), *, view: Vie
     if looking:
         return _planned(manifest.command, config, means, without_code(manifest.view)[0])
     _renew_ids(folder, manifest, config)
-    return make_plan(manifest.command, config, means, manifest.view if view is None else view)
+    return make_plan(manifest.command, config, means, manifest.view if view is None else view, manifest.typed)
 
 
 def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentConfig]:
@@ -181,6 +183,7 @@ def new_manifest(plan: Plan, earlier: store.Manifest | None) -> store.Manifest:
     return store.Manifest(
         initbench=__version__,
         command=plan.command,
+        typed=earlier.typed if earlier and not plan.execution.fresh else plan.typed,
         config_hash=config_hash(plan.config),
         jobs=store.planned(plan.jobs),
         view=plan.view,
