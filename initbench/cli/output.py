@@ -121,8 +121,15 @@ def sentence(content: str) -> None:
     _tell(Console(highlight=False), content)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
-    """A table on stdout; the columns in `right` are aligned there. What does not fit the terminal goes to further lines."""
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: frozenset[int] = frozenset(),
+    best: frozenset[int] = frozenset(),
+) -> None:
+    """A table on stdout; the columns in `right` are aligned there, the rows in `best` bold. What does not fit goes to further lines."""
     console = Console(highlight=False)
     if title:
         console.print(f"[bold]{literal(title)}[/bold]")
@@ -135,8 +142,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for index, (column, width) in enumerate(zip(fitted.columns, fitted.widths, strict=True)):
         drawn.add_column(column, justify="right" if index in right else "left", width=width, no_wrap=index in right, overflow="fold")
-    for row in fitted.rows:
-        drawn.add_row(*(literal(cell) for cell in row))
+    for index, row in enumerate(fitted.rows):
+        drawn.add_row(*(literal(cell) for cell in row), style="bold" if index in best else None)
     Console(highlight=False, width=max(console.width, fitted.width)).print(drawn)
     if left_out:
         hint(f"No room on this terminal for: {'; '.join(left_out)}.")
@@ -236,8 +243,8 @@ def outcome(summary: Summary, runs: Runs) -> None:
     from initbench.reporting import search, sweep, tables
 
     of_cells = (sweep.table(summary),) if summary.sweep is not None else ()
-    for drawn in of_cells or (_with_curves(tables.scheme_table(summary), runs), *search.study_tables(summary)):
-        table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
+    for drawn in of_cells or (*_with_curves(tables.scheme_table(summary), runs), *search.study_tables(summary)):
+        table(drawn.title, drawn.columns, drawn.rows, right=drawn.right, best=drawn.best)
         text("")
     sentence(summary.headline + ".")
     if summary.recommendation is not None and summary.recommendation.code:
@@ -246,18 +253,21 @@ def outcome(summary: Summary, runs: Runs) -> None:
         hint(note)
 
 
-def _with_curves(drawn: TextTable, runs: Runs) -> TextTable:
-    """The table with the loss and the signal as curves of a few letters, where the terminal is wide enough."""
+def _with_curves(drawn: TextTable, runs: Runs) -> tuple[TextTable, ...]:
+    """The table with the loss and the signal as curves of a few letters; a terminal that has no room beside gets these in a table below."""
     from initbench.reporting import sparklines
 
     letters = sparklines.BLOCKS if _can_print(sparklines.BLOCKS) else sparklines.PLAIN
     found = {"loss, by step": sparklines.of_losses(runs, letters), "signal, by layer": sparklines.of_signals(runs, letters)}
-    for heading, curves in found.items():
-        rows = tuple((*row, curves.get(row[0], "")) for row in drawn.rows)
-        wider = replace(drawn, columns=(*drawn.columns, heading), rows=rows)
-        if any(curves.values()) and fit(wider.columns, wider.rows, wider.right, Console().width).width <= Console().width:
-            drawn = wider
-    return drawn
+    found = {heading: curves for heading, curves in found.items() if any(curves.values())}
+    rows = tuple((*row, *(curves.get(row[0], "") for curves in found.values())) for row in drawn.rows)
+    wider = replace(drawn, columns=(*drawn.columns, *found), rows=rows)
+    console = Console()
+    if fit(wider.columns, wider.rows, wider.right, console.width).width <= console.width:
+        return (wider,)
+    if not console.is_terminal or not found:
+        return (drawn,)
+    return drawn, TextTable("", ("scheme", *found), tuple((row[0], *row[len(drawn.columns) :]) for row in rows), best=drawn.best)
 
 
 def _can_print(letters: str) -> bool:

@@ -47,20 +47,9 @@ def plots(summary: Summary, runs: Runs) -> tuple[Plot, ...]:
     numbers, shares = ([_layer_plot(*each, runs) for each in drawn if (each[0].unit == "share") is wanted] for wanted in (False, True))
     curves = _accuracy_curves(summary.metric_of("final_test_accuracy"), runs)
     made = [_loss_plot(runs), _accuracy_plot(summary, runs), curves, *numbers, _prediction_plot(runs), *shares]
-    ranking = best_first(summary)
+    ranking = summary.ranking
     shown = (plot for plot in made if any(panel.lines or panel.strips for panel in plot.panels))
     return tuple(replace(plot, schemes=ranking) for plot in shown)
-
-
-def best_first(summary: Summary) -> tuple[str, ...]:
-    """The schemes, the best first by the middle value of what the verdicts are about; without one they come last."""
-    metric = summary.primary
-
-    def place(scheme: str) -> tuple[bool, float]:
-        value = summary.scheme(scheme).estimate(metric.name).value
-        return scheme != summary.leader, math.inf if value is None else -value if metric.higher_is_better else value
-
-    return tuple(sorted((each.scheme for each in summary.schemes), key=place))
 
 
 def _loss_plot(runs: Runs) -> Plot:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from initbench.quantities import BY_NAME, OF_EVERY_RUN, OF_PROBES, Quantity
-from initbench.reporting.figures import MOST_POINTS, best_first, thinned
+from initbench.reporting.figures import MOST_POINTS, thinned
 from initbench.reporting.looks import looks
 from initbench.reporting.scales import DECADES
 from initbench.results.probe_run import ProbeRun
@@ -35,7 +35,7 @@ def page_data(summary: Summary, runs: Runs) -> dict[str, Any]:
     longest = max((len(run.train_losses) for _, run in every), default=0)
     stretch = -(-longest // MOST_POINTS) or 1
     return {
-        **_schemes(names, [name for name in best_first(summary) if name in names]),
+        **_schemes(names, [name for name in summary.ranking if name in names]),
         "runs": [_run(place, run, stretch) for place, run in every],
         "stretch": stretch,
         "perEpoch": _steps_per_epoch(run for _, run in every),

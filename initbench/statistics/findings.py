@@ -1,5 +1,6 @@
 """What a comparison says, as data: schemes with their estimates, comparisons, own best values, a recommendation."""
 
+import math
 from enum import StrEnum
 from typing import Any
 
@@ -8,11 +9,14 @@ from initbench.question.config import Frozen
 from initbench.results.record import Number
 from initbench.statistics.estimates import Estimate, Share
 from initbench.statistics.known_metrics import all_metrics, find_metric
-from initbench.statistics.verdicts import Comparison
+from initbench.statistics.verdicts import TIES, Comparison, Verdict
 
 
 class SchemeSummary(Frozen):
-    """All runs of one scheme. `trained_share` is of the runs that trained, were stuck or diverged."""
+    """All runs of one scheme. `trained_share` is of the runs that trained, were stuck or diverged.
+
+    `stream`: the signal was followed along a residual stream, from its first block to its last.
+    """
 
     scheme: str
     seeds: tuple[int, ...]
@@ -28,6 +32,7 @@ class SchemeSummary(Frozen):
     estimates: tuple[Estimate, ...]
     signal: str | None = None
     signal_lost_at: str | None = None
+    stream: bool = False
 
     def estimate(self, metric: str) -> Estimate:
         """The estimate of one metric."""
@@ -130,6 +135,28 @@ class Summary(Frozen):
     def scheme(self, name: str) -> SchemeSummary:
         """The summary of one scheme."""
         return next(scheme for scheme in self.schemes if scheme.scheme == name)
+
+    @property
+    def ranking(self) -> tuple[str, ...]:
+        """The schemes, the best first by the middle value of what the verdicts are about; without one they come last."""
+        metric = self.primary
+
+        def place(scheme: SchemeSummary) -> tuple[bool, float]:
+            value = scheme.estimate(metric.name).value
+            return scheme.scheme != self.leader, math.inf if value is None else -value if metric.higher_is_better else value
+
+        return tuple(scheme.scheme for scheme in sorted(self.schemes, key=place))
+
+    @property
+    def best(self) -> tuple[str, ...]:
+        """The first of the ranking and all that tie with it; none where there is one scheme, or too few seeds to show any difference."""
+        if len(self.schemes) < 2 or self.scheme(self.ranking[0]).estimate(self.metric).value is None:
+            return ()
+        against = self.against(self.ranking[0])
+        few = any(pair.verdict is Verdict.TOO_FEW_SEEDS for pair in against.values())
+        if few and not any(pair.beats(self.ranking[0]) for pair in against.values()):
+            return ()
+        return (self.ranking[0], *(name for name in self.ranking if name in against and against[name].verdict in TIES))
 
     def against(self, name: str) -> dict[str, Comparison]:
         """How each other scheme compares with one: in the family of the reference where it is that one, else in that of all pairs."""

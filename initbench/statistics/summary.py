@@ -9,7 +9,7 @@ from initbench.metrics import Metric, Split
 from initbench.question import catalog
 from initbench.question.config import parse_ref
 from initbench.results.outcome import TRAINED_ABOVE_CHANCE, Outcome, is_outcome_of_scheme, outcome
-from initbench.results.propagation import signal_at_start
+from initbench.results.propagation import has_stream, signal_at_start
 from initbench.results.record import RunResult, RunStatus, Setter
 from initbench.statistics.estimates import estimate, estimate_text, seeds_text, share
 from initbench.statistics.findings import SchemeSummary, Summary
@@ -149,6 +149,7 @@ def _summarize_scheme(scheme: str, runs: list[RunResult], metrics: Sequence[Metr
         estimates=tuple(estimate(each, list(_side(scheme, runs, each).values.values())) for each in metrics),
         signal=str(typical) if typical else None,
         signal_lost_at=typical.loss.layer if typical and typical.loss else None,
+        stream=any(has_stream(stats for stats in run.layers if stats.step == 0) for run in runs),
         **counts,
     )
 
@@ -217,12 +218,19 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= NAMED else f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1} more"
 
 
+def trained_text(runs: SchemeSummary) -> str:
+    """As in `7 of 8`: how many runs ended above chance."""
+    if runs.skipped == len(runs.seeds):
+        return "skipped"
+    return "not trained" if runs.probed else f"{runs.trained} of {len(runs.seeds)}"
+
+
 def ends_text(runs: SchemeSummary, what: str = " above chance") -> str:
     """How the runs ended: `7 of 8 above chance, 1 diverged`; below a heading that says `what` is counted, `7 of 8, 1 diverged`."""
     counts = {"at chance": runs.stuck, "diverged": runs.diverged, "failed": runs.failed, "skipped": runs.skipped}
     if runs.skipped == len(runs.seeds):
         return "skipped"
-    parts = [f"{runs.trained} of {len(runs.seeds)}{what}"] if not runs.probed else ["not trained"]
+    parts = [trained_text(runs) + what * (not runs.probed)]
     return ", ".join([*parts, *(f"{count} {words}" for words, count in counts.items() if count)])
 
 
@@ -286,6 +294,7 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
     few = next((pair for pair in summary.pairs if pair.verdict is Verdict.TOO_FEW_SEEDS), None)
     if few and len(counts) == 1 and not any(each.verdict is Verdict.TOO_FEW_SEEDS for each in summary.comparisons):
         yield f"{seeds_text(few.n)} cannot separate all {few.family} pairs at {100 * ALPHA:g} %: use --seeds {seeds_needed(few.family)}."
-    if any(scheme.stuck for scheme in summary.schemes):
+    stuck = [f"{scheme.scheme} on {scheme.stuck} of {seeds_text(len(scheme.seeds))}" for scheme in summary.schemes if scheme.stuck]
+    if stuck:
         least = f"{100 * TRAINED_ABOVE_CHANCE:g} %"
-        yield f"At chance: the final {summary.split} accuracy is hardly above guessing (less than {least} of the way from there to 100 %)."
+        yield f"At chance, which is less than {least} of the way from guessing to 100 % {summary.split} accuracy: {', '.join(stuck)}."

@@ -35,6 +35,10 @@ class Verdict(StrEnum):
     NOT_COMPARABLE = "not comparable"
 
 
+TIES = frozenset({Verdict.TIE, Verdict.IDENTICAL, Verdict.EQUIVALENT, Verdict.BOTH_WITHOUT})
+"""The verdicts that leave one scheme as good as the other."""
+
+
 class Comparison(Frozen):
     """`scheme` against `other` on the seeds that both have, the same seed with the same noise and data order.
 
