@@ -185,37 +185,59 @@ def _headline(metric: Metric, summary: Summary) -> str:
         if best.estimate(metric.name).value is None:
             text = f"{best.scheme} has no median {metric.label}"
         return f"{text} with one seed" if len(best.seeds) == best.trained == 1 else f"{text}; seeds: {ends_text(best)}"
+    chosen = _first_comparison(metric, summary, best.scheme)
+    return "; ".join([chosen.sentence, *(words + _listed(names) for words, names in _beside(summary, best.scheme, chosen))])
+
+
+def _first_comparison(metric: Metric, summary: Summary, best: str) -> Comparison:
+    """What the headline tells first: the best scheme against the reference, or where it is that one, against the next best."""
     ranked = {each.scheme: each for each in summary.comparisons if each.metric == metric.name}
-    if best.scheme == summary.reference:
-        others = [scheme for scheme in summary.schemes if scheme.scheme != best.scheme]
-        chosen = ranked[_leader(metric, others) or others[0].scheme]
-    else:
-        chosen = ranked[best.scheme]
-    return "; ".join([chosen.sentence, *_beside(summary, best.scheme, chosen)])
+    if best != summary.reference:
+        return ranked[best]
+    others = [scheme for scheme in summary.schemes if scheme.scheme != best]
+    return ranked[_leader(metric, others) or others[0].scheme]
 
 
-def _beside(summary: Summary, best: str, chosen: Comparison) -> Iterable[str]:
+def named(summary: Summary) -> tuple[str, ...]:
+    """The schemes that the headline names; of a race or a search, the best and those that cannot be told from it."""
+    if summary.leader is None or len(summary.schemes) == 1:
+        return tuple(scheme.scheme for scheme in summary.schemes)
+    if summary.recommendation is not None:
+        return (summary.leader, *summary.inseparable)
+    chosen = _first_comparison(summary.primary, summary, summary.leader)
+    beside = [name for _, names in _beside(summary, summary.leader, chosen) for name in _first(names)]
+    at_best = named(summary.tuned.at_best) if summary.tuned is not None else ()
+    return tuple(dict.fromkeys((*chosen.names, *beside, *at_best)))
+
+
+def _beside(summary: Summary, best: str, chosen: Comparison) -> Iterable[tuple[str, Sequence[str]]]:
     """Whom the best scheme beats beside the comparison that the headline tells, and who is not shown to differ from it."""
     rest = {name: pair for name, pair in summary.against(best).items() if name not in chosen.names}
     beaten = [name for name, pair in rest.items() if pair.beats(best)]
     if chosen.beats(best):
         if beaten:
-            yield f"{best} also beats {_listed(beaten)}"
+            yield f"{best} also beats ", beaten
     else:
         second = chosen.rival_of(best)
         by_second = summary.against(second)
         by_both = [name for name in beaten if name in by_second and by_second[name].beats(second)]
         if by_both:
-            yield f"both beat {_listed(by_both)}"
+            yield "both beat ", by_both
         if by_one := [name for name in beaten if name not in by_both]:
-            yield f"{best} beats {_listed(by_one)}"
+            yield f"{best} beats ", by_one
     level = [name for name in summary.inseparable if name in rest]
     if level and chosen.verdict is not Verdict.TOO_FEW_SEEDS:
-        yield f"not shown to differ from {best}: {_listed(level)}"
+        yield f"not shown to differ from {best}: ", level
+
+
+def _first(names: Sequence[str]) -> Sequence[str]:
+    """Those that a sentence names."""
+    return names if len(names) <= NAMED else names[: NAMED - 1]
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= NAMED else f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1} more"
+    shown = _first(names)
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(shown) < len(names) else "")
 
 
 def trained_text(runs: SchemeSummary) -> str:
