@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from initbench.reporting.figures import Panel
+from initbench.statistics.curves import DECADES
 
-DECADES = 9.0
-"""A log axis shows at most so many powers of ten on each side of the middle; what lies beyond is marked at the edge."""
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LEAST_DECADES = 2.0
 """A log axis over layers shows at least so many, so that mere noise does not look like a trend."""

@@ -12,7 +12,11 @@ from initbench.statistics.verdicts import Comparison
 
 
 class SchemeSummary(Frozen):
-    """All runs of one scheme. `trained_share` is of the runs that trained, were stuck or diverged."""
+    """All runs of one scheme. `trained_share` is of the runs that trained, were stuck or diverged.
+
+    `loss_by_step` and `signal_by_layer` are the median training loss and the median variance of the activations before training: at most
+    ten heights from 0 to 7 on a logarithmic scale that all schemes share, x where most runs had diverged.
+    """
 
     scheme: str
     seeds: tuple[int, ...]
@@ -28,6 +32,8 @@ class SchemeSummary(Frozen):
     estimates: tuple[Estimate, ...]
     signal: str | None = None
     signal_lost_at: str | None = None
+    loss_by_step: str = ""
+    signal_by_layer: str = ""
 
     def estimate(self, metric: str) -> Estimate:
         """The estimate of one metric."""
