@@ -26,7 +26,7 @@ from initbench.studies import notebook
 from initbench.studies.answer import Results, derive
 from initbench.studies.answer import load_results as load_results
 from initbench.studies.execution import Watch, carry_out
-from initbench.studies.plan import make_plan, open_folder, plan_of, read_listed, without_code
+from initbench.studies.plan import check_listed, make_plan, open_folder, plan_of, without_code
 from initbench.studies.recommend import race_question
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def report(folder: str | Path = store.LATEST, reference: str | None = None, **lo
     """
     refuse_unknown("report", look, ViewFields.__annotations__)
     folder, manifest, _ = open_folder(folder)
-    read_listed(folder, manifest)
+    check_listed(folder, manifest)
     given = {key: value for key, value in {"reference": reference, **look}.items() if value is not None}
     kept = manifest.view.model_dump() | given
     if "margin" in given:

@@ -19,6 +19,7 @@ import initbench
 from initbench.errors import StorageError
 from initbench.question.config import Execution, ExperimentConfig, TrainConfig, View, parse_ref
 from initbench.results import jobs, lock, store
+from initbench.results.index import INDEX
 from initbench.studies.answer import load_results
 from initbench.studies.execution import carry_out
 from initbench.studies.merge import merge
@@ -75,8 +76,8 @@ def compare(folder, view=View(), *, fresh=False, config=QUESTION):
 
 
 def contents(folder):
-    """Every file but the manifest, which holds times."""
-    found = (path for path in folder.rglob("*") if path.is_file() and path.name != store.MANIFEST)
+    """Every file but the manifest and the index, which hold times or their sums."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name not in {store.MANIFEST, INDEX})
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 

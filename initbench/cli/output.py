@@ -23,6 +23,7 @@ from initbench.question.catalog import Entry, Parameter
 from initbench.question.config import value_text
 from initbench.question.plan import changes
 from initbench.results.record import RunResult
+from initbench.statistics.curves import HEIGHTS
 from initbench.statistics.estimates import seconds_text, seeds_text
 from initbench.statistics.findings import Summary
 from initbench.statistics.inference import seeds_needed
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
     from initbench.data.manage import DataStatus
     from initbench.init.checks import SchemeCheck
     from initbench.reporting.tables import Table as TextTable
-    from initbench.statistics.summary import Runs
 
 
+BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+*#@"
+"""Eight heights of a curve, and what stands for them where a terminal has no such letters."""
 LEAST_COLUMNS = 3
 """So many columns a table has, however narrow the terminal."""
 LONGEST = 1000
@@ -238,12 +240,12 @@ def dry_sweep(plan: Plan, seconds: float | None) -> None:
     sentence(f"Results: {plan.folder}")
 
 
-def outcome(summary: Summary, runs: Runs) -> None:
+def outcome(summary: Summary) -> None:
     """The table of schemes, the sentence that says who won and, on stderr, what a reader must know."""
     from initbench.reporting import search, sweep, tables
 
     of_cells = (sweep.table(summary),) if summary.sweep is not None else ()
-    for drawn in of_cells or (*_with_curves(tables.scheme_table(summary), runs), *search.study_tables(summary)):
+    for drawn in of_cells or (*_with_curves(tables.scheme_table(summary), summary), *search.study_tables(summary)):
         table(drawn.title, drawn.columns, drawn.rows, right=drawn.right, best=drawn.best)
         text("")
     sentence(summary.headline + ".")
@@ -253,14 +255,16 @@ def outcome(summary: Summary, runs: Runs) -> None:
         hint(note)
 
 
-def _with_curves(drawn: TextTable, runs: Runs) -> tuple[TextTable, ...]:
+def _with_curves(drawn: TextTable, summary: Summary) -> tuple[TextTable, ...]:
     """The table with the loss and the signal as curves of a few letters; a terminal that has no room beside gets these in a table below."""
-    from initbench.reporting import sparklines
-
-    letters = sparklines.BLOCKS if _can_print(sparklines.BLOCKS) else sparklines.PLAIN
-    found = {"loss, by step": sparklines.of_losses(runs, letters), "signal, by layer": sparklines.of_signals(runs, letters)}
-    found = {heading: curves for heading, curves in found.items() if any(curves.values())}
-    rows = tuple((*row, *(curves.get(row[0], "") for curves in found.values())) for row in drawn.rows)
+    letters = str.maketrans(HEIGHTS, BLOCKS if _can_print(BLOCKS) else PLAIN)
+    ranked = [summary.scheme(row[0]) for row in drawn.rows]
+    every = {
+        "loss, by step": [scheme.loss_by_step.translate(letters) for scheme in ranked],
+        "signal, by layer": [scheme.signal_by_layer.translate(letters) for scheme in ranked],
+    }
+    found = {heading: curves for heading, curves in every.items() if any(curves)}
+    rows = tuple((*row, *curves) for row, *curves in zip(drawn.rows, *found.values(), strict=True))
     wider = replace(drawn, columns=(*drawn.columns, *found), rows=rows)
     console = Console()
     if fit(wider.columns, wider.rows, wider.right, console.width).width <= console.width:
@@ -365,7 +369,7 @@ def outlook_text(plan: Plan) -> str:
     """What may still come where results decide that, and how long it takes: empty where the jobs say it all."""
     from initbench.studies.execution import runs_at_once
 
-    coming = plan.study.outlook(plan.config, {run.job_id: run for run in plan.done})
+    coming = plan.study.outlook(plan.config, plan.results)
     if coming is None:
         return ""
     steps = "" if coming.steps is None else f" and {coming.steps:,} steps"

@@ -38,9 +38,9 @@ def run_and_show(plan: Plan, display: DisplayOptions, *, dry_run: bool, profile:
     show_results(results, display, layers=display.verbose or plan.command == "run")
     if profile:
         output.say("\n".join(timing.lines()))
-    failed = [result for result in results.results if result.status is RunStatus.FAILED]
+    failed = sum(run.status is RunStatus.FAILED for run in results.ends)
     if failed:
-        output.warn(f"{len(failed)} of {len(results.results)} runs failed. Try them again with: initbench resume {results.folder}")
+        output.warn(f"{failed} of {len(results.results)} runs failed. Try them again with: initbench resume {results.folder}")
         raise typer.Exit(FAILED_RUNS)
     if results.missing:
         raise typer.Exit(FAILED_RUNS)
@@ -75,7 +75,7 @@ def show_results(results: Results, display: DisplayOptions, *, layers: bool = Fa
     elif not display.quiet:
         if layers:
             output.layers(results.summary, results.results)
-        output.outcome(results.summary, results.runs)
+        output.outcome(results.summary)
     if results.missing:
         planned = results.missing + len(results.results)
         output.warn(f"{results.missing} of {planned} runs are not there yet. Go on with: initbench resume {results.folder}")
@@ -88,14 +88,7 @@ def show_results(results: Results, display: DisplayOptions, *, layers: bool = Fa
 def document(results: Results) -> dict[str, Any]:
     """The results as one JSON document: the folder, how each run ended, the summary."""
     runs = [
-        {
-            "job_id": result.job_id,
-            "scheme": str(result.job.scheme),
-            "seed": result.job.seed,
-            "status": result.status,
-            "reason": result.reason,
-        }
-        for result in results.results
+        {"job_id": run.job_id, "scheme": run.scheme, "seed": run.seed, "status": run.status, "reason": run.reason} for run in results.ends
     ]
     return {"folder": str(results.folder), "runs": runs, "summary": results.summary.model_dump(mode="json")}
 

@@ -70,7 +70,7 @@ def smoke(
     if display.as_json:
         output.document({**document(results), "missed": missed})
     elif not display.quiet:
-        output.outcome(results.summary, results.runs)
+        output.outcome(results.summary)
     if missed:
         raise GateFailed("\n".join(missed))
     if not display.quiet:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from itertools import groupby, takewhile
 from typing import Protocol
@@ -14,6 +14,7 @@ from initbench.reporting.roles import layer_roles
 from initbench.results.outcome import Outcome, outcome, was_evaluated
 from initbench.results.propagation import layer_value
 from initbench.results.record import LayerStats, Place, RunResult, RunStatus
+from initbench.statistics.curves import thinned
 from initbench.statistics.estimates import estimate_text
 from initbench.statistics.findings import Summary
 from initbench.statistics.inference import median
@@ -83,12 +84,6 @@ def _lost(runs: Runs) -> tuple[Lost, ...]:
         if gone:
             found.append(Lost(scheme, steps, len(gone), len(own)))
     return tuple(found)
-
-
-def thinned(losses: Sequence[float], stretch: int) -> tuple[tuple[float, float], ...]:
-    """The means over so many steps each, with the step in the middle of each."""
-    parts = [losses[start : start + stretch] for start in range(0, len(losses), stretch)]
-    return tuple((index * stretch + (len(part) + 1) / 2, sum(part) / len(part)) for index, part in enumerate(parts))
 
 
 def _with_middle(scheme: str, runs: list[RunResult], curves: list[Points], *, worst: float) -> tuple[list[Curve], list[Band]]:

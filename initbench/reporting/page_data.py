@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from initbench.quantities import BY_NAME, OF_EVERY_RUN, OF_PROBES, Quantity
-from initbench.reporting.figures import MOST_POINTS, stands_apart, thinned
+from initbench.reporting.figures import MOST_POINTS, stands_apart
 from initbench.reporting.looks import looks
 from initbench.reporting.roles import layer_roles
-from initbench.reporting.scales import DECADES
 from initbench.results.probe_run import ProbeRun
 from initbench.results.propagation import with_states
 from initbench.results.record import PREDICTED, InitReport, LayerStats, Place, RunResult
+from initbench.statistics.curves import DECADES, thinned
 from initbench.statistics.findings import Summary
 from initbench.statistics.inference import median
 from initbench.statistics.summary import Runs, named

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from initbench.reporting.panels import Panel
+from initbench.statistics.curves import DECADES
 
-DECADES = 9.0
-"""A log axis shows at most so many powers of ten on each side of the middle; what lies beyond is marked at the edge."""
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 MOST, FAR = 0.975, 2.0
 """So many of the values of curves are shown for sure; what is so many powers of ten above, as a bad start, is marked at the edge."""

@@ -2,17 +2,22 @@
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar, overload
 
 from pydantic import ValidationError
 
 from initbench.errors import StorageError
 from initbench.question.config import Job
-from initbench.results import files
+from initbench.results import files, index
 from initbench.results.files import UnusableFile
-from initbench.results.record import RunResult
+from initbench.results.index import Header, header_of
+from initbench.results.record import RunResult, RunStatus
+
+T = TypeVar("T")
 
 JOBS = "jobs"
 """The folder of job files within a results folder."""
@@ -34,6 +39,76 @@ class Found:
     unchecked: int = 0
 
 
+@dataclass(frozen=True)
+class Looked:
+    """The same, of each result only its header."""
+
+    headers: tuple[Header, ...]
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def unchecked(self) -> int:
+        """How many could not be checked."""
+        return sum(not header.sealed for header in self.headers)
+
+
+class Stored(Mapping[str, RunResult]):
+    """Results by job id, each read from its file when it is first asked for: many questions ask for none.
+
+    Raises: StorageError, on the way, for a file that has been changed since its header was read.
+    """
+
+    def __init__(self, folder: Path, headers: Mapping[str, Header]) -> None:
+        self._folder, self._headers = folder, headers
+        self._read: dict[str, RunResult] = {}
+
+    def __getitem__(self, job_id: str) -> RunResult:
+        if job_id not in self._read:
+            self._read[job_id] = _again(path_of(self._folder, job_id), self._headers[job_id])
+        return self._read[job_id]
+
+    def __contains__(self, job_id: object) -> bool:
+        return job_id in self._headers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._headers)
+
+    def __len__(self) -> int:
+        return len(self._headers)
+
+
+class StoredRuns(Sequence[RunResult]):
+    """Results in their order, all read from their files when the first is asked for; their number and `headers` cost nothing."""
+
+    def __init__(self, folder: Path, headers: tuple[Header, ...]) -> None:
+        self._folder, self.headers = folder, headers
+
+    @cached_property
+    def _read(self) -> tuple[RunResult, ...]:
+        return tuple(_again(path_of(self._folder, header.job_id), header) for header in self.headers)
+
+    @overload
+    def __getitem__(self, place: int) -> RunResult: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[RunResult]: ...
+
+    def __getitem__(self, place: int | slice) -> RunResult | Sequence[RunResult]:
+        return self._read[place]
+
+    def __iter__(self) -> Iterator[RunResult]:
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        return len(self.headers)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._read == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(header.digest for header in self.headers))
+
+
 def path_of(folder: Path, job_id: str) -> Path:
     """Where the result of a job is."""
     return folder / JOBS / f"{job_id}.json"
@@ -44,27 +119,26 @@ def there(folder: Path) -> frozenset[str]:
     return frozenset(name for name in _listed(folder) or () if NAME.fullmatch(f"{name}.json"))
 
 
-def elsewhere(root: Path, folder: Path, wanted: Collection[str]) -> dict[str, Path]:
-    """The job files of the ids that are `wanted` in other results folders under `root`, each once; links are not followed."""
-    left, found = set(wanted), dict[str, Path]()
-    if not left:
+def elsewhere(root: Path, folder: Path, wanted: Mapping[str, Job]) -> dict[str, Path]:
+    """The files of runs that are `wanted` and did not fail, in other results folders under `root`, each once; links are not followed."""
+    found: dict[str, Path] = {}
+    if not wanted:
         return found
     try:
         others = sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink() and path.absolute() != folder.absolute())
     except OSError:
         return found
     for other in others:
-        if not (other / JOBS).is_symlink():
-            found |= {name: path_of(other, name) for name in there(other) & left}
-            left -= found.keys()
+        here = () if (other / JOBS).is_symlink() else there(other) & wanted.keys() - found.keys()
+        headers = look(other, {name: wanted[name] for name in here}, index.load(other)).headers if here else ()
+        found |= {header.job_id: path_of(other, header.job_id) for header in headers if header.status is not RunStatus.FAILED}
     return found
 
 
 def read_file(path: Path, job: Job) -> RunResult | None:
     """The result of a job in a file; None where it is damaged or another's. Raises: StorageError for one of a newer version."""
     try:
-        result, _ = _read(path)
-        _refuse_another(result, job)
+        result, _ = _read(path, job)
     except (OSError, UnusableFile):
         return None
     return result
@@ -80,24 +154,40 @@ def read(folder: Path, asked: Iterable[str] | Mapping[str, Job]) -> Found:
 
     A file that is damaged, cut off, edited or another job's counts as not there. Raises: StorageError for one of a newer version.
     """
-    results: list[RunResult] = []
+    found, damaged = _each(folder, asked, _read)
+    return Found(tuple(result for result, _ in found), damaged, sum(not checked for _, checked in found))
+
+
+def look(folder: Path, asked: Iterable[str] | Mapping[str, Job], known: Mapping[str, Header]) -> Looked:
+    """What `read` gives, of each result only its header; every file is read and hashed, and parsed where `known` is not about its bytes."""
+
+    def header(path: Path, job: Job | None) -> Header:
+        data, before = files.read_bytes(path), known.get(path.stem)
+        digest = files.digest(data)
+        if before is not None and before.digest == digest:
+            return before
+        result, checked = _parsed(path, data, job)
+        return header_of(result, digest, sealed=checked)
+
+    return Looked(*_each(folder, asked, header))
+
+
+def _each(
+    folder: Path, asked: Iterable[str] | Mapping[str, Job], take: Callable[[Path, Job | None], T]
+) -> tuple[tuple[T, ...], tuple[str, ...]]:
+    """What `take` makes of each file that is there, and a sentence about each that does not count."""
+    taken: list[T] = []
     damaged: list[str] = []
-    unchecked = 0
     named = _listed(folder)
     for job_id in asked if named is None else filter(named.__contains__, asked):
         path = path_of(folder, job_id)
         try:
-            result, checked = _read(path)
-            if isinstance(asked, Mapping):
-                _refuse_another(result, asked[job_id])
+            taken.append(take(path, asked[job_id] if isinstance(asked, Mapping) else None))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except UnusableFile as error:
             damaged.append(f"{path} {error}. It does not count; the run is to be made again.")
-            continue
-        results.append(result)
-        unchecked += not checked
-    return Found(tuple(results), tuple(damaged), unchecked)
+    return tuple(taken), tuple(damaged)
 
 
 def _listed(folder: Path) -> frozenset[str] | None:
@@ -110,9 +200,24 @@ def _listed(folder: Path) -> frozenset[str] | None:
         return None
 
 
-def _read(path: Path) -> tuple[RunResult, bool]:
-    """The result in a file, and whether its checksum says so. Raises: UnusableFile."""
-    document, fits = files.unsealed(files.read_bytes(path))
+def _read(path: Path, job: Job | None) -> tuple[RunResult, bool]:
+    """The result in a file, of this job where one is given, and whether its checksum says so. Raises: UnusableFile."""
+    return _parsed(path, files.read_bytes(path), job)
+
+
+def _again(path: Path, header: Header) -> RunResult:
+    """The result whose header was read before. Raises: StorageError where the file is not the same any more."""
+    try:
+        data = files.read_bytes(path)
+    except (FileNotFoundError, NotADirectoryError, UnusableFile):
+        data = b""
+    if files.digest(data) != header.digest:
+        raise StorageError(f"{path} has been changed or removed meanwhile. Give the command once more.")
+    return _parsed(path, data, None)[0]
+
+
+def _parsed(path: Path, data: bytes, job: Job | None) -> tuple[RunResult, bool]:
+    document, fits = files.unsealed(data)
     if fits is False:
         refuse_newer(path, document, RunResult.model_fields)
         raise UnusableFile("is not as it was written: its checksum does not fit" if document.endswith(b"}\n") else "is cut off")
@@ -124,12 +229,9 @@ def _read(path: Path) -> tuple[RunResult, bool]:
         raise UnusableFile("is empty" if not document.strip() else f"is damaged ({_first(error)})") from error
     if result.job_id != path.stem:
         raise UnusableFile(f"holds another job, {result.job_id[:40]}")
-    return result, bool(fits)
-
-
-def _refuse_another(result: RunResult, job: Job) -> None:
-    if result.job != job and result.job.model_dump_json() != job.model_dump_json():
+    if job is not None and result.job != job and result.job.model_dump_json() != job.model_dump_json():
         raise UnusableFile("holds the result of another job")
+    return result, bool(fits)
 
 
 def refuse_newer(path: Path, document: bytes, known: Collection[str], *, surely: bool = False) -> None:

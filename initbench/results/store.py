@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from initbench.errors import StorageError
 from initbench.question.config import Frozen, Job, View
-from initbench.results import files, jobs, unfinished
+from initbench.results import files, index, jobs, unfinished
 from initbench.results.files import refused as refused
 from initbench.results.files import whole_file as whole_file
 from initbench.results.files import write_bytes as write_bytes
@@ -144,7 +144,7 @@ def clear(folder: Path) -> None:
     listed = DERIVED if manifest is None or manifest.derived is None else manifest.derived
     ours = [jobs.path_of(folder, job_id) for job_id in sorted(jobs.there(folder))]
     with refused(f"clear {folder}"):
-        for path in (*ours, *(folder / name for name in (*listed, PROBE, CONFIG) if _is_inside(name))):
+        for path in (*ours, *(folder / name for name in (*listed, PROBE, CONFIG, index.INDEX) if _is_inside(name))):
             path.unlink(missing_ok=True)
         for name in FOLDERS:
             with contextlib.suppress(OSError):
@@ -216,14 +216,14 @@ def read_results(folder: Path, job_ids: Iterable[str]) -> tuple[RunResult, ...]:
     return jobs.read(folder, job_ids).results
 
 
-def is_done(result: RunResult) -> bool:
+def is_done(result: RunResult | index.Header) -> bool:
     """A failed run is tried again; every other result stands."""
     return result.status is not RunStatus.FAILED
 
 
-def jobs_digest(results: Iterable[RunResult], view: View) -> str:
-    """What the derived files depend on: the results, and how they are looked at."""
-    text = view.model_dump_json() + "".join(result.model_dump_json() for result in results)
+def jobs_digest(headers: Iterable[index.Header], view: View) -> str:
+    """What the derived files depend on: the job files, and how they are looked at."""
+    text = view.model_dump_json() + "".join(header.digest for header in headers)
     return files.digest(text.encode())[:16]
 
 

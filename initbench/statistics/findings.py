@@ -16,6 +16,8 @@ class SchemeSummary(Frozen):
     """All runs of one scheme. `trained_share` is of the runs that trained, were stuck or diverged.
 
     `stream`: the signal was followed along a residual stream, from its first block to its last.
+    `loss_by_step` and `signal_by_layer` are the median training loss and the median variance of the activations before training: at most
+    ten heights from 0 to 7 on a logarithmic scale that all schemes share, x where most runs had diverged.
     """
 
     scheme: str
@@ -33,6 +35,8 @@ class SchemeSummary(Frozen):
     signal: str | None = None
     signal_lost_at: str | None = None
     stream: bool = False
+    loss_by_step: str = ""
+    signal_by_layer: str = ""
 
     def estimate(self, metric: str) -> Estimate:
         """The estimate of one metric."""

@@ -11,6 +11,7 @@ from initbench.question.config import parse_ref
 from initbench.results.outcome import TRAINED_ABOVE_CHANCE, Outcome, is_outcome_of_scheme, outcome
 from initbench.results.propagation import has_stream, signal_at_start
 from initbench.results.record import RunResult, RunStatus, Setter
+from initbench.statistics.curves import of_losses, of_signals
 from initbench.statistics.estimates import estimate, estimate_text, seeds_text, share
 from initbench.statistics.findings import SchemeSummary, Summary
 from initbench.statistics.inference import ALPHA, LEVEL, seeds_needed
@@ -72,7 +73,8 @@ def summarize(
             comparisons += compare_family(each, others, margin=margin_here)
         else:
             comparisons += [pair for pair in every if pair.other == against]
-    schemes = tuple(_summarize_scheme(scheme, own, shown) for scheme, own in runs.items())
+    losses, signals = of_losses(runs), of_signals(runs)
+    schemes = tuple(_summarize_scheme(scheme, own, shown, losses[scheme], signals[scheme]) for scheme, own in runs.items())
     leader = _leader(primary, schemes)
     summary = Summary(
         headline="",
@@ -133,7 +135,7 @@ def reasons(runs: list[RunResult], statuses: Sequence[RunStatus] = tuple(VERBS))
     return tuple(f"{VERBS[status]} on {seeds_text(count)}: {reason.rstrip('.')}" for (status, reason), count in sorted(counts.items()))
 
 
-def _summarize_scheme(scheme: str, runs: list[RunResult], metrics: Sequence[Metric]) -> SchemeSummary:
+def _summarize_scheme(scheme: str, runs: list[RunResult], metrics: Sequence[Metric], losses: str, activations: str) -> SchemeSummary:
     ended = [outcome(run) for run in runs]
     counts = {str(kind): ended.count(kind) for kind in Outcome}
     tried = counts["trained"] + counts["stuck"] + counts["diverged"]
@@ -150,6 +152,8 @@ def _summarize_scheme(scheme: str, runs: list[RunResult], metrics: Sequence[Metr
         signal=str(typical) if typical else None,
         signal_lost_at=typical.loss.layer if typical and typical.loss else None,
         stream=any(has_stream(stats for stats in run.layers if stats.step == 0) for run in runs),
+        loss_by_step=losses,
+        signal_by_layer=activations,
         **counts,
     )
 

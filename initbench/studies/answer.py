@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ from pydantic import ValidationError
 from initbench.errors import StorageError
 from initbench.question.config import ExperimentConfig, View
 from initbench.reporting.shown import Shown, read_table
-from initbench.results import files, jobs, provenance, store
+from initbench.results import files, index, jobs, provenance, store
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
 from initbench.studies.kinds import study_of
@@ -35,10 +37,10 @@ class Results(Shown):
 
     folder: Path
     config: ExperimentConfig
-    results: tuple[RunResult, ...]
+    results: Sequence[RunResult]
+    """Of a folder that was finished already they are read when the first is looked at."""
     summary: Summary
-    reported: tuple[RunResult, ...] = ()
-    """The runs that tables and plots of schemes are about: not those that only served to choose."""
+    command: str = "compare"
     missing: int = 0
     """How many planned runs are not there yet."""
     notes: tuple[str, ...] = ()
@@ -50,17 +52,27 @@ class Results(Shown):
         """Gives the sentence that says who won: what a notebook shows."""
         return f"<Results of {len(self.results)} runs in {self.folder}: {self.summary.headline}.>"
 
+    @cached_property
+    def reported(self) -> tuple[RunResult, ...]:
+        """The runs that tables and plots of schemes are about: not those that only served to choose."""
+        return study_of(self.command, self.config).reported(self.config, {run.job_id: run for run in self.results})
+
+    @property
+    def ends(self) -> tuple[index.Header, ...]:
+        """How each of the results ended; nothing is read for that."""
+        return self.results.headers if isinstance(self.results, jobs.StoredRuns) else tuple(map(index.header_of, self.results))
+
     @property
     def doubts(self) -> tuple[str, ...]:
         """What makes the runs less than comparable: files that cannot be trusted, conditions that are not the same."""
-        made = [run.provenance for run in self.results if run.provenance.keys() - {provenance.NOT_RESTORED}]
+        made = [run.provenance for run in self.ends if run.provenance.keys() - {provenance.NOT_RESTORED}]
         doubts = list(self.notes)
         for key in CONDITIONS:
             counts = Counter(conditions.get(key, "unknown") for conditions in made)
             if len(counts) > 1:
                 listed = ", ".join(f"{value[:24]} ({number} runs)" for value, number in sorted(counts.items()))
                 doubts.append(f"The runs were not made under the same conditions, {key}: {listed}. Make all anew with --fresh.")
-        changed = sorted({text for run in self.results if (text := run.provenance.get(provenance.NOT_RESTORED))})
+        changed = sorted({text for run in self.ends if (text := run.provenance.get(provenance.NOT_RESTORED))})
         if changed:
             doubts.append(f"The code of runs changed what could not be put back in their process: {'; '.join(changed)}.")
         alone = [conditions[provenance.NOT_STACKED] for conditions in made if provenance.NOT_STACKED in conditions]
@@ -114,13 +126,14 @@ def load_results(folder: str | Path = store.LATEST, metric: str | None = None) -
     view, notes = without_code(view, metric)
     study = study_of(manifest.command, config)
     summary = study.summarize(config, done, view)
-    return Results(folder, config, found.results, summary, study.reported(config, done), notes=(*found.damaged, *notes, *_unchecked(found)))
+    said = (*found.damaged, *notes, *_unchecked(found.unchecked, len(found.results)))
+    return Results(folder, config, found.results, summary, manifest.command, notes=said)
 
 
-def _unchecked(found: jobs.Found) -> tuple[str, ...]:
-    if not found.unchecked:
+def _unchecked(unchecked: int, there: int) -> tuple[str, ...]:
+    if not unchecked:
         return ()
-    number = f"{found.unchecked} of {len(found.results)} job files"
+    number = f"{unchecked} of {there} job files"
     return (f"{number} are of an earlier release and have no checksum: a changed number in them cannot be seen.",)
 
 
@@ -129,30 +142,32 @@ def derive(plan: Plan, keep: View | None = None) -> Results:
 
     The manifest keeps the plan's view, or another that is to be gone back to.
     """
-    found = jobs.read(plan.folder, dict(plan.jobs))
-    results = found.results
-    digest = store.jobs_digest(results, plan.view)
+    asked = dict(plan.jobs)
+    looked = jobs.look(plan.folder, asked, plan.seen)
+    digest = store.jobs_digest(looked.headers, plan.view)
     manifest = store.read_manifest(plan.folder)
     if manifest is None:
         raise StorageError(f"{plan.folder} holds no initbench results: {store.MANIFEST} is missing.")
     current = manifest.derived_from == digest and bool(manifest.derived)
     changed = store.changed_files(plan.folder, manifest) if current else ()
     summary = _read_summary(plan) if current and not changed else None
-    done = {run.job_id: run for run in results}
-    reported = plan.study.reported(plan.config, done)
+    results: Sequence[RunResult] = jobs.StoredRuns(plan.folder, looked.headers)
     if summary is None:
         from initbench.reporting.write import write_report
 
+        results = tuple(results)
+        done = {run.job_id: run for run in results}
         summary = plan.study.summarize(plan.config, done, plan.view)
-        write_report(plan.folder, plan.config, summary, reported, results, manifest.typed)
+        write_report(plan.folder, plan.config, summary, plan.study.reported(plan.config, done), results, manifest.typed)
         finished = manifest.finished or (store.now() if len(results) == len(plan.jobs) else None)
         update = {"derived_from": digest, "view": keep or plan.view, "jobs": store.planned(plan.jobs), "finished": finished}
         listed = store.read_manifest(plan.folder) or manifest
         store.write_manifest(plan.folder, listed.model_copy(update=update))
         summary = Summary.model_validate_json((plan.folder / store.SUMMARY).read_bytes())
+    index.save(plan.folder, looked.headers)
     made_anew = (f"{', '.join(changed)} in {plan.folder} was missing, cut or changed, and has been made anew.",) if changed else ()
-    notes = (*found.damaged, *made_anew, *_unchecked(found))
-    return Results(plan.folder, plan.config, results, summary, reported, len(plan.jobs) - len(results), notes)
+    notes = (*looked.damaged, *made_anew, *_unchecked(looked.unchecked, len(looked.headers)))
+    return Results(plan.folder, plan.config, results, summary, plan.command, len(plan.jobs) - len(results), notes)
 
 
 def _read_summary(plan: Plan) -> Summary | None:

@@ -73,8 +73,10 @@ def _taken_over(plan: Plan) -> Plan:
     """The plan with copies of the results that stand elsewhere."""
     store.check_writable(plan.folder)
     _begin(plan)
-    for result in plan.elsewhere:
-        store.write_result(plan.folder, result)
+    wanted = dict(plan.jobs)
+    for name, path in plan.elsewhere.items():
+        if (result := jobs.read_file(path, wanted[name])) is not None:
+            store.write_result(plan.folder, result)
     return as_it_stands(plan)
 
 

@@ -17,8 +17,7 @@ STEPS = (3, 13)
 
 def estimated_seconds(plan: Plan) -> float | None:
     """Seconds that the missing runs take on this machine; None where it cannot be told, or code of the user's own would be run."""
-    taken = {run.job_id for run in plan.elsewhere}
-    missing = [job for name, job in plan.missing if name not in taken]
+    missing = [job for name, job in plan.missing if name not in plan.elsewhere]
     if not missing or any(names_user_file(job) for job in missing):
         return None
     chosen = [missing[round(index * (len(missing) - 1) / max(1, PILOTS - 1))] for index in range(min(PILOTS, len(missing)))]

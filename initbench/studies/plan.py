@@ -1,14 +1,16 @@
 """What a question takes: its jobs, which of them have results, and the folder where these are."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from initbench import __version__
 from initbench.errors import ConfigError, StorageError
 from initbench.question import catalog, config_file
 from initbench.question.config import Execution, ExperimentConfig, Job, View, parse_ref
 from initbench.question.plan import config_hash, job_id, job_ids, names_user_file, resolve_config, result_name
-from initbench.results import files, lock, provenance, store, unfinished
+from initbench.results import files, index, lock, provenance, store, unfinished
 from initbench.results import jobs as job_files
 from initbench.results.record import RunResult
 from initbench.statistics.known_metrics import all_metrics, find_metric
@@ -31,12 +33,14 @@ class Plan:
     execution: Execution
     folder: Path
     jobs: tuple[tuple[str, Job], ...]
-    done: tuple[RunResult, ...]
+    done: tuple[index.Header, ...]
     view: View = field(default_factory=View)
     notes: tuple[str, ...] = ()
     """What is wrong with the folder and will be mended: a sentence about each damaged file."""
-    elsewhere: tuple[RunResult, ...] = ()
-    """Of a sweep: results of missing jobs that stand in other folders under the results root, and are taken from there."""
+    elsewhere: dict[str, Path] = field(default_factory=dict)
+    """Of a sweep: files of missing jobs that stand in other folders under the results root, and are taken from there."""
+    seen: dict[str, index.Header] = field(default_factory=dict)
+    """The headers of all job files that were read, of failed runs too."""
     typed: str = ""
     """The command line that asks, word by word; empty where Python does."""
 
@@ -51,6 +55,11 @@ class Plan:
         done = {result.job_id for result in self.done}
         return tuple((name, job) for name, job in self.jobs if name not in done)
 
+    @property
+    def results(self) -> job_files.Stored:
+        """The results that are done, read when they are asked for."""
+        return job_files.Stored(self.folder, {header.job_id: header for header in self.done})
+
 
 def make_plan(command: str, config: ExperimentConfig, execution: Execution = Execution(), view: View = View(), typed: str = "") -> Plan:
     """The jobs of a question and what is done of them; nothing is written.
@@ -60,12 +69,22 @@ def make_plan(command: str, config: ExperimentConfig, execution: Execution = Exe
     return _planned(command, config, execution, checked_view(resolve_config(config), view), typed)
 
 
-def _planned(command: str, config: ExperimentConfig, execution: Execution, view: View, typed: str = "") -> Plan:
+def _planned(
+    command: str,
+    config: ExperimentConfig,
+    execution: Execution,
+    view: View,
+    typed: str = "",
+    before: Mapping[str, index.Header] = MappingProxyType({}),
+) -> Plan:
+    """`before`: what is known of the job files beside the index."""
     config = resolve_config(config)
     folder = Path(execution.output) if execution.output else store.RESULTS / result_name(command, config)
     study = study_of(command, config)
     damage = store.check_folder(folder, config_hash(config), fresh=execution.fresh, kept=lambda: _kept_question(folder, config, study))
-    done: dict[str, RunResult] = {}
+    known = {} if execution.fresh else {**index.load(folder), **before}
+    seen: dict[str, index.Header] = {}
+    done = job_files.Stored(folder, seen)
     asked: dict[str, Job] = {}
     notes = [*([damage] if damage else []), *([] if execution.fresh else unfinished.damaged(folder))]
     if not execution.fresh and _is_changed(folder / store.CONFIG, config):
@@ -75,22 +94,17 @@ def _planned(command: str, config: ExperimentConfig, execution: Execution, view:
         jobs = dict(zip(job_ids(wanted), wanted, strict=True))
         unread = {name: job for name, job in jobs.items() if name not in asked}
         asked = jobs
-        found = job_files.Found(()) if execution.fresh else job_files.read(folder, unread)
+        found = job_files.Looked(()) if execution.fresh else job_files.look(folder, unread, known)
         notes += found.damaged
-        done |= {result.job_id: result for result in found.results}
-        if not found.results:
+        seen.update((header.job_id, header) for header in found.headers)
+        if not found.headers:
             break
-    finished = tuple(done[name] for name in asked if name in done and store.is_done(done[name]))
-    plan = Plan(command, config, execution, folder, tuple(asked.items()), finished, view, tuple(dict.fromkeys(notes)), typed=typed)
-    return plan if execution.fresh or not study.BORROWS else replace(plan, elsewhere=_elsewhere(plan))
-
-
-def _elsewhere(plan: Plan) -> tuple[RunResult, ...]:
-    """What a question that was asked with other values has left of this one."""
-    missing = dict(plan.missing)
-    found = job_files.elsewhere(store.RESULTS, plan.folder, missing)
-    results = (job_files.read_file(path, missing[name]) for name, path in found.items())
-    return tuple(result for result in results if result is not None and store.is_done(result))
+    finished = tuple(seen[name] for name in asked if name in seen and store.is_done(seen[name]))
+    damaged = tuple(dict.fromkeys(notes))
+    plan = Plan(command, config, execution, folder, tuple(asked.items()), finished, view, damaged, seen=seen, typed=typed)
+    if execution.fresh or not study.BORROWS:
+        return plan
+    return replace(plan, elsewhere=job_files.elsewhere(store.RESULTS, folder, dict(plan.missing)))
 
 
 def _is_changed(path: Path, config: ExperimentConfig) -> bool:
@@ -110,7 +124,7 @@ def _kept_question(folder: Path, config: ExperimentConfig, study: Study) -> str 
 def as_it_stands(plan: Plan) -> Plan:
     """The plan with what has been found since: the results that are there, and the jobs that follow from them."""
     execution = plan.execution.model_copy(update={"fresh": False, "output": str(plan.folder)})
-    return _planned(plan.command, plan.config, execution, plan.view, plan.typed)
+    return _planned(plan.command, plan.config, execution, plan.view, plan.typed, plan.seen)
 
 
 def plan_of(folder: str | Path, execution: Execution = Execution(), *, view: View | None = None, looking: bool = False) -> Plan:
@@ -199,10 +213,20 @@ def read_listed(folder: Path, manifest: store.Manifest) -> job_files.Found:
     Raises: StorageError when there is none.
     """
     found = job_files.read(folder, [job.job_id for job in manifest.jobs])
-    if not found.results:
-        first = f" {found.damaged[0]}" if found.damaged else ""
-        raise StorageError(f"{folder} holds no finished run yet.{first} Go on with: initbench resume {folder}")
+    _refuse_none(folder, len(found.results), found.damaged)
     return replace(found, results=tuple(_under_todays_id(result) for result in found.results))
+
+
+def check_listed(folder: Path, manifest: store.Manifest) -> None:
+    """Raises: StorageError where no result is there that the manifest lists."""
+    looked = job_files.look(folder, [job.job_id for job in manifest.jobs], index.load(folder))
+    _refuse_none(folder, len(looked.headers), looked.damaged)
+
+
+def _refuse_none(folder: Path, number: int, damaged: Sequence[str]) -> None:
+    if not number:
+        first = f" {damaged[0]}" if damaged else ""
+        raise StorageError(f"{folder} holds no finished run yet.{first} Go on with: initbench resume {folder}")
 
 
 def _under_todays_id(result: RunResult) -> RunResult:

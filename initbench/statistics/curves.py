@@ -1,27 +1,26 @@
-"""Curves of a few letters for a terminal: the training loss, and the signal from layer to layer, of each scheme on one scale."""
+"""Curves of a few heights for a terminal: the training loss, and the signal from layer to layer, of each scheme on one scale."""
 
 import math
 from collections.abc import Mapping, Sequence
 
-from initbench.reporting.figures import thinned
-from initbench.reporting.scales import DECADES
 from initbench.results.propagation import layer_value
-from initbench.results.record import Place
+from initbench.results.record import Place, RunResult
 from initbench.statistics.inference import median
-from initbench.statistics.summary import Runs
 
-BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+*#@"
-"""Eight heights, and what stands for them where a terminal has no such letters."""
+HEIGHTS = "01234567"
+"""The heights of a curve, a digit each."""
 LETTERS = 10
-"""Letters of a curve, at most."""
+"""Heights of a curve, at most."""
 LOST = "x"
 """Where most runs had diverged."""
+DECADES = 9.0
+"""A logarithmic scale has at most so many powers of ten on each side of the middle; what lies beyond is at its edge."""
 
 Curve = list[float | None]
 """Values in their order; None where most runs had diverged, or nothing was measured."""
 
 
-def of_losses(runs: Runs, letters: str = BLOCKS) -> dict[str, str]:
+def of_losses(runs: Mapping[str, Sequence[RunResult]]) -> dict[str, str]:
     """The median training loss of each scheme, from the first step to the last."""
     longest = max((len(run.train_losses) for own in runs.values() for run in own), default=0)
     size = max(1, -(-longest // LETTERS))
@@ -32,10 +31,10 @@ def of_losses(runs: Runs, letters: str = BLOCKS) -> dict[str, str]:
             for place, (_, loss) in enumerate(thinned(run.train_losses, size)):
                 parts[place].append(loss)
         curves[scheme] = [_middle(values, len(own)) for values in parts]
-    return drawn(curves, letters)
+    return heights(curves)
 
 
-def of_signals(runs: Runs, letters: str = BLOCKS) -> dict[str, str]:
+def of_signals(runs: Mapping[str, Sequence[RunResult]]) -> dict[str, str]:
     """The median variance of the activations of each scheme before training, from the first layer to the last."""
     curves: dict[str, Curve] = {}
     for scheme, own in runs.items():
@@ -48,11 +47,11 @@ def of_signals(runs: Runs, letters: str = BLOCKS) -> dict[str, str]:
         values = [median(by_position[position]) for position in sorted(by_position)]
         size = max(1, -(-len(values) // LETTERS))
         curves[scheme] = list(values[::size])
-    return drawn(curves, letters)
+    return heights(curves)
 
 
-def drawn(curves: Mapping[str, Curve], letters: str = BLOCKS) -> dict[str, str]:
-    """The curves as letters, all on one logarithmic scale."""
+def heights(curves: Mapping[str, Curve]) -> dict[str, str]:
+    """The curves as digits of `HEIGHTS`, all on one logarithmic scale."""
     whole = [curve for curve in curves.values() if None not in curve] or list(curves.values())  # those that diverged may leave the scale
     known = [math.log10(value) for curve in whole for value in curve if value and math.isfinite(value)]
     starts = sorted(math.log10(curve[0]) for curve in whole if curve and curve[0] and math.isfinite(curve[0]))
@@ -61,14 +60,20 @@ def drawn(curves: Mapping[str, Curve], letters: str = BLOCKS) -> dict[str, str]:
     middle = starts[len(starts) // 2]
     low, high = max(min(known), middle - DECADES), min(max(known), middle + DECADES)
 
-    def letter(value: float | None) -> str:
+    def height(value: float | None) -> str:
         if value is None:
             return LOST
         place = -math.inf if value <= 0 else math.log10(value) if math.isfinite(value) else math.inf
         share = 0.5 if high - low < 1e-9 else (min(high, max(low, place)) - low) / (high - low)
-        return letters[min(len(letters) - 1, int(share * len(letters)))]
+        return HEIGHTS[min(len(HEIGHTS) - 1, int(share * len(HEIGHTS)))]
 
-    return {name: "".join(map(letter, curve)) for name, curve in curves.items()}
+    return {name: "".join(map(height, curve)) for name, curve in curves.items()}
+
+
+def thinned(losses: Sequence[float], stretch: int) -> tuple[tuple[float, float], ...]:
+    """The means over so many steps each, with the step in the middle of each."""
+    parts = [losses[start : start + stretch] for start in range(0, len(losses), stretch)]
+    return tuple((index * stretch + (len(part) + 1) / 2, sum(part) / len(part)) for index, part in enumerate(parts))
 
 
 def _middle(values: Sequence[float], of: int) -> float | None:
