@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from initbench.reporting import axes as within
 from initbench.reporting.axes import GREY, GRID, INK, Style
-from initbench.reporting.layout import LETTER, Frame, Row, frame_of, in_lines, named, rows_of, title_of
+from initbench.reporting.layout import LETTER, Frame, Row, frame_of, gap_of, in_lines, named, rows_of, title_of
 from initbench.reporting.looks import Look, looks
 from initbench.reporting.panels import Curve, Panel, Plot, shortened
 from initbench.reporting.scales import limits, spread_apart
@@ -196,7 +196,7 @@ def _draw_row(
     figure: Figure, row: Row, frame: Frame, top: float, own: Mapping[str, Look], ranges: tuple[float, float], style: Style
 ) -> None:
     whole, em = figure.get_figheight(), style.em
-    gap = (0.25 if row.together else 0.15) + em
+    gap = gap_of(row, style)
     width = (style.width - frame.left - frame.right - gap * (row.columns - 1)) / row.columns
     bottom = top - frame.heading - frame.axes
     if row.heading:

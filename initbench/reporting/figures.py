@@ -262,7 +262,8 @@ def name_ticks(names: dict[float, str], head: float | None) -> tuple[tuple[float
         return ()
     others = [place for place in sorted(names) if place != head]
     step = max(1, -(-len(others) // 8))
-    return (*((place, f"{place:g}") for place in others[::step]), (head, names[head][-12:]))
+    shown = [place for place in others[::step] if head - place > step / 2]
+    return (*((place, f"{place:g}") for place in shown), (head, names[head][-12:]))
 
 
 def _only_some(runs: Runs, lines: Iterable[Curve], step_of: StepOf) -> str:

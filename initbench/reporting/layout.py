@@ -173,8 +173,6 @@ def frame_of(row: Row, style: Style) -> Frame:
         return Frame(0.1 + 1.5 * em * titled, height, 0, 3.6 * em, 0, notes, left, 0.12)
     heading = 0.1 + 1.5 * em * bool(row.heading) + 1.5 * em * titled
     ticks = 2.2 * em if row.named_below else 3.6 * em if row.last else 2.2 * em if row.next < len(row.cells) else 0.9 * em
-    if within.are_tilted(panel, 0.8 * style.width / row.columns, style):
-        ticks += 0.35 * small * max(len(name) for _, name in panel.ticks)
     lost = 0.0
     if row.together and panel.lost:
         lost = 1.7 * small * len(panel.lost) + 0.5 * em
@@ -183,7 +181,16 @@ def frame_of(row: Row, style: Style) -> Frame:
     right = 0.12 + (0.45 + LETTER * em * max((len(name) + 2 for name, _ in names), default=0) if beside else 0)
     below = 0.0 if (row.together and beside) or not row.together else 1.5 * em * len(in_lines(names, style)) + 0.3 * em
     height = (PART if row.part else 1.0 if row.together else 0.48) * style.height
-    return Frame(heading, height, lost, ticks, below, notes, 1.2 * em + 5.2 * small, right)
+    left = 1.2 * em + 5.2 * small
+    width = (style.width - left - right - gap_of(row, style) * (row.columns - 1)) / row.columns
+    tilted = [each for each, _ in row.cells if within.are_tilted(each, width, style)]
+    ticks += 0.4 * small * max((len(name) for each in tilted for _, name in each.ticks), default=0)
+    return Frame(heading, height, lost, ticks, below, notes, left, right)
+
+
+def gap_of(row: Row, style: Style) -> float:
+    """The inches between axes side by side."""
+    return (0.25 if row.together else 0.15) + style.em
 
 
 def named(row: Row) -> list[tuple[str, str]]:
