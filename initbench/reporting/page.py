@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from initbench.question import config_file
 from initbench.question.config import ExperimentConfig
 from initbench.question.families import all_schemes
 from initbench.reporting.axes import GRID, INK
+from initbench.reporting.figures import best_first
 from initbench.reporting.network import Module, network
 from initbench.reporting.page_data import page_data
 from initbench.reporting.panels import Plot
@@ -64,15 +65,16 @@ def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequen
     from markupsafe import Markup
 
     every = [run for own in runs.values() for run in own]
-    sections = [_layer_section(summary, scheme, own) for scheme, own in runs.items()]
+    ranked = _best_first(summary)
+    sections = [_layer_section(summary, each.scheme, runs[each.scheme]) for each in ranked.schemes if each.scheme in runs]
     return template(Path(__file__).with_name("page.html.jinja")).render(
         title=question(config, summary),
         summary=summary,
-        schemes=scheme_table(summary),
-        studies=study_tables(summary),
-        outcomes=outcome_table(summary),
-        pairs=pair_table(summary) if len(summary.schemes) > 2 else None,
-        metrics=metric_table(summary),
+        schemes=_marked(scheme_table(ranked), summary),
+        studies=[_marked(table, summary) if summary.recommendation else table for table in study_tables(ranked)],
+        outcomes=_marked(outcome_table(ranked), summary),
+        pairs=pair_table(ranked) if len(summary.schemes) > 2 else None,
+        metrics=_marked(metric_table(ranked), summary),
         sections=[section for section in sections if section is not None][:MOST_LAYER_TABLES],
         tables_left_out=max(0, len(sections) - MOST_LAYER_TABLES),
         folded=len(sections) > OPEN_LAYER_TABLES,
@@ -87,6 +89,25 @@ def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequen
         runs=len(every),
         minutes=sum(run.seconds.get("total", 0.0) for run in every) / 60,
     )
+
+
+def _best_first(summary: Summary) -> Summary:
+    """The same with its schemes and pairs as the tables of a page have them: the best first, those without a number last."""
+    order = {scheme: place for place, scheme in enumerate(best_first(summary))}
+    pairs = sorted(summary.pairs, key=lambda pair: sorted(order[name] for name in pair.names))
+    return summary.model_copy(
+        update={"schemes": tuple(sorted(summary.schemes, key=lambda each: order[each.scheme])), "pairs": tuple(pairs)}
+    )
+
+
+def _marked(table: Table, summary: Summary) -> Table:
+    """A table of a row a scheme, with the best of several marked, and those that are not shown to differ from it where some are."""
+    if len(summary.schemes) < 2:
+        return table
+    names = [row[0] for row in table.rows]
+    some = len(summary.inseparable) < len(summary.schemes) - 1
+    level = frozenset(place for place, name in enumerate(names) if some and name in summary.inseparable)
+    return replace(table, best=frozenset(place for place, name in enumerate(names) if name == summary.leader), level=level)
 
 
 def embedded(data: dict[str, Any]) -> "Markup":

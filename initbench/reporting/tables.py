@@ -23,13 +23,18 @@ TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
 @dataclass(frozen=True)
 class Table:
-    """A title, column names and rows of text, one text a column; the columns in `right` hold numbers, the rows in `marked` stand out."""
+    """A title, column names and rows of text, one text a column; the columns in `right` hold numbers, the rows in `marked` stand out.
+
+    `best`: the rows of the best scheme; `level`: those of schemes that are not shown to differ from it.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     right: frozenset[int] = frozenset()
     marked: frozenset[int] = frozenset()
+    best: frozenset[int] = frozenset()
+    level: frozenset[int] = frozenset()
 
 
 def scheme_table(summary: Summary) -> Table:
