@@ -170,6 +170,49 @@ def test_a_page_says_it_all_without_scripts(name, pages, opened):
         assert not shown.locator("#legend").is_visible()
 
 
+@pytest.mark.parametrize("name", ["small", "twelve", "residual", "probe"])
+def test_a_page_is_no_longer_than_five_screens_until_it_is_unfolded(name, pages, real, opened):
+    with opened({**pages, **real}[name]) as shown:
+        height = "document.documentElement.scrollHeight"
+        assert shown.evaluate(height) < 5 * 900
+        for link in shown.locator("nav a").all():
+            link.click()
+            assert shown.locator(link.get_attribute("href")).is_visible()
+        assert shown.evaluate(height) > 5 * 900 or name == "probe"
+
+
+def test_a_link_into_a_folded_section_opens_it(pages, opened):
+    with opened(pages["small"]) as shown:
+        assert not shown.locator("#figures").is_visible()
+        shown.goto(shown.url + "#figures")
+        assert shown.locator("#figures").is_visible()
+        assert not shown.locator("#network").is_visible()
+        shown.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert shown.locator("#network").is_visible()
+        shown.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert not shown.locator("#network").is_visible()
+
+
+@pytest.mark.parametrize("name", ["small", "hostile", "twelve", "residual", "probe", "recommend"])
+def test_a_sheet_of_paper_holds_every_column(name, pages, real, opened):
+    with opened({**pages, **real}[name], width=720) as shown:  # A4 within its margins
+        shown.emulate_media(media="print")
+        shown.evaluate("dispatchEvent(new Event('beforeprint'))")
+        wide = shown.locator("main table:visible").evaluate_all("each => each.map(table => table.getBoundingClientRect().right)")
+        assert len(wide) > 1
+        assert max(wide) <= 720
+
+
+def test_a_long_name_is_saved_and_found_whole(pages, opened):
+    with opened(pages["hostile"]) as shown:
+        table = shown.locator("main table").first
+        shown.get_by_role("searchbox").first.fill(LONG[20:])
+        assert table.locator("tbody tr:visible").count() == 1
+        with shown.expect_download() as download:
+            shown.get_by_role("button", name="save as CSV").first.click()
+        assert Path(download.value.path()).read_text().splitlines()[1].startswith(LONG)
+
+
 def test_names_of_others_run_nothing(pages, opened):
     with opened(pages["hostile"]) as shown:
         shown.on("dialog", lambda _dialog: pytest.fail("a name ran as code"))
@@ -311,7 +354,7 @@ def test_the_signal_of_a_probe_is_explored(real, opened):
         assert drawing.locator("path").count() < before
         shown.locator("#depth select").first.select_option("correlation")
         assert "correlation" in drawing.locator("p").inner_text() or "cosine" in drawing.locator("p").inner_text()
-        shown.locator("#parameters").locator("xpath=ancestor::details").locator("summary").first.click()
+        shown.get_by_role("link", name="parameters").click()
         shown.wait_for_selector("#parameters tbody tr")
         assert shown.locator("#parameters tbody tr").count() > 4
 
@@ -331,7 +374,7 @@ def test_a_probe_says_at_its_top_which_layer_loses_the_signal(real, opened):
         assert words.bounding_box()["y"] < 900
         assert "The signal is lost with 3 of 3: " in words.inner_text()
         assert "explode at linear" in words.inner_text()
-        assert "explode at linear" in shown.locator("#layers ~ details[open] summary").first.inner_text()
+        assert "explode at linear" in shown.locator("#layers details[open] summary").first.text_content()
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -345,12 +388,12 @@ def test_theory_on_a_map_keeps_its_colour_in_the_dark(dark, real, opened):
 
 def test_points_of_a_map_are_sorted_and_saved(real, opened):
     with opened(real["map"]) as shown:
-        shown.locator("#points + details summary").first.click()
+        shown.get_by_role("link", name="point by point").click()
         table = shown.get_by_role("table").first
         table.get_by_role("button", name="sigma_b").click()
         assert table.locator("tbody tr td:nth-child(2)").all_inner_texts() == ["0"] * 5 + ["0.5"] * 5 + ["1"] * 5
         with shown.expect_download() as download:
-            shown.locator("#points + details").get_by_role("button", name="save as CSV").click()
+            shown.locator("#points").get_by_role("button", name="save as CSV").click()
         saved = Path(download.value.path()).read_text().splitlines()
         assert saved[0] == 'sigma_w,sigma_b,"gradient, powers of ten",correlation'
         assert len(saved) == 16

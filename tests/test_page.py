@@ -9,6 +9,7 @@ from initbench.reporting import page
 from initbench.reporting.draw import draw
 from initbench.reporting.figures import plots
 from initbench.reporting.page_data import page_data
+from initbench.reporting.templates import LONGEST
 from initbench.results.record import Place, RunStatus
 from initbench.statistics.summary import group, named, summarize
 
@@ -188,3 +189,52 @@ def test_schemes_that_differ_a_little_are_two_lines():
     losses = tuple(loss * 1.02 for loss in run.train_losses)
     other = run.model_copy(update={"job": run.job.model_copy(update={"scheme": parse_ref("xavier")}), "train_losses": losses})
     assert len(drawn([run, other])[0]["groups"]) == 2
+
+
+# ---- its tables
+
+
+def first_column(text, title):
+    table = text[text.index(f"<caption>{title}") :]
+    return re.findall(r'<tr(?: class="(\w+)")?><td[^>]*>([^<]*)', table[: table.index("</table>")])
+
+
+def test_tables_have_the_best_first_and_marked(html):
+    text, summary = html
+    assert summary.leader == "kaiming"
+    for title in ("Median of 8 seeds", "How the runs ended", "All metrics"):
+        rows = first_column(text, title)
+        assert [name for _, name in rows] == list(summary.ranking)
+        assert rows[0] == ("best", "kaiming")
+        assert rows[-1][1] == "orthogonal"  # skipped: it has no number
+        assert {name for mark, name in rows if mark == "level"} == set(summary.inseparable)
+    assert "★ best test accuracy" in text
+    pairs = [name for _, name in first_column(text, "All pairs")]
+    assert all("kaiming" in name for name in pairs[: len(ORDER) - 1])
+
+
+def test_where_nothing_is_shown_to_differ_it_is_said_once():
+    three = ORDER[:3]
+    text, summary = rendered([make_run(scheme, seed, 0.9 + seed / 100) for scheme in three for seed in range(8)], three, kinds=())
+    assert len(summary.inseparable) == 2
+    assert not any(mark == "level" for mark, _ in first_column(text, "Median of 8 seeds"))
+    assert "; no other is shown to differ from it." in text
+
+
+def test_where_so_few_seeds_can_show_nothing_none_is_called_the_best():
+    text, _ = rendered([make_run(scheme, seed) for scheme in ORDER for seed in range(2)], ORDER, kinds=())
+    assert "★ best" not in text
+
+
+def test_the_only_scheme_is_not_the_best_one():
+    text, _ = rendered([make_run("kaiming", 0)], ["kaiming"], kinds=())
+    assert "★ best" not in text
+
+
+def test_a_long_name_is_cut_in_its_middle_and_whole_in_its_title():
+    name = "./" + "long_" * 20 + "end.py"
+    text, _ = rendered([make_run(name, 0), make_run("kaiming", 0)], [name, "kaiming"], kinds=())
+    cell = re.search(rf'<td title="{re.escape(name)}"><span class="cut">([^<]*)</span></td>', text)
+    assert len(cell[1]) == LONGEST
+    assert cell[1].startswith("./long_")
+    assert cell[1].endswith("long_end.py")

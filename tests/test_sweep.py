@@ -1,6 +1,7 @@
 """Sweeps: grids, cells, what is run and what is taken from elsewhere, the statistics of each cell, words, tables and pictures."""
 
 import csv
+import html
 import io
 import math
 import re
@@ -19,6 +20,7 @@ from initbench.question.config_file import dump_config, load_config
 from initbench.question.grid import Cell, cells
 from initbench.question.request import configure
 from initbench.reporting import sweep as reporting
+from initbench.reporting.why import why_of_cells
 from initbench.results.record import RunStatus
 from initbench.statistics.summary import summarize
 from initbench.statistics.sweep import false_discovery, summarize_sweep
@@ -382,3 +384,20 @@ def test_how_many_tests_must_show_a_difference_is_said():
     summary = of_cells(dict.fromkeys(range(12), level), seeds=6)
     assert summary.sweep.leads[0].better == 12
     assert any("6 seeds differences are shown only where 8 or more of the 12 tests show one" in note for note in summary.notes)
+
+
+def test_the_page_says_why_by_the_signal_of_the_cells(tmp_path):
+    swept = initbench.sweep(["zeros", "kaiming"], grid={"model.depth": [1, 3]}, seeds=2, **SMALL, output=str(tmp_path / "s"))
+    words = why_of_cells(swept.summary)
+    lost = [cell for cell in swept.summary.sweep.cells if cell.scheme("zeros").signal_lost_at is not None]
+    assert lost
+    measured = [cell for cell in swept.summary.sweep.cells if cell.scheme("zeros").signal is not None]
+    assert f"zeros loses the signal at initialization in {len(lost)} of {len(measured)} cells and trains in 0 of them" in words
+    assert f"(depth {lost[0].values['model.depth']}: {lost[0].scheme('zeros').signal})." in words
+    assert "kaiming" not in words
+    assert html.escape(words) in (tmp_path / "s" / "report.html").read_text()
+
+
+def test_where_no_cell_loses_the_signal_it_does_not_say_why():
+    kept = {4: {"xavier": 0.9, "kaiming": 0.9}, 16: {"xavier": 0.8, "kaiming": 0.9}}
+    assert why_of_cells(of_cells(kept)).startswith("With no scheme is the signal lost at initialization in any cell")

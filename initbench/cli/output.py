@@ -246,7 +246,7 @@ def outcome(summary: Summary) -> None:
 
     of_cells = (sweep.table(summary),) if summary.sweep is not None else ()
     for drawn in of_cells or (*_with_curves(tables.scheme_table(summary), summary), *search.study_tables(summary)):
-        table(drawn.title, drawn.columns, drawn.rows, right=drawn.right, best=drawn.best)
+        table(drawn.title, drawn.columns, drawn.rows, right=drawn.right, best=drawn.best | drawn.level)
         text("")
     sentence(summary.headline + ".")
     if summary.recommendation is not None and summary.recommendation.code:
@@ -271,7 +271,9 @@ def _with_curves(drawn: TextTable, summary: Summary) -> tuple[TextTable, ...]:
         return (wider,)
     if not console.is_terminal or not found:
         return (drawn,)
-    return drawn, TextTable("", ("scheme", *found), tuple((row[0], *row[len(drawn.columns) :]) for row in rows), best=drawn.best)
+    return drawn, TextTable(
+        "", ("scheme", *found), tuple((row[0], *row[len(drawn.columns) :]) for row in rows), best=drawn.best, level=drawn.level
+    )
 
 
 def _can_print(letters: str) -> bool:

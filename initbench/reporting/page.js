@@ -14,13 +14,6 @@ const colours = () => getComputedStyle(document.documentElement);
 const HEAD_GAP = 0.6;  // how far the head stands from the layer before it, beyond one layer, as in the pictures
 const LETTER = 6.7;  // the width of a letter on the axes, in pixels
 
-/** A name in so many letters, cut in its middle: of a layer's the end says most. */
-function cut(name, most = 34) {
-  if (name.length <= most) return name;
-  const front = Math.floor((most - 1) / 3);
-  return name.slice(0, front) + "…" + name.slice(name.length - (most - 1 - front));
-}
-
 /** The names at an axis of layers, where they fit: side by side, or tilted, of many some and the head. */
 function layerTicks(names, room, head) {
   const longest = names.reduce((most, [, name]) => Math.max(most, name.length), 0), step = room / Math.max(1, names.length);
@@ -344,13 +337,18 @@ function distributions() {
   });
 }
 
+function cellOf(words) {
+  const short = words.includes(" ") ? words : cut(words, 40);
+  return short === words ? make("td", {}, words) : make("td", {title: words}, make("span", {class: "cut"}, short));
+}
+
 function parameters() {
   const section = document.getElementById("parameters");
   if (!section) return;
   const place = make("div", {}), rows = data.init.rows;
   const draw = scheme => {
     const table = make("table", {"data-name": "parameters"}, make("thead", {}, make("tr", {}, ...data.init.columns.map(name => make("th", {scope: "col"}, name)))), make("tbody", {}, ...rows[scheme].map(([place, ...row]) =>
-      make("tr", {}, ...[...data.init.parameters[place], ...row].map(value => make("td", {}, value === null ? "" : typeof value === "number" ? text(value) : value))))));
+      make("tr", {}, ...[...data.init.parameters[place], ...row].map(value => cellOf(value === null ? "" : typeof value === "number" ? text(value) : value))))));
     place.replaceChildren(make("div", {class: "wide", tabindex: 0, role: "region", "aria-label": "parameters"}, table));
     explore(table, 0);
   };

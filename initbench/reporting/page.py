@@ -15,7 +15,7 @@ from initbench.reporting.network import Module, network
 from initbench.reporting.page_data import page_data
 from initbench.reporting.panels import Plot
 from initbench.reporting.search import study_tables
-from initbench.reporting.tables import Table, layer_table, metric_table, outcome_table, pair_table, scheme_table
+from initbench.reporting.tables import Table, layer_table, metric_table, outcome_table, pair_table, scheme_table, with_best
 from initbench.reporting.templates import template
 from initbench.reporting.why import why
 from initbench.results.record import RunResult
@@ -64,15 +64,17 @@ def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequen
     from markupsafe import Markup
 
     every = [run for own in runs.values() for run in own]
-    sections = [_layer_section(summary, scheme, own) for scheme, own in runs.items()]
+    ranked = _best_first(summary)
+    best = summary.best if len(summary.best) < len(summary.schemes) else summary.best[:1]
+    sections = [_layer_section(summary, each.scheme, runs[each.scheme]) for each in ranked.schemes if each.scheme in runs]
     return template(Path(__file__).with_name("page.html.jinja")).render(
         title=question(config, summary),
         summary=summary,
-        schemes=scheme_table(summary),
-        studies=study_tables(summary),
-        outcomes=outcome_table(summary),
-        pairs=pair_table(summary) if len(summary.schemes) > 2 else None,
-        metrics=metric_table(summary),
+        schemes=with_best(scheme_table(ranked), best),
+        studies=[with_best(table, best) if summary.recommendation else table for table in study_tables(ranked)],
+        outcomes=with_best(outcome_table(ranked), best),
+        pairs=pair_table(ranked) if len(summary.schemes) > 2 else None,
+        metrics=with_best(metric_table(ranked), best),
         sections=[section for section in sections if section is not None][:MOST_LAYER_TABLES],
         tables_left_out=max(0, len(sections) - MOST_LAYER_TABLES),
         folded=len(sections) > OPEN_LAYER_TABLES,
@@ -86,6 +88,15 @@ def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequen
         data=embedded(page_data(summary, runs)),
         runs=len(every),
         minutes=sum(run.seconds.get("total", 0.0) for run in every) / 60,
+    )
+
+
+def _best_first(summary: Summary) -> Summary:
+    """The same with its schemes and pairs as the tables of a page have them: the best first, those without a number last."""
+    order = {scheme: place for place, scheme in enumerate(summary.ranking)}
+    pairs = sorted(summary.pairs, key=lambda pair: sorted(order[name] for name in pair.names))
+    return summary.model_copy(
+        update={"schemes": tuple(sorted(summary.schemes, key=lambda each: order[each.scheme])), "pairs": tuple(pairs)}
     )
 
 

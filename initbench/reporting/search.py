@@ -6,7 +6,7 @@ from typing import Any
 
 from initbench.question.config import value_text
 from initbench.reporting.panels import Curve, Panel, Plot, Points
-from initbench.reporting.tables import Table
+from initbench.reporting.tables import Table, with_best
 from initbench.reporting.tidy import summary as summary_csv
 from initbench.reporting.tidy import write
 from initbench.results.outcome import outcome
@@ -81,8 +81,7 @@ def _best_table(summary: Summary, tuned: Tuned) -> Table:
     )
     columns = ("scheme", f"best {name}", f"at {value_text(tuned.base)}", "at its best", "above chance")
     title = f"Each scheme at its own best {name}: {metric.label}"
-    best = frozenset(index for index, scheme in enumerate(order) if scheme in tuned.at_best.best)
-    return Table(title, columns, rows, frozenset(range(1, 5)), best=best)
+    return with_best(Table(title, columns, rows, frozenset(range(1, 5))), tuned.at_best.best)
 
 
 def _candidate_table(recommendation: Recommendation) -> Table:

@@ -19,6 +19,13 @@ function text(value) {
   return size && (size < 1e-3 || size >= 1e5) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
 }
 
+/** A name in so many letters, cut in its middle: of a layer's the end says most. */
+function cut(name, most = 34) {
+  if (name.length <= most) return name;
+  const front = Math.floor((most - 1) / 3);
+  return name.slice(0, front) + "…" + name.slice(name.length - (most - 1 - front));
+}
+
 function save(name, content, type) {
   const link = make("a", {href: URL.createObjectURL(new Blob([content], {type})), download: name});
   link.click();
@@ -31,6 +38,8 @@ function number(cell) {
   const found = cell.replace("−", "-").match(/^\s*[-+]?[\d.]+(e[-+]?\d+)?/i);
   return found ? parseFloat(found[0]) : null;
 }
+
+const whole = cell => cell.title || cell.textContent.trim();  // a long name is cut in its middle
 
 function field(cell) {
   const safe = /^[=+\-@\t\r]/.test(cell) && number(cell) === null ? "'" + cell : cell;
@@ -46,10 +55,10 @@ function explore(table, place) {
     const button = make("button", {type: "button", class: "sort", onclick: () => {
       up = sorted === column ? !up : true;
       sorted = column;
-      const key = row => number(row.cells[column].textContent);
+      const key = row => number(whole(row.cells[column]));
       const numbers = rows.filter(row => key(row) !== null).length * 2 > rows.length;
       rows.sort((a, b) => {
-        const order = numbers ? key(a) - key(b) : a.cells[column].textContent.localeCompare(b.cells[column].textContent);
+        const order = numbers ? key(a) - key(b) : whole(a.cells[column]).localeCompare(whole(b.cells[column]));
         if (numbers && (key(a) === null || key(b) === null)) return (key(a) === null) - (key(b) === null);  // what has no number is last
         return up ? order : -order;
       });
@@ -64,7 +73,7 @@ function explore(table, place) {
   if (rows.length > 5) {
     const input = make("input", {type: "search", placeholder: "filter rows", "aria-label": "filter rows of " + name, oninput: () => {
       const words = input.value.toLowerCase().split(/\s+/);
-      rows.forEach(row => { row.hidden = !words.every(word => row.textContent.toLowerCase().includes(word)); });
+      rows.forEach(row => { row.hidden = !words.every(word => [...row.cells].some(cell => whole(cell).toLowerCase().includes(word))); });
     }});
     tools.append(input);
   }
@@ -75,11 +84,28 @@ function explore(table, place) {
     tools.append(make("details", {class: "columns"}, make("summary", {}, "columns"), ...boxes));
   }
   tools.append(make("button", {type: "button", onclick: () => {
-    const shown = row => [...row.cells].filter(cell => !cell.hidden).map(cell => field(cell.textContent.trim())).join(",");
+    const shown = row => [...row.cells].filter(cell => !cell.hidden).map(cell => field(whole(cell))).join(",");
     save(name + ".csv", [head, ...rows.filter(row => !row.hidden)].map(shown).join("\n") + "\n", "text/csv");
   }}, "save as CSV"));
   (table.closest(".wide") || table).after(tools);
 }
+
+// ---- sections that are folded: open where a link leads into them, and on paper
+
+function reveal(hash) {
+  const target = hash.length > 1 && document.getElementById(decodeURIComponent(hash.slice(1)));
+  for (let at = target; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
+  return target;
+}
+document.querySelectorAll("nav a").forEach(link => link.addEventListener("click", () => reveal(link.hash)));
+window.addEventListener("hashchange", () => reveal(location.hash));
+if (location.hash) window.addEventListener("load", () => { const target = reveal(location.hash); if (target) target.scrollIntoView(); });
+let unfolded = [];
+window.addEventListener("beforeprint", () => {
+  unfolded = [...document.querySelectorAll("main details:not([open])")].filter(each => !each.closest(".explore, .tools"));
+  unfolded.forEach(each => { each.open = true; });
+});
+window.addEventListener("afterprint", () => unfolded.forEach(each => { each.open = false; }));
 
 document.documentElement.classList.add("scripted");
 document.querySelectorAll("main table").forEach(explore);

@@ -15,6 +15,7 @@ from initbench.reporting.panels import Band, Contour, Curve, Heat, Panel, Plot, 
 from initbench.reporting.tables import Table, markdown
 from initbench.reporting.templates import template
 from initbench.reporting.tidy import write
+from initbench.reporting.why import why_of_cells
 from initbench.results.outcome import outcome
 from initbench.results.record import RunResult
 from initbench.statistics.estimates import estimate_text
@@ -244,6 +245,7 @@ def page(
         cells=table(summary, None),
         plots=[(plot, Markup(svg)) for plot, svg in pictures],
         typed=typed,
+        why=why_of_cells(summary),
         command="initbench sweep -c config.yaml",
         config=config_file.dump_config(config),
         provenance=provenance,

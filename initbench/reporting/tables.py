@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from initbench.metrics import Metric
 from initbench.quantities import QUANTITIES, Quantity
@@ -24,9 +24,9 @@ TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
 @dataclass(frozen=True)
 class Table:
-    """A title, column names and rows of text, one text a column; the columns in `right` hold numbers.
+    """A title, column names and rows of text, one text a column; the columns in `right` hold numbers, the rows in `marked` stand out.
 
-    The rows in `marked` stand out as what is lost, those in `best` as what is best.
+    `best`: the row of the best scheme; `level`: those of schemes that are not shown to differ from it.
     """
 
     title: str
@@ -35,6 +35,7 @@ class Table:
     right: frozenset[int] = frozenset()
     marked: frozenset[int] = frozenset()
     best: frozenset[int] = frozenset()
+    level: frozenset[int] = frozenset()
 
 
 def scheme_table(summary: Summary) -> Table:
@@ -43,11 +44,17 @@ def scheme_table(summary: Summary) -> Table:
     ratios = [summary.metric_of(name) for name in RATIOS]
     ranked = summary.ranking
     rows = tuple(_scheme_row(summary.scheme(name), chosen, ratios) for name in ranked)
-    best = frozenset(index for index, name in enumerate(ranked) if name in summary.best)
     place = "block" if any(scheme.stream for scheme in summary.schemes) else "layer"
     signal = (f"activations, last/first {place}", f"gradients, first/last {place}")
     columns = ("scheme", *(metric.label for metric in chosen), "above chance", *signal)
-    return Table(_title(summary), columns, rows, frozenset(range(1, len(columns))), best=best)
+    return with_best(Table(_title(summary), columns, rows, frozenset(range(1, len(columns)))), summary.best)
+
+
+def with_best(table: Table, best: Sequence[str]) -> Table:
+    """A table of a row a scheme with the first of the `best` marked, and those that tie with it."""
+    rows = [row[0] for row in table.rows]
+    places = [rows.index(name) for name in best if name in rows]
+    return replace(table, best=frozenset(places[:1]), level=frozenset(places[1:]))
 
 
 def pair_table(summary: Summary) -> Table:
@@ -123,7 +130,7 @@ def _typical(layers: Sequence[tuple[RunResult, LayerStats]], quantity: Quantity)
 def markdown(table: Table) -> str:
     """The table in Markdown, without its title; what is best in bold."""
     rows = [[_cell(text) for text in row] for row in (table.columns, *table.rows)]
-    for index in table.best:
+    for index in table.best | table.level:
         rows[index + 1][0] = f"**{rows[index + 1][0]}**"
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     rule = "|" + "|".join("---:" if index in table.right else "---" for index in range(len(table.columns))) + "|"

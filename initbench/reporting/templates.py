@@ -6,6 +6,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import jinja2
 
+LONGEST = 40
+"""Letters of a name in a table of a page; a longer one is cut in its middle, and whole where it is pointed at, saved or printed."""
+
+
+def cut(text: str, most: int = LONGEST) -> str:
+    """A name in so many letters, without some in its middle: of a layer's the end says most. Sentences are left as they are."""
+    if len(text) <= most or " " in text:
+        return text
+    front = (most - 1) // 3
+    return f"{text[:front]}…{text[len(text) - (most - 1 - front) :]}"
+
 
 def template(path: Path) -> "jinja2.Template":
     """A template file; it may include those of this folder. What it shows is escaped, and a name that it is not given is an error."""
@@ -18,4 +29,5 @@ def template(path: Path) -> "jinja2.Template":
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["cut"] = cut
     return environment.get_template(path.name)

@@ -5,12 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from initbench.question.config import value_text
+from initbench.question.grid import short
 from initbench.reporting.paper import PaperTable, paper_table
 from initbench.results.propagation import hidden, signal_at_start
 from initbench.results.record import LayerStats, RunResult
-from initbench.statistics.findings import Fate, Recommendation, Summary
+from initbench.statistics.findings import Fate, Recommendation, Summary, SweepCell
 from initbench.statistics.inference import median
 from initbench.statistics.summary import Runs
+from initbench.statistics.sweep import trains
 
 ALIKE = 0.02
 """Weights follow one rule where their variance times fan-in is the same to so much."""
@@ -44,6 +47,30 @@ def why(summary: Summary, runs: Runs) -> str:
     if best is None:
         return ""
     return " ".join([_of_those_that_ran(summary, table, accounts, best), *_left_out(summary.recommendation)])
+
+
+def why_of_cells(summary: Summary) -> str:
+    """Of a sweep: in how many cells each scheme loses the signal at initialization, and in how many it trains; empty where nobody knows."""
+    cells = summary.sweep.cells if summary.sweep is not None else ()
+    said = [sentence for scheme in summary.schemes if (sentence := _of_cells(scheme.scheme, cells))]
+    measured = any(each.signal is not None for cell in cells for each in cell.schemes)
+    nowhere = "With no scheme is the signal lost at initialization in any cell, so that it does not say why cells differ."
+    return " ".join(said) or nowhere * measured
+
+
+def _of_cells(name: str, cells: Sequence[SweepCell]) -> str:
+    """As in `xavier loses the signal at initialization in 4 of 6 cells and trains in 1 of them; it trains in 2 of the 2 others.`."""
+    own = [(cell, scheme) for cell in cells if (scheme := cell.scheme(name)) is not None and scheme.signal is not None]
+    lost = [(cell, scheme) for cell, scheme in own if scheme.signal_lost_at is not None]
+    if not lost:
+        return ""
+    cell, first = lost[0]
+    where = ", ".join(f"{short(key)} {value_text(value)}" for key, value in cell.values.items())
+    there = sum(trains(scheme) for _, scheme in lost)
+    others = sum(trains(scheme) for _, scheme in own) - there
+    rest = f"; it trains in {others} of the {len(own) - len(lost)} others" if len(lost) < len(own) else ""
+    words = f"{name} loses the signal at initialization in {len(lost)} of {len(own)} cells and trains in {there} of them"
+    return f"{words}{rest} ({where}: {first.signal})."
 
 
 def _of_those_that_ran(summary: Summary, table: PaperTable, accounts: dict[str, Account], best: Account) -> str:
