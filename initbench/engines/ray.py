@@ -291,11 +291,11 @@ class Crew:
             yield from self._lost(runner, queue, _first_line(error))
             return
         self.seconds_a_run = seconds / len(task.jobs)
-        for asked, text in zip(task.jobs, results, strict=True):
-            result = RunResult.model_validate_json(text)
+        given = dict(task.jobs)
+        for result in map(RunResult.model_validate_json, results):  # in any order
             if result.reason == no_memory(self.seat.device) and result.job_id not in self.tried:
                 self.tried.add(result.job_id)
-                queue.append(asked)  # when others have ended there may be more
+                queue.append((result.job_id, given[result.job_id]))  # when others have ended there may be more
             else:
                 yield result
 
