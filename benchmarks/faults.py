@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -40,11 +41,16 @@ class Wrong(Exception):
     """Something is not as it is promised."""
 
 
+TYPED = re.compile(rb"<p>The command that was given:.*?below it:</p>\n", re.DOTALL)
+"""What the page of a folder that a command began says beyond that of one that Python began."""
+
+
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every derived file of a results folder."""
+    """Every derived file of a results folder, without the command that began it."""
     parts = ("tables", "plots")
     found = [path for part in parts for path in (folder / part).rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in (*found, *(folder / name for name in store.DERIVED))}
+    paths = (*found, *(folder / name for name in store.DERIVED))
+    return {str(path.relative_to(folder)): TYPED.sub(b"", path.read_bytes()) for path in paths}
 
 
 def compare(folder: Path, engine: str = "serial") -> Results:

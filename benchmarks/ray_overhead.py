@@ -61,7 +61,7 @@ def sleeping(slots: int, runs: int) -> None:
         for answer in ray.wait(list(crew.starting), timeout=5)[0]:
             crew._started(answer)
     start = time.perf_counter()
-    list(crew.results(deque(trivial(runs)), None, None))
+    list(crew.results(deque(trivial(runs))))
     wall, ideal = time.perf_counter() - start, 0.5 * runs / slots
     print(f"\n{slots} slots, {runs} runs that sleep half a second: {wall:.1f} s, ideal {ideal:.1f} s, efficiency {ideal / wall:.0%}")
     crew.close()

@@ -67,6 +67,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in said_by(error) for sign in OUT_OF_MEMORY)
 
 
+def no_memory(device: str) -> str:
+    """Why a run has failed that found no memory on this device."""
+    return f"out of memory on {device}: choose a smaller model or train.batch_size"
+
+
 class UserCode:
     """Around a call of the user's own code: what it raises becomes a ConfigError, `doing: reason.`; user errors pass as they are.
 

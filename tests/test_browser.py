@@ -88,7 +88,8 @@ def pages(tmp_path_factory):
         "twelve": many(12),
         "thirty": many(30),
     }
-    return {name: write(tmp_path_factory.mktemp(name), schemes) for name, schemes in asked.items()}
+    made = {name: write(tmp_path_factory.mktemp(name), schemes) for name, schemes in asked.items()}
+    return {**made, "single": write(tmp_path_factory.mktemp("single"), ["kaiming", "xavier"], seeds=1)}
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,15 @@ def real(tmp_path_factory):
         ["kaiming", "xavier", "normal:std=5"], model="mlp:depth=6,width=16", dataset=data, seeds=3, steps=30,
         settings=["probe.every_steps=10"], engine="serial", output=str(folder / "compare"),
     )  # fmt: skip
+    initbench.compare(
+        ["kaiming", "xavier"],
+        model="residual_mlp:width=16",
+        dataset=data,
+        seeds=2,
+        steps=5,
+        engine="serial",
+        output=str(folder / "residual"),
+    )
     initbench.recommend(
         model="mlp:depth=3,width=16", schemes=["kaiming", "xavier"], dataset=data, seeds=2, steps=10, output=str(folder / "recommend")
     )
@@ -115,8 +125,8 @@ def real(tmp_path_factory):
     return {name: folder / name / "report.html" for name in REAL}
 
 
-NAMES = ["one", "small", "hostile", "twelve", "thirty"]
-REAL = ["probe", "probe-hostile", "probe-as-is", "map", "map-trained", "compare", "recommend"]
+NAMES = ["one", "single", "small", "hostile", "twelve", "thirty"]
+REAL = ["probe", "probe-hostile", "probe-as-is", "map", "map-trained", "compare", "residual", "recommend"]
 
 
 def violations(opened_page):
@@ -198,6 +208,7 @@ def test_tables_are_sorted_filtered_and_saved(pages, opened):
         lines = Path(download.value.path()).read_text().splitlines()
         assert lines[0].startswith("scheme,test accuracy")
         assert len(lines) == 2
+        shown.get_by_text("config.yaml", exact=True).click()
         with shown.expect_download() as download:
             shown.get_by_role("button", name="save config.yaml").click()
         assert "schemes:" in Path(download.value.path()).read_text()
@@ -239,6 +250,54 @@ def test_the_slider_moves_the_signal_to_another_step(real, opened):
         assert shown.locator("#depth .drawing").nth(1).locator("rect").count() > len(data["layers"])
         shown.locator("#depth select").first.select_option("gradient_variance")
         assert drawing.locator("p").inner_text() == "gradient variance"
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_a_chart_of_layers_has_their_names_and_no_number_between_them(width, real, opened):
+    with opened(real["compare"], width) as shown:
+        drawing = shown.locator("#depth .drawing").first
+        drawing.scroll_into_view_if_needed()
+        shown.wait_for_selector("#depth .drawing svg")
+        layers = json.loads(shown.locator("#data").inner_text())["layers"]
+        ticks = drawing.locator("svg text").all_text_contents()
+        assert [tick for tick in ticks if tick in layers] == layers
+        assert not any(tick.endswith(".5") for tick in ticks[-len(layers) - 1 :])
+
+
+def test_no_line_joins_the_head_to_the_layer_before_it(real, opened):
+    with opened(real["compare"]) as shown:
+        drawing = shown.locator("#depth .drawing").first
+        drawing.scroll_into_view_if_needed()
+        shown.wait_for_selector("#depth .drawing svg")
+        assert json.loads(shown.locator("#data").inner_text())["head"] == 6
+        lines = drawing.locator("svg path[fill=none]").evaluate_all("each => each.map(path => path.getAttribute('d'))")
+        assert lines
+        assert max(line.count("L") for line in lines) == 5  # six hidden layers; the head is a dot
+
+
+def test_what_is_said_of_a_chart_is_true_of_it(pages, opened):
+    seeds = "lowest to highest seed"
+    for name, several in (("one", True), ("single", False)):
+        with opened(pages[name]) as shown:
+            shown.locator("#depth").scroll_into_view_if_needed()
+            shown.wait_for_selector("#depth .drawing svg")
+            said = shown.locator("#depth .drawing output").first.inner_text()
+            assert (seeds in said.lower()) is several
+            assert "head" not in said
+
+
+def test_repeated_blocks_are_drawn_kind_by_kind(real, opened):
+    with opened(real["residual"]) as shown:
+        drawing = shown.locator("#depth .drawing").first
+        drawing.scroll_into_view_if_needed()
+        shown.wait_for_selector("#depth .drawing svg")
+        data = json.loads(shown.locator("#data").inner_text())
+        kinds = [name for name, _ in data["roles"]]
+        lines = drawing.locator("svg path[fill=none]").count()
+        assert lines >= 2 * len(kinds) - 2
+        shown.locator("#depth select").nth(1).select_option("0")
+        assert drawing.locator("svg path[fill=none]").count() < lines
+        assert "layer of this kind" in drawing.inner_text()
 
 
 def test_the_signal_of_a_probe_is_explored(real, opened):

@@ -1,8 +1,10 @@
 """The command line: names, streams, exit codes, and one clear sentence for whatever is wrong."""
 
 import contextlib
+import html
 import io
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -381,3 +383,17 @@ def test_a_comparison_says_which_weights_no_scheme_sets(call, tmp_path):
     assert "No scheme sets body.weight: frozen (requires_grad is False)." in told
     told = call(*words, "--model", "./net.py:Net", "--set", "init.exclude=[]").stderr
     assert "patch_embeddings" not in told
+
+
+def test_the_page_says_the_command_as_it_was_typed(call, tmp_path):
+    words = ["compare", "he", "xavier", *TINY, "--seeds", "2", "--out", "my results"]
+    assert call(*words).exit_code == 0
+    page = tmp_path / "my results" / "report.html"
+    typed = f'<pre id="typed" tabindex="0">{shlex.join(["initbench", *words])}</pre>'
+    assert typed in html.unescape(page.read_text())
+    for again in (["resume", "my results"], ["report", "my results", "--metric", "final_test_loss"], [*words, "--quiet"]):
+        page.unlink()
+        assert call(*again).exit_code == 0
+        assert typed in html.unescape(page.read_text())
+    assert call(*words, "--fresh").exit_code == 0
+    assert "--fresh</pre>" in page.read_text()

@@ -1,8 +1,12 @@
 import pytest
 from simulated_runs import make_comparison, make_run
 
+from initbench.reporting.draw import STYLES
 from initbench.reporting.figures import MOST_POINTS, plots
+from initbench.reporting.layout import inches_high, rows_of
+from initbench.reporting.panels import STREAM
 from initbench.reporting.roles import layer_roles
+from initbench.reporting.scales import limits
 from initbench.results.record import Evaluation, Place
 from initbench.statistics.summary import group, summarize
 
@@ -184,11 +188,42 @@ def test_layers_show_the_lowest_and_the_highest_seed():
 def test_layers_of_repeated_blocks_have_a_panel_for_each_part():
     names = [f"blocks.{block}.{part}" for block in range(3) for part in ("attn.q", "mlp.fc1")] + ["head"]
     runs = [renamed(make_run("kaiming", seed, depth=6), names) for seed in range(2)]
-    start = [panel for panel in plotted(runs)["signal"].panels if panel.title.startswith("Start: ")]
-    assert [panel.title for panel in start] == ["Start: blocks.*.attn.q", "Start: blocks.*.mlp.fc1", "Start: the others"]
+    plot = plotted(runs)["signal"]
+    assert [panel.title for panel in plot.panels] == ["blocks.*.attn.q", "", "blocks.*.mlp.fc1", "", "the others", ""]
+    assert [panel.corner for panel in plot.panels] == ["start", "end"] * 3
+    start = plot.panels[::2]
     q = sorted(stats.activation_variance for run in runs for stats in run.layers if (stats.step, stats.layer) == (0, "blocks.1.attn.q"))
     assert start[0].lines[0].points[1] == (2.0, pytest.approx(sum(q) / 2))
     assert [len(panel.lines[0].points) for panel in start] == [3, 3, 1]
+
+
+def streamed(run, blocks):
+    """The same with a residual stream that doubles behind each block."""
+    layers = tuple(
+        stats.model_copy(update={"stream_variance": 2.0**stats.position, "stream_gradient_variance": 0.5, "place": Place.BRANCH_END})
+        if stats.position % 2 and stats.position < 2 * blocks
+        else stats
+        for stats in run.layers
+    )
+    return run.model_copy(update={"layers": layers})
+
+
+def test_a_residual_stream_has_a_panel_of_its_own_at_start_and_end():
+    names = [f"blocks.{block}.{part}" for block in range(3) for part in ("attn.q", "mlp.fc1")] + ["head"]
+    plot = plotted([streamed(renamed(make_run("kaiming", seed, depth=6), names), 3) for seed in range(2)])["signal"]
+    assert [panel.title for panel in plot.rows[0]] == [STREAM, ""]
+    assert plot.rows[0][0].lines[0].points == ((1.0, 2.0), (2.0, 8.0), (3.0, 32.0))
+
+
+def test_many_schemes_in_panels_of_parts_are_grey_behind_the_best():
+    names = [f"blocks.{block}.{part}" for block in range(12) for part in "abcdefgh"] + ["head"]
+    schemes = [f"normal:std=0.{index}" for index in range(1, 9)]
+    runs = [renamed(make_run(scheme, 0, 0.5 + index / 20, depth=96), names) for index, scheme in enumerate(schemes)]
+    plot = plotted(runs, schemes)["signal"]
+    assert plot.settled.highlight == schemes[-1]
+    assert plot.highlighting(schemes[0]).settled.highlight == schemes[0]
+    assert rows_of(plot.settled, STYLES["paper", 2])[-1].note.endswith("Grey: the 7 other schemes")
+    assert inches_high(plot, STYLES["paper", 2]) < 10
 
 
 def test_the_head_stands_apart_and_names_stand_at_the_axis_where_they_fit():
@@ -218,3 +253,22 @@ def test_what_counts_blocks_is_what_repeats():
     assert parts("conv1", *resnet, "fc") == {"layer*.*.conv1": 4, "layer*.*.conv2": 4, "the others": 2}
     assert parts(*(f"linear{index}" for index in range(20)), "head") == {}
     assert parts(*(f"net.{index}" for index in range(0, 40, 2))) == {}
+
+
+def test_what_always_diverges_does_not_set_the_axis(comparison):
+    many = [make_run("normal", seed, None, train_losses=(2.0, 1e9, 1e20)) for seed in range(9)]
+    panel = plotted([*many, *(make_run("kaiming", seed) for seed in range(9))])["loss"].panels[0]
+    assert limits([panel])[1] < 100
+
+
+def test_a_bad_start_of_a_run_that_recovers_is_cut_and_marked():
+    recovers = [make_run("normal", seed, train_losses=(1e7, 1e6, *[1.0] * 98)) for seed in range(3)]
+    steady = [make_run("kaiming", seed, train_losses=tuple(2 - step / 100 for step in range(100))) for seed in range(3)]
+    panel = plotted([*recovers, *steady])["loss"].panels[0]
+    assert 2 < limits([panel])[1] < 1e4
+    assert limits([plotted(steady)["loss"].panels[0]])[1] == pytest.approx(2, rel=0.2)
+
+
+def test_grey_lines_are_named_where_one_scheme_is_in_colour(comparison):
+    (row,) = rows_of(comparison["loss"].highlighting("kaiming"), STYLES["paper", 2])
+    assert row.note.endswith("Grey: xavier, normal, lecun")

@@ -37,6 +37,14 @@ def test_ids_of_users_own_files(tmp_path, monkeypatch):
     assert not set(job_ids(jobs)) & set(before)
 
 
+def test_a_users_file_is_in_the_ids_of_its_own_jobs_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("from initbench.schemes.normal import build\n")
+    for schemes in (["./mine.py", "kaiming"], ["kaiming", "./mine.py"]):
+        jobs = make_jobs(configure("config", schemes=schemes, seeds=2))
+        assert job_ids(jobs) == [job_id(job) for job in jobs]
+
+
 def test_ids_of_the_cells_of_a_sweep():
     config = configure("sweep", schemes=["kaiming", "sigma"], grid={"model.depth": [1, 2], "train.optimizer": ["sgd", "adam"]}, seeds=2)
     jobs = [job for cell in cells(config) for job in make_jobs(cell.config)]

@@ -37,7 +37,7 @@ def test_a_run_trained_when_it_left_chance_by_a_tenth_of_the_way(accuracy, expec
 def test_layers_without_a_signal_do_not_lose_it():
     run = make_run("kaiming", 0)
     hidden = tuple(stats.model_copy(update={"gradient_variance": None}) if stats.position == 0 else stats for stats in run.layers)
-    assert str(signal_at_start(run.model_copy(update={"layers": hidden}))) == "the signal passes"
+    assert str(signal_at_start(run.model_copy(update={"layers": hidden}))) == "the signal passes from layer to layer"
     overflowed = make_run("kaiming", 0, None).model_copy(update={"layers": hidden})
     assert str(signal_at_start(overflowed)) == "gradients overflow at layers.0"
 

@@ -4,11 +4,13 @@ from html.parser import HTMLParser
 import pytest
 from simulated_runs import make_comparison, make_config, make_run
 
+from initbench.question.config import parse_ref
 from initbench.reporting import page
 from initbench.reporting.draw import draw
 from initbench.reporting.figures import plots
-from initbench.results.record import RunStatus
-from initbench.statistics.summary import group, summarize
+from initbench.reporting.page_data import page_data
+from initbench.results.record import Place, RunStatus
+from initbench.statistics.summary import group, named, summarize
 
 ORDER = ["xavier", "kaiming", "normal", "lecun", "orthogonal"]
 
@@ -44,7 +46,8 @@ def test_the_verdict_comes_first(html):
 def test_nothing_is_loaded_from_anywhere(html):
     links = Links()
     links.feed(html[0])
-    assert all(re.match(r"#|(tables/\w+\.csv|summary\.json)$", link) for link in links.found), links.found
+    assert links.found
+    assert [link for link in links.found if not link.startswith("#") or f'id="{link[1:]}"' not in html[0]] == []
     assert not re.search(r"<script[^>]* src|<link|<img|@import|url\((?!#)", html[0])
     assert not re.search(r"fetch\(|XMLHttpRequest|import\(|WebSocket|sendBeacon", html[0])
 
@@ -78,6 +81,7 @@ def test_plots_take_the_colours_of_the_page(html):
 def test_the_page_says_how_to_do_it_again(html):
     text, _ = html
     assert "initbench compare -c config.yaml</pre>" in text
+    assert 'id="typed"' not in text
     assert "torch</dt><dd>2.15.0" in text
     assert "schemes:" in text
 
@@ -97,4 +101,90 @@ def test_one_run_has_a_page_as_well():
 
 def test_many_schemes_are_shortened_in_the_title():
     names = ["xavier", "kaiming", "normal", "lecun", "orthogonal", "zeros"]
-    assert page.question(make_config(*names)) == "xavier, kaiming, normal, lecun and 2 more: mlp on mnist5k"
+    summary = summarize([])
+    assert (
+        page.question(make_config(*names), summary) == "Which initialization for mlp on mnist5k: xavier, kaiming, normal, lecun or 2 more?"
+    )
+    assert page.question(make_config(*names[:2]), summary) == "Which initialization for mlp on mnist5k: xavier or kaiming?"
+    assert page.question(make_config("kaiming"), summary) == "How does mlp on mnist5k train with kaiming?"
+
+
+# ---- what the scripts draw
+
+
+def drawn(runs, order=ORDER):
+    summary = summarize(runs, order=order)
+    return page_data(summary, group(runs, order)), summary
+
+
+def heads(run):
+    last = max(stats.position for stats in run.layers)
+    layers = [stats.model_copy(update={"place": Place.HEAD}) if stats.position == last else stats for stats in run.layers]
+    return run.model_copy(update={"layers": tuple(layers)})
+
+
+def test_the_head_stands_apart_as_in_the_plots():
+    data, _ = drawn([heads(make_run("kaiming", 0, depth=3))])
+    assert data["layers"][data["head"]] == "head"
+    assert drawn([heads(make_run("kaiming", 0, depth=1))])[0]["head"] is None  # a line of two is a line
+    assert drawn([make_run("kaiming", 0, depth=3)])[0]["head"] is None
+
+
+def test_layers_of_repeated_blocks_are_lines_of_their_kind():
+    names = [f"blocks.{block}.{part}" for block in range(4) for part in ("query", "up")]
+    run = make_run("kaiming", 0, depth=len(names))
+    own = [stats.model_copy(update={"layer": names[stats.position]}) if stats.layer != "head" else stats for stats in run.layers]
+    data, _ = drawn([run.model_copy(update={"layers": tuple(own)})])
+    assert data["roles"] == [["blocks.*.query", [0, 2, 4, 6]], ["blocks.*.up", [1, 3, 5, 7]], ["the others", [8]]]
+    assert drawn([make_run("kaiming", 0)])[0]["roles"] == []
+
+
+def test_one_seed_has_no_lowest_and_highest():
+    assert drawn([make_run("kaiming", 0), make_run("xavier", 0)])[0]["low"] == {}
+    several = drawn([make_run("kaiming", seed) for seed in range(2)])[0]
+    assert several["low"].keys() == several["high"].keys() == {"activation_variance", "gradient_variance"}
+
+
+def shown(data):
+    return {data["schemes"][place]["name"] for index in data["shown"] for place in data["groups"][index]}
+
+
+def many_runs(seeds=8):
+    """Eleven schemes, the reference among the worst."""
+    names = ["xavier", *(f"sigma:sigma_w=1.{index}" for index in range(11, 22) if index % 10)]
+    return [make_run(name, seed, 0.9 - 0.03 * place if place else 0.45) for place, name in enumerate(names) for seed in range(seeds)], names
+
+
+@pytest.mark.parametrize("seeds", [2, 8])
+def test_whom_the_headline_names_is_drawn_from_the_start(seeds):
+    runs, names = many_runs(seeds)
+    data, summary = drawn(runs, names)
+    words = set(re.findall(r"[\w:=.]+\w", summary.headline))
+    told = words.intersection(names)
+    assert {"xavier", "sigma:sigma_w=1.11"} <= told
+    assert told <= shown(data)
+    assert set(named(summary)) == told
+    assert len(data["shown"]) < len(names)
+
+
+def test_a_headline_about_all_schemes_names_all():
+    runs = [make_run(name, seed, 0.1) for name in ORDER for seed in range(2)]
+    data, summary = drawn(runs)
+    assert summary.headline.startswith("No scheme came above chance")
+    assert shown(data) == set(ORDER)
+
+
+def test_schemes_that_coincide_are_one_line_with_one_name():
+    runs = [make_run(scheme, seed) for scheme in ("kaiming", "xavier") for seed in range(2)]
+    twins = [run.model_copy(update={"job": run.job.model_copy(update={"scheme": parse_ref("edge_of_chaos")})}) for run in runs[:2]]
+    nothing = {"status": RunStatus.SKIPPED, "reason": "no", "train_losses": (), "evaluations": (), "layers": (), "init": None}
+    others = [make_run(scheme, seed, **nothing) for scheme in ("fixup", "rezero") for seed in range(2)]
+    data, _ = drawn([*runs, *twins, *others], ["kaiming", "xavier", "edge_of_chaos", "fixup", "rezero"])
+    assert sorted(map(sorted, data["groups"])) == [[0, 2], [1], [3], [4]]
+
+
+def test_schemes_that_differ_a_little_are_two_lines():
+    run = make_run("kaiming", 0)
+    losses = tuple(loss * 1.02 for loss in run.train_losses)
+    other = run.model_copy(update={"job": run.job.model_copy(update={"scheme": parse_ref("xavier")}), "train_losses": losses})
+    assert len(drawn([run, other])[0]["groups"]) == 2

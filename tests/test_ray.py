@@ -1,7 +1,9 @@
 """The engine `ray` on real clusters of this machine: the same results as `serial`, and what happens when nodes and drivers die."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +32,44 @@ def build():
     return normal(std=helper.STD)
 """
 
+HUNGRY = """
+import os, resource, signal
+from pathlib import Path
+
+import torch
+
+from initbench.init.assign import Law
+from initbench.init.contract import Layerwise
+from initbench.nn.seeds import derived_seed
+
+ENOUGH = Path({enough!r})
+
+
+def none_left():
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (256 << 20), before[1]))
+    try:
+        torch.empty(1 << 30)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def build():
+    def fill(weight, layer, generator):
+        for seed in (2, 4, 6, 8):
+            mark = ENOUGH / str(seed)
+            if generator.initial_seed() == derived_seed(seed, "init", layer.parameter) and not mark.exists():
+                if seed < 5:
+                    mark.touch()
+                none_left() if seed in (2, 6) else os.kill(os.getpid(), signal.SIGKILL)
+        weight.normal_(0.0, 0.1, generator=generator)
+        return Law("normal", 0.1)
+
+    return Layerwise("hungry", fill)
+"""
+"""A scheme: with seeds 2 and 6 there is no more memory for its process, with 4 and 8 the system ends that; with 2 and 4 only once."""
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
@@ -38,8 +78,8 @@ def cluster(tmp_path_factory):
 
     before = os.environ.get("INITBENCH_DATA")
     os.environ["INITBENCH_DATA"] = str(tmp_path_factory.mktemp("data"))
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    made.others = [made.add_node(num_cpus=2) for _ in range(2)]
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 0, "include_dashboard": False})
+    made.others = [made.add_node(num_cpus=2, num_gpus=0) for _ in range(2)]
     made.wait_for_nodes()
     yield made
     ray.shutdown()
@@ -156,6 +196,99 @@ def test_a_node_that_is_lost_costs_no_run(cluster, tmp_path):
     assert lost
     assert [run.status for run in found.results] == [RunStatus.COMPLETED] * 80
     assert told(found) == told(initbench.compare(["kaiming", "xavier"], engine="serial", output="serial", **options))
+
+
+def test_a_worker_without_memory_costs_at_most_its_own_run(cluster, tmp_path):
+    enough = tmp_path / "enough"
+    enough.mkdir()
+    (tmp_path / "hungry.py").write_text(HUNGRY.format(enough=str(enough)))
+    schemes, options = ["./hungry.py", "kaiming"], {"seeds": 12, **SMALL}
+    first = initbench.compare(schemes, ray_address=cluster.address, jobs=2, output="ray", **options)
+    failed = {run.job.seed: run.reason for run in first.results if run.status is not RunStatus.COMPLETED}
+    assert failed.keys() == {6, 8}
+    assert failed[6] == "out of memory on cpu: choose a smaller model or train.batch_size"
+    assert re.fullmatch(r"its worker of Ray was lost, as in a first try \(.+\)\. If memory ran out, choose .+", failed[8])
+    assert {path.name for path in enough.iterdir()} == {"2", "4"}
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "ray/jobs").glob("*.json")}
+    for seed in failed:
+        (enough / str(seed)).touch()
+    found = initbench.compare(schemes, ray_address=cluster.address, jobs=2, output="ray", **options)
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "ray/jobs").glob("*.json")}
+    assert len(after) == 24
+    assert len(after.items() - kept.items()) == 2
+    assert told(found) == told(initbench.compare(schemes, engine="serial", output="serial", **options))
+    assert {run.status for run in found.results} == {RunStatus.COMPLETED}
+
+
+def test_a_cluster_without_room_is_waited_for_and_says_so(cluster, monkeypatch):
+    monkeypatch.setattr(engine, "ROOM_SECONDS", 1.0)
+    said = []
+
+    class Watch:
+        def planned(self, plan): ...
+        def finished(self, result): ...
+        def progress(self, sign):
+            if sign.note:
+                said.append(sign.note)
+                ray.util.remove_placement_group(taken)
+
+    ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+    cores = ray.cluster_resources()["CPU"]
+    taken = ray.util.placement_group([{"CPU": 1}] * int(cores))
+    ray.get(taken.ready())
+    try:
+        found = initbench.run("kaiming", ray_address=cluster.address, jobs=1, watch=Watch(), **SMALL)
+    finally:
+        ray.shutdown()
+    assert said == [
+        f"Waiting for the cluster of Ray to start a worker: each asks for 1 CPU of one machine, and 0 of {cores:g} CPU are free."
+    ]
+    assert [run.status for run in found.results] == [RunStatus.COMPLETED]
+
+
+def test_a_cluster_without_a_gpu_refuses_cuda(cluster, tmp_path):
+    with pytest.raises(NotThereError, match="No machine of the cluster has a GPU, as --device cuda asks for"):
+        initbench.run("kaiming", ray_address=cluster.address, device="cuda", output="out", **SMALL)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="use --device cuda instead of cuda:1"):
+        initbench.run("kaiming", ray_address=cluster.address, device="cuda:1", **SMALL)
+
+
+def test_runners_share_gpus_so_that_all_fit_and_each_sees_one(cluster, monkeypatch):
+    class Seeing(runner.Runner):
+        def sees(self):
+            return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    monkeypatch.setattr(engine, "Runner", Seeing)
+    node = cluster.add_node(num_cpus=0, num_gpus=2)
+    seat = runner.Seat("cuda", None, 1, None, runner.versions(), str(Path.cwd()), {}, None)
+    try:
+        with engine._connected(ray, cluster.address), contextlib.closing(engine.Crew(ray, seat, 3)) as crew:
+            assert engine._count(ray, None, 100, seat) == 2
+            while crew.starting:
+                crew._started(ray.wait(list(crew.starting), timeout=60)[0][0])
+            assert sorted(ray.get([one.sees.remote() for one in crew.runners])) in (["0", "0", "1"], ["0", "1", "1"])
+            assert ray.cluster_resources()["GPU"] - ray.available_resources()["GPU"] == pytest.approx(1.5)
+    finally:
+        cluster.remove_node(node)
+
+
+@pytest.mark.parametrize(("runners", "gpus"), [(1, 1), (2, 2), (3, 2), (6, 1), (7, 3), (48, 7)])
+def test_shares_of_gpus_fit(runners, gpus):
+    class There:
+        cluster_resources = staticmethod(lambda: {"GPU": float(gpus)})
+
+    share = engine._share(There, runner.Seat("cuda", None, 1, None, {}, None, {}, None), runners)["num_gpus"]
+    on_a_gpu = int(engine.GPU_PARTS // round(share * engine.GPU_PARTS))
+    assert on_a_gpu * gpus >= runners
+    assert (on_a_gpu - 1) * gpus < runners
+
+
+def test_more_threads_than_a_machine_has_cores_still_find_room(cluster):
+    with engine._connected(ray, cluster.address):
+        seat = runner.Seat("cpu", None, 16, None, {}, None, {}, None)
+        assert engine._share(ray, seat, 1) == {"num_cpus": 2, "num_gpus": 0}
+        assert engine._count(ray, None, 100, seat) == 1
 
 
 COMMAND = [sys.executable, "-m", "initbench", "compare", "kaiming", "xavier", "--seeds", "60", "--model", "mlp:width=8,depth=2",

@@ -295,6 +295,14 @@ def test_silence_is_said_and_again_when_it_is_twice_as_long(monkeypatch):
     assert beat.thread is None
 
 
+def test_what_an_engine_waits_for_is_said_at_once_and_again_in_place_of_other_guesses():
+    said = []
+    beat = Heartbeat(Quiet(), said.append)
+    beat.progress(Progress("", 0, 0, "Waiting for a machine."))
+    assert said == ["Waiting for a machine."]
+    assert beat._words([""], 60.0).startswith("Waiting for a machine: silent for 60 s.")
+
+
 @needs_linux
 def test_a_drawing_process_that_is_killed_costs_nothing(tmp_path):
     script = tmp_path / "draws.py"
@@ -303,7 +311,7 @@ def test_a_drawing_process_that_is_killed_costs_nothing(tmp_path):
             """
             import os, signal, sys
             from initbench.reporting import draw
-            from initbench.reporting.figures import Curve, Panel, Plot
+            from initbench.reporting.panels import Curve, Panel, Plot
             panel = Panel("", "step", "loss", (Curve("a", ((1.0, 0.1), (2.0, 1.0)), label="a"),))
             plots = [Plot(f"p{place}", "A plot", ((panel,),), ("a",)) for place in range(6)]
             draw.cores = lambda: 2

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from initbench.reporting.figures import Curve, Panel
+from initbench.reporting.panels import Curve, Panel
 from initbench.reporting.scales import error_scale, error_unscale, limits, power_of_ten, spread_apart, stretched, ticks_between
 
 

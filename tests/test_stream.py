@@ -341,7 +341,7 @@ def test_a_run_of_compare_follows_the_stream_as_a_probe_does():
     model, x = Transformer(8, std=0.02), torch.randn(16, 8, 32)
     run = make_run("kaiming", 0, layers=stats_of(model, x, torch.randint(0, 7, (16,))))
     found = signal_at_start(run)
-    assert str(found) == "the signal passes"
+    assert str(found) == "the signal passes from layer to layer"
     ends = [entry for entry in run.layers if entry.place in ENDS]
     assert found.activation_ratio == ends[-1].stream_variance / ends[0].stream_variance
     assert found.gradient_ratio == ends[0].stream_gradient_variance / ends[-1].stream_gradient_variance

@@ -5,6 +5,7 @@ from simulated_runs import make_comparison, make_run
 
 from initbench.errors import ConfigError
 from initbench.reporting.figures import plots
+from initbench.reporting.paper import paper_table
 from initbench.reporting.tables import summary_markdown
 from initbench.results.record import Evaluation, RunStatus, Setter
 from initbench.statistics.findings import Summary
@@ -29,7 +30,10 @@ def test_the_first_scheme_named_is_the_reference(summary):
 
 
 def test_the_headline_says_who_won_and_by_how_much(summary):
-    assert summary.headline == "kaiming beats xavier by 2.0 points of test accuracy [1.9, 2.3], 8 seeds, p = 0.023 after Holm"
+    assert (
+        summary.headline
+        == "kaiming beats xavier by 2.0 points of test accuracy [1.9, 2.3], 8 seeds, p = 0.047 after Holm; kaiming also beats normal, lecun"
+    )
     assert summary.leader == "kaiming"
 
 
@@ -74,7 +78,7 @@ def test_what_happened_is_noted(summary):
 def test_the_signal_of_each_scheme_is_told(summary):
     assert summary.scheme("normal").signal == "activations explode at layers.2"
     assert summary.scheme("normal").signal_lost_at == "layers.2"
-    assert summary.scheme("kaiming").signal == "the signal passes"
+    assert summary.scheme("kaiming").signal == "the signal passes from layer to layer"
     assert summary.scheme("fixup").signal is None
 
 
@@ -140,7 +144,7 @@ def test_all_failed_is_told():
 def test_schemes_that_the_leader_is_not_shown_to_beat_are_named():
     summary = summarize(spread("kaiming", 0.97) + spread("lecun", 0.97) + spread("xavier", 0.95), "xavier")
     assert set(summary.inseparable) == {"kaiming", "lecun"} - {summary.leader}
-    assert summary.headline.endswith(f"not separable from {summary.leader}: {summary.inseparable[0]}")
+    assert summary.headline.endswith(f"not shown to differ from {summary.leader}: {summary.inseparable[0]}")
 
 
 def test_a_dead_signal_is_the_worst_one_and_not_a_missing_one():
@@ -153,7 +157,7 @@ def test_a_dead_signal_is_the_worst_one_and_not_a_missing_one():
 def test_what_was_not_measured_is_not_compared():
     runs = [make_run(scheme, seed, layers=()) for scheme in ("kaiming", "xavier") for seed in range(8)]
     found = summarize(runs, metric="signal_decades").pairs[0]
-    assert found.sentence == "kaiming and xavier cannot be compared: kaiming has no such measurement; xavier has no such measurement"
+    assert found.sentence == "xavier and kaiming cannot be compared: xavier has no such measurement; kaiming has no such measurement"
 
 
 def test_probing_alone_compares_the_signal():
@@ -220,3 +224,34 @@ def test_with_a_holdout_nothing_is_called_a_test_accuracy():
     assert "held-out accuracy" in said
     assert "test accuracy" not in said
     assert "test loss" not in said
+
+
+def test_all_that_is_said_of_one_question_asks_for_one_number_of_seeds():
+    runs = [run for place, scheme in enumerate(("kaiming", "lecun", "xavier", "normal")) for run in spread(scheme, 0.9 + place / 100)[:4]]
+    asked = {None: "use --seeds 8", "xavier": "use --seeds 7"}
+    for reference, words in asked.items():
+        summary = summarize(runs, reference)
+        assert words in summary.headline
+        assert all(words in sentence for sentence in summary.verdicts)
+        table = paper_table(summary)
+        assert table.seeds_needed == 8, "the best scheme is not the reference: all pairs"
+    best = summarize(runs, "normal")
+    assert paper_table(best).seeds_needed == 7
+    assert "use --seeds 7" in best.headline
+
+
+def test_without_a_reference_the_comparisons_are_those_of_all_pairs():
+    runs = spread("kaiming", 0.97) + spread("lecun", 0.96) + spread("xavier", 0.95)
+    summary = summarize(runs, order=("lecun", "kaiming", "xavier"))
+    own = [each for each in summary.comparisons if each.metric == summary.metric]
+    assert [each.names for each in own] == [("kaiming", "lecun"), ("xavier", "lecun")]
+    assert all(each in summary.pairs for each in own)
+    assert {each.family for each in summary.comparisons if each.p is not None} == {3}
+    assert {each.family for each in summarize(runs, "lecun").comparisons if each.p is not None} == {2}
+
+
+def test_what_both_of_two_level_schemes_beat_is_said_of_both():
+    noisy = [make_run("lecun", seed, 0.97 + (-1) ** seed * 0.01) for seed in range(8)]
+    summary = summarize(spread("kaiming", 0.97) + noisy + spread("xavier", 0.90) + spread("normal", 0.80), order=("kaiming", "lecun"))
+    assert summary.headline.endswith("after Holm; both beat normal, xavier")
+    assert "are not shown to differ" in summary.headline

@@ -2,6 +2,7 @@ import pytest
 from simulated_runs import make_comparison, make_run
 
 from initbench.reporting import tables
+from initbench.results.record import Place
 from initbench.statistics.summary import group, summarize
 
 ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]
@@ -24,10 +25,10 @@ def test_the_table_of_schemes_row_by_row(summary):
         "gradients, first/last layer",
     )
     assert table.rows == (
-        ("xavier", "95.0 % [94.8, 95.3]", "0.237 [0.210, 0.271]", "8 of 8", "0.253", "0.258"),
         ("kaiming", "97.2 % [96.7, 97.3]", "0.184 [0.152, 0.203]", "8 of 8", "0.976", "1.010"),
-        ("normal", "diverged", "diverged", "0 of 8, 2 at chance, 6 diverged", "16783", "16811"),
-        ("lecun", "95.0 % [94.9, 95.3]", "0.221 [0.174, 0.235]", "7 of 8, 1 failed", "0.483", "0.498"),
+        ("lecun", "95.0 % [94.9, 95.3]", "0.221 [0.174, 0.235]", "7 of 8", "0.483", "0.498"),
+        ("xavier", "95.0 % [94.8, 95.3]", "0.237 [0.210, 0.271]", "8 of 8", "0.253", "0.258"),
+        ("normal", "diverged", "diverged", "0 of 8", "16783", "16811"),
         ("fixup", "", "", "skipped", "", ""),
     )
 
@@ -37,9 +38,20 @@ def test_numbers_are_on_the_right(summary):
     assert {table.columns[index] for index in table.right} == {
         "test accuracy",
         "test loss",
+        "above chance",
         "activations, last/first layer",
         "gradients, first/last layer",
     }
+
+
+def test_the_best_and_what_ties_with_it_are_bold(summary):
+    assert tables.scheme_table(summary).best == {0}
+    assert "| **kaiming** | 97.2 % [96.7, 97.3] |" in tables.summary_markdown(summary, "?")
+    level = summarize([make_run(scheme, seed, 0.9 + seed / 100) for scheme in ("kaiming", "xavier") for seed in range(8)])
+    assert tables.scheme_table(level).best == {0, 1}
+    few = summarize([make_run(scheme, seed, accuracy) for scheme, accuracy in (("kaiming", 0.9), ("xavier", 0.5)) for seed in range(3)])
+    assert tables.scheme_table(few).best == frozenset()
+    assert "Bold" not in tables.summary_markdown(few, "?")
 
 
 def test_a_target_and_another_metric_get_columns_of_their_own():
@@ -47,7 +59,8 @@ def test_a_target_and_another_metric_get_columns_of_their_own():
     columns = tables.scheme_table(summary).columns
     assert columns[1] == "mean training loss"
     assert "steps to 90 % test accuracy" in columns
-    never = tables.scheme_table(summary).rows[2][columns.index("steps to 90 % test accuracy")]
+    (row,) = (row for row in tables.scheme_table(summary).rows if row[0] == "normal")
+    never = row[columns.index("steps to 90 % test accuracy")]
     assert never == "never got there"
 
 
@@ -65,9 +78,9 @@ def test_the_table_of_outcomes_counts_every_kind(summary):
 
 def test_the_table_of_pairs_has_p_before_and_after_holm(summary):
     table = tables.pair_table(summary)
-    assert table.rows[0] == ("xavier - kaiming", "-2.0 [-2.3, -1.9]", "8", "0, 8, 0", "-1.00", "0.00", "0.0078", "0.0469", "worse")
-    assert table.rows[1][1] == "no number"
-    assert table.rows[3] == ("xavier - fixup", "", "0", "", "", "", "", "", "not comparable")
+    assert table.rows[0] == ("kaiming - xavier", "2.0 [1.9, 2.3]", "8", "8, 0, 0", "+1.00", "1.00", "0.0078", "0.0469", "better")
+    assert table.rows[1][1] == "no size: one diverged"
+    assert table.rows[3] == ("fixup - xavier", "", "0", "", "", "", "", "", "not comparable")
 
 
 def test_the_layer_that_loses_the_signal_is_marked(summary):
@@ -122,3 +135,16 @@ def test_the_same_sentences_are_in_markdown_and_json(summary):
     for sentence in (summary.headline, *summary.verdicts):
         assert sentence in text
         assert sentence in document
+
+
+def test_where_a_residual_stream_is_followed_the_columns_say_so():
+    run = make_run("kaiming", 0, depth=4)
+    ends = [
+        stats.model_copy(update={"stream_variance": 1.0, "stream_gradient_variance": 1.0, "place": Place.BRANCH_END})
+        if stats.position in (1, 3)
+        else stats
+        for stats in run.layers
+    ]
+    columns = tables.scheme_table(summarize([run.model_copy(update={"layers": tuple(ends)})])).columns
+    assert columns[-2:] == ("activations, last/first block", "gradients, first/last block")
+    assert tables.scheme_table(summarize([run])).columns[-2:] == ("activations, last/first layer", "gradients, first/last layer")

@@ -9,6 +9,7 @@ import initbench
 from initbench.reporting.page_data import page_data, short
 from initbench.reporting.why import why
 from initbench.reporting.write import by_scheme
+from initbench.statistics.findings import Fate
 from initbench.statistics.summary import group, summarize
 
 TINY = "synthetic:n=512,test=128,classes=3,shape=[1,6,6],noise=0.5"
@@ -45,7 +46,7 @@ def test_a_deep_relu_net_is_explained_by_rule_theory_and_measurement():
 
 def test_where_nothing_is_shown_the_signal_explains_nothing():
     _, said = explained(["kaiming", "xavier"], model="mlp:depth=2,width=32", seeds=2, steps=20)
-    assert said == "No scheme is shown to be worse than the best, and with none is the signal lost at initialization."
+    assert said == "No scheme is shown to be worse than the best, and with none of them is the signal lost at initialization."
 
 
 def test_what_loses_the_signal_is_said_where_too_few_seeds_show_nothing():
@@ -86,3 +87,15 @@ def test_the_data_of_a_page_are_the_numbers_of_the_runs():
 @pytest.mark.parametrize(("value", "written"), [(None, None), (float("inf"), "over"), (0.123456, 0.1235), (5.0, 5), (1e40, 1e40)])
 def test_numbers_are_short(value, written):
     assert short(value) == written
+
+
+def test_what_is_said_of_a_race_is_about_its_last_round_and_names_who_did_not_take_part():
+    answer = initbench.recommend(
+        "mlp:depth=8,width=32", ["kaiming", "orthogonal", "normal:std=2", "sparse"], dataset=TINY, seeds=3, steps=30, engine="serial"
+    )
+    said = why(answer.summary, by_scheme(answer.config, answer.reported))
+    out = answer.summary.recommendation.of_fate(Fate.NO_SIGNAL)
+    assert out, [line.fate for line in answer.summary.recommendation.candidates]
+    assert "of the last round" in said
+    assert f"{out[0]}, where " in said
+    assert answer.summary.leader == answer.summary.recommendation.scheme

@@ -1,5 +1,6 @@
 """The command line, put together: each command is a file of this folder."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,6 +52,11 @@ class Commands(TyperGroup):
             what = f"Cannot use {error.filename}" if error.filename else "Cannot print what there is to say"
             output.error(f"{what}: {error.strerror or error}.")
             sys.exit(StorageError.exit_code)
+
+    def make_context(self, info_name: str | None, args: Any, *more: Any, **extra: Any) -> Any:
+        """A context that knows the command line as it was typed; its commands find it as `obj`."""
+        extra["obj"] = shlex.join(["initbench", *args])
+        return super().make_context(info_name, args, *more, **extra)
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command that was asked for."""

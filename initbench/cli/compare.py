@@ -2,6 +2,8 @@
 
 from dataclasses import asdict
 
+import typer
+
 from initbench.cli.options import (
     DisplayOptions,
     ExecutionOptions,
@@ -24,6 +26,7 @@ EXAMPLE = "Example: initbench compare xavier kaiming normal --seeds 4\n\nOr: ini
 
 @flat
 def compare(
+    context: typer.Context,
     *,
     schemes: SchemeOptions,
     family: Family = None,
@@ -39,5 +42,5 @@ def compare(
     named = [*schemes.named, *(PREFIX + name for name in family or ())]
     looked_at = view_of(**asdict(view))
     question = training.question("compare", named, execution.data_dir, tune=tune, strict=strict or None)
-    plan = make_plan("compare", question, execution.execution, looked_at)
+    plan = make_plan("compare", question, execution.execution, looked_at, typed=context.obj)
     run_and_show(plan, display, dry_run=execution.dry_run, profile=profile)

@@ -28,6 +28,8 @@ class Heartbeat:
         self.signs: dict[str, float] = {}
         self.said: dict[str, float] = {}
         self.left = 0
+        self.awaited = ""
+        """What the engine has said that it waits for."""
         self.thread: threading.Thread | None = None
         self.over = threading.Event()
 
@@ -36,7 +38,7 @@ class Heartbeat:
         self.inner.planned(plan)
         self.close()
         self.labels = {name: describe(job, plan.config) for name, job in plan.missing}
-        self.left, self.signs, self.said = len(self.labels), {}, {}
+        self.left, self.signs, self.said, self.awaited = len(self.labels), {}, {}, ""
         if self.left:
             self.signs[""] = time.monotonic()
             self.over = threading.Event()
@@ -44,7 +46,11 @@ class Heartbeat:
             self.thread.start()
 
     def progress(self, sign: Progress) -> None:
-        """A sign of a run."""
+        """A sign of a run; what an engine waits for is said at once."""
+        if sign.note:
+            self.awaited = sign.note
+            self.say(sign.note)
+            return
         self.signs.pop("", None)
         self.signs[sign.job_id] = time.monotonic()
         self.said.pop(sign.job_id, None)
@@ -77,7 +83,7 @@ class Heartbeat:
 
     def _words(self, names: list[str], seconds: float) -> str:
         if names == [""]:
-            what = "No run has begun; models and schemes are being imported and checked"
+            what = self.awaited.rstrip(".") or "No run has begun; models and schemes are being imported and checked"
         else:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             what = f"No sign of {self.labels.get(names[0], names[0])}{more}"

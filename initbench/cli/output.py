@@ -123,8 +123,15 @@ def sentence(content: str) -> None:
     _tell(Console(highlight=False), content)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
-    """A table on stdout; the columns in `right` are aligned there. What does not fit the terminal goes to further lines."""
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: frozenset[int] = frozenset(),
+    best: frozenset[int] = frozenset(),
+) -> None:
+    """A table on stdout; the columns in `right` are aligned there, the rows in `best` bold. What does not fit goes to further lines."""
     console = Console(highlight=False)
     if title:
         console.print(f"[bold]{literal(title)}[/bold]")
@@ -137,8 +144,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for index, (column, width) in enumerate(zip(fitted.columns, fitted.widths, strict=True)):
         drawn.add_column(column, justify="right" if index in right else "left", width=width, no_wrap=index in right, overflow="fold")
-    for row in fitted.rows:
-        drawn.add_row(*(literal(cell) for cell in row))
+    for index, row in enumerate(fitted.rows):
+        drawn.add_row(*(literal(cell) for cell in row), style="bold" if index in best else None)
     Console(highlight=False, width=max(console.width, fitted.width)).print(drawn)
     if left_out:
         hint(f"No room on this terminal for: {'; '.join(left_out)}.")
@@ -238,8 +245,8 @@ def outcome(summary: Summary) -> None:
     from initbench.reporting import search, sweep, tables
 
     of_cells = (sweep.table(summary),) if summary.sweep is not None else ()
-    for drawn in of_cells or (_with_curves(tables.scheme_table(summary), summary), *search.study_tables(summary)):
-        table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
+    for drawn in of_cells or (*_with_curves(tables.scheme_table(summary), summary), *search.study_tables(summary)):
+        table(drawn.title, drawn.columns, drawn.rows, right=drawn.right, best=drawn.best)
         text("")
     sentence(summary.headline + ".")
     if summary.recommendation is not None and summary.recommendation.code:
@@ -248,19 +255,23 @@ def outcome(summary: Summary) -> None:
         hint(note)
 
 
-def _with_curves(drawn: TextTable, summary: Summary) -> TextTable:
-    """The table with the loss and the signal as curves of a few letters, where the terminal is wide enough."""
+def _with_curves(drawn: TextTable, summary: Summary) -> tuple[TextTable, ...]:
+    """The table with the loss and the signal as curves of a few letters; a terminal that has no room beside gets these in a table below."""
     letters = str.maketrans(HEIGHTS, BLOCKS if _can_print(BLOCKS) else PLAIN)
-    curves = {
-        "loss, by step": [scheme.loss_by_step for scheme in summary.schemes],
-        "signal, by layer": [scheme.signal_by_layer for scheme in summary.schemes],
+    ranked = [summary.scheme(row[0]) for row in drawn.rows]
+    every = {
+        "loss, by step": [scheme.loss_by_step.translate(letters) for scheme in ranked],
+        "signal, by layer": [scheme.signal_by_layer.translate(letters) for scheme in ranked],
     }
-    for heading, own in curves.items():
-        rows = tuple((*row, curve.translate(letters)) for row, curve in zip(drawn.rows, own, strict=True))
-        wider = replace(drawn, columns=(*drawn.columns, heading), rows=rows)
-        if any(own) and fit(wider.columns, wider.rows, wider.right, Console().width).width <= Console().width:
-            drawn = wider
-    return drawn
+    found = {heading: curves for heading, curves in every.items() if any(curves)}
+    rows = tuple((*row, *curves) for row, *curves in zip(drawn.rows, *found.values(), strict=True))
+    wider = replace(drawn, columns=(*drawn.columns, *found), rows=rows)
+    console = Console()
+    if fit(wider.columns, wider.rows, wider.right, console.width).width <= console.width:
+        return (wider,)
+    if not console.is_terminal or not found:
+        return (drawn,)
+    return drawn, TextTable("", ("scheme", *found), tuple((row[0], *row[len(drawn.columns) :]) for row in rows), best=drawn.best)
 
 
 def _can_print(letters: str) -> bool:
@@ -373,7 +384,8 @@ def outlook_text(plan: Plan) -> str:
 def seeds_doubt(plan: Plan) -> str:
     """That so few seeds can show no difference, whatever it is; empty where they can, or where the command chooses how many it takes."""
     schemes, seeds = len(plan.config.schemes), len(plan.config.seeds)
-    needed = seeds_needed(schemes * (schemes - 1) // 2) if schemes > 1 and plan.command == "compare" else 0
+    asked = schemes - 1 if plan.view.reference else schemes * (schemes - 1) // 2
+    needed = seeds_needed(asked) if schemes > 1 and plan.command == "compare" else 0
     if seeds >= needed:
         return ""
     return f"{seeds_text(seeds)} cannot show a difference between {schemes} schemes, however large: for that, use --seeds {needed}."

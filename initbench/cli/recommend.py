@@ -2,6 +2,8 @@
 
 from dataclasses import asdict
 
+import typer
+
 from initbench.cli.options import ConfigOrModel, DisplayOptions, ExecutionOptions, Method, TrainingOptions, Tune, flat
 from initbench.cli.running import run_and_show
 from initbench.errors import ConfigError
@@ -13,6 +15,7 @@ EXAMPLE = "Example: initbench recommend --model mlp:depth=10"
 
 @flat
 def recommend(
+    context: typer.Context,
     *,
     asked: ConfigOrModel = None,
     method: Method = None,
@@ -26,4 +29,4 @@ def recommend(
         raise ConfigError(f"'{asked}' is a config or a model: give either it or --config and --model.")
     words = asdict(training) | {"settings": training.settings or ()}
     question = race_question(asked, method, **words, tune=tune, data_dir=execution.data_dir, dashes="--")
-    run_and_show(make_plan("recommend", question, execution.execution), display, dry_run=execution.dry_run)
+    run_and_show(make_plan("recommend", question, execution.execution, typed=context.obj), display, dry_run=execution.dry_run)

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict
 
+import typer
+
 from initbench.cli.options import (
     DisplayOptions,
     ExecutionOptions,
@@ -27,6 +29,7 @@ EXAMPLE = (
 
 @flat
 def sweep(
+    context: typer.Context,
     *,
     schemes: SchemeOptions,
     family: Family = None,
@@ -42,4 +45,4 @@ def sweep(
     named = [*schemes.named, *(PREFIX + name for name in family or ())]
     looked_at = view_of(**asdict(view))
     question = training.question("sweep", named, execution.data_dir, strict=strict or None, grid=grid_of(grid or (), where or ()))
-    run_and_show(make_plan("sweep", question, execution.execution, looked_at), display, dry_run=execution.dry_run)
+    run_and_show(make_plan("sweep", question, execution.execution, looked_at, typed=context.obj), display, dry_run=execution.dry_run)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from initbench.errors import ConfigError, NotThereError, too_long
+from initbench.errors import ConfigError, NotThereError, no_memory, too_long
 from initbench.question import catalog, user_files
 from initbench.question.config import Job
 from initbench.question.data_folder import data_folder
@@ -25,10 +25,16 @@ AHEAD = 2
 """Tasks of a runner that are on their way at once; the others wait here, so that a large plan fills nobody's memory."""
 LOOK_SECONDS = 0.5
 """How often is looked for progress, and for runs that take too long."""
+GPU_PARTS = 10_000
+"""Ray counts a GPU in so many parts; a share that is rounded up would leave the last runner without room."""
+IF_MEMORY = "If memory ran out, choose a smaller model or train.batch_size, or fewer --jobs"
+"""What to do about a worker that the system may have killed; Ray does not always know why."""
 STARTS = 3
 """How often, for each runner, another is asked for in place of one that died as it started."""
-REACH_SECONDS, START_SECONDS = 30, 300
-"""How long a cluster may take to answer, and to start a first worker (a large one may have to start a machine for it)."""
+REACH_SECONDS = 30
+"""How long a cluster may take to answer."""
+ROOM_SECONDS = 10.0
+"""After so long without any worker it is said what is waited for."""
 
 
 def execute(
@@ -46,22 +52,26 @@ def execute(
 
     Runners (actors of a core each, on CUDA of a share of a GPU) keep the imported torch and the data, and take a few runs at a time; on
     CUDA runs of equal shape train as one. The user's own files and data files travel to them. A runner that is lost, with its node, is
-    replaced: its runs are tried once more. Results are written here, as with every engine.
-    Raises: InitbenchError for what would make a job impossible, a cluster that cannot be reached, workers with other versions.
+    replaced: its runs are tried once more, each alone, as is a run that found no memory. Results are written here, as with every engine.
+    Where a cluster has no room it is waited for; `report` is told.
+    Raises: InitbenchError for what would make a job impossible, a cluster that cannot be reached or has no GPU where CUDA is asked for,
+    workers with other versions.
     """
+    if device.startswith("cuda:"):
+        raise ConfigError(f"Ray gives each worker its GPU: use --device cuda instead of {device}.")
     ray = _library()
     with contextlib.ExitStack() as unless_it_works:
         unless_it_works.enter_context(_connected(ray, address))
         files, data = (_files(jobs), _data(ray, jobs, data_dir)) if address else ({}, None)
         seat = Seat(device, data_dir, threads, run_timeout, versions(), None if address else str(Path.cwd()), files, data)
-        crew = Crew(ray, seat, _count(ray, workers, len(jobs), device))
+        crew = Crew(ray, seat, _count(ray, workers, len(jobs), seat), report)
         unless_it_works.callback(crew.close)
         crew.check(to_check(jobs))
         closing = unless_it_works.pop_all()
 
     def results() -> Iterator[RunResult]:
         with closing:
-            yield from crew.results(deque(jobs), report)
+            yield from crew.results(deque(jobs))
 
     return results()
 
@@ -113,11 +123,27 @@ def _refuse_silent(address: str | None) -> None:
         raise NotThereError(f"No cluster of Ray can be reached at '{address}': {reason}. Start one with: ray start --head") from None
 
 
-def _count(ray: Any, workers: int | None, runs: int, device: str) -> int:
-    """How many runners: as asked for, else one a core, on CUDA one a GPU."""
+def _count(ray: Any, workers: int | None, runs: int, seat: Seat) -> int:
+    """How many runners: as asked for, else one for each `threads` cores, on CUDA one a GPU."""
     there = ray.cluster_resources()
-    slots = int(there.get("GPU", 0)) if device.startswith("cuda") else int(there.get("CPU", 1))
+    slots = int(there.get("GPU", 0)) if seat.device == "cuda" else int(there.get("CPU", 1)) // seat.threads
     return max(1, min(workers or slots, runs))
+
+
+def _share(ray: Any, seat: Seat, count: int) -> dict[str, float]:
+    """What one of `count` runners asks of the cluster, in the words of Ray: cores, or the part of a GPU with which all of them fit.
+
+    No more cores than the largest machine has: there a run's threads take turns. Raises: NotThereError where CUDA is asked for and no
+    machine has a GPU.
+    """
+    if seat.device != "cuda":
+        largest = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
+        return {"num_cpus": min(seat.threads, largest or seat.threads), "num_gpus": 0}
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if not gpus:
+        raise NotThereError("No machine of the cluster has a GPU, as --device cuda asks for. Add one to the cluster, or use --device cpu.")
+    on_a_gpu = -(-count // gpus)
+    return {"num_cpus": 0, "num_gpus": GPU_PARTS // on_a_gpu / GPU_PARTS}
 
 
 def _files(jobs: Sequence[tuple[str, Job]]) -> dict[str, bytes]:
@@ -150,10 +176,9 @@ class Task:
 class Crew:
     """The runners of one call of `execute`, what each is at, and what waits."""
 
-    def __init__(self, ray: Any, seat: Seat, count: int) -> None:
-        self.ray, self.seat = ray, seat
-        gpus = ray.cluster_resources().get("GPU", 0) / count if seat.device.startswith("cuda") else 0
-        self.options = {"num_cpus": 0 if gpus else seat.threads, "num_gpus": min(1.0, gpus), "max_restarts": 0}
+    def __init__(self, ray: Any, seat: Seat, count: int, report: Report | None = None) -> None:
+        self.ray, self.seat, self.report = ray, seat, report
+        self.share = _share(ray, seat, count)
         self.board = ray.remote(Board).options(num_cpus=0).remote()
         self.runners: list[Any] = []
         self.starting: dict[Any, Any] = {}
@@ -162,11 +187,14 @@ class Crew:
         for _ in range(count):
             self._start()
         self.tasks: dict[Any, tuple[Any, Task]] = {}
-        self.lost_once: set[str] = set()
+        self.tried: set[str] = set()
+        """Runs whose first try is lost."""
+        self.alone_since: float | None = time.monotonic()
+        """Since when there is no runner, until that is said."""
         self.seconds_a_run = TASK_SECONDS
 
     def _start(self) -> None:
-        runner = self.ray.remote(Runner).options(**self.options).remote(self.seat, self.board)
+        runner = self.ray.remote(Runner).options(**self.share, max_restarts=0).remote(self.seat, self.board)
         self.starting[runner.problem.remote()] = runner
 
     def _started(self, answer: Any) -> None:
@@ -187,10 +215,8 @@ class Crew:
     def check(self, jobs: Sequence[Job]) -> None:
         """Has the jobs checked by the runners that are there first. Raises: InitbenchError, the first that is found."""
         while not self.runners:
-            first, _ = self.ray.wait(list(self.starting), timeout=START_SECONDS)
-            if not first:
-                wanted = {name: number for name, number in self.options.items() if name in {"num_cpus", "num_gpus"} and number}
-                raise NotThereError(f"The cluster of Ray has given no worker room ({wanted}) within {START_SECONDS} seconds.")
+            self._say_what_is_awaited()
+            self.ray.wait(list(self.starting), timeout=LOOK_SECONDS)
             for answer in self.ray.wait(list(self.starting), num_returns=len(self.starting), timeout=LOOK_SECONDS)[0]:
                 self._started(answer)
         asked = {self.runners[number % len(self.runners)].check.remote(job): job for number, job in enumerate(jobs)}
@@ -205,19 +231,33 @@ class Crew:
             if error is not None:
                 raise error
 
-    def results(self, queue: "deque[Asked]", report: Report | None) -> Iterator[RunResult]:
+    def _say_what_is_awaited(self) -> None:
+        """Tells, once for each time that no runner is left, what each asks for and what the cluster has free."""
+        if self.runners:
+            self.alone_since = time.monotonic()
+        elif self.alone_since is not None and time.monotonic() - self.alone_since > ROOM_SECONDS:
+            self.alone_since = None
+            free, there = self.ray.available_resources(), self.ray.cluster_resources()
+            kind, part = ("GPU", self.share["num_gpus"]) if self.share["num_gpus"] else ("CPU", self.share["num_cpus"])
+            has = f"{free.get(kind, 0):g} of {there.get(kind, 0):g} {kind} are free"
+            note = f"Waiting for the cluster of Ray to start a worker: each asks for {part:g} {kind} of one machine, and {has}."
+            if self.report is not None:
+                self.report(Progress("", 0, 0, note))
+
+    def results(self, queue: "deque[Asked]") -> Iterator[RunResult]:
         """Each result as it comes."""
         while queue or self.tasks:
             self._hand_out(queue)
+            self._say_what_is_awaited()
             ready, _ = self.ray.wait([*self.tasks, *self.starting], timeout=LOOK_SECONDS)
             for answer in ready:
                 if answer in self.starting:
                     self._started(answer)
                 elif answer in self.tasks:  # not those of a runner that was lost a moment ago
                     yield from self._read(answer, queue)
-            if not ready and report is not None:
+            if not ready and self.report is not None:
                 for sign in self._signs():
-                    report(sign)
+                    self.report(sign)
             if self.seat.limit is not None:
                 yield from self._ended(queue, self.seat.limit)
 
@@ -228,9 +268,16 @@ class Crew:
                 if queue and sum(runner is each for each in busy) <= ahead:
                     share = -(-len(queue) // (2 * len(self.runners)))  # towards the end smaller tasks, so that all end together
                     size = max(1, min(MOST_RUNS, share, int(TASK_SECONDS / max(1e-6, self.seconds_a_run))))
-                    task = Task([queue.popleft() for _ in range(min(size, len(queue)))])
+                    task = Task(self._next(queue, size))
                     self.tasks[runner.run.remote(task.jobs)] = (runner, task)
                     busy.append(runner)
+
+    def _next(self, queue: "deque[Asked]", size: int) -> list[Asked]:
+        """So many runs at most; one that is tried again is alone, so that it takes no other with it."""
+        taken = [queue.popleft()]
+        while len(taken) < size and queue and not self.tried & {taken[0][0], queue[0][0]}:
+            taken.append(queue.popleft())
+        return taken
 
     def _read(self, answer: Any, queue: "deque[Asked]") -> Iterator[RunResult]:
         runner, task = self.tasks.pop(answer)
@@ -240,19 +287,31 @@ class Crew:
             yield from (_failed(asked, _first_line(error.cause)) for asked in task.jobs)
             return
         except self.ray.exceptions.RayError as error:
-            yield from self._lost(runner, task, queue, _first_line(error))
+            self.tasks[answer] = (runner, task)
+            yield from self._lost(runner, queue, _first_line(error))
             return
         self.seconds_a_run = seconds / len(task.jobs)
-        yield from map(RunResult.model_validate_json, results)
+        for asked, text in zip(task.jobs, results, strict=True):
+            result = RunResult.model_validate_json(text)
+            if result.reason == no_memory(self.seat.device) and result.job_id not in self.tried:
+                self.tried.add(result.job_id)
+                queue.append(asked)  # when others have ended there may be more
+            else:
+                yield result
 
-    def _lost(self, runner: Any, task: Task, queue: "deque[Asked]", reason: str) -> Iterator[RunResult]:
-        """A runner is gone: the runs of its task go to others, one by one, and have failed if this is the second time."""
+    def _lost(self, runner: Any, queue: "deque[Asked]", reason: str) -> Iterator[RunResult]:
+        """A runner is gone: the runs that it was at go to others, one by one, and have failed if that was the second try.
+
+        What it had not begun just goes back; Ray may tell of that first.
+        """
+        answer = min((answer for answer, (own, _) in self.tasks.items() if own is runner), key=lambda each: self.tasks[each][1].begun)
+        _, task = self.tasks.pop(answer)
         self._replace(runner, queue)
         for name, job in reversed(task.jobs):
-            if name in self.lost_once:
-                yield _failed((name, job), f"its worker of Ray was lost twice: {reason}")
+            if name in self.tried:
+                yield _failed((name, job), f"its worker of Ray was lost, as in a first try ({reason.rstrip('.')}). {IF_MEMORY}")
             else:
-                self.lost_once.add(name)
+                self.tried.add(name)
                 queue.appendleft((name, job))
 
     def _ended(self, queue: "deque[Asked]", limit: float) -> Iterator[RunResult]:

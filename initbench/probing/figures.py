@@ -1,10 +1,12 @@
 """What the plots of a probe show, as data for `draw`: each quantity through the layers, with the prediction behind it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from initbench.probing.health import LayerHealth, SchemeHealth
-from initbench.quantities import QUANTITIES, Figure, Quantity
-from initbench.reporting.figures import Band, Curve, Panel, Plot, Points, in_rows, name_ticks, shortened, stands_apart
+from initbench.quantities import BY_NAME, QUANTITIES, Figure, Quantity
+from initbench.reporting.figures import name_ticks, stands_apart, stream_ends
+from initbench.reporting.panels import STREAM, Band, Curve, Panel, Plot, Points, in_rows, shortened
 from initbench.reporting.roles import layer_roles
 from initbench.results.record import PREDICTED, Place, RunStatus
 
@@ -25,11 +27,14 @@ def plots(schemes: Sequence[SchemeHealth]) -> tuple[Plot, ...]:
 
 def _plot(quantity: Quantity, figure: Figure, schemes: Sequence[SchemeHealth], note: str) -> Plot:
     roles = layer_roles(layer.layer for scheme in schemes for layer in scheme.layers)
-    if roles:
-        panels = in_rows([_panel(name, quantity, figure, schemes, note, role) for name, role in roles.items()])
-    else:
-        panels = ((_panel("", quantity, figure, schemes, note, None),),)
-    return Plot(figure.name, figure.title, panels, tuple(scheme.scheme for scheme in schemes))
+    names = tuple(scheme.scheme for scheme in schemes)
+    if not roles:
+        return Plot(figure.name, figure.title, ((_panel("", quantity, figure, schemes, note, None),),), names)
+    rows = in_rows([_panel(name, quantity, figure, schemes, note, role) for name, role in roles.items()])
+    if quantity.stream and (ends := stream_ends(layer for scheme in schemes for layer in scheme.layers)):
+        stream = _panel(STREAM, BY_NAME[quantity.stream], figure, schemes, note, ends)
+        rows = ((replace(stream, x_label="residual block", head=None),), *rows)
+    return Plot(figure.name, figure.title, rows, names, parts=True)
 
 
 def _panel(

@@ -19,7 +19,7 @@ from initbench.question import catalog, plan
 from initbench.question.config import ExperimentConfig, Ref
 from initbench.question.request import configure
 from initbench.question.user_files import own_path
-from initbench.reporting.figures import Plot
+from initbench.reporting.panels import Plot
 from initbench.reporting.shown import Shown
 from initbench.reporting.tables import Table
 from initbench.results import files, lock, provenance, store

@@ -70,9 +70,9 @@ class Quantity:
     `row`; quantities share what is the same. Those with neither come from passes of their own, which only `initbench probe` makes.
 
     How it is shown: `title` is its column in the layer tables of a comparison, `heading` that of a probe (`always`: also where
-    there are 80 columns), `spread` the quantities that are its lowest and highest
-    value. `backward`: it goes from the output to the input. `hidden`: plots leave out the head. `optional`: layers without it are
-    in order, and columns without any number are left out. Columns come by `place`; those without one last, by name.
+    there are 80 columns), `spread` the quantities that are its lowest and highest value, `stream` the quantity that is the same of a
+    residual stream. `backward`: it goes from the output to the input. `hidden`: plots leave out the head. `optional`: layers
+    without it are in order, and columns without any number are left out. Columns come by `place`; those without one last, by name.
     """
 
     name: str
@@ -87,6 +87,7 @@ class Quantity:
     heading: str | None = None
     always: bool = True
     spread: tuple[str, str] | None = None
+    stream: str | None = None
     backward: bool = False
     hidden: bool = False
     optional: bool = False

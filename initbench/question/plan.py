@@ -79,7 +79,7 @@ def job_ids(jobs: Iterable[Job]) -> list[str]:
     """`job_id` of each, at the price of few: jobs of one question have most of their parts in common, and each is written once."""
     every = list(jobs)  # which keeps the parts, by whose place in memory they are known
     texts: dict[int, str] = {}
-    found: dict[int, dict[str, str]] = {}
+    found: dict[tuple[Kind, int], dict[str, str]] = {}
 
     def text(part: Frozen) -> str:
         if id(part) not in texts:
@@ -87,12 +87,11 @@ def job_ids(jobs: Iterable[Job]) -> list[str]:
         return texts[id(part)]
 
     def files(job: Job) -> str:
-        parts = (job.scheme, job.init, job.model, job.dataset, job.train)
-        for part in parts:
-            if id(part) not in found:
-                named = [(kind, ref) for kind, ref in named_of(job) if ref is part or part in (job.init, job.train)]
-                found[id(part)] = _files(named)
-        union = {name: digest for part in parts for name, digest in found[id(part)].items()}
+        named = named_of(job)
+        for kind, ref in named:
+            if (kind, id(ref)) not in found:
+                found[kind, id(ref)] = _files([(kind, ref)])
+        union = {name: digest for kind, ref in named for name, digest in found[kind, id(ref)].items()}
         return _plain(union) if union else "{}"
 
     ids = []

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from initbench.reporting.figures import Band, Curve, Heat, Lost, Panel, Points, Strip
 from initbench.reporting.looks import Look
+from initbench.reporting.panels import Band, Curve, Heat, Lost, Panel, Points, Strip
 from initbench.reporting.scales import error_scale, error_unscale, power_of_ten, stretched, ticks_between
 
 if TYPE_CHECKING:
@@ -297,10 +297,11 @@ def draw_heat(axes: Axes, heat: Heat, style: Style) -> None:
 
 
 def draw_behind(axes: Axes, panel: Panel) -> None:
-    """The range of the lines of all schemes, in grey, behind the one that is shown."""
+    """The range of the lines of all schemes that do not always diverge, in grey, behind the one that is shown."""
     at: dict[float, list[float]] = {}
+    gone = {lost.scheme for lost in panel.lost if lost.runs == lost.of}
     for line in panel.lines:
-        if line.weight == "middle":
+        if line.weight == "middle" and line.scheme not in gone:
             for (x, _), y in zip(line.points, _drawn(line.points, panel), strict=True):
                 if math.isfinite(y) and x != panel.head:
                     at.setdefault(x, []).append(y)

@@ -9,7 +9,6 @@ import gc
 import io
 import os
 import sys
-import textwrap
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
@@ -20,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from initbench.reporting import axes as within
 from initbench.reporting.axes import GREY, GRID, INK, Style
-from initbench.reporting.figures import MOST_PANELS, MOST_TOGETHER, Curve, Panel, Plot, shortened
+from initbench.reporting.layout import LETTER, Frame, Row, frame_of, gap_of, in_lines, named, rows_of, title_of
 from initbench.reporting.looks import Look, looks
+from initbench.reporting.panels import Curve, Panel, Plot, shortened
 from initbench.reporting.scales import limits, spread_apart
 from initbench.results.provenance import cores, may_start_processes
 from initbench.workers.forked import LostProcess, mapped
@@ -49,8 +49,6 @@ STYLES: dict[tuple[str, int], Style] = {
 """By name and how many columns of a page (paper: of a two-column page) it is wide."""
 COVERED = 1.5
 """Lines that are nowhere so many pixels apart cover one another."""
-LETTER, BOLD = 0.58, 0.64
-"""The width of a letter, in its height."""
 LEAST_NAME = 6
 """Letters of a layer's name that must fit a title beside the time it is of."""
 
@@ -119,47 +117,6 @@ def library() -> Any:
     return mpl
 
 
-@dataclass(frozen=True)
-class Row:
-    """Axes side by side: panels, each for all schemes (empty `only`) or for those that it names; `note` stands below, `heading` above."""
-
-    cells: tuple[tuple[Panel, tuple[str, ...]], ...]
-    columns: int
-    heading: str = ""
-    note: str = ""
-    first: bool = True
-    next: int = 0
-    """How many axes stand in the row below that shares the x axis."""
-
-    @property
-    def last(self) -> bool:
-        """Whether no row of the same axes comes below."""
-        return self.next == 0
-
-    @property
-    def together(self) -> bool:
-        """Whether all schemes share the axes."""
-        return not self.cells[0][1]
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Where the parts of a row are: heights in inches from above to below, and the room at the sides of the axes."""
-
-    heading: float
-    axes: float
-    lost: float
-    ticks: float
-    names: float
-    notes: tuple[str, ...]
-    left: float
-    right: float
-
-    def height(self, style: Style) -> float:
-        """All of it."""
-        return self.heading + self.axes + self.lost + self.ticks + self.names + len(self.notes) * 1.45 * style.note / 72
-
-
 def draw(plot: Plot, style: Style = NOTEBOOK, endings: Sequence[str] = (".png", ".svg")) -> dict[str, bytes]:
     """The files of one plot by their ending: `.png`, `.svg` or `.pdf`."""
     with _settings(plot, style), warnings.catch_warnings():
@@ -201,13 +158,14 @@ def _figure_class() -> type[Figure]:
 
 
 def _figure(plot: Plot, style: Style) -> Figure:
+    plot = plot.settled
     own = looks(plot.schemes)
     if plot.highlight is not None:
         own = {scheme: look if scheme == plot.highlight else Look(GREY, "solid", "") for scheme, look in own.items()}
     with_lines = [panel for panel in plot.panels if not panel.strips and panel.heat is None]
     ranges = limits(with_lines) if with_lines else (0.0, 1.0)
-    rows = [(row, _frame(row, style)) for row in _rows(plot, style)]
-    title, above = _title(plot, style)
+    rows = [(row, frame_of(row, style)) for row in rows_of(plot, style)]
+    title, above = title_of(plot, style)
     figure = _figure_class()(figsize=(style.width, above + sum(frame.height(style) for _, frame in rows)), dpi=DPI)
     figure.text(0.012, 1 - 0.09 / figure.get_figheight(), "\n".join(title), fontsize=style.title or None, fontweight="bold", va="top")
     top = figure.get_figheight() - above
@@ -215,17 +173,6 @@ def _figure(plot: Plot, style: Style) -> Figure:
         _draw_row(figure, row, frame, top, own, ranges, style)
         top -= frame.height(style)
     return figure
-
-
-def _title(plot: Plot, style: Style) -> tuple[list[str], float]:
-    """The lines of the title, and the inches that they take."""
-    title = textwrap.wrap(plot.title, int(style.width * 72 / (BOLD * style.title))) if style.title else []
-    return title, (1.25 * style.title * len(title) + 9) / 72 if title else 0.05
-
-
-def inches_high(plot: Plot, style: Style) -> float:
-    """How high the picture of a plot is."""
-    return _title(plot, style)[1] + sum(_frame(row, style).height(style) for row in _rows(plot, style))
 
 
 def _file(figure: Figure, ending: str) -> bytes:
@@ -245,110 +192,11 @@ def _file(figure: Figure, ending: str) -> bytes:
     return content.getvalue()
 
 
-def _rows(plot: Plot, style: Style) -> list[Row]:
-    """The rows of axes: panels side by side where there is room, and of many schemes a small panel each, the best first."""
-    wide = style.width > 40 * style.em
-    found: list[Row] = []
-    for row in plot.rows:
-        schemes = {line.scheme for panel in row for line in panel.lines if line.weight == "middle"}
-        if len(schemes) > MOST_TOGETHER and plot.highlight is None:
-            for panel in row:
-                found += _one_by_one(panel, plot.schemes, 4 if wide else 2)
-            continue
-        for panels in [row] if wide else [(panel,) for panel in row]:
-            found.append(Row(tuple((panel, ()) for panel in panels), len(panels), note=_note(panels)))
-    return found
-
-
-def _note(panels: Sequence[Panel]) -> str:
-    """What the notes of panels say: once what all say, else each under its title."""
-    notes = [panel.note for panel in panels]
-    if len(set(notes)) == 1:
-        return notes[0]
-    common = [part for part in notes[0].split(". ") if all(part in note.split(". ") for note in notes)]
-    own = [(panel.title, [part for part in panel.note.split(". ") if part and part not in common]) for panel in panels]
-    return ". ".join([*common, *(f"{title}: {'. '.join(parts)}" for title, parts in own if parts)])
-
-
-def _one_by_one(panel: Panel, ranking: Sequence[str], columns: int) -> list[Row]:
-    """Rows of small axes, one a scheme or a few that are the same, of too many the best and the worst; behind each the range of all."""
-    shown = list(dict.fromkeys(line.scheme for line in panel.lines))
-    ranked = sorted(shown, key=lambda scheme: ranking.index(scheme) if scheme in ranking else len(ranking))
-    same: dict[object, list[str]] = {}
-    for scheme in ranked:
-        same.setdefault(tuple((line.points, line.weight) for line in panel.lines if line.scheme == scheme), []).append(scheme)
-    groups = [tuple(group) for group in same.values()]
-    left = len(groups) - MOST_PANELS
-    if left > 0:
-        groups = groups[: -left - columns] + groups[-columns:]
-    some = f"The {MOST_PANELS - columns} best and the {columns} worst; {left} between are not shown" if left > 0 else ""
-    rows = [groups[start : start + columns] for start in range(0, len(groups), columns)]
-    note = ". ".join(filter(None, ["Grey: the range of all schemes", some, panel.note]))
-    return [
-        Row(
-            tuple((panel, group) for group in row),
-            columns,
-            heading=panel.title if index == 0 else "",
-            note=note if row is rows[-1] else "",
-            first=index == 0,
-            next=len(rows[index + 1]) if row is not rows[-1] else 0,
-        )
-        for index, row in enumerate(rows)
-    ]
-
-
-def _frame(row: Row, style: Style) -> Frame:
-    panel, em, small = row.cells[0][0], style.em, style.note / 72
-    notes = tuple(textwrap.wrap(row.note, int(style.width * 72 / (0.56 * style.note))))
-    if panel.strips:
-        left, right = within.beside_strips(panel, style)
-        if not left:
-            return Frame(0.1, (3.6 * em) * len(panel.strips), 0, 3.6 * em, 0, notes, 0.2, 0.2)
-        return Frame(0.1, (2.6 * em) * len(panel.strips), 0, 3.6 * em, 0, notes, left, right)
-    titled = any(each.title for each, _ in row.cells) or not row.together
-    if panel.heat is not None:
-        left = 2.4 * em + 1.15 * LETTER * small * max(len(label) for label in panel.heat.y)
-        height = max(1.0, min(style.height, 2.2 * em * len(panel.heat.y)))
-        return Frame(0.1 + 1.5 * em * titled, height, 0, 3.6 * em, 0, notes, left, 0.12)
-    heading = 0.1 + 1.5 * em * bool(row.heading) + 1.5 * em * titled
-    ticks = 3.6 * em if row.last else 2.2 * em if row.next < len(row.cells) else 0.9 * em
-    if within.are_tilted(panel, 0.8 * style.width / row.columns, style):
-        ticks += 0.35 * small * max(len(name) for _, name in panel.ticks)
-    lost = 0.0
-    if row.together and panel.lost:
-        lost = 1.7 * small * len(panel.lost) + 0.5 * em
-    names = _named(row)
-    beside = row.together and style.labels == "beside"
-    right = 0.12 + (0.45 + LETTER * em * max((len(name) + 2 for name, _ in names), default=0) if beside else 0)
-    below = 0.0 if (row.together and beside) or not row.together else 1.5 * em * len(_in_lines(names, style)) + 0.3 * em
-    height = style.height if row.together else 0.48 * style.height
-    return Frame(heading, height, lost, ticks, below, notes, 1.2 * em + 5.2 * small, right)
-
-
-def _named(row: Row) -> list[tuple[str, str]]:
-    """The labels of the lines in a row, each once, with its scheme."""
-    return list({line.label: (line.label, line.scheme) for panel, _ in row.cells for line in panel.lines if line.label}.values())
-
-
-def _in_lines(names: Sequence[tuple[str, str]], style: Style) -> list[list[tuple[str, str]]]:
-    """The labels in as many lines as the width asks for."""
-    lines: list[list[tuple[str, str]]] = [[]]
-    left = style.width - 0.2
-    for name, scheme in names:
-        needed = 0.55 + LETTER * style.em * len(name)
-        if needed > left and lines[-1]:
-            lines.append([])
-            left = style.width - 0.2
-        lines[-1].append((name, scheme))
-        left -= needed
-    return lines
-
-
 def _draw_row(
     figure: Figure, row: Row, frame: Frame, top: float, own: Mapping[str, Look], ranges: tuple[float, float], style: Style
 ) -> None:
     whole, em = figure.get_figheight(), style.em
-    gap = (0.25 if row.together else 0.15) + em
+    gap = gap_of(row, style)
     width = (style.width - frame.left - frame.right - gap * (row.columns - 1)) / row.columns
     bottom = top - frame.heading - frame.axes
     if row.heading:
@@ -358,9 +206,10 @@ def _draw_row(
         left = frame.left + column * (width + gap)
         axes = figure.add_axes((left / style.width, bottom / whole, width / style.width, frame.axes / whole))
         made.append(axes)
-        axes.set_xlabel(panel.x_label if row.columns == 1 else "")
+        axes.set_xlabel(panel.x_label if row.columns == 1 and not row.named_below else "")
         axes.set_ylabel(panel.y_label if column == 0 and (row.together or row.first) else "")
-        axes.set_title(_cell_title(panel, only, width, style))
+        alone = column + 1 == len(row.cells) or row.cells[column + 1][0].title
+        axes.set_title(_cell_title(panel, only, width if alone else 2 * width + gap, style))
         if panel.strips:
             within.draw_strips(axes, panel, own, style)
             continue
@@ -377,7 +226,7 @@ def _draw_row(
             within.draw_lost(below, panel.lost, own, style)
             axes.tick_params(axis="x", pad=frame.lost * 72 + 2)
             axes.xaxis.labelpad = 2
-    if row.last and row.columns > 1:
+    if row.last and row.columns > 1 and not row.named_below:
         centre = (frame.left + (style.width - frame.left - frame.right) / 2) / style.width
         figure.text(centre, (bottom - frame.ticks + 0.4 * em) / whole, row.cells[0][0].x_label, ha="center", va="bottom")
     if row.together and not row.cells[0][0].strips and row.cells[0][0].heat is None:
@@ -411,7 +260,9 @@ def _draw_lines(
     if only:
         within.draw_behind(axes, panel)
         said = [*(f"= {shortened(scheme)}" for scheme in only[1:]), *(each.share for each in panel.lost if each.scheme == only[0])]
-        axes.text(0.98, 0.97, "\n".join(said), ha="right", va="top", transform=axes.transAxes, fontsize=style.note)
+    else:
+        said = [panel.corner]
+    axes.text(0.98, 0.97, "\n".join(said), ha="right", va="top", transform=axes.transAxes, fontsize=style.note)
     for band in panel.bands:
         if not only or band.scheme == only[0]:
             within.draw_band(axes, panel, band, own[band.scheme])
@@ -434,7 +285,7 @@ def _draw_names(figure: Figure, row: Row, made: Sequence[Axes], frame: Frame, bo
     """The names of the schemes with a piece of their line: at the height of its end at the right, or below the axes."""
     if style.labels == "below":
         whole, line_height = figure.get_figheight(), 1.5 * style.em
-        for index, names in enumerate(_in_lines(_named(row), style)):
+        for index, names in enumerate(in_lines(named(row), style)):
             left, middle = 0.15, bottom - frame.lost - frame.ticks - (index + 0.6) * line_height
             for name, scheme in names:
                 _draw_name(figure, (left, middle), name, own[scheme], style, whole)
@@ -469,7 +320,7 @@ def _names_beside(row: Row, made: Sequence[Axes]) -> list[_Name]:
             twin.texts.append(f"= {label}")
             continue
         reaches, height = within.end_of(axes, line, panel)
-        names.append((_Name(line, [label], reaches and column == len(made) - 1, height), places))
+        names.append((_Name(line, [label], reaches and column == row.columns - 1, height), places))
     return [name for name, _ in names]
 
 

@@ -1,14 +1,15 @@
-"""What the plots show, as data: lines, dots and labels; `draw` turns them into pictures."""
+"""What the plots of a comparison show, as data: the lines, dots and labels of its runs."""
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from itertools import groupby, takewhile
-from typing import Literal
+from typing import Protocol
 
 from initbench.metrics import Metric
-from initbench.quantities import QUANTITIES, Figure, Quantity
+from initbench.quantities import BY_NAME, QUANTITIES, Figure, Quantity
+from initbench.reporting.panels import MOST_TOGETHER, STREAM, Band, Curve, Lost, Panel, Plot, Points, Strip, in_rows, shortened
 from initbench.reporting.roles import layer_roles
 from initbench.results.outcome import Outcome, outcome, was_evaluated
 from initbench.results.propagation import layer_value
@@ -25,150 +26,20 @@ ENDS = {Outcome.STUCK: "at chance"}
 """Outcomes that people have another word for."""
 MOST_SEEDS = 8
 """Of more seeds not each is a line: the range from the lowest to the highest that did not diverge is shaded."""
-MOST_TOGETHER = 6
-"""Of more schemes each is drawn in a small panel of its own, the best first, over the range of all."""
-MOST_PANELS = 24
-"""Of more panels the best and the worst are drawn."""
-LONGEST_NAME = 28
-"""Longer names of schemes are cut in plots."""
-
 Layers = list[tuple[RunResult, LayerStats]]
 """Measurements, each with the run that it is of."""
-Points = tuple[tuple[float, float | None], ...]
-"""(x, y) pairs; y is None where the value overflowed."""
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A line of one scheme. `weight` is a thin line for one seed, a thick one for the middle of the seeds, or dashed theory.
-
-    `broken`: the run of that seed diverged at the line's end.
-    """
-
-    scheme: str
-    points: Points
-    weight: Literal["seed", "middle", "theory"] = "middle"
-    label: str = ""
-    broken: bool = False
-
-
-@dataclass(frozen=True)
-class Band:
-    """A range of one scheme, (x, low, high): that of a prediction, or from the lowest to the highest seed."""
-
-    scheme: str
-    points: tuple[tuple[float, float, float], ...]
-    of: Literal["theory", "seeds"] = "theory"
-
-
-@dataclass(frozen=True)
-class Strip:
-    """A row of dots, one a seed, with the estimate and its interval; `note` says what has no dot."""
-
-    scheme: str
-    label: str
-    values: tuple[float, ...]
-    middle: float | None
-    low: float | None
-    high: float | None
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Lost:
-    """The runs of a scheme that diverged: the step of each, and how many of how many."""
-
-    scheme: str
-    steps: tuple[int, ...]
-    runs: int
-    of: int
+class Streamed(Protocol):
+    """A layer that a residual stream may have been measured behind."""
 
     @property
-    def share(self) -> str:
-        """As in `3 of 8 diverged`."""
-        return f"{self.runs} of {self.of} diverged"
+    def layer(self) -> str:
+        """Its name."""
 
     @property
-    def words(self) -> str:
-        """As in `normal: 3 of 8 diverged, first at step 5`."""
-        return f"{shortened(self.scheme)}: {self.share}" + (f", first at step {self.steps[0]}" if self.steps else "")
-
-
-@dataclass(frozen=True)
-class Contour:
-    """A line over a heat map, where `values[y][x]` are 1; `x` and `y` are places counted in cells, from the middle of the first at 0."""
-
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    values: tuple[tuple[float, ...], ...]
-    dashed: bool = False
-
-
-@dataclass(frozen=True)
-class Heat:
-    """Colours over two axes: `values[y][x]`, the lowest y first, shares from 0 to 1; `marks` say of cells without one what became of it."""
-
-    x: tuple[str, ...]
-    y: tuple[str, ...]
-    values: tuple[tuple[float | None, ...], ...]
-    marks: tuple[tuple[str, ...], ...]
-    contours: tuple[Contour, ...] = ()
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One pair of axes.
-
-    The scale `accuracy` is that of the error, reversed, where all values are near the top.
-    `ticks`: places on the x axis and their labels, where numbers would not do.
-    `layers`: x counts weight layers, from the input on or, as gradients go, from the output back; `head` is the place of the last one
-    where it stands apart from the others. `lost`: what diverged, in rows of their own below a curve.
-    """
-
-    title: str
-    x_label: str
-    y_label: str
-    lines: tuple[Curve, ...] = ()
-    bands: tuple[Band, ...] = ()
-    strips: tuple[Strip, ...] = ()
-    heat: Heat | None = None
-    lost: tuple[Lost, ...] = ()
-    scale: Literal["log", "percent", "accuracy"] = "log"
-    layers: Literal["", "forward", "backward"] = ""
-    head: float | None = None
-    note: str = ""
-    ticks: tuple[tuple[float, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One picture: a file name without ending, what it shows in a sentence, and rows of panels that stand side by side.
-
-    `schemes` are all of the question, the best first: by them looks are chosen, and panels ordered where each has one of its own.
-    `highlight`: the only one in colour, where there is one.
-    """
-
-    name: str
-    title: str
-    rows: tuple[tuple[Panel, ...], ...]
-    schemes: tuple[str, ...] = ()
-    highlight: str | None = None
-
-    def highlighting(self, scheme: str) -> "Plot":
-        """The same with this scheme alone in colour and named, and the others grey behind it."""
-
-        def changed(panel: Panel) -> Panel:
-            lines = tuple(replace(line, label=line.label if line.scheme == scheme else "") for line in panel.lines)
-            lost = tuple(each for each in panel.lost if each.scheme == scheme)
-            ordered = tuple(sorted(lines, key=lambda line: line.scheme != scheme))
-            return replace(panel, lines=ordered, lost=lost, bands=tuple(band for band in panel.bands if band.scheme == scheme))
-
-        return replace(self, rows=tuple(tuple(map(changed, row)) for row in self.rows), highlight=scheme)
-
-    @property
-    def panels(self) -> tuple[Panel, ...]:
-        """All panels, row by row."""
-        return tuple(panel for row in self.rows for panel in row)
+    def stream_variance(self) -> float | None:
+        """The variance of the stream; None where there is none."""
 
 
 def plots(summary: Summary, runs: Runs) -> tuple[Plot, ...]:
@@ -177,20 +48,9 @@ def plots(summary: Summary, runs: Runs) -> tuple[Plot, ...]:
     numbers, shares = ([_layer_plot(*each, runs) for each in drawn if (each[0].unit == "share") is wanted] for wanted in (False, True))
     curves = _accuracy_curves(summary.metric_of("final_test_accuracy"), runs)
     made = [_loss_plot(runs), _accuracy_plot(summary, runs), curves, *numbers, _prediction_plot(runs), *shares]
-    ranking = best_first(summary)
+    ranking = summary.ranking
     shown = (plot for plot in made if any(panel.lines or panel.strips for panel in plot.panels))
     return tuple(replace(plot, schemes=ranking) for plot in shown)
-
-
-def best_first(summary: Summary) -> tuple[str, ...]:
-    """The schemes, the best first by the middle value of what the verdicts are about; without one they come last."""
-    metric = summary.primary
-
-    def place(scheme: str) -> float:
-        value = summary.scheme(scheme).estimate(metric.name).value
-        return math.inf if value is None else -value if metric.higher_is_better else value
-
-    return tuple(sorted((each.scheme for each in summary.schemes), key=place))
 
 
 def _loss_plot(runs: Runs) -> Plot:
@@ -262,11 +122,6 @@ def _finite(points: Iterable[tuple[float, float]]) -> Points:
     return tuple((x, y if math.isfinite(y) else None) for x, y in points)
 
 
-def shortened(scheme: str) -> str:
-    """A scheme's name in a plot."""
-    return scheme if len(scheme) <= LONGEST_NAME else scheme[: LONGEST_NAME - 1] + "…"
-
-
 def _without(runs: Runs, what: str, lines: Iterable[Curve]) -> str:
     """Names the schemes that have nothing to show, so that none disappears silently."""
     shown = {line.scheme for line in lines}
@@ -324,15 +179,25 @@ def _layer_plot(quantity: Quantity, figure: Figure, runs: Runs) -> Plot:
     if not roles:
         row = tuple(_layer_panel(title, quantity, figure, runs, step_of, None) for title, step_of in times)
         return Plot(figure.name, figure.title, (row,))
+    together = len(times)
+
+    def panels(name: str, each: Quantity, only: tuple[str, ...]) -> list[Panel]:
+        made = [_layer_panel(name, each, figure, runs, step_of, only) for _, step_of in times]
+        corners = ("start", "end") if together > 1 else ("",)
+        return [replace(panel, corner=corner, title=name * (corner != "end")) for panel, corner in zip(made, corners, strict=True)]
+
     rows: list[tuple[Panel, ...]] = []
-    for title, (_, step_of) in zip(("Start", "End"), times, strict=False):
-        rows += in_rows([_layer_panel(f"{title}: {name}", quantity, figure, runs, step_of, role) for name, role in roles.items()])
-    return Plot(figure.name, figure.title, tuple(rows))
+    stream = BY_NAME[quantity.stream] if quantity.stream else None
+    if stream and (ends := stream_ends(stats for own in runs.values() for run in own for stats in run.layers)):
+        rows.append(tuple(replace(panel, x_label="residual block", head=None) for panel in panels(STREAM, stream, ends)))
+    parts = [panel for name, role in roles.items() for panel in panels(name, quantity, role)]
+    return Plot(figure.name, figure.title, (*rows, *in_rows(parts, 2 * together)), parts=True)
 
 
-def in_rows(panels: Sequence[Panel]) -> tuple[tuple[Panel, ...], ...]:
-    """Panels of parts of a network, three a row."""
-    return tuple(tuple(panels[start : start + 3]) for start in range(0, len(panels), 3))
+def stream_ends(layers: Iterable[Streamed]) -> tuple[str, ...]:
+    """The layers behind which a residual stream was measured; none for fewer than two."""
+    found = tuple(dict.fromkeys(stats.layer for stats in layers if stats.stream_variance is not None))
+    return found if len(found) > 1 else ()
 
 
 def _first_step(run: RunResult) -> int | None:
@@ -397,7 +262,8 @@ def name_ticks(names: dict[float, str], head: float | None) -> tuple[tuple[float
         return ()
     others = [place for place in sorted(names) if place != head]
     step = max(1, -(-len(others) // 8))
-    return (*((place, f"{place:g}") for place in others[::step]), (head, names[head][-12:]))
+    shown = [place for place in others[::step] if head - place > step / 2]
+    return (*((place, f"{place:g}") for place in shown), (head, names[head][-12:]))
 
 
 def _only_some(runs: Runs, lines: Iterable[Curve], step_of: StepOf) -> str:

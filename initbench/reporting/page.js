@@ -11,16 +11,43 @@ const MARKERS = {
 
 const colours = () => getComputedStyle(document.documentElement);
 
-/** Axes with lines: `series` are {look, points: [[x, y]], thin, dashed, band: [[x, low, high]], name, lost}; y may be "over" or null. */
+const HEAD_GAP = 0.6;  // how far the head stands from the layer before it, beyond one layer, as in the pictures
+const LETTER = 6.7;  // the width of a letter on the axes, in pixels
+
+/** A name in so many letters, cut in its middle: of a layer's the end says most. */
+function cut(name, most = 34) {
+  if (name.length <= most) return name;
+  const front = Math.floor((most - 1) / 3);
+  return name.slice(0, front) + "…" + name.slice(name.length - (most - 1 - front));
+}
+
+/** The names at an axis of layers, where they fit: side by side, or tilted, of many some and the head. */
+function layerTicks(names, room, head) {
+  const longest = names.reduce((most, [, name]) => Math.max(most, name.length), 0), step = room / Math.max(1, names.length);
+  if (longest * LETTER + 8 < step) return {tilted: 0, ticks: names};
+  const every = Math.max(1, Math.ceil(20 / step)), last = names.length - 1;
+  const ticks = names.filter(([x], index) => x === head || (index % every === 0 && (head === null || names[last][0] !== head || (last - index) * step >= 20)));
+  return {tilted: Math.min(13, longest), ticks: ticks.map(([x, name]) => [x, cut(name, 13)])};
+}
+
+/**
+ * Axes with lines: `series` are {look, points: [[x, y]], thin, dashed, band: [[x, low, high]], name, lost}; y may be "over" or null.
+ * `names` are [x, name] of layers, and `head` the x of the one that stands apart, joined to no other.
+ */
 function chart(place, options) {
-  const width = Math.max(280, place.clientWidth), height = Math.min(380, Math.max(240, width * 0.5));
-  const left = 62, right = 14, top = 12, bottom = 44;
+  const width = Math.max(280, place.clientWidth), head = options.head ?? null;
+  const layers = options.names && layerTicks(options.names, width - 90, head), below = layers ? layers.tilted * LETTER * 0.6 : 0;
+  const left = layers && layers.tilted ? 74 : 66, right = 14, top = 12, bottom = 44 + below, height = Math.min(380, Math.max(240, width * 0.5)) + below;
   const drawable = y => typeof y === "number" && (!options.log || y > 0);
-  const xs = options.series.flatMap(line => [...line.points, ...(line.band || [])].map(([x]) => x));
+  const put = x => x === head ? x + HEAD_GAP : x;
+  const xs = options.series.flatMap(line => [...line.points, ...(line.band || [])].map(([x]) => put(x)));
   const whole = options.series.filter(line => !line.lost), counted = whole.length ? whole : options.series;
-  const ys = counted.flatMap(line => [...line.points.map(([, y]) => y), ...(line.band || []).flatMap(([, a, b]) => [a, b])]).filter(drawable);
+  const valued = counted.flatMap(line => [...line.points, ...(line.band || []).flatMap(([x, a, b]) => [[x, a], [x, b]])]).filter(([, y]) => drawable(y));
+  const inner = valued.filter(([x]) => x !== head).map(([, y]) => y);
   const least = array => array.reduce((a, b) => Math.min(a, b), Infinity), most = array => array.reduce((a, b) => Math.max(a, b), -Infinity);
   if (!xs.length) { place.replaceChildren(make("p", {class: "soft"}, "Nothing to show: no scheme is chosen, or nothing was measured.")); return; }
+  const beyond = options.log && inner.length ? [least(inner) / 10, most(inner) * 10] : [-Infinity, Infinity];  // a head far off does not set the axis
+  const ys = valued.map(([, y]) => y).filter(y => y >= beyond[0] && y <= beyond[1]);
   let low = ys.length ? least(ys) : 0, high = ys.length ? most(ys) : 1;
   const scale = options.log ? Math.log10 : value => value;
   const starts = counted.map(line => (line.points.find(([, y]) => drawable(y)) || [])[1]).filter(y => y !== undefined);
@@ -33,7 +60,7 @@ function chart(place, options) {
   }
   if (scale(high) - scale(low) < 1e-9) { low = options.log ? low / 3 : low - 0.5; high = options.log ? high * 3 : high + 0.5; }
   const from = least(xs), to = most(xs) > from ? most(xs) : from + 1;
-  const X = x => left + (x - from) / (to - from) * (width - left - right);
+  const X = x => left + (put(x) - from) / (to - from) * (width - left - right);
   const Y = y => top + (1 - (scale(y) - scale(low)) / (scale(high) - scale(low))) * (height - top - bottom);
   const clamp = y => Math.min(height - bottom, Math.max(top, y)), outside = y => Y(y) < top - 1 || Y(y) > height - bottom + 1;
   const svg = make("svg", {width, height, role: "img", "aria-label": options.label});
@@ -41,8 +68,10 @@ function chart(place, options) {
     svg.append(make("line", {x1: left, x2: width - right, y1: Y(tick), y2: Y(tick), class: "grid"}),
       make("text", {x: left - 6, y: Y(tick) + 4, "text-anchor": "end"}, options.percent ? Number((100 * tick).toPrecision(4)) + " %" : options.log ? power(tick) : text(tick)));
   }
-  for (const [x, label] of options.ticks || round(from, to, Math.max(2, Math.floor(width / 90))).map(x => [x, text(x)])) {
-    if (x >= from && x <= to) svg.append(make("text", {x: X(x), y: height - bottom + 17, "text-anchor": "middle"}, label));
+  for (const [x, label] of layers ? layers.ticks : round(from, to, Math.max(2, Math.floor(width / 90)), options.whole).map(x => [x, text(x)])) {
+    if (put(x) < from || put(x) > to) continue;
+    const at = layers && layers.tilted ? {transform: `translate(${X(x) + 4} ${height - bottom + 14}) rotate(-35)`, "text-anchor": "end"} : {x: X(x), y: height - bottom + 17, "text-anchor": "middle"};
+    svg.append(make("line", {x1: X(x), x2: X(x), y1: height - bottom, y2: height - bottom + 4, class: "axis"}), make("text", at, label));
   }
   svg.append(make("text", {x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle"}, options.x));
   svg.append(make("line", {x1: left, x2: left, y1: top, y2: height - bottom, class: "axis"}),
@@ -51,12 +80,17 @@ function chart(place, options) {
   for (const line of options.series) {
     if (line.band && line.band.length) {
       const shown = line.band.filter(([, a, b]) => typeof a === "number" && typeof b === "number" && (!options.log || (a > 0 && b > 0)));
-      const path = shown.map(([x, a]) => X(x) + " " + clamp(Y(a))).concat(shown.map(([x, , b]) => X(x) + " " + clamp(Y(b))).reverse());
-      if (path.length) svg.append(make("path", {d: "M" + path.join("L") + "Z", fill: line.look.colour, opacity: 0.16}));
+      const alone = ([x, a, b]) => [[X(x) - 5, a, b], [X(x) + 5, a, b]];  // the band of the head, or of one layer
+      const body = shown.filter(([x]) => x !== head), bodies = [body.length === 1 ? alone(body[0]) : body.map(([x, a, b]) => [X(x), a, b])];
+      for (const own of [...bodies, ...shown.filter(([x]) => x === head).map(alone)]) {
+        const path = own.map(([x, a]) => x + " " + clamp(Y(a))).concat(own.map(([x, , b]) => x + " " + clamp(Y(b))).reverse());
+        if (path.length) svg.append(make("path", {d: "M" + path.join("L") + "Z", fill: line.look.colour, opacity: 0.16}));
+      }
     }
     let path = "", pen = "M";
     line.points.forEach(([x, y], index) => {
       const drawn = drawable(y);
+      if (x === head || (index && line.points[index - 1][0] === head)) pen = "M";
       if (drawn && outside(y)) {
         if (pen === "L") path += "L" + X(x).toFixed(1) + " " + clamp(Y(y)).toFixed(1);
         pen = "M";
@@ -99,8 +133,8 @@ function powers(low, high) {
   return found;
 }
 
-function round(low, high, most = 6) {
-  const raw = (high - low) / most, power = 10 ** Math.floor(Math.log10(raw));
+function round(low, high, most = 6, whole = false) {
+  const raw = whole ? Math.max(1, (high - low) / most) : (high - low) / most, power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].find(size => size * power >= raw) * power, found = [];
   for (let tick = Math.ceil(low / step - 1e-9) * step; tick <= high + step * 1e-9; tick += step) found.push(Number(tick.toPrecision(12)));
   return found;
@@ -113,8 +147,9 @@ const median = values => {
 
 // ---- the page
 
-const many = data.schemes.length > 6;
-const shown = new Set(many ? [...data.ranking.slice(0, 3), data.ranking.at(-1)] : data.ranking);  // of many the best and the last
+// Schemes whose lines cover one another are one line, with one name: {...look, name}, the best first.
+const groups = data.groups.map(places => ({...data.schemes[places[0]], scheme: places[0], name: places.map(place => data.schemes[place].name).join(" = ")}));
+const shown = new Set(data.shown);
 const redraws = [];
 const redraw = () => redraws.forEach(each => each());
 
@@ -127,7 +162,7 @@ function swatch(look) {
     make("line", {x1: 0, x2: 34, y1: 6, y2: 6, stroke: look.colour, "stroke-width": 2.2, "stroke-dasharray": DASHES[look.dash]}),
     make("path", {d: MARKERS[look.marker], transform: "translate(17 6)", fill: look.colour}));
 }
-function cut(name) { return name.length > 34 ? name.slice(0, 33) + "…" : name; }
+const groupChoices = groups.map((group, index) => [String(index), cut(group.name)]);
 
 const legend = document.getElementById("legend");
 const chipOf = (scheme, index) => make("button", {type: "button", class: "chip", title: scheme.name, "aria-pressed": String(shown.has(index)), onclick: event => {
@@ -135,12 +170,12 @@ const chipOf = (scheme, index) => make("button", {type: "button", class: "chip",
   event.currentTarget.setAttribute("aria-pressed", String(shown.has(index)));
   redraw();
 }}, swatch(scheme), " " + cut(scheme.name));
-const chips = data.schemes.map(chipOf);
+const chips = groups.map(chipOf);
 const all = wanted => () => {
   chips.forEach((chip, index) => { if (wanted) shown.add(index); else shown.delete(index); chip.setAttribute("aria-pressed", String(wanted)); });
   redraw();
 };
-legend.append(...data.ranking.map(index => chips[index]), make("button", {type: "button", onclick: all(true)}, "all"), make("button", {type: "button", onclick: all(false)}, "none"));
+legend.append(...chips, make("button", {type: "button", onclick: all(true)}, "all"), make("button", {type: "button", onclick: all(false)}, "none"));
 
 /** Runs `draw` when its place first comes into view, then whenever something changes or the width does. */
 function lazily(place, draw) {
@@ -171,9 +206,9 @@ function training(id, label, points, worst, percent, crosses) {
     control("each seed", make("input", {type: "checkbox", checked: true, onchange: event => { state.seeds = event.target.checked; redraw(); }}))), place);
   lazily(place, () => {
     const series = [];
-    data.schemes.forEach((look, scheme) => {
-      if (!shown.has(scheme)) return;
-      const runs = data.runs.filter(run => run.scheme === scheme && (points(run).length || run.status === "diverged"));
+    groups.forEach((look, index) => {
+      if (!shown.has(index)) return;
+      const runs = data.runs.filter(run => run.scheme === look.scheme && (points(run).length || run.status === "diverged"));
       const x = step => state.axis === "epoch" ? step / data.perEpoch : step;
       const curves = runs.map(run => {
         const own = points(run).filter(([, y]) => y !== null), values = smooth(own.map(([, y]) => y), state.weight);
@@ -193,9 +228,10 @@ function training(id, label, points, worst, percent, crosses) {
         series.push({look, marked: middle.length < 30, lost: runs.every(run => run.status === "diverged"), name: `${look.name}, median of ${runs.length} seeds`, points: end < 0 ? middle : middle.slice(0, end)});
       }
     });
+    const lost = series.some(line => line.lost) ? ` A cross: ${crosses}.` : "", seeds = series.some(line => line.thin) ? "scheme, seed" : "scheme";
     const smoothed = state.weight ? `, smoothed: exponential moving average with weight ${state.weight}` : "";
-    chart(place, {series, log: state.log, percent, x: axes.find(([key]) => key === state.axis)[1], y: label + smoothed, label: `${label} by ${state.axis}`,
-      hint: `Point at a line to read scheme, seed and value. A cross: ${crosses}.`});
+    chart(place, {series, log: state.log, percent, whole: state.axis === "step", x: axes.find(([key]) => key === state.axis)[1], y: label + smoothed, label: `${label} by ${state.axis}`,
+      hint: `Point at a line to read ${seeds} and value.${lost}`});
   });
 }
 
@@ -203,57 +239,83 @@ training("loss", "training loss" + (data.stretch > 1 ? `, mean of every ${data.s
   run => run.losses.map((loss, index) => [index * data.stretch + (data.stretch + 1) / 2, loss === "over" ? null : loss]), Infinity, false, "the run diverged there");
 training("accuracy", data.accuracy, run => run.evaluations.map(([step, accuracy]) => [step, accuracy]), -Infinity, true, "the last evaluation before the run diverged");
 
-function layerName(place) { return `layer ${place} (${data.layers[place - 1]})`; }
+/** The layers of a kind ("all", or its place among `data.roles`) on an axis: `lines` are those that are joined, each with its layers. */
+function axis(kind) {
+  const own = kind === "all" ? data.layers.map((_, layer) => layer) : data.roles[kind][1], places = new Map(own.map((layer, index) => [layer, index + 1]));
+  const apart = data.head !== null && places.has(data.head) && own.length > 1;
+  return {
+    own, x: layer => places.get(layer), names: own.map((layer, index) => [index + 1, data.layers[layer]]), head: apart ? places.get(data.head) : null,
+    lines: kind === "all" && data.roles.length ? data.roles : [["", own]], label: (kind === "all" ? "weight layer" : "layer of this kind") + ", from the input on",
+    at: x => layerName(own[x - 1]),
+  };
+}
+
+function layerName(layer) { return `layer ${layer + 1} (${data.layers[layer]})`; }
+
+function kindControl(all, changed) {
+  if (!data.roles.length) return null;
+  const kinds = data.roles.map(([name], index) => [String(index), cut(name)]);
+  return control("layers", select(all ? [["all", "all, a line for each kind"], ...kinds] : kinds, all ? "all" : "0", changed));
+}
 
 function depth() {
   const section = document.getElementById("depth");
   if (!section || !data.layers.length) return;
   const usual = data.quantities.find(each => each.name === "activation_variance") || data.quantities[0];
-  const state = {quantity: usual.name, step: 0, scheme: 0};
+  const state = {quantity: usual.name, kind: "all", step: 0, group: 0};
   const place = make("div", {class: "drawing"}), heat = make("div", {class: "drawing"}), at = make("output", {});
   const slider = make("input", {type: "range", min: 0, max: data.steps.length - 1, step: 1, value: 0, "aria-label": "training step", oninput: () => { state.step = Number(slider.value); redraw(); }});
   section.append(make("div", {class: "tools"},
     control("quantity", select(data.quantities.map(each => [each.name, each.label]), usual.name, value => { state.quantity = value; redraw(); })),
+    kindControl(true, value => { state.kind = value; redraw(); }),
     data.steps.length > 1 ? control("training step", slider) : null, at), place);
-  if (data.steps.length > 1) section.append(make("div", {class: "tools"}, control("layer by step of", select(data.schemes.map((scheme, index) => [String(index), cut(scheme.name)]), "0", value => { state.scheme = Number(value); redraw(); }))), heat);
+  if (data.steps.length > 1) section.append(make("div", {class: "tools"}, control("layer by step of", select(groupChoices, "0", value => { state.group = Number(value); redraw(); }))), heat);
   lazily(place, () => {
-    const quantity = data.quantities.find(each => each.name === state.quantity), step = data.steps[state.step];
+    const quantity = data.quantities.find(each => each.name === state.quantity), step = data.steps[state.step], layers = axis(state.kind);
     at.textContent = `step ${step}` + (step === 0 ? ": before training" : "");
-    const series = [];
-    data.schemes.forEach((look, scheme) => {
-      if (!shown.has(scheme)) return;
-      const values = data.values[quantity.name][scheme][state.step], points = values.map((value, index) => [index + 1, value]).filter(([, value]) => value !== null);
-      const spread = data.low[quantity.name] ? values.map((_, index) => [index + 1, data.low[quantity.name][scheme][state.step][index], data.high[quantity.name][scheme][state.step][index]]) : [];
-      if (points.length) series.push({look, marked: true, name: look.name, points, band: spread});
-      const theory = step === 0 && data.theory[quantity.name] ? data.theory[quantity.name][scheme] : [];
-      const line = theory.map((each, index) => [index + 1, each && each[0]]).filter(([, value]) => value !== null);
-      if (line.length) series.push({look, dashed: true, thin: true, name: `${look.name}, theory`, points: line,
-        band: theory.map((each, index) => [index + 1, each && each[1], each && each[2]])});
+    const series = [], said = ["Point at a line to read layer and value."];
+    groups.forEach((look, index) => {
+      if (!shown.has(index)) return;
+      const of = table => table && table[quantity.name] && table[quantity.name][look.scheme], values = data.values[quantity.name][look.scheme][state.step];
+      const low = of(data.low), high = of(data.high), theory = step === 0 && of(data.theory);
+      for (const [kind, own] of layers.lines) {
+        const points = own.map(layer => [layers.x(layer), values[layer]]).filter(([, value]) => value !== null), name = look.name + (kind && `, ${kind}`);
+        if (points.length) series.push({look, marked: true, name, points, band: low ? own.map(layer => [layers.x(layer), low[state.step][layer], high[state.step][layer]]) : []});
+        const expected = theory ? own.filter(layer => theory[layer]) : [];
+        if (expected.length) series.push({look, dashed: true, thin: true, name: `${name}, theory`, points: expected.map(layer => [layers.x(layer), theory[layer][0]]),
+          band: expected.map(layer => [layers.x(layer), theory[layer][1], theory[layer][2]])});
+      }
+      if (low) said[1] = "Shade: lowest to highest seed.";
     });
+    if (series.some(line => line.dashed)) said.push("Thin dashes with shade: theory.");
+    if (layers.head !== null) said.push("The last layer, the head, stands apart.");
+    said.push("Triangles: beyond the axes, or overflow.");
     const log = !quantity.share && series.every(line => line.points.every(([, y]) => typeof y !== "number" || y >= 0));
-    chart(place, {series, log, leastDecades: 2, percent: quantity.share, x: "weight layer, from the input on", y: quantity.label, label: `${quantity.label} through the layers`, at: layerName,
-      hint: "Point at a line to read layer and value. Shade: lowest to highest seed. Thin dashes with shade: theory, where it says something. Triangles: beyond the axes, or overflow."});
+    chart(place, {series, log, leastDecades: 2, percent: quantity.share, x: layers.label, names: layers.names, head: layers.head, y: quantity.label,
+      label: `${quantity.label} through the layers`, at: layers.at, hint: said.filter(Boolean).join(" ")});
   });
-  if (data.steps.length > 1) lazily(heat, () => heatMap(heat, data.quantities.find(each => each.name === state.quantity), state.scheme, state.step));
+  if (data.steps.length > 1) lazily(heat, () => heatMap(heat, data.quantities.find(each => each.name === state.quantity), groups[state.group], state.step));
 }
 
-function heatMap(place, quantity, scheme, chosen) {
-  const table = data.values[quantity.name][scheme], numbers = table.flat().filter(value => typeof value === "number" && (quantity.share || value > 0));
+function heatMap(place, quantity, look, chosen) {
+  const table = data.values[quantity.name][look.scheme], numbers = table.flat().filter(value => typeof value === "number" && (quantity.share || value > 0));
   const scale = quantity.share ? value => value : Math.log10, width = Math.max(280, place.clientWidth);
   const low = numbers.reduce((a, b) => Math.min(a, scale(b)), Infinity), high = numbers.reduce((a, b) => Math.max(a, scale(b)), -Infinity);
-  const left = 62, top = 6, bottom = 44, row = Math.max(3, Math.min(18, 330 / data.layers.length)), height = top + row * data.layers.length + bottom;
-  const column = (width - left - 14) / data.steps.length, reading = make("output", {class: "reading"}, "Point at a cell to read it. Hatched: overflow or not measured. The frame: the step of the slider.");
-  const svg = make("svg", {width, height, role: "img", "aria-label": `${quantity.label} of ${data.schemes[scheme].name}, layer by step`});
+  const names = data.layers.map(name => cut(name, 15)), left = Math.max(50, 14 + LETTER * names.reduce((most, name) => Math.max(most, name.length), 0));
+  const top = 6, bottom = 44, row = Math.max(3, Math.min(18, 330 / data.layers.length)), height = top + row * data.layers.length + bottom;
+  const column = (width - left - 14) / data.steps.length, reading = make("output", {class: "reading"}, "Point at a cell to read it. Grey: overflow or not measured. The frame: the step of the slider.");
+  const svg = make("svg", {width, height, role: "img", "aria-label": `${quantity.label} of ${look.name}, layer by step`});
   table.forEach((values, step) => values.forEach((value, layer) => {
     const usable = typeof value === "number" && (quantity.share || value > 0), share = usable && high > low ? (scale(value) - low) / (high - low) : 0.5;
     svg.append(make("rect", {x: left + step * column, y: top + layer * row, width: column + 0.5, height: row + 0.5,
       fill: usable ? `hsl(${250 - 200 * share} ${55 + 20 * share}% ${22 + 60 * share}%)` : "#8886",
-      onpointermove: () => { reading.textContent = `${data.schemes[scheme].name}; step ${data.steps[step]}; ${layerName(layer + 1)}: ${text(value)}`; }}));
+      onpointermove: () => { reading.textContent = `${look.name}; step ${data.steps[step]}; ${layerName(layer)}: ${text(value)}`; }}));
   }));
-  for (const layer of round(1, data.layers.length, Math.min(8, data.layers.length)).filter(Number.isInteger))
-    svg.append(make("text", {x: left - 6, y: top + (layer - 0.5) * row + 4, "text-anchor": "end"}, String(layer)));
+  names.forEach((name, layer) => {
+    if (layer % Math.ceil(14 / row) === 0) svg.append(make("text", {x: left - 6, y: top + (layer + 0.5) * row + 4, "text-anchor": "end"}, name));
+  });
   data.steps.forEach((step, index) => {
-    if (index % Math.ceil(data.steps.length / Math.max(1, Math.floor(width / 70))) === 0)
+    if (index % Math.ceil(data.steps.length / Math.max(1, Math.floor((width - left) / 70))) === 0)
       svg.append(make("text", {x: left + (index + 0.5) * column, y: height - bottom + 17, "text-anchor": "middle"}, String(step)));
   });
   svg.append(make("text", {x: (left + width) / 2, y: height - 6, "text-anchor": "middle"}, "step"),
@@ -264,18 +326,20 @@ function heatMap(place, quantity, scheme, chosen) {
 function distributions() {
   const section = document.getElementById("distributions");
   if (!section || !data.layers.length) return;
-  const state = {kind: "activation", scheme: 0, when: 0}, place = make("div", {class: "drawing"});
+  const state = {of: "activation", kind: data.roles.length ? 0 : "all", group: 0, when: 0}, place = make("div", {class: "drawing"});
   const times = data.steps.length > 1 ? [["0", "before training"], ["1", "at the end"]] : [["0", "before training"]];
   section.append(make("div", {class: "tools"},
-    control("of the", select([["activation", "activations"], ["gradient", "gradients"], ["weight", "weights"]], "activation", value => { state.kind = value; redraw(); })),
-    control("scheme", select(data.schemes.map((scheme, index) => [String(index), cut(scheme.name)]), "0", value => { state.scheme = Number(value); redraw(); })),
+    control("of the", select([["activation", "activations"], ["gradient", "gradients"], ["weight", "weights"]], "activation", value => { state.of = value; redraw(); })),
+    kindControl(false, value => { state.kind = Number(value); redraw(); }),
+    control("scheme", select(groupChoices, "0", value => { state.group = Number(value); redraw(); })),
     control("when", select(times, "0", value => { state.when = Number(value); redraw(); }))), place);
   lazily(place, () => {
-    const look = data.schemes[state.scheme], layers = data.distributions[state.kind][state.scheme][state.when] || [], series = [];
+    const look = groups[state.group], found = data.distributions[state.of][look.scheme][state.when] || [], series = [], layers = axis(state.kind);
+    const taken = found.length ? layers.own.map(layer => [layers.x(layer), found[layer]]) : [];
     for (const [low, high, words] of [[0, 4, "5 % to 95 %"], [1, 3, "25 % to 75 %"]])
-      series.push({look, name: words, points: [], band: layers.map((each, index) => [index + 1, each[low], each[high]])});
-    series.push({look, marked: true, name: `${look.name}, median`, points: layers.map((each, index) => [index + 1, each[2]]).filter(([, y]) => y !== null)});
-    chart(place, {series, log: false, x: "weight layer, from the input on", y: `${state.kind}s of ${cut(look.name)}`, label: `distribution of the ${state.kind}s`, at: layerName,
+      series.push({look, name: words, points: [], band: taken.map(([x, each]) => [x, each[low], each[high]])});
+    series.push({look, marked: true, name: `${look.name}, median`, points: taken.map(([x, each]) => [x, each[2]]).filter(([, y]) => y !== null)});
+    chart(place, {series, log: false, x: layers.label, names: layers.names, head: layers.head, y: `${state.of}s of ${cut(look.name)}`, label: `distribution of the ${state.of}s`, at: layers.at,
       hint: "Shades: where 90 % and 50 % of the numbers lie. Line: their median."});
   });
 }

@@ -11,9 +11,9 @@ from initbench.question import config_file
 from initbench.question.config import ExperimentConfig
 from initbench.question.families import all_schemes
 from initbench.reporting.axes import GRID, INK
-from initbench.reporting.figures import Plot
 from initbench.reporting.network import Module, network
 from initbench.reporting.page_data import page_data
+from initbench.reporting.panels import Plot
 from initbench.reporting.search import study_tables
 from initbench.reporting.tables import Table, layer_table, metric_table, outcome_table, pair_table, scheme_table
 from initbench.reporting.templates import template
@@ -45,21 +45,28 @@ class LayerSection:
     table: Table
 
 
-def question(config: ExperimentConfig) -> str:
-    """What was asked, as a title: `kaiming, xavier: mlp on mnist5k`."""
+def question(config: ExperimentConfig, summary: Summary) -> str:
+    """What was asked, in a sentence: `Which initialization for mlp on mnist5k: xavier, kaiming or normal?`."""
     names = [str(ref) for ref in config.schemes]
-    shown = ", ".join(names) if len(names) <= 5 else f"{', '.join(names[:4])} and {len(names) - 4} more"
-    return f"{shown}: {config.model} on {config.dataset}"
+    network = f"{config.model} on {config.dataset}"
+    if summary.recommendation is not None:
+        return f"Which initialization for {network}?"
+    if summary.sweep is not None:
+        network += f" over {' and '.join(summary.sweep.axes)}"
+    if len(names) == 1:
+        return f"How does {network} train with {names[0]}?"
+    *shown, last = names if len(names) <= 5 else [*names[:4], f"{len(names) - 4} more"]
+    return f"Which initialization for {network}: {', '.join(shown)} or {last}?"
 
 
-def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequence[tuple[Plot, bytes]]) -> str:
-    """The whole page as HTML."""
+def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequence[tuple[Plot, bytes]], typed: str = "") -> str:
+    """The whole page as HTML; `typed`: the command line that asked, where there was one."""
     from markupsafe import Markup
 
     every = [run for own in runs.values() for run in own]
     sections = [_layer_section(summary, scheme, own) for scheme, own in runs.items()]
     return template(Path(__file__).with_name("page.html.jinja")).render(
-        title=question(config),
+        title=question(config, summary),
         summary=summary,
         schemes=scheme_table(summary),
         studies=study_tables(summary),
@@ -70,6 +77,7 @@ def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequen
         tables_left_out=max(0, len(sections) - MOST_LAYER_TABLES),
         folded=len(sections) > OPEN_LAYER_TABLES,
         plots=[(plot, Markup(inline_svg(content.decode(), plot.title))) for plot, content in plots],
+        typed=typed,
         command=_command(config, summary),
         config=config_file.dump_config(config),
         provenance=provenance_of(every),
@@ -121,7 +129,7 @@ def _command(config: ExperimentConfig, summary: Summary) -> str:
         named = () if set(config.schemes) == set(all_schemes()) else config.schemes
         return " ".join(["initbench recommend -c config.yaml", *(f"-m {scheme}" for scheme in named)])
     command = "initbench compare" if len(config.schemes) > 1 else "initbench run"
-    reference = f" --reference {summary.reference}" if summary.reference not in {str(config.schemes[0]), None} else ""
+    reference = f" --reference {summary.reference}" if summary.only_reference else ""
     usual = summary.metric in {"final_test_accuracy", "signal_decades"}
     look = {"metric": None if usual else summary.metric, "target": summary.target, "margin": summary.margin}
     return f"{command} -c config.yaml{reference}" + "".join(f" --{key} {value}" for key, value in look.items() if value is not None)

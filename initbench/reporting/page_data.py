@@ -2,24 +2,29 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from initbench.quantities import BY_NAME, OF_EVERY_RUN, OF_PROBES, Quantity
-from initbench.reporting.figures import MOST_POINTS, best_first
+from initbench.reporting.figures import MOST_POINTS, stands_apart
 from initbench.reporting.looks import looks
+from initbench.reporting.roles import layer_roles
 from initbench.results.probe_run import ProbeRun
 from initbench.results.propagation import with_states
-from initbench.results.record import PREDICTED, InitReport, LayerStats, RunResult
+from initbench.results.record import PREDICTED, InitReport, LayerStats, Place, RunResult
 from initbench.statistics.curves import DECADES, thinned
 from initbench.statistics.findings import Summary
 from initbench.statistics.inference import median
-from initbench.statistics.summary import Runs
+from initbench.statistics.summary import Runs, named
 
 MOST_STEPS = 24
 """Of more probed steps an even choice is shown."""
 QUANTILES = ("q05", "q25", "q50", "q75", "q95")
 DISTRIBUTIONS = ("activation", "gradient", "weight")
+MOST_SHOWN = 6
+"""Of more lines the best half of so many, the last and those that the headline names are shown from the start."""
+UNSEEN = 0.005
+"""Numbers that differ by less than this share of them make lines that cover one another."""
 WITH_SPREAD = frozenset({"activation_variance", "gradient_variance"})
 """Quantities of which the lowest and highest seed are kept too."""
 
@@ -30,40 +35,79 @@ Number = float | int | str | None
 def page_data(summary: Summary, runs: Runs) -> dict[str, Any]:
     """The data of a page about `runs`; docs/results.md does not list it, as it is no file of its own."""
     names = list(runs)
+    ranking = [name for name in summary.ranking if name in names]
     layers = {scheme: [[with_states(run, stats) for stats in run.layers] for run in own] for scheme, own in runs.items()}
     every = [(place, run) for place, scheme in enumerate(names) for run in runs[scheme]]
     longest = max((len(run.train_losses) for _, run in every), default=0)
     stretch = -(-longest // MOST_POINTS) or 1
+    told = [_run(place, run, stretch) for place, run in every]
+    measured = _layers(layers, OF_EVERY_RUN)
     return {
-        **_schemes(names, [name for name in best_first(summary) if name in names]),
-        "runs": [_run(place, run, stretch) for place, run in every],
+        **_schemes(names, ranking, named(summary), measured["values"], told),
+        "runs": told,
         "stretch": stretch,
         "perEpoch": _steps_per_epoch(run for _, run in every),
         "accuracy": summary.metric_of("final_test_accuracy").label,
         "loss": summary.metric_of("final_test_loss").label,
-        **_layers(layers, OF_EVERY_RUN),
+        **measured,
         "init": _init([next((run.init for run in runs[scheme] if run.init is not None), None) for scheme in names]),
     }
 
 
 def probe_data(runs: Mapping[str, Sequence[ProbeRun]]) -> dict[str, Any]:
     """The data of a page about a probe, the best scheme first: no curves, one step."""
-    layers = {scheme: [run.layers for run in own] for scheme, own in runs.items()}
+    names = list(runs)
+    measured = _layers({scheme: [run.layers for run in own] for scheme, own in runs.items()}, (*OF_EVERY_RUN, *OF_PROBES))
     return {
-        **_schemes(list(runs), list(runs)),
+        **_schemes(names, names, names[:1], measured["values"]),
         "runs": [],
-        **_layers(layers, (*OF_EVERY_RUN, *OF_PROBES)),
+        **measured,
         "init": _init([next((run.init for run in own if run.init is not None), None) for own in runs.values()]),
     }
 
 
-def _schemes(names: Sequence[str], ranking: Sequence[str]) -> dict[str, Any]:
+def _schemes(
+    names: Sequence[str],
+    ranking: Sequence[str],
+    told: Collection[str],
+    values: Mapping[str, Sequence[Any]],
+    runs: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """The schemes with their looks; those that coincide as `groups`, the best first; and which groups are `shown` from the start.
+
+    `told`: the schemes that the headline names.
+    """
     own = looks(names)
+    curves = [[[run["losses"], run["evaluations"]] for run in runs if run["scheme"] == place] for place in range(len(names))]
+    numbers = [[curves[place], [each[place] for each in values.values()]] for place in range(len(names))]
+    groups: list[list[int]] = []
+    for place in map(names.index, ranking):
+        twin = next((group for group in groups if _coincide(numbers[group[0]], numbers[place])), None)
+        if twin is not None and _measured_at_all(numbers[place]):
+            twin.append(place)
+        else:
+            groups.append([place])
+    ends = {*range(MOST_SHOWN // 2), len(groups) - 1} if len(groups) > MOST_SHOWN else set(range(len(groups)))
+    shown = [index for index, group in enumerate(groups) if index in ends or any(names[place] in told for place in group)]
     return {
         "schemes": [{"name": name, **own[name]._asdict()} for name in names],
-        "ranking": [names.index(name) for name in ranking],
+        "groups": groups,
+        "shown": shown,
         "decades": DECADES,
     }
+
+
+def _coincide(one: Any, other: Any) -> bool:
+    """Whether nobody can see a difference between the lines of these numbers."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_coincide, one, other))
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=UNSEEN, abs_tol=1e-12)
+    return bool(one == other)
+
+
+def _measured_at_all(numbers: Any) -> bool:
+    return any(map(_measured_at_all, numbers)) if isinstance(numbers, list) else numbers is not None
 
 
 def _run(scheme: int, run: RunResult, stretch: int) -> dict[str, Any]:
@@ -87,6 +131,7 @@ def _layers(found: Mapping[str, Sequence[Sequence[LayerStats]]], every: Sequence
     `found`: of each scheme the measurements of each of its runs.
     """
     names = list(found)
+    several = any(len(own) > 1 for own in found.values())
     measured = {scheme: _by_place(own) for scheme, own in found.items()}
     layers = list(dict.fromkeys(layer for own in measured.values() for layer, _ in own))
     steps = sorted({step for own in measured.values() for _, step in own})
@@ -97,14 +142,17 @@ def _layers(found: Mapping[str, Sequence[Sequence[LayerStats]]], every: Sequence
     def table(quantity: str, choose: Any) -> list[list[list[Number]]]:
         return [[[_of(measured[scheme].get((layer, step)), quantity, choose) for layer in layers] for step in steps] for scheme in names]
 
+    roles = layer_roles(layers)
     shown = [each for each in quantities if any(value is not None for rows in table(each.name, median) for row in rows for value in row)]
     return {
         "layers": layers,
+        "head": _head(layers, measured),
+        "roles": [[role, [layers.index(layer) for layer in own]] for role, own in roles.items()],
         "steps": steps,
         "quantities": [{"name": each.name, "label": _label(each.name), "share": each.unit == "share"} for each in shown],
         "values": {each.name: table(each.name, median) for each in shown},
-        "low": {name: table(name, min) for name in sorted(WITH_SPREAD)},
-        "high": {name: table(name, max) for name in sorted(WITH_SPREAD)},
+        "low": {name: table(name, min) for name in sorted(WITH_SPREAD) if several},
+        "high": {name: table(name, max) for name in sorted(WITH_SPREAD) if several},
         "theory": {quantity: [_theory(measured[scheme], layers, quantity) for scheme in names] for quantity in PREDICTED},
         "distributions": {
             kind: [[[[_of(measured[scheme].get((layer, step)), f"{kind}_{each}", median, 3) for each in QUANTILES] for layer in layers]
@@ -115,6 +163,12 @@ def _layers(found: Mapping[str, Sequence[Sequence[LayerStats]]], every: Sequence
 
 
 Measured = dict[tuple[str, int], list[LayerStats]]
+
+
+def _head(layers: Sequence[str], measured: Mapping[str, Measured]) -> int | None:
+    """The place of the head where it stands apart from the other layers, as in the plots."""
+    heads = {layer for own in measured.values() for (layer, _), found in own.items() if found[0].place is Place.HEAD}
+    return max(map(layers.index, heads)) if heads and stands_apart(layers, None) else None
 
 
 def _by_place(own: Sequence[Sequence[LayerStats]]) -> Measured:

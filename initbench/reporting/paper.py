@@ -2,11 +2,10 @@
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from initbench.metrics import Metric
 from initbench.reporting import tidy
-from initbench.reporting.figures import best_first
 from initbench.reporting.tables import Table, markdown
 from initbench.statistics.estimates import Estimate, interval_text, number_text, seeds_text
 from initbench.statistics.findings import SchemeSummary, Summary
@@ -16,8 +15,6 @@ from initbench.statistics.verdicts import Comparison, Verdict
 FORMATS = ("latex", "markdown", "csv", "json")
 METRICS = ("final_test_accuracy", "final_test_loss")
 """The columns beside the metric of the verdicts."""
-TIES = frozenset({Verdict.TIE, Verdict.IDENTICAL, Verdict.EQUIVALENT, Verdict.BOTH_WITHOUT})
-"""The verdicts that leave a scheme as good as the best one."""
 MARK = {"latex": r"$^{\dagger}$", "markdown": "†"}
 """What stands at a scheme that is shown to be worse than the best one."""
 LATEX = {
@@ -53,30 +50,20 @@ class PaperTable:
 def paper_table(summary: Summary) -> PaperTable:
     """The table of a comparison, in the metric of its verdicts."""
     metrics = tuple(summary.metric_of(name) for name in dict.fromkeys((summary.metric, *METRICS)))
-    order = best_first(summary)
-    against_best = {(each.scheme if each.other == order[0] else each.other): each for each in summary.pairs if order[0] in _both(each)}
-    rows = tuple(_row(summary.scheme(scheme), metrics, against_best.get(scheme)) for scheme in order)
+    order = summary.ranking
+    against_best = summary.against(order[0]) if order else {}
+    rows = tuple(_row(summary, summary.scheme(scheme), metrics, against_best.get(scheme)) for scheme in order)
     decided = [each for each in against_best.values() if each.p_holm is not None]
     undecided = any(each.verdict is Verdict.TOO_FEW_SEEDS for each in decided) and not any(row.shown_worse for row in rows)
-    if not undecided and len(rows) > 1 and rows[0].estimates[0].value is not None:
-        rows = (replace(rows[0], as_good_as_best=True), *rows[1:])
-    elif undecided:
-        rows = tuple(replace(row, as_good_as_best=False) for row in rows)
     needed = seeds_needed(max(each.family for each in decided)) if undecided else None
     return PaperTable(metrics, rows, _caption(metrics[0], rows, decided), needed)
 
 
-def _both(pair: Comparison) -> tuple[str, str]:
-    return pair.scheme, pair.other
-
-
-def _row(scheme: SchemeSummary, metrics: tuple[Metric, ...], pair: Comparison | None) -> PaperRow:
+def _row(summary: Summary, scheme: SchemeSummary, metrics: tuple[Metric, ...], pair: Comparison | None) -> PaperRow:
     """`pair`: the scheme and the best one; None for the best itself."""
     estimates = tuple(scheme.estimate(metric.name) for metric in metrics)
-    if pair is None:
-        return PaperRow(scheme, estimates)
-    worse = pair.verdict is (Verdict.WORSE if pair.scheme == scheme.scheme else Verdict.BETTER)
-    return PaperRow(scheme, estimates, pair.verdict in TIES, worse, pair.p_holm)
+    worse = pair is not None and pair.beats(pair.rival_of(scheme.scheme))
+    return PaperRow(scheme, estimates, scheme.scheme in summary.best, worse, pair.p_holm if pair else None)
 
 
 def _caption(metric: Metric, rows: tuple[PaperRow, ...], decided: list[Comparison]) -> str:
@@ -121,6 +108,11 @@ def _text(metric: Metric, estimate: Estimate) -> tuple[str, str]:
     return number_text(metric, estimate.value), interval_text(metric, estimate).strip()
 
 
+def _no_result(scheme: SchemeSummary) -> str:
+    """What became of a scheme without any result: `skipped`, `failed`."""
+    return "skipped" if scheme.skipped == len(scheme.seeds) else "failed" if scheme.failed else "no result"
+
+
 def _above_chance(scheme: SchemeSummary) -> str:
     share = scheme.trained_share
     return f"{share.successes}/{share.n}" if share.n else ""
@@ -130,6 +122,7 @@ def _markdown(table: PaperTable) -> str:
     rows = []
     for row in table.rows:
         cells = [" ".join(filter(None, _text(metric, each))) for metric, each in zip(table.metrics, row.estimates, strict=True)]
+        cells[0] = cells[0] or _no_result(row.scheme)
         cells[0] = f"**{cells[0]}**" if row.as_good_as_best else cells[0]
         rows.append((row.scheme.scheme + MARK["markdown"] * row.shown_worse, *cells, _above_chance(row.scheme)))
     columns = ("scheme", *map(_heading, table.metrics), "above chance")
@@ -150,6 +143,7 @@ def _latex(table: PaperTable) -> str:
         cells = []
         for place, (metric, estimate) in enumerate(zip(table.metrics, row.estimates, strict=True)):
             number, interval = map(escaped, _text(metric, estimate))
+            number = number or escaped(_no_result(row.scheme)) * (place == 0)
             number = rf"\textbf{{{number}}}" if place == 0 and row.as_good_as_best else number
             cells.append(number + (rf" {{\footnotesize {interval}}}" if interval else ""))
         name = escaped(row.scheme.scheme) + MARK["latex"] * row.shown_worse
@@ -166,11 +160,13 @@ def _records(table: PaperTable) -> list[dict[str, str | int | float | bool | Non
     records = []
     for row in table.rows:
         share = row.scheme.trained_share
-        record: dict[str, str | int | float | bool | None] = {"scheme": row.scheme.scheme, "trained": share.successes, "runs": share.n}
+        record: dict[str, str | int | float | bool | None] = {"scheme": row.scheme.scheme, "above_chance": share.successes, "runs": share.n}
         for metric, estimate in zip(table.metrics, row.estimates, strict=True):
             values = {"": estimate.value, "_low": estimate.low, "_high": estimate.high}
+            values |= {"_lowest_seed": estimate.lowest, "_highest_seed": estimate.highest}
             record |= {metric.name + end: value if value is not None and math.isfinite(value) else None for end, value in values.items()}
         record |= {"as_good_as_best": row.as_good_as_best, "worse_than_best": row.shown_worse, "p_holm": row.p_holm}
+        record["note"] = "; ".join(row.scheme.reasons)
         records.append(record)
     return records
 

@@ -4,10 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from initbench.reporting.figures import Panel
+from initbench.reporting.panels import Panel
 from initbench.statistics.curves import DECADES
 
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+MOST, FAR = 0.975, 2.0
+"""So many of the values of curves are shown for sure; what is so many powers of ten above, as a bad start, is marked at the edge."""
 LEAST_DECADES = 2.0
 """A log axis over layers shows at least so many, so that mere noise does not look like a trend."""
 
@@ -31,14 +33,18 @@ def limits(panels: Sequence[Panel]) -> tuple[float, float]:
     exponents = sorted(math.log10(value) for value in values)
     starts = sorted(math.log10(y) for each in panels for line in each.lines for _, y in line.points[:1] if y)
     middle = starts[len(starts) // 2] if starts else exponents[len(exponents) // 2]
-    low, high = max(exponents[0], middle - DECADES), min(exponents[-1], middle + DECADES)
+    most = exponents[int(MOST * (len(exponents) - 1))] + FAR
+    highest = exponents[-1] if panel.layers or exponents[-1] <= most else most - FAR / 2
+    low, high = max(exponents[0], middle - DECADES), min(highest, middle + DECADES)
     room = max(0.04 * (high - low), LEAST_DECADES / 2 - (high - low) / 2 if panel.layers else 0.02)
     return float(10 ** (low - room)), float(10 ** (high + room))
 
 
 def _values(panels: Sequence[Panel], *, apart: bool) -> list[float]:
-    """What can be drawn of the lines and bands, with the heads that stand apart or without."""
-    lines = [(panel, line) for panel in panels for line in panel.lines]
+    """What can be drawn of the lines and bands, with the heads that stand apart or without; of schemes that always diverge if of all."""
+    gone = {lost.scheme for panel in panels for lost in panel.lost if lost.runs == lost.of}
+    every = [(panel, line) for panel in panels for line in panel.lines]
+    lines = [(panel, line) for panel, line in every if line.scheme not in gone] or every
     seeds = [(panel, line) for panel, line in lines if line.weight == "seed" and not line.broken]
     found = [y for panel, line in seeds or lines for x, y in line.points if y is not None and (apart or x != panel.head)]
     found += [edge for panel in panels for band in panel.bands for x, *edges in band.points for edge in edges if apart or x != panel.head]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from initbench.question.config import value_text
-from initbench.reporting.figures import Curve, Panel, Plot, Points
+from initbench.reporting.panels import Curve, Panel, Plot, Points
 from initbench.reporting.tables import Table
 from initbench.reporting.tidy import summary as summary_csv
 from initbench.reporting.tidy import write
@@ -14,7 +14,7 @@ from initbench.results.record import RunResult
 from initbench.statistics.estimates import estimate_text
 from initbench.statistics.findings import Candidate, Fate, Recommendation, Summary, Tuned, TunedScheme
 from initbench.statistics.known_metrics import find_metric
-from initbench.statistics.summary import ends_text
+from initbench.statistics.summary import trained_text
 
 
 def plots(summary: Summary) -> tuple[Plot, ...]:
@@ -65,21 +65,24 @@ def study_tables(summary: Summary) -> tuple[Table, ...]:
 
 
 def _best_table(summary: Summary, tuned: Tuned) -> Table:
-    """A row a scheme: its best value, the metric of the verdict at the same value and at its own, and how its runs there ended."""
+    """A row a scheme, the best at its own value first: that value, the metric of the verdict at the same value and at its own."""
     metric, name = summary.primary, tuned.key.rpartition(".")[2]
-    at_best = {scheme.scheme: scheme for scheme in tuned.at_best.schemes}
+    ranked = tuned.at_best.ranking
+    order = (*ranked, *(scheme for scheme in summary.ranking if scheme not in ranked))
     rows = tuple(
         (
-            same.scheme,
-            value_text(best) if (best := tuned.scheme(same.scheme).best) is not None else "none above chance",
-            estimate_text(metric, same.estimate(metric.name)),
-            estimate_text(metric, at_best[same.scheme].estimate(metric.name)) if same.scheme in at_best else "",
-            ends_text(at_best[same.scheme]) if same.scheme in at_best else "",
+            scheme,
+            "none" if (best := tuned.scheme(scheme).best) is None else value_text(best),
+            estimate_text(metric, summary.scheme(scheme).estimate(metric.name)),
+            estimate_text(metric, tuned.at_best.scheme(scheme).estimate(metric.name)) if scheme in ranked else "",
+            trained_text(tuned.at_best.scheme(scheme)) if scheme in ranked else "",
         )
-        for same in summary.schemes
+        for scheme in order
     )
-    columns = ("scheme", f"best {name}", f"{metric.label} at {name} {value_text(tuned.base)}", "at its own best", "seeds there")
-    return Table(f"Each scheme at its own best {name}", columns, rows, frozenset({1, 2, 3}))
+    columns = ("scheme", f"best {name}", f"at {value_text(tuned.base)}", "at its best", "above chance")
+    title = f"Each scheme at its own best {name}: {metric.label}"
+    best = frozenset(index for index, scheme in enumerate(order) if scheme in tuned.at_best.best)
+    return Table(title, columns, rows, frozenset(range(1, 5)), best=best)
 
 
 def _candidate_table(recommendation: Recommendation) -> Table:

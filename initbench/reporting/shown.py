@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from initbench.reporting.axes import Style
-    from initbench.reporting.figures import Plot
+    from initbench.reporting.panels import Plot
     from initbench.reporting.tables import Table
 
 
@@ -46,7 +46,7 @@ class Shown(ABC):
 
     def inches_high(self, name: str, *, style: str, columns: int, highlight: str | None = None) -> float:
         """How high the picture of a plot is."""
-        from initbench.reporting.draw import inches_high
+        from initbench.reporting.layout import inches_high
 
         return inches_high(self.chosen(name, highlight), _style(style, columns))
 

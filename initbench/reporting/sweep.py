@@ -11,7 +11,7 @@ from initbench.question.config import ExperimentConfig, value_text
 from initbench.question.grid import cells as cells_of
 from initbench.question.grid import short
 from initbench.question.plan import job_ids, make_jobs, resolve_config
-from initbench.reporting.figures import Band, Contour, Curve, Heat, Panel, Plot, in_rows, shortened
+from initbench.reporting.panels import Band, Contour, Curve, Heat, Panel, Plot, in_rows, shortened
 from initbench.reporting.tables import Table, markdown
 from initbench.reporting.templates import template
 from initbench.reporting.tidy import write
@@ -228,9 +228,14 @@ def summary_markdown(summary: Summary, question: str) -> str:
 
 
 def page(
-    config: ExperimentConfig, summary: Summary, question: str, pictures: Sequence[tuple[Plot, str]], provenance: Sequence[tuple[str, str]]
+    config: ExperimentConfig,
+    summary: Summary,
+    question: str,
+    pictures: Sequence[tuple[Plot, str]],
+    provenance: Sequence[tuple[str, str]],
+    typed: str = "",
 ) -> str:
-    """The self-contained page as HTML; `pictures`: each plot with its SVG element."""
+    """The self-contained page as HTML; `pictures`: each plot with its SVG element; `typed`: the command line that asked."""
     from markupsafe import Markup
 
     return template(Path(__file__).with_name("sweep.html.jinja")).render(
@@ -238,6 +243,7 @@ def page(
         summary=summary,
         cells=table(summary, None),
         plots=[(plot, Markup(svg)) for plot, svg in pictures],
+        typed=typed,
         command="initbench sweep -c config.yaml",
         config=config_file.dump_config(config),
         provenance=provenance,

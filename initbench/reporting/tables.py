@@ -12,34 +12,42 @@ from initbench.results.record import LayerStats, RunResult
 from initbench.statistics.estimates import Estimate, estimate_text, interval_text, number_text, share_text
 from initbench.statistics.findings import SchemeSummary, Summary
 from initbench.statistics.inference import ALPHA, median
-from initbench.statistics.summary import ends_text
+from initbench.statistics.summary import trained_text
 from initbench.statistics.verdicts import Comparison, Verdict
 
 RATIOS = ("activation_ratio", "gradient_ratio")
 """The metrics of the columns about the signal."""
+BOLD = "Bold: the best, and what is not shown to differ from it.\n"
 TAG = re.compile(r"<(?=[A-Za-z/!?])")
 """Where HTML begins; "p < 0.01" is none."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, column names and rows of text, one text a column; the columns in `right` hold numbers, the rows in `marked` stand out."""
+    """A title, column names and rows of text, one text a column; the columns in `right` hold numbers.
+
+    The rows in `marked` stand out as what is lost, those in `best` as what is best.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     right: frozenset[int] = frozenset()
     marked: frozenset[int] = frozenset()
+    best: frozenset[int] = frozenset()
 
 
 def scheme_table(summary: Summary) -> Table:
-    """A row a scheme: accuracy and loss, how the runs ended, and the signal through the untrained network."""
+    """A row a scheme, the best first: accuracy, loss, how many runs ended above chance, and the signal through the untrained network."""
     chosen = _shown_metrics(summary)
     ratios = [summary.metric_of(name) for name in RATIOS]
-    rows = tuple(_scheme_row(scheme, chosen, ratios) for scheme in summary.schemes)
-    signal = ("activations, last/first layer", "gradients, first/last layer")
+    ranked = summary.ranking
+    rows = tuple(_scheme_row(summary.scheme(name), chosen, ratios) for name in ranked)
+    best = frozenset(index for index, name in enumerate(ranked) if name in summary.best)
+    place = "block" if any(scheme.stream for scheme in summary.schemes) else "layer"
+    signal = (f"activations, last/first {place}", f"gradients, first/last {place}")
     columns = ("scheme", *(metric.label for metric in chosen), "above chance", *signal)
-    return Table(_title(summary), columns, rows, frozenset(range(1, len(chosen) + 1)) | {len(chosen) + 2, len(chosen) + 3})
+    return Table(_title(summary), columns, rows, frozenset(range(1, len(columns))), best=best)
 
 
 def pair_table(summary: Summary) -> Table:
@@ -113,8 +121,11 @@ def _typical(layers: Sequence[tuple[RunResult, LayerStats]], quantity: Quantity)
 
 
 def markdown(table: Table) -> str:
-    """The table in Markdown, without its title."""
-    lines = ["| " + " | ".join(_cell(text) for text in row) + " |" for row in (table.columns, *table.rows)]
+    """The table in Markdown, without its title; what is best in bold."""
+    rows = [[_cell(text) for text in row] for row in (table.columns, *table.rows)]
+    for index in table.best:
+        rows[index + 1][0] = f"**{rows[index + 1][0]}**"
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
     rule = "|" + "|".join("---:" if index in table.right else "---" for index in range(len(table.columns))) + "|"
     return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
 
@@ -122,6 +133,7 @@ def markdown(table: Table) -> str:
 def summary_markdown(summary: Summary, question: str, studies: Sequence[Table] = ()) -> str:
     """The whole of summary.md: headline, tables (`studies`: those of tuning or a race), verdicts and notes."""
     parts = [f"# {harmless(question)}\n", f"**{harmless(summary.headline)}.**\n", markdown(scheme_table(summary))]
+    parts += [BOLD] if summary.best else []
     parts += [f"## {table.title}\n\n{markdown(table)}" for table in studies]
     if summary.tuned is not None:
         parts.append(_bullets(summary.tuned.at_best.verdicts))
@@ -162,7 +174,7 @@ def _shown_metrics(summary: Summary) -> list[Metric]:
 
 def _scheme_row(scheme: SchemeSummary, chosen: Sequence[Metric], ratios: Sequence[Metric]) -> tuple[str, ...]:
     figures = (estimate_text(metric, scheme.estimate(metric.name)) for metric in chosen)
-    return (scheme.scheme, *figures, ends_text(scheme, ""), *(_ratio_text(metric, scheme.estimate(metric.name)) for metric in ratios))
+    return (scheme.scheme, *figures, trained_text(scheme), *(_ratio_text(metric, scheme.estimate(metric.name)) for metric in ratios))
 
 
 def _ratio_text(metric: Metric, estimate: Estimate) -> str:
@@ -175,10 +187,11 @@ def _pair_row(metric: Metric, pair: Comparison) -> tuple[str, ...]:
     name = f"{pair.scheme} - {pair.other}"
     if pair.p is None or pair.p_holm is None:
         return (name, "", str(pair.n), "", "", "", "", "", pair.verdict.value)
-    value = "no number" if pair.difference.value is None else number_text(metric, pair.difference.value)
+    unlike = pair.difference.value is None
+    size = f"no size: one {metric.absent}" if unlike else number_text(metric, pair.difference.value or 0.0)
     return (
         name,
-        value + interval_text(metric, pair.difference, "no limit"),
+        size if unlike else size + interval_text(metric, pair.difference, "no limit"),
         str(pair.n),
         f"{pair.wins}, {pair.losses}, {pair.ties}",
         f"{pair.effect:+.2f}",

@@ -8,7 +8,7 @@ from itertools import pairwise
 from initbench.reporting.paper import PaperTable, paper_table
 from initbench.results.propagation import hidden, signal_at_start
 from initbench.results.record import LayerStats, RunResult
-from initbench.statistics.findings import Summary
+from initbench.statistics.findings import Fate, Recommendation, Summary
 from initbench.statistics.inference import median
 from initbench.statistics.summary import Runs
 
@@ -43,14 +43,19 @@ def why(summary: Summary, runs: Runs) -> str:
     best = accounts.get(table.rows[0].scheme.scheme) if table.rows else None
     if best is None:
         return ""
+    return " ".join([_of_those_that_ran(summary, table, accounts, best), *_left_out(summary.recommendation)])
+
+
+def _of_those_that_ran(summary: Summary, table: PaperTable, accounts: dict[str, Account], best: Account) -> str:
     if len(table.rows) == 1:
         return f"{_sentence(best)}."
+    whose = " of the last round" if summary.recommendation else ""
     worse = [accounts[row.scheme.scheme] for row in table.rows if row.shown_worse and row.scheme.scheme in accounts]
     if not worse:
-        return _of_no_difference(table, accounts)
+        return _of_no_difference(table, accounts, whose)
     losers = [account for account in worse if account.lost]
     if not losers:
-        return f"The signal at initialization does not say why: no scheme that is shown to be worse loses it. {_sentence(best)}."
+        return f"The signal at initialization does not say why: no scheme{whose} that is shown to be worse loses it. {_sentence(best)}."
     if best.lost:
         return f"The signal at initialization does not say why: {best.scheme} loses it as well. {_sentence(best)}."
     shown = "; ".join(map(_sentence, losers[:2]))
@@ -58,13 +63,23 @@ def why(summary: Summary, runs: Runs) -> str:
     return f"{shown}.{more} {_sentence(best)}."
 
 
-def _of_no_difference(table: PaperTable, accounts: dict[str, Account]) -> str:
+def _of_no_difference(table: PaperTable, accounts: dict[str, Account], whose: str) -> str:
     lost = [account for account in accounts.values() if account.lost]
-    start = "No scheme is shown to be worse than the best"
+    start = f"No scheme{whose} is shown to be worse than the best"
     if not lost:
-        return f"{start}, and with none is the signal lost at initialization."
+        return f"{start}, and with none of them is the signal lost at initialization."
     unsure = f" (that takes at least {table.seeds_needed} seeds)" if table.seeds_needed else ""
     return f"{start}{unsure}. At initialization, though: {'; '.join(map(_sentence, lost[:2]))}."
+
+
+def _left_out(race: Recommendation | None) -> Iterable[str]:
+    """How many schemes a race never began with, as they lose the signal."""
+    lost = [line for line in race.candidates if line.fate is Fate.NO_SIGNAL] if race else []
+    if lost:
+        many = f"{len(lost)} schemes lose" if len(lost) > 1 else "1 scheme loses"
+        yield f"{many} the signal before the first step, and so did not take part: {lost[0].scheme}, where {lost[0].signal}" + (
+            f"; {lost[1].scheme}, where {lost[1].signal}." if len(lost) > 1 else "."
+        )
 
 
 def _account(scheme: str, own: Sequence[RunResult], summary: Summary) -> Account | None:

@@ -93,7 +93,7 @@ class Propagation:
 
     def __str__(self) -> str:
         """Gives what becomes of the signal in words."""
-        return str(self.loss) if self.loss else "the signal passes"
+        return str(self.loss) if self.loss else "the signal passes from layer to layer"
 
 
 @dataclass(frozen=True)

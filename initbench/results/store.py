@@ -58,10 +58,12 @@ class Manifest(Frozen):
 
     `derived_from` is the digest of the job files behind the derived files; `derived` lists these, each with the sha256 of its
     content. It is None where nobody knows: in folders of earlier releases, and where the manifest was lost.
+    `typed` is the command line that began the folder, word by word; empty where Python did.
     """
 
     initbench: str
     command: str
+    typed: str = ""
     config_hash: str
     jobs: tuple[PlannedJob, ...]
     view: View = View()

@@ -1,5 +1,6 @@
 """What a comparison says, as data: schemes with their estimates, comparisons, own best values, a recommendation."""
 
+import math
 from enum import StrEnum
 from typing import Any
 
@@ -8,12 +9,13 @@ from initbench.question.config import Frozen
 from initbench.results.record import Number
 from initbench.statistics.estimates import Estimate, Share
 from initbench.statistics.known_metrics import all_metrics, find_metric
-from initbench.statistics.verdicts import Comparison
+from initbench.statistics.verdicts import TIES, Comparison, Verdict
 
 
 class SchemeSummary(Frozen):
     """All runs of one scheme. `trained_share` is of the runs that trained, were stuck or diverged.
 
+    `stream`: the signal was followed along a residual stream, from its first block to its last.
     `loss_by_step` and `signal_by_layer` are the median training loss and the median variance of the activations before training: at most
     ten heights from 0 to 7 on a logarithmic scale that all schemes share, x where most runs had diverged.
     """
@@ -32,6 +34,7 @@ class SchemeSummary(Frozen):
     estimates: tuple[Estimate, ...]
     signal: str | None = None
     signal_lost_at: str | None = None
+    stream: bool = False
     loss_by_step: str = ""
     signal_by_layer: str = ""
 
@@ -91,14 +94,16 @@ class Sweep(Frozen):
 
 
 class Summary(Frozen):
-    """What a comparison says. `comparisons` are against the reference, a family for each metric; `pairs` are all pairs in `metric`.
+    """What a comparison says. `comparisons` are against the reference, for each metric; `pairs` are all pairs in `metric`.
 
+    `only_reference`: a reference was asked for, and the comparisons against it are a family of their own; else they are those of all pairs.
     `margin` is that of `metric`; `split` are the images that were evaluated: held-out ones in a race and with `train.holdout`.
     """
 
     headline: str
     metric: str
     reference: str | None
+    only_reference: bool = False
     target: float | None
     margin: float | None
     split: Split = "test"
@@ -134,6 +139,37 @@ class Summary(Frozen):
     def scheme(self, name: str) -> SchemeSummary:
         """The summary of one scheme."""
         return next(scheme for scheme in self.schemes if scheme.scheme == name)
+
+    @property
+    def ranking(self) -> tuple[str, ...]:
+        """The schemes, the best first by the middle value of what the verdicts are about; without one they come last."""
+        metric = self.primary
+
+        def place(scheme: SchemeSummary) -> tuple[bool, float]:
+            value = scheme.estimate(metric.name).value
+            return scheme.scheme != self.leader, math.inf if value is None else -value if metric.higher_is_better else value
+
+        return tuple(scheme.scheme for scheme in sorted(self.schemes, key=place))
+
+    @property
+    def best(self) -> tuple[str, ...]:
+        """The first of the ranking and all that tie with it; none where there is one scheme, or too few seeds to show any difference."""
+        if len(self.schemes) < 2 or self.scheme(self.ranking[0]).estimate(self.metric).value is None:
+            return ()
+        against = self.against(self.ranking[0])
+        few = any(pair.verdict is Verdict.TOO_FEW_SEEDS for pair in against.values())
+        if few and not any(pair.beats(self.ranking[0]) for pair in against.values()):
+            return ()
+        return (self.ranking[0], *(name for name in self.ranking if name in against and against[name].verdict in TIES))
+
+    def against(self, name: str) -> dict[str, Comparison]:
+        """How each other scheme compares with one: in the family of the reference where it is that one, else in that of all pairs."""
+        own = (
+            [each for each in self.comparisons if each.metric == self.metric]
+            if self.only_reference and name == self.reference
+            else self.pairs
+        )
+        return {each.rival_of(name): each for each in own if name in each.names}
 
 
 class TunedPoint(Frozen):

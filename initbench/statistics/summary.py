@@ -9,7 +9,7 @@ from initbench.metrics import Metric, Split
 from initbench.question import catalog
 from initbench.question.config import parse_ref
 from initbench.results.outcome import TRAINED_ABOVE_CHANCE, Outcome, is_outcome_of_scheme, outcome
-from initbench.results.propagation import signal_at_start
+from initbench.results.propagation import has_stream, signal_at_start
 from initbench.results.record import RunResult, RunStatus, Setter
 from initbench.statistics.curves import of_losses, of_signals
 from initbench.statistics.estimates import estimate, estimate_text, seeds_text, share
@@ -23,7 +23,7 @@ DECIDED = {Verdict.BETTER, Verdict.WORSE}
 VERBS = {RunStatus.DIVERGED: "diverged", RunStatus.FAILED: "failed", RunStatus.SKIPPED: "was skipped"}
 """What a run did that came to no result."""
 NAMED = 5
-"""Parameters that a note names; of more it gives the number."""
+"""Parameters or schemes that a sentence names; of more it gives the number."""
 
 
 def summarize(
@@ -40,7 +40,8 @@ def summarize(
 ) -> Summary:
     """The summary of the runs of one question; their order does not matter.
 
-    `order` is the order of the schemes (others follow by name); `reference` is a scheme, else the first; `metric` is what the
+    `order` is the order of the schemes (others follow by name); `reference` is a scheme that the others are compared with, which is
+    all that is asked then; without one all pairs are, and the first scheme is what the others are listed against. `metric` is what the
     verdicts are about: unless given the `usual` one, else the final accuracy, or the signal at the start when nothing was trained;
     `target` is an accuracy for the steps to it; `margin` is a difference that does not matter in `margin_metric` (None: in the
     usual metric), in the unit shown (points of accuracy); `split` names the images that were evaluated, by default as the runs say.
@@ -56,17 +57,22 @@ def summarize(
     shown = tuple({each.name: each for each in (*all_metrics(target, split), primary)}.values())
     ranking = {each.name: each for each in shown if each.better}
     against = _reference(reference, runs)
-    sides = {name: {scheme: _side(scheme, own, each) for scheme, own in runs.items()} for name, each in ranking.items()}
-    comparisons = [
-        comparison
-        for name, each in ranking.items()
-        for comparison in compare_family(
-            each,
-            [(sides[name][scheme], sides[name][against]) for scheme in runs if against and scheme != against],
-            margin=own_margin if name == primary.name else None,
-        )
-    ]
-    pairs = compare_family(primary, list(combinations(sides[primary.name].values(), 2)), margin=own_margin)
+    comparisons: list[Comparison] = []
+    pairs: tuple[Comparison, ...] = ()
+    for name, each in ranking.items():
+        sides = {scheme: _side(scheme, own, each) for scheme, own in runs.items()}
+        margin_here = own_margin if name == primary.name else None
+        every: tuple[Comparison, ...] = ()
+        if name == primary.name or reference is None:
+            first = [against, *(scheme for scheme in runs if scheme != against)] if against else []
+            every = compare_family(each, [(sides[left], sides[right]) for right, left in combinations(first, 2)], margin=margin_here)
+        if name == primary.name:
+            pairs = every
+        if reference is not None and against:
+            others = [(sides[scheme], sides[against]) for scheme in runs if scheme != against]
+            comparisons += compare_family(each, others, margin=margin_here)
+        else:
+            comparisons += [pair for pair in every if pair.other == against]
     losses, signals = of_losses(runs), of_signals(runs)
     schemes = tuple(_summarize_scheme(scheme, own, shown, losses[scheme], signals[scheme]) for scheme, own in runs.items())
     leader = _leader(primary, schemes)
@@ -74,16 +80,18 @@ def summarize(
         headline="",
         metric=primary.name,
         reference=against,
+        only_reference=reference is not None,
         target=target,
         margin=own_margin,
         split=split,
         leader=leader,
-        inseparable=_inseparable(leader, against, [each for each in comparisons if each.metric == primary.name], pairs),
+        inseparable=(),
         schemes=schemes,
         comparisons=tuple(comparisons),
         pairs=pairs,
         notes=(),
     )
+    summary = summary.model_copy(update={"inseparable": _inseparable(summary)})
     notes = (*_notes(summary, runs), *_untouched(runs), *_left_alone(runs), *_untold(runs))
     if margin is not None and own_margin is None:
         other = find_metric(margin_metric or usual, target, split).label
@@ -143,6 +151,7 @@ def _summarize_scheme(scheme: str, runs: list[RunResult], metrics: Sequence[Metr
         estimates=tuple(estimate(each, list(_side(scheme, runs, each).values.values())) for each in metrics),
         signal=str(typical) if typical else None,
         signal_lost_at=typical.loss.layer if typical and typical.loss else None,
+        stream=any(has_stream(stats for stats in run.layers if stats.step == 0) for run in runs),
         loss_by_step=losses,
         signal_by_layer=activations,
         **counts,
@@ -160,19 +169,14 @@ def _leader(metric: Metric, schemes: Sequence[SchemeSummary]) -> str | None:
     return min(able, key=rank).scheme if able else None
 
 
-def _inseparable(leader: str | None, reference: str | None, against: Sequence[Comparison], pairs: Sequence[Comparison]) -> tuple[str, ...]:
-    """The schemes that the leader is not shown to beat; a pair with the reference is decided in the reference's family."""
-    of_leader = [pair for pair in (*against, *(pair for pair in pairs if reference not in _names(pair))) if leader in _names(pair)]
-    unsure = [pair for pair in of_leader if pair.verdict not in DECIDED and (pair.p or 0.0) > ALPHA]
-    return tuple(name for pair in unsure for name in _names(pair) if name != leader)
-
-
-def _names(comparison: Comparison) -> tuple[str, str]:
-    return comparison.scheme, comparison.other
+def _inseparable(summary: Summary) -> tuple[str, ...]:
+    """The schemes that the leader was compared with and is not shown to beat."""
+    compared = summary.against(summary.leader).items() if summary.leader else ()
+    return tuple(name for name, pair in compared if pair.verdict not in DECIDED | {Verdict.NOT_COMPARABLE})
 
 
 def _headline(metric: Metric, summary: Summary) -> str:
-    """One sentence: who is best, by how much, and who cannot be told from it."""
+    """One sentence: who is best, by how much, whom else it beats, and who is not shown to differ from it."""
     if not summary.schemes:
         return "There are no runs"
     if summary.leader is None:
@@ -185,14 +189,66 @@ def _headline(metric: Metric, summary: Summary) -> str:
         if best.estimate(metric.name).value is None:
             text = f"{best.scheme} has no median {metric.label}"
         return f"{text} with one seed" if len(best.seeds) == best.trained == 1 else f"{text}; seeds: {ends_text(best)}"
+    chosen = _first_comparison(metric, summary, best.scheme)
+    return "; ".join([chosen.sentence, *(words + _listed(names) for words, names in _beside(summary, best.scheme, chosen))])
+
+
+def _first_comparison(metric: Metric, summary: Summary, best: str) -> Comparison:
+    """What the headline tells first: the best scheme against the reference, or where it is that one, against the next best."""
     ranked = {each.scheme: each for each in summary.comparisons if each.metric == metric.name}
-    if best.scheme == summary.reference:
-        others = [scheme for scheme in summary.schemes if scheme.scheme != best.scheme]
-        chosen = ranked[_leader(metric, others) or others[0].scheme]
+    if best != summary.reference:
+        return ranked[best]
+    others = [scheme for scheme in summary.schemes if scheme.scheme != best]
+    return ranked[_leader(metric, others) or others[0].scheme]
+
+
+def named(summary: Summary) -> tuple[str, ...]:
+    """The schemes that the headline names; of a race or a search, the best and those that cannot be told from it."""
+    if summary.leader is None or len(summary.schemes) == 1:
+        return tuple(scheme.scheme for scheme in summary.schemes)
+    if summary.recommendation is not None:
+        return (summary.leader, *summary.inseparable)
+    chosen = _first_comparison(summary.primary, summary, summary.leader)
+    beside = [name for _, names in _beside(summary, summary.leader, chosen) for name in _first(names)]
+    at_best = named(summary.tuned.at_best) if summary.tuned is not None else ()
+    return tuple(dict.fromkeys((*chosen.names, *beside, *at_best)))
+
+
+def _beside(summary: Summary, best: str, chosen: Comparison) -> Iterable[tuple[str, Sequence[str]]]:
+    """Whom the best scheme beats beside the comparison that the headline tells, and who is not shown to differ from it."""
+    rest = {name: pair for name, pair in summary.against(best).items() if name not in chosen.names}
+    beaten = [name for name, pair in rest.items() if pair.beats(best)]
+    if chosen.beats(best):
+        if beaten:
+            yield f"{best} also beats ", beaten
     else:
-        chosen = ranked[best.scheme]
-    rest = [name for name in summary.inseparable if name not in _names(chosen) and chosen.verdict is not Verdict.TOO_FEW_SEEDS]
-    return chosen.sentence + (f"; not separable from {best.scheme}: {', '.join(rest)}" if rest else "")
+        second = chosen.rival_of(best)
+        by_second = summary.against(second)
+        by_both = [name for name in beaten if name in by_second and by_second[name].beats(second)]
+        if by_both:
+            yield "both beat ", by_both
+        if by_one := [name for name in beaten if name not in by_both]:
+            yield f"{best} beats ", by_one
+    level = [name for name in summary.inseparable if name in rest]
+    if level and chosen.verdict is not Verdict.TOO_FEW_SEEDS:
+        yield f"not shown to differ from {best}: ", level
+
+
+def _first(names: Sequence[str]) -> Sequence[str]:
+    """Those that a sentence names."""
+    return names if len(names) <= NAMED else names[: NAMED - 1]
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = _first(names)
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(shown) < len(names) else "")
+
+
+def trained_text(runs: SchemeSummary) -> str:
+    """As in `7 of 8`: how many runs ended above chance."""
+    if runs.skipped == len(runs.seeds):
+        return "skipped"
+    return "not trained" if runs.probed else f"{runs.trained} of {len(runs.seeds)}"
 
 
 def ends_text(runs: SchemeSummary, what: str = " above chance") -> str:
@@ -200,7 +256,7 @@ def ends_text(runs: SchemeSummary, what: str = " above chance") -> str:
     counts = {"at chance": runs.stuck, "diverged": runs.diverged, "failed": runs.failed, "skipped": runs.skipped}
     if runs.skipped == len(runs.seeds):
         return "skipped"
-    parts = [f"{runs.trained} of {len(runs.seeds)}{what}"] if not runs.probed else ["not trained"]
+    parts = [trained_text(runs) + what * (not runs.probed)]
     return ", ".join([*parts, *(f"{count} {words}" for words, count in counts.items() if count)])
 
 
@@ -262,8 +318,9 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
     if any(scheme.diverged for scheme in summary.schemes):
         yield "A run that diverged has no accuracy or loss; in medians, intervals and tests it ranks below every number."
     few = next((pair for pair in summary.pairs if pair.verdict is Verdict.TOO_FEW_SEEDS), None)
-    if few and len(counts) == 1 and max(counts) >= seeds_needed(len(summary.schemes) - 1):
+    if few and len(counts) == 1 and not any(each.verdict is Verdict.TOO_FEW_SEEDS for each in summary.comparisons):
         yield f"{seeds_text(few.n)} cannot separate all {few.family} pairs at {100 * ALPHA:g} %: use --seeds {seeds_needed(few.family)}."
-    if any(scheme.stuck for scheme in summary.schemes):
+    stuck = [f"{scheme.scheme} on {scheme.stuck} of {seeds_text(len(scheme.seeds))}" for scheme in summary.schemes if scheme.stuck]
+    if stuck:
         least = f"{100 * TRAINED_ABOVE_CHANCE:g} %"
-        yield f"At chance: the final {summary.split} accuracy is hardly above guessing (less than {least} of the way from there to 100 %)."
+        yield f"At chance, which is less than {least} of the way from guessing to 100 % {summary.split} accuracy: {', '.join(stuck)}."

@@ -35,6 +35,10 @@ class Verdict(StrEnum):
     NOT_COMPARABLE = "not comparable"
 
 
+TIES = frozenset({Verdict.TIE, Verdict.IDENTICAL, Verdict.EQUIVALENT, Verdict.BOTH_WITHOUT})
+"""The verdicts that leave one scheme as good as the other."""
+
+
 class Comparison(Frozen):
     """`scheme` against `other` on the seeds that both have, the same seed with the same noise and data order.
 
@@ -60,6 +64,19 @@ class Comparison(Frozen):
     family: int = 0
     verdict: Verdict = Verdict.NOT_COMPARABLE
     sentence: str = ""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Both schemes."""
+        return self.scheme, self.other
+
+    def rival_of(self, name: str) -> str:
+        """The one of the two that is not `name`."""
+        return self.other if self.scheme == name else self.scheme
+
+    def beats(self, name: str) -> bool:
+        """Whether `name` is shown to be better than the other."""
+        return self.verdict is (Verdict.BETTER if self.scheme == name else Verdict.WORSE)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from initbench.studies.plan import Plan, is_code, open_folder, read_listed, with
 if TYPE_CHECKING:
     import pandas as pd
 
-    from initbench.reporting.figures import Plot
+    from initbench.reporting.panels import Plot
     from initbench.reporting.tables import Table
     from initbench.statistics.summary import Runs
 
@@ -158,7 +158,7 @@ def derive(plan: Plan, keep: View | None = None) -> Results:
         results = tuple(results)
         done = {run.job_id: run for run in results}
         summary = plan.study.summarize(plan.config, done, plan.view)
-        write_report(plan.folder, plan.config, summary, plan.study.reported(plan.config, done), results)
+        write_report(plan.folder, plan.config, summary, plan.study.reported(plan.config, done), results, manifest.typed)
         finished = manifest.finished or (store.now() if len(results) == len(plan.jobs) else None)
         update = {"derived_from": digest, "view": keep or plan.view, "jobs": store.planned(plan.jobs), "finished": finished}
         listed = store.read_manifest(plan.folder) or manifest

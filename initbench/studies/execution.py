@@ -85,7 +85,7 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
     store.check_writable(plan.folder)
     if plan.execution.fresh:
         unfinished.remove(plan.folder)
-    device = device_of(plan.execution.device)
+    device = device_of(plan.execution.device, elsewhere=plan.execution.ray_address is not None)
     engine = engine_of(plan.execution, len(plan.missing), device)
     import_ahead(engine)
     execute = catalog.load("engine", engine)
@@ -150,8 +150,10 @@ def _keep_question(plan: Plan) -> None:
         store.link_latest(plan.folder)
 
 
-def device_of(name: str) -> str:
-    """The device that `auto` means; torch is asked only where an accelerator may be."""
+def device_of(name: str, *, elsewhere: bool = False) -> str:
+    """The device that `auto` means; torch is asked only where an accelerator may be. One that is named for runs elsewhere stays."""
+    if elsewhere and name != "auto":
+        return name
     if name == "cpu" or (name == "auto" and not head_start.accelerator_possible()):
         return "cpu"
     from initbench.training.devices import choose_device

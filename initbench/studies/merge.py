@@ -59,6 +59,7 @@ def merge(folders: Sequence[str | Path], out: str | Path) -> Path:
         "derived_from": None,
         "derived": (store.known_manifest(target) or manifest.model_copy(update={"derived": {}})).derived,
         "started": started,
+        "typed": "",
     }
     with lock.locked(target):
         store.write_text(target / store.CONFIG, config_file.dump_config(plan.config))

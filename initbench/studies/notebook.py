@@ -74,7 +74,8 @@ class NotebookWatch:
 
     def progress(self, sign: Progress) -> None:
         """A part of a run is done."""
-        self._move(sign.job_id, min(0.999, sign.done / max(1, sign.total)))
+        if not sign.note:
+            self._move(sign.job_id, min(0.999, sign.done / max(1, sign.total)))
 
     def finished(self, result: RunResult) -> None:
         """A run is done."""

@@ -41,6 +41,8 @@ class Plan:
     """Of a sweep: files of missing jobs that stand in other folders under the results root, and are taken from there."""
     seen: dict[str, index.Header] = field(default_factory=dict)
     """The headers of all job files that were read, of failed runs too."""
+    typed: str = ""
+    """The command line that asks, word by word; empty where Python does."""
 
     @property
     def study(self) -> Study:
@@ -59,12 +61,12 @@ class Plan:
         return job_files.Stored(self.folder, {header.job_id: header for header in self.done})
 
 
-def make_plan(command: str, config: ExperimentConfig, execution: Execution = Execution(), view: View = View()) -> Plan:
+def make_plan(command: str, config: ExperimentConfig, execution: Execution = Execution(), view: View = View(), typed: str = "") -> Plan:
     """The jobs of a question and what is done of them; nothing is written.
 
     Raises: ConfigError for names that do not exist, StorageError for a folder that cannot take the results.
     """
-    return _planned(command, config, execution, checked_view(resolve_config(config), view))
+    return _planned(command, config, execution, checked_view(resolve_config(config), view), typed)
 
 
 def _planned(
@@ -72,6 +74,7 @@ def _planned(
     config: ExperimentConfig,
     execution: Execution,
     view: View,
+    typed: str = "",
     before: Mapping[str, index.Header] = MappingProxyType({}),
 ) -> Plan:
     """`before`: what is known of the job files beside the index."""
@@ -97,7 +100,8 @@ def _planned(
         if not found.headers:
             break
     finished = tuple(seen[name] for name in asked if name in seen and store.is_done(seen[name]))
-    plan = Plan(command, config, execution, folder, tuple(asked.items()), finished, view, tuple(dict.fromkeys(notes)), seen=seen)
+    damaged = tuple(dict.fromkeys(notes))
+    plan = Plan(command, config, execution, folder, tuple(asked.items()), finished, view, damaged, seen=seen, typed=typed)
     if execution.fresh or not study.BORROWS:
         return plan
     return replace(plan, elsewhere=job_files.elsewhere(store.RESULTS, folder, dict(plan.missing)))
@@ -120,7 +124,7 @@ def _kept_question(folder: Path, config: ExperimentConfig, study: Study) -> str 
 def as_it_stands(plan: Plan) -> Plan:
     """The plan with what has been found since: the results that are there, and the jobs that follow from them."""
     execution = plan.execution.model_copy(update={"fresh": False, "output": str(plan.folder)})
-    return _planned(plan.command, plan.config, execution, plan.view, plan.seen)
+    return _planned(plan.command, plan.config, execution, plan.view, plan.typed, plan.seen)
 
 
 def plan_of(folder: str | Path, execution: Execution = Execution(), *, view: View | None = None, looking: bool = False) -> Plan:
@@ -133,7 +137,7 @@ def plan_of(folder: str | Path, execution: Execution = Execution(), *, view: Vie
     if looking:
         return _planned(manifest.command, config, means, without_code(manifest.view)[0])
     _renew_ids(folder, manifest, config)
-    return make_plan(manifest.command, config, means, manifest.view if view is None else view)
+    return make_plan(manifest.command, config, means, manifest.view if view is None else view, manifest.typed)
 
 
 def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentConfig]:
@@ -193,6 +197,7 @@ def new_manifest(plan: Plan, earlier: store.Manifest | None) -> store.Manifest:
     return store.Manifest(
         initbench=__version__,
         command=plan.command,
+        typed=earlier.typed if earlier and not plan.execution.fresh else plan.typed,
         config_hash=config_hash(plan.config),
         jobs=store.planned(plan.jobs),
         view=plan.view,

@@ -253,7 +253,8 @@ def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
         **view.model_dump(exclude={"reference"}),
     )
     recommendation = _recommendation(config, entrants, standing, chosen, summary)
-    summary = summary.model_copy(update={"recommendation": recommendation})
+    best = {"leader": recommendation.scheme, "inseparable": recommendation.inseparable} if recommendation.scheme else {}
+    summary = summary.model_copy(update={"recommendation": recommendation, **best})
     notes = (*_notes(config, recommendation), *summary.notes)
     return summary.model_copy(update={"headline": _headline(summary, recommendation), "notes": notes})
 

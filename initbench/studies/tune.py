@@ -241,7 +241,8 @@ def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
     best = [job for scheme, search in searches.items() if search.best is not None for job in at_value(config, scheme, search.best)]
     at_best_runs = runs_of(best, done)
     there = {str(run.job.scheme) for run in at_best_runs}
-    at_best = summarize_runs(at_best_runs, same.reference if same.reference in there else None, **options)
+    asked = same.reference if view.reference is not None and same.reference in there else None
+    at_best = summarize_runs(at_best_runs, asked, **options)
     tuned = Tuned(
         key=tune.key,
         base=make_grid(config, tune).base,

@@ -15,7 +15,18 @@ from torch import nn
 
 from initbench.data.files import doubted
 from initbench.data.splits import DataSplits
-from initbench.errors import ConfigError, DataError, DoesNotApply, InitbenchError, UserCode, a_or_an, is_out_of_memory, reason_of, said_by
+from initbench.errors import (
+    ConfigError,
+    DataError,
+    DoesNotApply,
+    InitbenchError,
+    UserCode,
+    a_or_an,
+    is_out_of_memory,
+    no_memory,
+    reason_of,
+    said_by,
+)
 from initbench.init.contract import Need
 from initbench.init.initialize import build_scheme, initialize
 from initbench.measure.predict import filled, predictions
@@ -230,5 +241,5 @@ def _count(model: nn.Module) -> int:
 def _reason(error: BaseException, device: str) -> str:
     """One line for people: what went wrong, and in which line of the user's own code."""
     if is_out_of_memory(error):
-        return f"out of memory on {device}: choose a smaller model or train.batch_size"
+        return no_memory(device)
     return reason_of(error)

@@ -15,11 +15,15 @@ from initbench.question.config import Job
 
 @dataclass(frozen=True)
 class Progress:
-    """A sign of life from a run: `done` of `total` steps; 0 of 0 when it begins. Engines call `report` with it now and then."""
+    """A sign of life from a run: `done` of `total` steps; 0 of 0 when it begins. Engines call `report` with it now and then.
+
+    One with a `note` is of no run (its id is empty): the engine says in a sentence what it waits for.
+    """
 
     job_id: str
     done: int
     total: int
+    note: str = ""
 
 
 Report = Callable[[Progress], None]
