@@ -63,7 +63,10 @@ def whole_command(runs: int) -> tuple[float, float]:
 
 
 def largest(*words: str) -> str:
-    """Seconds of a command, those of a processor in brackets, and the peak memory of the largest of its processes: it begins with that of this one, which is small."""
+    """Seconds of a command, those of a processor in brackets, and the peak memory of the largest of its processes.
+
+    A process counts with the memory of the one that starts it, so this one stays small.
+    """
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "initbench", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
