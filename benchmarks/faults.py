@@ -26,7 +26,7 @@ from unittest import mock
 from initbench.errors import InitbenchError, StorageError
 from initbench.question.config import Execution
 from initbench.question.request import configure
-from initbench.results import files, jobs, store
+from initbench.results import files, index, jobs, store
 from initbench.studies.answer import Results
 from initbench.studies.execution import carry_out
 from initbench.studies.plan import make_plan
@@ -176,10 +176,13 @@ def flipped(campaign: Campaign) -> Iterator[str]:
 
 
 def found_and_mended(campaign: Campaign, folder: Path, path: Path, what: str) -> None:
-    """Raises: Wrong where the same command does not name the file, or does not make it good."""
+    """Raises: Wrong where the same command does not name the file, or does not make it good; of the index nothing is said."""
     results = compare(folder)
     said = " ".join((*results.notes, *results.mended))
-    if path.name not in said:
+    if path.name == index.INDEX:
+        if said or set(index.load(folder)) != jobs.there(folder):
+            raise Wrong(f"{what}: not made anew, or named: {said or 'nothing'}")
+    elif path.name not in said:
         raise Wrong(f"{what}: not named, but: {said or 'nothing'}")
     campaign.same(folder, what)
 

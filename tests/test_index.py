@@ -274,6 +274,18 @@ def test_a_result_that_changes_after_it_was_looked_at_is_not_mixed_with_the_othe
         list(again.results)
 
 
+def test_an_index_that_vouches_for_what_is_no_run_is_told_of(engine, folder):
+    headers = index.load(folder)
+    name, header = next(iter(headers.items()))
+    jobs.path_of(folder, name).write_bytes(b"{}")
+    index.save(folder, (headers | {name: header._replace(digest=files.digest(b"{}"))}).values())
+    with pytest.raises(StorageError, match=rf"{name}.json is damaged .*Remove .*{index.INDEX}, and give the command once more."):
+        initbench.report(folder)
+    (folder / index.INDEX).unlink()
+    assert compare(folder).missing == 0
+    assert engine.trained == [name]
+
+
 def test_what_a_run_said_loses_its_control_characters_in_the_index_too(tmp_path):
     header = index.header_of(make_run("xavier", 0), "0" * 64)._replace(reason="a\x1b[2Jb")
     index.save(tmp_path, [header])

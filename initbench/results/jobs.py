@@ -213,7 +213,11 @@ def _again(path: Path, header: Header) -> RunResult:
         data = b""
     if files.digest(data) != header.digest:
         raise StorageError(f"{path} has been changed or removed meanwhile. Give the command once more.")
-    return _parsed(path, data, None)[0]
+    try:
+        return _parsed(path, data, None)[0]
+    except UnusableFile as error:  # the index said otherwise, and was not made by us
+        remedy = f"Remove {path.parent.parent / index.INDEX}, and give the command once more."
+        raise StorageError(f"{path} {error}, and the index does not say so. {remedy}") from error
 
 
 def _parsed(path: Path, data: bytes, job: Job | None) -> tuple[RunResult, bool]:
