@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from training_support import TINY, jobs_of
 
-from initbench.cli.heartbeat import Heartbeat
 from initbench.engines import processes, serial, stacked
 from initbench.errors import LONGEST, ConfigError, printable, printable_lines
 from initbench.question.config import Execution, ExperimentConfig
@@ -24,12 +23,11 @@ from initbench.reporting import tidy
 from initbench.reporting.tables import Table, markdown
 from initbench.results.lock import locked
 from initbench.results.provenance import NOT_RESTORED
-from initbench.results.record import RunResult, RunStatus
+from initbench.results.record import RunResult
 from initbench.studies.execution import carry_out
 from initbench.studies.plan import make_plan
 from initbench.training.limit import TooLong, limited
 from initbench.workers import forked
-from initbench.workers.progress import Progress
 
 ROOT = Path(__file__).parent.parent
 ENGINES = {"serial": serial, "stacked": stacked, "processes": processes}
@@ -269,38 +267,6 @@ def test_a_check_that_takes_too_long_is_a_sentence(tmp_path, engine, body):
     with pytest.raises(ConfigError, match=r"could not be checked: it took longer than --run-timeout 2"):
         ENGINES[engine].execute(jobs_of("kaiming", model=f"{path}:Net"), device="cpu", data_dir=None, workers=1, run_timeout=2.0)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-
-
-class Quiet:
-    def planned(self, plan):
-        pass
-
-    progress = finished = planned
-
-
-def test_silence_is_said_and_again_when_it_is_twice_as_long(monkeypatch):
-    monkeypatch.setattr("initbench.cli.heartbeat.SILENT_SECONDS", 0.2)
-    said = []
-    beat = Heartbeat(Quiet(), said.append)
-    beat.labels, beat.left, beat.signs = {"a": "kaiming, seed 0"}, 1, {}
-    beat.progress(Progress("a", 0, 0))
-    import threading
-
-    beat.thread = threading.Thread(target=beat._look, args=(beat.over,))
-    beat.thread.start()
-    time.sleep(1.0)
-    beat.finished(RunResult(job_id="a", job=jobs_of()[0][1], status=RunStatus.COMPLETED))
-    assert 2 <= len(said) <= 3
-    assert said[0].startswith("No sign of kaiming, seed 0: silent for")
-    assert beat.thread is None
-
-
-def test_what_an_engine_waits_for_is_said_at_once_and_again_in_place_of_other_guesses():
-    said = []
-    beat = Heartbeat(Quiet(), said.append)
-    beat.progress(Progress("", 0, 0, "Waiting for a machine."))
-    assert said == ["Waiting for a machine."]
-    assert beat._words([""], 60.0).startswith("Waiting for a machine: silent for 60 s.")
 
 
 @needs_linux
