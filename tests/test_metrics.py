@@ -176,3 +176,19 @@ def test_a_metric_of_ones_own_is_one_file_that_verdicts_can_be_about(tmp_path):
     file.write_text(OWN.replace("VALUE", "float('nan')"))
     with pytest.raises(ConfigError, match=r"broken.py is nan for kaiming, seed 0; it must be from 0 to 9"):
         summarize([make_run("kaiming", 0)], metric=str(file))
+
+
+def test_a_head_that_begins_at_zero_loses_no_signal():
+    run = make_run("identity", 0)
+    layers = [stats.model_copy(update={"gradient_variance": 0.0}) for stats in run.layers if stats.step == 0]
+    layers[-1] = layers[-1].model_copy(update={"gradient_variance": 0.1, "pre_activation_variance": 0.0, "activation_variance": 0.0})
+    run = run.model_copy(update={"layers": tuple(layers)})
+    signal = signal_at_start(run)
+    assert signal.zero_head
+    assert str(signal) == "the signal passes from layer to layer, to a head that begins at zero"
+    summary = summarize([run])
+    assert summary.scheme("identity").signal_lost_at is None
+    assert summary.scheme("identity").estimate("gradient_ratio").n == 0
+    assert find_metric("signal_decades").value(run) < 1
+    dead = run.model_copy(update={"layers": tuple(stats.model_copy(update={"gradient_variance": 0.0}) for stats in layers)})
+    assert str(signal_at_start(dead)).startswith("gradients are zero")

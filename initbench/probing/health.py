@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING
 from initbench.quantities import OF_EVERY_RUN, OF_PROBES, QUANTITIES
 from initbench.question.config import Frozen
 from initbench.results.probe_run import ProbedLayer, ProbeRun
-from initbench.results.propagation import KEPT_DECADES, SignalLoss, Way, hidden, loss_on, ratio_of, strays, way_back, way_forward
+from initbench.results.propagation import (
+    KEPT_DECADES,
+    SignalLoss,
+    Way,
+    head_begins_at_zero,
+    hidden,
+    loss_on,
+    ratio_of,
+    strays,
+    way_back,
+    way_forward,
+)
 from initbench.results.record import PREDICTED, Number, Place, RunStatus, in_three_states, with_quantities
 from initbench.statistics.inference import median
 
@@ -183,11 +194,3 @@ def ways(layers: Sequence[LayerHealth]) -> tuple[Way, Way]:
     """
     inner = hidden_of(layers)
     return way_forward(inner), () if head_begins_at_zero(layers) else way_back(inner)
-
-
-def head_begins_at_zero(layers: Sequence[LayerHealth]) -> bool:
-    """Whether the last layer is zero and alone gets a gradient, though a signal reaches it."""
-    *before, last = layers
-    others = [energy for layer in before if (energy := layer.value("gradient_energy")) is not None]
-    alone = bool(last.gradient_energy) and all(energy == 0 for energy in others)
-    return alone and bool(before) and last.pre_activation_variance == 0 and bool(before[-1].activation_variance)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum, auto
 from typing import Literal
 
-from initbench.probing.health import UNDERFLOW, SchemeHealth, head_begins_at_zero, health, inside
+from initbench.probing.health import UNDERFLOW, SchemeHealth, health, inside
 from initbench.results.probe_run import ProbeRun
-from initbench.results.propagation import INSIDE, KEPT_DECADES, Signal, Way, logarithm, strays
+from initbench.results.propagation import INSIDE, KEPT_DECADES, Signal, Way, head_begins_at_zero, logarithm, strays
 from initbench.results.record import RunStatus
 
 NOTHING_DECADES = 6.0

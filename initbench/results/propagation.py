@@ -78,22 +78,25 @@ class Propagation:
 
     `activation_ratio` is the variance at the last hidden layer over that at the first, `gradient_ratio` that of the gradient at
     the first over that at the last, with the residual stream behind a block in the place of the layers inside; None where a
-    variance overflowed or the base is zero.
+    variance overflowed or the base is zero. `zero_head`: the head begins at zero, so that nothing but it gets a gradient at
+    first, on purpose; there is no way back to follow.
     """
 
     activation_ratio: float | None
     gradient_ratio: float | None
     loss: SignalLoss | None
+    zero_head: bool = False
 
     @property
     def decades(self) -> float | None:
         """The larger of the two distances from 1, in powers of ten; 0 is a perfect signal, None a signal that is gone."""
-        ratios = (self.activation_ratio, self.gradient_ratio)
+        ratios = (self.activation_ratio,) if self.zero_head else (self.activation_ratio, self.gradient_ratio)
         return max(abs(math.log10(ratio)) for ratio in ratios if ratio) if all(ratios) else None
 
     def __str__(self) -> str:
         """Gives what becomes of the signal in words."""
-        return str(self.loss) if self.loss else "the signal passes from layer to layer"
+        passes = "the signal passes from layer to layer" + ", to a head that begins at zero" * self.zero_head
+        return str(self.loss) if self.loss else passes
 
 
 @dataclass(frozen=True)
@@ -248,14 +251,25 @@ def has_signal(result: RunResult) -> bool:
     return signal_at_start(result) is not None
 
 
+def head_begins_at_zero(layers: Sequence[MeasuredLayer]) -> bool:
+    """Whether the last layer is zero and alone gets a gradient, though a signal reaches it, as in Fixup on purpose."""
+    if len(layers) < 2:
+        return False
+    *before, last = layers
+    others = [variance for layer in before if (variance := layer.value("gradient_variance")) is not None]
+    alone = bool(last.value("gradient_variance")) and all(variance == 0 for variance in others)
+    return alone and last.value("pre_activation_variance") == 0 and bool(before[-1].value("activation_variance"))
+
+
 def signal_through(layers: Sequence[LayerStats]) -> Propagation | None:
     """How the signal passes `layers`, in execution order; None where fewer than two points of its way were measured."""
-    inner = hidden(layers)
-    forward, back = way_forward(inner), way_back(inner)
-    if min(len(forward), len(back)) < 2:
+    inner, zero_head = hidden(layers), head_begins_at_zero(layers)
+    forward, back = way_forward(inner), () if zero_head else way_back(inner)
+    if len(forward) < 2 or (len(back) < 2 and not zero_head):
         return None
     return Propagation(
         activation_ratio=ratio_of(forward),
-        gradient_ratio=ratio_of(way_back(inner, energy=False)),
+        gradient_ratio=None if zero_head else ratio_of(way_back(inner, energy=False)),
         loss=loss_on("activations", forward) or loss_on("gradients", back),
+        zero_head=zero_head,
     )
