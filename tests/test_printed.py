@@ -54,3 +54,23 @@ def test_the_verdict_on_the_page_of_probes_is_what_a_probe_says(tmp_path, monkey
     (verdict,) = re.findall(r"A verdict reads: `(.*?)`", page)
     said = initbench.probe(model="mlp:depth=30", schemes=["torch_default", "kaiming"], seeds=8)
     assert verdict in str(said)
+
+
+READING = re.findall(
+    r"```sh\n(initbench probe .*)\n[^`]*```\n\nThe probe says of it:\n\n```text\n(.*)\n```",
+    (ROOT / "docs/reading.md").read_text(encoding="utf-8"),
+)
+
+
+def test_every_chapter_on_reading_shows_a_verdict():
+    assert len(READING) == (ROOT / "docs/reading.md").read_text(encoding="utf-8").count("\n## ")
+
+
+@pytest.mark.parametrize(("command", "shown"), READING, ids=[command.split()[2] for command, _ in READING])
+def test_the_verdict_of_a_chapter_is_what_its_probe_says(command, shown, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran = CliRunner().invoke(app, command.split()[1:])
+    assert ran.exit_code == 0, ran.output
+    scheme = shown.partition(": ")[0]
+    (said,) = (line for line in ran.stdout.splitlines() if line.startswith(f"{scheme}: "))
+    assert NUMBER.sub("#", said) == NUMBER.sub("#", shown)
