@@ -41,16 +41,16 @@ class Wrong(Exception):
     """Something is not as it is promised."""
 
 
-TYPED = re.compile(rb"<p>The command that was given:.*?below it:</p>\n", re.DOTALL)
-"""What the page of a folder that a command began says beyond that of one that Python began."""
+OF_THE_OCCASION = re.compile(rb'<p>The command that was given:.*?below it:</p>\n|"pace":\[[^]]*\],', re.DOTALL)
+"""What a page says of the occasion: the command that began its folder, where Python did not, and the seconds that a step took."""
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every derived file of a results folder, without the command that began it."""
+    """Every derived file of a results folder, without what is said of the occasion."""
     parts = ("tables", "plots")
     found = [path for part in parts for path in (folder / part).rglob("*") if path.is_file()]
     paths = (*found, *(folder / name for name in store.DERIVED))
-    return {str(path.relative_to(folder)): TYPED.sub(b"", path.read_bytes()) for path in paths}
+    return {str(path.relative_to(folder)): OF_THE_OCCASION.sub(b"", path.read_bytes()) for path in paths}
 
 
 def compare(folder: Path, engine: str = "serial") -> Results:

@@ -275,6 +275,8 @@ def test_schemes_are_toggled_and_lines_read(real, opened):
         assert "seed" in drawing.locator("output").inner_text()
         shown.locator("#loss select").first.select_option("epoch")
         assert drawing.locator("svg").is_visible()
+        shown.locator("#loss select").first.select_option("second")
+        assert drawing.locator("svg").get_attribute("aria-label").startswith("training loss by second")
         shown.get_by_label("smoothing").first.fill("0.9")
         assert "moving average with weight 0.9" in drawing.locator(".y-label").inner_text()
 

@@ -190,7 +190,7 @@ function training(id, label, points, worst, percent, crosses) {
   const section = document.getElementById(id);
   if (!section) return;
   const place = make("div", {class: "drawing"}), state = {log: !percent, axis: "step", weight: 0, seeds: true};
-  const axes = [["step", "steps"], ...(data.perEpoch ? [["epoch", "epochs"]] : [])];
+  const axes = [["step", "steps"], ...(data.perEpoch ? [["epoch", "epochs"]] : []), ...(data.pace.every(pace => pace) ? [["second", "seconds of training"]] : [])];
   const smoothing = make("input", {type: "range", min: 0, max: 0.95, step: 0.05, value: 0, "aria-label": "smoothing", oninput: () => { state.weight = Number(smoothing.value); redraw(); }});
   section.append(make("div", {class: "tools"},
     control("x axis", select(axes, "step", value => { state.axis = value; redraw(); })),
@@ -202,7 +202,7 @@ function training(id, label, points, worst, percent, crosses) {
     groups.forEach((look, index) => {
       if (!shown.has(index)) return;
       const runs = data.runs.filter(run => run.scheme === look.scheme && (points(run).length || run.status === "diverged"));
-      const x = step => state.axis === "epoch" ? step / data.perEpoch : step;
+      const x = step => state.axis === "epoch" ? step / data.perEpoch : state.axis === "second" ? step * data.pace[look.scheme] : step;
       const curves = runs.map(run => {
         const own = points(run).filter(([, y]) => y !== null), values = smooth(own.map(([, y]) => y), state.weight);
         return own.map(([step], index) => [step, values[index]]);
@@ -261,7 +261,8 @@ function depth() {
   section.append(make("div", {class: "tools"},
     control("quantity", select(data.quantities.map(each => [each.name, each.label]), usual.name, value => { state.quantity = value; redraw(); })),
     kindControl(true, value => { state.kind = value; redraw(); }),
-    data.steps.length > 1 ? control("training step", slider) : null, at), place);
+    data.steps.length > 1 ? control("training step", slider) : null, at,
+    data.steps.length > 1 && data.steps.length < 6 ? make("span", {class: "soft"}, `Measured at ${data.steps.length} steps; at more with --set probe.every_steps=10.`) : null), place);
   if (data.steps.length > 1) section.append(make("div", {class: "tools"}, control("layer by step of", select(groupChoices, "0", value => { state.group = Number(value); redraw(); }))), heat);
   lazily(place, () => {
     const quantity = data.quantities.find(each => each.name === state.quantity), step = data.steps[state.step], layers = axis(state.kind);

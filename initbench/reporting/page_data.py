@@ -47,6 +47,7 @@ def page_data(summary: Summary, runs: Runs) -> dict[str, Any]:
         "runs": told,
         "stretch": stretch,
         "perEpoch": _steps_per_epoch(run for _, run in every),
+        "pace": [_seconds_per_step(runs[scheme]) for scheme in names],
         "accuracy": summary.metric_of("final_test_accuracy").label,
         "loss": summary.metric_of("final_test_loss").label,
         **measured,
@@ -119,6 +120,12 @@ def _run(scheme: int, run: RunResult, stretch: int) -> dict[str, Any]:
         "losses": [short(loss) for _, loss in thinned(run.train_losses, stretch)],
         "evaluations": [[item.step, short(item.test_accuracy), short(item.test_loss)] for item in run.evaluations],
     }
+
+
+def _seconds_per_step(runs: Sequence[RunResult]) -> float | None:
+    """What a step took, in the middle of the runs."""
+    found = [run.seconds["train"] / len(run.train_losses) for run in runs if run.train_losses and run.seconds.get("train")]
+    return short(median(found)) if found else None
 
 
 def _steps_per_epoch(runs: Iterable[RunResult]) -> float | None:
