@@ -112,10 +112,12 @@ def test_the_comparisons_name_their_family_and_its_size():
         "kaiming",
         "xavier",
         "0.0078125",
-        "0.0234375",
-        "3",
+        "0.046875",
+        "6",
         "better",
     )
+    (asked, *_) = rows(tidy.comparisons(summarize(make_comparison(), "xavier", order=["xavier", "kaiming"])))
+    assert (asked["family"], asked["p_holm"], asked["family_size"]) == ("reference", "0.0234375", "3")
     assert sum(row["family"] == "all pairs" for row in found) == 10
     assert {row["verdict"] for row in found if "fixup" in {row["scheme"], row["other"]}} == {"not comparable"}
 

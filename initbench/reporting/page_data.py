@@ -125,7 +125,7 @@ def _run(scheme: int, run: RunResult, stretch: int) -> dict[str, Any]:
 def _seconds_per_step(runs: Sequence[RunResult]) -> float | None:
     """What a step took, in the middle of the runs."""
     found = [run.seconds["train"] / len(run.train_losses) for run in runs if run.train_losses and run.seconds.get("train")]
-    return short(median(found)) if found else None
+    return float(f"{median(found):.3g}") if found else None
 
 
 def _steps_per_epoch(runs: Iterable[RunResult]) -> float | None:

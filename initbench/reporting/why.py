@@ -100,13 +100,11 @@ def _of_no_difference(table: PaperTable, accounts: dict[str, Account], whose: st
 
 
 def _left_out(race: Recommendation | None) -> Iterable[str]:
-    """How many schemes a race never began with, as they lose the signal."""
+    """How many schemes a race never began with, for what became of their signal."""
     lost = [line for line in race.candidates if line.fate is Fate.NO_SIGNAL] if race else []
     if lost:
-        many = f"{len(lost)} schemes lose" if len(lost) > 1 else "1 scheme loses"
-        yield f"{many} the signal before the first step, and so did not take part: {lost[0].scheme}, where {lost[0].signal}" + (
-            f"; {lost[1].scheme}, where {lost[1].signal}." if len(lost) > 1 else "."
-        )
+        many = f"{len(lost)} schemes were" if len(lost) > 1 else "1 scheme was"
+        yield f"{many} out before the race: {'; '.join(f'{line.scheme}, where {line.signal}' for line in lost[:2])}."
 
 
 def _account(scheme: str, own: Sequence[RunResult], summary: Summary) -> Account | None:

@@ -294,8 +294,9 @@ def _headline(summary: Summary, choice: Recommendation) -> str:
     if aside := choice.of_fate(Fate.SET_ASIDE):
         parts.append(f"left out, though not shown to be worse: {', '.join(aside) if len(aside) <= NAMED else f'{len(aside)} schemes'}")
     beaten = choice.of_fate(Fate.BEATEN)
-    if not parts and beaten:
-        parts.append(f"every other scheme that came above chance is beaten: {len(beaten)}")
+    if beaten:
+        one = f"{len(beaten)} other scheme{'s are' if len(beaten) > 1 else ' is'} beaten"
+        parts.insert(0, one if parts else f"every other scheme that came above chance is beaten: {len(beaten)}")
     return "; ".join([text, *parts])
 
 
