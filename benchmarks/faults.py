@@ -12,7 +12,6 @@ import contextlib
 import errno
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +25,7 @@ from unittest import mock
 from initbench.errors import InitbenchError, StorageError
 from initbench.question.config import Execution
 from initbench.question.request import configure
+from initbench.reporting.page import without_occasion
 from initbench.results import files, index, jobs, store
 from initbench.studies.answer import Results
 from initbench.studies.execution import carry_out
@@ -41,16 +41,12 @@ class Wrong(Exception):
     """Something is not as it is promised."""
 
 
-OF_THE_OCCASION = re.compile(rb'<p>The command that was given:.*?below it:</p>\n|"pace":\[[^]]*\],', re.DOTALL)
-"""What a page says of the occasion: the command that began its folder, where Python did not, and the seconds that a step took."""
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     """Every derived file of a results folder, without what is said of the occasion."""
     parts = ("tables", "plots")
     found = [path for part in parts for path in (folder / part).rglob("*") if path.is_file()]
     paths = (*found, *(folder / name for name in store.DERIVED))
-    return {str(path.relative_to(folder)): OF_THE_OCCASION.sub(b"", path.read_bytes()) for path in paths}
+    return {str(path.relative_to(folder)): without_occasion(path.read_bytes()) for path in paths}
 
 
 def compare(folder: Path, engine: str = "serial") -> Results:

@@ -33,6 +33,8 @@ MOST_LAYER_TABLES = 12
 """Schemes whose layers the page shows as tables; all are in layers.csv."""
 OPEN_LAYER_TABLES = 4
 """With more schemes than this their layer tables are folded."""
+OF_THE_OCCASION = re.compile(rb'<p>The command that was given:.*?below it:</p>\n|"pace":\[[^]]*\],', re.DOTALL)
+"""What a page says of its command and of time."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,11 @@ def _best_first(summary: Summary) -> Summary:
     return summary.model_copy(
         update={"schemes": tuple(sorted(summary.schemes, key=lambda each: order[each.scheme])), "pairs": tuple(pairs)}
     )
+
+
+def without_occasion(page: bytes) -> bytes:
+    """A page without the command as typed, and the seconds that steps took: the rest follows from the question and the results."""
+    return OF_THE_OCCASION.sub(b"", page)
 
 
 def embedded(data: dict[str, Any]) -> "Markup":
