@@ -4,12 +4,14 @@ import json
 import re
 
 import pytest
+from simulated_runs import make_comparison
 
 from initbench.cli import data, guide, live, output
 from initbench.cli.doctor import HealthCheck
 from initbench.question import catalog
 from initbench.question.config import ExperimentConfig, parse_ref
 from initbench.results.record import Evaluation, RunResult, RunStatus
+from initbench.statistics.summary import summarize
 from initbench.studies.plan import make_plan
 from initbench.workers.progress import Progress
 
@@ -196,3 +198,16 @@ def test_a_narrow_terminal_gets_a_wide_table_rather_than_half_of_one(capsys, mon
     assert "xavier" in shown
     assert "[98.1, 99.0]" in shown
     assert "a_word_of_more_than_" in shown
+
+
+@pytest.mark.parametrize("width", ["40", "60", "80", "100", "130", "200"])
+def test_on_a_terminal_of_any_width_the_outcome_has_its_table_and_its_curves(width, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    output.outcome(summarize(make_comparison(), order=["xavier", "kaiming"]))
+    said = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    assert max(map(len, said.splitlines())) <= int(width)
+    words = " ".join(said.split())
+    assert all(heading in words for heading in ("scheme", "loss,", "signal,"))
+    assert said.index("kaiming") < said.index("xavier") < said.index("normal")
+    assert "█" in said

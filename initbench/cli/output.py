@@ -271,9 +271,8 @@ def _with_curves(drawn: TextTable, summary: Summary) -> tuple[TextTable, ...]:
         return (wider,)
     if not console.is_terminal or not found:
         return (drawn,)
-    return drawn, TextTable(
-        "", ("scheme", *found), tuple((row[0], *row[len(drawn.columns) :]) for row in rows), best=drawn.best, level=drawn.level
-    )
+    alone = tuple((row[0], *row[len(drawn.columns) :]) for row in rows)
+    return drawn, replace(drawn, title="", columns=("scheme", *found), rows=alone, right=frozenset())
 
 
 def _can_print(letters: str) -> bool:
