@@ -9,7 +9,7 @@ from simulated_runs import make_comparison
 from initbench.cli import data, guide, live, output
 from initbench.cli.doctor import HealthCheck
 from initbench.question import catalog
-from initbench.question.config import ExperimentConfig, parse_ref
+from initbench.question.config import ExperimentConfig, View, parse_ref
 from initbench.results.record import Evaluation, RunResult, RunStatus
 from initbench.statistics.summary import summarize
 from initbench.studies.plan import make_plan
@@ -211,3 +211,16 @@ def test_on_a_terminal_of_any_width_the_outcome_has_its_table_and_its_curves(wid
     assert all(heading in words for heading in ("scheme", "loss,", "signal,"))
     assert said.index("kaiming") < said.index("xavier") < said.index("normal")
     assert "█" in said
+
+
+@pytest.mark.parametrize(
+    ("schemes", "reference", "said"),
+    [
+        (3, None, "use --seeds 7."),
+        (12, None, "use --seeds 12, or 9 and a --reference that the others are compared with."),
+        (12, "normal:std=1", "use --seeds 9."),
+    ],
+)
+def test_how_many_seeds_it_takes_depends_on_what_is_asked(schemes, reference, said):
+    asked = ExperimentConfig(schemes=tuple(parse_ref(f"normal:std={place}") for place in range(1, schemes + 1)), seeds=(0, 1))
+    assert output.seeds_doubt(make_plan("compare", asked, view=View(reference=reference))).endswith(said)

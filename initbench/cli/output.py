@@ -389,7 +389,11 @@ def seeds_doubt(plan: Plan) -> str:
     needed = seeds_needed(asked) if schemes > 1 and plan.command == "compare" else 0
     if seeds >= needed:
         return ""
-    return f"{seeds_text(seeds)} cannot show a difference between {schemes} schemes, however large: for that, use --seeds {needed}."
+    fewer = seeds_needed(schemes - 1)
+    instead = f", or {fewer} and a --reference that the others are compared with" if fewer < needed else ""
+    return (
+        f"{seeds_text(seeds)} cannot show a difference between {schemes} schemes, however large: for that, use --seeds {needed}{instead}."
+    )
 
 
 def count_text(number: int, noun: str) -> str:
