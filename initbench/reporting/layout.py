@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from initbench.reporting import axes as within
 from initbench.reporting.axes import Style
-from initbench.reporting.panels import MOST_PANELS, MOST_TOGETHER, STREAM, Panel, Plot, shortened
+from initbench.reporting.panels import MOST_PANELS, MOST_TOGETHER, Panel, Plot, shortened
 
 LETTER, BOLD = 0.58, 0.64
 """The width of a letter, in its height."""
@@ -93,13 +93,13 @@ def rows_of(plot: Plot, style: Style) -> list[Row]:
 
 
 def _of_parts(plot: Plot, *, wide: bool) -> list[Row]:
-    """Rows of less high axes, which say once what is true of all."""
+    """Rows of less high axes, which say once what is true of all; each row fills the width but the last, which may hold fewer."""
     rows = plot.rows if wide else [plot.panels[start : start + 2] for start in range(0, len(plot.panels), 2)]
     columns = max(map(len, rows))
     return [
         Row(
             tuple((panel, ()) for panel in row),
-            len(row) if row[0].title == STREAM else columns,
+            len(row) if index < len(rows) - 1 else columns,
             note=_joined(_note(plot.panels), _grey(plot)) if index == len(rows) - 1 else "",
             part=True,
             named_below=index < len(rows) - 1 and rows[index + 1][0].x_label == row[0].x_label,

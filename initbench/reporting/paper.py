@@ -10,7 +10,7 @@ from initbench.reporting.tables import Table, markdown
 from initbench.statistics.estimates import Estimate, interval_text, number_text, seeds_text
 from initbench.statistics.findings import SchemeSummary, Summary
 from initbench.statistics.inference import ALPHA, seeds_needed
-from initbench.statistics.verdicts import Comparison, Verdict
+from initbench.statistics.verdicts import Comparison
 
 FORMATS = ("latex", "markdown", "csv", "json")
 METRICS = ("final_test_accuracy", "final_test_loss")
@@ -52,18 +52,18 @@ def paper_table(summary: Summary) -> PaperTable:
     metrics = tuple(summary.metric_of(name) for name in dict.fromkeys((summary.metric, *METRICS)))
     order = summary.ranking
     against_best = summary.against(order[0]) if order else {}
-    rows = tuple(_row(summary, summary.scheme(scheme), metrics, against_best.get(scheme)) for scheme in order)
+    best = summary.best
+    rows = tuple(_row(summary.scheme(scheme), metrics, against_best.get(scheme), best=scheme in best) for scheme in order)
     decided = [each for each in against_best.values() if each.p_holm is not None]
-    undecided = any(each.verdict is Verdict.TOO_FEW_SEEDS for each in decided) and not any(row.shown_worse for row in rows)
-    needed = seeds_needed(max(each.family for each in decided)) if undecided else None
+    needed = seeds_needed(max(each.family for each in decided)) if summary.undecided else None
     return PaperTable(metrics, rows, _caption(metrics[0], rows, decided), needed)
 
 
-def _row(summary: Summary, scheme: SchemeSummary, metrics: tuple[Metric, ...], pair: Comparison | None) -> PaperRow:
+def _row(scheme: SchemeSummary, metrics: tuple[Metric, ...], pair: Comparison | None, *, best: bool) -> PaperRow:
     """`pair`: the scheme and the best one; None for the best itself."""
     estimates = tuple(scheme.estimate(metric.name) for metric in metrics)
     worse = pair is not None and pair.beats(pair.rival_of(scheme.scheme))
-    return PaperRow(scheme, estimates, scheme.scheme in summary.best, worse, pair.p_holm if pair else None)
+    return PaperRow(scheme, estimates, best, worse, pair.p_holm if pair else None)
 
 
 def _caption(metric: Metric, rows: tuple[PaperRow, ...], decided: list[Comparison]) -> str:

@@ -152,15 +152,19 @@ class Summary(Frozen):
         return tuple(scheme.scheme for scheme in sorted(self.schemes, key=place))
 
     @property
+    def undecided(self) -> bool:
+        """Whether the seeds are too few for the first of the ranking to be shown better than any other."""
+        pairs = self.against(self.ranking[0]).values() if self.schemes else ()
+        return any(pair.verdict is Verdict.TOO_FEW_SEEDS for pair in pairs) and not any(pair.beats(self.ranking[0]) for pair in pairs)
+
+    @property
     def best(self) -> tuple[str, ...]:
         """The first of the ranking and all that tie with it; none where there is one scheme, or too few seeds to show any difference."""
-        if len(self.schemes) < 2 or self.scheme(self.ranking[0]).estimate(self.metric).value is None:
+        first, *others = self.ranking or ("",)
+        if not others or self.undecided or self.scheme(first).estimate(self.metric).value is None:
             return ()
-        against = self.against(self.ranking[0])
-        few = any(pair.verdict is Verdict.TOO_FEW_SEEDS for pair in against.values())
-        if few and not any(pair.beats(self.ranking[0]) for pair in against.values()):
-            return ()
-        return (self.ranking[0], *(name for name in self.ranking if name in against and against[name].verdict in TIES))
+        against = self.against(first)
+        return (first, *(name for name in others if name in against and against[name].verdict in TIES))
 
     def against(self, name: str) -> dict[str, Comparison]:
         """How each other scheme compares with one: in the family of the reference where it is that one, else in that of all pairs."""
