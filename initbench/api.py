@@ -246,13 +246,14 @@ def init_network(
     scheme says. `layers`: glob on names -> another scheme. `in_out`: globs of weights stored (in, out). `strict`: a
     parameter that nothing sets is an error. `inputs`: a batch as the model takes it, for execution order and what follows
     each layer: a tensor or numpy array (N, ...), a tuple or list of arguments in the order of `forward`, or a mapping of
-    keyword arguments, such as a tokenizer gives; see `probe`. `batch(size, index)`: (inputs, labels) for schemes that need
-    data, inputs in any of these forms. The global random state is not used.
+    keyword arguments, such as a tokenizer gives; see `probe`; it is moved to the model's device, as are batches.
+    `batch(size, index)`: (inputs, labels) for schemes that need data, inputs in any of these forms. The global random
+    state is not used.
     Raises: InitbenchError for names, parameters or models that do not fit.
     """
     from initbench.init.initialize import checked_batch, initialize
     from initbench.nn.build import own_model
-    from initbench.nn.inputs import as_inputs
+    from initbench.nn.inputs import as_inputs, device_of
     from initbench.nn.naming import unwrapped
 
     model = own_model(model)
@@ -269,7 +270,8 @@ def init_network(
     except ValidationError as error:
         problem = "; ".join(f"{details['loc'][0] if details['loc'] else 'method'}: {details['msg']}" for details in error.errors())
         raise ConfigError(f"init_network cannot use its arguments: {problem}.") from error
-    example = None if inputs is None else as_inputs(inputs)
-    batches = None if batch is None else checked_batch(batch)
+    device = device_of(model)
+    example = None if inputs is None else as_inputs(inputs).to(device)
+    batches = None if batch is None else checked_batch(batch, device)
     with unwrapped(model) as inside:
         return initialize(inside, scheme, seed=seed, rules=rules, inputs=example, batch=batches)[0]

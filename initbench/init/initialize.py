@@ -66,8 +66,11 @@ def initialize(
     return report, find_layers() if Need.HOOKS in chosen.needs else context.layers
 
 
-def checked_batch(batch: object) -> Batch:
-    """A user's `batch(size, index)`, with what it gives in the form that schemes take. Raises: ConfigError for what is no such function."""
+def checked_batch(batch: object, device: torch.device) -> Batch:
+    """A user's `batch(size, index)`, with what it gives in the form that schemes take, on a device.
+
+    Raises: ConfigError for what is no such function.
+    """
     if not callable(batch):
         raise ConfigError(f"`batch` is {a_or_an(type(batch).__name__)}. It must be a function: batch(size, index) gives (inputs, labels).")
 
@@ -77,7 +80,8 @@ def checked_batch(batch: object) -> Batch:
             raise ConfigError(
                 f"batch({size}, {index}) gives {a_or_an(type(given).__name__)}. It must give a pair: inputs and their labels."
             )
-        return as_inputs(given[0]), given[1] if isinstance(given[1], torch.Tensor) else torch.as_tensor(given[1], device="cpu")
+        labels = given[1] if isinstance(given[1], torch.Tensor) else torch.as_tensor(given[1], device="cpu")
+        return as_inputs(given[0]).to(device), labels.to(device)
 
     return checked
 

@@ -250,3 +250,8 @@ def _as_mapping(value: Mapping[Any, Any], parts: dict[Any, Any]) -> Mapping[Any,
     except (TypeError, AttributeError, NotImplementedError):
         return parts
     return made if isinstance(made, Mapping) and made is not value else parts
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of a model's first parameter."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

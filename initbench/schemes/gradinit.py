@@ -137,7 +137,8 @@ class GradInit:
             torch.autograd.backward(target, inputs=list(factors.values()))
             torch.nn.utils.clip_grad_norm_(list(factors.values()), 1.0)
             if all(torch.isfinite(factor.grad).all() for factor in factors.values() if factor.grad is not None):
-                optimizer.step()
+                with torch.device("cpu"):  # where Adam counts its steps, whatever device a user made the default
+                    optimizer.step()
             with torch.no_grad():
                 for factor in factors.values():
                     factor.clamp_(min=self.smallest)

@@ -15,7 +15,7 @@ from initbench.measure.jacobians import correlations, singular_values
 from initbench.measure.predict import filled, predictions
 from initbench.measure.probes import ProbeAtStep, measure, to_stats
 from initbench.nn.build import build_model
-from initbench.nn.inputs import called
+from initbench.nn.inputs import called, device_of
 from initbench.nn.layers import WeightLayer, explain, weight_layers
 from initbench.nn.naming import parameters_of, refuse_without_storage, unwrapped
 from initbench.nn.operations import tensors_in
@@ -56,7 +56,7 @@ class Prober:
         Raises: InitbenchError where the model cannot be built or run on the input, or has no weights.
         """
         self.question, self.own = question, model
-        self.device = _where(model) if device is None and model is not None else choose_device(device or "cpu")
+        self.device = device_of(model) if device is None and model is not None else choose_device(device or "cpu")
         self.moved_to = None if device is None else self.device
         self.built: dict[int, nn.Module] = {}
         if model is not None:
@@ -152,11 +152,6 @@ def left_alone(report: InitReport, layers: tuple[WeightLayer, ...]) -> dict[str,
     by_parameter = {layer.parameter: layer.name for layer in layers}
     kept = [entry for entry in report.parameters if entry.setter in {Setter.EXCLUDED, Setter.FROZEN}]
     return {by_parameter[entry.parameter]: entry.by for entry in kept if entry.parameter in by_parameter}
-
-
-def _where(model: nn.Module) -> torch.device:
-    """The device of a model's first parameter."""
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def _check(model: nn.Module, batch: Given) -> tuple[Given, int | None]:
