@@ -9,13 +9,15 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 
 class InitbenchError(Exception):
     """Something the user can mend: the message says what was given, what is allowed and what to do."""
 
     exit_code = 2
+    job: Any = None
+    """The job that it was found in, where it was in one."""
 
 
 class ConfigError(InitbenchError):
@@ -53,7 +55,11 @@ class DoesNotApply(InitbenchError):
 def plain(error: InitbenchError) -> InitbenchError:
     """The error as one of ours, which every process can read: a user's own kind becomes the nearest of its ancestors here."""
     kind = next(kind for kind in type(error).__mro__ if kind.__module__ == __name__)
-    return error if kind is type(error) else kind(str(error))
+    if kind is type(error):
+        return error
+    own: InitbenchError = kind(str(error))
+    own.job = error.job
+    return own
 
 
 OUT_OF_MEMORY = ("DefaultCPUAllocator", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory")

@@ -9,7 +9,8 @@ from ruamel.yaml import YAML
 
 from initbench.errors import ConfigError
 from initbench.question.config import ExperimentConfig, Ref, parse_ref
-from initbench.question.config_file import dump_config, headline, load_config, locate, plain_config, shipped
+from initbench.question.config_file import dump_config, headline, load_config, locate, shipped
+from initbench.question.keys import plain_config
 from initbench.question.schema import schema
 
 ROOT = Path(__file__).parent.parent

@@ -18,12 +18,13 @@ from initbench.errors import ConfigError
 from initbench.question.config import ExperimentConfig, axis_values
 from initbench.question.config_file import dump_config, load_config
 from initbench.question.grid import Cell, cells
+from initbench.question.plan import describe, resolve_config
 from initbench.question.request import configure
 from initbench.reporting import sweep as reporting
 from initbench.reporting.why import why_of_cells
 from initbench.results.record import RunStatus
 from initbench.statistics.summary import summarize
-from initbench.statistics.sweep import false_discovery, summarize_sweep
+from initbench.statistics.sweep import axis_of, false_discovery, summarize_sweep
 from initbench.studies import sweep
 
 ROOT = Path(__file__).parent.parent
@@ -52,6 +53,11 @@ def asked(grid, **more):
         ("1e-3..1:log:4", [0.001, 0.01, 0.1, 1.0]),
         ("2..64:log:6", [2, 4, 8, 16, 32, 64]),
         ("-1..1:3", [-1, 0, 1]),
+        ("1.40..1.43:7", [1.4, 1.405, 1.41, 1.415, 1.42, 1.425, 1.43]),
+        ("1.414..1.5:3", [1.414, 1.457, 1.5]),
+        ("1e-3..1:log:7", [0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316, 1]),
+        ("[0.9,0.99],[0.8,0.9]", [[0.9, 0.99], [0.8, 0.9]]),
+        ("[64,32],[32]", [[64, 32], [32]]),
         ([1, "a"], [1, "a"]),
         (3, [3]),
         ("relu,tanh", ["relu", "tanh"]),
@@ -65,6 +71,92 @@ def test_the_values_of_an_axis(given, values):
 def test_a_range_that_is_none_is_refused(given):
     with pytest.raises(ValueError, match=r"train\.lr"):
         axis_values("train.lr", given)
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "values"),
+    [
+        ("train.lr", "1..100:log:5", (1, 3.16, 10, 31.6, 100)),
+        ("train.lr", "1..5", (1, 2, 3, 4, 5)),
+        ("scheme.std", "1..4:log:3", (1, 2, 4)),
+        ("scheme.std", "1..2:log:3", (1, 1.414, 2)),
+        ("model.depth", "1..4:log:9", (1, 2, 3, 4)),
+        ("model.width", "4..16:6", (4, 6, 9, 11, 14, 16)),
+        ("train.batch_size", "16..64:log:4", (16, 25, 40, 64)),
+        ("model.dropout", "0..1:3", (0, 0.5, 1)),
+    ],
+)
+def test_a_range_is_of_whole_numbers_where_the_key_takes_no_others(key, given, values):
+    found = configure("sweep", schemes=["normal"], grid={key: given}).grid.axes[key]
+    assert found == pytest.approx(values, rel=1e-3)
+
+
+def test_a_key_of_a_users_model_is_whole_where_its_type_or_default_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text("def build(shape, classes, blocks: int = 2, slope: float = 1, size=8, more=None): ...\n")
+    grid = {f"model.{name}": "1..4:log:4" for name in ("blocks", "slope", "size", "more")}
+    axes = configure("sweep", schemes=["kaiming"], model="./net.py:build", grid=grid).grid.axes
+    assert [len(axes[f"model.{name}"]) for name in ("blocks", "slope", "size", "more")] == [3, 4, 3, 3]
+    assert axes["model.slope"] == pytest.approx((1, 1.59, 2.52, 4), rel=1e-2)
+
+
+def test_values_of_many_lists_are_an_axis():
+    found = cells(asked({"train.betas": "[0.9,0.99],[0.8,0.9]"}))
+    assert [cell.config.train.betas for cell in found] == [(0.9, 0.99), (0.8, 0.9)]
+    assert cells(asked({"model.widths": "[64,32],[32]"}))[0].config.model.params["widths"] == [64, 32]
+
+
+def test_a_condition_knows_the_defaults_of_the_model():
+    found = cells(asked({"model.depth": [4, 16], "where": "model.depth * model.width <= 1024"}))
+    assert [str(cell) for cell in found] == ["depth 4"]
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], ["--engine", "serial"], ["--engine", "processes"]])
+def test_the_cell_that_no_run_can_use_is_named(options):
+    words = [
+        "sweep",
+        "kaiming",
+        "--grid",
+        "model.depth=4,-3",
+        "--grid",
+        "train.steps=3,4",
+        "--seeds",
+        "1",
+        "--dataset",
+        TINY,
+        "--out",
+        "out",
+    ]
+    told = CliRunner().invoke(app, [*words, *options])
+    assert told.exit_code == 2
+    assert "The cell 'depth -3, steps 3' of the grid cannot be used: mlp depth is -3." in " ".join(told.output.split())
+    assert not Path("out").exists()
+
+
+def test_a_run_is_called_by_its_cell():
+    config = asked({"model.depth": [3, 4], "train.lr": [0.05, 0.1]})
+    words = [describe(job, config) for job in sweep.jobs(resolve_config(config), {})]
+    assert words[0] == "kaiming, seed 0, depth 3, lr 0.05"
+    assert "xavier, seed 1, depth 4, lr 0.1" in words
+
+
+def test_a_plan_has_an_end():
+    with pytest.raises(ConfigError, match=r"2 schemes x 1,000 seeds x 10,000 cells are 20,000,000 runs; at most 1,000,000"):
+        asked({"train.lr": "1e-3..1:log:100", "model.depth": "1..100"}, seeds=1000)
+
+
+def test_an_axis_whose_first_key_repeats_is_read_by_all_its_keys():
+    axis = axis_of("train.optimizer,train.lr", [["sgd", 0.02], ["adam", 0.001], ["sgd", 0.2]])
+    assert (axis.name, axis.texts) == ("optimizer, lr", ("sgd, 0.02", "adam, 0.001", "sgd, 0.2"))
+    assert axis_of("model.depth,train.lr", [[2, 0.1], [8, 0.1]]).texts == ("2", "8")
+    rows = {"train.optimizer,train.lr": [["sgd", 0.02], ["sgd", 0.5]], "model.depth": [1, 2]}
+    results = initbench.sweep(["kaiming", "zeros"], grid=rows, seeds=2, **SMALL | {"steps": 20})
+    (heat, *_) = [panel.heat for panel in results.plots[0].panels]
+    assert heat.y == ("sgd, 0.02", "sgd, 0.5")
+    for cell in results.summary.sweep.cells:
+        row = [0.02, 0.5].index(cell.values["train.lr"])
+        assert heat.values[row][cell.values["model.depth"] - 1] == cell.scheme("kaiming").estimate("final_test_accuracy").value
+    assert "optimizer" in results.summary.headline
 
 
 def test_cells_are_all_combinations_that_meet_the_conditions():
@@ -112,7 +204,7 @@ def test_parameters_of_schemes_are_axes():
         ({"model.depth": [2], "where": "((10 ** 999) ** 999) ** 999 > 1"}, "cannot be told of the cell"),
         ({"model.activation": ["relu"], "where": "model.activation * 1000000000 == 'a'"}, "'relu' is no number"),
         ({"model.depth": [2], "where": "[1 for x in model.depth]"}, "holds more than keys"),
-        ({"train.lr": "1e-6..1:log:5000", "model.depth": "1..50"}, "at most 10,000"),
+        ({"train.lr": "1e-6..1:log:200", "model.depth": "1..60"}, "at most 10,000"),
         ({}, "grid"),
         ({"where": "1 < 2"}, "grid is empty"),
     ],

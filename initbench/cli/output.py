@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 """Eight heights of a curve, and what stands for them where a terminal has no such letters."""
+MOST_VALUES_SHOWN = 12
+"""Values of an axis of a sweep that are all written out."""
 LEAST_COLUMNS = 3
 """So many columns a table has, however narrow the terminal."""
 LONGEST = 1000
@@ -227,7 +229,7 @@ def dry_sweep(plan: Plan, seconds: float | None) -> None:
     """How large a sweep is, what of it is done, and how long the rest takes; `seconds` are None where that cannot be told."""
     grid = plan.config.grid
     axes = grid.axes.items() if grid is not None else ()
-    rows = [(key, ", ".join(value_text(value) for value in values), str(len(values))) for key, values in axes]
+    rows = [(key, _values_text(values), str(len(values))) for key, values in axes]
     schemes = ", ".join(map(str, plan.config.schemes))
     rows += [("schemes", schemes, str(len(plan.config.schemes))), ("seeds", "", str(len(plan.config.seeds)))]
     table(question_text(plan), ("axis", "values", "number"), rows, right=frozenset({2}))
@@ -238,6 +240,12 @@ def dry_sweep(plan: Plan, seconds: float | None) -> None:
     time = f", about {seconds_text(seconds)} by a few steps of some of them" if seconds is not None else ""
     sentence(f"{count_text(cells, 'cell')}{where}, {count_text(len(plan.jobs), 'run')}: {len(plan.done)} done{there}, {left} to do{time}.")
     sentence(f"Results: {plan.folder}")
+
+
+def _values_text(values: Sequence[Any]) -> str:
+    """The values of an axis; of many the first and the last."""
+    texts = [value_text(value) for value in values]
+    return ", ".join(texts if len(texts) <= MOST_VALUES_SHOWN else [*texts[:4], "...", *texts[-2:]])
 
 
 def outcome(summary: Summary) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
@@ -15,6 +16,8 @@ LONGEST_NUMBER = 100
 """Digits of a number, at most."""
 MOST_VALUES = 10_000
 """Values of an axis of a sweep, at most."""
+MOST_LEVELS = 20
+"""Lists in one another, at most."""
 
 
 class Frozen(BaseModel):
@@ -52,7 +55,7 @@ def parse_ref(text: str) -> Ref:
         return Ref(name=text.strip())
     name, tail = match.groups()
     params: dict[str, Any] = {}
-    for part in re.split(r",(?![^\[(]*[\])])", tail):
+    for part in _parts(tail):
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"Cannot read '{part}' in '{text}'. Write parameters as name:key=value,key=value.")
@@ -60,11 +63,11 @@ def parse_ref(text: str) -> Ref:
     return Ref(name=name, params=params)
 
 
-def parse_value(text: str) -> Any:
-    """Reads a number, true, false, null or a list `[1,2]` as YAML 1.2 would; anything else is a string, digits without end too."""
-    if text.startswith("[") and text.endswith("]"):
+def parse_value(text: str, *, level: int = 0) -> Any:
+    """Reads a number, true, false, null or a list `[1,[2,3]]` as YAML 1.2 would; anything else is a string, digits without end too."""
+    if text.startswith("[") and text.endswith("]") and level < MOST_LEVELS:
         inner = text[1:-1].strip()
-        return [parse_value(part.strip()) for part in inner.split(",")] if inner else []
+        return [parse_value(part.strip(), level=level + 1) for part in _parts(inner)] if inner else []
     if text in {"true", "false"}:
         return text == "true"
     if text in {"null", "~", ""}:
@@ -76,6 +79,18 @@ def parse_value(text: str) -> Any:
     if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text, re.ASCII):
         return float(text)
     return text
+
+
+def _parts(text: str) -> list[str]:
+    """A text cut at its commas, but those within brackets."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth = max(0, depth + (sign in "[(") - (sign in "])"))
+        if sign == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
 
 
 def value_text(value: Any) -> str:
@@ -239,22 +254,28 @@ def _grid_from_any(value: Any) -> Any:
     return {"axes": axes, "where": (where,) if isinstance(where, str) else where}
 
 
-def axis_values(key: str, given: Any) -> list[Any]:
+def axis_values(key: str, given: Any, *, whole: bool | None = None) -> list[Any]:
     """The values of an axis: a list, `4,16,64`, or a range: `4..8`, `0..1:5` (5 values), `1e-3..1:log:7` (by equal factors).
 
+    `whole` says whether the key takes whole numbers alone: to these a range is rounded, each once. None: where both of its ends are.
     Raises: ValueError with a sentence where there are none, or it is no range.
     """
-    if isinstance(given, str) and ".." in given:
-        return _range(key, given)
+    if is_range(given):
+        return _range(key, given, whole=whole)
     if isinstance(given, str):
-        given = [parse_value(f"[{row}]") for row in re.findall(r"\[([^\[\]]*)\]", given)] if "," in key else parse_value(f"[{given}]")
+        given = parse_value(f"[{given}]")
     values = list(given) if isinstance(given, list | tuple) else [given]
     if not values:
         raise ValueError(f"the axis {key} has no values; write some, such as {key}=4,16,64")
     return values
 
 
-def _range(key: str, text: str) -> list[Any]:
+def is_range(given: Any) -> bool:
+    """Whether the values of an axis are given as a range."""
+    return isinstance(given, str) and ".." in given
+
+
+def _range(key: str, text: str, *, whole: bool | None) -> list[Any]:
     match = re.fullmatch(r"\s*([^:]+?)\.\.([^:]+?)(?::(log))?(?::(\d{1,6}))?\s*", text)
     ends = [parse_value(end.strip()) for end in match.groups()[:2]] if match else []
     numbers = [end for end in ends if isinstance(end, int | float) and not isinstance(end, bool)]
@@ -262,8 +283,8 @@ def _range(key: str, text: str) -> list[Any]:
     if match is None or len(numbers) != 2:
         raise ValueError(f"the axis {key} is '{text}', which is no range; write one such as {example}")
     (low, high), log = numbers, match[3] is not None
-    whole = all(isinstance(end, int) for end in numbers)
-    if not match[4] and (log or not whole):
+    between_whole = all(isinstance(end, int) for end in numbers)
+    if not match[4] and (log or not between_whole):
         raise ValueError(f"the range {key}={text} does not say how many values it has; write it such as {example}")
     count = int(match[4]) if match[4] else int(high - low) + 1
     if not low < high or count < 2 or count > MOST_VALUES or (log and low <= 0):
@@ -271,8 +292,19 @@ def _range(key: str, text: str) -> list[Any]:
         raise ValueError(f"the range {key}={text} cannot be used: it must {limits}")
     steps = [index / (count - 1) for index in range(count)]
     exact = [low * (high / low) ** step if log else low + (high - low) * step for step in steps]
-    whole = whole and (log or all(abs(value - round(value)) < 1e-9 * max(1, abs(value)) for value in exact))
-    return list(dict.fromkeys(round(value) if whole else float(f"{value:.3g}") for value in exact))
+    if whole is None:
+        whole = between_whole and (log or all(abs(value - round(value)) < 1e-9 * max(1, abs(value)) for value in exact))
+    return list(dict.fromkeys(map(round, exact))) if whole else [low, *_short(exact)[1:-1], high]
+
+
+def _short(values: list[float]) -> list[float]:
+    """Rising numbers with as few digits as move none of them by more than a hundredth of the way from the last, three at least."""
+    ways = [values[1] - values[0], *(after - before for before, after in pairwise(values))]
+    for digits in range(3, 17):
+        rounded = [float(f"{value:.{digits}g}") for value in values]
+        if all(abs(short - value) <= way / 100 for short, value, way in zip(rounded, values, ways, strict=True)):
+            return [int(value) if value.is_integer() else value for value in rounded]
+    return values
 
 
 class ExperimentConfig(Frozen):

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from initbench.errors import ConfigError, StorageError, suggestion, unknown_name
 from initbench.question import catalog, families, user_files
 from initbench.question.catalog import Kind
-from initbench.question.config import ExperimentConfig, Ref, as_ref, parse_ref, parse_value
+from initbench.question.config import ExperimentConfig, as_ref, axis_values, is_range, parse_ref, parse_value
+from initbench.question.keys import plain_config, takes_whole
 from initbench.question.messages import Place, explain
 
 LENGTHS: dict[Place, Place] = {("train", "epochs"): ("train", "steps"), ("train", "steps"): ("train", "epochs")}
@@ -136,7 +137,7 @@ def load_config(
     dataset = draft.data.get("dataset")
     if isinstance(dataset, str) and dataset.isidentifier() and not _known("dataset", dataset) and dataset in data_files():
         draft.data["dataset"] = {"name": "npz", "file": dataset}
-    return _checked(draft, problems)
+    return _with_ranges(_checked(draft, problems), draft.data.get("grid"))
 
 
 def with_value(config: ExperimentConfig, key: str, value: Any, word: str) -> ExperimentConfig:
@@ -149,12 +150,12 @@ def with_value(config: ExperimentConfig, key: str, value: Any, word: str) -> Exp
     return _checked(draft, [])
 
 
-def value_of(config: ExperimentConfig, key: str) -> Any:
-    """The value of a key in the whole configuration, defaults of the file format included; None where it has none."""
-    value: Any = plain_config(config)
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
+def _with_ranges(config: ExperimentConfig, given: Any) -> ExperimentConfig:
+    """The configuration with the ranges of its grid as whole numbers where, and only where, the key takes no others."""
+    if config.grid is None or not isinstance(given, dict):
+        return config
+    ranges = {key: tuple(axis_values(key, text, whole=takes_whole(config, key))) for key, text in given.items() if is_range(text)}
+    return config.model_copy(update={"grid": config.grid.model_copy(update={"axes": {**config.grid.axes, **ranges}})})
 
 
 def _checked(draft: _Draft, problems: list[_Placed]) -> ExperimentConfig:
@@ -179,28 +180,6 @@ def dump_config(config: ExperimentConfig) -> str:
     yaml.sort_base_mapping_type_on_output = False
     yaml.dump(plain_config(config), text)
     return text.getvalue()
-
-
-def plain_config(config: ExperimentConfig) -> dict[str, Any]:
-    """The whole configuration as plain data, as its file would hold it."""
-    plain = config.model_dump(mode="json")
-    for key in ("model", "dataset"):
-        plain[key] = _plain_ref(getattr(config, key))
-    plain["schemes"] = [_plain_ref(ref) for ref in config.schemes]
-    plain["init"]["layers"] = {pattern: _plain_ref(ref) for pattern, ref in config.init.layers.items()}
-    if config.grid is not None:
-        plain["grid"] = plain["grid"]["axes"] | ({"where": plain["grid"]["where"]} if config.grid.where else {})
-    plain["train"] = {key: value for key, value in plain["train"].items() if value is not None}
-    plain["probe"] = {key: value for key, value in plain["probe"].items() if value is not None}
-    return {key: value for key, value in plain.items() if value is not None}
-
-
-def _plain_ref(ref: Ref) -> Any:
-    if not ref.params:
-        return ref.name
-    if {"name", "params"} & ref.params.keys():
-        return {"name": ref.name, "params": ref.params}
-    return {"name": ref.name, **ref.params}
 
 
 def _yaml(kind: str) -> Any:

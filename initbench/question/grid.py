@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from initbench.errors import ConfigError
 from initbench.question import catalog, config_file
 from initbench.question.config import ExperimentConfig, GridConfig, Ref, value_text
+from initbench.question.keys import short, split, value_of
 from initbench.question.plan import canonical, resolve_config
 
 SCHEME = "scheme"
@@ -44,11 +45,6 @@ def values_text(values: Sequence[tuple[str, Any]]) -> str:
     return ", ".join(f"{short(key)} {value_text(value)}" for key, value in values)
 
 
-def short(key: str) -> str:
-    """A key as people say it: `depth` for `model.depth`; of zipped ones the first."""
-    return key.partition(",")[0].rpartition(".")[2]
-
-
 def cells(config: ExperimentConfig) -> tuple[Cell, ...]:
     """The cells of a configuration with a grid, the last axis first to change.
 
@@ -69,25 +65,63 @@ def _cells(question: str) -> tuple[Cell, ...]:
     if number > MOST_CELLS:
         raise ConfigError(f"The grid has {number:,} cells; at most {MOST_CELLS:,} can be swept. Leave out values.")
     conditions = [_condition(text) for text in grid.where]
-    found: list[Cell] = []
-    asked: dict[str, Cell] = {}
+    asked: dict[tuple[str, ...], Cell] = {}
+    parts = _Parts(base)
     for row in product(*(_rows(key, values) for key, values in grid.axes.items())):
         values = tuple(zip(keys, (value for part in row for value in part), strict=True))
         if not all(_holds(condition, dict(values), base) for condition in conditions):
             continue
-        cell = Cell(values, _of(base, values))
-        twin = asked.setdefault(canonical(cell.config), cell)
+        own = parts.of(values)
+        cell = Cell(values, parts.base.model_copy(update={part.field: part.value for part in own}))
+        twin = asked.setdefault(tuple(part.text for part in own), cell)
         if twin is not cell:
             raise ConfigError(f"The cells '{twin}' and '{cell}' ask the same. Leave out one of the values.")
-        found.append(cell)
-    if not found:
+    if not asked:
         raise ConfigError(f"No cell of the grid meets the condition {' and '.join(grid.where)}. Loosen it.")
-    return tuple(found)
+    return tuple(asked.values())
+
+
+class _Part(NamedTuple):
+    """A part of the configuration of a cell, such as its `train`, in canonical words, and as text."""
+
+    field: str
+    value: Any
+    text: str
+
+
+class _Parts:
+    """The parts of cells, each made and checked once: a grid of 100 depths and 100 rates has 200 of them."""
+
+    def __init__(self, base: ExperimentConfig) -> None:
+        self.asked = base
+        self.base = resolve_config(base)
+        self.made: dict[tuple[Any, ...], _Part] = {}
+
+    def of(self, values: Sequence[tuple[str, Any]]) -> list[_Part]:
+        """The parts that the values of a cell make. Raises: ConfigError that names the cell."""
+        by_section: dict[str, list[tuple[str, Any]]] = {}
+        for key, value in values:
+            by_section.setdefault(key.partition(".")[0], []).append((key, value))
+        return [self._part(section, own, values) for section, own in by_section.items()]
+
+    def _part(self, section: str, own: Sequence[tuple[str, Any]], values: Sequence[tuple[str, Any]]) -> _Part:
+        known = (section, *(repr(value) for _, value in own))
+        if known not in self.made:
+            config = self.asked
+            try:
+                for key, value in own:
+                    config = _with_value(config, key, value)
+                config = resolve_config(config)
+            except ConfigError as error:
+                raise ConfigError(f"The cell '{values_text(values)}' of the grid cannot be used: {error}") from error
+            field = "schemes" if section == SCHEME else section
+            self.made[known] = _Part(field, getattr(config, field), config.model_dump_json(include={field}))
+        return self.made[known]
 
 
 def _keys(grid: GridConfig) -> list[str]:
     """All keys of the axes. Raises: ConfigError where one cannot be swept over, or two clash."""
-    keys = [key.strip() for axis in grid.axes for key in axis.split(",")]
+    keys = split(grid.axes)
     for index, key in enumerate(keys):
         section = key.partition(".")[0]
         if section in NOT_AXES:
@@ -108,16 +142,6 @@ def _rows(axis: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
                 f"The axis '{axis}' has {count} keys, and {value_text(value)} is no list of {count} values. Write {axis}=[..],[..]"
             )
         yield row
-
-
-def _of(base: ExperimentConfig, values: Sequence[tuple[str, Any]]) -> ExperimentConfig:
-    config = base
-    for key, value in values:
-        try:
-            config = _with_value(config, key, value)
-        except ConfigError as error:
-            raise ConfigError(f"The cell '{values_text(values)}' of the grid cannot be used: {error}") from error
-    return resolve_config(config)
 
 
 def _with_value(config: ExperimentConfig, key: str, value: Any) -> ExperimentConfig:
@@ -177,7 +201,7 @@ def _worth(node: ast.expr, values: Mapping[str, Any], base: ExperimentConfig) ->
             return constant
         case ast.Name() | ast.Attribute():
             key = ast.unparse(node)
-            worth = values[key] if key in values else config_file.value_of(base, key)
+            worth = values[key] if key in values else value_of(base, key)
             if worth is None:
                 raise ValueError(f"there is no key '{key}'")
             return worth

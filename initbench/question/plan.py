@@ -10,6 +10,7 @@ from initbench.errors import ConfigError
 from initbench.question import catalog
 from initbench.question.catalog import Kind
 from initbench.question.config import ExperimentConfig, Frozen, Job, Ref, value_text
+from initbench.question.keys import short, split, value_of
 
 
 def resolve_config(config: ExperimentConfig) -> ExperimentConfig:
@@ -36,7 +37,11 @@ def resolve_config(config: ExperimentConfig) -> ExperimentConfig:
 
 def make_jobs(config: ExperimentConfig) -> tuple[Job, ...]:
     """One job for each seed and scheme, seed by seed, so that an interrupted comparison still has pairs."""
-    config = resolve_config(config)
+    return jobs_of(resolve_config(config))
+
+
+def jobs_of(config: ExperimentConfig) -> tuple[Job, ...]:
+    """The same of a configuration that is in canonical words already."""
     return tuple(make_job(config, scheme, seed) for seed in config.seeds for scheme in config.schemes)
 
 
@@ -62,7 +67,11 @@ def describe(job: Job, config: ExperimentConfig) -> str:
 
 
 def changes(job: Job, config: ExperimentConfig) -> list[str]:
-    """What differs from the configuration in a job that a study made of it: `lr 0.158`, `holdout 0.2`."""
+    """What differs from the configuration in a job that a study made of it: `lr 0.158`, `holdout 0.2`; of a sweep, its cell."""
+    if config.grid is not None:
+        parts = {part: getattr(job, part) for part in ("model", "dataset", "init", "train", "probe")}
+        asked = config.model_copy(update={"grid": None, "schemes": (job.scheme,), **parts})
+        return [f"{short(key)} {value_text(value_of(asked, key))}" for key in split(config.grid.axes)]
     words = [str(job.model)] if job.model != config.model else []
     for own, usual in ((job.train, config.train), (job.init, config.init)):
         changed = [name for name in type(own).model_fields if name not in IMPLIED and getattr(own, name) != getattr(usual, name)]
@@ -80,6 +89,7 @@ def job_ids(jobs: Iterable[Job]) -> list[str]:
     every = list(jobs)  # which keeps the parts, by whose place in memory they are known
     texts: dict[int, str] = {}
     found: dict[tuple[Kind, int], dict[str, str]] = {}
+    united: dict[tuple[int, ...], str] = {}
 
     def text(part: Frozen) -> str:
         if id(part) not in texts:
@@ -87,12 +97,14 @@ def job_ids(jobs: Iterable[Job]) -> list[str]:
         return texts[id(part)]
 
     def files(job: Job) -> str:
-        named = named_of(job)
-        for kind, ref in named:
-            if (kind, id(ref)) not in found:
-                found[kind, id(ref)] = _files([(kind, ref)])
-        union = {name: digest for kind, ref in named for name, digest in found[kind, id(ref)].items()}
-        return _plain(union) if union else "{}"
+        parts = (id(job.scheme), id(job.model), id(job.dataset), id(job.train), id(job.init))
+        if parts not in united:
+            named = named_of(job)
+            for kind, ref in named:
+                if (kind, id(ref)) not in found:
+                    found[kind, id(ref)] = _files([(kind, ref)])
+            united[parts] = _plain({name: digest for kind, ref in named for name, digest in found[kind, id(ref)].items()})
+        return united[parts]
 
     ids = []
     for job in every:

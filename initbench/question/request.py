@@ -17,7 +17,8 @@ DEFAULT_SEEDS = {"run": 1, "compare": 8, "recommend": 8, "sweep": 8}
 KEYS = {"epochs": "train.epochs", "steps": "train.steps", "strict": "init.strict"}
 """The keys of a config that options have a shorter word for."""
 
-
+MOST_RUNS = 1_000_000
+"""Of one question. Planning so many takes a minute and 3 GB."""
 NO_MARGIN = "none"
 """The word that takes a margin away."""
 
@@ -148,6 +149,11 @@ def configure(
         raise ConfigError("`sweep` needs a grid, such as --grid model.depth=4,16,64.")
     if config.grid is not None and command in DEFAULT_SEEDS.keys() - {"sweep"}:
         raise ConfigError(f"`{command}` does not sweep over the grid of {source}: use initbench sweep -c {source}")
+    axes = [] if config.grid is None else [len(values) for values in config.grid.axes.values()]
+    if (runs := math.prod([len(config.schemes), len(config.seeds), *axes])) > MOST_RUNS:
+        parts = [("schemes", len(config.schemes)), ("seeds", len(config.seeds)), *([("cells", math.prod(axes))] if axes else [])]
+        product = " x ".join(f"{number:,} {name}" for name, number in parts)
+        raise ConfigError(f"{product} are {runs:,} runs; at most {MOST_RUNS:,} can be planned at once. Ask for fewer.")
     if command == "run" and len(config.schemes) > 1:
         raise ConfigError(f"`run` takes one scheme, not {len(config.schemes)}. Choose one with --method, or use: initbench compare")
     if command == "compare" and len(config.schemes) < 2:

@@ -9,8 +9,8 @@ from initbench.metrics import Metric
 from initbench.question import config_file
 from initbench.question.config import ExperimentConfig, value_text
 from initbench.question.grid import cells as cells_of
-from initbench.question.grid import short
-from initbench.question.plan import job_ids, make_jobs, resolve_config
+from initbench.question.keys import short, split
+from initbench.question.plan import job_ids, jobs_of, resolve_config
 from initbench.reporting.panels import Band, Contour, Curve, Heat, Panel, Plot, in_rows, shortened
 from initbench.reporting.tables import Table, markdown
 from initbench.reporting.templates import template
@@ -22,9 +22,12 @@ from initbench.statistics.estimates import estimate_text
 from initbench.statistics.findings import SchemeSummary, Summary, Sweep, SweepCell
 from initbench.statistics.known_metrics import find_metric
 from initbench.statistics.summary import ends_text
+from initbench.statistics.sweep import Axis, axis_of
 
 MOST_TABLED = 60
 """Cells that the console and summary.md list; all are in tables/cells.csv and on the page."""
+MOST_IN_A_ROW = 4
+"""Schemes that stand beside each other, where each value of a third axis has a row of its own."""
 ACCURACY = "final_test_accuracy"
 SIGMA_W, SIGMA_B, DEPTH = "scheme.sigma_w", "scheme.sigma_b", "model.depth"
 """The axes of the phase diagram."""
@@ -36,7 +39,7 @@ def table(summary: Summary, most: int | None = MOST_TABLED) -> Table:
     """A row a cell and scheme: its values, the metric of the sweep, how its runs ended, and what the cell's comparison shows."""
     sweep = _sweep(summary)
     metric = summary.primary
-    keys = _keys(sweep)
+    keys = split(sweep.axes)
     shown = sweep.cells if most is None else sweep.cells[: max(1, most // max(1, len(summary.schemes)))]
     rows = tuple(
         (*(value_text(cell.values[key]) for key in keys), *_row(metric, cell, scheme)) for cell in shown for scheme in cell.schemes
@@ -63,7 +66,7 @@ def _shown(effect: float | None, p: float) -> str:
 def cells_csv(summary: Summary) -> str:
     """A row a cell and scheme, with what `table` shows as numbers."""
     sweep = _sweep(summary)
-    keys = _keys(sweep)
+    keys = split(sweep.axes)
     counts = ("trained", "stuck", "diverged", "failed", "skipped")
     figures = ("value", "low", "high", "n")
     test = ("difference", "effect", "p", "p_fdr", "other")
@@ -95,7 +98,7 @@ def runs_csv(config: ExperimentConfig, runs: Iterable[RunResult]) -> str:
     rows: list[list[object]] = []
     for cell in cells_of(config):
         keys = [key for key, _ in cell.values]
-        jobs = make_jobs(cell.config)
+        jobs = jobs_of(cell.config)
         for place, (name, job) in enumerate(zip(job_ids(jobs), jobs, strict=True)):
             run = done.get(name)
             if run is not None:
@@ -121,13 +124,11 @@ def plots(summary: Summary) -> tuple[Plot, ...]:
 
 
 def _lines(summary: Summary, sweep: Sweep, metric: Metric) -> Plot:
-    axis = next(iter(sweep.axes))
-    key = axis.partition(",")[0]
-    places = {text: float(place) for place, text in enumerate(_texts(sweep, axis))}
+    (axis,) = _axes(sweep)
     lines: list[Curve] = []
     bands: list[Band] = []
     for scheme in summary.schemes:
-        own = [(places[value_text(cell.values[key])], cell.scheme(scheme.scheme)) for cell in sweep.cells]
+        own = [(float(axis.place(cell)), cell.scheme(scheme.scheme)) for cell in sweep.cells]
         found = [(x, each.estimate(ACCURACY)) for x, each in own if each is not None]
         last = max((place for place, (_, each) in enumerate(found) if each.value is not None), default=-1)
         points = tuple((x, each.value) for x, each in found[: last + 1])
@@ -136,32 +137,30 @@ def _lines(summary: Summary, sweep: Sweep, metric: Metric) -> Plot:
         band = tuple((x, low, high) for x, low, high in ranged if low is not None and high is not None)
         bands += [Band(scheme.scheme, band, "seeds")] if band else []
     note = "Shade: 95 % interval of the median, of fewer than 6 seeds lowest to highest. No point: most seeds diverged"
-    ticks = tuple((place, text) for text, place in places.items())
-    panel = Panel("", short(axis), f"final {metric.label}", tuple(lines), tuple(bands), scale="accuracy", note=note, ticks=ticks)
-    return Plot("accuracy", f"Final {metric.label} by {short(axis)}", ((panel,),), tuple(scheme.scheme for scheme in summary.schemes))
+    ticks = tuple((float(place), text) for place, text in enumerate(axis.texts))
+    panel = Panel("", axis.name, f"final {metric.label}", tuple(lines), tuple(bands), scale="accuracy", note=note, ticks=ticks)
+    return Plot("accuracy", f"Final {metric.label} by {axis.name}", ((panel,),), tuple(scheme.scheme for scheme in summary.schemes))
 
 
 def _heat_maps(sweep: Sweep, name: str, title: str, marks: str, value_of: Any) -> Plot:
     """A panel a scheme and, of more than two axes, a combination of values of the further ones; the first axis goes up."""
-    first, second = list(sweep.axes)[:2]
-    y_key, x_key = first.partition(",")[0], second.partition(",")[0]
-    y_texts, x_texts = _texts(sweep, first), _texts(sweep, second)
-    rest = [key for key in _keys(sweep) if key not in {*first.split(","), *second.split(",")}]
-    groups: dict[tuple[str, ...], list[SweepCell]] = {}
+    y, x, *rest = _axes(sweep)
+    groups: dict[tuple[int, ...], list[SweepCell]] = {}
     for cell in sweep.cells:
-        groups.setdefault(tuple(value_text(cell.values[key]) for key in rest), []).append(cell)
+        groups.setdefault(tuple(axis.place(cell) for axis in rest), []).append(cell)
     schemes = list(dict.fromkeys(scheme.scheme for cell in sweep.cells for scheme in cell.schemes))
-    contours, said = _theory(sweep, y_key, x_key)
+    contours, said = _theory(sweep, y.key, x.key)
     panels = []
     for others, cells in groups.items():
-        at = {(value_text(cell.values[y_key]), value_text(cell.values[x_key])): cell for cell in cells}
-        where = "".join(f", {short(key)} {value}" for key, value in zip(rest, others, strict=True))
+        at = {(y.place(cell), x.place(cell)): cell for cell in cells}
+        where = "".join(f", {axis.name} {axis.texts[place]}" for axis, place in zip(rest, others, strict=True))
         for scheme in schemes:
-            rows = [[_cell(at.get((y, x)), scheme, value_of) for x in x_texts] for y in y_texts]
+            rows = [[_cell(at.get((up, along)), scheme, value_of) for along in range(len(x.texts))] for up in range(len(y.texts))]
             values = tuple(tuple(value for value, _ in row) for row in rows)
-            heat = Heat(x_texts, y_texts, values, tuple(tuple(mark for _, mark in row) for row in rows), contours)
-            panels.append(Panel(f"{shortened(scheme)}{where}", short(second), short(first), heat=heat, scale="percent", note=marks + said))
-    return Plot(name, title, in_rows(panels), tuple(schemes))
+            heat = Heat(x.texts, y.texts, values, tuple(tuple(mark for _, mark in row) for row in rows), contours)
+            panels.append(Panel(f"{shortened(scheme)}{where}", x.name, y.name, heat=heat, scale="percent", note=marks + said))
+    columns = len(schemes) if rest and len(schemes) <= MOST_IN_A_ROW else 3
+    return Plot(name, title, in_rows(panels, columns), tuple(schemes))
 
 
 def _theory(sweep: Sweep, y_key: str, x_key: str) -> tuple[tuple[Contour, ...], str]:
@@ -193,9 +192,8 @@ def _theory(sweep: Sweep, y_key: str, x_key: str) -> tuple[tuple[Contour, ...], 
     return lines, words
 
 
-def _texts(sweep: Sweep, axis: str) -> tuple[str, ...]:
-    """The values of an axis as they are read; of zipped keys those of the first."""
-    return tuple(value_text(value[0] if "," in axis else value) for value in sweep.axes[axis])
+def _axes(sweep: Sweep) -> list[Axis]:
+    return [axis_of(key, given) for key, given in sweep.axes.items()]
 
 
 def _cell(cell: SweepCell | None, scheme: str, value_of: Any) -> tuple[float | None, str]:
@@ -211,10 +209,6 @@ def _middle(scheme: SchemeSummary) -> tuple[float | None, str]:
 def _trained(scheme: SchemeSummary) -> tuple[float | None, str]:
     value = scheme.trained_share.value
     return value, "" if value is not None else "-"
-
-
-def _keys(sweep: Sweep) -> list[str]:
-    return [key.strip() for axis in sweep.axes for key in axis.split(",")]
 
 
 def _sweep(summary: Summary) -> Sweep:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from initbench.question.config import value_text
-from initbench.question.grid import short
+from initbench.question.keys import short
 from initbench.reporting.paper import PaperTable, paper_table
 from initbench.results.propagation import hidden, signal_at_start
 from initbench.results.record import LayerStats, RunResult

@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from initbench.errors import ConfigError, NotThereError
-from initbench.question import config_file
 from initbench.question.config import ExperimentConfig, Frozen
+from initbench.question.keys import plain_config
 from initbench.results import files, provenance
 from initbench.results.record import LayerStats, RunResult, RunStatus
 from initbench.statistics.inference import difference_interval, hodges_lehmann
@@ -78,7 +78,7 @@ def baseline_of(config: ExperimentConfig, results: Iterable[RunResult]) -> Basel
             raise ConfigError(f"{result.job.scheme}, seed {result.job.seed}, {result.status}: {result.reason}")
         runs.setdefault(str(result.job.scheme), []).append(result)
     made_with = {key: value for key, value in provenance.environment().items() if key in {"initbench", "torch"}}
-    question = json.loads(json.dumps(config_file.plain_config(config)))
+    question = json.loads(json.dumps(plain_config(config)))
     return Baseline(question=question, made_with=made_with, schemes={name: _of_scheme(own) for name, own in sorted(runs.items())})
 
 
@@ -130,7 +130,7 @@ def read(path: Path) -> Baseline:
 
 def refuse_another_question(path: Path, baseline: Baseline, config: ExperimentConfig) -> None:
     """Raises: ConfigError that names what is asked otherwise than when the baseline was written."""
-    asked = json.loads(json.dumps(config_file.plain_config(config)))
+    asked = json.loads(json.dumps(plain_config(config)))
     keys = sorted(key for key in {*asked, *baseline.question} if asked.get(key) != baseline.question.get(key))
     if keys:
         raise ConfigError(f"{path} is the baseline of another question; it differs in {', '.join(keys)}. Write it anew with --bless.")

@@ -9,7 +9,8 @@ from typing import Any
 
 from initbench.errors import enumerated
 from initbench.question.config import value_text
-from initbench.question.grid import Cell, short
+from initbench.question.grid import Cell
+from initbench.question.keys import short, split
 from initbench.results.outcome import is_outcome_of_scheme
 from initbench.results.record import Number, RunResult, RunStatus
 from initbench.statistics.estimates import estimate, share
@@ -53,7 +54,7 @@ def summarize_sweep(
     names = list(dict.fromkeys(scheme.scheme for cell in found for scheme in cell.schemes))
     told = _told(axes, found, names)
     sweep = Sweep(
-        along=told.axis,
+        along=told.key,
         axes={key: tuple(values) for key, values in axes.items()},
         fixed=dict(fixed),
         cells=found,
@@ -109,38 +110,56 @@ def trains(scheme: SchemeSummary | None) -> bool:
 
 
 @dataclass(frozen=True)
-class Along:
-    """The axis that sentences are about: its name in the grid, its key (of zipped ones the first), and its values."""
+class Axis:
+    """An axis as it is read: of keys that go together the first alone where its values tell its places apart, else all of them."""
 
-    axis: str
     key: str
+    """Its name in the grid."""
+    name: str
     values: tuple[Any, ...]
+    places: Mapping[tuple[str, ...], int]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The values as they are written."""
+        return tuple(map(value_text, self.values))
+
+    def place(self, cell: SweepCell) -> int:
+        """Which of its values a cell has."""
+        return self.places[tuple(value_text(cell.values[key]) for key in split([self.key]))]
 
 
-def _told(axes: Mapping[str, Sequence[Any]], cells: Sequence[SweepCell], names: Sequence[str]) -> Along:
+def axis_of(key: str, given: Sequence[Any]) -> Axis:
+    """The axis of a grid with the values that the grid gives it."""
+    keys = split([key])
+    rows = [tuple(value) if len(keys) > 1 else (value,) for value in given]
+    places = {tuple(map(value_text, row)): place for place, row in enumerate(rows)}
+    if len({texts[0] for texts in places}) == len(rows):
+        return Axis(key, short(keys[0]), tuple(row[0] for row in rows), places)
+    return Axis(key, ", ".join(map(short, keys)), tuple(map(", ".join, places)), places)
+
+
+def _told(axes: Mapping[str, Sequence[Any]], cells: Sequence[SweepCell], names: Sequence[str]) -> Axis:
     """The first axis along which some scheme stops to train; the first one where none does."""
-    every = []
-    for axis, given in axes.items():
-        every.append(Along(axis, axis.partition(",")[0], tuple(value[0] if "," in axis else value for value in given)))
-        if any(0 < len(_reach(name, every[-1], cells).values) < len(given) for name in names):
-            return every[-1]
-    return every[0]
+    every = [axis_of(key, given) for key, given in axes.items()]
+    stops = (axis for axis in every if any(0 < len(_reach(name, axis, cells).values) < len(axis.values) for name in names))
+    return next(stops, every[0])
 
 
-def _reach(scheme: str, told: Along, cells: Sequence[SweepCell]) -> Reach:
-    reached = {value_text(cell.values[told.key]) for cell in cells if trains(cell.scheme(scheme))}
-    return Reach(scheme=scheme, values=tuple(value for value in told.values if value_text(value) in reached))
+def _reach(scheme: str, told: Axis, cells: Sequence[SweepCell]) -> Reach:
+    reached = {told.place(cell) for cell in cells if trains(cell.scheme(scheme))}
+    return Reach(scheme=scheme, values=tuple(told.values[place] for place in sorted(reached)))
 
 
-def _lead(scheme: str, told: Along, cells: Sequence[SweepCell]) -> Lead | None:
+def _lead(scheme: str, told: Axis, cells: Sequence[SweepCell]) -> Lead | None:
     compared = [(cell, each) for cell in cells for each in cell.comparisons if each.scheme == scheme and each.p is not None]
     if not compared:
         return None
     ways = [_direction(cell, each) for cell, each in compared]
-    at: dict[str, set[int]] = {}
+    at: dict[int, set[int]] = {}
     for (cell, _), way in zip(compared, ways, strict=True):
-        at.setdefault(value_text(cell.values[told.key]), set()).add(way)
-    won = list(takewhile(lambda value: at.get(value_text(value)) == {1}, reversed(told.values)))
+        at.setdefault(told.place(cell), set()).add(way)
+    won = [told.values[place] for place in takewhile(lambda place: at.get(place) == {1}, reversed(range(len(told.values))))]
     return Lead(
         scheme=scheme,
         other=compared[0][1].other,
@@ -165,11 +184,11 @@ def is_ordered(values: Sequence[Any]) -> bool:
     return numbers and list(values) == sorted(values)
 
 
-def in_words(sweep: Sweep, told: Along) -> str:
+def in_words(sweep: Sweep, told: Axis) -> str:
     """How far each scheme trains along an axis, and which leads where."""
     said = []
-    name, values = short(told.key), told.values
-    others = [short(axis) for axis in sweep.axes if axis != told.axis]
+    name, values = told.name, told.values
+    others = [axis_of(key, given).name for key, given in sweep.axes.items() if key != told.key]
     for words in dict.fromkeys(_reach_words(reach, name, values) for reach in sweep.reaches):
         alike = [reach.scheme for reach in sweep.reaches if _reach_words(reach, name, values) == words]
         said.append(f"{enumerated(alike, 'and')} {'trains' if len(alike) == 1 else 'train'} {words}")

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from initbench.errors import ConfigError
+from initbench.errors import ConfigError, InitbenchError
 from initbench.question import catalog, config_file
-from initbench.question.config import Execution
+from initbench.question.config import Execution, ExperimentConfig
+from initbench.question.plan import changes
 from initbench.results import files, jobs, lock, provenance, store, unfinished
 from initbench.results.record import RunResult
 from initbench.studies.answer import Results, derive
@@ -89,15 +90,16 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
     engine = engine_of(plan.execution, len(plan.missing), device)
     import_ahead(engine)
     execute = catalog.load("engine", engine)
-    results = execute(
-        plan.missing,
-        device=device,
-        data_dir=plan.execution.data_dir,
-        workers=plan.execution.jobs,
-        threads=threads_of(plan.execution, len(plan.jobs)),
-        report=watch.progress if watch else None,
-        **_if_known(execute, engine, plan),
-    )
+    with naming_cells(plan.config):
+        results = execute(
+            plan.missing,
+            device=device,
+            data_dir=plan.execution.data_dir,
+            workers=plan.execution.jobs,
+            threads=threads_of(plan.execution, len(plan.jobs)),
+            report=watch.progress if watch else None,
+            **_if_known(execute, engine, plan),
+        )
     begun = False
     with contextlib.closing(results):
         for result in results:
@@ -109,6 +111,17 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
             if watch:
                 watch.finished(result)
     unfinished.remove(plan.folder)
+
+
+@contextlib.contextmanager
+def naming_cells(config: ExperimentConfig) -> Iterator[None]:
+    """Where a job of a sweep is impossible, its cell is named. Raises: the error, in more words."""
+    try:
+        yield
+    except InitbenchError as error:
+        if config.grid is None or error.job is None:
+            raise
+        raise type(error)(f"The cell '{', '.join(changes(error.job, config))}' of the grid cannot be used: {error}") from error
 
 
 def _if_known(execute: Callable[..., Any], engine: str, plan: Plan) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from initbench.errors import ConfigError
 from initbench.question import config_file
 from initbench.question.config import Execution, ExperimentConfig, value_text
+from initbench.question.keys import plain_config
 from initbench.question.plan import config_hash, resolve_config
 from initbench.results import jobs, lock, store
 from initbench.studies.kinds import study_of
@@ -72,7 +73,7 @@ def merge(folders: Sequence[str | Path], out: str | Path) -> Path:
 
 def differences(one: ExperimentConfig, two: ExperimentConfig, ignored: Sequence[str] = ()) -> Iterator[tuple[str, Any, Any]]:
     """Each key that two questions answer differently, in canonical words, with both values."""
-    left, right = (dict(_flat(config_file.plain_config(resolve_config(config)))) for config in (one, two))
+    left, right = (dict(_flat(plain_config(resolve_config(config)))) for config in (one, two))
     for key in dict.fromkeys([*left, *right]):
         if left.get(key) != right.get(key) and key.split(".")[0] not in ignored:
             yield key, left.get(key), right.get(key)

@@ -6,8 +6,9 @@ from initbench.question import catalog
 from initbench.question.config import Job
 from initbench.question.plan import names_user_file
 from initbench.results.record import RunResult
-from initbench.studies.execution import device_of, runs_at_once
+from initbench.studies.execution import device_of, naming_cells, runs_at_once
 from initbench.studies.plan import Plan
+from initbench.training.job import check
 
 PILOTS = 4
 """Runs of which a few steps are made: evenly chosen, so that small and large models are among them."""
@@ -24,6 +25,9 @@ def estimated_seconds(plan: Plan) -> float | None:
     execute = catalog.load("engine", "serial")
     trials = [(f"{place}-{steps}", _shortened(job, steps)) for place, job in enumerate(chosen) for steps in STEPS]
     device = device_of(plan.execution.device)
+    with naming_cells(plan.config):
+        for job in chosen:
+            check(job, device=device, data_dir=plan.execution.data_dir)
     made = {run.job_id: run for run in execute(trials, device=device, data_dir=plan.execution.data_dir, workers=None, report=None)}
     each = [_seconds(job, [made[f"{place}-{steps}"] for steps in STEPS]) for place, job in enumerate(chosen)]
     known = [seconds for seconds in each if seconds is not None]

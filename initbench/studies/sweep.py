@@ -6,7 +6,7 @@ from typing import Any
 from initbench.question import catalog
 from initbench.question.config import ExperimentConfig, Job, Ref, View
 from initbench.question.grid import Cell, cells
-from initbench.question.plan import make_jobs, resolve_config
+from initbench.question.plan import jobs_of, resolve_config
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
 from initbench.statistics.sweep import summarize_sweep
@@ -24,7 +24,7 @@ def is_asked(_command: str, config: ExperimentConfig) -> bool:
 
 def jobs(config: ExperimentConfig, _done: Done) -> tuple[Job, ...]:
     """One job for each cell, seed and scheme; seed by seed, so that an interrupted sweep has a picture of the whole grid."""
-    by_cell = [make_jobs(cell.config) for cell in cells(config)]
+    by_cell = [jobs_of(cell.config) for cell in cells(config)]
     seeds, schemes = len(config.seeds), len(config.schemes)
     return tuple(job for seed in range(seeds) for own in by_cell for job in own[seed * schemes : (seed + 1) * schemes])
 
@@ -42,7 +42,7 @@ def outlook(_config: ExperimentConfig, _done: Done) -> Outlook | None:
 def runs_by_cell(config: ExperimentConfig, done: Done) -> list[tuple[Cell, tuple[RunResult, ...]]]:
     """Every cell with its runs that are there, under the names that the schemes have in the question."""
     names = resolve_config(config).schemes
-    return [(cell, tuple(_renamed(run, cell, names) for run in runs_of(make_jobs(cell.config), done))) for cell in cells(config)]
+    return [(cell, tuple(_renamed(run, cell, names) for run in runs_of(jobs_of(cell.config), done))) for cell in cells(config)]
 
 
 def _renamed(run: RunResult, cell: Cell, names: Sequence[Ref]) -> RunResult:

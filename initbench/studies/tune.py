@@ -10,8 +10,9 @@ from functools import lru_cache
 from typing import Any
 
 from initbench.errors import ConfigError
-from initbench.question import catalog, config_file
+from initbench.question import config_file
 from initbench.question.config import ExperimentConfig, Job, Ref, TuneConfig, View, value_text
+from initbench.question.keys import value_of
 from initbench.question.plan import canonical, make_job, make_jobs, resolve_config
 from initbench.results.outcome import is_outcome_of_scheme
 from initbench.results.record import RunResult, RunStatus
@@ -74,7 +75,7 @@ class Grid:
 
 def make_grid(config: ExperimentConfig, tune: TuneConfig) -> Grid:
     """The values that are tried first. Raises: ConfigError for a key that does not exist, or whose values must be given."""
-    base = _base(config, tune.key)
+    base = _hashable(value_of(config, tune.key))
     forbidden = next((key for key in (tune.key, tune.key.partition(".")[0]) if key in NOT_TUNED), None)
     if forbidden:
         raise ConfigError(f"'{forbidden}' cannot be tuned: it is the question itself. Tune a number such as train.lr.")
@@ -99,16 +100,6 @@ def make_grid(config: ExperimentConfig, tune: TuneConfig) -> Grid:
 def is_number(value: Any) -> bool:
     """Whether a value is a number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _base(config: ExperimentConfig, key: str) -> Any:
-    """The value that the config has for a key, or the default of a model's parameter; None where there is none."""
-    base = config_file.value_of(config, key)
-    section, _, name = key.partition(".")
-    if section == "model" and base is None:
-        entry, _ = catalog.find("model", config.model.name)
-        base = next((parameter.default for parameter in entry.parameters if parameter.name == name), None)
-    return _hashable(base)
 
 
 def _hashable(value: Any) -> Any:

@@ -185,6 +185,9 @@ def check(job: Job, *, device: str, data_dir: str | None) -> int:
     try:
         with as_before(job.seed), contextlib.redirect_stdout(sys.stderr), doubted():
             return _check(job, choose_device(device), data_folder(data_dir))
+    except InitbenchError as error:
+        error.job = job
+        raise
     except (MemoryError, RuntimeError) as error:  # only a lack of memory passes `UserCode` as it is
         if not is_out_of_memory(error):
             raise
