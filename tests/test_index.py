@@ -8,6 +8,7 @@ import pytest
 from simulated_runs import make_run
 
 import initbench
+from initbench.cli.live import run_screen
 from initbench.cli.running import document
 from initbench.errors import StorageError
 from initbench.question.config import Execution, ExperimentConfig, GridConfig, TrainConfig, parse_ref
@@ -312,3 +313,26 @@ def test_a_sweep_finds_runs_of_other_folders_by_their_index_and_without(engine, 
         path.read_bytes() for path in plan.elsewhere.values()
     ]
     assert {path.parent for path in plan.elsewhere.values()} == {narrow.folder / jobs.JOBS}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_found"),
+    [
+        ("results/a", "results/b", True),
+        ("results/mine/old/a", "results/b", True),
+        ("results/a", "other/b", True),
+        ("other/a", "other/b", True),
+        ("results/a/jobs/c", "results/b", False),
+        ("results/.kept/a", "results/b", False),
+        ("other/deep/a", "other/b", False),
+    ],
+)
+def test_runs_are_found_under_the_results_root_and_beside_the_folder(engine, tmp_path, monkeypatch, old, new, is_found, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = QUESTION.model_copy(update={"grid": GridConfig(axes={"model.depth": (1,)})})
+    carry_out(make_plan("sweep", config, Execution(engine="serial", device="cpu", output=old)))
+    plan = make_plan("sweep", config, Execution(engine="serial", device="cpu", output=new))
+    assert len(plan.elsewhere) == (RUNS if is_found else 0)
+    with run_screen(quiet=False, verbose=False) as screen:
+        carry_out(plan, screen)
+    assert (f"Nothing to run: 2 schemes x {RUNS // 2} seeds" in capsys.readouterr().err) == is_found

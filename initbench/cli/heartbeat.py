@@ -2,11 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
 from initbench.cli import output
-from initbench.question.plan import describe
 from initbench.results.record import RunResult
 from initbench.studies.execution import Watch
 from initbench.studies.plan import Plan
@@ -24,7 +23,7 @@ class Heartbeat:
 
     def __init__(self, inner: Watch, say: Callable[[str], None] = output.hint) -> None:
         self.inner, self.say = inner, say
-        self.labels: dict[str, str] = {}
+        self.labels: Mapping[str, str] = {}
         self.signs: dict[str, float] = {}
         self.said: dict[str, float] = {}
         self.left = 0
@@ -37,7 +36,7 @@ class Heartbeat:
         """Passes it on; from here on it is looked for silence."""
         self.inner.planned(plan)
         self.close()
-        self.labels = {name: describe(job, plan.config) for name, job in plan.missing}
+        self.labels = plan.labels()
         self.left, self.signs, self.said, self.awaited = len(self.labels), {}, {}, ""
         if self.left:
             self.signs[""] = time.monotonic()

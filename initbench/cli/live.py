@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from initbench.cli.output import count_text, literal, outlook_text, people, question_text, seeds_doubt
-from initbench.question.plan import describe
 from initbench.results.record import RunResult, RunStatus
 from initbench.studies.plan import Plan
 from initbench.workers.progress import Progress
@@ -29,7 +28,7 @@ class RunScreen:
         self.quiet, self.verbose = quiet, verbose
         self.console = people()
         self.live = self.console.is_terminal and not quiet
-        self.labels: dict[str, str] = {}
+        self.labels: Mapping[str, str] = {}
         self.finished_runs = 0
         self.bars: _Bars | None = None
 
@@ -37,10 +36,11 @@ class RunScreen:
         """Says what will be done."""
         self.close()
         self.finished_runs = 0
-        self.labels = {name: describe(job, plan.config) for name, job in plan.missing}
+        self.labels = plan.labels()
         if self.quiet:
             return
-        before = f", {len(plan.done)} done before" if plan.done else ""
+        taken = f", {plan.taken} of them copied from other folders" if plan.taken else ""
+        before = f", {len(plan.done)} done before{taken}" if plan.done else ""
         runs = count_text(len(self.labels), "run") if self.labels else "Nothing to run"
         self.console.print(literal(f"{runs}: {question_text(plan)}{before}."))
         for said in (outlook_text(plan), seeds_doubt(plan)) if self.labels else ():
@@ -107,7 +107,7 @@ def run_screen(*, quiet: bool, verbose: bool) -> Iterator[RunScreen]:
 class _Bars:
     """One bar over all runs and one for each that is under way."""
 
-    def __init__(self, console: Console, labels: dict[str, str]) -> None:
+    def __init__(self, console: Console, labels: Mapping[str, str]) -> None:
         self.bars = _rich_bars(console)
         self.labels = labels
         self.shares: dict[str, float] = {}

@@ -1,6 +1,7 @@
 """The file of a job: the truth about one run. It is sealed by a checksum, and counts only while it is what was written."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from initbench.results.record import RunResult, RunStatus
 
 T = TypeVar("T")
 
+LEVELS = 3
+"""Of folders in folders below the results root in which runs are looked for."""
 JOBS = "jobs"
 """The folder of job files within a results folder."""
 NAME = re.compile(r"[0-9a-f]{16}\.json")
@@ -120,19 +123,32 @@ def there(folder: Path) -> frozenset[str]:
 
 
 def elsewhere(root: Path, folder: Path, wanted: Mapping[str, Job]) -> dict[str, Path]:
-    """The files of runs that are `wanted` and did not fail, in other results folders under `root`, each once; links are not followed."""
+    """The files of runs that are `wanted` and did not fail, in other results folders, each once; links are not followed.
+
+    These are the ones under `root`, some levels deep, and those that stand beside `folder`.
+    """
     found: dict[str, Path] = {}
-    if not wanted:
-        return found
-    try:
-        others = sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink() and path.absolute() != folder.absolute())
-    except OSError:
-        return found
-    for other in others:
-        here = () if (other / JOBS).is_symlink() else there(other) & wanted.keys() - found.keys()
+    near = (*_results_folders(root, LEVELS), *_results_folders(folder.parent, 1)) if wanted else ()
+    others = {path.absolute(): path for path in near}
+    others.pop(folder.absolute(), None)
+    for other in others.values():
+        here = there(other) & wanted.keys() - found.keys()
         headers = look(other, {name: wanted[name] for name in here}, index.load(other)).headers if here else ()
         found |= {header.job_id: path_of(other, header.job_id) for header in headers if header.status is not RunStatus.FAILED}
     return found
+
+
+def _results_folders(root: Path, levels: int) -> Iterator[Path]:
+    """The folders with runs under a folder, in so many levels, in the order of their names; nothing within one of them is looked at."""
+    try:
+        inner = sorted(entry.path for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."))
+    except OSError:
+        return
+    for path in map(Path, inner):
+        if (path / JOBS).is_dir() and not (path / JOBS).is_symlink():
+            yield path
+        elif levels > 1:
+            yield from _results_folders(path, levels - 1)
 
 
 def read_file(path: Path, job: Job) -> RunResult | None:

@@ -16,7 +16,7 @@ from initbench.results.record import Number, RunResult, RunStatus
 from initbench.statistics.estimates import estimate, share
 from initbench.statistics.findings import Lead, Reach, SchemeSummary, Summary, Sweep, SweepCell
 from initbench.statistics.inference import ALPHA, seeds_needed
-from initbench.statistics.summary import reasons, summarize
+from initbench.statistics.summary import summarize
 from initbench.statistics.verdicts import Comparison
 
 MOST = 0.5
@@ -249,7 +249,7 @@ def _notes(sweep: Sweep, runs: Sequence[RunResult]) -> Iterable[str]:
     for status, what in ((RunStatus.FAILED, "failed"), (RunStatus.SKIPPED, "were skipped")):
         own = [run for run in runs if run.status is status]
         if own:
-            scheme = own[0].job.scheme
-            yield f"{len(own)} runs {what}, first: {scheme} {reasons([run for run in own if run.job.scheme == scheme], (status,))[0]}."
+            why = (own[0].reason or "no reason given").rstrip(".")
+            yield f"{len(own)} of {len(runs)} runs {what}; the first, {own[0].job.scheme} with seed {own[0].job.seed}: {why}."
     if sweep.missing:
         yield f"Of {sweep.missing} cells no run is there yet."

@@ -75,10 +75,12 @@ def _taken_over(plan: Plan) -> Plan:
     store.check_writable(plan.folder)
     _begin(plan)
     wanted = dict(plan.jobs)
+    taken = 0
     for name, path in plan.elsewhere.items():
         if (result := jobs.read_file(path, wanted[name])) is not None:
             store.write_result(plan.folder, result)
-    return as_it_stands(plan)
+            taken += 1
+    return replace(as_it_stands(plan), taken=taken)
 
 
 def _run_missing(plan: Plan, watch: Watch | None) -> None:

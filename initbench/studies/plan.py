@@ -1,6 +1,6 @@
 """What a question takes: its jobs, which of them have results, and the folder where these are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -9,7 +9,7 @@ from initbench import __version__
 from initbench.errors import ConfigError, StorageError
 from initbench.question import catalog, config_file
 from initbench.question.config import Execution, ExperimentConfig, Job, View, parse_ref
-from initbench.question.plan import config_hash, job_id, job_ids, names_user_file, resolve_config, result_name
+from initbench.question.plan import config_hash, describe, job_id, job_ids, names_user_file, resolve_config, result_name
 from initbench.results import files, index, lock, provenance, store, unfinished
 from initbench.results import jobs as job_files
 from initbench.results.record import RunResult
@@ -41,6 +41,8 @@ class Plan:
     """Of a sweep: files of missing jobs that stand in other folders under the results root, and are taken from there."""
     seen: dict[str, index.Header] = field(default_factory=dict)
     """The headers of all job files that were read, of failed runs too."""
+    taken: int = 0
+    """How many of the results that are done were copied from other folders just now."""
     typed: str = ""
     """The command line that asks, word by word; empty where Python does."""
 
@@ -55,10 +57,29 @@ class Plan:
         done = {result.job_id for result in self.done}
         return tuple((name, job) for name, job in self.jobs if name not in done)
 
+    def labels(self) -> Mapping[str, str]:
+        """What the missing jobs are called, each put into words when it is asked for."""
+        return _Labels(dict(self.missing), self.config)
+
     @property
     def results(self) -> job_files.Stored:
         """The results that are done, read when they are asked for."""
         return job_files.Stored(self.folder, {header.job_id: header for header in self.done})
+
+
+@dataclass(frozen=True)
+class _Labels(Mapping[str, str]):
+    jobs: Mapping[str, Job]
+    config: ExperimentConfig
+
+    def __getitem__(self, name: str) -> str:
+        return describe(self.jobs[name], self.config)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.jobs)
+
+    def __len__(self) -> int:
+        return len(self.jobs)
 
 
 def make_plan(command: str, config: ExperimentConfig, execution: Execution = Execution(), view: View = View(), typed: str = "") -> Plan:
