@@ -32,9 +32,31 @@ def test_the_first_scheme_named_is_the_reference(summary):
 def test_the_headline_says_who_won_and_by_how_much(summary):
     assert (
         summary.headline
-        == "kaiming beats xavier by 2.0 points of test accuracy [1.9, 2.3], 8 seeds, p = 0.047 after Holm; kaiming also beats normal, lecun"
+        == "kaiming beats lecun by 2.0 points of test accuracy [1.7, 2.4], 7 seeds, p = 0.047 after Holm; kaiming also beats xavier, normal"
     )
+    asked = summarize(make_comparison(), "xavier", order=ORDER)
+    assert asked.headline.startswith("kaiming beats xavier by 2.0 points of test accuracy [1.9, 2.3], 8 seeds, p = ")
     assert summary.leader == "kaiming"
+
+
+def test_the_headline_compares_the_best_with_the_next_best():
+    runs = [run for scheme, middle in (("xavier", 0.3), ("kaiming", 0.9), ("lecun", 0.88)) for run in spread(scheme, middle)]
+    assert summarize(runs).headline.startswith("kaiming beats lecun by 2.0 points")
+    assert summarize(runs, "xavier").headline.startswith("kaiming beats xavier by 60.0 points")
+    assert summarize(runs, "kaiming").headline.startswith("kaiming beats lecun by 2.0 points")
+    assert summarize(runs, "lecun").headline.startswith("kaiming beats lecun by 2.0 points")
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ([None], "the only run diverged"),
+        ([0.1], "the only run ended at chance"),
+        ([0.1, 0.1, None], "of 3 runs 2 ended at chance and 1 diverged"),
+    ],
+)
+def test_how_runs_ended_where_none_trained(ends, said):
+    assert summarize([make_run("ones", seed, end) for seed, end in enumerate(ends)]).headline == f"No scheme came above chance: {said}"
 
 
 def test_the_order_of_the_results_does_not_matter(summary):
@@ -120,7 +142,7 @@ def test_parameters_that_nothing_initialized_are_named_in_a_note():
 def test_when_nothing_trained_nobody_wins():
     summary = summarize([make_run(scheme, seed, None) for scheme in ("normal", "ones") for seed in range(8)])
     assert summary.leader is None
-    assert summary.headline == "No scheme came above chance. normal: 0 of 8 above chance, 8 diverged; ones: 0 of 8 above chance, 8 diverged"
+    assert summary.headline == "No scheme came above chance: all 16 runs diverged"
     assert summary.verdicts == ("ones and normal are not shown to differ: both diverged on all 8 seeds",)
 
 
@@ -137,7 +159,7 @@ def test_an_untrained_network_without_signal_to_compare_is_told():
 def test_all_failed_is_told():
     failed = [make_run("kaiming", seed, status=RunStatus.FAILED, reason="boom", train_losses=(), evaluations=()) for seed in range(2)]
     summary = summarize(failed)
-    assert summary.headline == "No scheme came above chance. kaiming: 0 of 2 above chance, 2 failed"
+    assert summary.headline == "No scheme came above chance: all 2 runs failed"
     assert summary.scheme("kaiming").trained_share.value is None
 
 
@@ -158,6 +180,7 @@ def test_what_was_not_measured_is_not_compared():
     runs = [make_run(scheme, seed, layers=()) for scheme in ("kaiming", "xavier") for seed in range(8)]
     found = summarize(runs, metric="signal_decades").pairs[0]
     assert found.sentence == "xavier and kaiming cannot be compared: xavier has no such measurement; kaiming has no such measurement"
+    assert summarize(runs, metric="signal_decades").headline.startswith("No run has a ")
 
 
 def test_probing_alone_compares_the_signal():

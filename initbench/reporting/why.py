@@ -8,7 +8,8 @@ from itertools import pairwise
 from initbench.question.config import value_text
 from initbench.question.keys import short
 from initbench.reporting.paper import PaperTable, paper_table
-from initbench.results.propagation import hidden, signal_at_start
+from initbench.results.outcome import chance
+from initbench.results.propagation import KEPT_DECADES, hidden, signal_at_start
 from initbench.results.record import LayerStats, RunResult
 from initbench.statistics.findings import Fate, Recommendation, Summary, SweepCell
 from initbench.statistics.inference import median
@@ -19,6 +20,12 @@ ALIKE = 0.02
 """Weights follow one rule where their variance times fan-in is the same to so much."""
 NEXT_TO_NOTHING = 0.05
 """A factor a layer that is closer to 1 than this is said to keep the signal."""
+CLEARLY = 0.5
+"""Powers of ten by which one signal has to end farther off than another for this to hint at anything."""
+WILD = 3.0
+"""A first loss of more times that of guessing is named."""
+NAMED = 2
+"""Schemes of which a whole sentence is said."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Account:
     `rule`: the variance of its weights in words, where all hidden ones follow one; `factor`: by what theory expects each layer to multiply
     the variance of the pre-activations; `forward` and `back`: by what the variance of the activations, and of the gradients, was measured
     to change over so many `steps` from layer to layer; None where there is no such number. `lost`: how the signal is lost, where it is.
+    `loss`: the loss before the first step, and `guess` that of equal logits.
     """
 
     scheme: str
@@ -37,6 +45,25 @@ class Account:
     back: float | None
     steps: int
     lost: str | None
+    loss: float | None
+    guess: float | None
+
+    @property
+    def decades(self) -> float:
+        """How far the signal ends from where it entered, forward or back, in powers of ten; endless where it is lost."""
+        if self.lost:
+            return math.inf
+        return max((abs(math.log10(ratio)) for ratio in (self.forward, self.back) if ratio), default=0.0)
+
+    @property
+    def starts_wild(self) -> bool:
+        """Whether the first loss is many times that of guessing."""
+        return self.loss is not None and self.guess is not None and self.loss > WILD * self.guess
+
+    def explains(self, best: "Account") -> bool:
+        """Whether it is clearly worse off than the best before the first step: a hint at why it lost, where the signal is not lost."""
+        weaker = self.decades > KEPT_DECADES and self.decades > best.decades + CLEARLY
+        return weaker or (self.starts_wild and not best.starts_wild)
 
 
 def why(summary: Summary, runs: Runs) -> str:
@@ -80,23 +107,35 @@ def _of_those_that_ran(summary: Summary, table: PaperTable, accounts: dict[str, 
     worse = [accounts[row.scheme.scheme] for row in table.rows if row.shown_worse and row.scheme.scheme in accounts]
     if not worse:
         return _of_no_difference(table, accounts, whose)
-    losers = [account for account in worse if account.lost]
-    if not losers:
-        return f"The signal at initialization does not say why: no scheme{whose} that is shown to be worse loses it. {_sentence(best)}."
-    if best.lost:
-        return f"The signal at initialization does not say why: {best.scheme} loses it as well. {_sentence(best)}."
-    shown = "; ".join(map(_sentence, losers[:2]))
-    more = f" {len(losers) - 2} more schemes lose it." if len(losers) > 2 else ""
-    return f"{shown}.{more} {_sentence(best)}."
+    if losers := [account for account in worse if account.lost]:
+        if best.lost:
+            return f"The signal at initialization does not say why: {best.scheme} loses it as well. {_sentence(best)}."
+        more = f" {len(losers) - NAMED} more schemes that are shown to be worse lose it, too." if len(losers) > NAMED else ""
+        return f"{_sentences(losers)}.{more} {_sentence(best)}."
+    if hints := [account for account in worse if account.explains(best)]:
+        more = f" (and {len(hints) - NAMED} more)" if len(hints) > NAMED else ""
+        likely = f"The signal is lost with none of the schemes{whose} that are shown to be worse{more}; a likely reason is how it begins"
+        return f"{likely}. {_sentences(hints)}. {_sentence(best)}."
+    same = f"no scheme{whose} that is shown to be worse begins clearly worse off than {best.scheme}"
+    return f"The signal at initialization does not say why: {same}. {_sentence(best)}."
 
 
 def _of_no_difference(table: PaperTable, accounts: dict[str, Account], whose: str) -> str:
-    lost = [account for account in accounts.values() if account.lost]
-    start = f"No scheme{whose} is shown to be worse than the best"
-    if not lost:
-        return f"{start}, and with none of them is the signal lost at initialization."
+    ordered = [account for row in table.rows if (account := accounts.get(row.scheme.scheme)) is not None]
     unsure = f" (that takes at least {table.seeds_needed} seeds)" if table.seeds_needed else ""
-    return f"{start}{unsure}. At initialization, though: {'; '.join(map(_sentence, lost[:2]))}."
+    start = f"No scheme{whose} is shown to be worse than the best{unsure}"
+    if lost := [account for account in ordered[::-1] if account.lost]:
+        more = f"; {len(lost) - NAMED} more lose it" if len(lost) > NAMED else ""
+        return f"{start}. At initialization, though, {_some(lost)} the signal: {_sentences(lost)}{more}."
+    return f"{start}, and with none of them is the signal lost at initialization."
+
+
+def _some(lost: Sequence[Account]) -> str:
+    return "one of them loses" if len(lost) == 1 else f"{len(lost)} of them lose"
+
+
+def _sentences(accounts: Sequence[Account]) -> str:
+    return "; ".join(map(_sentence, accounts[:NAMED]))
 
 
 def _left_out(race: Recommendation | None) -> Iterable[str]:
@@ -121,6 +160,8 @@ def _account(scheme: str, own: Sequence[RunResult], summary: Summary) -> Account
         back=_middle(signal.gradient_ratio for signal in signals),
         steps=len(layers) - 1,
         lost=of_scheme.signal if of_scheme.signal_lost_at else None,
+        loss=_middle(run.train_losses[0] if run.train_losses else None for run, _ in found),
+        guess=-math.log(guessing) if (guessing := chance(found[0][0])) else None,
     )
 
 
@@ -168,17 +209,25 @@ def _sentence(account: Account) -> str:
     rule = account.rule
     if account.factor is not None:
         kept = abs(account.factor - 1) < NEXT_TO_NOTHING
-        effect = "keep the variance" if kept else f"multiply the variance by {account.factor:.2g}"
+        effect = "keep the variance" if kept else f"multiply the variance by {_size(account.factor)}"
         rule = f"{rule}, with which each layer should {effect}" if rule else f"should {effect} in each layer"
     changes = [f"{what} {_change(ratio)}" for what, ratio in (("activations", account.forward), ("gradients", account.back)) if ratio]
     measured = f"measured over {account.steps} layers, the variance of {' and that of '.join(changes)}" if changes else ""
     lost = account.lost if not changes else f"({account.lost})" if account.lost else ""
     found = " ".join(filter(None, (measured, lost)))
+    if account.starts_wild:
+        found += f"{', ' if found else ''}and the first loss is {_size(account.loss or 0.0)}, where guessing has {account.guess:.3g}"
     return f"{account.scheme} {rule}; {found}" if rule else f"{account.scheme}: {found}"
 
 
 def _change(ratio: float) -> str:
     if 0.5 <= ratio <= 2:
         return f"stays within a factor of {max(ratio, 1 / ratio):.2f}"
-    size = f"{ratio:.2g}" if 1e-2 < ratio < 1e3 else f"{ratio:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
-    return f"{'shrinks' if ratio < 1 else 'grows'} to {size} times what it was"
+    return f"{'shrinks' if ratio < 1 else 'grows'} to {_size(ratio)} times what it was"
+
+
+def _size(number: float) -> str:
+    """A positive number in two digits, as people write it: `0.5`, `130`, `2e-6`."""
+    if 1e-2 < number < 1e4:
+        return f"{number:.2g}" if number < 100 else f"{round(number, 1 - math.floor(math.log10(number))):.0f}"
+    return f"{number:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
-from initbench.errors import ConfigError, unknown_name
+from initbench.errors import ConfigError, enumerated, unknown_name
 from initbench.metrics import Metric, Split
 from initbench.question import catalog
 from initbench.question.config import parse_ref
@@ -182,7 +182,9 @@ def _headline(metric: Metric, summary: Summary) -> str:
     if summary.leader is None:
         if all(scheme.probed for scheme in summary.schemes):
             return "Nothing was trained, and the network has too few layers for a signal to be lost between them"
-        return "No scheme came above chance. " + "; ".join(f"{scheme.scheme}: {ends_text(scheme)}" for scheme in summary.schemes)
+        if any(scheme.trained for scheme in summary.schemes):
+            return f"No run has a {metric.label}, so that nothing is compared"
+        return _none_trained(summary.schemes)
     best = summary.scheme(summary.leader)
     if len(summary.schemes) == 1:
         text = f"{best.scheme} reaches {estimate_text(metric, best.estimate(metric.name))} {metric.label}"
@@ -193,13 +195,24 @@ def _headline(metric: Metric, summary: Summary) -> str:
     return "; ".join([chosen.sentence, *(words + _listed(names) for words, names in _beside(summary, best.scheme, chosen))])
 
 
+def _none_trained(schemes: Sequence[SchemeSummary]) -> str:
+    """As in `No scheme came above chance: of 16 runs 14 ended at chance and 2 diverged`."""
+    words = {"ended at chance": "stuck", "diverged": "diverged", "failed": "failed", "never began": "skipped"}
+    counts = {said: sum(getattr(scheme, name) for scheme in schemes) for said, name in words.items()}
+    number, ends = sum(counts.values()), {said: count for said, count in counts.items() if count}
+    if len(ends) == 1:
+        (said,) = ends
+        return f"No scheme came above chance: {f'all {number} runs' if number > 1 else 'the only run'} {said}"
+    return f"No scheme came above chance: of {number} runs {enumerated([f'{count} {said}' for said, count in ends.items()], 'and')}"
+
+
 def _first_comparison(metric: Metric, summary: Summary, best: str) -> Comparison:
-    """What the headline tells first: the best scheme against the reference, or where it is that one, against the next best."""
-    ranked = {each.scheme: each for each in summary.comparisons if each.metric == metric.name}
-    if best != summary.reference:
-        return ranked[best]
-    others = [scheme for scheme in summary.schemes if scheme.scheme != best]
-    return ranked[_leader(metric, others) or others[0].scheme]
+    """What the headline tells first: the best scheme against the reference that was asked for, else against the next best."""
+    if summary.only_reference and summary.reference is not None and best != summary.reference:
+        return summary.against(summary.reference)[best]
+    against = summary.against(best)
+    others = [scheme for scheme in summary.schemes if scheme.scheme in against]
+    return against[_leader(metric, others) or others[0].scheme]
 
 
 def named(summary: Summary) -> tuple[str, ...]:
