@@ -124,6 +124,12 @@ def named_of(job: Job) -> list[tuple[Kind, Ref]]:
     return [*schemes, ("model", job.model), ("dataset", job.dataset), ("optimizer", job.train.optimizer)]
 
 
+def digests_of(jobs: Iterable[Job]) -> dict[str, str]:
+    """The digests of all files of the user's own that jobs name."""
+    named = {(kind, ref.name): ref for job in jobs for kind, ref in named_of(job)}
+    return _files((kind, ref) for (kind, _), ref in named.items())
+
+
 def config_hash(config: ExperimentConfig) -> str:
     """16 hexadecimal digits of the whole question."""
     config = resolve_config(config)
