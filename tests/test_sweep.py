@@ -15,7 +15,7 @@ import initbench
 from initbench.cli.app import app
 from initbench.engines import serial
 from initbench.errors import ConfigError
-from initbench.question.config import ExperimentConfig, axis_values
+from initbench.question.config import Execution, ExperimentConfig, axis_values
 from initbench.question.config_file import dump_config, load_config
 from initbench.question.grid import Cell, cells
 from initbench.question.plan import describe, resolve_config
@@ -25,7 +25,8 @@ from initbench.reporting.why import why_of_cells
 from initbench.results.record import RunStatus
 from initbench.statistics.summary import summarize
 from initbench.statistics.sweep import axis_of, false_discovery, summarize_sweep
-from initbench.studies import sweep
+from initbench.studies import pilot, sweep
+from initbench.studies.plan import make_plan
 
 ROOT = Path(__file__).parent.parent
 TINY = "synthetic:n=256,test=128,classes=3,shape=[1,6,6],noise=0.5"
@@ -493,3 +494,68 @@ def test_the_page_says_why_by_the_signal_of_the_cells(tmp_path):
 def test_where_no_cell_loses_the_signal_it_does_not_say_why():
     kept = {4: {"xavier": 0.9, "kaiming": 0.9}, 16: {"xavier": 0.8, "kaiming": 0.9}}
     assert why_of_cells(of_cells(kept)).startswith("With no scheme is the signal lost at initialization in any cell")
+
+
+def runs_of_cells(ends, seeds=6):
+    """Cells with runs: `ends` gives for (depth, lr) and scheme an accuracy, None (diverged), "failed" or "skipped"."""
+    found = []
+    for (depth, lr), own in ends.items():
+        runs = []
+        for scheme, end in own.items():
+            for seed in range(seeds):
+                run = make_run(scheme, seed, end if not isinstance(end, str) else 0.5)
+                runs.append(run if not isinstance(end, str) else run.model_copy(update={"status": RunStatus(end), "reason": "it is so"}))
+        cell = Cell((("model.depth", depth), ("train.lr", lr)), ExperimentConfig(schemes=("kaiming",), seeds=(0,)))
+        found.append((cell, runs))
+    return found
+
+
+AXES = {"model.depth": (2, 4, 8), "train.lr": (0.1, 1.0)}
+
+
+def test_what_failed_or_was_skipped_is_not_said_not_to_train():
+    ends = {
+        (depth, lr): {
+            "fixup": "skipped",
+            "kaiming": "failed" if depth == 4 else (0.9 if lr == 0.1 else None),
+            "xavier": "failed" if depth == 4 else 0.9,
+        }
+        for depth in (2, 4, 8)
+        for lr in (0.1, 1.0)
+    }
+    summary = summarize_sweep(AXES, runs_of_cells(ends), None, order=["fixup", "xavier", "kaiming"])
+    assert summary.sweep.along == "train.lr"
+    assert summary.headline.startswith("xavier trains at every lr, kaiming trains up to lr 0.1 (at some depth); ")
+    assert summary.headline.endswith("; fixup failed or was skipped in every cell")
+    assert summary.reference == "xavier"
+    assert {each.other for cell in summary.sweep.cells for each in cell.comparisons if each.p is not None} == {"xavier"}
+    assert "36 of 108 runs were skipped; the first, fixup with seed 0: it is so." in summary.notes
+
+
+def test_combinations_that_are_left_out_are_counted():
+    ends = {(2, 0.1): {"kaiming": 0.9}, (2, 1.0): {"kaiming": 0.9}, (8, 0.1): {"kaiming": 0.1}}
+    notes = summarize_sweep(AXES, runs_of_cells(ends), None, order=["kaiming"]).notes
+    assert "3 of 6 combinations are left out by a condition; nothing is said of them." in notes
+
+
+def test_one_cell_with_few_seeds_does_not_speak_for_all():
+    one, other = runs_of_cells({(2, 0.1): {"kaiming": 0.9, "xavier": 0.5}, (4, 0.1): {"kaiming": 0.9, "xavier": 0.5}}, seeds=9)
+    few = (other[0], [run for run in other[1] if run.job.seed < 4])
+    notes = summarize_sweep({"model.depth": (2, 4), "train.lr": (0.1,)}, [one, few], None, order=["xavier", "kaiming"]).notes
+    assert "1 of the 2 tests has fewer than 6 seeds, which cannot show a difference." in notes
+    assert not any("in any cell" in note for note in notes)
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 6])
+def test_the_estimate_knows_how_long_each_cell_trains(seeds, monkeypatch):
+    grid = {"train.steps": [10, 100, 1000, 30], "model.depth": [1, 2]}
+    plan = make_plan("sweep", asked(grid, seeds=seeds, dataset=TINY, model="mlp:width=8"), Execution(jobs=1, device="cpu"))
+    price = pilot._Price(step=0.01, evaluation=0.0, beside=0.1, epoch=0.0)
+    monkeypatch.setattr(pilot, "_price", lambda runs: price)
+    assert pilot.estimated_seconds(plan) == pytest.approx(seeds * 2 * 2 * (0.01 * 1140 + 4 * 0.1))
+
+
+def test_the_price_between_two_networks_is_between_theirs():
+    low, high = pilot._Price(1.0, 2.0, 3.0, 4.0), pilot._Price(3.0, 2.0, 5.0, 4.0)
+    assert pilot._between({0: low, 4: high}, 1) == pilot._Price(1.5, 2.0, 3.5, 4.0)
+    assert [pilot._between({0: low, 4: high}, place) for place in (0, 4, 9)] == [low, high, high]

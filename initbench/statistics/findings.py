@@ -60,10 +60,14 @@ class SweepCell(Frozen):
 
 
 class Reach(Frozen):
-    """At which values of the axis that is told of a scheme trains in at least one cell: most of its seeds there end above chance."""
+    """At which values of the axis that is told of a scheme trains in at least one cell: most of its seeds there end above chance.
+
+    `tried` are those with which any of its runs was no failure and not skipped.
+    """
 
     scheme: str
     values: tuple[Any, ...]
+    tried: tuple[Any, ...] = ()
 
 
 class Lead(Frozen):
