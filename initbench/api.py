@@ -171,7 +171,8 @@ def export(name: str, folder: str | Path = store.LATEST, out: str | Path | None 
     if (Path(folder) / store.PROBE).is_file():
         raise ConfigError(f"{folder} holds a probe, which trains nothing. Its tables are in {Path(folder) / 'tables'}.")
     results = load_results(folder)
-    runs = exported_runs(results.results, results.reported, results.summary.metrics)
+    with catalog.as_recorded(results.recorded):
+        runs = exported_runs(results.config, results.results, results.reported, results.summary.metrics)
     (title,) = safe_names([results.folder.absolute().name])
     place = results.folder / "exports" / safe_names([Path(name).stem])[0] if out is None else Path(out)
     with export_folder(place, fresh=fresh), UserCode(f"Cannot make the export '{name}'"):

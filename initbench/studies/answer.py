@@ -112,12 +112,12 @@ class Results(Shown):
         """The results folder."""
         return self.folder
 
-    def to_pandas(self, table: str = "curves") -> pd.DataFrame:
-        """One of the tidy tables of the folder: `curves`, `layers`, `init` or `summary`.
+    def to_pandas(self, table: str | None = None) -> pd.DataFrame:
+        """One of the tidy tables of the folder: `curves` unless another is named; of a sweep `cells`. See docs/results.md.
 
-        Raises: ConfigError for another name.
+        Raises: ConfigError for a name that there is not.
         """
-        return read_table(self.folder, table)
+        return read_table(self.folder, table or ("cells" if self.summary.sweep is not None else "curves"))
 
 
 def load_results(folder: str | Path = store.LATEST, metric: str | None = None) -> Results:
