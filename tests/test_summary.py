@@ -3,6 +3,7 @@ import random
 import pytest
 from simulated_runs import make_comparison, make_run
 
+import initbench
 from initbench.errors import ConfigError
 from initbench.reporting.figures import plots
 from initbench.reporting.paper import paper_table
@@ -278,3 +279,14 @@ def test_what_both_of_two_level_schemes_beat_is_said_of_both():
     summary = summarize(spread("kaiming", 0.97) + noisy + spread("xavier", 0.90) + spread("normal", 0.80), order=("kaiming", "lecun"))
     assert summary.headline.endswith("after Holm; both beat normal, xavier")
     assert "are not shown to differ" in summary.headline
+
+
+def test_the_signal_of_a_scheme_is_that_of_the_medians_in_the_table(tmp_path):
+    data = "synthetic:n=256,test=64,classes=3,shape=[1,4,4]"
+    results = initbench.run("xavier", model="mlp:depth=20,width=16", dataset=data, seeds=5, steps=1, engine="serial", output=tmp_path)
+    (scheme,) = results.summary.schemes
+    table = results.to_pandas("layers").query("step == 0")
+    medians = table.groupby("layer", sort=False).activation_variance.median()
+    lost = [layer for layer, value in medians.items() if layer != "head" and value < 1e-4 * medians.iloc[0]]
+    assert scheme.signal_lost_at == lost[0]
+    assert scheme.signal == f"activations vanish at {lost[0]}"

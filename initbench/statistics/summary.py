@@ -9,13 +9,14 @@ from initbench.metrics import Metric, Split
 from initbench.question import catalog
 from initbench.question.config import parse_ref
 from initbench.results.outcome import TRAINED_ABOVE_CHANCE, Outcome, is_outcome_of_scheme, outcome
-from initbench.results.propagation import has_stream, signal_at_start
+from initbench.results.propagation import has_stream
 from initbench.results.record import RunResult, RunStatus, Setter
 from initbench.statistics.curves import of_losses, of_signals
 from initbench.statistics.estimates import estimate, estimate_text, seeds_text, share
 from initbench.statistics.findings import SchemeSummary, Summary
 from initbench.statistics.inference import ALPHA, LEVEL, seeds_needed
 from initbench.statistics.known_metrics import all_metrics, find_metric
+from initbench.statistics.typical import typical_signal
 from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family
 
 Runs = dict[str, list[RunResult]]
@@ -139,9 +140,7 @@ def _summarize_scheme(scheme: str, runs: list[RunResult], metrics: Sequence[Metr
     ended = [outcome(run) for run in runs]
     counts = {str(kind): ended.count(kind) for kind in Outcome}
     tried = counts["trained"] + counts["stuck"] + counts["diverged"]
-    signals = [signal for run in runs if (signal := signal_at_start(run)) is not None]
-    lost = [signal for signal in signals if signal.loss]
-    typical = lost[0] if 2 * len(lost) > len(signals) else next((signal for signal in signals if not signal.loss), None)
+    typical = typical_signal(runs)
     return SchemeSummary(
         scheme=scheme,
         seeds=tuple(run.job.seed for run in runs),
