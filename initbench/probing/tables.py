@@ -42,8 +42,8 @@ def _scheme_row(scheme: SchemeHealth) -> tuple[str, ...]:
     outside, bands = sum(layer.outside for layer in scheme.layers), sum(layer.bands for layer in scheme.layers)
     return (
         scheme.scheme,
-        _number(scheme.activations, "lost" if scheme.forward else ""),
-        _number(scheme.gradients, "lost" if scheme.back else ""),
+        _number(scheme.activations, "lost" if len(scheme.forward) > 1 else ""),
+        _number(scheme.gradients, "lost" if len(scheme.back) > 1 else ""),
         f"{hidden[-1].correlation:.3f}" if hidden and hidden[-1].correlation is not None else "",
         f"{max(dead):.0%}" if dead else "",
         _number(hidden[0].condition if hidden else None, ""),
