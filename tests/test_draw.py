@@ -166,6 +166,14 @@ def test_the_line_of_a_seed_has_the_dash_of_its_scheme():
     assert {line.get_linestyle() for line in lines if len(line.get_xdata()) > 1} == {"--"}
 
 
+def test_where_dots_take_the_width_a_long_name_is_cut_and_not_its_note():
+    runs = [make_run(name, seed) for name in LONG for seed in range(8)]
+    plot = next(plot for plot in plots(summarize(runs), group(runs)) if plot.name == "accuracy")
+    written = [text.get_text() for text in figure_of(plot, STYLES["paper", 1]).axes[0].texts]
+    assert all(text.endswith(f"  {strip.note}") for text, strip in zip(written, plot.panels[0].strips, strict=True))
+    assert len({text.partition("  ")[0] for text in written}) == len(LONG)
+
+
 def test_notes_beside_rows_of_dots_are_within_the_picture():
     runs = [make_run("normal", seed, None) for seed in range(2)]
     plot = next(plot for plot in plots(summarize(runs), group(runs)) if plot.name == "accuracy")

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from initbench.reporting.looks import Look
-from initbench.reporting.panels import LONGEST_TICK, Band, Curve, Heat, Lost, Panel, Points, Strip, cut, short_names
+from initbench.reporting.panels import LONGEST_NAME, LONGEST_TICK, Band, Curve, Heat, Lost, Panel, Points, Strip, short_names
 from initbench.reporting.scales import error_scale, error_unscale, head_beyond, log_ticks, power_of_ten, stretched, ticks_between
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def set_axes(axes: Axes, panel: Panel, limits: tuple[float, float], ticks: Ticks
     """Scales, ranges and ticks of axes with lines."""
     from matplotlib.ticker import MaxNLocator
 
-    _set_y_axis(axes, panel, *limits)
+    _set_y_axis(axes, panel, *limits, style)
     ends = _ends(panel)
     axes.set_xlim(ends[::-1] if panel.layers == "backward" else ends)
     wide = axes.get_position().width * style.width
@@ -141,13 +141,14 @@ def _place(x: float, panel: Panel) -> float:
     return x + HEAD_GAP if x == panel.head else x
 
 
-def _set_y_axis(axes: Axes, panel: Panel, low: float, high: float) -> None:
+def _set_y_axis(axes: Axes, panel: Panel, low: float, high: float, style: Style) -> None:
     from matplotlib.ticker import NullFormatter
 
     if panel.scale == "log":
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
-        if ticks := log_ticks(low, high):
+        tall = axes.bbox.height / axes.figure.dpi
+        if ticks := log_ticks(low, high, int(tall / (1.7 * style.note / 72))):
             axes.set_yticks(*zip(*ticks, strict=True))
         else:
             axes.yaxis.set_major_formatter(lambda value, _: power_of_ten(value))
@@ -315,6 +316,10 @@ def draw_strips(axes: Axes, panel: Panel, looks: Mapping[str, Look], names: Mapp
     axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
     axes.set_xlim(low, high)
     beside = bool(beside_strips(panel, names, style)[0])
+    room = int(axes.get_position().width * style.width * 72 / (0.56 * style.note))
+    if not beside:
+        left = room - 2 - max(len(strip.note) for strip in panel.strips)
+        names = short_names(list(names), min(LONGEST_NAME, max(LONGEST_NAME // 2, left)))
     axes.set_yticks(range(len(panel.strips)), [names[strip.scheme] if beside else "" for strip in panel.strips])
     axes.set_ylim(len(panel.strips) - 0.5, -0.5 if beside else -0.9)
     axes.grid(visible=False, axis="y")
@@ -323,7 +328,9 @@ def draw_strips(axes: Axes, panel: Panel, looks: Mapping[str, Look], names: Mapp
         if beside:
             axes.text(1.015, row, strip.note, transform=axes.get_yaxis_transform(), va="center", fontsize=style.note)
         else:
-            _draw_above(axes, names[strip.scheme], strip.note, row, style)
+            words = names[strip.scheme] + f"  {strip.note}" * bool(strip.note)
+            words = words if len(words) <= room else f"{words[: room - 1]}…"
+            axes.text(0, row - 0.42, words, transform=axes.get_yaxis_transform(), va="center", fontsize=style.note)
 
 
 def _draw_strip(axes: Axes, strip: Strip, row: int, look: Look, style: Style) -> None:
@@ -336,12 +343,6 @@ def _draw_strip(axes: Axes, strip: Strip, row: int, look: Look, style: Style) ->
     if strip.middle is not None:
         axes.plot([strip.middle] * 2, [row - 0.32, row + 0.32], color=look.colour, linewidth=1.2 * style.line, solid_capstyle="butt")
     axes.plot(xs, ys, look.marker, color=look.colour, markersize=2.2 * style.line, alpha=0.75, markeredgewidth=0, clip_on=False)
-
-
-def _draw_above(axes: Axes, name: str, note: str, row: int, style: Style) -> None:
-    """Name and note above a row of dots."""
-    words = cut(name + f"  {note}" * bool(note), int(axes.get_position().width * style.width * 72 / (0.56 * style.note)))
-    axes.text(0, row - 0.42, words, transform=axes.get_yaxis_transform(), va="center", fontsize=style.note)
 
 
 def draw_heat(axes: Axes, heat: Heat, style: Style) -> None:

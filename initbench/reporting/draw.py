@@ -233,6 +233,8 @@ def _draw_row(
             axes.xaxis.labelpad = 2
     if row.last and row.columns > 1 and not row.named_below:
         centre = (frame.left + (style.width - frame.left - frame.right) / 2) / style.width
+        half = min(0.5, LETTER * em * len(row.cells[0][0].x_label) / style.width / 2)
+        centre = min(max(centre, half), 1 - half)
         figure.text(centre, (bottom - frame.ticks + 0.4 * em) / whole, row.cells[0][0].x_label, ha="center", va="bottom")
     if row.together and not row.cells[0][0].strips and row.cells[0][0].heat is None:
         _draw_names(figure, row, made, frame, bottom, own, style)

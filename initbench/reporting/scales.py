@@ -65,14 +65,19 @@ def power_of_ten(value: float) -> str:
     return "10" + str(round(math.log10(value))).translate(RAISED)
 
 
-def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """Round numbers on a log axis and their labels, at least three; none where the axis is so long that powers of ten are enough."""
+def log_ticks(low: float, high: float, room: int = 12) -> list[tuple[float, str]]:
+    """Round numbers on a log axis and their labels, at least three; none where powers of ten are enough.
+
+    `room` is how many labels there is room for, if only for the powers of ten among them.
+    """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    plain = low > 1e-4
-    if high / low >= 2e3 or (not plain and sum(low <= 10.0**power <= high for power in powers) >= LEAST_TICKS):
+    plain, enough = low > 1e-4, sum(low <= 10.0**power <= high for power in powers) >= LEAST_TICKS
+    if high / low >= 2e3 or (enough and not plain):
         return []
     ticks = [(float(f"{digit}e{power}"), power) for power in powers for digit in ((1, 2, 5) if plain else (1, 3))]
     ticks = [(tick, power) for tick, power in ticks if low <= tick <= high]
+    if enough and len(ticks) > room:
+        ticks = [(tick, power) for tick, power in ticks if tick == float(f"1e{power}")]
     if not plain and len(ticks) >= LEAST_TICKS:
         return [(tick, f"{tick / 10.0**power:.0f}·{power_of_ten(10.0**power)}") for tick, power in ticks]
     found = [tick for tick, _ in ticks]
