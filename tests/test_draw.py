@@ -80,6 +80,15 @@ def test_more_than_six_schemes_have_a_small_panel_each_and_those_that_are_the_sa
     assert {"kaiming", "= normal:std=0.1", *names[1:]} <= set(texts(svg))
 
 
+def test_of_many_schemes_that_are_the_same_a_panel_names_as_many_as_it_has_room_for():
+    names = [f"normal:std={index}" for index in range(1, 26)]
+    runs = [make_run(name, 0, train_losses=(2.0, 1.0)) for name in names] + [make_run("kaiming", 0)]
+    written = texts(draw(next(plot for plot in plots(summarize(runs), group(runs)) if plot.name == "loss"))[".svg"])
+    same = [text for text in written if text.startswith("= ")]
+    assert 3 <= len(same) <= 8
+    assert f"and {24 - len(same)} more" in written
+
+
 def test_lines_that_cover_one_another_share_a_label():
     runs = [make_run(name, 0, train_losses=(2.0, 1.0, offset)) for name, offset in (("kaiming", 0.5), ("xavier", 0.5), ("normal", 0.1))]
     svg = draw(next(plot for plot in plots(summarize(runs), group(runs)) if plot.name == "loss"))[".svg"].decode()

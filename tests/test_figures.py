@@ -201,6 +201,12 @@ def test_layers_of_repeated_blocks_have_a_panel_for_each_part():
     assert [len(panel.lines[0].points) for panel in start] == [3, 3, 1]
 
 
+def test_a_quantity_of_hidden_layers_leaves_out_the_head_and_no_other_layer():
+    names = [f"blocks.{block}.{part}" for block in range(3) for part in ("attn.q", "mlp.fc1")] + ["head"]
+    plot = plotted([renamed(make_run("kaiming", 0, depth=6), names, Place.HEAD)])["dead_units"]
+    assert [len(line.points) for panel in plot.panels for line in panel.lines] == [3, 3, 3, 3]
+
+
 def streamed(run, blocks):
     """The same with a residual stream that doubles behind each block."""
     layers = tuple(

@@ -297,7 +297,7 @@ def beside_strips(panel: Panel, names: Mapping[str, str], style: Style) -> tuple
     """The inches that names and notes take beside rows of dots; zero where they leave these too little, and stand above each row."""
     letter = 0.58 * style.note / 72
     left = 0.25 + letter * max(len(names[strip.scheme]) for strip in panel.strips)
-    right = 0.15 + 1.05 * letter * max(len(strip.note) for strip in panel.strips)
+    right = 0.22 + 0.92 * letter * max(len(strip.note) for strip in panel.strips)
     return (left, right) if style.labels == "beside" and left + right < 0.65 * style.width else (0.0, 0.0)
 
 

@@ -263,7 +263,10 @@ def _draw_lines(
 ) -> None:
     if only:
         within.draw_behind(axes, panel)
-        said = [*(f"= {names[scheme]}" for scheme in only[1:]), *(each.share for each in panel.lost if each.scheme == only[0])]
+        room = int(axes.bbox.height / axes.figure.dpi * 72 / (1.3 * style.note)) - 2
+        same = [f"= {names[scheme]}" for scheme in only[1:]]
+        same = same if len(same) <= room else [*same[: room - 1], f"and {len(same) - room + 1} more"]
+        said = [*same, *(each.share for each in panel.lost if each.scheme == only[0])]
     else:
         said = [panel.corner]
     axes.text(0.98, 0.97, "\n".join(said), ha="right", va="top", transform=axes.transAxes, fontsize=style.note)

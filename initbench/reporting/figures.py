@@ -228,7 +228,8 @@ def _layer_panel(title: str, quantity: Quantity, figure: Figure, runs: Runs, ste
     for scheme, own in runs.items():
         layers = _at(own, step_of, only)
         positions = _counted(layers)
-        layers = [each for each in layers if not (quantity.hidden and each[1].position == max(positions))]
+        last = max((stats.position for run in own for stats in run.layers), default=0)
+        layers = [each for each in layers if not (quantity.hidden and each[1].position == last)]
         names |= {positions[stats.position]: stats.layer for _, stats in layers}
         seen += [stats for _, stats in layers]
         apart = {positions[stats.position] for _, stats in layers if stats.place is Place.HEAD} if stands_apart(positions, only) else set()
