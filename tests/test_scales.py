@@ -102,4 +102,4 @@ def test_numbers_at_a_log_axis_are_round():
     assert log_ticks(0.85, 4.2) == [(1.0, "1"), (2.0, "2"), (3.0, "3"), (4.0, "4")]
     assert [text for _, text in log_ticks(0.8, 60)] == ["1", "2", "5", "10", "20", "50"]
     assert [text for _, text in log_ticks(0.8, 900, room=6)] == ["1", "10", "100"]
-    assert [text for _, text in log_ticks(2e-6, 2e-4)] == ["3·10⁻⁶", "1·10⁻⁵", "3·10⁻⁵", "1·10⁻⁴"]
+    assert [text for _, text in log_ticks(2e-6, 2e-4)] == ["3·10⁻⁶", "10⁻⁵", "3·10⁻⁵", "10⁻⁴"]

@@ -1,5 +1,6 @@
 """What the plots of a probe show, as data for `draw`: each quantity through the layers, with the prediction behind it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -69,6 +70,7 @@ def _panel(
         bands += [Band(scheme.scheme, limits)] if limits else []
     predicted = "Dashed line and band: what theory predicts for one network of this width (95 %)"
     how = figure.note or predicted * bool(bands)
+    missing = not_measured(seen, quantity) or (("nothing was measured",) if not lines else ())
     what = "weight layer" if only is None else "layer of this kind"
     return Panel(
         title,
@@ -79,15 +81,15 @@ def _panel(
         scale="log" if quantity.unit == "number" else "percent",
         layers="backward" if quantity.backward else "forward",
         head=head,
-        notes=(*notes, *([how] if how else []), *not_measured(seen, quantity)),
+        notes=(*notes, *([how] if how else []), *missing),
         ticks=name_ticks(names, None if only is None else title),
     )
 
 
 def _points(quantity: Quantity, placed: Sequence[tuple[float, LayerHealth]]) -> Points:
-    """The quantity at each layer; gaps only where a logarithm shows them."""
-    points = [(place, getattr(layer, quantity.name)) for place, layer in placed]
-    return tuple(point for point in points if quantity.unit == "number" or point[1] is not None)
+    """The quantity at each layer that was measured; None where it overflowed, which only a logarithm shows."""
+    measured = [(place, value) for place, layer in placed if (value := layer.value(quantity.name)) is not None]
+    return tuple((x, y if math.isfinite(y) else None) for x, y in measured if quantity.unit == "number" or math.isfinite(y))
 
 
 def _limits(quantity: Quantity, placed: Sequence[tuple[float, LayerHealth]]) -> list[tuple[float, tuple[float | None, float | None]]]:

@@ -76,7 +76,7 @@ def set_axes(axes: Axes, panel: Panel, limits: tuple[float, float], ticks: Ticks
     axes.set_xlim(ends[::-1] if panel.layers == "backward" else ends)
     wide = axes.get_position().width * style.width
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=max(2, min(12, int(wide / (5 * style.em))))))
-    if ticks.places:
+    if ticks.places or panel.layers:
         axes.set_xticks(ticks.places, ticks.texts)
     if ticks.tilted:
         axes.tick_params(axis="x", rotation=TILT)

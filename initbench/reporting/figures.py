@@ -244,7 +244,11 @@ def _layer_panel(title: str, quantity: Quantity, figure: Figure, runs: Runs, ste
             lines, bands = [*lines, *theory], [*bands, *band]
     notes = ["Dashed line and band: theory for this width"] if any(band.of == "theory" for band in bands) else []
     notes += ["Bars and shade: lowest to highest seed"] if any(band.of == "seeds" for band in bands) else []
-    notes += [*_only_some(runs, lines, step_of), *_without(runs, "measurement", lines), *not_measured(seen, quantity)]
+    notes += [*_only_some(runs, lines, step_of), *(missing := not_measured(seen, quantity))]
+    if lines or not seen:
+        notes += _without(runs, "measurement", lines)
+    elif not missing:
+        notes.append("nothing was measured")
     what = "weight layer" if only is None else "layer of this kind"
     return Panel(
         title,

@@ -79,7 +79,7 @@ def log_ticks(low: float, high: float, room: int = 12) -> list[tuple[float, str]
     if enough and len(ticks) > room:
         ticks = [(tick, power) for tick, power in ticks if tick == float(f"1e{power}")]
     if not plain and len(ticks) >= LEAST_TICKS:
-        return [(tick, f"{tick / 10.0**power:.0f}·{power_of_ten(10.0**power)}") for tick, power in ticks]
+        return [(tick, f"{tick / 10.0**power:.0f}·".removeprefix("1·") + power_of_ten(10.0**power)) for tick, power in ticks]
     found = [tick for tick, _ in ticks]
     largest = math.floor(math.log10(high - low))
     steps = (float(f"{digit}e{largest - tens}") for tens in range(3) for digit in (5, 2, 1))
