@@ -13,7 +13,7 @@ from initbench.question import catalog
 from initbench.reporting.draw import DPI, STYLES, WIDTH, draw, figure_of
 from initbench.reporting.figures import plots
 from initbench.reporting.looks import LOOKS, SHIPPED, looks
-from initbench.reporting.panels import short_names
+from initbench.reporting.panels import Curve, Panel, Plot, short_names
 from initbench.statistics.summary import group, summarize
 
 ORDER = ["xavier", "kaiming", "normal", "lecun", "fixup"]
@@ -173,6 +173,15 @@ def test_the_line_of_a_seed_has_the_dash_of_its_scheme():
     lines = figure_of(plots(summarize(runs), group(runs))[0]).axes[0].lines
     assert looks(["torch_default"])["torch_default"].dash == "dashed"
     assert {line.get_linestyle() for line in lines if len(line.get_xdata()) > 1} == {"--"}
+
+
+def test_titles_that_end_alike_stay_apart():
+    titles = [f"{coder}.layers.*.self_attention.out_proj" for coder in ("encoder", "decoder", "a_third_one")]
+    line = Curve("kaiming", ((1.0, 1.0), (2.0, 2.0)), named=True)
+    panels = tuple(Panel(title, "layer", "variance", (line,), layers="forward") for title in titles)
+    drawn = [axes.get_title(loc="left") for axes in figure_of(Plot("signal", "", (panels,), ("kaiming",))).axes]
+    assert len(set(drawn)) == 3
+    assert all(len(title) < len(whole) for title, whole in zip(drawn, titles, strict=True))
 
 
 def test_where_dots_take_the_width_a_long_name_is_cut_and_not_its_note():

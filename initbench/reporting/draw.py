@@ -49,8 +49,6 @@ STYLES: dict[tuple[str, int], Style] = {
 """By name and how many columns of a page (paper: of a two-column page) it is wide."""
 COVERED = 1.5
 """Lines that are nowhere so many pixels apart cover one another."""
-LEAST_NAME = 6
-"""Letters of a layer's name that must fit a title beside the time it is of."""
 
 STYLE: dict[str, Any] = {
     "axes.facecolor": "none",
@@ -169,8 +167,9 @@ def _figure(plot: Plot, style: Style) -> Figure:
     figure = _figure_class()(figsize=(style.width, above + sum(frame.height(style) for _, frame in rows)), dpi=DPI)
     figure.text(0.012, 1 - 0.09 / figure.get_figheight(), "\n".join(title), fontsize=style.title or None, fontweight="bold", va="top")
     top = figure.get_figheight() - above
+    titles = [panel.title for panel in plot.panels]
     for row, frame in rows:
-        _draw_row(figure, row, frame, top, own, ranges, style)
+        _draw_row(figure, row, frame, top, own, titles, ranges, style)
         top -= frame.height(style)
     return figure
 
@@ -193,7 +192,14 @@ def _file(figure: Figure, ending: str) -> bytes:
 
 
 def _draw_row(
-    figure: Figure, row: Row, frame: Frame, top: float, own: Mapping[str, Look], ranges: tuple[float, float], style: Style
+    figure: Figure,
+    row: Row,
+    frame: Frame,
+    top: float,
+    own: Mapping[str, Look],
+    titles: Sequence[str],
+    ranges: tuple[float, float],
+    style: Style,
 ) -> None:
     whole, em = figure.get_figheight(), style.em
     gap = gap_of(row, style)
@@ -211,7 +217,7 @@ def _draw_row(
         axes.set_ylabel(panel.y_label if column == 0 and (row.together or row.first) else "")
         alone = column + 1 == len(row.cells) or row.cells[column + 1][0].title
         most = int((width if alone else 2 * width + gap) / (LETTER * em))
-        axes.set_title(short[only[0]] if only else _fitted(panel.title, most))
+        axes.set_title(short[only[0]] if only else short_names(titles, most)[panel.title])
         if panel.strips:
             within.draw_strips(axes, panel, own, row.names, style)
             continue
@@ -241,15 +247,6 @@ def _draw_row(
     if frame.notes:
         low = top - frame.height(style) + 0.04
         figure.text(0.012, low / whole, "\n".join(frame.notes), fontsize=style.note, va="bottom", linespacing=1.3)
-
-
-def _fitted(title: str, most: int) -> str:
-    """A title such as `At initialization: blocks.*.query` in so many letters: of a layer's name the end says most."""
-    when, colon, name = title.rpartition(": ")
-    if len(title) <= most:
-        return title
-    room = most - len(when + colon) - 1
-    return f"{when}{colon}…{name[-room:]}" if room >= LEAST_NAME else f"…{name[1 - most :]}"
 
 
 def _draw_lines(
