@@ -243,7 +243,9 @@ def test_with_a_holdout_nothing_is_called_a_test_accuracy():
     found = summarize(runs)
     assert "points of held-out accuracy" in found.headline
     drawn = plots(found, group(runs))
-    words = [text for plot in drawn for text in (plot.title, *(panel.x_label + panel.y_label + panel.note for panel in plot.panels))]
+    words = [
+        text for plot in drawn for text in (plot.title, *(panel.x_label + panel.y_label + ". ".join(panel.notes) for panel in plot.panels))
+    ]
     said = " ".join([summary_markdown(found, "q"), *found.notes, *words])
     assert "held-out accuracy" in said
     assert "test accuracy" not in said

@@ -414,6 +414,7 @@ def test_one_axis_is_lines_two_are_heat_maps_and_three_small_ones():
     assert lines.panels[0].ticks == ((0.0, "1"), (1.0, "3"))
     accuracy, trained = plotted({"model.depth": [1, 3], "train.lr": [0.01, 0.1, 1]})
     assert (accuracy.name, trained.name) == ("accuracy", "trained")
+    assert accuracy.title == "Final test accuracy, median of the seeds, in percent"
     heat = accuracy.panels[0].heat
     assert (heat.y, heat.x, len(heat.values), len(heat.values[0])) == (("1", "3"), ("0.01", "0.1", "1"), 2, 3)
     three, _ = plotted({"model.depth": [1, 3], "train.lr": [0.01, 0.1], "train.momentum": [0.0, 0.9]})

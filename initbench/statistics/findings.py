@@ -146,12 +146,16 @@ class Summary(Frozen):
 
     @property
     def ranking(self) -> tuple[str, ...]:
-        """The schemes, the best first by the middle value of what the verdicts are about; without one they come last."""
+        """The schemes, the best first by the middle value of what the verdicts are about; last those without one that trained or diverged,
+        then what failed, then what was skipped.
+        """
         metric = self.primary
 
-        def place(scheme: SchemeSummary) -> tuple[bool, float]:
+        def place(scheme: SchemeSummary) -> tuple[bool, float, bool, bool]:
             value = scheme.estimate(metric.name).value
-            return scheme.scheme != self.leader, math.inf if value is None else -value if metric.higher_is_better else value
+            ended = scheme.trained + scheme.stuck + scheme.diverged + scheme.probed > 0
+            worth = math.inf if value is None else -value if metric.higher_is_better else value
+            return scheme.scheme != self.leader, worth, not ended, not scheme.failed
 
         return tuple(scheme.scheme for scheme in sorted(self.schemes, key=place))
 
