@@ -190,8 +190,8 @@ def test_all_directions_at_once_are_those_one_after_the_other(monkeypatch):
 @pytest.mark.parametrize("model", ["mlp:depth=0", "mlp:depth=1"])
 def test_a_network_of_one_hidden_layer_keeps_and_loses_no_signal(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = initbench.probe(model, ["kaiming", "zeros"])
-    for scheme in found.health:
+    found = initbench.probe(model, ["kaiming", "xavier"])
+    for scheme in found.schemes:
         assert (scheme.activations, scheme.gradients, scheme.lost) == (None, None, None)
         assert scheme.verdict.startswith("the signal passes too few hidden layers to change between them")
     data = "synthetic:n=256,test=32,shape=[1,28,28]"

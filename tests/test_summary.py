@@ -119,7 +119,7 @@ def test_an_unknown_reference_is_a_clear_error():
 def test_one_seed_says_that_there_is_no_interval():
     summary = summarize([make_run("kaiming", 0, 0.97)])
     assert summary.headline == "kaiming reaches 97.0 % test accuracy with one seed"
-    assert "One seed has no interval, and its figures may be luck: use --seeds 8." in summary.notes
+    assert "One seed has no 95 % interval, which takes 6, and its figures may be luck." in summary.notes
 
 
 def test_five_seeds_say_what_they_cannot_show():

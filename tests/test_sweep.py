@@ -560,3 +560,20 @@ def test_the_price_between_two_networks_is_between_theirs():
     low, high = pilot._Price(1.0, 2.0, 3.0, 4.0), pilot._Price(3.0, 2.0, 5.0, 4.0)
     assert pilot._between({0: low, 4: high}, 1) == pilot._Price(1.5, 2.0, 3.5, 4.0)
     assert [pilot._between({0: low, 4: high}, place) for place in (0, 4, 9)] == [low, high, high]
+
+
+@pytest.mark.parametrize("words", [["--set", "model.depth=3"], ["--steps", "5"]])
+def test_a_key_is_an_axis_or_has_one_value(words):
+    told = CliRunner().invoke(app, ["sweep", "kaiming", "--grid", "model.depth=4,8", "--grid", "train.steps=3,4", *words, "--dry-run"])
+    assert told.exit_code == 2
+    assert f"is an axis of the grid, and {' '.join(words) if words[0] == '--set' else words[0]} gives it one value." in " ".join(
+        told.output.split()
+    )
+
+
+def test_that_seeds_are_too_few_is_said_before_the_runs():
+    words = ["sweep", "kaiming", "xavier", "--grid", "model.depth=1,2", "--dataset", TINY, "--steps", "1", "--seeds", "4"]
+    for options in (["--dry-run"], ["--engine", "serial"]):
+        told = " ".join(CliRunner().invoke(app, [*words, *options]).stderr.split())
+        assert "4 seeds cannot show a difference in any cell, however large: for that, use --seeds 6 or more." in told
+    assert "cannot show" not in CliRunner().invoke(app, [*words[:-1], "6", "--dry-run"]).stderr

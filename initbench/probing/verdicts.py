@@ -116,10 +116,10 @@ def judge(scheme: SchemeHealth, every: Sequence[SchemeHealth]) -> SignalVerdict:
         ending = Ending.SKIPPED if scheme.status is RunStatus.SKIPPED else Ending.FAILED
         return SignalVerdict(ending, reason=(scheme.reason or "").rstrip("."))
     best = next((other.scheme for other in every if other.keeps and other.scheme != scheme.scheme), None)
-    if scheme.is_short or (not scheme.forward and not scheme.back):
-        verdict, best = SignalVerdict(Ending.SHORT if scheme.is_short else Ending.UNKNOWN), None
-    else:
-        verdict = _gone(scheme) or _changed(scheme)
+    gone = _gone(scheme)
+    if gone is None and (scheme.is_short or (not scheme.forward and not scheme.back)):
+        return SignalVerdict(Ending.SHORT if scheme.is_short else Ending.UNKNOWN, remarks=tuple(_remarks(scheme)))
+    verdict = gone or _changed(scheme)
     return replace(verdict, remedy=None if scheme.keeps else best, remarks=tuple(_remarks(scheme)))
 
 

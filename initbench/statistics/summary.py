@@ -315,7 +315,7 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
     sizes = {scheme.scheme: len(scheme.seeds) - scheme.failed - scheme.skipped for scheme in summary.schemes}
     counts = {size for size in sizes.values() if size}
     if counts == {1}:
-        yield "One seed has no interval, and its figures may be luck: use --seeds 8."
+        yield f"One seed has no {100 * LEVEL:g} % interval, which takes 6, and its figures may be luck."
     elif counts and min(counts) < 6:
         yield f"Fewer than 6 seeds have no {100 * LEVEL:g} % interval of the median; round brackets are the lowest and the highest seed."
     if len({scheme.seeds for scheme in summary.schemes}) > 1 or len(counts) > 1:
