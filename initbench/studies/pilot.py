@@ -10,7 +10,6 @@ from initbench.question.plan import names_user_file
 from initbench.results.record import RunResult
 from initbench.studies.execution import device_of, naming_cells, runs_at_once
 from initbench.studies.plan import Plan
-from initbench.training.job import check
 
 PILOTS = 8
 """Networks of which a few steps are made: evenly chosen, so that small and large ones are among them."""
@@ -29,6 +28,8 @@ class _Price(NamedTuple):
 
 def estimated_seconds(plan: Plan) -> float | None:
     """Seconds that the missing runs take on this machine; None where it cannot be told, or code of the user's own would be run."""
+    from initbench.training.job import check
+
     missing = [job for name, job in plan.missing if name not in plan.elsewhere]
     if not missing or any(names_user_file(job) for job in missing):
         return None
