@@ -14,6 +14,7 @@ const EDGES = {  // what no place on the axes has: its mark, whether that is fil
 const HEAD_GAP = 0.6;  // how far the head stands from the layer before it, beyond one layer, as in the pictures
 const LETTER = 6.7;  // the width of a letter on the axes, in pixels
 const MOST_MARKS = 40, MOST_EDGES = 20;  // of a line
+const LEAST_DECADES = 2, LEAST_SHARE = 0.1;  // of scales over layers: mere noise is to look like noise
 const FAR = 20;  // so many times the usual size is what would hide the rest
 
 const colours = () => getComputedStyle(document.documentElement);
@@ -45,10 +46,10 @@ function range(series, options) {
   if (options.log) {
     const within = starts.filter(y => y <= high), middle = within.length ? median(within) : high;
     const exponents = [Math.max(low, middle / 10 ** options.decades), Math.min(high, middle * 10 ** options.decades)].map(Math.log10), size = exponents[1] - exponents[0];
-    const room = Math.max(0.04 * size, ((options.leastDecades || 0.05) - size) / 2);  // mere noise is to look like noise
+    const room = Math.max(0.04 * size, ((options.names ? LEAST_DECADES : 0.05) - size) / 2);
     return [10 ** (exponents[0] - room), 10 ** (exponents[1] + room)];
   }
-  if (options.percent && options.names) [low, high] = [0, Math.max(high, 0.1)];
+  if (options.percent && options.names) [low, high] = [0, Math.max(high, LEAST_SHARE)];
   const room = 0.04 * (high - low) || (options.percent ? 0.05 : 0.5);
   return options.percent ? [Math.max(low - room, -0.004), Math.min(high + room, 1.004)] : [low - room, high + room];
 }
@@ -102,7 +103,8 @@ function layerTicks(names, room, head) {
 /**
  * `series` are {look, points: [[x, y]], thin, dashed, marked, band: [[x, low, high]], name, lost}; y is a number or "over". The last is on top,
  * and read where several meet. `names` are [x, name] of layers, and `head` the x of the one that stands apart, joined to no other.
- * `hint`: what stands below until a point is read there; `notes`: sentences that stay, with those that say what marks mean that are drawn.
+ * `hint`: what stands below until a point is read there; `notes`: sentences that stay, with those that say what marks mean that are drawn,
+ * `crosses` of where lines are lost.
  */
 function chart(place, options) {
   const width = Math.max(280, place.clientWidth), head = options.head ?? null, series = options.series.filter(line => line.points.length || (line.band || []).length);
@@ -150,11 +152,11 @@ function chart(place, options) {
   place.replaceChildren(make("p", {class: "y-label"}, options.y), svg, reading, make("div", {class: "notes"}, notes));
 
   function drawBand(line) {
-    const there = (line.band || []).filter(([, a, b]) => typeof a === "number" && b !== null);
+    const there = (line.band || []).filter(([, a, b]) => a !== null && b !== null), lowest = a => a === "over" && !options.log ? height - bottom : Y(a);
     const alone = ([x, a, b]) => [[X(x) - 5, a, b], [X(x) + 5, a, b]];  // the band of the head, or of one layer
     const body = there.filter(([x]) => x !== head), bodies = [body.length === 1 ? alone(body[0]) : body.map(([x, a, b]) => [X(x), a, b])];
     for (const own of [...bodies, ...there.filter(([x]) => x === head).map(alone)]) {
-      const path = own.map(([x, a]) => x + " " + Y(a)).concat(own.map(([x, , b]) => x + " " + Y(b)).reverse());
+      const path = own.map(([x, a]) => x + " " + lowest(a)).concat(own.map(([x, , b]) => x + " " + Y(b)).reverse());
       if (path.length) svg.append(make("path", {d: "M" + path.join("L") + "Z", fill: line.look.colour, opacity: 0.16}));
     }
     if (there.some(([, ...ends]) => ends.some(end => state(end) !== "inside"))) said.add("A shade that ends at the edge of the axes goes beyond.");
@@ -173,7 +175,9 @@ function chart(place, options) {
       "stroke-dasharray": line.dashed ? "3 3" : DASHES[look.dash], "stroke-linejoin": "round"}));
     if (line.marked) some(points.filter((_, index) => inside(index)), MOST_MARKS).forEach(([x, y]) => mark(look.marker, x, y, look.colour));
     const last = line.lost && points.filter(([, y]) => typeof y === "number").at(-1);
-    if (last) svg.append(make("path", {d: "M-4 -4L4 4M4 -4L-4 4", transform: `translate(${X(last[0])} ${Y(last[1])})`, stroke: look.colour, "stroke-width": 2}));
+    if (!last) return;
+    svg.append(make("path", {d: "M-4 -4L4 4M4 -4L-4 4", transform: `translate(${X(last[0])} ${Y(last[1])})`, stroke: look.colour, "stroke-width": 2}));
+    said.add(`Crosses: ${options.crosses}.`);
   }
 
   function drawEdges(line) {
@@ -204,9 +208,11 @@ function colouring(numbers, scale, said) {
     };
     return {kind, colour, ends: [-edge, edge], key: [(beyond ? "≤ " : "") + said(-edge), (beyond ? "≥ " : "") + said(edge)]};
   }
-  const put = scale === "log" ? Math.log10 : value => value, known = numbers.filter(value => scale !== "log" || value > 0), ends = [least(known), most(known)];
+  const put = scale === "log" ? Math.log10 : value => value, known = numbers.filter(value => scale !== "log" || value > 0);
+  const room = Math.max(0, LEAST_DECADES - Math.log10(most(known) / least(known))) / 2;
+  const ends = scale === "log" ? [least(known) / 10 ** room, most(known) * 10 ** room] : [0, Math.max(most(known), LEAST_SHARE)];
   const colour = value => {
-    const share = ends[1] > ends[0] ? (put(value) - put(ends[0])) / (put(ends[1]) - put(ends[0])) : 0.5;
+    const share = (put(value) - put(ends[0])) / (put(ends[1]) - put(ends[0]));
     return `hsl(${250 - 200 * share} ${55 + 20 * share}% ${22 + 60 * share}%)`;
   };
   return {kind, colour, ends, key: ends.map(said)};

@@ -101,11 +101,11 @@ function training(id, label, points, worst, percent, crosses, limits = {}) {
       }
       if (!curves.some(curve => curve.length)) silent.unshift(cut(look.name));
     });
-    const lost = series.some(line => line.lost) && `Crosses: ${crosses}.`, seeds = series.some(line => line.thin) ? "scheme, seed" : "scheme";
+    const seeds = series.some(line => line.thin) ? "scheme, seed" : "scheme";
     const smoothed = state.weight ? `, smoothed: exponential moving average with weight ${state.weight}` : "";
     chart(place, {series, log: state.log, decades: data.decades, limit: limits[state.log ? "log" : "linear"], percent, whole: state.axis === "step",
       x: axes.find(([key]) => key === state.axis)[1], y: label + smoothed, label: `${label} by ${state.axis}`,
-      hint: `Point at a line to read ${seeds} and value.`, notes: [lost, silent.length && `Nothing to draw of ${listed(silent, ", ")}.`]});
+      hint: `Point at a line to read ${seeds} and value.`, crosses, notes: [silent.length && `Nothing to draw of ${listed(silent, ", ")}.`]});
   });
 }
 
@@ -167,12 +167,15 @@ function depth() {
       }
       if (low) said.add("Shade: lowest to highest seed.");
     });
+    if (layers.lines.length > 1) said.add(`A line for each kind of layer: ${listed(layers.lines.map(([kind]) => cut(kind)), ", ")}.`);
+    const stream = data.quantities.find(each => each.name === quantity.stream);
+    if (stream) said.add(`The stream behind the blocks: ${stream.label}.`);
     if (series.some(line => line.dashed)) said.add("Thin dashes with shade: theory.");
     const without = layers.own.filter(layer => drawn().every(look => data.values[quantity.name][look.scheme][state.step][layer] === null)).length;
     if (series.length && without) said.add(`Not measured at ${without} of ${layers.own.length} layers.`);
     if (layers.head !== null) said.add("The last layer, the head, stands apart.");
     const limit = quantity.scale === "linear" && (values => [-1, 1].map(sign => sign * FAR * middleSize(values)));
-    chart(place, {series, log: quantity.scale === "log", decades: data.decades, leastDecades: 2, limit, percent: quantity.scale === "share",
+    chart(place, {series, log: quantity.scale === "log", decades: data.decades, limit, percent: quantity.scale === "share",
       x: layers.label, names: layers.names, head: layers.head, y: quantity.label, label: `${quantity.label} through the layers`, at: layers.at, hint: "Point at a line to read layer and value.", notes: [lacks.length && listed(lacks, "; ") + ".", ...said]});
   });
   if (data.steps.length > 1) lazily(heat, () => heatMap(heat, data.quantities.find(each => each.name === state.quantity), groups[state.group], state.step));

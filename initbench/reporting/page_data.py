@@ -169,7 +169,7 @@ def _layers(found: Mapping[str, Sequence[RunLayers]], every: Sequence[Quantity])
         "steps": steps,
         "of": [len(found[scheme]) for scheme in names],
         "absent": [[_absent(found[scheme], step) for step in steps] for scheme in names],
-        "quantities": [{"name": each.name, "label": _label(each.name), "scale": _scale(each, values[each.name])} for each in shown],
+        "quantities": [_quantity(each, values[each.name]) for each in shown],
         "values": {each.name: values[each.name] for each in shown},
         "low": {name: table(name, min) for name in sorted(WITH_SPREAD) if several},
         "high": {name: table(name, max) for name in sorted(WITH_SPREAD) if several},
@@ -194,6 +194,10 @@ def _head(layers: Sequence[str], measured: Mapping[str, Measured]) -> int | None
 def _absent(own: Sequence[RunLayers], step: int) -> dict[str, int]:
     """How many runs ended in which way of those that were not measured at a step."""
     return dict(Counter(end for end, layers in own if all(stats.step != step for stats in layers)))
+
+
+def _quantity(quantity: Quantity, values: Any) -> dict[str, Any]:
+    return {"name": quantity.name, "label": _label(quantity.name), "scale": _scale(quantity, values), "stream": quantity.stream}
 
 
 def _scale(quantity: Quantity, values: Any) -> str:
