@@ -14,6 +14,7 @@ const EDGES = {  // what no place on the axes has: its mark, whether that is fil
 const HEAD_GAP = 0.6;  // how far the head stands from the layer before it, beyond one layer, as in the pictures
 const LETTER = 6.7;  // the width of a letter on the axes, in pixels
 const MOST_MARKS = 40, MOST_EDGES = 20;  // of a line
+const MOST_ASIDE = 7;  // marks beside one another at an edge
 const LEAST_DECADES = 2, LEAST_SHARE = 0.1;  // of scales over layers: mere noise is to look like noise
 const FAR = 20;  // so many times the usual size is what would hide the rest
 
@@ -126,7 +127,7 @@ function chart(place, options) {
   const svg = make("svg", {width, height, role: "img", "aria-label": options.label}), spots = [], said = new Set();
   const mark = (shape, x, y, colour, filled = true, aside = 0) => svg.append(make("path", {d: MARKERS[shape], transform: `translate(${X(x) + aside} ${Y(y)})`,
     fill: filled ? colour : "var(--paper)", stroke: colour, "stroke-width": filled ? 0 : 1.5}));
-  const crowd = new Map();  // how many marks stand at an edge, by layer: the next one stands beside them
+  const crowd = new Map();  // how many marks stand at an edge, by layer
   for (const tick of options.log ? powers(low, high) : round(low, high)) {
     svg.append(make("line", {x1: left, x2: width - right, y1: Y(tick), y2: Y(tick), class: "grid"}),
       make("text", {x: left - 6, y: Y(tick) + 4, "text-anchor": "end"}, options.percent ? Number((100 * tick).toPrecision(4)) + " %" : options.log ? power(tick) : plain(tick)));
@@ -169,7 +170,7 @@ function chart(place, options) {
     points.forEach((point, index) => {
       if (joins(index)) path += (joins(index - 1) ? "" : "M" + spot(points[index - 1])) + "L" + spot(point);
       else if (inside(index) && !joins(index + 1) && !line.marked) path += "M" + spot(point) + "m-3 0h6";  // joined to none
-      spots.push([X(point[0]), Y(point[1]), line.name, ...point]);
+      if (inside(index)) spots.push([X(point[0]), Y(point[1]), line.name, ...point]);
     });
     if (path) svg.append(make("path", {d: path, fill: "none", stroke: look.colour, "stroke-width": line.thin ? 0.8 : 2.2, opacity: line.thin ? 0.55 : 1,
       "stroke-dasharray": line.dashed ? "3 3" : DASHES[look.dash], "stroke-linejoin": "round"}));
@@ -181,15 +182,23 @@ function chart(place, options) {
   }
 
   function drawEdges(line) {
-    for (const [kind, [shape, filled, words]] of line.thin ? [] : Object.entries(EDGES)) {
-      const own = line.points.filter(([, y]) => state(y) === kind);
-      for (const [x, y] of some(own, MOST_EDGES)) {
-        const key = x + " " + HEIGHTS[kind], before = layers ? crowd.get(key) || 0 : 0;
-        crowd.set(key, before + 1);
-        mark(shape, x, y, line.look.colour, filled, 9 * Math.ceil(before / 2) * (before % 2 ? -1 : 1));
+    for (const [kind, [shape, filled, words]] of Object.entries(EDGES)) {
+      const own = line.points.filter(([, y]) => state(y) === kind), marked = new Set(line.thin ? [] : some(own, MOST_EDGES));
+      for (const point of own) {
+        const [x, y] = point, aside = layers && marked.has(point) ? beside(x, HEIGHTS[kind]) : 0;
+        if (marked.has(point)) mark(shape, x, y, line.look.colour, filled, aside);
+        spots.push([X(x) + aside, Y(y), line.name, x, y]);
       }
-      if (own.length) said.add(words);
+      if (marked.size) said.add(words);
     }
+  }
+
+  /** How far from its layer the next mark at an edge stands: at the ends of the axis inwards, else at both sides. */
+  function beside(x, edge) {
+    const key = x + " " + edge, before = crowd.get(key) || 0;
+    crowd.set(key, before + 1);
+    const place = before % MOST_ASIDE;
+    return 9 * (put(x) === to ? -place : put(x) === from ? place : Math.ceil(place / 2) * (place % 2 ? -1 : 1));
   }
 }
 
