@@ -113,8 +113,8 @@ def test_many_schemes_are_shortened_in_the_title():
 # ---- what the scripts draw
 
 
-def drawn(runs, order=ORDER):
-    summary = summarize(runs, order=order)
+def drawn(runs, order=ORDER, reference=None):
+    summary = summarize(runs, reference, order=order)
     return page_data(summary, group(runs, order)), summary
 
 
@@ -204,12 +204,13 @@ def many_runs(seeds=8):
 
 
 @pytest.mark.parametrize("seeds", [2, 8])
-def test_whom_the_headline_names_is_drawn_from_the_start(seeds):
+@pytest.mark.parametrize(("reference", "second"), [("xavier", "xavier"), (None, "sigma:sigma_w=1.12")])
+def test_whom_the_headline_names_is_drawn_from_the_start(reference, second, seeds):
     runs, names = many_runs(seeds)
-    data, summary = drawn(runs, names)
+    data, summary = drawn(runs, names, reference)
     words = set(re.findall(r"[\w:=.]+\w", summary.headline))
     told = words.intersection(names)
-    assert {"xavier", "sigma:sigma_w=1.11"} <= told
+    assert {"sigma:sigma_w=1.11", second} <= told
     assert told <= shown(data)
     assert set(named(summary)) == told
     assert len(data["shown"]) < len(names)
