@@ -79,6 +79,11 @@ def test_plots_take_the_colours_of_the_page(html):
     assert not re.search(r'<svg[^>]* (width|height)="', svg)
 
 
+def test_a_picture_in_a_page_has_no_letter_too_many():
+    svg = '<svg width="9pt"><path d="M 1.23456 20 \nL 3.14159 -4.05 \nz\n"/><use x="57.767596" y="1.5"/></svg>'
+    assert page.inline_svg(svg, "t") == ('<svg role="img" aria-label="t"><path d="M1.2 20L3.1 -4.0z"/><use x="57.7" y="1.5"/></svg>')
+
+
 def test_the_page_says_how_to_do_it_again(html):
     text, _ = html
     assert "initbench compare -c config.yaml</pre>" in text
