@@ -38,6 +38,11 @@ class SchemeSummary(Frozen):
     loss_by_step: str = ""
     signal_by_layer: str = ""
 
+    @property
+    def skip(self) -> str:
+        """Why it was skipped with all its seeds, in a sentence; empty where it was not."""
+        return f"{self.scheme} {'; '.join(self.reasons)}." if self.skipped == len(self.seeds) else ""
+
     def estimate(self, metric: str) -> Estimate:
         """The estimate of one metric."""
         return next(estimate for estimate in self.estimates if estimate.metric == metric)
@@ -158,6 +163,11 @@ class Summary(Frozen):
             return scheme.scheme != self.leader, worth, not ended, not scheme.failed
 
         return tuple(scheme.scheme for scheme in sorted(self.schemes, key=place))
+
+    @property
+    def skips(self) -> tuple[str, ...]:
+        """Those of the notes that say why a scheme was skipped."""
+        return tuple(scheme.skip for scheme in self.schemes if scheme.skip)
 
     @property
     def undecided(self) -> bool:

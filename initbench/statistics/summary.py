@@ -326,7 +326,8 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
             steps = scheme.first_bad_steps
             when = f"at step {steps[0]}" if steps[0] == steps[-1] else f"between steps {steps[0]} and {steps[-1]}"
             yield f"{scheme.scheme} diverged on {scheme.diverged} of {seeds_text(len(scheme.seeds))}, first {when}."
-        yield from (f"{scheme.scheme} {reason}." for reason in reasons(runs[scheme.scheme], (RunStatus.FAILED, RunStatus.SKIPPED)))
+        ended = reasons(runs[scheme.scheme], (RunStatus.FAILED, RunStatus.SKIPPED))
+        yield from [scheme.skip] if scheme.skip else (f"{scheme.scheme} {reason}." for reason in ended)
     if any(scheme.diverged for scheme in summary.schemes):
         yield "A run that diverged has no accuracy or loss; in medians, intervals and tests it ranks below every number."
     few = next((pair for pair in summary.pairs if pair.verdict is Verdict.TOO_FEW_SEEDS), None)
