@@ -103,3 +103,10 @@ def test_numbers_at_a_log_axis_are_round():
     assert [text for _, text in log_ticks(0.8, 60)] == ["1", "2", "5", "10", "20", "50"]
     assert [text for _, text in log_ticks(0.8, 900, room=6)] == ["1", "10", "100"]
     assert [text for _, text in log_ticks(2e-6, 2e-4)] == ["3·10⁻⁶", "10⁻⁵", "3·10⁻⁵", "10⁻⁴"]
+
+
+def test_a_curve_that_begins_wild_does_not_set_the_axis_of_the_others():
+    usual = [panel(2.3, 0.5), panel(2.6, 0.4), panel(2.4, 0.6)]
+    assert limits(usual) == limits([*usual[:2], panel(2.4, 0.6)])
+    assert limits([*usual, panel(1e9, 3e8)])[1] < 100
+    assert limits([*usual, panel(9.0, 2.0)])[1] > 9

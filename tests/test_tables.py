@@ -2,6 +2,8 @@ import pytest
 from simulated_runs import make_comparison, make_run
 
 from initbench.reporting import tables
+from initbench.reporting.tables import harmless
+from initbench.reporting.templates import unbroken
 from initbench.results.record import Place
 from initbench.statistics.summary import group, summarize
 
@@ -148,3 +150,14 @@ def test_where_a_residual_stream_is_followed_the_columns_say_so():
     columns = tables.scheme_table(summarize([run.model_copy(update={"layers": tuple(ends)})])).columns
     assert columns[-2:] == ("activations, last/first block", "gradients, first/last block")
     assert tables.scheme_table(summarize([run])).columns[-2:] == ("activations, last/first layer", "gradients, first/last layer")
+
+
+def test_names_are_neither_bold_nor_slanted_in_markdown():
+    assert harmless("./a*b*.py") == "./a\\*b\\*.py"
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"), [("81.6 % [79.2, 84.6]", "81.6~% [79.2,~84.6]"), ("8.5 % (7.2 to 9.8)", "8.5~% (7.2~to~9.8)"), ("7 of 8", "7 of 8")]
+)
+def test_intervals_do_not_break(cell, shown):
+    assert unbroken(cell) == shown.replace("~", "\u00a0")

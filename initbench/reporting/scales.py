@@ -10,6 +10,8 @@ from initbench.statistics.curves import DECADES
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 MOST, FAR = 0.975, 2.0
 """So many of the values of curves are shown for sure; what is so many powers of ten above, as a bad start, is marked at the edge."""
+WILD = 20.0
+"""So many times the middle one of the first values of curves is marked at the edge, too."""
 LEAST_TICKS = 3
 """Numbers at a log axis."""
 LEAST_DECADES = 2.0
@@ -37,6 +39,7 @@ def limits(panels: Sequence[Panel]) -> tuple[float, float]:
     middle = starts[len(starts) // 2] if starts else exponents[len(exponents) // 2]
     most = exponents[int(MOST * (len(exponents) - 1))] + FAR
     highest = exponents[-1] if panel.layers or exponents[-1] <= most else most - FAR / 2
+    highest = min(highest, middle + math.log10(WILD)) if starts and not panel.layers else highest
     low, high = max(exponents[0], middle - DECADES), min(highest, middle + DECADES)
     room = max(0.04 * (high - low), LEAST_DECADES / 2 - (high - low) / 2 if panel.layers else 0.02)
     return float(10 ** (low - room)), float(10 ** (high + room))

@@ -12,7 +12,7 @@ from initbench.question.grid import cells as cells_of
 from initbench.question.keys import short, split
 from initbench.question.plan import job_ids, jobs_of, resolve_config
 from initbench.reporting.panels import Band, Contour, Curve, Heat, Panel, Plot, in_rows
-from initbench.reporting.tables import Table, markdown
+from initbench.reporting.tables import Table, harmless, markdown
 from initbench.reporting.templates import template
 from initbench.reporting.tidy import write
 from initbench.reporting.why import why_of_cells
@@ -218,8 +218,8 @@ def _sweep(summary: Summary) -> Sweep:
 
 def summary_markdown(summary: Summary, question: str) -> str:
     """The whole of summary.md."""
-    notes = "".join(f"- {note}\n" for note in summary.notes)
-    return f"# {question}\n\n**{summary.headline}.**\n\n{markdown(table(summary))}\n{notes}"
+    notes = "".join(f"- {harmless(note)}\n" for note in summary.notes)
+    return f"# {harmless(question)}\n\n**{harmless(summary.headline)}.**\n\n{markdown(table(summary))}\n{notes}"
 
 
 def page(

@@ -224,5 +224,5 @@ def _cell(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """Text in which names and messages of others are no HTML, no link and no picture."""
-    return TAG.sub("&lt;", text).replace("](", "]\\(").replace("![", "!\\[")
+    """Text in which names and messages of others are no HTML, no link, no picture, and nothing that is bold or slanted."""
+    return TAG.sub("&lt;", text).replace("](", "]\\(").replace("![", "!\\[").replace("*", "\\*")

@@ -1,5 +1,6 @@
 """Pages from templates, set up in one place."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,11 @@ def cut(text: str, most: int = LONGEST) -> str:
     return f"{text[:front]}…{text[len(text) - (most - 1 - front) :]}"
 
 
+def unbroken(text: str) -> str:
+    """A cell of which neither an interval nor a number with its unit breaks over lines."""
+    return re.sub(r"[\[(][^\])]*[\])]|\d %", lambda match: match[0].replace(" ", "\u00a0"), text)
+
+
 def template(path: Path) -> "jinja2.Template":
     """A template file; it may include those of this folder. What it shows is escaped, and a name that it is not given is an error."""
     import jinja2
@@ -29,5 +35,5 @@ def template(path: Path) -> "jinja2.Template":
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["cut"] = cut
+    environment.filters |= {"cut": cut, "unbroken": unbroken}
     return environment.get_template(path.name)

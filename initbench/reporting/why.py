@@ -212,7 +212,8 @@ def _sentence(account: Account) -> str:
         effect = "keep the variance" if kept else f"multiply the variance by {_size(account.factor)}"
         rule = f"{rule}, with which each layer should {effect}" if rule else f"should {effect} in each layer"
     changes = [f"{what} {_change(ratio)}" for what, ratio in (("activations", account.forward), ("gradients", account.back)) if ratio]
-    measured = f"measured over {account.steps} layers, the variance of {' and that of '.join(changes)}" if changes else ""
+    over = f"{account.steps} layers" if account.steps > 1 else "one layer"
+    measured = f"measured over {over}, the variance of {' and that of '.join(changes)}" if changes else ""
     lost = account.lost if not changes else f"({account.lost})" if account.lost else ""
     found = " ".join(filter(None, (measured, lost)))
     if account.starts_wild:

@@ -166,7 +166,8 @@ def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, ma
         return f"{names} are not shown to differ: both {metric.absent} on all {seeds}"
     both = f", both {metric.absent} on {comparison.both_without}" if comparison.both_without else ""
     if comparison.verdict is Verdict.IDENTICAL:
-        return f"{names} do not differ: no difference in {metric.label} on any of {seeds}{both}"
+        where = f"on any of {seeds}" if comparison.n > 1 else "with the one seed"
+        return f"{names} do not differ: no difference in {metric.label} {where}{both}"
     first, second = (left, right) if (comparison.effect or 0) >= 0 else (right, left)
     names = f"{first.scheme} and {second.scheme}"
     proof = f"{_p_text(comparison.p_holm or 0.0)}{' after Holm' * (comparison.family > 1)}"
