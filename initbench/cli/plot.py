@@ -12,7 +12,7 @@ from initbench.results import files, store
 
 EXAMPLE = "Example: initbench plot results/latest signal --format pdf --style paper --columns 1"
 
-Given = Annotated[list[str] | None, argument("[FOLDER] [PLOT]...", "A results folder (default: results/latest) and plots, such as loss.")]
+Given = Annotated[list[str] | None, argument("FOLDER|PLOT", "A results folder (default: results/latest) and plots, such as loss.")]
 Ending = Annotated[Literal["pdf", "svg", "png"], option(OUTPUT, "--format", "pdf|svg|png", "The kind of file.")]
 StyleName = Annotated[
     Literal["paper", "slide", "notebook"],
