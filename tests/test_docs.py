@@ -13,6 +13,7 @@ from initbench.cli import guide
 from initbench.cli.app import app
 from initbench.init.contract import Need
 from initbench.init.initialize import build_scheme
+from initbench.probing import map_run
 from initbench.probing import tables as probe_tables
 from initbench.quantities import QUANTITIES
 from initbench.question import catalog
@@ -146,6 +147,12 @@ def test_correlation_is_of_pre_activations_on_every_page():
         re.search(r"^\| `?correlation`? \| (.*) \|$", (DOCS / name).read_text(encoding="utf-8"), re.MULTILINE)[1] for name in CORRELATION
     ]
     assert [text for text in said if "cosine of" not in text or "pre-activations" not in text] == []
+
+
+def test_the_steps_of_a_trained_map_are_those_of_the_code():
+    pages = " ".join(" ".join((DOCS / name).read_text(encoding="utf-8").split()) for name in ("probe.md", "commands.md"))
+    assert set(re.findall(r"trained? (?:at each point, )?for (\d+) steps", pages)) == {str(map_run.STEPS)}
+    assert len(re.findall(rf"for {map_run.STEPS} steps", pages)) == 2
 
 
 def test_the_glossary_says_each_word_once_and_in_order():
