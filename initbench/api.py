@@ -26,7 +26,7 @@ from initbench.studies import notebook
 from initbench.studies.answer import Results, derive
 from initbench.studies.answer import load_results as load_results
 from initbench.studies.execution import Watch, carry_out
-from initbench.studies.plan import check_listed, make_plan, open_folder, plan_of, without_code
+from initbench.studies.plan import check_listed, looked_at, make_plan, plan_of, without_code
 from initbench.studies.recommend import race_question
 
 if TYPE_CHECKING:
@@ -144,20 +144,20 @@ def report(folder: str | Path = store.LATEST, reference: str | None = None, **lo
     Raises: StorageError when it holds no finished run, ConfigError for an unknown reference or metric.
     """
     refuse_unknown("report", look, ViewFields.__annotations__)
-    folder, manifest, _ = open_folder(folder)
-    check_listed(folder, manifest)
-    given = {key: value for key, value in {"reference": reference, **look}.items() if value is not None}
-    kept = manifest.view.model_dump() | given
-    if "margin" in given:
-        kept["margin_metric"] = kept["metric"]
-    kept_view = view_of(**kept)
-    shown, notes = without_code(kept_view, look.get("metric"))
-    plan = plan_of(folder, view=shown)
-    with lock.locked(folder):
-        store.remove_leftovers(folder)
-        manifest = store.known_manifest(folder) or manifest
-        store.write_manifest(folder, manifest.model_copy(update={"view": kept_view, "derived_from": None}))
-        results = derive(plan, keep=kept_view if notes else None)
+    with looked_at(folder) as (folder, manifest, _):
+        check_listed(folder, manifest)
+        given = {key: value for key, value in {"reference": reference, **look}.items() if value is not None}
+        kept = manifest.view.model_dump() | given
+        if "margin" in given:
+            kept["margin_metric"] = kept["metric"]
+        kept_view = view_of(**kept)
+        shown, notes = without_code(kept_view, look.get("metric"))
+        plan = plan_of(folder, view=shown)
+        with lock.locked(folder):
+            store.remove_leftovers(folder)
+            manifest = store.known_manifest(folder) or manifest
+            store.write_manifest(folder, manifest.model_copy(update={"view": kept_view, "derived_from": None}))
+            results = derive(plan, keep=kept_view if notes else None)
     return replace(results, notes=(*notes, *results.notes))
 
 
@@ -171,7 +171,8 @@ def export(name: str, folder: str | Path = store.LATEST, out: str | Path | None 
     if (Path(folder) / store.PROBE).is_file():
         raise ConfigError(f"{folder} holds a probe, which trains nothing. Its tables are in {Path(folder) / 'tables'}.")
     results = load_results(folder)
-    runs = exported_runs(results.results, results.reported, results.summary.metrics)
+    with catalog.as_recorded(results.recorded):
+        runs = exported_runs(results.config, results.results, results.reported, results.summary.metrics)
     (title,) = safe_names([results.folder.absolute().name])
     place = results.folder / "exports" / safe_names([Path(name).stem])[0] if out is None else Path(out)
     with export_folder(place, fresh=fresh), UserCode(f"Cannot make the export '{name}'"):

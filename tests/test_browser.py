@@ -13,6 +13,7 @@ from initbench.probing.map_run import draw_map
 from initbench.question.request import configure
 from initbench.reporting import draw, page
 from initbench.reporting.write import plots_of
+from initbench.results.record import Place, RunStatus
 from initbench.statistics.summary import group, summarize
 
 pytestmark = pytest.mark.browser
@@ -68,10 +69,14 @@ def write(folder, schemes, *, seeds=4, depth=6):
         for place, scheme in enumerate(schemes)
         for seed in range(seeds)
     ]
-    summary, own = summarize(runs), group(runs)
+    return write_page(folder, runs)
+
+
+def write_page(folder, runs):
+    summary, own = summarize(runs := list(runs)), group(runs)
     pictures = [(plot, draw.draw(plot, endings=(".svg",))[".svg"]) for plot in plots_of(summary, own)]
     path = folder / "report.html"
-    path.write_text(page.render(make_config(*schemes, seeds=seeds), summary, own, pictures), encoding="utf-8")
+    path.write_text(page.render(make_config(*own, seeds=max(map(len, own.values()))), summary, own, pictures), encoding="utf-8")
     return path
 
 
@@ -89,7 +94,27 @@ def pages(tmp_path_factory):
         "thirty": many(30),
     }
     made = {name: write(tmp_path_factory.mktemp(name), schemes) for name, schemes in asked.items()}
-    return {**made, "single": write(tmp_path_factory.mktemp("single"), ["kaiming", "xavier"], seeds=1)}
+    made["single"] = write(tmp_path_factory.mktemp("single"), ["kaiming", "xavier"], seeds=1)
+    return {**made, "strange": write_page(tmp_path_factory.mktemp("strange"), strange_runs())}
+
+
+STRANGE = {
+    "layers.1": {"activation_variance": 0.0, "pre_activation_mean": -0.2},
+    "layers.2": {"activation_variance": None, "overflowed": ("activation_variance",), "pre_activation_mean": 0.3},
+    "layers.3": {"activation_variance": None, "overflowed": ()},
+    "head": {"place": Place.HEAD, "pre_activation_mean": 50.0},
+}
+
+
+def strange_runs():
+    """Zero, overflow, nothing measured, a far head; of `xavier` one run alone ends, `normal` starts high, three are skipped."""
+    nothing = {"status": RunStatus.SKIPPED, "reason": "no branch", "train_losses": (), "evaluations": (), "layers": (), "init": None}
+    for seed in range(4):
+        for scheme, accuracy in (("kaiming", 0.9), ("xavier", None if seed else 0.5), ("normal", 0.7)):
+            run = make_run(scheme, seed, accuracy, depth=5)
+            layers = tuple(stats.model_copy(update=STRANGE.get(stats.layer, {})) for stats in run.layers)
+            yield run.model_copy(update={"layers": layers, "train_losses": (1e5 if scheme == "normal" else 2.3, *run.train_losses[1:])})
+        yield from (make_run(scheme, seed, **nothing) for scheme in ("fixup", "rezero", "skipinit"))
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +128,9 @@ def real(tmp_path_factory):
         settings=["probe.every_steps=10"], engine="serial", output=str(folder / "compare"),
     )  # fmt: skip
     initbench.compare(
-        ["kaiming", "xavier"],
-        model="residual_mlp:width=16",
-        dataset=data,
-        seeds=2,
-        steps=5,
-        engine="serial",
-        output=str(folder / "residual"),
-    )
+        ["kaiming", "xavier"], model="residual_mlp:width=16", dataset=data, seeds=2, steps=5,
+        engine="serial", output=str(folder / "residual"),
+    )  # fmt: skip
     initbench.recommend(
         model="mlp:depth=3,width=16", schemes=["kaiming", "xavier"], dataset=data, seeds=2, steps=10, output=str(folder / "recommend")
     )
@@ -125,7 +145,7 @@ def real(tmp_path_factory):
     return {name: folder / name / "report.html" for name in REAL}
 
 
-NAMES = ["one", "single", "small", "hostile", "twelve", "thirty"]
+NAMES = ["one", "single", "small", "hostile", "twelve", "thirty", "strange"]
 REAL = ["probe", "probe-hostile", "probe-as-is", "map", "map-trained", "compare", "residual", "recommend"]
 
 
@@ -149,6 +169,13 @@ def small_text(opened_page):
       }
       return found.slice(0, 5);
     }""")
+
+
+def drawing_of(shown, section):
+    """The first drawing of a section, once it is there."""
+    shown.locator(f"#{section}").scroll_into_view_if_needed()
+    shown.wait_for_selector(f"#{section} .drawing svg")
+    return shown.locator(f"#{section} .drawing").first
 
 
 @pytest.mark.parametrize(("width", "dark"), WAYS)
@@ -217,10 +244,8 @@ def test_names_of_others_run_nothing(pages, opened):
     with opened(pages["hostile"]) as shown:
         shown.on("dialog", lambda _dialog: pytest.fail("a name ran as code"))
         assert shown.locator("script").count() == 2
-        assert (
-            json.loads(shown.locator("#data").inner_text())["schemes"][2]["name"] == HOSTILE[1]
-            or shown.locator("#legend button").count() == 8
-        )
+        in_data = json.loads(shown.locator("#data").inner_text())["schemes"][2]["name"] == HOSTILE[1]
+        assert in_data or shown.locator("#legend button").count() == 8
         assert shown.locator("img").count() == 0
 
 
@@ -231,8 +256,7 @@ def test_a_large_page_is_small_and_quick(tmp_path, opened, record_property):
         first = shown.evaluate("performance.getEntriesByType('paint').find(each => each.name === 'first-contentful-paint').startTime")
         record_property("first view", f"{path.stat().st_size / 1e6:.1f} MB after {first:.0f} ms")
         assert first < 5000  # it is about a tenth of that; a busy machine is no fault of the page
-        shown.locator("#depth").scroll_into_view_if_needed()
-        shown.wait_for_selector("#depth .drawing svg")
+        assert drawing_of(shown, "depth").is_visible()
 
 
 def test_tables_are_sorted_filtered_and_saved(pages, opened):
@@ -285,9 +309,7 @@ def test_the_slider_moves_the_signal_to_another_step(real, opened):
     data = json.loads(real["compare"].read_text().split('id="data">')[1].split("</script>")[0])
     assert len(data["steps"]) >= 4
     with opened(real["compare"]) as shown:
-        drawing = shown.locator("#depth .drawing").first
-        drawing.scroll_into_view_if_needed()
-        shown.wait_for_selector("#depth .drawing svg")
+        drawing = drawing_of(shown, "depth")
         before = drawing.inner_html()
         shown.get_by_label("training step").fill("2")
         assert f"step {data['steps'][2]}" in shown.locator("#depth .tools output").inner_text()
@@ -300,9 +322,7 @@ def test_the_slider_moves_the_signal_to_another_step(real, opened):
 @pytest.mark.parametrize("width", [1400, 400])
 def test_a_chart_of_layers_has_their_names_and_no_number_between_them(width, real, opened):
     with opened(real["compare"], width) as shown:
-        drawing = shown.locator("#depth .drawing").first
-        drawing.scroll_into_view_if_needed()
-        shown.wait_for_selector("#depth .drawing svg")
+        drawing = drawing_of(shown, "depth")
         layers = json.loads(shown.locator("#data").inner_text())["layers"]
         ticks = drawing.locator("svg text").all_text_contents()
         assert [tick for tick in ticks if tick in layers] == layers
@@ -311,9 +331,7 @@ def test_a_chart_of_layers_has_their_names_and_no_number_between_them(width, rea
 
 def test_no_line_joins_the_head_to_the_layer_before_it(real, opened):
     with opened(real["compare"]) as shown:
-        drawing = shown.locator("#depth .drawing").first
-        drawing.scroll_into_view_if_needed()
-        shown.wait_for_selector("#depth .drawing svg")
+        drawing = drawing_of(shown, "depth")
         assert json.loads(shown.locator("#data").inner_text())["head"] == 6
         lines = drawing.locator("svg path[fill=none]").evaluate_all("each => each.map(path => path.getAttribute('d'))")
         assert lines
@@ -324,25 +342,106 @@ def test_what_is_said_of_a_chart_is_true_of_it(pages, opened):
     seeds = "lowest to highest seed"
     for name, several in (("one", True), ("single", False)):
         with opened(pages[name]) as shown:
-            shown.locator("#depth").scroll_into_view_if_needed()
-            shown.wait_for_selector("#depth .drawing svg")
-            said = shown.locator("#depth .drawing output").first.inner_text()
+            said = drawing_of(shown, "depth").locator(".notes").inner_text()
             assert (seeds in said.lower()) is several
             assert "head" not in said
 
 
+@contextmanager
+def explored(opened, path, quantity="activation_variance", step=0, of=0):
+    """The drawing of depth and the map of layers and steps beside it; `of`: the scheme of the map, by its rank."""
+    with opened(path) as shown:
+        drawing = drawing_of(shown, "depth")
+        shown.locator("#depth select").first.select_option(quantity)
+        shown.locator("#depth select").last.select_option(str(of))
+        shown.get_by_label("training step").fill(str(step))
+        yield drawing, shown.locator("#depth .drawing").nth(1)
+
+
+def heights(drawing):
+    """The labels of the y axis as numbers."""
+    labels = drawing.locator("svg text[text-anchor=end]").all_text_contents()
+    return [float(label) for label in labels if label[:1] in "-0123456789"]
+
+
+def test_zero_and_overflow_have_marks_of_their_own_and_what_was_not_measured_is_said(pages, opened):
+    with explored(opened, pages["strange"]) as (drawing, colours):
+        assert drawing.locator("path[fill='var(--paper)']").count() == 2 * 3  # of each scheme a circle below and a triangle above
+        for words in ("Open circles: zero", "Open triangles: overflow", "Not measured at 1 of 6 layers", "A shade that ends at the edge"):
+            assert words in drawing.inner_text()
+        assert [each.split()[-1] for each in colours.locator(".key span").all_inner_texts()[1:]] == ["zero", "overflow", "measured"]
+        assert [colours.locator(f"svg[role=img] rect[fill='{fill}']").count() for fill in ("#888888", "#c2277c")] == [2, 2]
+        assert colours.locator("svg[role=img] g text").all_text_contents() == ["0", "∞"] * 2
+        read = set()
+        for mark in drawing.locator("path[fill='var(--paper)']").all():  # they stand beside one another
+            mark.hover()
+            read.add(drawing.locator("output").inner_text())
+        assert read >= {f"{scheme}; layer 2 (layers.1): 0" for scheme in ("kaiming", "normal", "xavier")}
+        colours.locator("svg[role=img] g").nth(1).hover()
+        assert colours.locator("output").inner_text().endswith("layer 2 (layers.1): 0")
+    with explored(opened, pages["small"]) as (drawing, colours):
+        assert not any(mark in drawing.inner_text() for mark in ("Open", "Filled", "edge"))
+        low, high = colours.locator(".key span").inner_text().split()  # no other
+        assert float(high) >= 99 * float(low)  # noise is no trend
+
+
+def test_a_median_says_over_how_many_runs_it_is(pages, opened):
+    with explored(opened, pages["strange"], step=1, of=2) as (drawing, colours):
+        assert "xavier: 1 of 4 runs (3 diverged)." in drawing.inner_text()
+        assert colours.locator("svg[role=img] text", has_text="1 of 4").count() == 1
+        colours.locator("svg[role=img] g").last.hover()
+        assert colours.locator("output").inner_text().startswith("xavier (1 of 4 runs); step 20; ")
+    with explored(opened, pages["strange"], step=0) as (drawing, colours):
+        assert " of 4" not in drawing.inner_text() + colours.inner_text()
+
+
+def test_means_have_a_linear_scale_that_a_far_head_does_not_set(pages, opened):
+    with explored(opened, pages["strange"], "pre_activation_mean") as (drawing, colours):
+        assert min(heights(drawing)) < 0 < max(heights(drawing)) < 1
+        assert "Filled triangles: beyond the axes." in drawing.inner_text()
+        assert "white: 0" in colours.locator(".key").inner_text()
+        fills = colours.locator("svg[role=img] g rect").evaluate_all("each => each.slice(0, 6).map(cell => cell.getAttribute('fill'))")
+        assert [fill.partition(" ")[0] for fill in fills] == ["hsl(30", "hsl(215", "hsl(30", "hsl(30", "hsl(30", "hsl(30"]
+
+
+def test_a_scheme_that_starts_high_does_not_set_the_axis_of_the_loss(pages, opened):
+    with opened(pages["strange"]) as shown:
+        drawing = drawing_of(shown, "loss")
+        for scale in ("log", "linear"):
+            shown.locator("#loss select").nth(1).select_option(scale)
+            assert max(heights(drawing)) < 100
+            assert "Filled triangles: beyond the axes." in drawing.inner_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_logarithmic_axis_has_three_labels(name, pages, opened):
+    with opened(pages[name]) as shown:
+        assert len(heights(drawing_of(shown, "loss"))) >= 3
+
+
+def test_who_has_nothing_to_draw_has_no_button(pages, opened):
+    with opened(pages["strange"]) as shown:
+        assert shown.locator("#legend .chip").all_inner_texts() == ["kaiming", "normal", "xavier"]
+        assert "Nothing to draw of fixup, rezero, skipinit." in shown.locator("#legend").inner_text()
+        why = shown.get_by_text("rezero was skipped on 4 seeds: no branch.", exact=True)
+        assert not why.is_visible()
+        shown.get_by_text("3 schemes were skipped").click()
+        assert why.is_visible()
+
+
 def test_repeated_blocks_are_drawn_kind_by_kind(real, opened):
     with opened(real["residual"]) as shown:
-        drawing = shown.locator("#depth .drawing").first
-        drawing.scroll_into_view_if_needed()
-        shown.wait_for_selector("#depth .drawing svg")
+        drawing = drawing_of(shown, "depth")
         data = json.loads(shown.locator("#data").inner_text())
         kinds = [name for name, _ in data["roles"]]
+        assert f"A line for each kind of layer: {', '.join(kinds)}." in drawing.inner_text()
+        assert "The stream behind the blocks: stream variance." in drawing.inner_text()
         lines = drawing.locator("svg path[fill=none]").count()
         assert lines >= 2 * len(kinds) - 2
         shown.locator("#depth select").nth(1).select_option("0")
         assert drawing.locator("svg path[fill=none]").count() < lines
         assert "layer of this kind" in drawing.inner_text()
+        assert "A line for each kind" not in drawing.inner_text()
 
 
 def test_the_signal_of_a_probe_is_explored(real, opened):

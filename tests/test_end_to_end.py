@@ -55,7 +55,9 @@ def test_a_killed_comparison_goes_on_where_it_was_and_ends_the_same(undisturbed,
     process.communicate()
     before = {path: path.stat().st_mtime_ns for path in saved(tmp_path)}
     assert all(json.loads(path.read_bytes())["status"] == "completed" for path in before)
-    resumed = subprocess.run(command(["resume", "out", "--engine", "serial"]), cwd=tmp_path, capture_output=True, text=True)
+    resumed = subprocess.run(
+        command(["resume", "out", "--engine", "serial", "--device", "cpu"]), cwd=tmp_path, capture_output=True, text=True
+    )
     assert resumed.returncode == 0, resumed.stderr
     assert f"{len(before)} done before" in resumed.stderr
     assert {path: path.stat().st_mtime_ns for path in saved(tmp_path) if path in before} == before

@@ -292,20 +292,20 @@ def test_long_schemes_keep_their_seed_in_the_name(compared):
         run.model_copy(update={"job": run.job.model_copy(update={"scheme": long, "seed": seed})})
         for seed, run in enumerate(compared.results)
     ]
-    named = [run.name for run in exports.exported_runs(runs, runs, ())]
+    named = [run.name for run in exports.exported_runs(compared.config, runs, runs, ())]
     assert [name[-6:] for name in named] == [f"_seed{seed}" for seed in range(8)]
 
 
 def test_runs_that_only_served_to_choose_are_there_and_say_so(compared):
     shown, chosen = compared.results[:4], compared.results[4:]
-    runs = exports.exported_runs([*shown, *chosen], shown, ())
+    runs = exports.exported_runs(compared.config, [*shown, *chosen], shown, ())
     assert [run.tags["purpose"] for run in runs] == ["reported"] * 4 + ["search"] * 4
     assert all(run.name.endswith(f"_{run.result.job_id[:8]}") for run in runs[4:])
     assert len({run.name for run in runs}) == 8
 
 
 def test_a_configuration_is_flat_and_says_all_that_was_set(compared):
-    run = exports.exported_runs(compared.results, compared.results, ())[0]
+    run = exports.exported_runs(compared.config, compared.results, compared.results, ())[0]
     assert run.parameters["scheme"] == "kaiming"
     assert run.parameters["train.lr"] == 0.05
     assert run.parameters["train.betas"] == "[0.9,0.999]"
@@ -450,3 +450,20 @@ def test_parquet_has_the_rows_and_columns_of_the_tables(table, compared, tmp_pat
     read = read.replace("", None).where(read.notna(), None)
     pd.testing.assert_frame_equal(read.astype(said.dtypes), said, rtol=1e-8)
     assert len(read) > 30
+
+
+def test_runs_of_a_sweep_have_their_cell_in_name_and_columns(tmp_path):
+    swept = initbench.sweep(
+        ["kaiming", "sigma"],
+        grid={"model.depth": [2, 3], "train.optimizer,train.lr": [["sgd", 0.1], ["adam", 0.01]]},
+        dataset="synthetic:n=256,test=128,classes=3,shape=[1,6,6]", steps=2, seeds=2, engine="serial", output=tmp_path / "out",
+    )  # fmt: skip
+    made = initbench.export("parquet", swept.folder)
+    runs = pd.read_parquet(made.folder / "runs.parquet")
+    assert len(set(runs.run)) == 16
+    assert "kaiming_depth_3_optimizer_adam_lr_0.01_seed1" in set(runs.run)
+    counted = runs.groupby(["scheme", "model.depth", "train.optimizer", "train.lr", "seed"]).size()
+    assert counted.tolist() == [1] * 16
+    assert set(runs["model.depth"]) == {2, 3}
+    assert len(swept.to_pandas()) == 8
+    assert set(swept.to_pandas("runs").seed) == {0, 1}

@@ -216,7 +216,7 @@ class Group:
 
 def drawn(model: nn.Module, **more: Any) -> tuple[list[Tensor], list[str]]:
     report = init_network(model, "kaiming", seed=5, **more)
-    return [parameter.detach().clone() for parameter in model.parameters()], [entry.parameter for entry in report.parameters]
+    return [parameter.detach().cpu().clone() for parameter in model.parameters()], [entry.parameter for entry in report.parameters]
 
 
 def test_a_wrapper_changes_neither_names_nor_draws() -> None:

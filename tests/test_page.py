@@ -79,6 +79,11 @@ def test_plots_take_the_colours_of_the_page(html):
     assert not re.search(r'<svg[^>]* (width|height)="', svg)
 
 
+def test_a_picture_in_a_page_has_no_letter_too_many():
+    svg = '<svg width="9pt"><path d="M 1.23456 20 \nL 3.14159 -4.05 \nz\n"/><use x="57.767596" y="1.5"/></svg>'
+    assert page.inline_svg(svg, "t") == ('<svg role="img" aria-label="t"><path d="M1.2 20L3.1 -4.0z"/><use x="57.7" y="1.5"/></svg>')
+
+
 def test_the_page_says_how_to_do_it_again(html):
     text, _ = html
     assert "initbench compare -c config.yaml</pre>" in text
@@ -113,8 +118,8 @@ def test_many_schemes_are_shortened_in_the_title():
 # ---- what the scripts draw
 
 
-def drawn(runs, order=ORDER):
-    summary = summarize(runs, order=order)
+def drawn(runs, order=ORDER, reference=None):
+    summary = summarize(runs, reference, order=order)
     return page_data(summary, group(runs, order)), summary
 
 
@@ -146,6 +151,53 @@ def test_one_seed_has_no_lowest_and_highest():
     assert several["low"].keys() == several["high"].keys() == {"activation_variance", "gradient_variance"}
 
 
+def with_values(run, layer, **values):
+    layers = [stats.model_copy(update=values) if stats.layer == layer else stats for stats in run.layers]
+    return run.model_copy(update={"layers": tuple(layers)})
+
+
+def test_the_page_knows_over_how_many_runs_a_median_is():
+    data, _ = drawn(
+        [make_run("kaiming", 0), make_run("kaiming", 1), make_run("kaiming", 2, None), make_run("xavier", 0)], ["kaiming", "xavier"]
+    )
+    assert data["steps"] == [0, 20]
+    assert data["of"] == [3, 1]
+    assert data["absent"] == [[{}, {"diverged": 1}], [{}, {}]]
+
+
+def test_zero_overflow_and_what_was_not_measured_are_three_things():
+    run = with_values(make_run("kaiming", 0), "layers.0", activation_variance=0.0)
+    run = with_values(run, "layers.1", activation_variance=None, overflowed=("activation_variance",))
+    run = with_values(run, "layers.2", activation_variance=None, overflowed=())
+    data, _ = drawn([run])
+    assert data["values"]["activation_variance"][0][0][:3] == [0, "over", None]
+
+
+def test_the_highest_seed_may_have_overflowed():
+    wild = with_values(make_run("kaiming", 1), "layers.1", activation_variance=None, overflowed=("activation_variance",))
+    data, _ = drawn([make_run("kaiming", 0), wild, make_run("kaiming", 2)])
+    assert data["high"]["activation_variance"][0][0][1] == "over"
+    assert all(data[each]["activation_variance"][0][0][1] > 0 for each in ("low", "values"))
+
+
+def test_a_quantity_that_can_be_negative_has_a_linear_scale():
+    data, _ = drawn([with_values(make_run("kaiming", 0), "layers.1", pre_activation_mean=-0.1)])
+    scales = {each["name"]: each["scale"] for each in data["quantities"]}
+    assert scales["pre_activation_mean"] == "linear"
+    assert scales["activation_variance"] == "log"
+    assert scales["dead_fraction"] == "share"
+
+
+def test_who_has_nothing_to_draw_is_not_shown_in_the_place_of_the_last():
+    runs, names = many_runs(2)
+    nothing = {"status": RunStatus.SKIPPED, "reason": "no", "train_losses": (), "evaluations": (), "layers": (), "init": None}
+    skipped = ["fixup", "rezero", "skipinit"]
+    data, summary = drawn([*runs, *(make_run(name, seed, **nothing) for name in skipped for seed in range(2))], [*names, *skipped])
+    assert [data["schemes"][place]["name"] for place in data["empty"]] == skipped
+    assert len(data["groups"]) == len(names)
+    assert next(name for name in reversed(summary.ranking) if name in names) in shown(data)
+
+
 def shown(data):
     return {data["schemes"][place]["name"] for index in data["shown"] for place in data["groups"][index]}
 
@@ -157,12 +209,13 @@ def many_runs(seeds=8):
 
 
 @pytest.mark.parametrize("seeds", [2, 8])
-def test_whom_the_headline_names_is_drawn_from_the_start(seeds):
+@pytest.mark.parametrize(("reference", "second"), [("xavier", "xavier"), (None, "sigma:sigma_w=1.12")])
+def test_whom_the_headline_names_is_drawn_from_the_start(reference, second, seeds):
     runs, names = many_runs(seeds)
-    data, summary = drawn(runs, names)
+    data, summary = drawn(runs, names, reference)
     words = set(re.findall(r"[\w:=.]+\w", summary.headline))
     told = words.intersection(names)
-    assert {"xavier", "sigma:sigma_w=1.11"} <= told
+    assert {"sigma:sigma_w=1.11", second} <= told
     assert told <= shown(data)
     assert set(named(summary)) == told
     assert len(data["shown"]) < len(names)
@@ -181,7 +234,8 @@ def test_schemes_that_coincide_are_one_line_with_one_name():
     nothing = {"status": RunStatus.SKIPPED, "reason": "no", "train_losses": (), "evaluations": (), "layers": (), "init": None}
     others = [make_run(scheme, seed, **nothing) for scheme in ("fixup", "rezero") for seed in range(2)]
     data, _ = drawn([*runs, *twins, *others], ["kaiming", "xavier", "edge_of_chaos", "fixup", "rezero"])
-    assert sorted(map(sorted, data["groups"])) == [[0, 2], [1], [3], [4]]
+    assert sorted(map(sorted, data["groups"])) == [[0, 2], [1]]
+    assert sorted(data["empty"]) == [3, 4]
 
 
 def test_schemes_that_differ_a_little_are_two_lines():
@@ -189,6 +243,15 @@ def test_schemes_that_differ_a_little_are_two_lines():
     losses = tuple(loss * 1.02 for loss in run.train_losses)
     other = run.model_copy(update={"job": run.job.model_copy(update={"scheme": parse_ref("xavier")}), "train_losses": losses})
     assert len(drawn([run, other])[0]["groups"]) == 2
+
+
+def test_many_that_were_skipped_are_one_folded_list():
+    reason = {"status": RunStatus.SKIPPED, "reason": "no branch", "train_losses": (), "evaluations": (), "layers": (), "init": None}
+    for names in (["fixup", "rezero", "skipinit"], ["fixup", "rezero"]):
+        text, _ = rendered([make_run("kaiming", 0), *(make_run(name, 0, **reason) for name in names)], ["kaiming", *names], kinds=())
+        folded = re.findall(r"<details[^>]*>\s*<summary>(\d) schemes were skipped</summary>(.*?)</details>", text, re.DOTALL)
+        assert [(number, words.count("was skipped on 1 seed: no branch.")) for number, words in folded] == [("3", 3)] * (len(names) == 3)
+        assert text.count("fixup was skipped on 1 seed: no branch.</li>") == 1
 
 
 # ---- its tables

@@ -94,7 +94,8 @@ def test_a_scheme_can_be_put_before_the_others(compared, tmp_path):
 @pytest.mark.parametrize(("words", "said"), [
     (["nothing"], "There is no plot 'nothing' of"),
     (["loss", "--highlight", "lecun"], "There is no scheme 'lecun' in this plot. There are:"),
-    (["loss", "--format", "png", "--out", "x.pdf"], "Name a file that ends in .png"),
+    (["loss", "--format", "png", "--out", "x.pdf"], "--out is x.pdf, and --format is png. Leave out --format"),
+    (["loss", "--out", "x.jpg"], "A figure ends in .pdf, .svg or .png."),
 ])  # fmt: skip
 def test_what_there_is_not_is_said_before_anything_is_written(words, said, compared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -7,6 +7,7 @@ import shlex
 import numpy as np
 import pytest
 import torch
+from foreign_models import LSTM
 from torch import nn
 from typer.testing import CliRunner
 
@@ -297,3 +298,21 @@ def test_a_page_names_the_layer_at_which_the_signal_is_lost():
     assert page.trouble(answer.schemes) == f"The signal is lost with 1 of 2: normal:std=9.0 ({lost})."
     assert lost.layer in {layer.layer for layer in answer.schemes[-1].layers}
     assert page.trouble(answer.schemes[:1]) == ""
+
+
+def test_what_is_inside_of_an_lstm_was_not_measured_and_has_not_overflowed():
+    found = initbench.probe(LSTM(), ["kaiming", "xavier"], inputs=torch.randn(8, 3, 6, 16))
+    for name, points in (("signal", 3), ("gradients", 1)):
+        (panel,) = found.chosen(name).panels
+        assert [len(line.points) for line in panel.lines] == [points] * 2, name
+        assert all(y is not None for line in panel.lines for _, y in line.points)
+        assert panel.notes[-1].endswith("not measured, hidden inside a recurrent module")
+
+
+def test_a_kind_of_layers_that_was_not_measured_says_so_and_has_no_numbers_at_its_axis():
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 16, dropout=0.0, batch_first=True), 3, enable_nested_tensor=False)
+    found = initbench.probe(nn.Sequential(encoder, nn.Flatten(), nn.Linear(64, 3)), ["xavier"], inputs=torch.randn(8, 4, 16))
+    jacobian = found.chosen("jacobian")
+    place, panel = next((place, panel) for place, panel in enumerate(jacobian.panels) if not panel.lines)
+    assert panel.notes[-1] == "nothing was measured"
+    assert not list(found.plot("jacobian").axes[place].get_xticks())

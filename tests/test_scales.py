@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 
 from initbench.reporting.panels import Curve, Panel
-from initbench.reporting.scales import error_scale, error_unscale, limits, power_of_ten, spread_apart, stretched, ticks_between
+from initbench.reporting.scales import error_scale, error_unscale, limits, log_ticks, power_of_ten, spread_apart, stretched, ticks_between
 
 
 def panel(*values, scale="log", layers="", weight="middle"):
@@ -85,3 +85,21 @@ def test_close_accuracies_have_round_ticks():
 
 def test_powers_of_ten_are_written_with_raised_digits():
     assert [power_of_ten(value) for value in (1e-12, 1.0, 1e5)] == ["10⁻¹²", "10⁰", "10⁵"]
+
+
+@pytest.mark.parametrize("low", [1e-7, 3e-5, 0.02, 0.85, 1.5, 3.0, 99.0, 2e10])
+@pytest.mark.parametrize("times", [1.05, 1.3, 2, 4.9, 30, 100, 1000])
+def test_a_log_axis_has_at_least_three_numbers(low, times):
+    ticks = log_ticks(low, low * times)
+    powers = [power for power in range(-12, 14) if low <= 10.0**power <= low * times]
+    assert len(ticks) >= 3 or (not ticks and len(powers) >= 3)
+    assert len(ticks) <= 12
+    assert all(low <= tick <= low * times for tick, _ in ticks)
+    assert len({text for _, text in ticks}) == len(ticks)
+
+
+def test_numbers_at_a_log_axis_are_round():
+    assert log_ticks(0.85, 4.2) == [(1.0, "1"), (2.0, "2"), (3.0, "3"), (4.0, "4")]
+    assert [text for _, text in log_ticks(0.8, 60)] == ["1", "2", "5", "10", "20", "50"]
+    assert [text for _, text in log_ticks(0.8, 900, room=6)] == ["1", "10", "100"]
+    assert [text for _, text in log_ticks(2e-6, 2e-4)] == ["3·10⁻⁶", "10⁻⁵", "3·10⁻⁵", "10⁻⁴"]

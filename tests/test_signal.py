@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import initbench
 from initbench.errors import ConfigError, DataError
 from initbench.init.initialize import initialize
 from initbench.init.known_laws import law_of, laws_of
@@ -184,3 +185,15 @@ def test_all_directions_at_once_are_those_one_after_the_other(monkeypatch):
     monkeypatch.setattr(signal, "AT_ONCE", 0)
     for found, expected in zip(together, singular_values(model, layers, inputs), strict=True):
         assert vars(found) == pytest.approx(vars(expected), rel=1e-5, abs=1e-7 * expected.jacobian_max)  # what is zero is so to rounding
+
+
+@pytest.mark.parametrize("model", ["mlp:depth=0", "mlp:depth=1"])
+def test_a_network_of_one_hidden_layer_keeps_and_loses_no_signal(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = initbench.probe(model, ["kaiming", "xavier"])
+    for scheme in found.schemes:
+        assert (scheme.activations, scheme.gradients, scheme.lost) == (None, None, None)
+        assert scheme.verdict.startswith("the signal passes too few hidden layers to change between them")
+    data = "synthetic:n=256,test=32,shape=[1,28,28]"
+    results = initbench.compare(["kaiming", "xavier"], model=model, dataset=data, steps=1, engine="serial")
+    assert {scheme.signal for scheme in results.summary.schemes} == {None}

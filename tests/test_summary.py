@@ -3,6 +3,7 @@ import random
 import pytest
 from simulated_runs import make_comparison, make_run
 
+import initbench
 from initbench.errors import ConfigError
 from initbench.reporting.figures import plots
 from initbench.reporting.paper import paper_table
@@ -118,7 +119,7 @@ def test_an_unknown_reference_is_a_clear_error():
 def test_one_seed_says_that_there_is_no_interval():
     summary = summarize([make_run("kaiming", 0, 0.97)])
     assert summary.headline == "kaiming reaches 97.0 % test accuracy with one seed"
-    assert "One seed has no interval, and its figures may be luck: use --seeds 8." in summary.notes
+    assert "One seed has no 95 % interval, which takes 6, and its figures may be luck." in summary.notes
 
 
 def test_five_seeds_say_what_they_cannot_show():
@@ -242,7 +243,9 @@ def test_with_a_holdout_nothing_is_called_a_test_accuracy():
     found = summarize(runs)
     assert "points of held-out accuracy" in found.headline
     drawn = plots(found, group(runs))
-    words = [text for plot in drawn for text in (plot.title, *(panel.x_label + panel.y_label + panel.note for panel in plot.panels))]
+    words = [
+        text for plot in drawn for text in (plot.title, *(panel.x_label + panel.y_label + ". ".join(panel.notes) for panel in plot.panels))
+    ]
     said = " ".join([summary_markdown(found, "q"), *found.notes, *words])
     assert "held-out accuracy" in said
     assert "test accuracy" not in said
@@ -278,3 +281,14 @@ def test_what_both_of_two_level_schemes_beat_is_said_of_both():
     summary = summarize(spread("kaiming", 0.97) + noisy + spread("xavier", 0.90) + spread("normal", 0.80), order=("kaiming", "lecun"))
     assert summary.headline.endswith("after Holm; both beat normal, xavier")
     assert "are not shown to differ" in summary.headline
+
+
+def test_the_signal_of_a_scheme_is_that_of_the_medians_in_the_table(tmp_path):
+    data = "synthetic:n=256,test=64,classes=3,shape=[1,4,4]"
+    results = initbench.run("xavier", model="mlp:depth=20,width=16", dataset=data, seeds=5, steps=1, engine="serial", output=tmp_path)
+    (scheme,) = results.summary.schemes
+    table = results.to_pandas("layers").query("step == 0")
+    medians = table.groupby("layer", sort=False).activation_variance.median()
+    lost = [layer for layer, value in medians.items() if layer != "head" and value < 1e-4 * medians.iloc[0]]
+    assert scheme.signal_lost_at == lost[0]
+    assert scheme.signal == f"activations vanish at {lost[0]}"

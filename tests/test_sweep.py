@@ -1,4 +1,4 @@
-"""Sweeps: grids, cells, what is run and what is taken from elsewhere, the statistics of each cell, words, tables and pictures."""
+"""Sweeps: what is run and what is taken from elsewhere, the statistics of each cell, words, tables and pictures."""
 
 import csv
 import html
@@ -14,18 +14,17 @@ from typer.testing import CliRunner
 import initbench
 from initbench.cli.app import app
 from initbench.engines import serial
-from initbench.errors import ConfigError
-from initbench.question.config import ExperimentConfig, axis_values
-from initbench.question.config_file import dump_config, load_config
-from initbench.question.grid import Cell, cells
-from initbench.question.plan import describe, resolve_config
+from initbench.question.config import Execution, ExperimentConfig
+from initbench.question.config_file import load_config
+from initbench.question.grid import Cell
 from initbench.question.request import configure
 from initbench.reporting import sweep as reporting
 from initbench.reporting.why import why_of_cells
 from initbench.results.record import RunStatus
 from initbench.statistics.summary import summarize
-from initbench.statistics.sweep import axis_of, false_discovery, summarize_sweep
-from initbench.studies import sweep
+from initbench.statistics.sweep import false_discovery, summarize_sweep
+from initbench.studies import pilot, sweep
+from initbench.studies.plan import make_plan
 
 ROOT = Path(__file__).parent.parent
 TINY = "synthetic:n=256,test=128,classes=3,shape=[1,6,6],noise=0.5"
@@ -39,214 +38,6 @@ def elsewhere(tmp_path, monkeypatch):
 
 def asked(grid, **more):
     return configure("sweep", schemes=["kaiming", "xavier"], grid=grid, **more)
-
-
-# ---- grids
-
-
-@pytest.mark.parametrize(
-    ("given", "values"),
-    [
-        ("4,16,64", [4, 16, 64]),
-        ("4..7", [4, 5, 6, 7]),
-        ("0..1:5", [0.0, 0.25, 0.5, 0.75, 1.0]),
-        ("1e-3..1:log:4", [0.001, 0.01, 0.1, 1.0]),
-        ("2..64:log:6", [2, 4, 8, 16, 32, 64]),
-        ("-1..1:3", [-1, 0, 1]),
-        ("1.40..1.43:7", [1.4, 1.405, 1.41, 1.415, 1.42, 1.425, 1.43]),
-        ("1.414..1.5:3", [1.414, 1.457, 1.5]),
-        ("1e-3..1:log:7", [0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316, 1]),
-        ("[0.9,0.99],[0.8,0.9]", [[0.9, 0.99], [0.8, 0.9]]),
-        ("[64,32],[32]", [[64, 32], [32]]),
-        ([1, "a"], [1, "a"]),
-        (3, [3]),
-        ("relu,tanh", ["relu", "tanh"]),
-    ],
-)
-def test_the_values_of_an_axis(given, values):
-    assert axis_values("train.lr", given) == values
-
-
-@pytest.mark.parametrize("given", ["1..", "..3", "3..1", "1..2:1", "0..1:log:3", "1..2:0", "0.1..0.3", "a..b", "1..2:log", "1..5:x"])
-def test_a_range_that_is_none_is_refused(given):
-    with pytest.raises(ValueError, match=r"train\.lr"):
-        axis_values("train.lr", given)
-
-
-@pytest.mark.parametrize(
-    ("key", "given", "values"),
-    [
-        ("train.lr", "1..100:log:5", (1, 3.16, 10, 31.6, 100)),
-        ("train.lr", "1..5", (1, 2, 3, 4, 5)),
-        ("scheme.std", "1..4:log:3", (1, 2, 4)),
-        ("scheme.std", "1..2:log:3", (1, 1.414, 2)),
-        ("model.depth", "1..4:log:9", (1, 2, 3, 4)),
-        ("model.width", "4..16:6", (4, 6, 9, 11, 14, 16)),
-        ("train.batch_size", "16..64:log:4", (16, 25, 40, 64)),
-        ("model.dropout", "0..1:3", (0, 0.5, 1)),
-    ],
-)
-def test_a_range_is_of_whole_numbers_where_the_key_takes_no_others(key, given, values):
-    found = configure("sweep", schemes=["normal"], grid={key: given}).grid.axes[key]
-    assert found == pytest.approx(values, rel=1e-3)
-
-
-def test_a_key_of_a_users_model_is_whole_where_its_type_or_default_is(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "net.py").write_text("def build(shape, classes, blocks: int = 2, slope: float = 1, size=8, more=None): ...\n")
-    grid = {f"model.{name}": "1..4:log:4" for name in ("blocks", "slope", "size", "more")}
-    axes = configure("sweep", schemes=["kaiming"], model="./net.py:build", grid=grid).grid.axes
-    assert axes["model.blocks"] == axes["model.size"] == axes["model.more"] == (1, 2, 3, 4)
-    assert axes["model.slope"] == pytest.approx((1, 1.59, 2.52, 4), rel=1e-2)
-
-
-def test_values_of_many_lists_are_an_axis():
-    found = cells(asked({"train.betas": "[0.9,0.99],[0.8,0.9]"}))
-    assert [cell.config.train.betas for cell in found] == [(0.9, 0.99), (0.8, 0.9)]
-    assert cells(asked({"model.widths": "[64,32],[32]"}))[0].config.model.params["widths"] == [64, 32]
-
-
-def test_a_condition_knows_the_defaults_of_the_model():
-    found = cells(asked({"model.depth": [4, 16], "where": "model.depth * model.width <= 1024"}))
-    assert [str(cell) for cell in found] == ["depth 4"]
-
-
-@pytest.mark.parametrize("options", [["--dry-run"], ["--engine", "serial"], ["--engine", "processes"]])
-def test_the_cell_that_no_run_can_use_is_named(options):
-    words = [
-        "sweep",
-        "kaiming",
-        "--grid",
-        "model.depth=4,-3",
-        "--grid",
-        "train.steps=3,4",
-        "--seeds",
-        "1",
-        "--dataset",
-        TINY,
-        "--out",
-        "out",
-    ]
-    told = CliRunner().invoke(app, [*words, *options])
-    assert told.exit_code == 2
-    assert "The cell 'depth -3, steps 3' of the grid cannot be used: mlp depth is -3." in " ".join(told.output.split())
-    assert not Path("out").exists()
-
-
-def test_a_run_is_called_by_its_cell():
-    config = asked({"model.depth": [3, 4], "train.lr": [0.05, 0.1]})
-    words = [describe(job, config) for job in sweep.jobs(resolve_config(config), {})]
-    assert words[0] == "kaiming, seed 0, depth 3, lr 0.05"
-    assert "xavier, seed 1, depth 4, lr 0.1" in words
-
-
-def test_a_plan_has_an_end():
-    with pytest.raises(ConfigError, match=r"2 schemes x 1,000 seeds x 10,000 cells are 20,000,000 runs; at most 1,000,000"):
-        asked({"train.lr": "1e-3..1:log:100", "model.depth": "1..100"}, seeds=1000)
-
-
-def test_an_axis_whose_first_key_repeats_is_read_by_all_its_keys():
-    axis = axis_of("train.optimizer,train.lr", [["sgd", 0.02], ["adam", 0.001], ["sgd", 0.2]])
-    assert (axis.name, axis.texts) == ("optimizer, lr", ("sgd, 0.02", "adam, 0.001", "sgd, 0.2"))
-    assert axis_of("model.depth,train.lr", [[2, 0.1], [8, 0.1]]).texts == ("2", "8")
-    rows = {"train.optimizer,train.lr": [["sgd", 0.02], ["sgd", 0.5]], "model.depth": [1, 2]}
-    results = initbench.sweep(["kaiming", "zeros"], grid=rows, seeds=2, **SMALL | {"steps": 20})
-    (heat, *_) = [panel.heat for panel in results.plots[0].panels]
-    assert heat.y == ("sgd, 0.02", "sgd, 0.5")
-    for cell in results.summary.sweep.cells:
-        row = [0.02, 0.5].index(cell.values["train.lr"])
-        assert heat.values[row][cell.values["model.depth"] - 1] == cell.scheme("kaiming").estimate("final_test_accuracy").value
-    assert "optimizer" in results.summary.headline
-
-
-def test_cells_are_all_combinations_that_meet_the_conditions():
-    found = cells(asked({"model.depth": [2, 4, 8], "train.lr": [0.1, 0.2], "where": "model.depth * train.lr <= 0.8 and model.depth != 2"}))
-    assert [str(cell) for cell in found] == ["depth 4, lr 0.1", "depth 4, lr 0.2", "depth 8, lr 0.1"]
-    assert found[2].config.model.params["depth"] == 8
-    assert found[2].config.train.lr == 0.1
-    assert found[0].config.grid is None
-
-
-def test_keys_go_together():
-    found = cells(asked({"model.depth,train.lr": [[2, 0.1], [8, 0.01]], "train.momentum": [0.0, 0.9]}))
-    assert [(c.config.model.params["depth"], c.config.train.lr, c.config.train.momentum) for c in found] == [
-        (2, 0.1, 0.0), (2, 0.1, 0.9), (8, 0.01, 0.0), (8, 0.01, 0.9),
-    ]  # fmt: skip
-    assert axis_values("model.depth,train.lr", "[2,0.1],[8,0.01]") == [[2, 0.1], [8, 0.01]]
-
-
-def test_parameters_of_schemes_are_axes():
-    found = cells(configure("sweep", schemes=["sigma", "normal"], grid={"model.activation": ["relu", "tanh"]}))
-    assert [cell.config.model.params.get("activation") for cell in found] == [None, "tanh"]
-    of_scheme = cells(configure("sweep", schemes=["sigma"], grid={"scheme.sigma_w": [1.5, 2.0]}))
-    assert [str(cell.config.schemes[0]) for cell in of_scheme] == ["sigma:sigma_w=1.5", "sigma:sigma_w=2.0"]
-
-
-@pytest.mark.parametrize(
-    ("grid", "sentence"),
-    [
-        ({"model.depth": []}, "the axis model.depth has no values"),
-        ({"train.rate": [1]}, "train.rate"),
-        ({"model.depht": [1]}, "depht"),
-        ({"seeds": [1, 2]}, "use --seeds"),
-        ({"schemes": ["a"]}, "name them before the options"),
-        ({"train.lr": [0.1], "train": [{}]}, "clash"),
-        ({"train.lr": [0.1, 0.10]}, "ask the same"),
-        ({"train.lr": [0.1, -1]}, "The cell 'lr -1' of the grid cannot be used"),
-        ({"train.lr": ["fast"]}, "The cell 'lr fast'"),
-        ({"model.depth,train.lr": [[1]]}, "no list of 2 values"),
-        ({"model.depth": [2], "where": "model.depth > 5"}, "No cell of the grid meets the condition"),
-        ({"model.depth": [2], "where": "model.depth >"}, "Cannot read the condition"),
-        ({"model.depth": [2], "where": "__import__('os').system('true')"}, "holds more than keys, numbers and comparisons"),
-        ({"model.depth": [2], "where": "modle.depth < 3"}, "there is no key 'modle.depth'"),
-        ({"model.depth": [2], "where": "10 ** 10 ** 10 > 1"}, "too large an exponent"),
-        ({"model.depth": [2], "where": "model.depth / 0 > 1"}, "division by zero"),
-        ({"model.depth": [2], "where": "((10 ** 999) ** 999) ** 999 > 1"}, "cannot be told of the cell"),
-        ({"model.activation": ["relu"], "where": "model.activation * 1000000000 == 'a'"}, "'relu' is no number"),
-        ({"model.depth": [2], "where": "[1 for x in model.depth]"}, "holds more than keys"),
-        ({"train.lr": "1e-6..1:log:200", "model.depth": "1..60"}, "at most 10,000"),
-        ({}, "grid"),
-        ({"where": "1 < 2"}, "grid is empty"),
-    ],
-)
-def test_a_grid_that_cannot_be_used_is_named_in_a_sentence(grid, sentence):
-    with pytest.raises(ConfigError) as told:
-        cells(asked(grid))
-    assert sentence in str(told.value)
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--grid", "model.depth"], "names no values"),
-        (["--grid", "model.depth="], "names no values"),
-        (["--grid", "model.depth=1", "--grid", "model.depth=2"], "given twice"),
-        ([], "needs a grid"),
-        (["--grid", "train.lr=9..1"], "must rise"),
-    ],
-)
-def test_words_of_the_command_line_that_are_no_grid(words, sentence):
-    ran = CliRunner().invoke(app, ["sweep", "kaiming", *words, "--dry-run"])
-    assert ran.exit_code == 2
-    assert sentence in " ".join(ran.stderr.split())
-
-
-def test_other_commands_do_not_take_a_grid(tmp_path):
-    (tmp_path / "grid.yaml").write_text("schemes: [kaiming, xavier]\ngrid: {model.depth: [2, 4]}\n")
-    with pytest.raises(ConfigError, match=r"use initbench sweep -c grid\.yaml"):
-        initbench.compare(config="grid.yaml")
-
-
-def test_a_config_with_a_grid_is_read_back_the_same(tmp_path):
-    config = asked({"model.depth,train.lr": [[2, 0.1], [8, 0.01]], "train.momentum": "0..0.9:4", "where": ["train.momentum < 0.8"]})
-    path = tmp_path / "back.yaml"
-    path.write_text(dump_config(config))
-    assert load_config(str(path)) == config
-    assert "axes" not in path.read_text()
-
-
-def test_a_question_without_a_grid_has_the_id_that_it_had():
-    assert "grid" not in ExperimentConfig(schemes=("kaiming",), seeds=(0,)).model_dump(exclude_defaults=True)
 
 
 # ---- what is run
@@ -413,6 +204,7 @@ def test_one_axis_is_lines_two_are_heat_maps_and_three_small_ones():
     assert lines.panels[0].ticks == ((0.0, "1"), (1.0, "3"))
     accuracy, trained = plotted({"model.depth": [1, 3], "train.lr": [0.01, 0.1, 1]})
     assert (accuracy.name, trained.name) == ("accuracy", "trained")
+    assert accuracy.title == "Final test accuracy, median of the seeds, in percent"
     heat = accuracy.panels[0].heat
     assert (heat.y, heat.x, len(heat.values), len(heat.values[0])) == (("1", "3"), ("0.01", "0.1", "1"), 2, 3)
     three, _ = plotted({"model.depth": [1, 3], "train.lr": [0.01, 0.1], "train.momentum": [0.0, 0.9]})
@@ -493,3 +285,76 @@ def test_the_page_says_why_by_the_signal_of_the_cells(tmp_path):
 def test_where_no_cell_loses_the_signal_it_does_not_say_why():
     kept = {4: {"xavier": 0.9, "kaiming": 0.9}, 16: {"xavier": 0.8, "kaiming": 0.9}}
     assert why_of_cells(of_cells(kept)).startswith("With no scheme is the signal lost at initialization in any cell")
+
+
+def runs_of_cells(ends, seeds=6):
+    """Cells with runs: `ends` gives for (depth, lr) and scheme an accuracy, None (diverged), "failed" or "skipped"."""
+    found = []
+    for (depth, lr), own in ends.items():
+        runs = []
+        for scheme, end in own.items():
+            for seed in range(seeds):
+                run = make_run(scheme, seed, end if not isinstance(end, str) else 0.5)
+                runs.append(run if not isinstance(end, str) else run.model_copy(update={"status": RunStatus(end), "reason": "it is so"}))
+        cell = Cell((("model.depth", depth), ("train.lr", lr)), ExperimentConfig(schemes=("kaiming",), seeds=(0,)))
+        found.append((cell, runs))
+    return found
+
+
+AXES = {"model.depth": (2, 4, 8), "train.lr": (0.1, 1.0)}
+
+
+def test_what_failed_or_was_skipped_is_not_said_not_to_train():
+    ends = {
+        (depth, lr): {
+            "fixup": "skipped",
+            "kaiming": "failed" if depth == 4 else (0.9 if lr == 0.1 else None),
+            "xavier": "failed" if depth == 4 else 0.9,
+        }
+        for depth in (2, 4, 8)
+        for lr in (0.1, 1.0)
+    }
+    summary = summarize_sweep(AXES, runs_of_cells(ends), None, order=["fixup", "xavier", "kaiming"])
+    assert summary.sweep.along == "train.lr"
+    assert summary.headline.startswith("xavier trains at every lr, kaiming trains up to lr 0.1 (at some depth); ")
+    assert summary.headline.endswith("; fixup failed or was skipped in every cell")
+    assert summary.reference == "xavier"
+    assert {each.other for cell in summary.sweep.cells for each in cell.comparisons if each.p is not None} == {"xavier"}
+    assert "36 of 108 runs were skipped; the first, fixup with seed 0: it is so." in summary.notes
+
+
+def test_combinations_that_are_left_out_are_counted():
+    ends = {(2, 0.1): {"kaiming": 0.9}, (2, 1.0): {"kaiming": 0.9}, (8, 0.1): {"kaiming": 0.1}}
+    notes = summarize_sweep(AXES, runs_of_cells(ends), None, order=["kaiming"]).notes
+    assert "3 of 6 combinations are left out by a condition; nothing is said of them." in notes
+
+
+def test_one_cell_with_few_seeds_does_not_speak_for_all():
+    one, other = runs_of_cells({(2, 0.1): {"kaiming": 0.9, "xavier": 0.5}, (4, 0.1): {"kaiming": 0.9, "xavier": 0.5}}, seeds=9)
+    few = (other[0], [run for run in other[1] if run.job.seed < 4])
+    notes = summarize_sweep({"model.depth": (2, 4), "train.lr": (0.1,)}, [one, few], None, order=["xavier", "kaiming"]).notes
+    assert "1 of the 2 tests has fewer than 6 seeds, which cannot show a difference." in notes
+    assert not any("in any cell" in note for note in notes)
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 6])
+def test_the_estimate_knows_how_long_each_cell_trains(seeds, monkeypatch):
+    grid = {"train.steps": [10, 100, 1000, 30], "model.depth": [1, 2]}
+    plan = make_plan("sweep", asked(grid, seeds=seeds, dataset=TINY, model="mlp:width=8"), Execution(jobs=1, device="cpu"))
+    price = pilot._Price(step=0.01, evaluation=0.0, beside=0.1, epoch=0.0)
+    monkeypatch.setattr(pilot, "_price", lambda runs: price)
+    assert pilot.estimated_seconds(plan) == pytest.approx(seeds * 2 * 2 * (0.01 * 1140 + 4 * 0.1))
+
+
+def test_the_price_between_two_networks_is_between_theirs():
+    low, high = pilot._Price(1.0, 2.0, 3.0, 4.0), pilot._Price(3.0, 2.0, 5.0, 4.0)
+    assert pilot._between({0: low, 4: high}, 1) == pilot._Price(1.5, 2.0, 3.5, 4.0)
+    assert [pilot._between({0: low, 4: high}, place) for place in (0, 4, 9)] == [low, high, high]
+
+
+def test_that_seeds_are_too_few_is_said_before_the_runs():
+    words = ["sweep", "kaiming", "xavier", "--grid", "model.depth=1,2", "--dataset", TINY, "--steps", "1", "--seeds", "4"]
+    for options in (["--dry-run"], ["--engine", "serial"]):
+        told = " ".join(CliRunner().invoke(app, [*words, *options]).stderr.split())
+        assert "4 seeds cannot show a difference in any cell, however large: for that, use --seeds 6 or more." in told
+    assert "cannot show" not in CliRunner().invoke(app, [*words[:-1], "6", "--dry-run"]).stderr

@@ -134,10 +134,10 @@ def test_the_curve_shows_each_scheme_each_seed_and_what_diverged():
     (plot,) = search.plots(summary)
     (panel,) = plot.panels
     thick = [line for line in panel.lines if line.weight == "middle"]
-    assert [line.label for line in thick] == ["kaiming (best 0.1)", "xavier (best 0.1)"]
+    assert list(plot.names.values()) == ["kaiming (best 0.1)", "xavier (best 0.1)"]
     assert thick[0].points[-1] == (0.0, None)
     assert len(panel.lines) == 2 * (1 + 3)
-    assert "Triangles at the top: diverged" in panel.note
+    assert "Triangles at the top: diverged" in panel.notes
     assert panel.ticks[0] == (-2.0, "0.01")
 
 

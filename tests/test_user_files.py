@@ -1,5 +1,11 @@
 """What belongs to a user's file."""
 
+from pathlib import Path
+
+import pytest
+
+import initbench
+from initbench.errors import ConfigError, StorageError
 from initbench.question.user_files import digest, imports, sources
 
 
@@ -49,3 +55,40 @@ def test_the_digest_changes_with_any_of_the_files_and_with_nothing_else(tmp_path
 def test_imports_are_full_names_and_a_comment_is_none(tmp_path):
     write(tmp_path, mine="import os.path, torch as t\nfrom initbench import schemes\nfrom . import beside\n# initbench.models\n")
     assert imports(tmp_path / "mine.py") == {"os.path", "torch", "initbench", "initbench.schemes"}
+
+
+OWN_NET = """
+from torch import nn
+
+
+def net(shape, classes, width=8):
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, width), nn.ReLU(), nn.Linear(width, classes))
+"""
+
+
+@pytest.mark.parametrize("now", ["gone", "another", "elsewhere"])
+@pytest.mark.parametrize("more", [{}, {"tune": "train.lr=0.1,0.01"}, {"grid": {"model.width": [4, 8]}}])
+def test_results_are_looked_at_whatever_has_become_of_the_users_files(now, more, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(OWN_NET)
+    data = "synthetic:n=256,test=128,classes=3,shape=[1,6,6]"
+    train = initbench.sweep if "grid" in more else initbench.compare
+    question = {"model": "./net.py:net", "dataset": data, "seeds": 2, "steps": 3, **more}
+    made = train(["xavier", "kaiming"], engine="serial", output="out", **question)
+    before = {path.relative_to("out"): path.read_bytes() for path in Path("out/tables").iterdir()}
+    if now == "gone":
+        Path("net.py").unlink()
+    elif now == "another":
+        Path("net.py").write_text("raise SystemExit('looking runs no code')")
+    else:
+        (tmp_path / "there").mkdir()
+        Path("out").rename("there/out")
+        monkeypatch.chdir(tmp_path / "there")
+    loaded = initbench.load_results("out")
+    assert loaded.summary == made.summary
+    assert len(loaded.reported) == len(made.reported)
+    assert [plot.name for plot in loaded.plots] == [plot.name for plot in made.plots]
+    assert initbench.report("out").summary == made.summary
+    assert {path.relative_to("out"): path.read_bytes() for path in Path("out/tables").iterdir()} == before
+    with pytest.raises((StorageError, ConfigError)):
+        train(["xavier", "kaiming"], engine="serial", output="out", **question)

@@ -42,7 +42,8 @@ class RunScreen:
         taken = f", {plan.taken} of them copied from other folders" if plan.taken else ""
         before = f", {len(plan.done)} done before{taken}" if plan.done else ""
         runs = count_text(len(self.labels), "run") if self.labels else "Nothing to run"
-        self.console.print(literal(f"{runs}: {question_text(plan)}{before}."))
+        of = " in this round of" if plan.study.SEARCHES and self.labels else ":"
+        self.console.print(literal(f"{runs}{of} {question_text(plan)}{before}."))
         for said in (outlook_text(plan), seeds_doubt(plan)) if self.labels else ():
             if said:
                 self.console.print(literal(said))

@@ -223,6 +223,7 @@ def dry_run(plan: Plan, parameters: int | None) -> None:
     more = f" What they show decides on further ones. {outlook_text(plan)}".rstrip() if plan.study.SEARCHES else ""
     counted = "" if parameters is None else f"{parameters:,} trainable parameters; "
     sentence(f"{counted}{len(missing)} of {count_text(len(rows), 'run')} to do.{more} Results: {plan.folder}")
+    _say_doubt(plan)
 
 
 def dry_sweep(plan: Plan, seconds: float | None) -> None:
@@ -240,6 +241,12 @@ def dry_sweep(plan: Plan, seconds: float | None) -> None:
     time = f", about {seconds_text(seconds)} by a few steps of some of them" if seconds is not None else ""
     sentence(f"{count_text(cells, 'cell')}{where}, {count_text(len(plan.jobs), 'run')}: {len(plan.done)} done{there}, {left} to do{time}.")
     sentence(f"Results: {plan.folder}")
+    _say_doubt(plan)
+
+
+def _say_doubt(plan: Plan) -> None:
+    if doubt := seeds_doubt(plan):
+        hint(doubt)
 
 
 def _values_text(values: Sequence[Any]) -> str:
@@ -393,6 +400,8 @@ def outlook_text(plan: Plan) -> str:
 def seeds_doubt(plan: Plan) -> str:
     """That so few seeds can show no difference, whatever it is; empty where they can, or where the command chooses how many it takes."""
     schemes, seeds = len(plan.config.schemes), len(plan.config.seeds)
+    if plan.command == "sweep" and schemes > 1 and seeds < seeds_needed(1):
+        return f"{seeds_text(seeds)} cannot show a difference in any cell, however large: for that, use --seeds {seeds_needed(1)} or more."
     asked = schemes - 1 if plan.view.reference else schemes * (schemes - 1) // 2
     needed = seeds_needed(asked) if schemes > 1 and plan.command == "compare" else 0
     if seeds >= needed:

@@ -5,15 +5,20 @@ from typing import Annotated, Literal
 
 from initbench import api
 from initbench.cli import output
+from initbench.cli.endings import kind_of
 from initbench.cli.options import OUTPUT, Quiet, argument, option
-from initbench.errors import ConfigError
+from initbench.errors import ConfigError, enumerated
 from initbench.reporting.shown import Shown
 from initbench.results import files, store
 
 EXAMPLE = "Example: initbench plot results/latest signal --format pdf --style paper --columns 1"
 
 Given = Annotated[list[str] | None, argument("FOLDER|PLOT", "A results folder (default: results/latest) and plots, such as loss.")]
-Ending = Annotated[Literal["pdf", "svg", "png"], option(OUTPUT, "--format", "pdf|svg|png", "The kind of file.")]
+ENDINGS = {".pdf": "pdf", ".svg": "svg", ".png": "png"}
+Ending = Annotated[
+    Literal["pdf", "svg", "png"] | None,
+    option(OUTPUT, "--format", "pdf|svg|png", "The kind of file. Default: as the name of --out ends, else pdf."),
+]
 StyleName = Annotated[
     Literal["paper", "slide", "notebook"],
     option(OUTPUT, "--style", "paper|slide|notebook", "paper: 7 points or more at the printed width, no title; slide: large type."),
@@ -29,7 +34,7 @@ PAGE = 9.5
 def plot(
     *,
     given: Given = None,
-    ending: Ending = "pdf",
+    ending: Ending = None,
     style: StyleName = "paper",
     columns: Columns = "1",
     highlight: Highlight = None,
@@ -44,17 +49,19 @@ def plot(
         return
     for name in names:
         shown.chosen(name, highlight)  # what is not there is said before anything is written
-    several = len(names) > 1
+    file = out if out is not None and len(names) == 1 and not out.is_dir() else None
+    if file is not None and file.suffix.lower() not in {"", *ENDINGS}:
+        raise ConfigError(f"--out is {file}. A figure ends in {enumerated(list(ENDINGS), 'or')}.")
+    kind = kind_of(file, ending, ENDINGS, "pdf")
     for name in dict.fromkeys(names):
-        path = (out or Path()) / f"{name}.{ending}" if several or out is None or out.is_dir() else out
-        if not several and path == out and path.suffix.lower() not in {f".{ending}", ""}:
-            raise ConfigError(f"--out is {path}, and --format is {ending}. Name a file that ends in .{ending}, or give another --format.")
-        files.write_bytes(path, shown.drawn(name, f".{ending}", style=style, columns=int(columns), highlight=highlight))
+        path = (out or Path()) / f"{name}.{kind}" if file is None else file if file.suffix else file.with_name(f"{file.name}.{kind}")
+        files.write_bytes(path, shown.drawn(name, f".{kind}", style=style, columns=int(columns), highlight=highlight))
         if not quiet:
             output.text(str(path))
         high = shown.inches_high(name, style=style, columns=int(columns), highlight=highlight)
         if style == "paper" and high > PAGE:
-            output.hint(f"{path} is {high:.0f} inches high, more than a page holds: try --columns 2, or --highlight one scheme.")
+            wider = "--columns 2, or " if columns == "1" else ""
+            output.hint(f"{path} is {high:.0f} inches high, more than a page holds: try {wider}--highlight one scheme.")
 
 
 def results_or_probe(folder: Path) -> Shown:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from initbench import api
 from initbench.cli import output
+from initbench.cli.endings import kind_of
 from initbench.cli.options import OUTPUT, Folder, MetricName, option
 from initbench.errors import ConfigError
 from initbench.reporting.paper import paper_table, render
@@ -12,11 +13,15 @@ from initbench.results import files, store
 
 EXAMPLE = "Example: initbench table results/latest --format latex --out table.tex"
 
-Format = Annotated[Literal["latex", "markdown", "csv", "json"], option(OUTPUT, "--format", "latex|markdown|csv|json", "How it is written.")]
+ENDINGS = {".tex": "latex", ".md": "markdown", ".csv": "csv", ".json": "json"}
+Format = Annotated[
+    Literal["latex", "markdown", "csv", "json"] | None,
+    option(OUTPUT, "--format", "latex|markdown|csv|json", "How it is written. Default: as the name of --out ends, else latex."),
+]
 OutFile = Annotated[Path | None, option(OUTPUT, "-o --out", "FILE", "Where it goes. Default: it is printed.")]
 
 
-def table(*, folder: Folder = store.LATEST, ending: Format = "latex", metric: MetricName = None, out: OutFile = None) -> None:
+def table(*, folder: Folder = store.LATEST, ending: Format = None, metric: MetricName = None, out: OutFile = None) -> None:
     """Write the table of a comparison for a paper: the best in bold with those that tie, intervals, a caption with n and the test."""
     if (folder / store.PROBE).is_file():
         raise ConfigError(f"{folder} holds a probe, which compares nothing. Its tables are in {folder / 'tables'}.")
@@ -24,7 +29,7 @@ def table(*, folder: Folder = store.LATEST, ending: Format = "latex", metric: Me
     if summary.sweep is not None:
         raise ConfigError(f"{folder} holds a sweep, which compares in each of its cells. Its tables are in {folder / 'tables'}.")
     made = paper_table(summary)
-    text = render(made, ending)
+    text = render(made, kind_of(out, ending, ENDINGS, "latex"))
     if out is None:
         output.text(text.removesuffix("\n"))
     else:

@@ -23,7 +23,9 @@ from typing import Any, NamedTuple
 from initbench.errors import NotThereError, StorageError, said_by
 from initbench.metrics import Metric
 from initbench.quantities import BY_NAME
-from initbench.question.config import value_text
+from initbench.question.config import ExperimentConfig, value_text
+from initbench.question.keys import short
+from initbench.question.plan import values_of_cell
 from initbench.results import files, store
 from initbench.results.outcome import outcome
 from initbench.results.record import PREDICTED, LayerStats, RunResult
@@ -78,23 +80,31 @@ class Export(NamedTuple):
     opened_with: str
 
 
-def exported_runs(every: Sequence[RunResult], reported: Sequence[RunResult], metrics: Iterable[Metric]) -> tuple[ExportedRun, ...]:
-    """All runs, those that only served to choose too: their names end with a part of the job's id, and a tag says it."""
+def exported_runs(
+    config: ExperimentConfig, every: Sequence[RunResult], reported: Sequence[RunResult], metrics: Iterable[Metric]
+) -> tuple[ExportedRun, ...]:
+    """All runs, those that only served to choose too: their names end with a part of the job's id, and a tag says it.
+
+    Of a sweep the names and the parameters hold the values of the cell.
+    """
     shown = {run.job_id for run in reported}
     originals = tuple(dict.fromkeys(stats.layer for run in every for stats in run.layers))
     layers = dict(zip(originals, safe_names(originals), strict=True))
-    names = safe_names(_name(run) if run.job_id in shown else f"{_name(run)}_{run.job_id[:8]}" for run in every)
+    cells = [values_of_cell(run.job, config) for run in every]
+    names = safe_names(
+        "_".join([_name(run, cell), *([] if run.job_id in shown else [run.job_id[:8]])]) for run, cell in zip(every, cells, strict=True)
+    )
     metrics = tuple(metrics)
     return tuple(
         ExportedRun(
             name=name,
             tags=_tags(run, "reported" if run.job_id in shown else "search"),
-            parameters=dict(_flat(run.job.model_dump(mode="json") | {part: str(getattr(run.job, part)) for part in REFERENCES})),
+            parameters=dict(_flat(run.job.model_dump(mode="json") | {part: str(getattr(run.job, part)) for part in REFERENCES} | cell)),
             series={name: points for name, points in (_curves(run) | _layers(run, layers)).items() if points},
             metrics=_final(run, metrics),
             result=run,
         )
-        for run, name in zip(every, names, strict=True)
+        for run, name, cell in zip(every, names, cells, strict=True)
     )
 
 
@@ -111,9 +121,10 @@ def safe_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _name(run: RunResult) -> str:
-    """Scheme and seed; a long scheme is cut, so that the seed is always to be seen."""
-    return f"{UNSAFE.sub('_', str(run.job.scheme)).strip('._-')[: LONGEST_NAME - 30]}_seed{run.job.seed}"
+def _name(run: RunResult, cell: Mapping[str, Any]) -> str:
+    """Scheme, cell and seed; what is long is cut, so that the seed is always to be seen."""
+    parts = [str(run.job.scheme), *(f"{short(key)}_{value_text(value)}" for key, value in cell.items())]
+    return f"{UNSAFE.sub('_', '_'.join(parts)).strip('._-')[: LONGEST_NAME - 30]}_seed{run.job.seed}"
 
 
 def _tags(run: RunResult, purpose: str) -> dict[str, str]:

@@ -1,12 +1,13 @@
 """What the plots of a probe show, as data for `draw`: each quantity through the layers, with the prediction behind it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from initbench.probing.health import LayerHealth, SchemeHealth
 from initbench.quantities import BY_NAME, QUANTITIES, Figure, Quantity
-from initbench.reporting.figures import name_ticks, stands_apart, stream_ends
-from initbench.reporting.panels import STREAM, Band, Curve, Panel, Plot, Points, in_rows, shortened
+from initbench.reporting.figures import name_ticks, not_measured, stands_apart, stream_ends
+from initbench.reporting.panels import STREAM, Band, Curve, Panel, Plot, Points, in_rows
 from initbench.reporting.roles import layer_roles
 from initbench.results.record import PREDICTED, Place, RunStatus
 
@@ -18,48 +19,58 @@ def plots(schemes: Sequence[SchemeHealth]) -> tuple[Plot, ...]:
     """All plots of a probe, those with a prediction first and shares last; those without anything to show are left out."""
     done = [each for each in schemes if each.status is RunStatus.COMPLETED and len(each.layers) > 1]
     shown = done if len(done) <= MOST_SHOWN else [*done[: MOST_SHOWN // 2], *done[-MOST_SHOWN // 2 :]]
-    note = "" if shown == done else f"The {MOST_SHOWN // 2} best and the {MOST_SHOWN // 2} worst of {len(done)} schemes. "
+    half = MOST_SHOWN // 2
+    notes = () if shown == done else (f"The {half} best and the {half} worst of {len(done)} schemes",)
     drawn = [(quantity, quantity.probe_plot) for quantity in QUANTITIES if quantity.probe_plot is not None]
     drawn.sort(key=lambda pair: (pair[0].name not in PREDICTED, pair[0].unit == "share"))
-    made = (_plot(quantity, figure, shown, note) for quantity, figure in drawn)
+    made = (_plot(quantity, figure, shown, notes) for quantity, figure in drawn)
     return tuple(plot for plot in made if any(panel.lines for panel in plot.panels))
 
 
-def _plot(quantity: Quantity, figure: Figure, schemes: Sequence[SchemeHealth], note: str) -> Plot:
+def _plot(quantity: Quantity, figure: Figure, schemes: Sequence[SchemeHealth], notes: tuple[str, ...]) -> Plot:
     roles = layer_roles(layer.layer for scheme in schemes for layer in scheme.layers)
     names = tuple(scheme.scheme for scheme in schemes)
     if not roles:
-        return Plot(figure.name, figure.title, ((_panel("", quantity, figure, schemes, note, None),),), names)
-    rows = in_rows([_panel(name, quantity, figure, schemes, note, role) for name, role in roles.items()])
+        return Plot(figure.name, figure.title, ((_panel("", quantity, figure, schemes, notes, None),),), names)
+    rows = in_rows([_panel(name, quantity, figure, schemes, notes, role) for name, role in roles.items()])
     if quantity.stream and (ends := stream_ends(layer for scheme in schemes for layer in scheme.layers)):
-        stream = _panel(STREAM, BY_NAME[quantity.stream], figure, schemes, note, ends)
+        stream = _panel(STREAM, BY_NAME[quantity.stream], figure, schemes, notes, ends)
         rows = ((replace(stream, x_label="residual block", head=None),), *rows)
     return Plot(figure.name, figure.title, rows, names, parts=True)
 
 
 def _panel(
-    title: str, quantity: Quantity, figure: Figure, schemes: Sequence[SchemeHealth], note: str, only: tuple[str, ...] | None
+    title: str,
+    quantity: Quantity,
+    figure: Figure,
+    schemes: Sequence[SchemeHealth],
+    notes: tuple[str, ...],
+    only: tuple[str, ...] | None,
 ) -> Panel:
     """The quantity through the layers, or through `only` those."""
     lines: list[Curve] = []
     bands: list[Band] = []
     names: dict[float, str] = {}
     head: float | None = None
+    seen: list[LayerHealth] = []
     for scheme in schemes:
         layers = [layer for layer in scheme.layers if only is None or layer.layer in only]
         layers = layers[:-1] if quantity.hidden and layers and layers[-1] is scheme.layers[-1] else layers
         placed = [(float(place), layer) for place, layer in enumerate(layers, 1)]
         names |= {place: layer.layer for place, layer in placed}
+        seen += layers
         head = max((place for place, layer in placed if layer.place is Place.HEAD and stands_apart(placed, only)), default=head)
         points = _points(quantity, placed)
         if any(y is not None for _, y in points):
-            lines.append(Curve(scheme.scheme, points[::-1] if quantity.backward else points, label=shortened(scheme.scheme)))
+            lines.append(Curve(scheme.scheme, points[::-1] if quantity.backward else points, named=True))
         predictions = [(place, layer.expected.prediction(quantity.name)) for place, layer in placed]
         theory = tuple((x, expected.value) for x, expected in predictions if expected.value is not None)
         lines += [Curve(scheme.scheme, theory, "theory")] if theory else []
         limits = tuple((x, low, high) for x, (low, high) in _limits(quantity, placed) if low is not None and high is not None)
         bands += [Band(scheme.scheme, limits)] if limits else []
-    predicted = "Dashed line and band: what theory predicts for one network of this width (95 %)."
+    predicted = "Dashed line and band: what theory predicts for one network of this width (95 %)"
+    how = figure.note or predicted * bool(bands)
+    missing = not_measured(seen, quantity) or (("nothing was measured",) if not lines else ())
     what = "weight layer" if only is None else "layer of this kind"
     return Panel(
         title,
@@ -70,15 +81,15 @@ def _panel(
         scale="log" if quantity.unit == "number" else "percent",
         layers="backward" if quantity.backward else "forward",
         head=head,
-        note=note + (figure.note or predicted * bool(bands)),
-        ticks=name_ticks(names, head),
+        notes=(*notes, *([how] if how else []), *missing),
+        ticks=name_ticks(names, None if only is None else title),
     )
 
 
 def _points(quantity: Quantity, placed: Sequence[tuple[float, LayerHealth]]) -> Points:
-    """The quantity at each layer; gaps only where a logarithm shows them."""
-    points = [(place, getattr(layer, quantity.name)) for place, layer in placed]
-    return tuple(point for point in points if quantity.unit == "number" or point[1] is not None)
+    """The quantity at each layer that was measured; None where it overflowed, which only a logarithm shows."""
+    measured = [(place, value) for place, layer in placed if (value := layer.value(quantity.name)) is not None]
+    return tuple((x, y if math.isfinite(y) else None) for x, y in measured if quantity.unit == "number" or math.isfinite(y))
 
 
 def _limits(quantity: Quantity, placed: Sequence[tuple[float, LayerHealth]]) -> list[tuple[float, tuple[float | None, float | None]]]:

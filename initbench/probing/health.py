@@ -88,13 +88,13 @@ class SchemeHealth:
 
     @property
     def activations(self) -> float | None:
-        """The variance at the end of the way forward over that at its beginning; None where something overflowed or is zero."""
-        return ratio_of(self.forward) or None
+        """The variance at the end of the way forward over that at its beginning; None of one point, or where it overflowed or is zero."""
+        return ratio_of(self.forward) or None if len(self.forward) > 1 else None
 
     @property
     def gradients(self) -> float | None:
         """The squared length of the gradient at the end of its way back over that at its beginning; None as above."""
-        return ratio_of(self.back) or None
+        return ratio_of(self.back) or None if len(self.back) > 1 else None
 
     @property
     def leaves_at(self) -> str | None:
@@ -108,8 +108,14 @@ class SchemeHealth:
 
     @property
     def hidden(self) -> tuple[LayerHealth, ...]:
-        """The layers without heads, where there are enough."""
-        return hidden_of(self.layers)
+        """The layers without heads."""
+        return hidden(self.layers)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether something was measured, but at fewer than two points of the signal's way, between which nothing can change."""
+        measured = any(layer.value("activation_variance") is not None for layer in self.layers)
+        return measured and max(len(self.forward), len(self.back)) < 2
 
 
 def health(scheme: str, runs: Sequence[ProbeRun]) -> SchemeHealth:
@@ -181,16 +187,10 @@ def inside(value: float | None, low: float, high: float) -> bool:
     return value is not None and max(low, UNDERFLOW) <= max(value, UNDERFLOW) <= max(high, UNDERFLOW)
 
 
-def hidden_of(layers: Sequence[LayerHealth]) -> tuple[LayerHealth, ...]:
-    """The layers without heads; all of them where fewer than two were left."""
-    inner = hidden(layers)
-    return inner if len(inner) > 1 else tuple(layers)
-
-
 def ways(layers: Sequence[LayerHealth]) -> tuple[Way, Way]:
     """The signal's way forward and back through the hidden layers.
 
     The way back is empty where there is no loss, and where the head begins at zero, as those of Fixup do on purpose.
     """
-    inner = hidden_of(layers)
+    inner = hidden(layers)
     return way_forward(inner), () if head_begins_at_zero(layers) else way_back(inner)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from initbench.errors import enumerated
 from initbench.probing.health import LayerHealth, SchemeHealth, inside
 from initbench.quantities import QUANTITIES, Quantity, columns_in_order
 from initbench.reporting.tables import Table, markdown
@@ -42,8 +43,8 @@ def _scheme_row(scheme: SchemeHealth) -> tuple[str, ...]:
     outside, bands = sum(layer.outside for layer in scheme.layers), sum(layer.bands for layer in scheme.layers)
     return (
         scheme.scheme,
-        _number(scheme.activations, "lost" if scheme.forward else ""),
-        _number(scheme.gradients, "lost" if scheme.back else ""),
+        _number(scheme.activations, "lost" if len(scheme.forward) > 1 else ""),
+        _number(scheme.gradients, "lost" if len(scheme.back) > 1 else ""),
         f"{hidden[-1].correlation:.3f}" if hidden and hidden[-1].correlation is not None else "",
         f"{max(dead):.0%}" if dead else "",
         _number(hidden[0].condition if hidden else None, ""),
@@ -88,8 +89,9 @@ def _cells(layers: Sequence[LayerHealth], *, narrow: bool) -> list[Cell]:
             continue
         cells.append(Cell(quantity.heading, partial(_measured, quantity), quantity.always))
         if quantity.name in PREDICTED:
-            expected = Cell("expected", partial(_predicted, quantity), quantity.always, right=False)
-            cells.append(Cell("band", partial(_band, quantity), quantity.always) if narrow else expected)
+            expected = Cell(f"{quantity.heading}, expected", partial(_predicted, quantity), quantity.always, right=False)
+            band = Cell(f"{quantity.heading} band", partial(_band, quantity), quantity.always)
+            cells.append(band if narrow else expected)
     return cells
 
 
@@ -150,8 +152,24 @@ def notes(schemes: Sequence[SchemeHealth], runs: Sequence[ProbeRun]) -> tuple[st
     for reason, without in unpredicted.items():
         count = len(without)
         said.append(f"{reason[0].upper()}{reason[1:]} ({count} {'layer' if count == 1 else 'layers'})")
-    told = dict.fromkeys(note.removesuffix(".") for run in runs for note in run.notes)
-    return (*said[:6], *list(told)[:TOLD])
+    return (*said[:6], *_told(runs)[:TOLD])
+
+
+def _told(runs: Sequence[ProbeRun]) -> list[str]:
+    """What the runs say, each once, after the scheme where not all schemes say it, and the seed where not all of its seeds do."""
+    by_note: dict[str, list[ProbeRun]] = {}
+    for run in runs:
+        for note in run.notes:
+            by_note.setdefault(note.removesuffix("."), []).append(run)
+    told = []
+    for note, own in by_note.items():
+        names = list(dict.fromkeys(run.scheme for run in own))
+        if len(names) == len({run.scheme for run in runs}):
+            told.append(note)
+            continue
+        every_seed = len(own) == sum(run.scheme in names for run in runs)
+        told.append(f"{enumerated(names, 'and')}{'' if every_seed else f', seed {own[0].seed}'}: {note}")
+    return told
 
 
 def layers_csv(runs: Iterable[ProbeRun]) -> str:

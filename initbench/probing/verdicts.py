@@ -44,6 +44,8 @@ class Ending(StrEnum):
     RETURNS = auto()
     """It leaves its range on the way, and comes back."""
     CHANGES = auto()
+    SHORT = auto()
+    """Too few hidden layers for a signal to change between them."""
     UNKNOWN = auto()
     """No layer's signal could be measured."""
 
@@ -114,10 +116,10 @@ def judge(scheme: SchemeHealth, every: Sequence[SchemeHealth]) -> SignalVerdict:
         ending = Ending.SKIPPED if scheme.status is RunStatus.SKIPPED else Ending.FAILED
         return SignalVerdict(ending, reason=(scheme.reason or "").rstrip("."))
     best = next((other.scheme for other in every if other.keeps and other.scheme != scheme.scheme), None)
-    if not scheme.forward and not scheme.back:
-        verdict, best = SignalVerdict(Ending.UNKNOWN), None
-    else:
-        verdict = _gone(scheme) or _changed(scheme)
+    gone = _gone(scheme)
+    if gone is None and (scheme.is_short or (not scheme.forward and not scheme.back)):
+        return SignalVerdict(Ending.SHORT if scheme.is_short else Ending.UNKNOWN, remarks=tuple(_remarks(scheme)))
+    verdict = gone or _changed(scheme)
     return replace(verdict, remedy=None if scheme.keeps else best, remarks=tuple(_remarks(scheme)))
 
 
@@ -149,13 +151,12 @@ def _pace(way: Way) -> Pace | None:
 
 def _changed(scheme: SchemeHealth) -> SignalVerdict:
     """What becomes of a signal that is there in all layers."""
-    if scheme.keeps or max(len(scheme.forward), len(scheme.back)) < 2:
+    if scheme.keeps:
         ends: tuple[tuple[Signal, Way, float | None], ...] = (
             ("activations", scheme.forward, scheme.activations),
             ("gradients", scheme.back, scheme.gradients),
         )
-        whole = len(scheme.hidden) < 2  # one layer is from end to end
-        ratios = ((signal, ratio, _pace(way)) for signal, way, ratio in ends if ratio and (len(way) > 1 or whole))
+        ratios = ((signal, ratio, _pace(way)) for signal, way, ratio in ends if ratio)
         return SignalVerdict(Ending.KEPT, ratios=tuple(ratios))
     forward, back = _strayed(scheme.forward), _strayed(scheme.back)
     backwards = back >= forward - 0.5 and len(scheme.back) > 1
@@ -224,6 +225,8 @@ def _grouped(about: Literal["not measured", "not set"], layers: Sequence[tuple[s
 
 def _straying(scheme: SchemeHealth) -> Remark | None:
     """How far networks of this width stray at the last hidden layer, where that is far; None where these stray even farther."""
+    if not scheme.hidden:
+        return None
     last = scheme.hidden[-1]
     _, low, high = last.expected.prediction("pre_activation_variance")
     if low is None or high is None or low < UNDERFLOW or not inside(last.pre_activation_variance, low, high):
@@ -248,6 +251,8 @@ def _ending_words(verdict: SignalVerdict) -> str:
     match verdict.ending:
         case Ending.UNKNOWN:
             return "cannot be told: no layer's signal was measured"
+        case Ending.SHORT:
+            return "the signal passes too few hidden layers to change between them"
         case Ending.KEPT:
             ratios = ", ".join(f"{way} {_times(ratio)}{_kept_pace(each)}" for way, ratio, each in verdict.ratios)
             by_blocks = any(each is not None and each.unit == "block" for _, _, each in verdict.ratios)

@@ -20,7 +20,7 @@ QUANTITIES = (
             "jacobian",
             "How the outputs depend on each layer",
             "singular value",
-            note="Line: mean singular value of the derivative of the outputs by the layer; band: smallest to largest.",
+            note="Line: mean singular value of the derivative of the outputs by the layer; band: smallest to largest",
         ),
     ),
     Quantity("jacobian_max", JACOBIAN, place=13, backward=True),

@@ -11,11 +11,14 @@ import ast
 import importlib
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from initbench.errors import ConfigError, UserCode, a_or_an, suggestion, unknown_name
@@ -56,6 +59,10 @@ FILE_NAME = re.compile(r"(?P<file>.+\.py)(?::(?P<function>\w+))?", re.DOTALL)
 """A file of the user's own, and what is meant in it."""
 USUAL_MODEL = "mlp"
 """The model that examples use where a file names none."""
+
+
+_RECORDED: ContextVar[Mapping[str, str]] = ContextVar("recorded", default=MappingProxyType({}))
+"""Digests of the user's own files by the names that they have in the results that are looked at; see `as_recorded`."""
 
 
 @dataclass(frozen=True)
@@ -223,14 +230,36 @@ def user_file(kind: Kind, name: str) -> Path | None:
 
 def user_digest(kind: Kind, name: str) -> str | None:
     """The digest of the user's own file behind a name and of what it imports, part of a question's identity; None for a shipped one."""
+    if name in _RECORDED.get():
+        return _RECORDED.get()[name]
     path = user_file(kind, name)
     return None if path is None else user_files.digest(path)
+
+
+@contextmanager
+def as_recorded(digests: Mapping[str, str]) -> Iterator[None]:
+    """Within it the user's own files of these names count with these digests, whatever is in them now, and need not be there.
+
+    For results that are looked at, maybe on another machine: what they are about is what was trained.
+    """
+    before = _RECORDED.set(digests)
+    try:
+        yield
+    finally:
+        _RECORDED.reset(before)
+
+
+def _gone(kind: Kind, name: str) -> Entry:
+    """The entry of a file that is not here, and took whatever parameters it was given; it cannot be loaded."""
+    return Entry(kind, name, Path(name), KINDS[kind].function, "", "own", {}, (), None, open_parameters=True)
 
 
 def _user_file(kind: Kind, name: str) -> Entry:
     named = FILE_NAME.fullmatch(name)
     path = user_files.own_path(named["file"] if named else name)
     if not named or not user_files.is_file(path):
+        if name in _RECORDED.get():
+            return _gone(kind, name)
         raise ConfigError(f"There is no file '{path}' for the {kind} '{name}'. Write ./mine.py or ./mine.py:NAME.")
     return _parse(kind, name, path.resolve(), named["function"] or KINDS[kind].function, None)
 
@@ -238,6 +267,8 @@ def _user_file(kind: Kind, name: str) -> Entry:
 def _read_module(kind: Kind, name: str, module: str, function: str) -> Entry:
     path = user_files.module_file(module)
     if path is None:
+        if name in _RECORDED.get():
+            return _gone(kind, name)
         raise ConfigError(f"There is no module '{module}' for the {kind} '{name}'. Is its package installed here?")
     return _read(kind, name, path, function, module)
 

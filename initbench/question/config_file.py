@@ -12,7 +12,7 @@ from initbench.errors import ConfigError, StorageError, suggestion, unknown_name
 from initbench.question import catalog, families, user_files
 from initbench.question.catalog import Kind
 from initbench.question.config import ExperimentConfig, as_ref, axis_values, is_range, parse_ref, parse_value
-from initbench.question.keys import plain_config, takes_whole
+from initbench.question.keys import plain_config, split, takes_whole
 from initbench.question.messages import Place, explain
 
 LENGTHS: dict[Place, Place] = {("train", "epochs"): ("train", "steps"), ("train", "steps"): ("train", "epochs")}
@@ -137,7 +137,13 @@ def load_config(
     dataset = draft.data.get("dataset")
     if isinstance(dataset, str) and dataset.isidentifier() and not _known("dataset", dataset) and dataset in data_files():
         draft.data["dataset"] = {"name": "npz", "file": dataset}
-    return _with_ranges(_checked(draft, problems), draft.data.get("grid"))
+    config = _with_ranges(_checked(draft, problems), draft.data.get("grid"))
+    for key in split(config.grid.axes if config.grid is not None else ()):
+        place = tuple(key.split("."))
+        words = draft.origins[place].words if place in draft.changed else ""
+        if words:
+            raise ConfigError(f"{key} is an axis of the grid, and {words} gives it one value. Leave out one of the two.")
+    return config
 
 
 def with_value(config: ExperimentConfig, key: str, value: Any, word: str) -> ExperimentConfig:

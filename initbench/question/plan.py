@@ -69,14 +69,19 @@ def describe(job: Job, config: ExperimentConfig) -> str:
 def changes(job: Job, config: ExperimentConfig) -> list[str]:
     """What differs from the configuration in a job that a study made of it: `lr 0.158`, `holdout 0.2`; of a sweep, its cell."""
     if config.grid is not None:
-        parts = {part: getattr(job, part) for part in ("model", "dataset", "init", "train", "probe")}
-        asked = config.model_copy(update={"grid": None, "schemes": (job.scheme,), **parts})
-        return [f"{short(key)} {value_text(value_of(asked, key))}" for key in split(config.grid.axes)]
+        return [f"{short(key)} {value_text(value)}" for key, value in values_of_cell(job, config).items()]
     words = [str(job.model)] if job.model != config.model else []
     for own, usual in ((job.train, config.train), (job.init, config.init)):
         changed = [name for name in type(own).model_fields if name not in IMPLIED and getattr(own, name) != getattr(usual, name)]
         words += [f"{name} {value_text(getattr(own, name))}" for name in changed if getattr(own, name) is not None]
     return words
+
+
+def values_of_cell(job: Job, config: ExperimentConfig) -> dict[str, Any]:
+    """The value that each key of the grid has in a job of a sweep; nothing of a job of anything else."""
+    parts = {part: getattr(job, part) for part in ("model", "dataset", "init", "train", "probe")}
+    asked = config.model_copy(update={"grid": None, "schemes": (job.scheme,), **parts})
+    return {key: value_of(asked, key) for key in split(config.grid.axes)} if config.grid is not None else {}
 
 
 def job_id(job: Job) -> str:
@@ -122,6 +127,12 @@ def named_of(job: Job) -> list[tuple[Kind, Ref]]:
     """Everything that a job names, with what it is."""
     schemes: list[tuple[Kind, Ref]] = [("scheme", ref) for ref in (job.scheme, *job.init.layers.values())]
     return [*schemes, ("model", job.model), ("dataset", job.dataset), ("optimizer", job.train.optimizer)]
+
+
+def digests_of(jobs: Iterable[Job]) -> dict[str, str]:
+    """The digests of all files of the user's own that jobs name."""
+    named = {(kind, ref.name): ref for job in jobs for kind, ref in named_of(job)}
+    return _files((kind, ref) for (kind, _), ref in named.items())
 
 
 def config_hash(config: ExperimentConfig) -> str:

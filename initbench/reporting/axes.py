@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from initbench.reporting.looks import Look
-from initbench.reporting.panels import Band, Curve, Heat, Lost, Panel, Points, Strip
-from initbench.reporting.scales import error_scale, error_unscale, power_of_ten, stretched, ticks_between
+from initbench.reporting.panels import LONGEST_NAME, LONGEST_TICK, Band, Curve, Heat, Lost, Panel, Points, Strip, short_names
+from initbench.reporting.scales import error_scale, error_unscale, head_beyond, log_ticks, power_of_ten, stretched, ticks_between
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +21,10 @@ HEAD_GAP = 0.6
 """How far the head stands from the layer before it, beyond one layer."""
 DASHES = {"solid": "solid", "dashed": (0, (5, 1.5)), "dotted": (0, (1.2, 1.2)), "dash-dotted": (0, (6, 1.5, 1.2, 1.5))}
 """The dashes of looks for matplotlib, in widths of the line."""
+LEAST_TICK = 4
+"""Letters that are left of a head's name at the x axis."""
+TILT = 40
+"""Degrees, of names that do not fit side by side."""
 MARKED_LAYERS = 40
 """Of more points on a line not each has a marker, and the range of the seeds is shaded."""
 
@@ -53,58 +58,112 @@ class Style:
         return self.text / 72
 
 
-def set_axes(axes: Axes, panel: Panel, limits: tuple[float, float], style: Style) -> None:
+@dataclass(frozen=True)
+class Ticks:
+    """Labels at the x axis: places, as they are drawn, and texts; none where numbers are left to matplotlib."""
+
+    places: tuple[float, ...] = ()
+    texts: tuple[str, ...] = ()
+    tilted: bool = False
+
+
+def set_axes(axes: Axes, panel: Panel, limits: tuple[float, float], ticks: Ticks, style: Style) -> None:
     """Scales, ranges and ticks of axes with lines."""
     from matplotlib.ticker import MaxNLocator
 
-    _set_y_axis(axes, panel, *limits)
-    xs = [_place(x, panel) for line in panel.lines for x, _ in line.points]
-    if xs:
-        room = 0.02 * (max(xs) - min(xs)) or 0.5
-        ends = (min(xs) - room, max(xs) + room)
-        axes.set_xlim(ends[::-1] if panel.layers == "backward" else ends)
+    _set_y_axis(axes, panel, *limits, style)
+    ends = _ends(panel)
+    axes.set_xlim(ends[::-1] if panel.layers == "backward" else ends)
     wide = axes.get_position().width * style.width
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=max(2, min(12, int(wide / (5 * style.em))))))
-    if panel.ticks:
-        axes.set_xticks([_place(place, panel) for place, _ in panel.ticks], [text for _, text in panel.ticks])
-        if are_tilted(panel, wide, style):
-            axes.tick_params(axis="x", rotation=40)
-            for label in axes.get_xticklabels():
-                label.set_horizontalalignment("right")
-                label.set_rotation_mode("anchor")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=max(2, min(12, int(wide / (5 * style.em))))))
+    if ticks.places or panel.layers:
+        axes.set_xticks(ticks.places, ticks.texts)
+    if ticks.tilted:
+        axes.tick_params(axis="x", rotation=TILT)
+        for label in axes.get_xticklabels():
+            label.set_horizontalalignment("right")
+            label.set_rotation_mode("anchor")
 
 
-def are_tilted(panel: Panel, inches: float, style: Style) -> bool:
-    """Whether the names at the x axis do not fit side by side."""
-    return sum(len(name) + 1 for _, name in panel.ticks) * 0.6 * style.note / 72 > inches
+def _ends(panel: Panel) -> tuple[float, float]:
+    """The least and the greatest of the x axis, with some room: all points, and the steps at which runs diverged."""
+    xs = [_place(x, panel) for line in panel.lines for x, _ in line.points]
+    xs += [float(step) for lost in panel.lost for step in lost.steps]
+    low, high = (min(xs), max(xs)) if xs else (0.0, 1.0)
+    room = 0.02 * (high - low) or 0.5
+    return low - room, high + room
+
+
+def x_ticks(panel: Panel, inches: float, between: float, style: Style) -> Ticks:
+    """What stands at an x axis of so many inches, the next one `between` further: names side by side, tilted where that is too long.
+
+    Where neither fits, layers are numbers, but for a head that stands apart, and of other names some are left out.
+    """
+    letter = 0.6 * style.note / 72
+    low, high = _ends(panel)
+
+    def at(place: float) -> float:
+        return (_place(place, panel) - low) / (high - low) * inches
+
+    def apart(ticks: Sequence[tuple[float, str]]) -> bool:
+        after = [*ticks[1:], *ticks[:1]]
+        room = [at(right) - at(left) for (left, _), (right, _) in pairwise(ticks)]
+        room.append(inches - at(ticks[-1][0]) + between + at(ticks[0][0]))
+        return all(((len(a) + len(b)) / 2 + 1) * letter <= gap for (_, a), (_, b), gap in zip(ticks, after, room, strict=True))
+
+    def made(ticks: Sequence[tuple[float, str]], *, tilted: bool = False) -> Ticks:
+        return Ticks(tuple(_place(place, panel) for place, _ in ticks), tuple(text for _, text in ticks), tilted)
+
+    names = sorted(panel.ticks)
+    if panel.layers:
+        names = [(place, panel.head_name() if place == panel.head else name) for place, name in names]
+    elif names:
+        short = short_names([text for _, text in names], LONGEST_TICK)
+        names = [(place, short[text]) for place, text in names]
+    if names and max(len(name) for _, name in names) <= LONGEST_TICK:
+        if apart(names):
+            return made(names)
+        closest = min((at(right) - at(left) for (left, _), (right, _) in pairwise(names)), default=inches)
+        if closest * math.sin(math.radians(TILT)) >= 1.1 * style.note / 72:
+            return made(names, tilted=True)
+    if not panel.layers:
+        return next((made(names[::step]) for step in range(2, len(names)) if apart(names[::step])), Ticks())
+    heads = (
+        [(panel.head, panel.head_name(max(LEAST_TICK, min(LONGEST_TICK, int(2 * between / letter) - 3))))] if panel.head is not None else []
+    )
+    places = sorted({x for line in panel.lines for x, _ in line.points if x != panel.head})
+    step = max(1, math.ceil(2.5 * style.em / inches * (high - low)))
+    numbers = [(place, f"{place:g}") for place in places[::step]]
+    return made([*(tick for tick in numbers if not heads or apart([tick, *heads])), *heads])
 
 
 def _place(x: float, panel: Panel) -> float:
     return x + HEAD_GAP if x == panel.head else x
 
 
-def _set_y_axis(axes: Axes, panel: Panel, low: float, high: float) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
+def _set_y_axis(axes: Axes, panel: Panel, low: float, high: float, style: Style) -> None:
+    from matplotlib.ticker import NullFormatter
 
     if panel.scale == "log":
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: power_of_ten(value))
         axes.yaxis.set_minor_formatter(NullFormatter())
-        if high / low < 2e3 and low > 1e-4:
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        tall = axes.bbox.height / axes.figure.dpi
+        if ticks := log_ticks(low, high, int(tall / (1.7 * style.note / 72))):
+            axes.set_yticks(*zip(*ticks, strict=True))
+        else:
+            axes.yaxis.set_major_formatter(lambda value, _: power_of_ten(value))
     elif stretched(low, high, panel):
         axes.set_yscale("function", functions=(error_scale, error_unscale))
-        ticks = ticks_between(low, high, 0.09, panel)
-        axes.set_yticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
+        shares = ticks_between(low, high, 0.09, panel)
+        axes.set_yticks(shares, [f"{100 * tick:g} %" for tick in shares])
         axes.set_ylabel(f"{panel.y_label} (log scale of the error)")
     else:
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     axes.set_ylim(low, high)
 
 
-def draw_band(axes: Axes, panel: Panel, band: Band, look: Look) -> None:
-    """The range of a prediction or of the seeds: shaded, or of the seeds at a few layers a bar each."""
+def draw_band(axes: Axes, panel: Panel, band: Band, look: Look, style: Style) -> None:
+    """The range of a prediction or of the seeds: shaded, of the seeds with edges that have the dash, or at a few layers a bar each."""
     points = band.points
     if band.of == "seeds" and panel.layers and len(points) <= MARKED_LAYERS:
         x, low, high = zip(*points, strict=True)
@@ -114,6 +173,8 @@ def draw_band(axes: Axes, panel: Panel, band: Band, look: Look) -> None:
     if main:
         x, low, high = zip(*main, strict=True)
         axes.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0)
+        for edge in (low, high) if band.of == "seeds" else ():
+            axes.plot(x, edge, color=look.colour, linewidth=0.3 * style.line, linestyle=DASHES[look.dash], alpha=0.4)
     for x_head, low_head, high_head in points[len(main) :] if len(main) < len(points) else ():
         place = _place(x_head, panel)
         axes.fill_between([place - 0.2, place + 0.2], low_head, high_head, color=look.colour, alpha=0.15, linewidth=0)
@@ -124,7 +185,7 @@ def draw_line(axes: Axes, panel: Panel, line: Curve, look: Look, limits: tuple[f
     xs = [_place(x, panel) for x, _ in line.points]
     ys = _drawn(line.points, panel)
     if line.weight == "seed":
-        axes.plot(xs, ys, color=look.colour, linewidth=0.3 * style.line, alpha=0.4)
+        axes.plot(xs, ys, color=look.colour, linewidth=0.3 * style.line, linestyle=DASHES[look.dash], alpha=0.4)
         if panel.ticks:
             _mark_edges(axes, panel, line, look, limits, style)
         if line.broken and xs:
@@ -168,6 +229,17 @@ def _mark_edges(axes: Axes, panel: Panel, line: Curve, look: Look, limits: tuple
         axes.plot(xs, [edge] * len(xs), marker, color=look.colour, markersize=3.2 * style.line, transform=place, clip_on=False, zorder=5)
 
 
+def draw_head_value(axes: Axes, panel: Panel, limits: tuple[float, float], style: Style) -> None:
+    """The value of a head that leaves the range, beside its mark at the edge and below what stands in the corner."""
+    text = head_beyond(panel, *limits)
+    if text and panel.head is not None:
+        left = panel.layers == "backward"
+        axes.annotate(
+            text, (_place(panel.head, panel), 0.97), (0.4 * style.note * (1 if left else -1), -1.3 * style.note),
+            xycoords=axes.get_xaxis_transform(), textcoords="offset points", ha="left" if left else "right", va="top", fontsize=style.note,
+        )  # fmt: skip
+
+
 def end_of(axes: Axes, line: Curve, panel: Panel) -> tuple[bool, float]:
     """Whether the line comes to the end of the axes, and how high it is there, from 0 to 1."""
     shown = [(x, y) for x, y in line.points if y is not None and (panel.scale != "log" or y > 0)]
@@ -191,7 +263,7 @@ def pixels(axes: Axes, line: Curve, panel: Panel) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in places]
 
 
-def draw_lost(axes: Axes, lost: Sequence[Lost], looks: Mapping[str, Look], style: Style) -> None:
+def draw_lost(axes: Axes, lost: Sequence[Lost], looks: Mapping[str, Look], names: Mapping[str, str], style: Style) -> None:
     """A row for each scheme of which runs diverged: a mark at the step of each, and how many in words."""
     axes.set_ylim(len(lost) - 0.5, -0.5)
     axes.set_yticks([])
@@ -200,7 +272,7 @@ def draw_lost(axes: Axes, lost: Sequence[Lost], looks: Mapping[str, Look], style
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="x", length=0, labelbottom=False)
     for row, each in enumerate(lost):
-        steps = [min(max(step, axes.get_xlim()[0]), axes.get_xlim()[1]) for step in each.steps]
+        steps = each.steps
         axes.axhspan(row - 0.42, row + 0.42, color=GREY, alpha=0.12, linewidth=0)
         colour = looks[each.scheme].colour
         axes.plot(
@@ -210,18 +282,26 @@ def draw_lost(axes: Axes, lost: Sequence[Lost], looks: Mapping[str, Look], style
         right = not steps or high - max(steps) >= min(steps) - low
         place: dict[str, Any] = {"x": 0.99 if right else 0.01, "ha": "right" if right else "left"}
         behind = {"facecolor": "#f4f4f4", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
-        axes.text(y=row, s=each.words, va="center", transform=axes.get_yaxis_transform(), fontsize=style.note, bbox=behind, **place)
+        axes.text(
+            y=row,
+            s=f"{names[each.scheme]}: {each.words}",
+            va="center",
+            transform=axes.get_yaxis_transform(),
+            fontsize=style.note,
+            bbox=behind,
+            **place,
+        )
 
 
-def beside_strips(panel: Panel, style: Style) -> tuple[float, float]:
+def beside_strips(panel: Panel, names: Mapping[str, str], style: Style) -> tuple[float, float]:
     """The inches that names and notes take beside rows of dots; zero where they leave these too little, and stand above each row."""
     letter = 0.58 * style.note / 72
-    left = 0.25 + letter * max(len(strip.label) for strip in panel.strips)
-    right = 0.1 + 0.9 * letter * max(len(strip.note) for strip in panel.strips)
+    left = 0.25 + letter * max(len(names[strip.scheme]) for strip in panel.strips)
+    right = 0.22 + 0.92 * letter * max(len(strip.note) for strip in panel.strips)
     return (left, right) if style.labels == "beside" and left + right < 0.65 * style.width else (0.0, 0.0)
 
 
-def draw_strips(axes: Axes, panel: Panel, looks: Mapping[str, Look], style: Style) -> None:
+def draw_strips(axes: Axes, panel: Panel, looks: Mapping[str, Look], names: Mapping[str, str], style: Style) -> None:
     """A row of dots a scheme."""
     values = [value for strip in panel.strips for value in (*strip.values, strip.low, strip.high) if value is not None]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
@@ -235,13 +315,22 @@ def draw_strips(axes: Axes, panel: Panel, looks: Mapping[str, Look], style: Styl
     ticks = ticks_between(low, high, 5 * style.em / (axes.get_position().width * style.width), panel)
     axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
     axes.set_xlim(low, high)
-    beside = bool(beside_strips(panel, style)[0])
-    axes.set_yticks(range(len(panel.strips)), [strip.label if beside else "" for strip in panel.strips])
+    beside = bool(beside_strips(panel, names, style)[0])
+    room = int(axes.get_position().width * style.width * 72 / (0.56 * style.note))
+    if not beside:
+        left = room - 2 - max(len(strip.note) for strip in panel.strips)
+        names = short_names(list(names), min(LONGEST_NAME, max(LONGEST_NAME // 2, left)))
+    axes.set_yticks(range(len(panel.strips)), [names[strip.scheme] if beside else "" for strip in panel.strips])
     axes.set_ylim(len(panel.strips) - 0.5, -0.5 if beside else -0.9)
     axes.grid(visible=False, axis="y")
     for row, strip in enumerate(panel.strips):
         _draw_strip(axes, strip, row, looks[strip.scheme], style)
-        _draw_note(axes, strip, row, style, beside=beside)
+        if beside:
+            axes.text(1.015, row, strip.note, transform=axes.get_yaxis_transform(), va="center", fontsize=style.note)
+        else:
+            words = names[strip.scheme] + f"  {strip.note}" * bool(strip.note)
+            words = words if len(words) <= room else f"{words[: room - 1]}…"
+            axes.text(0, row - 0.42, words, transform=axes.get_yaxis_transform(), va="center", fontsize=style.note)
 
 
 def _draw_strip(axes: Axes, strip: Strip, row: int, look: Look, style: Style) -> None:
@@ -254,17 +343,6 @@ def _draw_strip(axes: Axes, strip: Strip, row: int, look: Look, style: Style) ->
     if strip.middle is not None:
         axes.plot([strip.middle] * 2, [row - 0.32, row + 0.32], color=look.colour, linewidth=1.2 * style.line, solid_capstyle="butt")
     axes.plot(xs, ys, look.marker, color=look.colour, markersize=2.2 * style.line, alpha=0.75, markeredgewidth=0, clip_on=False)
-
-
-def _draw_note(axes: Axes, strip: Strip, row: int, style: Style, *, beside: bool) -> None:
-    """The note beside a row of dots, or name and note above it."""
-    if beside:
-        axes.text(1.015, row, strip.note, transform=axes.get_yaxis_transform(), va="center", fontsize=style.note)
-        return
-    words = strip.label + f"  {strip.note}" * bool(strip.note)
-    most = int(axes.get_position().width * style.width * 72 / (0.56 * style.note))
-    words = words if len(words) <= most else f"{words[: most - 1]}…"
-    axes.text(0, row - 0.42, words, transform=axes.get_yaxis_transform(), va="center", fontsize=style.note)
 
 
 def draw_heat(axes: Axes, heat: Heat, style: Style) -> None:
@@ -299,9 +377,8 @@ def draw_heat(axes: Axes, heat: Heat, style: Style) -> None:
 def draw_behind(axes: Axes, panel: Panel) -> None:
     """The range of the lines of all schemes that do not always diverge, in grey, behind the one that is shown."""
     at: dict[float, list[float]] = {}
-    gone = {lost.scheme for lost in panel.lost if lost.runs == lost.of}
     for line in panel.lines:
-        if line.weight == "middle" and line.scheme not in gone:
+        if line.weight == "middle" and line.scheme not in panel.gone:
             for (x, _), y in zip(line.points, _drawn(line.points, panel), strict=True):
                 if math.isfinite(y) and x != panel.head:
                     at.setdefault(x, []).append(y)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from initbench.reporting import axes as within
 from initbench.reporting.axes import GREY, GRID, INK, Style
-from initbench.reporting.layout import LETTER, Frame, Row, frame_of, gap_of, in_lines, named, rows_of, title_of
+from initbench.reporting.layout import LETTER, Frame, Row, frame_of, gap_of, in_lines, named_in, room_between, rows_of, title_of
 from initbench.reporting.looks import Look, looks
-from initbench.reporting.panels import Curve, Panel, Plot, shortened
+from initbench.reporting.panels import LONGEST_NAME, Curve, Panel, Plot, short_names
 from initbench.reporting.scales import limits, spread_apart
 from initbench.results.provenance import cores, may_start_processes
 from initbench.workers.forked import LostProcess, mapped
@@ -49,8 +49,6 @@ STYLES: dict[tuple[str, int], Style] = {
 """By name and how many columns of a page (paper: of a two-column page) it is wide."""
 COVERED = 1.5
 """Lines that are nowhere so many pixels apart cover one another."""
-LEAST_NAME = 6
-"""Letters of a layer's name that must fit a title beside the time it is of."""
 
 STYLE: dict[str, Any] = {
     "axes.facecolor": "none",
@@ -77,7 +75,7 @@ STYLE: dict[str, Any] = {
 
 def import_ahead() -> None:
     """Imports what drawing needs and has it find its fonts, while there is nothing else to do."""
-    line = Curve("ahead", ((1.0, 0.1), (2.0, 1.0)), label="line")
+    line = Curve("ahead", ((1.0, 0.1), (2.0, 1.0)), named=True)
     draw(Plot("ahead", "A plot", ((Panel("", "step", "loss", (line,)),),), ("ahead",)))
 
 
@@ -169,8 +167,9 @@ def _figure(plot: Plot, style: Style) -> Figure:
     figure = _figure_class()(figsize=(style.width, above + sum(frame.height(style) for _, frame in rows)), dpi=DPI)
     figure.text(0.012, 1 - 0.09 / figure.get_figheight(), "\n".join(title), fontsize=style.title or None, fontweight="bold", va="top")
     top = figure.get_figheight() - above
+    titles = [panel.title for panel in plot.panels]
     for row, frame in rows:
-        _draw_row(figure, row, frame, top, own, ranges, style)
+        _draw_row(figure, row, frame, top, own, titles, ranges, style)
         top -= frame.height(style)
     return figure
 
@@ -193,7 +192,14 @@ def _file(figure: Figure, ending: str) -> bytes:
 
 
 def _draw_row(
-    figure: Figure, row: Row, frame: Frame, top: float, own: Mapping[str, Look], ranges: tuple[float, float], style: Style
+    figure: Figure,
+    row: Row,
+    frame: Frame,
+    top: float,
+    own: Mapping[str, Look],
+    titles: Sequence[str],
+    ranges: tuple[float, float],
+    style: Style,
 ) -> None:
     whole, em = figure.get_figheight(), style.em
     gap = gap_of(row, style)
@@ -202,6 +208,7 @@ def _draw_row(
     if row.heading:
         figure.text(0.012, (top - 0.06) / whole, row.heading, fontweight="bold", va="top")
     made: list[Axes] = []
+    short = short_names(list(own), min(LONGEST_NAME, int(width / (LETTER * em))))
     for column, (panel, only) in enumerate(row.cells):
         left = frame.left + column * (width + gap)
         axes = figure.add_axes((left / style.width, bottom / whole, width / style.width, frame.axes / whole))
@@ -209,25 +216,31 @@ def _draw_row(
         axes.set_xlabel(panel.x_label if row.columns == 1 and not row.named_below else "")
         axes.set_ylabel(panel.y_label if column == 0 and (row.together or row.first) else "")
         alone = column + 1 == len(row.cells) or row.cells[column + 1][0].title
-        axes.set_title(_cell_title(panel, only, width if alone else 2 * width + gap, style))
+        most = int((width if alone else 2 * width + gap) / (LETTER * em))
+        axes.set_title(short[only[0]] if only else short_names(titles, most)[panel.title])
         if panel.strips:
-            within.draw_strips(axes, panel, own, style)
+            within.draw_strips(axes, panel, own, row.names, style)
             continue
         if panel.heat is not None:
             within.draw_heat(axes, panel.heat, style)
             axes.tick_params(axis="y", labelleft=column == 0)
             continue
-        _draw_lines(axes, panel, only, own, ranges, style)
+        within.set_axes(axes, panel, ranges, within.x_ticks(panel, width, room_between(row, style), style), style)
+        _draw_lines(axes, panel, only, own, short, ranges, style)
+        if row.part:
+            within.draw_head_value(axes, panel, ranges, style)
         axes.tick_params(axis="y", labelleft=column == 0)
         axes.tick_params(axis="x", labelbottom=column >= row.next)
         if row.together and panel.lost:
             low = bottom - frame.lost + 0.2 * em
             below = figure.add_axes((left / style.width, low / whole, width / style.width, (frame.lost - 0.5 * em) / whole), sharex=axes)
-            within.draw_lost(below, panel.lost, own, style)
+            within.draw_lost(below, panel.lost, own, row.names, style)
             axes.tick_params(axis="x", pad=frame.lost * 72 + 2)
             axes.xaxis.labelpad = 2
     if row.last and row.columns > 1 and not row.named_below:
         centre = (frame.left + (style.width - frame.left - frame.right) / 2) / style.width
+        half = min(0.5, LETTER * em * len(row.cells[0][0].x_label) / style.width / 2)
+        centre = min(max(centre, half), 1 - half)
         figure.text(centre, (bottom - frame.ticks + 0.4 * em) / whole, row.cells[0][0].x_label, ha="center", va="bottom")
     if row.together and not row.cells[0][0].strips and row.cells[0][0].heat is None:
         _draw_names(figure, row, made, frame, bottom, own, style)
@@ -236,36 +249,27 @@ def _draw_row(
         figure.text(0.012, low / whole, "\n".join(frame.notes), fontsize=style.note, va="bottom", linespacing=1.3)
 
 
-def _cell_title(panel: Panel, only: tuple[str, ...], width: float, style: Style) -> str:
-    most = int(width / (LETTER * style.em))
-    if not only:
-        return _fitted(panel.title, most)
-    name = shortened(only[0])
-    return name if len(name) <= most else name[: most - 1] + "…"
-
-
-def _fitted(title: str, most: int) -> str:
-    """A title such as `At initialization: blocks.*.query` in so many letters: of a layer's name the end says most."""
-    when, colon, name = title.rpartition(": ")
-    if len(title) <= most:
-        return title
-    room = most - len(when + colon) - 1
-    return f"{when}{colon}…{name[-room:]}" if room >= LEAST_NAME else f"…{name[1 - most :]}"
-
-
 def _draw_lines(
-    axes: Axes, panel: Panel, only: tuple[str, ...], own: Mapping[str, Look], ranges: tuple[float, float], style: Style
+    axes: Axes,
+    panel: Panel,
+    only: tuple[str, ...],
+    own: Mapping[str, Look],
+    names: Mapping[str, str],
+    ranges: tuple[float, float],
+    style: Style,
 ) -> None:
-    within.set_axes(axes, panel, ranges, style)
     if only:
         within.draw_behind(axes, panel)
-        said = [*(f"= {shortened(scheme)}" for scheme in only[1:]), *(each.share for each in panel.lost if each.scheme == only[0])]
+        room = int(axes.bbox.height / axes.figure.dpi * 72 / (1.3 * style.note)) - 2
+        same = [f"= {names[scheme]}" for scheme in only[1:]]
+        same = same if len(same) <= room else [*same[: room - 1], f"and {len(same) - room + 1} more"]
+        said = [*same, *(each.share for each in panel.lost if each.scheme == only[0])]
     else:
         said = [panel.corner]
     axes.text(0.98, 0.97, "\n".join(said), ha="right", va="top", transform=axes.transAxes, fontsize=style.note)
     for band in panel.bands:
         if not only or band.scheme == only[0]:
-            within.draw_band(axes, panel, band, own[band.scheme])
+            within.draw_band(axes, panel, band, own[band.scheme], style)
     for line in reversed(panel.lines):  # the first on top: of lines that cover one another it is the one that is named
         if not only or line.scheme == only[0]:
             within.draw_line(axes, panel, line, own[line.scheme], ranges, style)
@@ -273,10 +277,10 @@ def _draw_lines(
 
 @dataclass
 class _Name:
-    """What stands beside the axes for one line, or for several that cover one another."""
+    """What stands beside the axes for one line, or for several that cover one another, the others in `same`."""
 
     line: Curve
-    texts: list[str]
+    same: list[str]
     reaches: bool
     height: float
 
@@ -285,14 +289,18 @@ def _draw_names(figure: Figure, row: Row, made: Sequence[Axes], frame: Frame, bo
     """The names of the schemes with a piece of their line: at the height of its end at the right, or below the axes."""
     if style.labels == "below":
         whole, line_height = figure.get_figheight(), 1.5 * style.em
-        for index, names in enumerate(in_lines(named(row), style)):
+        for index, schemes in enumerate(in_lines(row, style)):
             left, middle = 0.15, bottom - frame.lost - frame.ticks - (index + 0.6) * line_height
-            for name, scheme in names:
-                _draw_name(figure, (left, middle), name, own[scheme], style, whole)
-                left += 0.55 + LETTER * style.em * len(name)
+            for scheme in schemes:
+                _draw_name(figure, (left, middle), row.names[scheme], own[scheme], style, whole)
+                left += 0.55 + LETTER * style.em * len(row.names[scheme])
         return
     beside = _names_beside(row, made)
-    rows = [(each, index, text) for each in beside for index, text in enumerate(each.texts)]
+    rows = [
+        (each, index, f"= {row.names[scheme]}" if index else row.names[scheme])
+        for each in beside
+        for index, scheme in enumerate([each.line.scheme, *each.same])
+    ]
     heights = spread_apart([each.height - 1e-6 * index for each, index, _ in rows], 1.35 * style.em / frame.axes)
     right = style.width - frame.right
     whole = figure.get_figheight()
@@ -308,19 +316,23 @@ def _names_beside(row: Row, made: Sequence[Axes]) -> list[_Name]:
     """One name for each line of the last axes, or of the ones before where it has none there; lines that cover one another share it."""
     found: dict[str, tuple[int, Curve]] = {}
     for column, (panel, _) in enumerate(row.cells):
-        found |= {line.label: (column, line) for line in panel.lines if line.label}
+        found |= {line.scheme: (column, line) for line in panel.lines if line.named}
     names: list[tuple[_Name, list[list[tuple[float, float]]]]] = []
-    for label, (column, line) in found.items():
+    for scheme in named_in(row):
+        column, line = found[scheme]
         axes, panel = made[column], row.cells[column][0]
         places = [
-            within.pixels(made[at], each, other) for at, (other, _) in enumerate(row.cells) for each in other.lines if each.label == label
+            within.pixels(made[at], each, other)
+            for at, (other, _) in enumerate(row.cells)
+            for each in other.lines
+            if each.named and each.scheme == scheme
         ]
         twin = next((name for name, others in names if _cover(places, others)), None)
         if twin is not None:
-            twin.texts.append(f"= {label}")
+            twin.same.append(scheme)
             continue
         reaches, height = within.end_of(axes, line, panel)
-        names.append((_Name(line, [label], reaches and column == row.columns - 1, height), places))
+        names.append((_Name(line, [], reaches and column == row.columns - 1, height), places))
     return [name for name, _ in names]
 
 

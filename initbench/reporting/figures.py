@@ -9,8 +9,8 @@ from typing import Protocol
 
 from initbench.metrics import Metric
 from initbench.quantities import BY_NAME, QUANTITIES, Figure, Quantity
-from initbench.reporting.panels import MOST_TOGETHER, STREAM, Band, Curve, Lost, Panel, Plot, Points, Strip, in_rows, shortened
-from initbench.reporting.roles import layer_roles
+from initbench.reporting.panels import MOST_TOGETHER, STREAM, Band, Curve, Lost, Panel, Plot, Points, Strip, few, in_rows
+from initbench.reporting.roles import OTHERS, layer_roles
 from initbench.results.outcome import Outcome, outcome, was_evaluated
 from initbench.results.propagation import layer_value
 from initbench.results.record import LayerStats, Place, RunResult, RunStatus
@@ -64,8 +64,9 @@ def _loss_plot(runs: Runs) -> Plot:
         more, shade = _with_middle(scheme, tried, curves, worst=math.inf)
         lines, bands = [*lines, *more], [*bands, *shade]
     each = f", mean of every {stretch} steps" if stretch > 1 else ""
-    note = _without(runs, "loss curve", lines)
-    panel = Panel("", "step", f"training loss{each}", tuple(lines), tuple(bands), lost=_lost(runs), scale="log", note=note)
+    notes = _without(runs, "loss curve", lines)
+    label, lost = f"training loss{each}", _lost(runs)
+    panel = Panel("", "step", label, tuple(lines), tuple(bands), lost=lost, gone=_gone(runs), scale="log", notes=notes)
     return Plot("loss", f"Training loss{_how_seeds_are_shown(runs)}", ((panel,),))
 
 
@@ -86,6 +87,11 @@ def _lost(runs: Runs) -> tuple[Lost, ...]:
     return tuple(found)
 
 
+def _gone(runs: Runs) -> frozenset[str]:
+    """The schemes of which every run diverged."""
+    return frozenset(scheme for scheme, own in runs.items() if all(run.status is RunStatus.DIVERGED for run in own))
+
+
 def _with_middle(scheme: str, runs: list[RunResult], curves: list[Points], *, worst: float) -> tuple[list[Curve], list[Band]]:
     """Thin lines for the seeds, or of many their range, and the median over all, of which a diverged run counts as `worst` from there.
 
@@ -99,13 +105,12 @@ def _with_middle(scheme: str, runs: list[RunResult], curves: list[Points], *, wo
             at.setdefault(x, []).append(worst if y is None else y)
     padded = ((x, median([*ys, *[worst] * (len(curves) - len(ys))])) for x, ys in sorted(at.items()))
     middle = _finite(takewhile(lambda point: math.isfinite(point[1]), padded))
-    label = shortened(scheme)
     if len(curves) > MOST_SEEDS:
         band = Band(scheme, _range([points for points, end in zip(curves, broken, strict=True) if not end]), "seeds")
-        return [Curve(scheme, middle, "middle", label)] if middle else [], [band] if band.points else []
+        return [Curve(scheme, middle, named=True)] if middle else [], [band] if band.points else []
     if middle:
-        return [*thin, Curve(scheme, middle, "middle", label)], []
-    return [*thin[:-1], replace(thin[-1], label=label)] if thin else [], []
+        return [*thin, Curve(scheme, middle, named=True)], []
+    return [*thin[:-1], replace(thin[-1], named=True)] if thin else [], []
 
 
 def _range(curves: Iterable[Points]) -> tuple[tuple[float, float, float], ...]:
@@ -122,11 +127,14 @@ def _finite(points: Iterable[tuple[float, float]]) -> Points:
     return tuple((x, y if math.isfinite(y) else None) for x, y in points)
 
 
-def _without(runs: Runs, what: str, lines: Iterable[Curve]) -> str:
-    """Names the schemes that have nothing to show, so that none disappears silently."""
+def _without(runs: Runs, what: str, lines: Iterable[Curve]) -> tuple[str, ...]:
+    """Names the schemes that have nothing to show, so that none disappears silently; a sentence for those that ended alike."""
     shown = {line.scheme for line in lines}
-    missing = [(name, own) for name, own in runs.items() if name not in shown]
-    return "; ".join(f"{name}: no {what} ({_kinds(own)})" for name, own in missing)
+    missing: dict[str, list[str]] = {}
+    for name, own in runs.items():
+        if name not in shown:
+            missing.setdefault(_kinds(own), []).append(name)
+    return tuple(f"{few(names)}: no {what} ({kinds})" for kinds, names in missing.items())
 
 
 def _kinds(own: list[RunResult]) -> str:
@@ -144,9 +152,9 @@ def _accuracy_plot(summary: Summary, runs: Runs) -> Plot:
         middle = estimate_text(metric, estimate) if estimate.n > 1 and estimate.value is not None else ""
         note = ", ".join([*([middle] if middle else []), *missing])
         centre = estimate.value if estimate.n > 1 else None
-        strips.append(Strip(name, shortened(name), values, centre, estimate.low, estimate.high, note))
+        strips.append(Strip(name, values, centre, estimate.low, estimate.high, note))
     if len(strips) > MOST_TOGETHER:
-        strips.sort(key=lambda strip: strip.middle if strip.middle is not None else max(strip.values, default=-1.0), reverse=True)
+        strips.sort(key=lambda strip: summary.ranking.index(strip.scheme))
     most = max((len(strip.values) for strip in strips), default=0)
     what = f": each seed, median{' and 95 % interval' * (most > 5)}" if most > 1 else ""
     title = f"Final {metric.label}{what}"
@@ -162,8 +170,8 @@ def _accuracy_curves(metric: Metric, runs: Runs) -> Plot:
         more, shade = _with_middle(scheme, tried, curves, worst=metric.worst)
         lines, bands = [*lines, *more], [*bands, *shade]
     label = metric.label
-    note = _without(runs, label, lines)
-    panel = Panel("", "step", label, tuple(lines), tuple(bands), lost=_lost(runs), scale="accuracy", note=note)
+    notes = _without(runs, label, lines)
+    panel = Panel("", "step", label, tuple(lines), tuple(bands), lost=_lost(runs), gone=_gone(runs), scale="accuracy", notes=notes)
     title = f"{label[:1].upper()}{label[1:]} while training{_how_seeds_are_shown(runs)}"
     return Plot("accuracy_curves", title, ((panel,),))
 
@@ -216,24 +224,31 @@ def _layer_panel(title: str, quantity: Quantity, figure: Figure, runs: Runs, ste
     bands: list[Band] = []
     names: dict[float, str] = {}
     head: float | None = None
+    seen: list[LayerStats] = []
     for scheme, own in runs.items():
         layers = _at(own, step_of, only)
         positions = _counted(layers)
-        layers = [each for each in layers if not (quantity.hidden and each[1].position == max(positions))]
+        last = max((stats.position for run in own for stats in run.layers), default=0)
+        layers = [each for each in layers if not (quantity.hidden and each[1].position == last)]
         names |= {positions[stats.position]: stats.layer for _, stats in layers}
+        seen += [stats for _, stats in layers]
         apart = {positions[stats.position] for _, stats in layers if stats.place is Place.HEAD} if stands_apart(positions, only) else set()
         head = max(apart, default=head)
         points = _over_seeds(layers, quantity.name)
         if points:
-            lines.append(Curve(scheme, points[::-1] if quantity.backward else points, label=shortened(scheme)))
+            lines.append(Curve(scheme, points[::-1] if quantity.backward else points, named=True))
             spread = _spread(layers, quantity.name)
             bands += [Band(scheme, spread, "seeds")] if spread else []
         if quantity.backward:
             theory, band = _theory(scheme, layers, quantity.name)
             lines, bands = [*lines, *theory], [*bands, *band]
-    words = ["Dashed line and band: theory for this width"] if any(band.of == "theory" for band in bands) else []
-    words += ["Bars and shade: lowest to highest seed"] if any(band.of == "seeds" for band in bands) else []
-    words += [text for text in (_only_some(runs, lines, step_of), _without(runs, "measurement", lines)) if text]
+    notes = ["Dashed line and band: theory for this width"] if any(band.of == "theory" for band in bands) else []
+    notes += ["Bars and shade: lowest to highest seed"] if any(band.of == "seeds" for band in bands) else []
+    notes += [*_only_some(runs, lines, step_of), *(missing := not_measured(seen, quantity))]
+    if lines or not seen:
+        notes += _without(runs, "measurement", lines)
+    elif not missing:
+        notes.append("nothing was measured")
     what = "weight layer" if only is None else "layer of this kind"
     return Panel(
         title,
@@ -241,11 +256,12 @@ def _layer_panel(title: str, quantity: Quantity, figure: Figure, runs: Runs, ste
         figure.label,
         tuple(lines),
         tuple(bands),
+        gone=_gone(runs) if len({line.scheme for line in lines}) > MOST_TOGETHER else frozenset(),
         scale="log" if quantity.unit == "number" else "percent",
         layers="backward" if quantity.backward else "forward",
         head=head,
-        note=". ".join(words),
-        ticks=name_ticks(names, head),
+        notes=tuple(notes),
+        ticks=name_ticks(names, None if only is None else title),
     )
 
 
@@ -254,19 +270,36 @@ def stands_apart(layers: Collection[object], only: tuple[str, ...] | None) -> bo
     return len(layers) > (2 if only is None else 1)
 
 
-def name_ticks(names: dict[float, str], head: float | None) -> tuple[tuple[float, str], ...]:
-    """The names of the layers at the axis where they fit; else only that of the head, where there is one apart."""
-    if len(names) <= 10 and max(map(len, names.values()), default=99) <= 12:
-        return tuple(sorted(names.items()))
-    if head is None:
-        return ()
-    others = [place for place in sorted(names) if place != head]
-    step = max(1, -(-len(others) // 8))
-    shown = [place for place in others[::step] if head - place > step / 2]
-    return (*((place, f"{place:g}") for place in shown), (head, names[head][-12:]))
+def name_ticks(names: dict[float, str], kind: str | None) -> tuple[tuple[float, str], ...]:
+    """The names of layers at their places; none in the panel of one kind of them, whose title says what they have in common."""
+    return tuple(sorted(names.items())) if kind in {None, OTHERS} else ()
 
 
-def _only_some(runs: Runs, lines: Iterable[Curve], step_of: StepOf) -> str:
+class Told(Protocol):
+    """A layer that may say why something of it was not measured."""
+
+    @property
+    def layer(self) -> str:
+        """Its name."""
+
+    @property
+    def not_measured(self) -> str | None:
+        """Why; None where nothing is missing."""
+
+    def value(self, quantity: str) -> float | None:
+        """A quantity; None where it was not measured."""
+
+
+def not_measured(layers: Iterable[Told], quantity: Quantity) -> tuple[str, ...]:
+    """Names the layers that have no point, with why; a sentence a reason."""
+    found: dict[str, dict[str, None]] = {}
+    for layer in layers:
+        if layer.not_measured and layer.value(quantity.name) is None:
+            found.setdefault(layer.not_measured, {})[layer.layer] = None
+    return tuple(f"{few(list(names))}: not measured, {why}" for why, names in found.items())
+
+
+def _only_some(runs: Runs, lines: Iterable[Curve], step_of: StepOf) -> tuple[str, ...]:
     """Names the schemes whose lines are of a part of their runs, with what became of the others: `normal: 5 of 8 runs (3 diverged)`."""
     shown, parts = {line.scheme for line in lines}, []
     for name, own in runs.items():
@@ -275,7 +308,7 @@ def _only_some(runs: Runs, lines: Iterable[Curve], step_of: StepOf) -> str:
             counts = Counter(outcome(run).value for run in left)
             others = ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts))
             parts.append(f"{name}: {len(own) - len(left)} of {len(own)} runs ({others})")
-    return "; ".join(parts)
+    return ("; ".join(parts),) if parts else ()
 
 
 def _at(runs: list[RunResult], step_of: StepOf, only: tuple[str, ...] | None = None) -> Layers:
@@ -315,10 +348,10 @@ def _prediction_plot(runs: Runs) -> Plot:
         layers = _at(own, _first_step)
         theory, band = _theory(scheme, layers, "pre_activation_variance")
         if theory:
-            lines += [Curve(scheme, _over_seeds(layers, "pre_activation_variance"), label=shortened(scheme)), *theory]
+            lines += [Curve(scheme, _over_seeds(layers, "pre_activation_variance"), named=True), *theory]
             bands += band
-    note = "Dashed line and band: theory for this width"
-    panel = Panel("", "weight layer", "pre-activation variance", tuple(lines), tuple(bands), scale="log", layers="forward", note=note)
+    notes = ("Dashed line and band: theory for this width",)
+    panel = Panel("", "weight layer", "pre-activation variance", tuple(lines), tuple(bands), scale="log", layers="forward", notes=notes)
     return Plot("prediction", "Variance of the pre-activations at initialization: measured and predicted", ((panel,),))
 
 

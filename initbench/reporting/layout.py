@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from initbench.reporting import axes as within
 from initbench.reporting.axes import Style
-from initbench.reporting.panels import MOST_PANELS, MOST_TOGETHER, Panel, Plot, shortened
+from initbench.reporting.panels import MOST_PANELS, MOST_TOGETHER, Panel, Plot, few
 
 LETTER, BOLD = 0.58, 0.64
 """The width of a letter, in its height."""
@@ -20,10 +20,14 @@ MOST_GREY = 6
 
 @dataclass(frozen=True)
 class Row:
-    """Axes side by side: panels, each for all schemes (empty `only`) or for those that it names; `note` stands below, `heading` above."""
+    """Axes side by side: panels, each for all schemes (empty `only`) or for those that it names; `note` stands below, `heading` above.
+
+    `names`: how the schemes of the plot are called in it.
+    """
 
     cells: tuple[tuple[Panel, tuple[str, ...]], ...]
     columns: int
+    names: Mapping[str, str]
     heading: str = ""
     note: str = ""
     first: bool = True
@@ -85,10 +89,11 @@ def rows_of(plot: Plot, style: Style) -> list[Row]:
         schemes = {line.scheme for panel in row for line in panel.lines if line.weight == "middle"}
         if len(schemes) > MOST_TOGETHER and plot.highlight is None:
             for panel in row:
-                found += _one_by_one(panel, plot.schemes, 4 if wide else 2)
+                found += _one_by_one(panel, plot, 4 if wide else 2)
             continue
         for panels in [row] if wide else [(panel,) for panel in row]:
-            found.append(Row(tuple((panel, ()) for panel in panels), len(panels), note=_joined(_note(panels), _grey(plot))))
+            cells = tuple((panel, ()) for panel in panels)
+            found.append(Row(cells, len(panels), plot.names, note=". ".join([*_notes(panels), *_grey(plot)])))
     return found
 
 
@@ -100,7 +105,8 @@ def _of_parts(plot: Plot, *, wide: bool) -> list[Row]:
         Row(
             tuple((panel, ()) for panel in row),
             len(row) if index < len(rows) - 1 else columns,
-            note=_joined(_note(plot.panels), _grey(plot)) if index == len(rows) - 1 else "",
+            plot.names,
+            note=". ".join([*_notes(plot.panels), *_grey(plot)]) if index == len(rows) - 1 else "",
             part=True,
             named_below=index < len(rows) - 1 and rows[index + 1][0].x_label == row[0].x_label,
         )
@@ -108,46 +114,62 @@ def _of_parts(plot: Plot, *, wide: bool) -> list[Row]:
     ]
 
 
-def _grey(plot: Plot) -> str:
+def _grey(plot: Plot) -> list[str]:
     """Whose lines are grey where one scheme is in colour."""
     others = list(dict.fromkeys(line.scheme for panel in plot.panels for line in panel.lines if line.scheme != plot.highlight))
     if plot.highlight is None or not others:
-        return ""
-    return f"Grey: {', '.join(map(shortened, others)) if len(others) <= MOST_GREY else f'the {len(others)} other schemes'}"
+        return []
+    named = ", ".join(plot.names[scheme] for scheme in others)
+    return [f"Grey: {named if len(others) <= MOST_GREY else f'the {len(others)} other schemes'}"]
 
 
-def _joined(*notes: str) -> str:
-    return ". ".join(note.rstrip(".") for note in notes if note)
+def _notes(panels: Sequence[Panel]) -> list[str]:
+    """What the notes of panels say: what all say, then each other sentence once, after the panels that it is of."""
+    titles: list[str] = []
+    for panel in panels:
+        titles.append(panel.title or (titles[-1] if titles else ""))
+    found: dict[str, list[int]] = {}
+    for place, panel in enumerate(panels):
+        for sentence in panel.notes:
+            found.setdefault(sentence, []).append(place)
+    own = {sentence: places for sentence, places in found.items() if len(places) < len(panels)}
+    return [
+        *(sentence for sentence in found if sentence not in own),
+        *(f"{_where(panels, titles, places)}: {sentence}" for sentence, places in own.items()),
+    ]
 
 
-def _note(panels: Sequence[Panel]) -> str:
-    """What the notes of panels say: once what all say, else each under its title."""
-    notes = [panel.note for panel in panels]
-    if len(set(notes)) == 1:
-        return notes[0]
-    common = [part for part in notes[0].split(". ") if all(part in note.split(". ") for note in notes)]
-    own = [(panel.title, [part for part in panel.note.split(". ") if part and part not in common]) for panel in panels]
-    return ". ".join([*common, *(f"{title}: {'. '.join(parts)}" for title, parts in own if parts)])
+def _where(panels: Sequence[Panel], titles: Sequence[str], places: Sequence[int]) -> str:
+    """The panels at these places: by the corner that they and no others have, such as `End`, else by their titles."""
+    corner = panels[places[0]].corner
+    if corner and list(places) == [place for place, panel in enumerate(panels) if panel.corner == corner]:
+        return corner.capitalize()
+    return few(
+        list(dict.fromkeys(f"{titles[place]} ({panels[place].corner})" if panels[place].corner else titles[place] for place in places))
+    )
 
 
-def _one_by_one(panel: Panel, ranking: Sequence[str], columns: int) -> list[Row]:
+def _one_by_one(panel: Panel, plot: Plot, columns: int) -> list[Row]:
     """Rows of small axes, one a scheme or a few that are the same, of too many the best and the worst; behind each the range of all."""
-    shown = list(dict.fromkeys(line.scheme for line in panel.lines))
-    ranked = sorted(shown, key=lambda scheme: ranking.index(scheme) if scheme in ranking else len(ranking))
+    drawn = {line.scheme for line in panel.lines}
     same: dict[object, list[str]] = {}
-    for scheme in ranked:
+    for scheme in [scheme for scheme in plot.schemes if scheme in drawn]:
         same.setdefault(tuple((line.points, line.weight) for line in panel.lines if line.scheme == scheme), []).append(scheme)
     groups = [tuple(group) for group in same.values()]
-    left = len(groups) - MOST_PANELS
-    if left > 0:
-        groups = groups[: -left - columns] + groups[-columns:]
-    some = f"The {MOST_PANELS - columns} best and the {columns} worst; {left} between are not shown" if left > 0 else ""
-    rows = [groups[start : start + columns] for start in range(0, len(groups), columns)]
-    note = _joined("Grey: the range of all schemes", some, panel.note)
+    best, between, worst = groups, groups[:0], groups[:0]
+    if len(groups) > MOST_PANELS:
+        best, between, worst = groups[: MOST_PANELS - columns], groups[MOST_PANELS - columns : -columns], groups[-columns:]
+    counts = [sum(map(len, part)) for part in (best, between, worst)]
+    some = [f"The {counts[0]} best and the {counts[2]} worst; {counts[1]} between are not shown"] if between else []
+    shown = [*best, *worst]
+    rows = [shown[start : start + columns] for start in range(0, len(shown), columns)]
+    behind = "Grey: the range of all schemes" + " that do not always diverge" * bool(drawn & panel.gone)
+    note = ". ".join([behind, *some, *panel.notes])
     return [
         Row(
             tuple((panel, group) for group in row),
             columns,
+            plot.names,
             heading=panel.title if index == 0 else "",
             note=note if row is rows[-1] else "",
             first=index == 0,
@@ -162,7 +184,7 @@ def frame_of(row: Row, style: Style) -> Frame:
     panel, em, small = row.cells[0][0], style.em, style.note / 72
     notes = tuple(textwrap.wrap(row.note, int(style.width * 72 / (0.56 * style.note))))
     if panel.strips:
-        left, right = within.beside_strips(panel, style)
+        left, right = within.beside_strips(panel, row.names, style)
         if not left:
             return Frame(0.1, (3.6 * em) * len(panel.strips), 0, 3.6 * em, 0, notes, 0.2, 0.2)
         return Frame(0.1, (2.6 * em) * len(panel.strips), 0, 3.6 * em, 0, notes, left, right)
@@ -176,15 +198,15 @@ def frame_of(row: Row, style: Style) -> Frame:
     lost = 0.0
     if row.together and panel.lost:
         lost = 1.7 * small * len(panel.lost) + 0.5 * em
-    names = named(row)
+    named = named_in(row)
     beside = row.together and style.labels == "beside"
-    right = 0.12 + (0.45 + LETTER * em * max((len(name) + 2 for name, _ in names), default=0) if beside else 0)
-    below = 0.0 if (row.together and beside) or not row.together else 1.5 * em * len(in_lines(names, style)) + 0.3 * em
+    right = 0.12 + (0.45 + LETTER * em * max((len(row.names[scheme]) + 2 for scheme in named), default=0) if beside else 0)
+    below = 0.0 if (row.together and beside) or not row.together else 1.5 * em * len(in_lines(row, style)) + 0.3 * em
     height = (PART if row.part else 1.0 if row.together else 0.48) * style.height
     left = 1.2 * em + 5.2 * small
     width = (style.width - left - right - gap_of(row, style) * (row.columns - 1)) / row.columns
-    tilted = [each for each, _ in row.cells if within.are_tilted(each, width, style)]
-    ticks += 0.4 * small * max((len(name) for each in tilted for _, name in each.ticks), default=0)
+    labelled = [within.x_ticks(each, width, room_between(row, style), style) for each, _ in row.cells[row.next :]]
+    ticks += 0.4 * small * max((len(text) for each in labelled if each.tilted for text in each.texts), default=0)
     return Frame(heading, height, lost, ticks, below, notes, left, right)
 
 
@@ -193,20 +215,25 @@ def gap_of(row: Row, style: Style) -> float:
     return (0.25 if row.together else 0.15) + style.em
 
 
-def named(row: Row) -> list[tuple[str, str]]:
-    """The labels of the lines in a row, each once, with its scheme."""
-    return list({line.label: (line.label, line.scheme) for panel, _ in row.cells for line in panel.lines if line.label}.values())
+def room_between(row: Row, style: Style) -> float:
+    """The inches that labels of neighbouring axes share beyond the ends of these."""
+    return gap_of(row, style) if row.columns > 1 else style.width
 
 
-def in_lines(names: Sequence[tuple[str, str]], style: Style) -> list[list[tuple[str, str]]]:
-    """The labels in as many lines as the width asks for."""
-    lines: list[list[tuple[str, str]]] = [[]]
+def named_in(row: Row) -> list[str]:
+    """The schemes that are named beside or below a row."""
+    return list(dict.fromkeys(line.scheme for panel, _ in row.cells for line in panel.lines if line.named))
+
+
+def in_lines(row: Row, style: Style) -> list[list[str]]:
+    """The schemes that are named, in as many lines as the width asks for."""
+    lines: list[list[str]] = [[]]
     left = style.width - 0.2
-    for name, scheme in names:
-        needed = 0.55 + LETTER * style.em * len(name)
+    for scheme in named_in(row):
+        needed = 0.55 + LETTER * style.em * len(row.names[scheme])
         if needed > left and lines[-1]:
             lines.append([])
             left = style.width - 0.2
-        lines[-1].append((name, scheme))
+        lines[-1].append(scheme)
         left -= needed
     return lines

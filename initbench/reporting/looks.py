@@ -1,5 +1,6 @@
 """How a scheme looks: its colour, dash and marker, the same in every plot of every command."""
 
+import math
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Literal, NamedTuple
@@ -35,11 +36,13 @@ class Look(NamedTuple):
 
 
 def _every_look() -> tuple[Look, ...]:
-    """All that can be told apart. The first six differ in colour, the first 24 in colour or dash, all in one of three."""
+    """All that can be told apart. The first six differ in colour, the first 24 in colour or dash, the first 36 in colour or marker."""
     colours, dashes, markers = len(COLOURS), len(DASHES), len(MARKERS)
+    both = math.lcm(dashes, markers)  # turns of the colours after which dash and marker would be the same again
     return tuple(
-        Look(COLOURS[place % colours], DASHES[place // colours % dashes], MARKERS[(place + place // (colours * dashes)) % markers])
+        Look(COLOURS[place % colours], DASHES[turn % dashes], MARKERS[(place + turn + turn // both) % markers])
         for place in range(colours * dashes * markers)
+        for turn in (place // colours,)
     )
 
 
@@ -51,7 +54,8 @@ def looks(schemes: Sequence[str]) -> dict[str, Look]:
 
     A shipped scheme with its defaults has its own; any other has one that its name alone chooses of those that are left, a shipped one with
     parameters of its colour. Only where another scheme of the same question has that colour with that dash, it takes another dash of its
-    colour, and where none is free the next look that differs.
+    colour, and where none is free the next look that differs. So a colour stays with a scheme in every picture, and schemes that share
+    one differ in their dash and, as far as markers go, in their marker.
     """
     found: dict[str, Look] = {}
     left = LOOKS[len(SHIPPED) :]
@@ -61,9 +65,13 @@ def looks(schemes: Sequence[str]) -> dict[str, Look]:
             continue
         start = int.from_bytes(sha256(scheme.encode("utf-8", "surrogatepass")).digest()[:4])
         turns = [left[(start + step) % len(left)] for step in range(len(left))]
-        lines = {look[:2] for look in found.values()}
         base = scheme.partition(":")[0]
         colour = LOOKS[SHIPPED.index(base)].colour if base in SHIPPED else turns[0].colour
-        unlike = sorted(turns, key=lambda look: (look in found.values(), look[:2] in lines, look.colour != colour))
-        found[scheme] = unlike[0]
+        found[scheme] = _unlike(turns, list(found.values()), colour)
     return found
+
+
+def _unlike(turns: Sequence[Look], others: Sequence[Look], colour: str) -> Look:
+    """The first of the looks that differs most from the others: at all, as a line, then it has the colour, then as dots."""
+    lines, dots = {look[:2] for look in others}, {look[::2] for look in others}
+    return min(turns, key=lambda look: (look in others, look[:2] in lines, look.colour != colour, look[::2] in dots))

@@ -1,148 +1,11 @@
-// Drawings to explore in place of pictures: curves, the signal through the layers at each step, distributions. After `shared.js`. No network.
+// Drawings to explore in place of pictures: curves, the signal through the layers at each step, distributions. After `chart.js`. No network.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const DASHES = {"solid": "", "dashed": "7 3", "dotted": "2 3", "dash-dotted": "8 3 2 3"};
-const MARKERS = {
-  "o": "M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0", "s": "M-3 -3h6v6h-6z", "^": "M0 -4l4 7h-8z", "v": "M0 4l4 -7h-8z",
-  "D": "M0 -4l4 4l-4 4l-4 -4z", "P": "M-1.3 -4h2.6v2.7h2.7v2.6h-2.7v2.7h-2.6v-2.7h-2.7v-2.6h2.7z",
-};
-
-// ---- drawings
-
-const colours = () => getComputedStyle(document.documentElement);
-
-const HEAD_GAP = 0.6;  // how far the head stands from the layer before it, beyond one layer, as in the pictures
-const LETTER = 6.7;  // the width of a letter on the axes, in pixels
-
-/** The names at an axis of layers, where they fit: side by side, or tilted, of many some and the head. */
-function layerTicks(names, room, head) {
-  const longest = names.reduce((most, [, name]) => Math.max(most, name.length), 0), step = room / Math.max(1, names.length);
-  if (longest * LETTER + 8 < step) return {tilted: 0, ticks: names};
-  const every = Math.max(1, Math.ceil(20 / step)), last = names.length - 1;
-  const ticks = names.filter(([x], index) => x === head || (index % every === 0 && (head === null || names[last][0] !== head || (last - index) * step >= 20)));
-  return {tilted: Math.min(13, longest), ticks: ticks.map(([x, name]) => [x, cut(name, 13)])};
-}
-
-/**
- * Axes with lines: `series` are {look, points: [[x, y]], thin, dashed, band: [[x, low, high]], name, lost}; y may be "over" or null.
- * `names` are [x, name] of layers, and `head` the x of the one that stands apart, joined to no other.
- */
-function chart(place, options) {
-  const width = Math.max(280, place.clientWidth), head = options.head ?? null;
-  const layers = options.names && layerTicks(options.names, width - 90, head), below = layers ? layers.tilted * LETTER * 0.6 : 0;
-  const left = layers && layers.tilted ? 74 : 66, right = 14, top = 12, bottom = 44 + below, height = Math.min(380, Math.max(240, width * 0.5)) + below;
-  const drawable = y => typeof y === "number" && (!options.log || y > 0);
-  const put = x => x === head ? x + HEAD_GAP : x;
-  const xs = options.series.flatMap(line => [...line.points, ...(line.band || [])].map(([x]) => put(x)));
-  const whole = options.series.filter(line => !line.lost), counted = whole.length ? whole : options.series;
-  const valued = counted.flatMap(line => [...line.points, ...(line.band || []).flatMap(([x, a, b]) => [[x, a], [x, b]])]).filter(([, y]) => drawable(y));
-  const inner = valued.filter(([x]) => x !== head).map(([, y]) => y);
-  const least = array => array.reduce((a, b) => Math.min(a, b), Infinity), most = array => array.reduce((a, b) => Math.max(a, b), -Infinity);
-  if (!xs.length) { place.replaceChildren(make("p", {class: "soft"}, "Nothing to show: no scheme is chosen, or nothing was measured.")); return; }
-  const beyond = options.log && inner.length ? [least(inner) / 10, most(inner) * 10] : [-Infinity, Infinity];  // a head far off does not set the axis
-  const ys = valued.map(([, y]) => y).filter(y => y >= beyond[0] && y <= beyond[1]);
-  let low = ys.length ? least(ys) : 0, high = ys.length ? most(ys) : 1;
-  const scale = options.log ? Math.log10 : value => value;
-  const starts = counted.map(line => (line.points.find(([, y]) => drawable(y)) || [])[1]).filter(y => y !== undefined);
-  if (options.log && starts.length) {  // as in the pictures: what explodes may leave the axes, so that the others can be read
-    const middle = median(starts);
-    low = Math.max(low, middle / 10 ** data.decades);
-    high = Math.min(high, middle * 10 ** data.decades);
-    const missing = (options.leastDecades || 0) - Math.log10(high / low);
-    if (missing > 0) { low /= 10 ** (missing / 2); high *= 10 ** (missing / 2); }  // mere noise is to look like noise
-  }
-  if (scale(high) - scale(low) < 1e-9) { low = options.log ? low / 3 : low - 0.5; high = options.log ? high * 3 : high + 0.5; }
-  const from = least(xs), to = most(xs) > from ? most(xs) : from + 1;
-  const X = x => left + (put(x) - from) / (to - from) * (width - left - right);
-  const Y = y => top + (1 - (scale(y) - scale(low)) / (scale(high) - scale(low))) * (height - top - bottom);
-  const clamp = y => Math.min(height - bottom, Math.max(top, y)), outside = y => Y(y) < top - 1 || Y(y) > height - bottom + 1;
-  const svg = make("svg", {width, height, role: "img", "aria-label": options.label});
-  for (const tick of options.log ? powers(low, high) : round(low, high)) {
-    svg.append(make("line", {x1: left, x2: width - right, y1: Y(tick), y2: Y(tick), class: "grid"}),
-      make("text", {x: left - 6, y: Y(tick) + 4, "text-anchor": "end"}, options.percent ? Number((100 * tick).toPrecision(4)) + " %" : options.log ? power(tick) : text(tick)));
-  }
-  for (const [x, label] of layers ? layers.ticks : round(from, to, Math.max(2, Math.floor(width / 90)), options.whole).map(x => [x, text(x)])) {
-    if (put(x) < from || put(x) > to) continue;
-    const at = layers && layers.tilted ? {transform: `translate(${X(x) + 4} ${height - bottom + 14}) rotate(-35)`, "text-anchor": "end"} : {x: X(x), y: height - bottom + 17, "text-anchor": "middle"};
-    svg.append(make("line", {x1: X(x), x2: X(x), y1: height - bottom, y2: height - bottom + 4, class: "axis"}), make("text", at, label));
-  }
-  svg.append(make("text", {x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle"}, options.x));
-  svg.append(make("line", {x1: left, x2: left, y1: top, y2: height - bottom, class: "axis"}),
-    make("line", {x1: left, x2: width - right, y1: height - bottom, y2: height - bottom, class: "axis"}));
-  const spots = [];
-  for (const line of options.series) {
-    if (line.band && line.band.length) {
-      const shown = line.band.filter(([, a, b]) => typeof a === "number" && typeof b === "number" && (!options.log || (a > 0 && b > 0)));
-      const alone = ([x, a, b]) => [[X(x) - 5, a, b], [X(x) + 5, a, b]];  // the band of the head, or of one layer
-      const body = shown.filter(([x]) => x !== head), bodies = [body.length === 1 ? alone(body[0]) : body.map(([x, a, b]) => [X(x), a, b])];
-      for (const own of [...bodies, ...shown.filter(([x]) => x === head).map(alone)]) {
-        const path = own.map(([x, a]) => x + " " + clamp(Y(a))).concat(own.map(([x, , b]) => x + " " + clamp(Y(b))).reverse());
-        if (path.length) svg.append(make("path", {d: "M" + path.join("L") + "Z", fill: line.look.colour, opacity: 0.16}));
-      }
-    }
-    let path = "", pen = "M";
-    line.points.forEach(([x, y], index) => {
-      const drawn = drawable(y);
-      if (x === head || (index && line.points[index - 1][0] === head)) pen = "M";
-      if (drawn && outside(y)) {
-        if (pen === "L") path += "L" + X(x).toFixed(1) + " " + clamp(Y(y)).toFixed(1);
-        pen = "M";
-        if (index % Math.ceil(line.points.length / 20) === 0 && !line.thin)
-          svg.append(make("path", {d: MARKERS[Y(y) < top ? "^" : "v"], transform: `translate(${X(x)} ${clamp(Y(y))})`, fill: line.look.colour}));
-      } else if (drawn) { path += pen + X(x).toFixed(1) + " " + clamp(Y(y)).toFixed(1); pen = "L"; } else pen = "M";
-      if (y === "over") svg.append(make("path", {d: MARKERS["^"], transform: `translate(${X(x)} ${top})`, fill: line.look.colour}));
-      if (drawn && !outside(y) && line.marked && (line.points.length <= 40 || index % Math.ceil(line.points.length / 20) === 0))
-        svg.append(make("path", {d: MARKERS[line.look.marker], transform: `translate(${X(x)} ${clamp(Y(y))})`, fill: line.look.colour}));
-      spots.push([X(x), drawn ? clamp(Y(y)) : y === "over" ? top : height - bottom, line.name, x, y]);
-    });
-    if (path) svg.append(make("path", {d: path, fill: "none", stroke: line.look.colour, "stroke-width": line.thin ? 0.8 : 2.2,
-      opacity: line.thin ? 0.55 : 1, "stroke-dasharray": line.dashed ? "3 3" : DASHES[line.look.dash], "stroke-linejoin": "round"}));
-    if (line.lost && line.points.length) {
-      const last = line.points.filter(([, y]) => typeof y === "number").at(-1);
-      if (last) svg.append(make("path", {d: "M-4 -4L4 4M4 -4L-4 4", transform: `translate(${X(last[0])} ${clamp(Y(last[1]))})`, stroke: line.look.colour, "stroke-width": 2}));
-    }
-  }
-  const reading = make("output", {class: "reading"}, options.hint || "Point at a line to read it.");
-  svg.addEventListener("pointermove", event => {
-    const box = svg.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
-    let best = null, distance = 900;
-    for (const spot of spots) { const d = (spot[0] - x) ** 2 + (spot[1] - y) ** 2; if (d < distance) { best = spot; distance = d; } }
-    if (best) reading.textContent = `${best[2]}; ${options.at ? options.at(best[3]) : options.x + " " + text(best[3])}: ${text(best[4])}`;
-  });
-  place.replaceChildren(make("p", {class: "y-label"}, options.y), svg, reading);
-}
-
-function power(tick) {
-  const exponent = Math.round(Math.log10(tick));
-  if (Math.abs(exponent) < 3 || Math.abs(tick / 10 ** exponent - 1) > 1e-9) return text(tick);
-  return "10" + [...String(exponent)].map(letter => letter === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(letter)]).join("");
-}
-
-function powers(low, high) {
-  const first = Math.ceil(Math.log10(low) - 1e-9), last = Math.floor(Math.log10(high) + 1e-9);
-  if (last - first < 1) return round(low, high).filter(tick => tick > 0);
-  const step = Math.max(1, Math.ceil((last - first) / 7)), found = [];
-  for (let power = first; power <= last; power += step) found.push(Number("1e" + power));
-  return found;
-}
-
-function round(low, high, most = 6, whole = false) {
-  const raw = whole ? Math.max(1, (high - low) / most) : (high - low) / most, power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].find(size => size * power >= raw) * power, found = [];
-  for (let tick = Math.ceil(low / step - 1e-9) * step; tick <= high + step * 1e-9; tick += step) found.push(Number(tick.toPrecision(12)));
-  return found;
-}
-
-const median = values => {
-  const sorted = values.slice().sort((a, b) => a - b), half = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-};
-
-// ---- the page
-
 // Schemes whose lines cover one another are one line, with one name: {...look, name}, the best first.
 const groups = data.groups.map(places => ({...data.schemes[places[0]], scheme: places[0], name: places.map(place => data.schemes[place].name).join(" = ")}));
 const shown = new Set(data.shown);
+const drawn = () => [...groups.entries()].filter(([index]) => shown.has(index)).map(([, look]) => look).reverse();  // the best is on top
+const MOST_LISTED = 6;  // schemes that a sentence names
 const redraws = [];
 const redraw = () => redraws.forEach(each => each());
 
@@ -168,7 +31,24 @@ const all = wanted => () => {
   chips.forEach((chip, index) => { if (wanted) shown.add(index); else shown.delete(index); chip.setAttribute("aria-pressed", String(wanted)); });
   redraw();
 };
-legend.append(...chips, make("button", {type: "button", onclick: all(true)}, "all"), make("button", {type: "button", onclick: all(false)}, "none"));
+const empty = data.empty.map(place => data.schemes[place].name);
+legend.append(...chips, make("button", {type: "button", onclick: all(true)}, "all"), make("button", {type: "button", onclick: all(false)}, "none"),
+  empty.length ? make("span", {class: "soft", title: empty.join(", ")}, `Nothing to draw of ${listed(empty.map(name => cut(name)), ", ")}.`) : "");
+
+/** Some of many words, and how many more there are. */
+function listed(words, between) { return words.slice(0, MOST_LISTED).join(between) + (words.length > MOST_LISTED ? ` and ${words.length - MOST_LISTED} more` : ""); }
+
+/** Over how many of its runs the medians of a scheme are at a step, where not over all: "1 of 9 runs". */
+function part(scheme, step) {
+  const left = Object.values(data.absent[scheme][step]).reduce((sum, count) => sum + count, 0);
+  return left ? `${data.of[scheme] - left} of ${data.of[scheme]} runs` : "";
+}
+
+/** The same with the name, and what became of the others: "normal: 1 of 9 runs (8 diverged)". */
+function partly(look, step) {
+  const became = Object.entries(data.absent[look.scheme][step]).map(([what, count]) => `${count} ${what}`);
+  return part(look.scheme, step) && `${cut(look.name)}: ${part(look.scheme, step)} (${became.join(", ")})`;
+}
 
 /** Runs `draw` when its place first comes into view, then whenever something changes or the width does. */
 function lazily(place, draw) {
@@ -186,11 +66,11 @@ function smooth(values, weight) {
   return values.map(value => { mean = mean === null ? value : weight * mean + (1 - weight) * value; return mean; });
 }
 
-function training(id, label, points, worst, percent, crosses) {
+function training(id, label, points, worst, percent, crosses, limits = {}) {
   const section = document.getElementById(id);
   if (!section) return;
   const place = make("div", {class: "drawing"}), state = {log: !percent, axis: "step", weight: 0, seeds: true};
-  const axes = [["step", "steps"], ...(data.perEpoch ? [["epoch", "epochs"]] : []), ...(data.pace.every(pace => pace) ? [["second", "seconds of training"]] : [])];
+  const axes = [["step", "steps"], ...(data.perEpoch ? [["epoch", "epochs"]] : []), ...(groups.every(look => data.pace[look.scheme]) ? [["second", "seconds of training"]] : [])];
   const smoothing = make("input", {type: "range", min: 0, max: 0.95, step: 0.05, value: 0, "aria-label": "smoothing", oninput: () => { state.weight = Number(smoothing.value); redraw(); }});
   section.append(make("div", {class: "tools"},
     control("x axis", select(axes, "step", value => { state.axis = value; redraw(); })),
@@ -198,9 +78,8 @@ function training(id, label, points, worst, percent, crosses) {
     control("smoothing", smoothing),
     control("each seed", make("input", {type: "checkbox", checked: true, onchange: event => { state.seeds = event.target.checked; redraw(); }}))), place);
   lazily(place, () => {
-    const series = [];
-    groups.forEach((look, index) => {
-      if (!shown.has(index)) return;
+    const series = [], silent = [];
+    drawn().forEach(look => {
       const runs = data.runs.filter(run => run.scheme === look.scheme && (points(run).length || run.status === "diverged"));
       const x = step => state.axis === "epoch" ? step / data.perEpoch : state.axis === "second" ? step * data.pace[look.scheme] : step;
       const curves = runs.map(run => {
@@ -220,16 +99,22 @@ function training(id, label, points, worst, percent, crosses) {
         const end = middle.findIndex(([, y]) => !Number.isFinite(y));
         series.push({look, marked: middle.length < 30, lost: runs.every(run => run.status === "diverged"), name: `${look.name}, median of ${runs.length} seeds`, points: end < 0 ? middle : middle.slice(0, end)});
       }
+      if (!curves.some(curve => curve.length)) silent.unshift(cut(look.name));
     });
-    const lost = series.some(line => line.lost) ? ` A cross: ${crosses}.` : "", seeds = series.some(line => line.thin) ? "scheme, seed" : "scheme";
+    const seeds = series.some(line => line.thin) ? "scheme, seed" : "scheme";
     const smoothed = state.weight ? `, smoothed: exponential moving average with weight ${state.weight}` : "";
-    chart(place, {series, log: state.log, percent, whole: state.axis === "step", x: axes.find(([key]) => key === state.axis)[1], y: label + smoothed, label: `${label} by ${state.axis}`,
-      hint: `Point at a line to read ${seeds} and value.${lost}`});
+    chart(place, {series, log: state.log, decades: data.decades, limit: limits[state.log ? "log" : "linear"], percent, whole: state.axis === "step",
+      x: axes.find(([key]) => key === state.axis)[1], y: label + smoothed, label: `${label} by ${state.axis}`,
+      hint: `Point at a line to read ${seeds} and value.`, crosses, notes: [silent.length && `Nothing to draw of ${listed(silent, ", ")}.`]});
   });
 }
 
+/** As the limits of axes: so many times the lowest of the starts. */
+function aboveStarts(times) { return (values, starts) => [-Infinity, times * least(starts)]; }
+
 training("loss", "training loss" + (data.stretch > 1 ? `, mean of every ${data.stretch} steps` : ""),
-  run => run.losses.map((loss, index) => [index * data.stretch + (data.stretch + 1) / 2, loss === "over" ? null : loss]), Infinity, false, "the run diverged there");
+  run => run.losses.map((loss, index) => [index * data.stretch + (data.stretch + 1) / 2, loss === "over" ? null : loss]),
+  Infinity, false, "the run diverged there", {log: aboveStarts(FAR), linear: aboveStarts(5)});
 training("accuracy", data.accuracy, run => run.evaluations.map(([step, accuracy]) => [step, accuracy]), -Infinity, true, "the last evaluation before the run diverged");
 
 /** The layers of a kind ("all", or its place among `data.roles`) on an axis: `lines` are those that are joined, each with its layers. */
@@ -267,54 +152,62 @@ function depth() {
   lazily(place, () => {
     const quantity = data.quantities.find(each => each.name === state.quantity), step = data.steps[state.step], layers = axis(state.kind);
     at.textContent = `step ${step}` + (step === 0 ? ": before training" : "");
-    const series = [], said = ["Point at a line to read layer and value."];
-    groups.forEach((look, index) => {
-      if (!shown.has(index)) return;
+    const series = [], said = new Set(), lacks = [];
+    drawn().forEach(look => {
       const of = table => table && table[quantity.name] && table[quantity.name][look.scheme], values = data.values[quantity.name][look.scheme][state.step];
-      const low = of(data.low), high = of(data.high), theory = step === 0 && of(data.theory);
+      const low = of(data.low), high = of(data.high), theory = step === 0 && of(data.theory), runs = part(look.scheme, state.step);
+      if (runs || layers.own.every(layer => values[layer] === null)) lacks.unshift(partly(look, state.step) || `${cut(look.name)}: not measured`);
       for (const [kind, own] of layers.lines) {
         const points = own.map(layer => [layers.x(layer), values[layer]]).filter(([, value]) => value !== null), name = look.name + (kind && `, ${kind}`);
-        if (points.length) series.push({look, marked: true, name, points, band: low ? own.map(layer => [layers.x(layer), low[state.step][layer], high[state.step][layer]]) : []});
         const expected = theory ? own.filter(layer => theory[layer]) : [];
         if (expected.length) series.push({look, dashed: true, thin: true, name: `${name}, theory`, points: expected.map(layer => [layers.x(layer), theory[layer][0]]),
           band: expected.map(layer => [layers.x(layer), theory[layer][1], theory[layer][2]])});
+        if (points.length) series.push({look, marked: true, name: name + (runs && ` (${runs})`), points,
+          band: low ? own.map(layer => [layers.x(layer), low[state.step][layer], high[state.step][layer]]) : []});
       }
-      if (low) said[1] = "Shade: lowest to highest seed.";
+      if (low) said.add("Shade: lowest to highest seed.");
     });
-    if (series.some(line => line.dashed)) said.push("Thin dashes with shade: theory.");
-    if (layers.head !== null) said.push("The last layer, the head, stands apart.");
-    said.push("Triangles: beyond the axes, or overflow.");
-    const log = !quantity.share && series.every(line => line.points.every(([, y]) => typeof y !== "number" || y >= 0));
-    chart(place, {series, log, leastDecades: 2, percent: quantity.share, x: layers.label, names: layers.names, head: layers.head, y: quantity.label,
-      label: `${quantity.label} through the layers`, at: layers.at, hint: said.filter(Boolean).join(" ")});
+    if (layers.lines.length > 1) said.add(`A line for each kind of layer: ${listed(layers.lines.map(([kind]) => cut(kind)), ", ")}.`);
+    const stream = data.quantities.find(each => each.name === quantity.stream);
+    if (stream) said.add(`The stream behind the blocks: ${stream.label}.`);
+    if (series.some(line => line.dashed)) said.add("Thin dashes with shade: theory.");
+    const without = layers.own.filter(layer => drawn().every(look => data.values[quantity.name][look.scheme][state.step][layer] === null)).length;
+    if (series.length && without) said.add(`Not measured at ${without} of ${layers.own.length} layers.`);
+    if (layers.head !== null) said.add("The last layer, the head, stands apart.");
+    const limit = quantity.scale === "linear" && (values => [-1, 1].map(sign => sign * FAR * middleSize(values)));
+    chart(place, {series, log: quantity.scale === "log", decades: data.decades, limit, percent: quantity.scale === "share",
+      x: layers.label, names: layers.names, head: layers.head, y: quantity.label, label: `${quantity.label} through the layers`, at: layers.at, hint: "Point at a line to read layer and value.", notes: [lacks.length && listed(lacks, "; ") + ".", ...said]});
   });
   if (data.steps.length > 1) lazily(heat, () => heatMap(heat, data.quantities.find(each => each.name === state.quantity), groups[state.group], state.step));
 }
 
 function heatMap(place, quantity, look, chosen) {
-  const table = data.values[quantity.name][look.scheme], numbers = table.flat().filter(value => typeof value === "number" && (quantity.share || value > 0));
-  const scale = quantity.share ? value => value : Math.log10, width = Math.max(280, place.clientWidth);
-  const low = numbers.reduce((a, b) => Math.min(a, scale(b)), Infinity), high = numbers.reduce((a, b) => Math.max(a, scale(b)), -Infinity);
+  const table = data.values[quantity.name][look.scheme], scale = quantity.scale, parts = data.steps.map((_, step) => part(look.scheme, step));
+  const said = value => scale === "share" ? Number((100 * value).toPrecision(4)) + " %" : text(value);
+  const colours = colouring(table.flat().filter(value => typeof value === "number"), scale, said), kinds = new Set(table.flat().map(colours.kind));
   const names = data.layers.map(name => cut(name, 15)), left = Math.max(50, 14 + LETTER * names.reduce((most, name) => Math.max(most, name.length), 0));
-  const top = 6, bottom = 44, row = Math.max(3, Math.min(18, 330 / data.layers.length)), height = top + row * data.layers.length + bottom;
-  const column = (width - left - 14) / data.steps.length, reading = make("output", {class: "reading"}, "Point at a cell to read it. Grey: overflow or not measured. The frame: the step of the slider.");
+  const width = Math.max(280, place.clientWidth), top = 6, bottom = parts.some(Boolean) ? 60 : 44;
+  const row = Math.max(3, Math.min(18, 330 / data.layers.length)), height = top + row * data.layers.length + bottom, column = (width - left - 14) / data.steps.length;
+  const reading = make("output", {class: "reading"}, "Point at a cell to read it.");
+  const notes = "Frame: the step of the slider." + (parts.some(Boolean) ? " Below a step: over how many runs the medians are, where not over all." : "");
   const svg = make("svg", {width, height, role: "img", "aria-label": `${quantity.label} of ${look.name}, layer by step`});
   table.forEach((values, step) => values.forEach((value, layer) => {
-    const usable = typeof value === "number" && (quantity.share || value > 0), share = usable && high > low ? (scale(value) - low) / (high - low) : 0.5;
-    svg.append(make("rect", {x: left + step * column, y: top + layer * row, width: column + 0.5, height: row + 0.5,
-      fill: usable ? `hsl(${250 - 200 * share} ${55 + 20 * share}% ${22 + 60 * share}%)` : "#8886",
-      onpointermove: () => { reading.textContent = `${look.name}; step ${data.steps[step]}; ${layerName(layer)}: ${text(value)}`; }}));
+    const kind = colours.kind(value), x = left + step * column, y = top + layer * row;
+    const own = make("g", {onpointermove: () => { reading.textContent = `${look.name}${parts[step] && ` (${parts[step]})`}; step ${data.steps[step]}; ${layerName(layer)}: ${text(value)}`; }});
+    own.append(...(kind === "number" ? [make("rect", {x, y, width: column + 0.5, height: row + 0.5, fill: colours.colour(value)})] : cell(kind, x, y, column, row)));
+    svg.append(own);
   }));
   names.forEach((name, layer) => {
     if (layer % Math.ceil(14 / row) === 0) svg.append(make("text", {x: left - 6, y: top + (layer + 0.5) * row + 4, "text-anchor": "end"}, name));
   });
   data.steps.forEach((step, index) => {
     if (index % Math.ceil(data.steps.length / Math.max(1, Math.floor((width - left) / 70))) === 0)
-      svg.append(make("text", {x: left + (index + 0.5) * column, y: height - bottom + 17, "text-anchor": "middle"}, String(step)));
+      svg.append(...[String(step), parts[index].replace(" runs", "")].map((words, line) =>
+        make("text", {x: left + (index + 0.5) * column, y: height - bottom + 17 + 15 * line, "text-anchor": "middle"}, words)));
   });
   svg.append(make("text", {x: (left + width) / 2, y: height - 6, "text-anchor": "middle"}, "step"),
-    make("rect", {x: left + chosen * column + 1, y: top, width: column - 2, height: row * data.layers.length, fill: "none", class: "axis"}));
-  place.replaceChildren(make("p", {class: "y-label"}, `layer; dark: ${numbers.length ? text(quantity.share ? low : 10 ** low) : "nothing"}, bright: ${numbers.length ? text(quantity.share ? high : 10 ** high) : "nothing"}`), svg, reading);
+    make("rect", {x: left + chosen * column + 1, y: top, width: column - 2, height: row * data.layers.length, fill: "none", class: "axis", "pointer-events": "none"}));
+  place.replaceChildren(make("p", {class: "y-label key"}, quantity.label + ", layer by step: ", ...keyOf(colours, scale, kinds)), svg, reading, make("div", {class: "notes"}, notes));
 }
 
 function distributions() {
@@ -328,13 +221,13 @@ function distributions() {
     control("scheme", select(groupChoices, "0", value => { state.group = Number(value); redraw(); })),
     control("when", select(times, "0", value => { state.when = Number(value); redraw(); }))), place);
   lazily(place, () => {
-    const look = groups[state.group], found = data.distributions[state.of][look.scheme][state.when] || [], series = [], layers = axis(state.kind);
+    const look = groups[state.group], step = state.when ? data.steps.length - 1 : 0, found = data.distributions[state.of][look.scheme][state.when] || [], series = [], layers = axis(state.kind);
     const taken = found.length ? layers.own.map(layer => [layers.x(layer), found[layer]]) : [];
     for (const [low, high, words] of [[0, 4, "5 % to 95 %"], [1, 3, "25 % to 75 %"]])
       series.push({look, name: words, points: [], band: taken.map(([x, each]) => [x, each[low], each[high]])});
     series.push({look, marked: true, name: `${look.name}, median`, points: taken.map(([x, each]) => [x, each[2]]).filter(([, y]) => y !== null)});
     chart(place, {series, log: false, x: layers.label, names: layers.names, head: layers.head, y: `${state.of}s of ${cut(look.name)}`, label: `distribution of the ${state.of}s`, at: layers.at,
-      hint: "Shades: where 90 % and 50 % of the numbers lie. Line: their median."});
+      hint: "Point at the line to read layer and value.", notes: [partly(look, step), "Shades: where 90 % and 50 % of the numbers lie. Line: their median."]});
   });
 }
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from initbench.quantities import BY_NAME, OF_EVERY_RUN, OF_PROBES, Quantity
 from initbench.reporting.figures import MOST_POINTS, stands_apart
 from initbench.reporting.looks import looks
 from initbench.reporting.roles import layer_roles
+from initbench.results.outcome import outcome
 from initbench.results.probe_run import ProbeRun
 from initbench.results.propagation import with_states
 from initbench.results.record import PREDICTED, InitReport, LayerStats, Place, RunResult
@@ -30,13 +32,17 @@ WITH_SPREAD = frozenset({"activation_variance", "gradient_variance"})
 
 Number = float | int | str | None
 """A number; null where nothing was measured; "over" where it overflowed."""
+RunLayers = tuple[str, Sequence[LayerStats]]
+"""How a run ended, and what was measured of its layers."""
 
 
 def page_data(summary: Summary, runs: Runs) -> dict[str, Any]:
     """The data of a page about `runs`; docs/results.md does not list it, as it is no file of its own."""
     names = list(runs)
     ranking = [name for name in summary.ranking if name in names]
-    layers = {scheme: [[with_states(run, stats) for stats in run.layers] for run in own] for scheme, own in runs.items()}
+    layers = {
+        scheme: [(outcome(run).value, [with_states(run, stats) for stats in run.layers]) for run in own] for scheme, own in runs.items()
+    }
     every = [(place, run) for place, scheme in enumerate(names) for run in runs[scheme]]
     longest = max((len(run.train_losses) for _, run in every), default=0)
     stretch = -(-longest // MOST_POINTS) or 1
@@ -58,7 +64,8 @@ def page_data(summary: Summary, runs: Runs) -> dict[str, Any]:
 def probe_data(runs: Mapping[str, Sequence[ProbeRun]]) -> dict[str, Any]:
     """The data of a page about a probe, the best scheme first: no curves, one step."""
     names = list(runs)
-    measured = _layers({scheme: [run.layers for run in own] for scheme, own in runs.items()}, (*OF_EVERY_RUN, *OF_PROBES))
+    layers: dict[str, list[RunLayers]] = {scheme: [(run.status.value, run.layers) for run in own] for scheme, own in runs.items()}
+    measured = _layers(layers, (*OF_EVERY_RUN, *OF_PROBES))
     return {
         **_schemes(names, names, names[:1], measured["values"]),
         "runs": [],
@@ -76,23 +83,26 @@ def _schemes(
 ) -> dict[str, Any]:
     """The schemes with their looks; those that coincide as `groups`, the best first; and which groups are `shown` from the start.
 
-    `told`: the schemes that the headline names.
+    `told`: the schemes that the headline names. `empty`: those of which there is nothing to draw, which are in no group.
     """
     own = looks(names)
     curves = [[[run["losses"], run["evaluations"]] for run in runs if run["scheme"] == place] for place in range(len(names))]
     numbers = [[curves[place], [each[place] for each in values.values()]] for place in range(len(names))]
+    ranked = [names.index(name) for name in ranking]
+    empty = [place for place in ranked if not _measured_at_all(numbers[place])]
     groups: list[list[int]] = []
-    for place in map(names.index, ranking):
+    for place in ranked:
         twin = next((group for group in groups if _coincide(numbers[group[0]], numbers[place])), None)
-        if twin is not None and _measured_at_all(numbers[place]):
+        if twin is not None:
             twin.append(place)
-        else:
+        elif place not in empty:
             groups.append([place])
     ends = {*range(MOST_SHOWN // 2), len(groups) - 1} if len(groups) > MOST_SHOWN else set(range(len(groups)))
     shown = [index for index, group in enumerate(groups) if index in ends or any(names[place] in told for place in group)]
     return {
         "schemes": [{"name": name, **own[name]._asdict()} for name in names],
         "groups": groups,
+        "empty": empty,
         "shown": shown,
         "decades": DECADES,
     }
@@ -132,10 +142,10 @@ def _steps_per_epoch(runs: Iterable[RunResult]) -> float | None:
     return next((item.step / item.epoch for run in runs for item in run.evaluations if item.epoch), None)
 
 
-def _layers(found: Mapping[str, Sequence[Sequence[LayerStats]]], every: Sequence[Quantity]) -> dict[str, Any]:
+def _layers(found: Mapping[str, Sequence[RunLayers]], every: Sequence[Quantity]) -> dict[str, Any]:
     """The layers, the probed steps, and of each quantity the median over seeds by scheme, step and layer.
 
-    `found`: of each scheme the measurements of each of its runs.
+    `found`: of each scheme each of its runs. `absent`: by scheme and step how those ended that are not in the medians there.
     """
     names = list(found)
     several = any(len(own) > 1 for own in found.values())
@@ -150,14 +160,17 @@ def _layers(found: Mapping[str, Sequence[Sequence[LayerStats]]], every: Sequence
         return [[[_of(measured[scheme].get((layer, step)), quantity, choose) for layer in layers] for step in steps] for scheme in names]
 
     roles = layer_roles(layers)
-    shown = [each for each in quantities if any(value is not None for rows in table(each.name, median) for row in rows for value in row)]
+    values = {each.name: table(each.name, median) for each in quantities}
+    shown = [each for each in quantities if _measured_at_all(values[each.name])]
     return {
         "layers": layers,
         "head": _head(layers, measured),
         "roles": [[role, [layers.index(layer) for layer in own]] for role, own in roles.items()],
         "steps": steps,
-        "quantities": [{"name": each.name, "label": _label(each.name), "share": each.unit == "share"} for each in shown],
-        "values": {each.name: table(each.name, median) for each in shown},
+        "of": [len(found[scheme]) for scheme in names],
+        "absent": [[_absent(found[scheme], step) for step in steps] for scheme in names],
+        "quantities": [_quantity(each, values[each.name]) for each in shown],
+        "values": {each.name: values[each.name] for each in shown},
         "low": {name: table(name, min) for name in sorted(WITH_SPREAD) if several},
         "high": {name: table(name, max) for name in sorted(WITH_SPREAD) if several},
         "theory": {quantity: [_theory(measured[scheme], layers, quantity) for scheme in names] for quantity in PREDICTED},
@@ -178,10 +191,33 @@ def _head(layers: Sequence[str], measured: Mapping[str, Measured]) -> int | None
     return max(map(layers.index, heads)) if heads and stands_apart(layers, None) else None
 
 
-def _by_place(own: Sequence[Sequence[LayerStats]]) -> Measured:
+def _absent(own: Sequence[RunLayers], step: int) -> dict[str, int]:
+    """How many runs ended in which way of those that were not measured at a step."""
+    return dict(Counter(end for end, layers in own if all(stats.step != step for stats in layers)))
+
+
+def _quantity(quantity: Quantity, values: Any) -> dict[str, Any]:
+    return {"name": quantity.name, "label": _label(quantity.name), "scale": _scale(quantity, values), "stream": quantity.stream}
+
+
+def _scale(quantity: Quantity, values: Any) -> str:
+    """The scale of a quantity's axis and colours: `share`, `linear` where it can be negative, or `log`."""
+    if quantity.unit == "share":
+        return "share"
+    return "linear" if quantity.unit == "cosine" or _lowest(values) < 0 else "log"
+
+
+def _lowest(values: Any) -> float:
+    """The lowest number of nested lists."""
+    if isinstance(values, list):
+        return min(map(_lowest, values), default=math.inf)
+    return values if isinstance(values, int | float) else math.inf
+
+
+def _by_place(own: Sequence[RunLayers]) -> Measured:
     """The measurements by layer and step, in the order of the layers."""
     found: Measured = {}
-    for layers in own:
+    for _, layers in own:
         for stats in sorted(layers, key=lambda stats: (stats.position, stats.step)):
             found.setdefault((stats.layer, stats.step), []).append(stats)
     return found
@@ -194,8 +230,6 @@ def _of(measured: Sequence[LayerStats] | None, quantity: str, choose: Any, digit
         value = stats.value(quantity) if value is None else value  # of a null only that says what it means
         if value is not None:
             values.append(value)
-    if choose is not median:
-        values = [value for value in values if math.isfinite(value)]
     return short(choose(values), digits) if values else None
 
 

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 
+OTHERS = "the others"
+"""The role of layers that are no part of a block."""
 MOST_ROLES = 9
 """Kinds of layers that have a panel of their own; the others share one."""
 
@@ -29,7 +31,7 @@ def layer_roles(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     if len(parts) < 2:
         return {}
     rest = tuple(name for role, own in by_role.items() if role not in parts for name in own)
-    return {role: tuple(by_role[role]) for role in parts} | ({"the others": rest} if rest else {})
+    return {role: tuple(by_role[role]) for role in parts} | ({OTHERS: rest} if rest else {})
 
 
 def _numbered(words: tuple[str, ...]) -> Iterable[tuple[int, tuple[str, ...], tuple[str, ...]]]:

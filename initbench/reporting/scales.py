@@ -10,6 +10,8 @@ from initbench.statistics.curves import DECADES
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 MOST, FAR = 0.975, 2.0
 """So many of the values of curves are shown for sure; what is so many powers of ten above, as a bad start, is marked at the edge."""
+LEAST_TICKS = 3
+"""Numbers at a log axis."""
 LEAST_DECADES = 2.0
 """A log axis over layers shows at least so many, so that mere noise does not look like a trend."""
 
@@ -42,12 +44,14 @@ def limits(panels: Sequence[Panel]) -> tuple[float, float]:
 
 def _values(panels: Sequence[Panel], *, apart: bool) -> list[float]:
     """What can be drawn of the lines and bands, with the heads that stand apart or without; of schemes that always diverge if of all."""
-    gone = {lost.scheme for panel in panels for lost in panel.lost if lost.runs == lost.of}
+    gone = frozenset[str]().union(*(panel.gone for panel in panels))
     every = [(panel, line) for panel in panels for line in panel.lines]
     lines = [(panel, line) for panel, line in every if line.scheme not in gone] or every
     seeds = [(panel, line) for panel, line in lines if line.weight == "seed" and not line.broken]
     found = [y for panel, line in seeds or lines for x, y in line.points if y is not None and (apart or x != panel.head)]
-    found += [edge for panel in panels for band in panel.bands for x, *edges in band.points for edge in edges if apart or x != panel.head]
+    kept = {line.scheme for _, line in lines}
+    bands = [(panel, band) for panel in panels for band in panel.bands if band.scheme in kept]
+    found += [edge for panel, band in bands for x, *edges in band.points for edge in edges if apart or x != panel.head]
     return [value for value in found if panels[0].scale != "log" or value > 0]
 
 
@@ -59,6 +63,37 @@ def stretched(low: float, high: float, panel: Panel) -> bool:
 def power_of_ten(value: float) -> str:
     """The label of a tick on a log axis, such as 10⁻³; plain text, which every renderer draws at once."""
     return "10" + str(round(math.log10(value))).translate(RAISED)
+
+
+def log_ticks(low: float, high: float, room: int = 12) -> list[tuple[float, str]]:
+    """Round numbers on a log axis and their labels, at least three; none where powers of ten are enough.
+
+    `room` is how many labels there is room for, if only for the powers of ten among them.
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    plain, enough = low > 1e-4, sum(low <= 10.0**power <= high for power in powers) >= LEAST_TICKS
+    if high / low >= 2e3 or (enough and not plain):
+        return []
+    ticks = [(float(f"{digit}e{power}"), power) for power in powers for digit in ((1, 2, 5) if plain else (1, 3))]
+    ticks = [(tick, power) for tick, power in ticks if low <= tick <= high]
+    if enough and len(ticks) > room:
+        ticks = [(tick, power) for tick, power in ticks if tick == float(f"1e{power}")]
+    if not plain and len(ticks) >= LEAST_TICKS:
+        return [(tick, f"{tick / 10.0**power:.0f}·".removeprefix("1·") + power_of_ten(10.0**power)) for tick, power in ticks]
+    found = [tick for tick, _ in ticks]
+    largest = math.floor(math.log10(high - low))
+    steps = (float(f"{digit}e{largest - tens}") for tens in range(3) for digit in (5, 2, 1))
+    while len(found) < LEAST_TICKS:
+        step = next(steps)
+        found = [float(f"{index * step:.6g}") for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return [(tick, f"{tick:g}") for tick in found]
+
+
+def head_beyond(panel: Panel, low: float, high: float) -> str:
+    """The least and the greatest value of a head that stands apart and leaves the range, as in `0.09 to 0.1`."""
+    points = [point for line in panel.lines if line.named for point in line.points]
+    beyond = [y for x, y in points if x == panel.head and y is not None and not low <= y <= high]
+    return " to ".join(dict.fromkeys(f"{choose(beyond):.2g}" for choose in (min, max))) if beyond else ""
 
 
 def spread_apart(places: list[float], distance: float) -> list[float]:

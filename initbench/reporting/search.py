@@ -26,11 +26,11 @@ def plots(summary: Summary) -> tuple[Plot, ...]:
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) and value > 0 for value in values)
     places = {value_text(value): math.log10(value) if numbers else float(index) for index, value in enumerate(values)}
     lines = [line for scheme in tuned.schemes for line in _lines(scheme, places)]
-    lost = "Triangles at the top: diverged. " * any(point.diverged for scheme in tuned.schemes for point in scheme.points)
+    lost = ("Triangles at the top: diverged",) * any(point.diverged for scheme in tuned.schemes for point in scheme.points)
     seeds = f"Median (thick) and each (thin) of {len(tuned.seeds)} seeds; " if len(tuned.seeds) > 1 else "One seed; "
-    note = f"{lost}{seeds}final loss on the {100 * tuned.holdout:g} % of the training images that were held out."
+    notes = (*lost, f"{seeds}final loss on the {100 * tuned.holdout:g} % of the training images that were held out")
     ticks = tuple((place, text) for text, place in places.items())
-    panel = Panel("", tuned.key, "held-out loss", tuple(lines), scale="log", note=note, ticks=ticks)
+    panel = Panel("", tuned.key, "held-out loss", tuple(lines), scale="log", notes=notes, ticks=ticks)
     schemes = tuple(scheme.scheme for scheme in tuned.schemes)
     return (Plot("sensitivity", f"Sensitivity: final loss against {tuned.key}", ((panel,),), schemes),)
 
@@ -52,10 +52,8 @@ def _lines(scheme: TunedScheme, places: dict[str, float]) -> list[Curve]:
     ]
     thin = [Curve(scheme.scheme, points, "seed") for points in by_seed] if seeds > 1 else []
     best = f" (best {value_text(scheme.best)})" if scheme.best is not None else " (none above chance)"
-    return [
-        *thin,
-        Curve(scheme.scheme, tuple((x, point.loss) for x, point in zip(xs, scheme.points, strict=True)), label=scheme.scheme + best),
-    ]
+    middle = tuple((x, point.loss) for x, point in zip(xs, scheme.points, strict=True))
+    return [*thin, Curve(scheme.scheme, middle, named=True, remark=best)]
 
 
 def study_tables(summary: Summary) -> tuple[Table, ...]:

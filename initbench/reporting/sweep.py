@@ -11,7 +11,7 @@ from initbench.question.config import ExperimentConfig, value_text
 from initbench.question.grid import cells as cells_of
 from initbench.question.keys import short, split
 from initbench.question.plan import job_ids, jobs_of, resolve_config
-from initbench.reporting.panels import Band, Contour, Curve, Heat, Panel, Plot, in_rows, shortened
+from initbench.reporting.panels import Band, Contour, Curve, Heat, Panel, Plot, in_rows
 from initbench.reporting.tables import Table, markdown
 from initbench.reporting.templates import template
 from initbench.reporting.tidy import write
@@ -132,13 +132,13 @@ def _lines(summary: Summary, sweep: Sweep, metric: Metric) -> Plot:
         found = [(x, each.estimate(ACCURACY)) for x, each in own if each is not None]
         last = max((place for place, (_, each) in enumerate(found) if each.value is not None), default=-1)
         points = tuple((x, each.value) for x, each in found[: last + 1])
-        lines += [Curve(scheme.scheme, points, label=shortened(scheme.scheme))] if points else []
+        lines += [Curve(scheme.scheme, points, named=True)] if points else []
         ranged = [(x, each.lowest if each.low is None else each.low, each.highest if each.high is None else each.high) for x, each in found]
         band = tuple((x, low, high) for x, low, high in ranged if low is not None and high is not None)
         bands += [Band(scheme.scheme, band, "seeds")] if band else []
-    note = "Shade: 95 % interval of the median, of fewer than 6 seeds lowest to highest. No point: most seeds diverged"
+    notes = ("Shade: 95 % interval of the median, of fewer than 6 seeds lowest to highest", "No point: most seeds diverged")
     ticks = tuple((float(place), text) for place, text in enumerate(axis.texts))
-    panel = Panel("", axis.name, f"final {metric.label}", tuple(lines), tuple(bands), scale="accuracy", note=note, ticks=ticks)
+    panel = Panel("", axis.name, f"final {metric.label}", tuple(lines), tuple(bands), scale="accuracy", notes=notes, ticks=ticks)
     return Plot("accuracy", f"Final {metric.label} by {axis.name}", ((panel,),), tuple(scheme.scheme for scheme in summary.schemes))
 
 
@@ -158,12 +158,12 @@ def _heat_maps(sweep: Sweep, name: str, title: str, marks: str, value_of: Any) -
             rows = [[_cell(at.get((up, along)), scheme, value_of) for along in range(len(x.texts))] for up in range(len(y.texts))]
             values = tuple(tuple(value for value, _ in row) for row in rows)
             heat = Heat(x.texts, y.texts, values, tuple(tuple(mark for _, mark in row) for row in rows), contours)
-            panels.append(Panel(f"{shortened(scheme)}{where}", x.name, y.name, heat=heat, scale="percent", note=marks + said))
+            panels.append(Panel(f"{scheme}{where}", x.name, y.name, heat=heat, scale="percent", notes=(marks, *said)))
     columns = len(schemes) if rest and len(schemes) <= MOST_IN_A_ROW else 3
     return Plot(name, title, in_rows(panels, columns), tuple(schemes))
 
 
-def _theory(sweep: Sweep, y_key: str, x_key: str) -> tuple[tuple[Contour, ...], str]:
+def _theory(sweep: Sweep, y_key: str, x_key: str) -> tuple[tuple[Contour, ...], tuple[str, ...]]:
     """Where both axes are of the phase diagram, its critical line and the depth to which networks train; and what the lines are."""
     import numpy as np
 
@@ -172,7 +172,7 @@ def _theory(sweep: Sweep, y_key: str, x_key: str) -> tuple[tuple[Contour, ...], 
     phi, names = sweep.fixed.get("activation"), {y_key, x_key}
     known = {SIGMA_W, SIGMA_B, DEPTH}
     if not isinstance(phi, str) or not names <= known or SIGMA_W not in names or len(names) < 2:
-        return (), ""
+        return (), ()
     places = {key: np.linspace(0, len(sweep.axes[key]) - 1, FINE) for key in (y_key, x_key)}
     values = {key: np.interp(own, np.arange(len(sweep.axes[key])), np.array(sweep.axes[key], dtype=float)) for key, own in places.items()}
     grid = dict(zip((x_key, y_key), np.meshgrid(values[x_key], values[y_key]), strict=True))
@@ -180,7 +180,7 @@ def _theory(sweep: Sweep, y_key: str, x_key: str) -> tuple[tuple[Contour, ...], 
     try:
         phase = phase_grid(phi, sigma_w, grid.get(SIGMA_B, np.zeros_like(sigma_w)))
     except ConfigError:
-        return (), ""
+        return (), ()
     depth = grid.get(DEPTH, np.full_like(sigma_w, float(sweep.fixed.get("depth") or 0)))
 
     def line(level: Any, *, dashed: bool) -> Contour:
@@ -188,8 +188,8 @@ def _theory(sweep: Sweep, y_key: str, x_key: str) -> tuple[tuple[Contour, ...], 
 
     lines = (line(phase.chi_1, dashed=False), line(depth / (TRAINS_TO * phase.xi_c), dashed=True))
     trains = f"depth = {TRAINS_TO:g} correlation lengths, about as deep as networks train"
-    words = f". Line: critical, chi_1 = 1; dashed: {trains} (theory of infinite width)"
-    return lines, words
+    words = f"Line: critical, chi_1 = 1; dashed: {trains} (theory of infinite width)"
+    return lines, (words,)
 
 
 def _axes(sweep: Sweep) -> list[Axis]:

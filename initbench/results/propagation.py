@@ -243,7 +243,8 @@ def layer_value(result: RunResult, stats: LayerStats, quantity: str) -> float | 
 def signal_at_start(result: RunResult) -> Propagation | None:
     """How the signal passes at step 0; None when fewer than two hidden layers were measured."""
     layers = [with_states(result, stats) for stats in result.layers if stats.step == 0]
-    return signal_through(sorted(layers, key=lambda stats: stats.position))
+    layers.sort(key=lambda stats: stats.position)
+    return signal_through(layers)
 
 
 def has_signal(result: RunResult) -> bool:
@@ -261,7 +262,7 @@ def head_begins_at_zero(layers: Sequence[MeasuredLayer]) -> bool:
     return alone and last.value("pre_activation_variance") == 0 and bool(before[-1].value("activation_variance"))
 
 
-def signal_through(layers: Sequence[LayerStats]) -> Propagation | None:
+def signal_through(layers: Sequence[MeasuredLayer]) -> Propagation | None:
     """How the signal passes `layers`, in execution order; None where fewer than two points of its way were measured."""
     inner, zero_head = hidden(layers), head_begins_at_zero(layers)
     forward, back = way_forward(inner), () if zero_head else way_back(inner)

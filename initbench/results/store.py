@@ -58,7 +58,8 @@ class Manifest(Frozen):
 
     `derived_from` is the digest of the job files behind the derived files; `derived` lists these, each with the sha256 of its
     content. It is None where nobody knows: in folders of earlier releases, and where the manifest was lost.
-    `typed` is the command line that began the folder, word by word; empty where Python did.
+    `typed` is the command line that began the folder, word by word; empty where Python did. `files` are the digests of the
+    user's own files by the names that they have in the question.
     """
 
     initbench: str
@@ -72,6 +73,7 @@ class Manifest(Frozen):
     derived_from: str | None = None
     derived: dict[str, str] | None = None
     provenance: dict[str, str] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict)
 
 
 def now() -> str:

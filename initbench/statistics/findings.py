@@ -38,6 +38,11 @@ class SchemeSummary(Frozen):
     loss_by_step: str = ""
     signal_by_layer: str = ""
 
+    @property
+    def skip(self) -> str:
+        """Why it was skipped with all its seeds, in a sentence; empty where it was not."""
+        return f"{self.scheme} {'; '.join(self.reasons)}." if self.skipped == len(self.seeds) else ""
+
     def estimate(self, metric: str) -> Estimate:
         """The estimate of one metric."""
         return next(estimate for estimate in self.estimates if estimate.metric == metric)
@@ -60,10 +65,14 @@ class SweepCell(Frozen):
 
 
 class Reach(Frozen):
-    """At which values of the axis that is told of a scheme trains in at least one cell: most of its seeds there end above chance."""
+    """At which values of the axis that is told of a scheme trains in at least one cell: most of its seeds there end above chance.
+
+    `tried` are those with which any of its runs was no failure and not skipped.
+    """
 
     scheme: str
     values: tuple[Any, ...]
+    tried: tuple[Any, ...] = ()
 
 
 class Lead(Frozen):
@@ -142,14 +151,23 @@ class Summary(Frozen):
 
     @property
     def ranking(self) -> tuple[str, ...]:
-        """The schemes, the best first by the middle value of what the verdicts are about; without one they come last."""
+        """The schemes, the best first by the middle value of what the verdicts are about; last those without one that trained or diverged,
+        then what failed, then what was skipped.
+        """
         metric = self.primary
 
-        def place(scheme: SchemeSummary) -> tuple[bool, float]:
+        def place(scheme: SchemeSummary) -> tuple[bool, float, bool, bool]:
             value = scheme.estimate(metric.name).value
-            return scheme.scheme != self.leader, math.inf if value is None else -value if metric.higher_is_better else value
+            ended = scheme.trained + scheme.stuck + scheme.diverged + scheme.probed > 0
+            worth = math.inf if value is None else -value if metric.higher_is_better else value
+            return scheme.scheme != self.leader, worth, not ended, not scheme.failed
 
         return tuple(scheme.scheme for scheme in sorted(self.schemes, key=place))
+
+    @property
+    def skips(self) -> tuple[str, ...]:
+        """Those of the notes that say why a scheme was skipped."""
+        return tuple(scheme.skip for scheme in self.schemes if scheme.skip)
 
     @property
     def undecided(self) -> bool:

@@ -9,13 +9,14 @@ from initbench.metrics import Metric, Split
 from initbench.question import catalog
 from initbench.question.config import parse_ref
 from initbench.results.outcome import TRAINED_ABOVE_CHANCE, Outcome, is_outcome_of_scheme, outcome
-from initbench.results.propagation import has_stream, signal_at_start
+from initbench.results.propagation import has_stream
 from initbench.results.record import RunResult, RunStatus, Setter
 from initbench.statistics.curves import of_losses, of_signals
 from initbench.statistics.estimates import estimate, estimate_text, seeds_text, share
 from initbench.statistics.findings import SchemeSummary, Summary
 from initbench.statistics.inference import ALPHA, LEVEL, seeds_needed
 from initbench.statistics.known_metrics import all_metrics, find_metric
+from initbench.statistics.typical import typical_signal
 from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family
 
 Runs = dict[str, list[RunResult]]
@@ -139,9 +140,7 @@ def _summarize_scheme(scheme: str, runs: list[RunResult], metrics: Sequence[Metr
     ended = [outcome(run) for run in runs]
     counts = {str(kind): ended.count(kind) for kind in Outcome}
     tried = counts["trained"] + counts["stuck"] + counts["diverged"]
-    signals = [signal for run in runs if (signal := signal_at_start(run)) is not None]
-    lost = [signal for signal in signals if signal.loss]
-    typical = lost[0] if 2 * len(lost) > len(signals) else next((signal for signal in signals if not signal.loss), None)
+    typical = typical_signal(runs)
     return SchemeSummary(
         scheme=scheme,
         seeds=tuple(run.job.seed for run in runs),
@@ -316,7 +315,7 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
     sizes = {scheme.scheme: len(scheme.seeds) - scheme.failed - scheme.skipped for scheme in summary.schemes}
     counts = {size for size in sizes.values() if size}
     if counts == {1}:
-        yield "One seed has no interval, and its figures may be luck: use --seeds 8."
+        yield f"One seed has no {100 * LEVEL:g} % interval, which takes 6, and its figures may be luck."
     elif counts and min(counts) < 6:
         yield f"Fewer than 6 seeds have no {100 * LEVEL:g} % interval of the median; round brackets are the lowest and the highest seed."
     if len({scheme.seeds for scheme in summary.schemes}) > 1 or len(counts) > 1:
@@ -327,7 +326,8 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
             steps = scheme.first_bad_steps
             when = f"at step {steps[0]}" if steps[0] == steps[-1] else f"between steps {steps[0]} and {steps[-1]}"
             yield f"{scheme.scheme} diverged on {scheme.diverged} of {seeds_text(len(scheme.seeds))}, first {when}."
-        yield from (f"{scheme.scheme} {reason}." for reason in reasons(runs[scheme.scheme], (RunStatus.FAILED, RunStatus.SKIPPED)))
+        ended = reasons(runs[scheme.scheme], (RunStatus.FAILED, RunStatus.SKIPPED))
+        yield from [scheme.skip] if scheme.skip else (f"{scheme.scheme} {reason}." for reason in ended)
     if any(scheme.diverged for scheme in summary.schemes):
         yield "A run that diverged has no accuracy or loss; in medians, intervals and tests it ranks below every number."
     few = next((pair for pair in summary.pairs if pair.verdict is Verdict.TOO_FEW_SEEDS), None)

@@ -13,7 +13,7 @@ from initbench.question.grid import Cell
 from initbench.question.keys import short, split
 from initbench.results.outcome import is_outcome_of_scheme
 from initbench.results.record import Number, RunResult, RunStatus
-from initbench.statistics.estimates import estimate, share
+from initbench.statistics.estimates import estimate, seeds_text, share
 from initbench.statistics.findings import Lead, Reach, SchemeSummary, Summary, Sweep, SweepCell
 from initbench.statistics.inference import ALPHA, seeds_needed
 from initbench.statistics.summary import summarize
@@ -29,17 +29,21 @@ def summarize_sweep(
     cells: Sequence[tuple[Cell, Sequence[RunResult]]],
     reference: str | None,
     fixed: Mapping[str, Any] = MappingProxyType({}),
+    order: Sequence[str] = (),
     **view: Any,
 ) -> Summary:
     """The summary of a sweep: every cell with its runs, as `summary.summarize` sees them.
 
-    `view` is what that takes, `fixed` what holds for the model of every cell.
+    `view` is what that takes, `fixed` what holds for the model of every cell, `order` that of the schemes; those that were measured
+    nowhere come last, since the first is what the others are compared with where no `reference` is asked for.
     Tests are exact in each cell; over all cells and schemes the share of false discoveries is held at 5 % (Benjamini and Hochberg
     1995, Journal of the Royal Statistical Society B 57, 289-300).
     """
-    there = [(cell, summarize(runs, reference, **view)) for cell, runs in cells if runs]
+    measured = {str(run.job.scheme) for _, runs in cells for run in runs if is_outcome_of_scheme(run)}
+    order = sorted(order, key=lambda name: name not in measured)
+    there = [(cell, summarize(runs, reference, order=order, **view)) for cell, runs in cells if runs]
     if not there:
-        return summarize((), reference, **view)
+        return summarize((), reference, order=order, **view)
     own = [[each for each in summary.comparisons if each.metric == summary.metric] for _, summary in there]
     corrected = iter(false_discovery([each.p for comparisons in own for each in comparisons]))
     found = tuple(
@@ -104,6 +108,11 @@ def _over_cells(scheme: str, first: Summary, cells: Sequence[SweepCell], runs: S
     )
 
 
+def is_tried(scheme: SchemeSummary | None) -> bool:
+    """Whether any run of a scheme in a cell says something about it: not those that failed or were skipped."""
+    return scheme is not None and scheme.trained_share.value is not None
+
+
 def trains(scheme: SchemeSummary | None) -> bool:
     """Whether most of the seeds of a scheme in a cell end above chance."""
     return scheme is not None and (scheme.trained_share.value or 0.0) > MOST
@@ -142,13 +151,15 @@ def axis_of(key: str, given: Sequence[Any]) -> Axis:
 def _told(axes: Mapping[str, Sequence[Any]], cells: Sequence[SweepCell], names: Sequence[str]) -> Axis:
     """The first axis along which some scheme stops to train; the first one where none does."""
     every = [axis_of(key, given) for key, given in axes.items()]
-    stops = (axis for axis in every if any(0 < len(_reach(name, axis, cells).values) < len(axis.values) for name in names))
-    return next(stops, every[0])
+    reaches = ((axis, _reach(name, axis, cells)) for axis in every for name in names)
+    return next((axis for axis, reach in reaches if 0 < len(reach.values) < len(reach.tried)), every[0])
 
 
 def _reach(scheme: str, told: Axis, cells: Sequence[SweepCell]) -> Reach:
+    tried = {told.place(cell) for cell in cells if is_tried(cell.scheme(scheme))}
     reached = {told.place(cell) for cell in cells if trains(cell.scheme(scheme))}
-    return Reach(scheme=scheme, values=tuple(told.values[place] for place in sorted(reached)))
+    values, every = (tuple(told.values[place] for place in sorted(places)) for places in (reached, tried))
+    return Reach(scheme=scheme, values=values, tried=every)
 
 
 def _lead(scheme: str, told: Axis, cells: Sequence[SweepCell]) -> Lead | None:
@@ -189,14 +200,18 @@ def in_words(sweep: Sweep, told: Axis) -> str:
     said = []
     name, values = told.name, told.values
     others = [axis_of(key, given).name for key, given in sweep.axes.items() if key != told.key]
-    for words in dict.fromkeys(_reach_words(reach, name, values) for reach in sweep.reaches):
-        alike = [reach.scheme for reach in sweep.reaches if _reach_words(reach, name, values) == words]
+    tried = [reach for reach in sweep.reaches if reach.tried]
+    for words in dict.fromkeys(_reach_words(reach, name) for reach in tried):
+        alike = [reach.scheme for reach in tried if _reach_words(reach, name) == words]
         said.append(f"{enumerated(alike, 'and')} {'trains' if len(alike) == 1 else 'train'} {words}")
-    best = f" (at some {enumerated(others, 'and')})" if others else ""
+    best = f" (at some {enumerated(others, 'and')})" if others and said else ""
     shown = [lead for lead in sweep.leads if lead.better or lead.worse]
     rest = [lead for lead in sweep.leads if lead not in shown]
     undecided = [_undecided_words(rest)] if rest else []
-    return "; ".join([", ".join(said) + best, *(_lead_words(lead, name, values) for lead in shown), *undecided])
+    untried = [reach.scheme for reach in sweep.reaches if not reach.tried]
+    nothing = [f"{enumerated(untried, 'and')} failed or {'was' if len(untried) == 1 else 'were'} skipped in every cell"] if untried else []
+    reached = [", ".join(said) + best] if said else []
+    return "; ".join([*reached, *(_lead_words(lead, name, values) for lead in shown), *undecided, *nothing])
 
 
 def _undecided_words(leads: Sequence[Lead]) -> str:
@@ -205,8 +220,9 @@ def _undecided_words(leads: Sequence[Lead]) -> str:
     return f"{which} not shown to differ from {leads[0].other}" + f" in any of {cells} cells" * (cells > 1)
 
 
-def _reach_words(reach: Reach, name: str, values: Sequence[Any]) -> str:
-    there = [value_text(value) for value in reach.values]
+def _reach_words(reach: Reach, name: str) -> str:
+    """At which of the values with which it was tried a scheme trains."""
+    there, values = [value_text(value) for value in reach.values], reach.tried
     if not there:
         return f"at no {name}"
     if len(there) == len(values):
@@ -230,8 +246,9 @@ def _lead_words(lead: Lead, name: str, values: Sequence[Any]) -> str:
 
 
 def _notes(sweep: Sweep, runs: Sequence[RunResult]) -> Iterable[str]:
-    tests = [p for cell in sweep.cells for p in cell.p_fdr.values() if p is not None]
-    least = min((each.n for cell in sweep.cells for each in cell.comparisons if each.p is not None), default=0)
+    tests = [each.n for cell in sweep.cells for each in cell.comparisons if each.p is not None]
+    enough = [n for n in tests if n >= seeds_needed(1)]
+    least = min(enough, default=max(tests, default=0))
     yield "A scheme trains in a cell where more than half of its seeds end above chance."
     if tests:
         yield (
@@ -239,9 +256,12 @@ def _notes(sweep: Sweep, runs: Sequence[RunResult]) -> Iterable[str]:
             f"{len(tests)} tests at most {100 * ALPHA:g} % are expected to be false (Benjamini and Hochberg)."
         )
     lone = 2.0 ** (1 - least)  # the smallest p of so many seeds
-    if tests and least < seeds_needed(1):
-        yield f"{least} seeds cannot show a difference in any cell: use --seeds {seeds_needed(1)} or more."
-    elif tests and lone * len(tests) > ALPHA:
+    if tests and not enough:
+        yield f"{seeds_text(least)} cannot show a difference in any cell: use --seeds {seeds_needed(1)} or more."
+    elif few := len(tests) - len(enough):
+        have = "has" if few == 1 else "have"
+        yield f"{few} of the {len(tests)} tests {have} fewer than {seeds_needed(1)} seeds, which cannot show a difference."
+    if enough and lone * len(tests) > ALPHA:
         yield (
             f"With {least} seeds differences are shown only where {math.ceil(lone * len(tests) / ALPHA)} or more of the {len(tests)} tests "
             f"show one; for a single one use --seeds {seeds_needed(len(tests))}."
@@ -251,5 +271,8 @@ def _notes(sweep: Sweep, runs: Sequence[RunResult]) -> Iterable[str]:
         if own:
             why = (own[0].reason or "no reason given").rstrip(".")
             yield f"{len(own)} of {len(runs)} runs {what}; the first, {own[0].job.scheme} with seed {own[0].job.seed}: {why}."
+    whole = math.prod(len(values) for values in sweep.axes.values())
+    if left_out := whole - len(sweep.cells) - sweep.missing:
+        yield f"{left_out} of {whole} combinations are left out by a condition; nothing is said of them."
     if sweep.missing:
         yield f"Of {sweep.missing} cells no run is there yet."

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from initbench.errors import StorageError
+from initbench.question import catalog
 from initbench.question.config import ExperimentConfig, View
 from initbench.reporting.shown import Shown, read_table
 from initbench.results import files, index, jobs, provenance, store
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
 from initbench.studies.kinds import study_of
-from initbench.studies.plan import Plan, is_code, open_folder, read_listed, without_code
+from initbench.studies.plan import Plan, is_code, looked_at, read_listed, without_code
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +48,8 @@ class Results(Shown):
     """What is not as it should be with the files of the folder, a sentence each."""
     mended: tuple[str, ...] = ()
     """What was not as it should be before these results were made, and has been mended, a sentence each."""
+    recorded: Mapping[str, str] = field(default_factory=dict)
+    """The digests of the user's own files, as the manifest knows them."""
 
     def __repr__(self) -> str:
         """Gives the sentence that says who won: what a notebook shows."""
@@ -55,7 +58,8 @@ class Results(Shown):
     @cached_property
     def reported(self) -> tuple[RunResult, ...]:
         """The runs that tables and plots of schemes are about: not those that only served to choose."""
-        return study_of(self.command, self.config).reported(self.config, {run.job_id: run for run in self.results})
+        with catalog.as_recorded(self.recorded):
+            return study_of(self.command, self.config).reported(self.config, {run.job_id: run for run in self.results})
 
     @property
     def ends(self) -> tuple[index.Header, ...]:
@@ -85,14 +89,16 @@ class Results(Shown):
         """What each plot shows, as data."""
         from initbench.reporting.write import plots_of
 
-        return plots_of(self.summary, self.runs)
+        with catalog.as_recorded(self.recorded):
+            return plots_of(self.summary, self.runs)
 
     @property
     def runs(self) -> Runs:
         """The runs of each scheme that tables and plots are about."""
         from initbench.reporting.write import by_scheme
 
-        return by_scheme(self.config, self.reported)
+        with catalog.as_recorded(self.recorded):
+            return by_scheme(self.config, self.reported)
 
     @property
     def overview(self) -> tuple[str, Table]:
@@ -106,12 +112,12 @@ class Results(Shown):
         """The results folder."""
         return self.folder
 
-    def to_pandas(self, table: str = "curves") -> pd.DataFrame:
-        """One of the tidy tables of the folder: `curves`, `layers`, `init` or `summary`.
+    def to_pandas(self, table: str | None = None) -> pd.DataFrame:
+        """One of the tidy tables of the folder: `curves` unless another is named; of a sweep `cells`. See docs/results.md.
 
-        Raises: ConfigError for another name.
+        Raises: ConfigError for a name that there is not.
         """
-        return read_table(self.folder, table)
+        return read_table(self.folder, table or ("cells" if self.summary.sweep is not None else "curves"))
 
 
 def load_results(folder: str | Path = store.LATEST, metric: str | None = None) -> Results:
@@ -119,15 +125,14 @@ def load_results(folder: str | Path = store.LATEST, metric: str | None = None) -
 
     Raises: StorageError when it holds none.
     """
-    folder, manifest, config = open_folder(folder)
-    found = read_listed(folder, manifest)
-    done = {result.job_id: result for result in found.results}
-    view = manifest.view if metric is None else manifest.view.model_copy(update={"metric": metric})
-    view, notes = without_code(view, metric)
-    study = study_of(manifest.command, config)
-    summary = study.summarize(config, done, view)
+    with looked_at(folder) as (folder, manifest, config):
+        found = read_listed(folder, manifest)
+        done = {result.job_id: result for result in found.results}
+        view = manifest.view if metric is None else manifest.view.model_copy(update={"metric": metric})
+        view, notes = without_code(view, metric)
+        summary = study_of(manifest.command, config).summarize(config, done, view)
     said = (*found.damaged, *notes, *_unchecked(found.unchecked, len(found.results)))
-    return Results(folder, config, found.results, summary, manifest.command, notes=said)
+    return Results(folder, config, found.results, summary, manifest.command, notes=said, recorded=manifest.files)
 
 
 def _unchecked(unchecked: int, there: int) -> tuple[str, ...]:
@@ -167,7 +172,7 @@ def derive(plan: Plan, keep: View | None = None) -> Results:
     index.save(plan.folder, looked.headers)
     made_anew = (f"{', '.join(changed)} in {plan.folder} was missing, cut or changed, and has been made anew.",) if changed else ()
     notes = (*looked.damaged, *made_anew, *_unchecked(looked.unchecked, len(looked.headers)))
-    return Results(plan.folder, plan.config, results, summary, plan.command, len(plan.jobs) - len(results), notes)
+    return Results(plan.folder, plan.config, results, summary, plan.command, len(plan.jobs) - len(results), notes, recorded=manifest.files)
 
 
 def _read_summary(plan: Plan) -> Summary | None:

@@ -1,6 +1,7 @@
 """What a question takes: its jobs, which of them have results, and the folder where these are."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -9,7 +10,7 @@ from initbench import __version__
 from initbench.errors import ConfigError, StorageError
 from initbench.question import catalog, config_file
 from initbench.question.config import Execution, ExperimentConfig, Job, View, parse_ref
-from initbench.question.plan import config_hash, describe, job_id, job_ids, names_user_file, resolve_config, result_name
+from initbench.question.plan import config_hash, describe, digests_of, job_id, job_ids, names_user_file, resolve_config, result_name
 from initbench.results import files, index, lock, provenance, store, unfinished
 from initbench.results import jobs as job_files
 from initbench.results.record import RunResult
@@ -166,6 +167,22 @@ def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentCon
 
     Raises: StorageError when it holds no results.
     """
+    folder, manifest = _manifest_of(folder)
+    return folder, manifest, _question_of(folder)
+
+
+@contextmanager
+def looked_at(folder: str | Path) -> Iterator[tuple[Path, store.Manifest, ExperimentConfig]]:
+    """`open_folder` where nothing is to be trained: the user's own files count as the manifest knows them, and need not be there.
+
+    Raises: StorageError when it holds no results.
+    """
+    folder, manifest = _manifest_of(folder)
+    with catalog.as_recorded(manifest.files):
+        yield folder, manifest, _question_of(folder)
+
+
+def _manifest_of(folder: str | Path) -> tuple[Path, store.Manifest]:
     folder = Path(folder)
     if folder.name in {store.LATEST.name, store.LATEST_PROBE.name} and folder.is_symlink():
         folder = folder.parent / folder.readlink()
@@ -185,8 +202,12 @@ def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentCon
         raise StorageError(f"{folder} holds no initbench results. Name a results folder, the one with {store.MANIFEST} in it.")
     if manifest.command in PROBES:
         raise StorageError(f"{folder} holds a probe, which is made anew in seconds by the same command: initbench probe")
+    return folder, manifest
+
+
+def _question_of(folder: Path) -> ExperimentConfig:
     try:
-        return folder, manifest, config_file.load_config(str(folder / store.CONFIG))
+        return config_file.load_config(str(folder / store.CONFIG))
     except ConfigError as error:
         again = "Give the command that made it once more: that writes it anew."
         if config_file.is_readable(folder / store.CONFIG):
@@ -225,6 +246,7 @@ def new_manifest(plan: Plan, earlier: store.Manifest | None) -> store.Manifest:
         started=earlier.started if earlier else store.now(),
         derived=earlier.derived if earlier else None,
         provenance=provenance.environment(),
+        files=digests_of(job for _, job in plan.jobs),
     )
 
 
