@@ -34,7 +34,7 @@ demo: $(STAMP)   ## compare xavier, kaiming and normal on the embedded MNIST ima
 test: $(STAMP)   ## run the tests, without the heavy groups
 	$(BIN)/python -m pytest -n auto -m "not heavy and not zoo and not browser and not exports and not site and not ray"
 
-test-heavy: $(STAMP)  ## run the tests that take minutes: the examples of CONTRIBUTING, each in a copy of the package
+test-heavy: $(STAMP)  ## run the tests that take minutes: the commands of the pages, the examples of CONTRIBUTING, what is shown as printed
 	$(BIN)/python -m pytest -n auto -m heavy
 
 test-zoo: $(STAMP)  ## run the zoo: models of many kinds, of torchvision, timm and transformers, against naive hooks (minutes)

@@ -33,7 +33,8 @@ COMMANDS = """\
 # Commands
 
 Made from the source by `make docs`; a test keeps it current. The same, in a terminal: `initbench --help` and `initbench COMMAND --help`.
-An option of one value is given once; those that may be repeated say so.
+In a usage line a word in brackets may be left out, and one with dots may be several. An option of one value is given once; those that may
+be repeated say so.
 """
 
 CONFIG = """\
@@ -136,20 +137,30 @@ def commands() -> str:
 
 
 def _command(name: str, command: Any) -> str:
-    arguments = [each.metavar for each in command.params if each.param_type_name == "argument"]
-    usage = " ".join(["initbench", name, *(f"[{metavar}]" for metavar in arguments)])
+    arguments = [each for each in command.params if each.param_type_name == "argument"]
+    usage = " ".join(["initbench", name, *map(_usage, arguments)])
+    words = [f"| `{_cell(each.metavar)}`{_default(each)} | {_cell(each.help)} |" for each in arguments]
+    named = "\n".join(["| word | what it is |", "|---|---|", *words, "", ""]) if words else ""
     options = [each for each in command.params if each.param_type_name == "option" and "--help" not in each.opts]
     rows = [f"| `{', '.join(each.opts)}` | {_option_value(each)} | {_cell(each.help)} |" for each in options]
     table = "\n".join(["| option | value | what it does |", "|---|---|---|", *rows]) if rows else "It has no options."
     examples = "\n".join(line.partition(": ")[2] for line in (command.epilog or "").splitlines() if line.strip())
     example = f"```sh\n{examples}\n```\n" if examples else ""
-    return f"## {name}\n\n{_escaped(command.help or '')}\n\nUsage: `{usage}`\n\n{table}\n\n{example}"
+    return f"## {name}\n\n{_escaped(command.help or '')}\n\nUsage: `{usage}`\n\n{named}{table}\n\n{example}"
+
+
+def _usage(argument: Any) -> str:
+    """An argument as a usage line has it: in brackets where it may be left out, with dots where there may be several."""
+    return (argument.metavar if argument.required else f"[{argument.metavar}]") + ("..." if argument.nargs != 1 else "")
 
 
 def _option_value(option: Any) -> str:
-    default = option.default
-    shown = "" if callable(default) or default in (None, False, True) else f"; default {plain(getattr(default, 'value', default))}"
-    return _cell((f"`{option.metavar}`" if option.metavar else "on or off") + shown)
+    return _cell("on or off" if option.is_flag else f"`{option.metavar}`{_default(option)}")
+
+
+def _default(parameter: Any) -> str:
+    default = parameter.default
+    return "" if callable(default) or default in (None, False, True) else f"; default {plain(getattr(default, 'value', default))}"
 
 
 def _cell(text: str | None) -> str:

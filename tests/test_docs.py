@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from simulated_runs import make_run
 
 from initbench.cli import guide
+from initbench.cli.app import app
 from initbench.init.contract import Need
 from initbench.init.initialize import build_scheme
+from initbench.probing import map_run
 from initbench.probing import tables as probe_tables
 from initbench.quantities import QUANTITIES
 from initbench.question import catalog
@@ -21,6 +24,8 @@ from initbench.statistics.summary import summarize
 DOCS = Path(__file__).parent.parent / "docs"
 SCHEMES = [entry for entry in catalog.entries("scheme") if entry.path.parent.name == "schemes"]
 BY_NAME = {entry.name: entry for entry in SCHEMES}
+CORRELATION = ("glossary.md", "probe.md", "results.md")
+"""Pages that say what a correlation is."""
 TRAINED = {name for name, entry in BY_NAME.items() if "import run" in guide.example(entry)}
 
 
@@ -31,9 +36,27 @@ def generated(name):
     return module.PAGES[name]()
 
 
-@pytest.mark.parametrize("name", ["schemes.md", "optimizers.md", "results.md"])
+@pytest.mark.parametrize("name", ["schemes.md", "optimizers.md", "results.md", "commands.md", "config.md"])
 def test_a_page_is_what_the_source_says(name):
     assert (DOCS / name).read_text(encoding="utf-8") == generated(name), "make it anew with: make docs"
+
+
+def test_the_page_of_commands_says_what_each_word_of_a_usage_line_is():
+    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    for section in text.split("\n## ")[1:]:
+        (usage,) = re.findall(r"^Usage: `initbench ([^`]*)`$", section, re.MULTILINE)
+        explained = re.findall(r"^\| `([A-Z][^`]*)`[^|]*\| \S", section.replace("\\|", "/"), re.MULTILINE)
+        assert explained == [word.strip("[].") for word in usage.replace("|", "/").split() if re.match(r"\[?[A-Z]", word)]
+    assert "Usage: `initbench data import FILE.npz`" in text
+    assert "Usage: `initbench export FORMAT [FOLDER]`" in text
+    assert "Usage: `initbench compare [SCHEME]...`" in text
+
+
+def test_only_an_option_without_a_value_is_on_or_off():
+    whole = typer.main.get_command(app)
+    every = [below for command in whole.commands.values() for below in getattr(command, "commands", {"": command}).values()]
+    options = [option for command in every for option in command.params if option.param_type_name == "option"]
+    assert [option.opts for option in options if bool(option.metavar) == option.is_flag] == []
 
 
 def test_every_scheme_has_its_section_in_the_page():
@@ -92,6 +115,44 @@ def test_the_glossary_knows_every_heading():
     words = [row.split(" | ")[0].removeprefix("| ") for row in page.splitlines() if row.startswith("| ")]
     plain = {heading.partition(" (")[0] for heading in headings}
     assert [heading for heading in sorted(plain) if not any(f", {heading}, " in f", {word.partition(' (')[0]}, " for word in words)] == []
+
+
+ASKED = {
+    "sweep",
+    "cell",
+    "grid",
+    "axis",
+    "reference",
+    "margin",
+    "equivalent",
+    "gain",
+    "edge of chaos",
+    "critical",
+    "ordered",
+    "chaotic",
+    "engine",
+}
+ASKED |= {"baseline", "race", "law", "held-out", "jacobian", "target", "tune", "x", "signal", "correlation"}
+"""Words that the pages, options and messages use without a word on what they mean."""
+
+
+def test_the_glossary_knows_the_words_that_are_used_without_explanation():
+    page = (DOCS / "glossary.md").read_text(encoding="utf-8").lower()
+    words = {word for row in page.splitlines() if row.startswith("| ") for word in row.split(" | ")[0].removeprefix("| ").split(", ")}
+    assert sorted(ASKED - words) == []
+
+
+def test_correlation_is_of_pre_activations_on_every_page():
+    said = [
+        re.search(r"^\| `?correlation`? \| (.*) \|$", (DOCS / name).read_text(encoding="utf-8"), re.MULTILINE)[1] for name in CORRELATION
+    ]
+    assert [text for text in said if "cosine of" not in text or "pre-activations" not in text] == []
+
+
+def test_the_steps_of_a_trained_map_are_those_of_the_code():
+    pages = " ".join(" ".join((DOCS / name).read_text(encoding="utf-8").split()) for name in ("probe.md", "commands.md"))
+    assert set(re.findall(r"trained? (?:at each point, )?for (\d+) steps", pages)) == {str(map_run.STEPS)}
+    assert len(re.findall(rf"for {map_run.STEPS} steps", pages)) == 2
 
 
 def test_the_glossary_says_each_word_once_and_in_order():

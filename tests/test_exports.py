@@ -319,7 +319,8 @@ def test_a_package_that_is_missing_is_said_with_the_command_that_installs_it(nam
     monkeypatch.setitem(sys.modules, LIBRARY[name], None)
     done = call(name, compared.folder, "--out", tmp_path / "out")
     assert done.exit_code == NotThereError.exit_code
-    said = f"This export needs the package {LIBRARY[name]}, which is not installed. Install it: pip install 'initbench[{name}]'"
+    said = f"This export needs the package {LIBRARY[name]}, which is not installed."
+    said += f" It is in the extra '{name}': pip install '.[{name}]' in a clone of initbench"
     assert said in " ".join(done.stderr.split())
     assert list(tmp_path.iterdir()) == []
 

@@ -1,57 +1,34 @@
-"""What the pages say can be done: every link leads somewhere, every file named is there, every command and snippet is run."""
+"""What the pages say can be done: every link leads somewhere, every file and name is there, every command can be typed and every
+snippet is run. tests/test_followed.py and tests/test_contributing.py carry commands out; here they are read, or say what they would do."""
 
+import ast
+import inspect
+import itertools
 import pkgutil
 import re
 import shlex
-from pathlib import Path
 
-import numpy as np
 import pytest
 import typer
+from pages_support import ROOT, TEXTS, blocks, commands, readers_folder
 from torch import nn
 from typer.testing import CliRunner
 
 import initbench
 from initbench.cli.app import app
+from initbench.question.config import View
+from initbench.statistics.inference import seeds_needed
 
-ROOT = Path(__file__).parent.parent
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "results" / "README.md"]
-TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
 DRY = {"run", "compare", "recommend", "sweep"}
 """Commands that can say what they would do."""
-CARRIED_OUT = {"CONTRIBUTING.md", "docs/own.md"}
-"""Pages whose commands are carried out on their own files, by tests/test_contributing.py and tests/test_own.py."""
+ON_ITS_OWN_FILES = {"CONTRIBUTING.md", "docs/own.md"}
+"""Pages whose commands need the files that they show, and are carried out on them."""
+FEW = {"CONTRIBUTING.md"}
+"""Pages whose commands only show that something is there."""
 MADE = {"docs/schemes.md", "docs/optimizers.md"}
 """Pages that are made from the source, as examples by name: tests/test_docs.py and tests/test_guide.py are about them."""
 OTHERS = {"mine.py", "net.py", "halved.py", "digits.py", "vision_transformer.py"}
 """Files that are not ours: the reader's, torchvision's."""
-MINE = """
-from torch import nn
-
-
-class Net(nn.Sequential):
-    def __init__(self, shape, classes):
-        size = 1
-        for length in shape:
-            size *= length
-        super().__init__(nn.Flatten(), nn.Linear(size, 8), nn.ReLU(), nn.Linear(8, classes))
-"""
-
-
-def blocks(text, kind):
-    """The code blocks of a page, without what a list indents them by."""
-    found = re.findall(rf"^( *)```{kind}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
-    return [re.sub(rf"^{indent}", "", code, flags=re.MULTILINE) for indent, code in found]
-
-
-def commands(text):
-    """The arguments of every `initbench ...` line in code blocks, indented ones too."""
-    lines = [line for block in blocks(text, "(?:sh)?") for line in block.splitlines()]
-    lines += re.findall(r"^ {4,}(initbench .*)$", text, re.MULTILINE)
-    typed = [line.partition(" > ")[0].removeprefix("initbench ") for line in map(str.strip, lines) if line.startswith("initbench ")]
-    return [shlex.split(line, comments=True) for line in typed if "..." not in line]
-
-
 COMMANDS = sorted({(page, shlex.join(words)) for page, text in TEXTS.items() for words in commands(text)})
 MENTIONED = sorted(
     {(page, words) for page, text in TEXTS.items() for words in re.findall(r"`initbench ([a-z-]+(?: (?:get|import|show|validate))?)", text)}
@@ -72,13 +49,7 @@ def desk(tmp_path, monkeypatch):
     monkeypatch.setenv("INITBENCH_DATA", str(tmp_path / "data"))
     monkeypatch.setattr("initbench.reporting.draw.draw", lambda _plot: {".png": b"", ".svg": b"<svg/>"})
     monkeypatch.setattr("initbench.reporting.draw.cores", lambda: 1)
-    (scheme,) = (code for code in blocks(TEXTS["README.md"], "python") if code.startswith("# mine.py"))
-    (tmp_path / "mine.py").write_text(scheme + MINE)
-    (tmp_path / "data").mkdir()
-    labels = np.arange(640) % 10
-    for name, shape in {"mnist": (28, 28), "fashion_mnist": (28, 28), "cifar10": (32, 32, 3)}.items():
-        images = np.zeros((640, *shape), dtype=np.uint8) + labels.reshape(-1, *[1] * len(shape)).astype(np.uint8)
-        np.savez(tmp_path / "data" / f"{name}.npz", x_train=images, y_train=labels, x_test=images[:10], y_test=labels[:10])
+    readers_folder(tmp_path)
     return tmp_path
 
 
@@ -111,6 +82,27 @@ def test_every_name_in_the_package_is_there(page):
         pkgutil.resolve_name(name)
 
 
+@pytest.mark.parametrize("page", sorted(TEXTS.keys() - {"CHANGELOG.md"}))
+def test_a_call_within_a_sentence_has_only_arguments_that_there_are(page):
+    for name, given in re.findall(r"`initbench\.(\w+)(\([^`]*?\))[^`()]*`", TEXTS[page]):
+        call = ast.parse(f"{name}{given}", mode="eval").body
+        signature = inspect.signature(getattr(initbench, name))
+        signature.bind_partial(*call.args, **{each.arg: each.value for each in call.keywords})
+        for within in (each for each in ast.walk(call) if isinstance(each, ast.Call) and each is not call):
+            assert within.func.id == "View"
+            View(**{each.arg: ast.literal_eval(each.value) for each in within.keywords})
+
+
+@pytest.mark.parametrize(("page", "command"), [(page, command) for page, command in COMMANDS if "--seeds" in command and page not in FEW])
+def test_a_command_that_compares_has_seeds_enough_to_show_something(page, command):
+    words = shlex.split(command)
+    seeds = words[words.index("--seeds") + 1]
+    if words[0] not in {"compare", "sweep"} or not seeds.isdecimal():
+        return
+    schemes = list(itertools.takewhile(lambda word: not word.startswith("-"), words[1:]))
+    assert int(seeds) >= seeds_needed(len(schemes) * (len(schemes) - 1) // 2 or 1), command
+
+
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
 def test_a_command_of_a_page_can_be_typed(page, command):
     parse_only(typer.main.get_command(app)).main(shlex.split(command), prog_name="initbench", standalone_mode=False)
@@ -123,7 +115,7 @@ def test_a_command_within_a_sentence_exists(page, command):
 
 
 @pytest.mark.parametrize(
-    "command", sorted({command for page, command in COMMANDS if command.split()[0] in DRY and page not in CARRIED_OUT})
+    "command", sorted({command for page, command in COMMANDS if command.split()[0] in DRY and page not in ON_ITS_OWN_FILES})
 )
 def test_a_command_that_trains_would_do_so(desk, command):
     words = [word for word in shlex.split(command) if word != "--profile"]

@@ -12,7 +12,8 @@ from initbench.cli.app import app
 
 pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).parent.parent
-SHOWN = re.findall(r"```sh\n([^`]*?)```\n\n(?:[^`]+\n\n)?```text\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHOWN = re.findall(r"```sh\n([^`]*?)```\n\n(?:[^`]+\n\n)?```text\n(.*?)```", README, re.DOTALL)
 NUMBER = re.compile(r"[-\d][\d.,]*(e[+-]\d+)?")
 ESTIMATE = re.compile(r"^(\w+) +([\d.]+) % .*\n +\[([\d.]+), ([\d.]+)\]", re.MULTILINE)
 
@@ -54,6 +55,27 @@ def test_the_verdict_on_the_page_of_probes_is_what_a_probe_says(tmp_path, monkey
     (verdict,) = re.findall(r"A verdict reads: `(.*?)`", page)
     said = initbench.probe(model="mlp:depth=30", schemes=["torch_default", "kaiming"], seeds=8)
     assert verdict in str(said)
+
+
+def test_the_lesson_says_after_how_many_layers_float32_has_nothing_left():
+    page = (ROOT / "docs/course.md").read_text(encoding="utf-8")
+    deep, deeper = (initbench.probe(model=f"mlp:depth={depth}", schemes=["xavier"]).schemes[0] for depth in (130, 260))
+    for depth in (130, 260):
+        assert f"initbench probe xavier --model mlp:depth={depth}\n" in page
+    (power,) = re.findall(r"a signal of some \$2 \\cdot 10\^{-(\d+)}\$", page)
+    (layer,) = re.findall(r"`constant at linear(\d+)`", page)
+    assert 0.1 < deep.activations / (2 * 10.0 ** -int(power)) < 10
+    assert 0 < deep.activations < 2.0**-126, "float32 holds no such number, and it is measured"
+    assert abs(int(re.search(r"constant at linear(\d+)", deeper.verdict)[1]) - int(layer)) <= 4
+    assert abs(int(layer) - 2 * 126) <= 4
+
+
+def test_published_figures_stand_beside_those_of_the_commands_in_the_readme(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked, shown = re.findall(r"^initbench ((?:compare -c glorot2010_gradients|report --against)[^#\n]*)", README, re.MULTILINE)
+    for words in (asked, shown):
+        ran = CliRunner().invoke(app, words.split())
+        assert ran.exit_code == 0, ran.output
 
 
 READING = re.findall(

@@ -35,15 +35,36 @@ def make_targets(text):
     return set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE))
 
 
+def commands_of(job):
+    """What the steps of a job run, for each value of its matrix."""
+    runs = [step["run"] for step in job["steps"] if "run" in step]
+    matrix = job.get("strategy", {}).get("matrix", {})
+    for key, values in matrix.items():
+        runs = list(dict.fromkeys(run.replace(f"${{{{ matrix.{key} }}}}", value) for run in runs for value in values))
+    return runs
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_calls_targets_that_there_are(path):
     jobs = read(path)["jobs"]
-    runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    runs = [run for job in jobs.values() for run in commands_of(job)]
     assert runs
+    assert "matrix." not in "".join(runs)
     assert make_targets("\n".join(runs)) <= TARGETS
     for job in jobs.values():
         assert set(job) <= {"runs-on", "steps", "strategy", "name", "env", "timeout-minutes"}
         assert all(("run" in step) != ("uses" in step) for step in job["steps"])
+
+
+def test_every_group_of_tests_runs_in_the_workflow_and_on_a_clean_checkout():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    groups = set(re.search(r"^test-all: ([a-z -]+?) *##", makefile, re.MULTILINE)[1].split())
+    assert groups == {target for target in TARGETS if re.match(r"test(-|$)", target)} - {"test-all"}
+    jobs = read(ROOT / ".github" / "workflows" / "tests.yml")["jobs"]
+    assert groups | {"check", "smoke"} == make_targets("\n".join(run for job in jobs.values() for run in commands_of(job)))
+    assert {"test-all", "check", "smoke"} == make_targets((ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+    installed = [run for run in commands_of(jobs["groups"]) if "chromium" in run]
+    assert len(installed) == 1, "test-browser is skipped without it"
 
 
 def test_tests_run_on_the_oldest_and_newest_python_on_linux_and_macos():

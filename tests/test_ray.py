@@ -361,5 +361,5 @@ def test_without_an_address_the_cores_of_this_machine_are_used(tmp_path):
 
 def test_without_ray_a_sentence_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(NotThereError, match=r"pip install 'initbench\[ray\]'"):
+    with pytest.raises(NotThereError, match=r"pip install '\.\[ray\]'"):
         initbench.run("kaiming", engine="ray", **SMALL)

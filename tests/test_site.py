@@ -22,17 +22,19 @@ class Links(HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.targets, self.names = [], set()
+        self.targets, self.names, self.loaded = [], set(), []
 
     def handle_starttag(self, tag, attrs):
         own = dict(attrs)
         self.names.add(own.get("id"))
+        self.loaded += [own[key] for key in ("href", "src") if own.get(key) and tag in {"script", "link", "img", "iframe"}]
         self.targets += [own[key] for key in ("href", "src") if own.get(key) and tag in {"a", "img"}]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    pytest.importorskip("sphinx", reason="needs Sphinx: pip install --group docs")
+    for module in ("sphinx", "latex2mathml"):
+        pytest.importorskip(module, reason=f"needs {module}: pip install --group docs")
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(DOCS), str(folder)], capture_output=True, text=True
@@ -41,21 +43,50 @@ def site(tmp_path_factory):
     return folder
 
 
-@pytest.mark.site
-def test_every_link_and_picture_of_the_site_is_there(site):
+def read(site):
+    """The links of every page of the site."""
     pages = {path: Links() for path in site.glob("*.html")}
     for path, links in pages.items():
         links.feed(path.read_text(encoding="utf-8"))
-    wrong = []
+    return pages
+
+
+@pytest.mark.site
+def test_every_link_and_picture_of_the_site_is_there(site):
+    pages, wrong = read(site), []
     for path, links in pages.items():
         for target in links.targets:
             parts = urlsplit(target)
             file = path.parent / unquote(parts.path) if parts.path else path
-            if parts.scheme or target.startswith("../"):
-                continue  # elsewhere, or a file of the repository, which tests/test_pages.py follows
+            if parts.scheme:
+                continue
             if not file.exists() or (parts.fragment and file in pages and unquote(parts.fragment) not in pages[file].names):
                 wrong.append((path.name, target))
     assert wrong == []
+
+
+@pytest.mark.site
+def test_the_site_is_read_without_a_network(site):
+    assert [(path.name, at) for path, links in read(site).items() for at in links.loaded if urlsplit(at).netloc] == []
+    styles = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
+    assert not re.search(r"(@import|url\()\s*['\"]?(https?:)?//", styles)
+
+
+@pytest.mark.site
+def test_a_formula_is_set_by_the_browser_itself(site):
+    text, source = ((folder / f"course.{kind}").read_text(encoding="utf-8") for folder, kind in ((site, "html"), (DOCS, "md")))
+    assert text.count("<math ") == source.count("$") / 2
+    assert re.search(r"<mfrac>(<mrow>)?<mn>1</mn>", text)
+    assert "\\mathrm" not in text
+
+
+@pytest.mark.site
+def test_a_link_to_contributing_leads_to_its_section(site):
+    links = [target for path, links in read(site).items() if path.name != "contributing.html" for target in links.targets]
+    sections = {target.partition("#")[2] for target in links if target.startswith("contributing.html#")}
+    assert {"add-a-scheme-one-file", "add-a-dataset-one-file", "add-an-optimizer-one-file", "add-a-metric-one-file"} <= sections
+    text = (site / "contributing.html").read_text(encoding="utf-8")
+    assert "Add an engine: one file" in text
 
 
 @pytest.mark.site

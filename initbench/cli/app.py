@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from initbench import __version__
 from initbench.cli import (
@@ -29,14 +28,14 @@ from initbench.cli import (
 )
 from initbench.cli.config import config_app
 from initbench.cli.data import data_app
-from initbench.cli.once import Once
+from initbench.cli.once import Group, Once
 from initbench.errors import InitbenchError, NotThereError, StorageError, is_out_of_memory
 
 RUN, LOOK = "Run", "Look"
 """The titles of the commands in the help."""
 
 
-class Commands(TyperGroup):
+class Commands(Group):
     """The command group that turns a user error into a sentence and its exit code."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:

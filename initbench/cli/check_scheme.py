@@ -2,18 +2,16 @@
 
 from typing import Annotated
 
-import typer
-
 from initbench import api
 from initbench.cli import output
-from initbench.cli.options import Json, Model
+from initbench.cli.options import Json, Model, argument
 from initbench.errors import GateFailed
 
 EXAMPLE = "Example: initbench check-scheme ./mine.py"
 
 
 def check_scheme(
-    scheme: Annotated[str, typer.Argument(metavar="SCHEME", help="A file such as ./mine.py:scale=2, or the name of a scheme.")],
+    scheme: Annotated[str, argument("SCHEME", "A file such as ./mine.py:scale=2, or the name of a scheme.")],
     *,
     model: Model = None,
     as_json: Json = False,

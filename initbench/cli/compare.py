@@ -21,7 +21,7 @@ from initbench.question.families import PREFIX
 from initbench.question.request import view_of
 from initbench.studies.plan import make_plan
 
-EXAMPLE = "Example: initbench compare xavier kaiming normal --seeds 4\n\nOr: initbench compare --family residual -c cifar10_resnet"
+EXAMPLE = "Example: initbench compare xavier kaiming normal --steps 200\n\nOr: initbench compare --family residual -c cifar10_resnet"
 
 
 @flat

@@ -3,14 +3,14 @@
 import typer
 
 from initbench.cli import output
-from initbench.cli.once import Once
+from initbench.cli.once import Group, Once
 from initbench.cli.options import Settings, Source, Sources
 from initbench.errors import ConfigError
 from initbench.question import config_file
 from initbench.question.request import configure
 from initbench.question.schema import schema
 
-config_app = typer.Typer(help="Config files: show, validate, schema.", no_args_is_help=True)
+config_app = typer.Typer(cls=Group, help="Config files: show, validate, schema.", no_args_is_help=True)
 
 
 @config_app.command("show", cls=Once, epilog="Example: initbench config show mnist_mlp --set train.lr=0.1")

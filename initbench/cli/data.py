@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from initbench.cli import output
-from initbench.cli.once import Once
-from initbench.cli.options import AnyNames, DataDir, Json, Names, Quiet
+from initbench.cli.once import Group, Once
+from initbench.cli.options import AnyNames, DataDir, Json, Names, Quiet, argument, option
 from initbench.errors import DataError
 from initbench.question.data_folder import data_folder
 
 if TYPE_CHECKING:
     from initbench.data.manage import DataStatus
 
-data_app = typer.Typer(help="Data files: list, get, import, verify.", no_args_is_help=True)
+data_app = typer.Typer(cls=Group, help="Data files: list, get, import, verify.", no_args_is_help=True)
 
 
 @data_app.command("list", cls=Once)
@@ -45,8 +45,8 @@ def data_get(*, names: Names, data_dir: DataDir = None, quiet: Quiet = False) ->
 
 @data_app.command("import", cls=Once, epilog="Example: initbench data import digits.npz --name digits")
 def data_import(
-    file: Annotated[Path, typer.Argument(metavar="FILE.npz", help="With x_train, y_train, x_test and y_test.")],
-    name: Annotated[str | None, typer.Option("--name", help="Default: the file's name.")] = None,
+    file: Annotated[Path, argument("FILE.npz", "With x_train, y_train, x_test and y_test.")],
+    name: Annotated[str | None, option(None, "--name", "NAME", "What it is called from then on. Default: the file's name.")] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Copy a data file of your own into the data folder, after checking it."""

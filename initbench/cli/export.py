@@ -17,7 +17,7 @@ Fresh = Annotated[bool, option(OUTPUT, "--fresh", "", "Replace an earlier export
 
 
 def export(*, name: ExportName, folder: Folder = store.LATEST, out: OutFolder = None, fresh: Fresh = False, quiet: Quiet = False) -> None:
-    """Write results in the format of another tool, here; nothing is sent anywhere. Each needs its extra: pip install initbench[FORMAT]."""
+    """Write results in the format of another tool, here; nothing is sent anywhere. Each of ours needs the extra of its name."""
     made = api.export(name, folder, out, fresh=fresh)
     if not quiet:
         output.text(str(made.folder))

@@ -13,7 +13,7 @@ from initbench.results import files, store
 
 EXAMPLE = "Example: initbench plot results/latest signal --format pdf --style paper --columns 1"
 
-Given = Annotated[list[str] | None, argument("[FOLDER] [PLOT]...", "A results folder (default: results/latest) and plots, such as loss.")]
+Given = Annotated[list[str] | None, argument("FOLDER|PLOT", "A results folder (default: results/latest) and plots, such as loss.")]
 ENDINGS = {".pdf": "pdf", ".svg": "svg", ".png": "png"}
 Ending = Annotated[
     Literal["pdf", "svg", "png"] | None,

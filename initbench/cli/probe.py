@@ -30,6 +30,7 @@ from initbench.cli.options import (
 from initbench.cli.running import FAILED_RUNS
 from initbench.cli.stopping import SIGNAL_BASE, StopRequest, stopping_at_once
 from initbench.errors import ConfigError
+from initbench.probing import map_run
 from initbench.probing import run as probing
 from initbench.question.config import ExperimentConfig
 from initbench.question.families import all_schemes
@@ -58,7 +59,7 @@ Every = Annotated[bool, option(WHAT, "--all", "", "All schemes of the catalogue.
 AsIs = Annotated[bool, option(WHAT, "--as-is", "", "Look at the weights as they are; apply no scheme.")]
 Checkpoint = Annotated[str | None, option(WHAT, "--checkpoint", "FILE", "Read the weights from a .safetensors file or a state dict.")]
 Map = Annotated[str | None, option(OUTPUT, "--map", "X,Y", "Draw a map over two of sigma_w, sigma_b, gain, depth, width instead.")]
-Train = Annotated[bool, option(OUTPUT, "--train", "", "With --map: train at each point for a few epochs.")]
+Train = Annotated[bool, option(OUTPUT, "--train", "", f"With --map: train at each point, for {map_run.STEPS} steps or as a config says.")]
 
 
 @flat
@@ -170,8 +171,6 @@ def _show(answer: probing.Probe, display: DisplayOptions) -> None:
 
 
 def _draw_map(config: ExperimentConfig, axes: str, display: DisplayOptions, *, train: bool, **how: Any) -> None:
-    from initbench.probing import map_run
-
     points = math.prod(len(axis.values) for axis in map_run.read_axes(axes, train=train))
     total = points * len(config.seeds) * (2 if train else 1)
     with alarm("The map has given no sign") as sign, probe_bar(total, quiet=display.quiet or display.as_json) as advance:

@@ -41,7 +41,7 @@ def sweep(
     execution: ExecutionOptions,
     display: DisplayOptions,
 ) -> None:
-    """Compare schemes in every cell of a grid: at which depth, width or learning rate does which one stop to train?"""
+    """Compare schemes in every cell of a grid: at which depth, width or learning rate does which one stop training?"""
     named = [*schemes.named, *(PREFIX + name for name in family or ())]
     looked_at = view_of(**asdict(view))
     question = training.question("sweep", named, execution.data_dir, strict=strict or None, grid=grid_of(grid or (), where or ()))

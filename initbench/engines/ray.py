@@ -83,7 +83,7 @@ def _library() -> Any:
     try:
         import ray
     except ImportError:
-        how = "Install it: pip install 'initbench[ray]'"
+        how = "It is in the extra 'ray': pip install '.[ray]' in a clone of initbench"
         raise NotThereError(f"The engine 'ray' needs the package ray, which is not installed. {how}") from None
     return ray
 

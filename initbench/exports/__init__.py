@@ -179,7 +179,7 @@ def needed(module: str, extra: str) -> Any:
         why = f"the package {error.name}, which is not installed" if error.name else "a package that is not installed"
     except ImportError as error:
         why = f"{module}, which cannot be imported ({said_by(error).rstrip('.')})"
-    raise NotThereError(f"This export needs {why}. Install it: pip install 'initbench[{extra}]'")
+    raise NotThereError(f"This export needs {why}. It is in the extra '{extra}': pip install '.[{extra}]' in a clone of initbench")
 
 
 @contextmanager
