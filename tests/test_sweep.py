@@ -22,7 +22,7 @@ from initbench.reporting import sweep as reporting
 from initbench.reporting.why import why_of_cells
 from initbench.results.record import RunStatus
 from initbench.statistics.summary import summarize
-from initbench.statistics.sweep import false_discovery, summarize_sweep
+from initbench.statistics.sweep import axis_of, false_discovery, summarize_sweep
 from initbench.studies import pilot, sweep
 from initbench.studies.plan import make_plan
 
@@ -358,3 +358,32 @@ def test_that_seeds_are_too_few_is_said_before_the_runs():
         told = " ".join(CliRunner().invoke(app, [*words, *options]).stderr.split())
         assert "4 seeds cannot show a difference in any cell, however large: for that, use --seeds 6 or more." in told
     assert "cannot show" not in CliRunner().invoke(app, [*words[:-1], "6", "--dry-run"]).stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "places", "how"),
+    [
+        ((2, 6, 12, 20), [2, 6, 12, 20], ""),
+        ((0.001, 0.01, 0.1), [-3, -2, -1], " (logarithmic)"),
+        ((0, 1, 10), [0, 1, 10], ""),
+        ((4, 8, 16, 32), [math.log10(4 * 2**power) for power in range(4)], " (logarithmic)"),
+        (("relu", "tanh", "gelu"), [0, 1, 2], ""),
+        ((8, 2, 4), [0, 1, 2], ""),
+    ],
+)
+def test_values_stand_on_the_axis_by_their_size(values, places, how):
+    found, said = reporting._positions(axis_of("model.depth", values))
+    assert found == pytest.approx(places)
+    assert said == how
+
+
+def test_a_line_over_an_axis_says_why_points_are_missing():
+    def notes(ends):
+        cells = runs_of_cells({(depth, 0.1): {"kaiming": 0.9, "xavier": end} for depth, end in zip((2, 4, 8), ends, strict=True)})
+        own = [(Cell(cell.values[:1], cell.config), runs) for cell, runs in cells]
+        summary = summarize_sweep({"model.depth": (2, 4, 8)}, own, None, order=["kaiming", "xavier"])
+        return reporting.plots(summary)[0].panels[0].notes[1:]
+
+    assert notes([0.9, 0.8, 0.7]) == ()
+    assert notes([0.9, None, 0.7]) == ("No point: most seeds diverged",)
+    assert notes([0.9, "failed", None]) == ("No point: most seeds diverged or failed or were skipped",)

@@ -1,6 +1,8 @@
 """A sweep as tables, plots and a page: its cells over its axes."""
 
+import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from initbench.statistics.estimates import estimate_text
 from initbench.statistics.findings import SchemeSummary, Summary, Sweep, SweepCell
 from initbench.statistics.known_metrics import find_metric
 from initbench.statistics.summary import ends_text
-from initbench.statistics.sweep import Axis, axis_of
+from initbench.statistics.sweep import Axis, axis_of, is_ordered
 
 MOST_TABLED = 60
 """Cells that the console and summary.md list; all are in tables/cells.csv and on the page."""
@@ -125,10 +127,11 @@ def plots(summary: Summary) -> tuple[Plot, ...]:
 
 def _lines(summary: Summary, sweep: Sweep, metric: Metric) -> Plot:
     (axis,) = _axes(sweep)
+    places, scale = _positions(axis)
     lines: list[Curve] = []
     bands: list[Band] = []
     for scheme in summary.schemes:
-        own = [(float(axis.place(cell)), cell.scheme(scheme.scheme)) for cell in sweep.cells]
+        own = [(places[axis.place(cell)], cell.scheme(scheme.scheme)) for cell in sweep.cells]
         found = [(x, each.estimate(ACCURACY)) for x, each in own if each is not None]
         last = max((place for place, (_, each) in enumerate(found) if each.value is not None), default=-1)
         points = tuple((x, each.value) for x, each in found[: last + 1])
@@ -136,10 +139,31 @@ def _lines(summary: Summary, sweep: Sweep, metric: Metric) -> Plot:
         ranged = [(x, each.lowest if each.low is None else each.low, each.highest if each.high is None else each.high) for x, each in found]
         band = tuple((x, low, high) for x, low, high in ranged if low is not None and high is not None)
         bands += [Band(scheme.scheme, band, "seeds")] if band else []
-    notes = ("Shade: 95 % interval of the median, of fewer than 6 seeds lowest to highest", "No point: most seeds diverged")
-    ticks = tuple((float(place), text) for place, text in enumerate(axis.texts))
-    panel = Panel("", axis.name, f"final {metric.label}", tuple(lines), tuple(bands), scale="accuracy", notes=notes, ticks=ticks)
+    without = [each for cell in sweep.cells for each in cell.schemes if each.estimate(ACCURACY).value is None]
+    ends = ["diverged"] if any(each.diverged for each in without) else []
+    ends += ["failed or were skipped"] if any(not each.estimate(ACCURACY).n for each in without) else []
+    shade = "Shade: 95 % interval of the median, of fewer than 6 seeds lowest to highest; none where it reaches diverged runs"
+    panel = Panel(
+        "",
+        axis.name + scale,
+        f"final {metric.label}",
+        tuple(lines),
+        tuple(bands),
+        scale="accuracy",
+        notes=(shade, *([f"No point: most seeds {' or '.join(ends)}"] if ends else [])),
+        ticks=tuple(zip(places, axis.texts, strict=True)),
+    )
     return Plot("accuracy", f"Final {metric.label} by {axis.name}", ((panel,),), tuple(scheme.scheme for scheme in summary.schemes))
+
+
+def _positions(axis: Axis) -> tuple[list[float], str]:
+    """Where the values of an axis stand on a line, numbers by their size or its logarithm, whichever sets them more evenly; and how."""
+    if not is_ordered(axis.values) or len(axis.values) < 3:
+        return [float(place) for place in range(len(axis.values))], ""
+    linear = [float(value) for value in axis.values]
+    logs = [math.log10(value) for value in linear] if linear[0] > 0 else []
+    even, uneven = (max(gaps) / min(gaps) if (gaps := [b - a for a, b in pairwise(places)]) else math.inf for places in (logs, linear))
+    return (logs, " (logarithmic)") if even < uneven else (linear, "")
 
 
 def _heat_maps(sweep: Sweep, name: str, title: str, marks: str, value_of: Any) -> Plot:
