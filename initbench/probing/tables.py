@@ -28,7 +28,7 @@ def scheme_table(schemes: Sequence[SchemeHealth]) -> Table:
     rows = tuple(_scheme_row(each) for each in schemes)
     chance = next((each.chance_loss for each in schemes if each.chance_loss is not None), None)
     along = any(point.stream for each in schemes for point in each.forward)
-    where = "along the residual stream, last block over first" if along else "last hidden layer over first"
+    where = "at the end of the residual stream over its beginning" if along else "last hidden layer over first"
     title = f"signal: activations' variance, {where}; gradient: squared length, first over last; correlation: of two inputs"
     title += "; condition: largest over smallest singular value; outside: values outside of their predicted band"
     title += f"; loss of equal logits: {chance:.3f}" if chance is not None else ""

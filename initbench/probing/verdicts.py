@@ -256,7 +256,7 @@ def _ending_words(verdict: SignalVerdict) -> str:
         case Ending.KEPT:
             ratios = ", ".join(f"{way} {_times(ratio)}{_kept_pace(each)}" for way, ratio, each in verdict.ratios)
             by_blocks = any(each is not None and each.unit == "block" for _, _, each in verdict.ratios)
-            where = "from the first block to the last" if by_blocks else "from end to end"
+            where = "from end to end of the residual stream" if by_blocks else "from end to end"
             grown = any(logarithm(ratio, 1) > KEPT_DECADES for _, ratio, _ in verdict.ratios)
             allowed = ", which grows no more than blocks with norms make it" if grown and by_blocks else ""
             return f"keeps the signal{allowed}" + (f": {ratios} {where}" if ratios else "")
