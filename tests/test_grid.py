@@ -1,5 +1,6 @@
 """Grids: values and ranges of axes, cells, conditions, and what is said of those that cannot be used."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from initbench.errors import ConfigError
 from initbench.question.config import ExperimentConfig, axis_values
 from initbench.question.config_file import dump_config, load_config
 from initbench.question.grid import cells
-from initbench.question.plan import describe, resolve_config
-from initbench.question.request import configure
+from initbench.question.plan import describe, job_ids, make_jobs, resolve_config
+from initbench.question.request import configure, grid_of
 from initbench.statistics.sweep import axis_of
 from initbench.studies import sweep
 
@@ -242,3 +243,14 @@ def test_a_key_is_an_axis_or_has_one_value(words):
     assert f"is an axis of the grid, and {' '.join(words) if words[0] == '--set' else words[0]} gives it one value." in " ".join(
         told.output.split()
     )
+
+
+def test_a_plan_as_json_has_axes_and_the_jobs_of_each_cell():
+    grid = ["--grid", "model.depth=1,2", "--grid", "train.lr=0.1,0.2,0.3"]
+    plan = json.loads(CliRunner().invoke(app, ["sweep", "kaiming", "xavier", *grid, "--seeds", "2", "--dry-run", "--json"]).stdout)
+    assert plan["axes"] == {"model.depth": [1, 2], "train.lr": [0.1, 0.2, 0.3]}
+    config = configure("sweep", schemes=["kaiming", "xavier"], seeds=2, grid=grid_of(grid[1::2], ()))
+    assert len(plan["cells"]) == 6
+    for cell, told in zip(cells(config), plan["cells"], strict=True):
+        assert told["values"] == dict(cell.values)
+        assert sorted(told["jobs"]) == sorted(job_ids(make_jobs(cell.config)))

@@ -10,6 +10,7 @@ from initbench.cli.live import run_screen
 from initbench.cli.options import DisplayOptions
 from initbench.cli.stopping import SIGNAL_BASE, StopRequest, stoppable
 from initbench.cli.timing import TimingWatch
+from initbench.question.grid import cells
 from initbench.question.plan import names_user_file
 from initbench.results import unfinished
 from initbench.results.record import RunStatus
@@ -63,9 +64,21 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
         jobs = [{"job_id": name, "scheme": str(job.scheme), "seed": job.seed} for name, job in plan.jobs]
         missing = [name for name, _ in plan.missing]
-        output.document({"folder": str(plan.folder), "parameters": parameters, "jobs": jobs, "missing": missing})
+        output.document({"folder": str(plan.folder), "parameters": parameters, **_cells(plan), "jobs": jobs, "missing": missing})
     else:
         output.dry_run(plan, parameters)
+
+
+def _cells(plan: Plan) -> dict[str, Any]:
+    """Of a sweep its axes, and each cell with its values and jobs."""
+    if plan.config.grid is None:
+        return {}
+    each, every = len(plan.config.schemes), cells(plan.config)
+    jobs: list[list[str]] = [[] for _ in every]
+    for place, (name, _) in enumerate(plan.jobs):
+        jobs[place // each % len(every)].append(name)  # seed by seed, cell by cell
+    own = [{"values": dict(cell.values), "jobs": names} for cell, names in zip(every, jobs, strict=True)]
+    return {"axes": {key: list(values) for key, values in plan.config.grid.axes.items()}, "cells": own}
 
 
 def show_results(results: Results, display: DisplayOptions, *, layers: bool = False) -> None:
