@@ -278,7 +278,7 @@ def test_a_drawing_process_that_is_killed_costs_nothing(tmp_path):
             import os, signal, sys
             from initbench.reporting import draw
             from initbench.reporting.panels import Curve, Panel, Plot
-            panel = Panel("", "step", "loss", (Curve("a", ((1.0, 0.1), (2.0, 1.0)), label="a"),))
+            panel = Panel("", "step", "loss", (Curve("a", ((1.0, 0.1), (2.0, 1.0)), named=True),))
             plots = [Plot(f"p{place}", "A plot", ((panel,),), ("a",)) for place in range(6)]
             draw.cores = lambda: 2
             one_by_one = [draw.draw(plot) for plot in plots]

@@ -123,10 +123,10 @@ def _markdown(table: PaperTable) -> str:
     for row in table.rows:
         cells = [" ".join(filter(None, _text(metric, each))) for metric, each in zip(table.metrics, row.estimates, strict=True)]
         cells[0] = cells[0] or _no_result(row.scheme)
-        cells[0] = f"**{cells[0]}**" if row.as_good_as_best else cells[0]
         rows.append((row.scheme.scheme + MARK["markdown"] * row.shown_worse, *cells, _above_chance(row.scheme)))
     columns = ("scheme", *map(_heading, table.metrics), "above chance")
-    return f"{markdown(Table('', columns, tuple(rows), frozenset(range(1, len(columns)))))}\n{table.caption}\n"
+    best = [(place, 1) for place, row in enumerate(table.rows) if row.as_good_as_best]
+    return f"{markdown(Table('', columns, tuple(rows), frozenset(range(1, len(columns)))), best)}\n{table.caption}\n"
 
 
 def _latex(table: PaperTable) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from initbench.metrics import Metric
@@ -127,11 +127,11 @@ def _typical(layers: Sequence[tuple[RunResult, LayerStats]], quantity: Quantity)
     return f"{100 * middle:.1f} %" if quantity.unit == "share" else f"{middle:.3g}"
 
 
-def markdown(table: Table) -> str:
-    """The table in Markdown, without its title; what is best in bold."""
+def markdown(table: Table, bold: Iterable[tuple[int, int]] | None = None) -> str:
+    """The table in Markdown, without its title; in bold the names of what is best, or the cells (row, column) that are to be."""
     rows = [[_cell(text) for text in row] for row in (table.columns, *table.rows)]
-    for index in table.best | table.level:
-        rows[index + 1][0] = f"**{rows[index + 1][0]}**"
+    for row, column in bold if bold is not None else ((index, 0) for index in table.best | table.level):
+        rows[row + 1][column] = f"**{rows[row + 1][column]}**"
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     rule = "|" + "|".join("---:" if index in table.right else "---" for index in range(len(table.columns))) + "|"
     return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
