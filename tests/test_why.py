@@ -133,3 +133,13 @@ def test_what_is_said_of_a_race_is_about_its_last_round_and_names_who_did_not_ta
     assert "of the last round" in said
     assert f"{out[0]}, where " in said
     assert answer.summary.leader == answer.summary.recommendation.scheme
+
+
+@pytest.mark.parametrize(("number", "said"), [(2, ""), (3, "; 1 more loses it, too"), (5, "; 3 more lose it, too")])
+def test_who_is_not_named_is_counted(number, said):
+    names = [f"sigma:sigma_w=0.{place}" for place in range(1, number + 1)]
+    runs = [make_run("kaiming", seed, 0.9) for seed in range(12)]
+    runs += [make_run(name, seed, 0.2 + 0.01 * place, gain=1e-3) for place, name in enumerate(names) for seed in range(12)]
+    told = why(summarize(runs), group(runs))
+    assert ("more" in told) == bool(said)
+    assert said in told

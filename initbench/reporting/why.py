@@ -110,12 +110,12 @@ def _of_those_that_ran(summary: Summary, table: PaperTable, accounts: dict[str, 
     if losers := [account for account in worse if account.lost]:
         if best.lost:
             return f"The signal at initialization does not say why: {best.scheme} loses it as well. {_sentence(best)}."
-        more = f" {len(losers) - NAMED} more schemes that are shown to be worse lose it, too." if len(losers) > NAMED else ""
-        return f"{_sentences(losers)}.{more} {_sentence(best)}."
+        return f"{_sentences(losers)}{_more(losers, 'loses', 'lose', ' it, too')}. {_sentence(best)}."
     if hints := [account for account in worse if account.explains(best)]:
-        more = f" (and {len(hints) - NAMED} more)" if len(hints) > NAMED else ""
-        likely = f"The signal is lost with none of the schemes{whose} that are shown to be worse{more}; a likely reason is how it begins"
-        return f"{likely}. {_sentences(hints)}. {_sentence(best)}."
+        hints.sort(key=lambda account: (not account.starts_wild, -account.decades))
+        more = _more(hints, "begins", "begin", " clearly worse off, too")
+        likely = f"The signal is lost with none of the schemes{whose} that are shown to be worse; a likely reason is how it begins"
+        return f"{likely}. {_sentences(hints)}{more}. {_sentence(best)}."
     same = f"no scheme{whose} that is shown to be worse begins clearly worse off than {best.scheme}"
     return f"The signal at initialization does not say why: {same}. {_sentence(best)}."
 
@@ -125,13 +125,19 @@ def _of_no_difference(table: PaperTable, accounts: dict[str, Account], whose: st
     unsure = f" (that takes at least {table.seeds_needed} seeds)" if table.seeds_needed else ""
     start = f"No scheme{whose} is shown to be worse than the best{unsure}"
     if lost := [account for account in ordered[::-1] if account.lost]:
-        more = f"; {len(lost) - NAMED} more lose it" if len(lost) > NAMED else ""
+        more = _more(lost, "loses", "lose", " it")
         return f"{start}. At initialization, though, {_some(lost)} the signal: {_sentences(lost)}{more}."
     return f"{start}, and with none of them is the signal lost at initialization."
 
 
 def _some(lost: Sequence[Account]) -> str:
     return "one of them loses" if len(lost) == 1 else f"{len(lost)} of them lose"
+
+
+def _more(accounts: Sequence[Account], one: str, several: str, what: str) -> str:
+    """As in `; 3 more lose it`: how many are not named."""
+    left = len(accounts) - NAMED
+    return f"; {left} more {one if left == 1 else several}{what}" if left > 0 else ""
 
 
 def _sentences(accounts: Sequence[Account]) -> str:
