@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from sweep_support import SMALL, TINY, asked
 from typer.testing import CliRunner
 
 import initbench
@@ -17,18 +18,10 @@ from initbench.question.request import configure, grid_of
 from initbench.statistics.sweep import axis_of
 from initbench.studies import sweep
 
-ROOT = Path(__file__).parent.parent
-TINY = "synthetic:n=256,test=128,classes=3,shape=[1,6,6],noise=0.5"
-SMALL = {"model": "mlp:width=8", "dataset": TINY, "steps": 3, "engine": "serial"}
-
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def asked(grid, **more):
-    return configure("sweep", schemes=["kaiming", "xavier"], grid=grid, **more)
 
 
 @pytest.mark.parametrize(

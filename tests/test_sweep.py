@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from simulated_runs import make_run
+from sweep_support import SMALL, TINY, asked
 from typer.testing import CliRunner
 
 import initbench
@@ -17,7 +18,6 @@ from initbench.engines import serial
 from initbench.question.config import Execution, ExperimentConfig
 from initbench.question.config_file import load_config
 from initbench.question.grid import Cell
-from initbench.question.request import configure
 from initbench.reporting import sweep as reporting
 from initbench.reporting.why import why_of_cells
 from initbench.results.record import RunStatus
@@ -27,17 +27,11 @@ from initbench.studies import pilot, sweep
 from initbench.studies.plan import make_plan
 
 ROOT = Path(__file__).parent.parent
-TINY = "synthetic:n=256,test=128,classes=3,shape=[1,6,6],noise=0.5"
-SMALL = {"model": "mlp:width=8", "dataset": TINY, "steps": 3, "engine": "serial"}
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def asked(grid, **more):
-    return configure("sweep", schemes=["kaiming", "xavier"], grid=grid, **more)
 
 
 # ---- what is run

@@ -17,7 +17,7 @@ LONGEST_NUMBER = 100
 MOST_VALUES = 10_000
 """Values of an axis of a sweep, at most."""
 MOST_LEVELS = 20
-"""Lists in one another, at most."""
+"""Values in one another, at most."""
 
 
 class Frozen(BaseModel):

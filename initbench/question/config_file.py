@@ -11,14 +11,14 @@ from pydantic import ValidationError
 from initbench.errors import ConfigError, StorageError, suggestion, unknown_name
 from initbench.question import catalog, families, user_files
 from initbench.question.catalog import Kind
-from initbench.question.config import ExperimentConfig, as_ref, axis_values, is_range, parse_ref, parse_value
+from initbench.question.config import MOST_LEVELS, ExperimentConfig, as_ref, axis_values, is_range, parse_ref, parse_value
 from initbench.question.keys import plain_config, split, takes_whole
 from initbench.question.messages import Place, explain
 
 LENGTHS: dict[Place, Place] = {("train", "epochs"): ("train", "steps"), ("train", "steps"): ("train", "epochs")}
 """The two ways to say how long to train: who changes one of them does not want the other."""
-MOST_LEVELS, MOST_VALUES = 20, 100_000
-"""Values in one another, and values in all, of a configuration; one that refers to itself with YAML's `*` has no end."""
+MOST_VALUES = 100_000
+"""Of a configuration; one that refers to itself with YAML's `*` has no end."""
 TOO_DEEP = "values refer to themselves, or are nested too deep"
 MOST_BYTES = 2**20
 """Of a config file. Reading so many takes some seconds."""
