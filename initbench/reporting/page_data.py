@@ -10,6 +10,7 @@ from initbench.quantities import BY_NAME, OF_EVERY_RUN, OF_PROBES, Quantity
 from initbench.reporting.figures import MOST_POINTS, stands_apart
 from initbench.reporting.looks import looks
 from initbench.reporting.roles import layer_roles
+from initbench.reporting.scales import WILD
 from initbench.results.outcome import outcome
 from initbench.results.probe_run import ProbeRun
 from initbench.results.propagation import with_states
@@ -52,6 +53,7 @@ def page_data(summary: Summary, runs: Runs) -> dict[str, Any]:
         **_schemes(names, ranking, named(summary), measured["values"], told),
         "runs": told,
         "stretch": stretch,
+        "wild": WILD,
         "perEpoch": _steps_per_epoch(run for _, run in every),
         "pace": [_seconds_per_step(runs[scheme]) for scheme in names],
         "accuracy": summary.metric_of("final_test_accuracy").label,
