@@ -50,7 +50,9 @@ def plots(summary: Summary, runs: Runs) -> tuple[Plot, ...]:
     made = [_loss_plot(runs), _accuracy_plot(summary, runs), curves, *numbers, _prediction_plot(runs), *shares]
     ranking = summary.ranking
     shown = (plot for plot in made if any(panel.lines or panel.strips for panel in plot.panels))
-    return tuple(replace(plot, schemes=ranking) for plot in shown)
+    race = summary.recommendation
+    of_round = f" (round {race.reported} of the race)" if race is not None and race.reported else ""
+    return tuple(replace(plot, title=plot.title + of_round, schemes=ranking) for plot in shown)
 
 
 def _loss_plot(runs: Runs) -> Plot:

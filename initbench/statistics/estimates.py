@@ -133,6 +133,11 @@ def seconds_text(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
+def counted(n: int, noun: str) -> str:
+    """`1 step`, `1,000 steps`."""
+    return f"{n:,} {noun}" + "s" * (n != 1)
+
+
 def seeds_text(n: int) -> str:
     """`1 seed`, `8 seeds`."""
-    return f"{n} seed" + "s" * (n != 1)
+    return counted(n, "seed")
