@@ -125,7 +125,7 @@ def outlook(config: ExperimentConfig, done: Done) -> Outlook | None:
     found = standing(config, done)
     still = {name for pair in found.latest if pair.verdict is Verdict.NOT_DECIDED for name in pair.names} or set(map(str, config.schemes))
     there = sum(name in done for name in job_ids(found.jobs))
-    reached = max((len(own) for own in _seeds_of(found.jobs).values()), default=0)
+    reached = max((len(own) for own in seeds_of(found.jobs).values()), default=0)
     more = len(still) * (len(config.seeds) - reached) + len(found.jobs) - there
     seconds = [run.seconds["total"] for name in job_ids(found.jobs)[:FEW] if (run := done.get(name)) and "total" in run.seconds]
     steps = None if config.train.steps is None else more * config.train.steps
@@ -142,7 +142,7 @@ def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
 def _saved(config: ExperimentConfig, done: Done) -> str:
     """As in `Decided after 7 of at most 64 seeds: 14 of 128 runs.`"""
     found = standing(config, done)
-    seeds = max((len(own) for own in _seeds_of(found.jobs).values()), default=0)
+    seeds = max((len(own) for own in seeds_of(found.jobs).values()), default=0)
     runs, most = len(found.jobs), len(config.schemes) * len(config.seeds)
     if not found.comparisons:
         return f"Not decided yet: {len(done)} of at most {most:,} runs are there."
@@ -155,7 +155,8 @@ def _saved(config: ExperimentConfig, done: Done) -> str:
     return f"Decided after {seeds} of at most {len(config.seeds)} seeds: {runs:,} of {most:,} runs."
 
 
-def _seeds_of(wanted: Sequence[Job]) -> dict[str, list[int]]:
+def seeds_of(wanted: Sequence[Job]) -> dict[str, list[int]]:
+    """The seeds of each scheme."""
     by_scheme: dict[str, list[int]] = {}
     for job in wanted:
         by_scheme.setdefault(str(job.scheme), []).append(job.seed)
