@@ -21,7 +21,7 @@ import numpy as np
 from initbench.statistics.inference import ALPHA, signed_ranks
 from initbench.statistics.known_metrics import find_metric
 from initbench.statistics.sequential import BOLDEST, equivalence, evidence, fewest, mean_sequence, median_sequence
-from initbench.statistics.verdicts import Side, Verdict, compare_family
+from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family
 
 SEEDS = 64
 SCHEMES = (2, 3, 6, 10)
@@ -34,11 +34,8 @@ MARGIN = 0.5
 WORST = 100 * ALPHA
 MOST_OF_REAL = 0.30
 """Of the runs of 64 seeds, where the difference is at least one standard deviation of the pairs."""
-REAL = (
-    ("mnist5k", ["--steps", "120"]),
-    ("he2015_depth30_small", []),
-    ("cnn on fashion_mnist", ["--model", "cnn", "--dataset", "fashion_mnist", "--steps", "60"]),
-)
+REAL: tuple[tuple[str, int | None], ...] = (("mnist5k_mlp", None), ("he2015_depth30", 200), ("fashion_mnist_cnn", 60))
+"""Shipped configurations, and the steps of a run where it is to be shorter than theirs."""
 
 
 @dataclass(frozen=True)
@@ -173,12 +170,10 @@ def real() -> Iterator[tuple[str, str, float, str, str, int, int]]:
     from initbench.studies import until
 
     metric = find_metric("final_test_accuracy")
-    for name, words in REAL:
+    for name, steps in REAL:
         with TemporaryDirectory() as folder:
-            options = dict(zip(words[::2], words[1::2], strict=True))
-            asked = {key.removeprefix("--"): int(value) if value.isdigit() else value for key, value in options.items()}
-            config = name if name == "he2015_depth30_small" else None
-            fixed = api.compare(["xavier", "kaiming", "normal"], config=config, seeds=SEEDS, output=str(Path(folder) / "fixed"), **asked)
+            asked = {"config": name, "steps": steps, "seeds": SEEDS, "output": str(Path(folder) / "fixed")}
+            fixed = api.compare(["xavier", "kaiming", "normal"], **asked)  # type: ignore[arg-type]
             done = {run.job_id: run for run in fixed.results}
             question = fixed.config.model_copy(update={"until": UntilConfig(each=1)})
             found = until.standing(question, done)
@@ -200,10 +195,9 @@ def real() -> Iterator[tuple[str, str, float, str, str, int, int]]:
                 )
 
 
-def _as_seen(pair: object, scheme: str) -> str:
+def _as_seen(pair: Comparison, scheme: str) -> str:
     turned = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
-    verdict = pair.verdict if pair.scheme == scheme else turned.get(pair.verdict, pair.verdict)  # type: ignore[attr-defined]
-    return verdict.value
+    return (pair.verdict if pair.scheme == scheme else turned.get(pair.verdict, pair.verdict)).value
 
 
 def main() -> int:
