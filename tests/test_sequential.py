@@ -2,7 +2,7 @@
 
 import math
 from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
 from statistics import NormalDist
 
 import numpy as np
@@ -105,7 +105,7 @@ def test_all_intervals_hold_the_median_at_once(draw, truth):
 def test_intervals_only_narrow():
     generator = np.random.default_rng(1)
     intervals = median_sequence(list(map(float, generator.normal(size=64))))
-    assert all(before.low <= after.low <= after.high <= before.high for before, after in zip(intervals, intervals[1:], strict=False))
+    assert all(before.low <= after.low <= after.high <= before.high for before, after in pairwise(intervals))
     assert math.isinf(intervals[0].low)
     assert intervals[-1].high - intervals[-1].low < 1.3
 
