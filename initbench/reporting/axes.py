@@ -158,7 +158,7 @@ def _set_y_axis(axes: Axes, panel: Panel, low: float, high: float, style: Style)
         shares = ticks_between(low, high, 0.09, panel)
         axes.set_yticks(shares, [f"{100 * tick:g} %" for tick in shares])
         axes.set_ylabel(f"{panel.y_label} (log scale of the error)")
-    else:
+    elif panel.scale != "number":
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     axes.set_ylim(low, high)
 

@@ -76,6 +76,7 @@ def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequen
         schemes=with_best(scheme_table(ranked), best),
         studies=[with_best(table, best) if summary.recommendation else table for table in study_tables(ranked)],
         outcomes=with_best(outcome_table(ranked), best),
+        anytime=summary.anytime,
         pairs=pair_table(ranked) if len(summary.schemes) > 2 else None,
         metrics=with_best(metric_table(ranked), best),
         sections=[section for section in sections if section is not None][:MOST_LAYER_TABLES],

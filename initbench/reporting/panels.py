@@ -123,7 +123,7 @@ class Panel:
     heat: Heat | None = None
     lost: tuple[Lost, ...] = ()
     gone: frozenset[str] = frozenset()
-    scale: Literal["log", "percent", "accuracy"] = "log"
+    scale: Literal["log", "percent", "accuracy", "number"] = "log"
     layers: Literal["", "forward", "backward"] = ""
     head: float | None = None
     notes: tuple[str, ...] = ()

@@ -29,6 +29,9 @@ def limits(panels: Sequence[Panel]) -> tuple[float, float]:
     values = sorted(value for value in _values(panels, apart=True) if least <= value <= most)
     if not values:
         return (0.1, 10.0) if panel.scale == "log" else (0.0, 1.0)
+    if panel.scale == "number":
+        room = 0.04 * (values[-1] - values[0]) or 0.5
+        return values[0] - room, values[-1] + room
     if panel.scale != "log":
         room = 0.04 * (values[-1] - values[0]) or 0.005
         if panel.layers:

@@ -58,7 +58,7 @@ def with_best(table: Table, best: Sequence[str]) -> Table:
 
 
 def pair_table(summary: Summary) -> Table:
-    """A row a pair of schemes: Hodges-Lehmann difference, wins, effect, chance of improvement, p; all pairs are one family."""
+    """A row a pair of schemes: difference, wins, effect, chance of improvement, p; all pairs are one family."""
     metric = summary.primary
     rows = tuple(_pair_row(metric, pair) for pair in summary.pairs)
     columns = (
@@ -68,8 +68,8 @@ def pair_table(summary: Summary) -> Table:
         "won, lost, tied",
         "effect",
         "P(improvement)",
-        "p",
-        "p after Holm",
+        "anytime p" if summary.anytime else "p",
+        "after Bonferroni" if summary.anytime else "p after Holm",
         "verdict",
     )
     return Table(f"All pairs: {metric.label}, scheme minus other", columns, rows, frozenset(range(1, 8)))

@@ -127,6 +127,11 @@ class Summary(Frozen):
     sweep: Sweep | None = None
 
     @property
+    def anytime(self) -> bool:
+        """Whether seeds were added while results were looked at, so that every verdict holds however often one looks."""
+        return any(pair.anytime for pair in (*self.pairs, *self.comparisons))
+
+    @property
     def primary(self) -> Metric:
         """What the headline and the pairs are about."""
         return self.metric_of(self.metric)

@@ -38,6 +38,7 @@ def summarize(
     margin_metric: str | None = None,
     usual: str | None = None,
     split: Split | None = None,
+    anytime: bool = False,
 ) -> Summary:
     """The summary of the runs of one question; their order does not matter.
 
@@ -46,6 +47,7 @@ def summarize(
     verdicts are about: unless given the `usual` one, else the final accuracy, or the signal at the start when nothing was trained;
     `target` is an accuracy for the steps to it; `margin` is a difference that does not matter in `margin_metric` (None: in the
     usual metric), in the unit shown (points of accuracy); `split` names the images that were evaluated, by default as the runs say.
+    `anytime`: seeds were added while results were looked at.
 
     Raises: ConfigError for an unknown reference or metric.
     """
@@ -66,12 +68,14 @@ def summarize(
         every: tuple[Comparison, ...] = ()
         if name == primary.name or reference is None:
             first = [against, *(scheme for scheme in runs if scheme != against)] if against else []
-            every = compare_family(each, [(sides[left], sides[right]) for right, left in combinations(first, 2)], margin=margin_here)
+            every = compare_family(
+                each, [(sides[left], sides[right]) for right, left in combinations(first, 2)], margin=margin_here, anytime=anytime
+            )
         if name == primary.name:
             pairs = every
         if reference is not None and against:
             others = [(sides[scheme], sides[against]) for scheme in runs if scheme != against]
-            comparisons += compare_family(each, others, margin=margin_here)
+            comparisons += compare_family(each, others, margin=margin_here, anytime=anytime)
         else:
             comparisons += [pair for pair in every if pair.other == against]
     losses, signals = of_losses(runs), of_signals(runs)
@@ -318,7 +322,10 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
         yield f"One seed has no {100 * LEVEL:g} % interval, which takes 6, and its figures may be luck."
     elif counts and min(counts) < 6:
         yield f"Fewer than 6 seeds have no {100 * LEVEL:g} % interval of the median; round brackets are the lowest and the highest seed."
-    if len({scheme.seeds for scheme in summary.schemes}) > 1 or len(counts) > 1:
+    if summary.anytime:
+        listed = ", ".join(f"{scheme} {size}" for scheme, size in sizes.items())
+        yield f"Seeds were added until it was decided ({listed}); verdicts and intervals of differences hold however often one looks."
+    elif len({scheme.seeds for scheme in summary.schemes}) > 1 or len(counts) > 1:
         listed = ", ".join(f"{scheme} {size}" for scheme, size in sizes.items())
         yield f"The schemes do not have the same number of usable seeds ({listed}); each pair is compared on the seeds that both have."
     for scheme in summary.schemes:
