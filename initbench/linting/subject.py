@@ -1,0 +1,158 @@
+"""The model that rules look at, with everything that they ask about it; each thing is found once, when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from initbench.errors import DoesNotApply, InitbenchError
+from initbench.init.known_laws import law_of
+from initbench.linting.builds import Builds, needs_builds
+from initbench.linting.finding import CannotTell
+from initbench.measure.capture import captured
+from initbench.nn.inputs import Inputs
+from initbench.nn.layers import Explanation, WeightLayer, explain
+from initbench.nn.naming import Parameters, parameters_of
+from initbench.nn.residual import Branch, branches
+from initbench.probing.health import SchemeHealth, health
+from initbench.question.config import Ref
+from initbench.results.probe_run import LayerLaw, ProbedLayer, ProbeRun, Question
+from initbench.training.inputs import Given, Objective
+from initbench.training.untrained import TRACE_INPUTS, Prober
+
+
+class Subject:
+    """A model as it starts. What needs an input, or building it again, raises CannotTell where there is none.
+
+    `model` is the linter's own to run, never to change; `given` is the batch that it is run on, with labels where the task is known;
+    `checkpoint` are the tensors that it should hold, by name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        builds: Builds | None = None,
+        given: Given | None = None,
+        checkpoint: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.model, self.given, self.checkpoint = model, given, checkpoint
+        self._builds = builds
+
+    def has(self, need: str) -> bool:
+        """Whether there is what a rule needs: `inputs`, `factory`, `checkpoint`, `labels`."""
+        there = {
+            "inputs": self.given is not None,
+            "factory": self._builds is not None,
+            "checkpoint": self.checkpoint is not None,
+            "labels": self.given is not None and self.given.labels is not None,
+        }
+        return there[need]
+
+    @property
+    def builds(self) -> Builds:
+        """What building the model several times has shown."""
+        return needs_builds(self._builds)
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """All parameters, by name; see `Parameters`."""
+        return parameters_of(self.model)
+
+    @cached_property
+    def explained(self) -> Explanation:
+        """The weight layers with what could not be told about them; without an input in order of registration."""
+        inputs = None if self.given is None else self.given.for_model(self.model).inputs[:TRACE_INPUTS]
+        return explain(self.model, inputs)
+
+    @property
+    def layers(self) -> tuple[WeightLayer, ...]:
+        """The weight layers."""
+        return self.explained.layers
+
+    @cached_property
+    def layer_of(self) -> dict[str, WeightLayer]:
+        """The weight layer of each weight, by the name of the parameter."""
+        return {layer.parameter: layer for layer in self.layers}
+
+    @cached_property
+    def laws(self) -> dict[str, LayerLaw]:
+        """What the numbers of each weight look like, by the name of the parameter."""
+        return {layer.parameter: law_of(layer) for layer in self.layers}
+
+    @cached_property
+    def branches(self) -> tuple[Branch, ...]:
+        """The residual branches. Raises: CannotTell without an input, or where a branch cannot be followed."""
+        self._need_inputs()
+        try:
+            return branches(self.model, self.layers)
+        except DoesNotApply as error:
+            raise CannotTell(str(error).rstrip(".")) from error
+
+    @cached_property
+    def _prober(self) -> Prober:
+        given = self._need_inputs()
+        question = Question(schemes=(), seeds=(0,), model=Ref(name=type(self.model).__name__), input="the input")
+        return Prober(question, model=self.model, batch=given)
+
+    @cached_property
+    def probe(self) -> ProbeRun:
+        """The signal forward and back through the model as it starts. Raises: CannotTell without an input."""
+        try:
+            return self._prober.measured_on(self.model, None, 0, {})
+        except InitbenchError as error:
+            raise CannotTell(str(error).rstrip(".")) from error
+
+    @cached_property
+    def measured(self) -> dict[str, ProbedLayer]:
+        """What was measured of each weight layer, by the name of its parameter."""
+        by_name = {layer.layer: layer for layer in self.probe.layers}
+        return {layer.parameter: by_name[layer.name] for layer in self.layers if layer.name in by_name}
+
+    @cached_property
+    def health(self) -> SchemeHealth:
+        """The ways of the signal, forward and back."""
+        return health(self.probe.scheme, [self.probe])
+
+    @cached_property
+    def gradients(self) -> dict[str, float | None]:
+        """The norm of the gradient of the mean loss by each parameter that is trained, by its first name; None where there is none.
+
+        Gradients are dropped as they come, so that no more than one is held.
+        """
+        given = self._need_inputs().for_model(self.model)
+        objective = Objective(given.labels, self._prober.width, len(given.inputs))
+        norms: dict[str, float | None] = {}
+        handles = []
+        for name, parameter in self.parameters.first.items():
+            if parameter.requires_grad and parameter.is_leaf:
+                norms[name] = None
+                handles.append(parameter.register_hook(_noted(norms, name, len(given.inputs))))  # type: ignore[no-untyped-call]
+        kept = {id(parameter): parameter.grad for parameter in self.model.parameters()}
+        try:
+            with torch.enable_grad(), captured(self.model, (), given.inputs) as passed:
+                objective(passed.output).backward()  # type: ignore[no-untyped-call]
+        finally:
+            for handle in handles:
+                handle.remove()
+            for parameter in self.model.parameters():
+                parameter.grad = kept[id(parameter)]
+        return norms
+
+    def run(self, look: Callable[[nn.Module, Inputs], None]) -> None:
+        """Calls `look` with the model and the batch."""
+        look(self.model, self._need_inputs().for_model(self.model).inputs)
+
+    def _need_inputs(self) -> Given:
+        if self.given is None:
+            raise CannotTell("it needs an input (--input)")
+        return self.given
+
+
+def _noted(norms: dict[str, float | None], name: str, count: int) -> Callable[[Tensor], None]:
+    def note(gradient: Tensor) -> None:
+        norms[name] = (norms[name] or 0.0) + gradient.detach().double().norm().item() / count
+
+    return note
