@@ -34,7 +34,7 @@ def place_of(model: nn.Module, name: str) -> SourcePlace:
 
 
 @cache
-def _line(kind: type[Any], attribute: str) -> tuple[str, int | None]:
+def _line(kind: Any, attribute: str) -> tuple[str, int | None]:
     """The file of a class, and the line (of it, or of a class that it comes from) that assigns `self.attribute`; else that of `__init__`.
 
     The methods are asked, as a class that was read from a file by its path is in no module that could be.
