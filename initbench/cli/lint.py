@@ -62,8 +62,11 @@ def lint(
             output.text(formats.as_text(report.findings))
             output.text("")
         output.text(formats.conclusion(report))
+        by_reason: dict[str, list[str]] = {}
         for each in report.not_told:
-            output.hint(f"{each.code} {each.rule}: cannot tell: {each.reason}.")
+            by_reason.setdefault(each.reason, []).append(each.code)
+        for reason, codes in by_reason.items():
+            output.hint(f"Not told by {', '.join(codes)}: {reason}.")
     if report.of(fail_on):
         raise typer.Exit(FOUND)
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,9 +18,16 @@ from initbench.linting.finding import CannotTell
 from initbench.nn.naming import parameters_of, refuse_without_storage, without_wrappers
 from initbench.nn.seeds import derived_seed, random_states, set_random_states
 
-Build = Callable[[int], nn.Module]
-"""Builds the model for a seed, with all the random numbers that construction draws."""
+
+class Build(Protocol):
+    """Builds the model for a seed, with all the random numbers that construction draws."""
+
+    def __call__(self, seed: int, device: str = "cpu") -> nn.Module:
+        """The model on a device, which may be `meta`."""
+
+
 OTHER_SEED = 1
+AGAIN = "it needs a class or a function that builds the model anew"
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def built(build: Build) -> tuple[nn.Module, Builds | None]:
     except InitbenchError as error:
         return build(0), Builds(again=again, other=other, failed=str(error).rstrip("."))
     tensors = tensors_of(model)
-    unset = {name: share for name, tensor in tensors.items() if (share := _unset(tensor))}
+    unset = {name: share for name, tensor in tensors.items() if (share := unset_share(tensor))}
     for name in unset:  # as in memory that is fresh from the system, so that the rest of the model can be looked at
         tensors[name].masked_fill_(_marked(tensors[name]), 0)
     return model, Builds(unset, digests_of(model), again, other)
@@ -65,8 +72,8 @@ def built(build: Build) -> tuple[nn.Module, Builds | None]:
 def from_function(make: Callable[[], object]) -> Build:
     """Builds by a function without arguments, or a class."""
 
-    def build(_: int) -> nn.Module:
-        with UserCode("The model cannot be built"):
+    def build(seed: int, device: str = "cpu") -> nn.Module:  # noqa: ARG001
+        with UserCode("The model cannot be built"), torch.device(device) if device != "cpu" else contextlib.nullcontext():
             model = make()
         if not isinstance(model, nn.Module):
             raise ConfigError(f"The function that builds the model gives {a_or_an(type(model).__name__)}. It must give a torch.nn.Module.")
@@ -78,9 +85,9 @@ def from_function(make: Callable[[], object]) -> Build:
 def seeded(build: Build) -> Build:
     """The same build with every usual generator at the seed: torch's, numpy's and Python's; afterwards they are as before."""
 
-    def with_seed(seed: int) -> nn.Module:
+    def with_seed(seed: int, device: str = "cpu") -> nn.Module:
         with _generators(derived_seed(seed, "model")):
-            return build(seed)
+            return build(seed, device)
 
     return with_seed
 
@@ -125,13 +132,18 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def _unset(tensor: Tensor) -> float:
+def unset_share(tensor: Tensor) -> float:
     """The share of a tensor's numbers that bear the mark of memory that nobody wrote."""
     return _marked(tensor).double().mean().item() if tensor.numel() and tensor.dtype != torch.bool else 0.0
 
 
 def _marked(tensor: Tensor) -> Tensor:
     return tensor.isnan() if tensor.is_floating_point() or tensor.is_complex() else tensor == torch.iinfo(tensor.dtype).max
+
+
+def is_constant(tensor: Tensor) -> bool:
+    """Whether all of its numbers are the same."""
+    return not tensor.numel() or not bool((tensor != tensor.flatten()[0]).any())
 
 
 def digests_of(model: nn.Module) -> dict[str, str]:
@@ -151,7 +163,7 @@ def _digest(tensor: Tensor) -> str:
 def needs_builds(builds: Builds | None) -> Builds:
     """The builds. Raises: CannotTell where the model could not be built again."""
     if builds is None:
-        raise CannotTell("it needs a class or a function that builds the model anew")
+        raise CannotTell(AGAIN)
     if builds.failed:
         raise CannotTell(f"the model could not be built while torch marks unset memory: {builds.failed}")
     return builds

@@ -1,8 +1,7 @@
 """What a rule finds, and what it cannot tell."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from itertools import groupby
 
 from pydantic import Field
 
@@ -75,16 +74,22 @@ class NotTold(Frozen):
 
 
 def folded(names: Sequence[str]) -> tuple[str, ...]:
-    """Names that differ in one number alone as one pattern, `blocks.*.fc.weight`, in the order of the first of each."""
-    patterns: dict[str, None] = {}
-    for _, group in groupby(sorted(enumerate(names), key=lambda each: _shape(each[1])), key=lambda each: _shape(each[1])):
-        same = [name.split(".") for _, name in group]
-        parts = [column[0] if len(set(column)) == 1 else "*" for column in zip(*same, strict=True)]
-        patterns[".".join(parts)] = None
-    first = {pattern: next(place for place, name in enumerate(names) if _shape(name) == _shape(pattern)) for pattern in patterns}
-    return tuple(sorted(patterns, key=lambda pattern: first[pattern]))
+    """Names that differ in numbers alone as one pattern, `blocks.*.fc.weight`, in the order of the first of each."""
+    patterns = []
+    for group in alike(names):
+        columns = zip(*(name.split(".") for name in group), strict=True)
+        patterns.append(".".join(column[0] if len(set(column)) == 1 else "*" for column in columns))
+    return tuple(patterns)
 
 
-def _shape(name: str) -> tuple[str, ...]:
-    """The name with its numbers, or what stands for them, taken out."""
-    return tuple("*" if part.isdigit() else part for part in name.split("."))
+def alike(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Names that differ in numbers alone together, in the order of the first of each."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(kind_of(name), []).append(name)
+    return tuple(map(tuple, groups.values()))
+
+
+def kind_of(name: str) -> str:
+    """The name with its numbers taken out: `blocks.*.fc.weight`."""
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))

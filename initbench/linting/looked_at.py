@@ -45,14 +45,14 @@ def looked_at(
     Raises: ConfigError for what is no model, or cannot be built.
     """
     given = _given(inputs, labels, batch, classes)
-    name, module, builds = _model(model, given, classes)
+    name, module, builds, build = _model(model, given, classes)
     tensors = read_checkpoint(own_path(checkpoint)) if isinstance(checkpoint, str | Path) else checkpoint
     with ExitStack() as stack:
         module = stack.enter_context(unwrapped(module))
         if builds is None:
             stack.enter_context(restored(module))
         device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-        yield name, Subject(module, builds, None if given is None else given.to(device), tensors)
+        yield name, Subject(module, builds, None if given is None else given.to(device), tensors, build)
 
 
 def _given(inputs: Any, labels: Any, batch: int | None, classes: int | None) -> Given | None:
@@ -71,16 +71,18 @@ def _given(inputs: Any, labels: Any, batch: int | None, classes: int | None) -> 
     return Given(values, None if labels is None else as_labels(labels, len(values)), classes or OTHERWISE)
 
 
-def _model(model: object, given: Given | None, classes: int | None) -> tuple[str, nn.Module, Builds | None]:
+def _model(model: object, given: Given | None, classes: int | None) -> tuple[str, nn.Module, Builds | None, Build | None]:
     if isinstance(model, nn.Module):
         refuse_without_storage(parameters_of(model).first)
-        return type(model).__name__, model, None
+        return type(model).__name__, model, None, None
     if isinstance(model, str):
         ref = model_ref(model)
         shape = SHAPE if given is None else given.shape
         count = classes or CLASSES.get(ref.name, OTHERWISE)
-        build: Build = seeded(lambda seed: build_model(ref, shape, count, seed, None if given is None else given.inputs))
-        return (str(ref), *built(build))
+        example = None if given is None else given.inputs
+        build = seeded(lambda seed, device="cpu": build_model(ref, shape, count, seed, example, device))
+        return str(ref), *built(build), build
     if callable(model):
-        return (getattr(model, "__name__", type(model).__name__), *built(from_function(model)))
+        build = from_function(model)
+        return getattr(model, "__name__", type(model).__name__), *built(build), build
     raise ConfigError(f"The model is {a_or_an(type(model).__name__)}. Give a class, a function, a module or a name such as './net.py:Net'.")

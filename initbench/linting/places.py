@@ -29,7 +29,8 @@ def place_of(model: nn.Module, name: str) -> SourcePlace:
         module = child
         if not type(module).__module__.startswith("torch."):
             owner, rest = module, way[depth + 1 :]
-    file, line = _line(type(owner), rest[0] if rest else "")
+    kind: Any = type(owner)
+    file, line = _line(kind, rest[0] if rest else "")
     return SourcePlace(type(owner).__name__, file, line)
 
 

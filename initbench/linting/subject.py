@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from initbench.errors import DoesNotApply, InitbenchError
 from initbench.init.known_laws import law_of
-from initbench.linting.builds import Builds, needs_builds
+from initbench.linting.attention import AttentionStart, attention_starts
+from initbench.linting.builds import AGAIN, Build, Builds, needs_builds
 from initbench.linting.finding import CannotTell
+from initbench.linting.start import Start, start_of
 from initbench.measure.capture import captured
-from initbench.nn.inputs import Inputs
-from initbench.nn.layers import Explanation, WeightLayer, explain
+from initbench.nn.attention import AttentionLayers, attentions
+from initbench.nn.layers import Explanation, Role, WeightLayer, explain
 from initbench.nn.naming import Parameters, parameters_of
 from initbench.nn.residual import Branch, branches
 from initbench.probing.health import SchemeHealth, health
@@ -37,9 +39,10 @@ class Subject:
         builds: Builds | None = None,
         given: Given | None = None,
         checkpoint: Mapping[str, Tensor] | None = None,
+        build: Build | None = None,
     ) -> None:
         self.model, self.given, self.checkpoint = model, given, checkpoint
-        self._builds = builds
+        self._builds, self._build = builds, build
 
     def has(self, need: str) -> bool:
         """Whether there is what a rule needs: `inputs`, `factory`, `checkpoint`, `labels`."""
@@ -55,6 +58,13 @@ class Subject:
     def builds(self) -> Builds:
         """What building the model several times has shown."""
         return needs_builds(self._builds)
+
+    @property
+    def build(self) -> Build:
+        """Builds the model anew."""
+        if self._build is None:
+            raise CannotTell(AGAIN)
+        return self._build
 
     @cached_property
     def parameters(self) -> Parameters:
@@ -141,9 +151,29 @@ class Subject:
                 parameter.grad = kept[id(parameter)]
         return norms
 
-    def run(self, look: Callable[[nn.Module, Inputs], None]) -> None:
-        """Calls `look` with the model and the batch."""
-        look(self.model, self._need_inputs().for_model(self.model).inputs)
+    @cached_property
+    def head(self) -> WeightLayer | None:
+        """The layer that gives the logits, where it is known."""
+        return next((layer for layer in reversed(self.layers) if layer.role is Role.HEAD), None)
+
+    @cached_property
+    def start(self) -> Start | None:
+        """Loss and logits before the first step; None where the model gives no logits of known classes.
+
+        Raises: CannotTell without an input.
+        """
+        given = self._need_inputs().for_model(self.model)
+        return start_of(self.model, given)
+
+    @cached_property
+    def attention(self) -> tuple[AttentionStart, ...]:
+        """What each softmax over keys gives. Raises: CannotTell without an input."""
+        return attention_starts(self.model, self._need_inputs().for_model(self.model).inputs)
+
+    @cached_property
+    def attentions(self) -> tuple[AttentionLayers, ...]:
+        """The attention modules whose projections have usual names."""
+        return attentions(self.model, self.layers)
 
     def _need_inputs(self) -> Given:
         if self.given is None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from initbench.linting.chance import deviations, error_of_std
-from initbench.linting.finding import Finding, Severity
+from initbench.linting.finding import Finding, Severity, kind_of
 from initbench.linting.subject import Subject
 from initbench.nn.layers import WeightLayer
 from initbench.nn.residual import Branch
@@ -39,7 +39,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         for layer in branch.layers[:-1]:
             factor = _scaled_by(subject, layer, branch, factors)
             if factor is not None:
-                found.setdefault((factor, _short(layer)), []).append((layer, branch.last))
+                found.setdefault((factor, kind_of(layer.name)), []).append((layer, branch.last))
     for (factor, _), pairs in found.items():
         if 2 * len(pairs) >= _of_this_kind(branches, pairs[0][0]):
             yield _finding(subject, factor, pairs, count)
@@ -54,12 +54,8 @@ def _scaled_by(subject: Subject, layer: WeightLayer, branch: Branch, factors: di
     return next((name for name, factor in factors.items() if abs(end / inner / factor - 1) < error), None)
 
 
-def _short(layer: WeightLayer) -> str:
-    return ".".join("*" if part.isdigit() else part for part in layer.name.split("."))
-
-
 def _of_this_kind(branches: tuple[Branch, ...], layer: WeightLayer) -> int:
-    return sum(_short(other) == _short(layer) for branch in branches for other in branch.layers)
+    return sum(kind_of(other.name) == kind_of(layer.name) for branch in branches for other in branch.layers)
 
 
 def _finding(subject: Subject, factor: str, pairs: list[tuple[WeightLayer, WeightLayer]], count: int) -> Finding:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from initbench.linting.finding import Finding, Severity
+from initbench.linting.finding import Finding, Severity, alike
 from initbench.linting.subject import Subject
 
 FAMILY = "state"
@@ -24,22 +24,14 @@ def check(subject: Subject) -> Iterator[Finding]:
     Source: torch.utils.deterministic.fill_uninitialized_memory of the PyTorch documentation.
     """
     builds = subject.builds
-    for names in _together(builds.unset):
-        share = builds.unset[names[0]]
+    for names in alike(builds.unset):
+        shares = {builds.unset[name] for name in names}
+        part = "" if shares == {1.0} else f" in part: {min(shares):.0%} of the numbers and more were never written"
         yield Finding(
             severity=Severity.ERROR,
             parameters=names,
-            message="never initialized" if share == 1 else f"initialized only in part: {share:.0%} of the numbers were never written",
+            message=f"initialized only{part}" if part else "never initialized",
             measured="built while torch fills the memory that it allocates with NaN, which is still there afterwards",
             effect="what it holds depends on what was in memory before: zero in a fresh process, anything in a used one",
             fix=f"nn.init.normal_(model.{names[0]}, std=0.02)",
         )
-
-
-def _together(unset: dict[str, float]) -> Iterator[tuple[str, ...]]:
-    """Tensors of one kind (the same name but for numbers) that are unset to the same share."""
-    groups: dict[tuple[str, float], list[str]] = {}
-    for name, share in unset.items():
-        kind = ".".join("*" if part.isdigit() else part for part in name.split("."))
-        groups.setdefault((kind, share), []).append(name)
-    yield from map(tuple, groups.values())

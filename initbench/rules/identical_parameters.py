@@ -1,0 +1,46 @@
+"""The rule `identical_parameters`."""
+
+from collections.abc import Iterator
+
+from initbench.linting.builds import digests_of, is_constant, tensors_of
+from initbench.linting.finding import Finding, Severity
+from initbench.linting.subject import Subject
+
+FAMILY = "state"
+CODE = "IB103"
+FEWEST = 8
+"""Fewer numbers may be alike by chance or on purpose."""
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Two parameters that are not tied hold the very same random numbers, as layers cloned by `deepcopy` do.
+
+    Measured: a digest of the numbers of every parameter that is not constant.
+    Expected: each parameter has numbers of its own.
+    Remedy:
+        layers = nn.ModuleList(Block(dim) for _ in range(depth))      # built one by one, not copied
+
+    Source: torch's nn.TransformerEncoder clones its layer: its documentation says that all layers start with the same
+    parameters, and to initialize them after creation (pytorch issue 72253).
+    """
+    tensors, digests = tensors_of(subject.model), digests_of(subject.model)
+    same: dict[str, list[str]] = {}
+    for name in subject.parameters.first:
+        values = tensors.get(name)
+        if values is not None and name in digests and values.numel() >= FEWEST and not is_constant(values):
+            same.setdefault(f"{digests[name]} {tuple(values.shape)}", []).append(name)
+    order = {name: place for place, name in enumerate(subject.parameters.first)}
+    by_times: dict[int, list[str]] = {}
+    for names in same.values():
+        if len(names) > 1:
+            by_times.setdefault(len(names), []).extend(names)
+    for times, names in by_times.items():
+        yield Finding(
+            severity=Severity.WARNING,
+            parameters=tuple(sorted(names, key=order.__getitem__)),
+            message=f"the same random numbers in {times} parameters that are not tied",
+            measured=f"{len(names)} parameters, {times} of each kind, have equal digests",
+            effect=f"the {times} layers begin as one: they differ later only through what reaches them",
+            fix="build the layers one by one instead of copying one, or draw each anew:\n"
+            "for module in model.modules():\n    if isinstance(module, (nn.Linear, nn.Conv2d)):\n        module.reset_parameters()",
+        )
