@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from initbench.errors import DoesNotApply, InitbenchError
 from initbench.init.known_laws import law_of
 from initbench.linting.attention import AttentionStart, attention_starts
-from initbench.linting.builds import AGAIN, Build, Builds, needs_builds
+from initbench.linting.builds import AGAIN, Build, Builds, is_constant, needs_builds, tensors_of
 from initbench.linting.finding import CannotTell
 from initbench.linting.start import Start, start_of
 from initbench.measure.capture import captured
+from initbench.measure.probes import normed
 from initbench.nn.attention import AttentionLayers, attentions
 from initbench.nn.layers import Explanation, Role, WeightLayer, explain
 from initbench.nn.naming import Parameters, parameters_of
+from initbench.nn.operations import NORMALIZATIONS
 from initbench.nn.residual import Branch, branches
 from initbench.probing.health import SchemeHealth, health
 from initbench.question.config import Ref
@@ -150,6 +152,49 @@ class Subject:
             for parameter in self.model.parameters():
                 parameter.grad = kept[id(parameter)]
         return norms
+
+    @cached_property
+    def growth(self) -> float | None:
+        """The variance of the residual stream behind the last block over that in front of the first; None where there is no stream."""
+        way = self.health.forward
+        stream = [place for place, point in enumerate(way) if point.stream]
+        if len(stream) < 2:
+            return None
+        first = way[max(0, stream[0] - 1)] if not way[max(0, stream[0] - 1)].stream else way[stream[0]]
+        return way[stream[-1]].value / first.value if first.value else None
+
+    @cached_property
+    def queries(self) -> set[str]:
+        """The weights of queries and keys, whose scale is that of attention's scores."""
+        return {layer.parameter for each in self.attentions for layer in (each.query, each.key) if layer is not None}
+
+    @cached_property
+    def normed(self) -> set[str]:
+        """The names of the layers whose scale a norm behind takes out: directly, or behind layers without an activation between."""
+        found = normed(self.layers)
+        linear = [layer for layer in self.layers if layer.activation is None]
+        behind: dict[str, set[str]] = {}
+        for layer in self.layers:
+            for source in layer.surroundings.sources:
+                behind.setdefault(source, set()).add(layer.name)
+        for layer in reversed(linear):
+            if behind.get(layer.name) and behind[layer.name] <= found:
+                found.add(layer.name)
+        return found
+
+    @cached_property
+    def has_norms(self) -> bool:
+        """Whether the signal passes a norm anywhere."""
+        return any(NORMALIZATIONS.intersection(layer.surroundings.path + layer.surroundings.between) for layer in self.layers)
+
+    @cached_property
+    def drawn(self) -> set[str]:
+        """The parameters that are not the same for every seed; all that are no constants where the model cannot be built again."""
+        known = self._builds.other if self._builds is not None else {}
+        mine = self._builds.digests if self._builds is not None else {}
+        return {
+            name for name, tensor in tensors_of(self.model).items() if not is_constant(tensor) and mine.get(name, "") != known.get(name)
+        }
 
     @cached_property
     def head(self) -> WeightLayer | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from initbench.linting.builds import is_constant, tensors_of
+from initbench.linting.builds import tensors_of
 from initbench.linting.finding import Finding, Severity, alike
 from initbench.linting.subject import Subject
 
@@ -37,7 +37,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     """
     found: dict[str, list[str]] = {}
     for name, tensor in tensors_of(subject.model).items():
-        message = _message(tensor) if name in subject.parameters.first else None
+        message = _message(tensor) if name in subject.parameters.first and name in subject.drawn else None
         if message is not None:
             found.setdefault(message, []).append(name)
     merged: dict[str, list[str]] = {}
@@ -58,7 +58,7 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 def _message(tensor: Tensor) -> str | None:
     """What is wrong, and the numbers that show it after a colon."""
-    if not tensor.is_floating_point() or tensor.numel() < FEWEST or is_constant(tensor):
+    if not tensor.is_floating_point() or tensor.numel() < FEWEST:
         return None
     kind = COARSE.get(tensor.dtype) or next((name for dtype, name in COARSE.items() if _fits(tensor, dtype)), None)
     if kind is None or not tensor.isfinite().all():

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from initbench.linting.builds import digests_of, is_constant, tensors_of
+from initbench.linting.builds import digests_of, tensors_of
 from initbench.linting.finding import Finding, Severity
 from initbench.linting.subject import Subject
 
@@ -15,7 +15,7 @@ FEWEST = 8
 def check(subject: Subject) -> Iterator[Finding]:
     """Two parameters that are not tied hold the very same random numbers, as layers cloned by `deepcopy` do.
 
-    Measured: a digest of the numbers of every parameter that is not constant.
+    Measured: a digest of the numbers of every parameter that is not the same for every seed.
     Expected: each parameter has numbers of its own.
     Remedy:
         layers = nn.ModuleList(Block(dim) for _ in range(depth))      # built one by one, not copied
@@ -27,7 +27,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     same: dict[str, list[str]] = {}
     for name in subject.parameters.first:
         values = tensors.get(name)
-        if values is not None and name in digests and values.numel() >= FEWEST and not is_constant(values):
+        if values is not None and name in digests and values.numel() >= FEWEST and name in subject.drawn:
             same.setdefault(f"{digests[name]} {tuple(values.shape)}", []).append(name)
     order = {name: place for place, name in enumerate(subject.parameters.first)}
     by_times: dict[int, list[str]] = {}
@@ -36,7 +36,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             by_times.setdefault(len(names), []).extend(names)
     for times, names in by_times.items():
         yield Finding(
-            severity=Severity.WARNING,
+            severity=Severity.WARNING if any(tensors[name].dim() > 1 for name in names) else Severity.INFO,
             parameters=tuple(sorted(names, key=order.__getitem__)),
             message=f"the same random numbers in {times} parameters that are not tied",
             measured=f"{len(names)} parameters, {times} of each kind, have equal digests",

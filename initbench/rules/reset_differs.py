@@ -38,10 +38,9 @@ def check(subject: Subject) -> Iterator[Finding]:
     parameters = set(subject.parameters.first)
     left = [name for name, tensor in there.items() if name in parameters and unset_share(tensor) and name not in subject.builds.unset]
     by = f"reset by {whole}" if whole else "reset by the reset_parameters of its modules"
-    severity = Severity.WARNING if whole else Severity.INFO
     if left:
         yield Finding(
-            severity=severity,
+            severity=Severity.INFO,
             parameters=tuple(left),
             message="not set again after to_empty",
             measured=f"built on the meta device and {by}, it is still unset",
@@ -56,7 +55,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     ]
     if other:
         yield Finding(
-            severity=severity,
+            severity=Severity.INFO,
             parameters=tuple(other),
             message="another law after to_empty and reset than after construction",
             measured=f"{other[0]}: std {_std(here[other[0]]):.4g} when built, {_std(there[other[0]]):.4g} when {by}",
