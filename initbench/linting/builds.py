@@ -142,8 +142,12 @@ def _marked(tensor: Tensor) -> Tensor:
 
 
 def is_constant(tensor: Tensor) -> bool:
-    """Whether all of its numbers are the same."""
-    return not tensor.numel() or not bool((tensor != tensor.flatten()[0]).any())
+    """Whether its numbers are one value, or two, as those of a mask, an identity and a bias with one gate set are."""
+    flat = tensor.flatten()
+    if not len(flat):
+        return True
+    others = flat[flat != flat[0]]
+    return not len(others) or not bool((others != others[0]).any())
 
 
 def digests_of(model: nn.Module) -> dict[str, str]:

@@ -63,6 +63,19 @@ def is_round(subject: Subject, layer: WeightLayer) -> bool:
     return std > 0 and abs(float(f"{std:.1g}") / std - 1) <= tolerance(subject, layer)
 
 
+def usual_std(subject: Subject) -> float | None:
+    """The constant standard deviation that most weights share whatever their fans; None where there is none."""
+    known = [(law.std, subject.layer_of[name]) for name, law in subject.laws.items() if law.std]
+    stds = sorted(std for std, layer in known if layer.weight.numel() >= FEWEST)
+    middle = stds[len(stds) // 2] if stds else None
+    if middle is None:
+        return None
+    near = [layer for layer in subject.layers if subject.has_std(layer, middle)]
+    if 2 * sum(bool(right(subject, layer)) for layer in near) > len(near):
+        return None
+    return middle if 2 * len(near) >= len(stds) and len({layer.fan_in for layer in near}) > 1 else None
+
+
 def tolerance(subject: Subject, layer: WeightLayer) -> float:
     """How far a standard deviation may be off by chance, relatively, over all layers of the model."""
     return CLOSE + deviations(len(subject.layers)) * error_of_std(layer.weight.numel())

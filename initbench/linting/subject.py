@@ -12,6 +12,7 @@ from initbench.errors import DoesNotApply, InitbenchError
 from initbench.init.known_laws import law_of
 from initbench.linting.attention import AttentionStart, attention_starts
 from initbench.linting.builds import AGAIN, Build, Builds, is_constant, needs_builds, tensors_of
+from initbench.linting.chance import deviations, error_of_std
 from initbench.linting.finding import CannotTell
 from initbench.linting.start import Start, start_of
 from initbench.measure.capture import captured
@@ -93,6 +94,11 @@ class Subject:
     def laws(self) -> dict[str, LayerLaw]:
         """What the numbers of each weight look like, by the name of the parameter."""
         return {layer.parameter: law_of(layer) for layer in self.layers}
+
+    def has_std(self, layer: WeightLayer, std: float) -> bool:
+        """Whether a weight has this standard deviation, within chance over all layers of the model."""
+        own = self.laws[layer.parameter].std
+        return bool(own) and abs((own or 0.0) / std - 1) < 2 * deviations(len(self.layers)) * error_of_std(layer.weight.numel())
 
     @cached_property
     def branches(self) -> tuple[Branch, ...]:
