@@ -98,7 +98,7 @@ def seeded(model: nn.Module) -> list[str]:
     spoiled = []
     for name, value in model.named_parameters():
         if value.dim() > 1 and bool(value.any()):
-            value.data.copy_(torch.randn(value.shape, generator=generator) * value.std())
+            value.data.copy_(torch.randn(value.shape, generator=generator) * 0.05)
             spoiled.append(name)
     return spoiled[:1]
 
@@ -149,7 +149,7 @@ def convs(std: Callable[[nn.Conv2d], float]) -> Spoil:
 def transposed(model: nn.Module) -> list[str]:
     if not hasattr(model, "up"):
         return []
-    nn.init.normal_(model.up.weight, std=math.sqrt(2 / (model.up.out_channels * 4)))
+    nn.init.xavier_normal_(model.up.weight)
     return ["up.weight"]
 
 
@@ -384,10 +384,8 @@ def main() -> int:
     for model, (make, shape) in MODELS.items():
         report = lint(make, inputs=shape)
         loud += [f"{model}: {finding.code} {finding.about}" for finding in report.of("warning")]
-    share = 100 * found / max(1, found + len(missed))
-    print(
-        f"\n{found} of {found + len(missed)} found ({share:.1f} %), {time.perf_counter() - begun:.0f} s; missed: {'; '.join(missed) or 'none'}"
-    )
+    share, seconds = 100 * found / max(1, found + len(missed)), time.perf_counter() - begun
+    print(f"\n{found} of {found + len(missed)} found ({share:.1f} %), {seconds:.0f} s; missed: {'; '.join(missed) or 'none'}")
     print(f"healthy twins with an error or a warning: {'; '.join(loud) or 'none'}")
     return 1 if share < WANTED or loud else 0
 

@@ -54,7 +54,7 @@ def built(build: Build) -> tuple[nn.Module, Builds | None]:
     refuse_without_storage(parameters_of(first).first)
     if build(0) is first:
         return first, None
-    again = digests_of(first)
+    again, wrong = digests_of(first), {name for name, tensor in tensors_of(first).items() if unset_share(tensor)}
     del first
     other = digests_of(build(OTHER_SEED))
     try:
@@ -63,7 +63,7 @@ def built(build: Build) -> tuple[nn.Module, Builds | None]:
     except InitbenchError as error:
         return build(0), Builds(again=again, other=other, failed=str(error).rstrip("."))
     tensors = tensors_of(model)
-    unset = {name: share for name, tensor in tensors.items() if (share := unset_share(tensor))}
+    unset = {name: share for name, tensor in tensors.items() if name not in wrong and (share := unset_share(tensor))}
     for name in unset:  # as in memory that is fresh from the system, so that the rest of the model can be looked at
         tensors[name].masked_fill_(_marked(tensors[name]), 0)
     return model, Builds(unset, digests_of(model), again, other)

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from initbench.errors import DoesNotApply, InitbenchError
 from initbench.init.known_laws import law_of
@@ -18,6 +19,7 @@ from initbench.linting.start import Start, start_of
 from initbench.measure.capture import captured
 from initbench.measure.probes import normed
 from initbench.nn.attention import AttentionLayers, attentions
+from initbench.nn.inputs import first_tensor
 from initbench.nn.layers import Explanation, Role, WeightLayer, explain
 from initbench.nn.naming import Parameters, parameters_of
 from initbench.nn.operations import NORMALIZATIONS
@@ -168,6 +170,15 @@ class Subject:
             return None
         first = way[max(0, stream[0] - 1)] if not way[max(0, stream[0] - 1)].stream else way[stream[0]]
         return way[stream[-1]].value / first.value if first.value else None
+
+    @cached_property
+    def input_correlation(self) -> float | None:
+        """The mean cosine of pairs of inputs; None where they are no floats."""
+        values = first_tensor(self._need_inputs().inputs)
+        if not values.is_floating_point() or len(values) < 2:
+            return None
+        flat = values.flatten(1).double()
+        return functional.cosine_similarity(flat[: len(flat) // 2 * 2 : 2], flat[1::2]).mean().item()
 
     @cached_property
     def queries(self) -> set[str]:
