@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from initbench.errors import DoesNotApply, InitbenchError
 from initbench.init.known_laws import law_of
+from initbench.linting import zero
 from initbench.linting.attention import AttentionStart, attention_starts
 from initbench.linting.builds import AGAIN, Build, Builds, needs_builds
 from initbench.linting.finding import CannotTell
@@ -132,6 +133,10 @@ class Subject:
 
         Gradients are dropped as they come, so that no more than one is held.
         """
+        return self.backward({})
+
+    def backward(self, kept: dict[str, Tensor | None]) -> dict[str, float | None]:
+        """As `gradients`, of the model as it is now; the gradients of the names in `kept` are put there."""
         given = self._need_inputs().for_model(self.model)
         objective = Objective(given.labels, self._prober.width, len(given.inputs))
         norms: dict[str, float | None] = {}
@@ -139,8 +144,8 @@ class Subject:
         for name, parameter in self.parameters.first.items():
             if parameter.requires_grad and parameter.is_leaf:
                 norms[name] = None
-                handles.append(parameter.register_hook(_noted(norms, name, len(given.inputs))))  # type: ignore[no-untyped-call]
-        kept = {id(parameter): parameter.grad for parameter in self.model.parameters()}
+                handles.append(parameter.register_hook(_noted(norms, kept, name, len(given.inputs))))  # type: ignore[no-untyped-call]
+        before = {id(parameter): parameter.grad for parameter in self.model.parameters()}
         try:
             with torch.enable_grad(), captured(self.model, (), given.inputs) as passed:
                 objective(passed.output).backward()  # type: ignore[no-untyped-call]
@@ -148,8 +153,16 @@ class Subject:
             for handle in handles:
                 handle.remove()
             for parameter in self.model.parameters():
-                parameter.grad = kept[id(parameter)]
+                parameter.grad = before[id(parameter)]
         return norms
+
+    @cached_property
+    def stuck(self) -> zero.Stuck:
+        """Zero weights without a gradient, also when every other zero that gets one has moved: they never learn.
+
+        Raises: CannotTell without an input.
+        """
+        return zero.stuck(self)
 
     @cached_property
     def head(self) -> WeightLayer | None:
@@ -181,8 +194,11 @@ class Subject:
         return self.given
 
 
-def _noted(norms: dict[str, float | None], name: str, count: int) -> Callable[[Tensor], None]:
+def _noted(norms: dict[str, float | None], kept: dict[str, Tensor | None], name: str, count: int) -> Callable[[Tensor], None]:
     def note(gradient: Tensor) -> None:
         norms[name] = (norms[name] or 0.0) + gradient.detach().double().norm().item() / count
+        if name in kept:
+            former = kept[name]
+            kept[name] = gradient.detach().clone() if former is None else former + gradient.detach()
 
     return note
