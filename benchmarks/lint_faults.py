@@ -141,7 +141,7 @@ def convs(std: Callable[[nn.Conv2d], float]) -> Spoil:
         found = [(name, module) for name, module in hidden(model) if isinstance(module, nn.Conv2d) and module.kernel_size[0] == 3]
         for _, module in found:
             nn.init.normal_(module.weight, std=std(module))
-        return [f"{name}.weight" for name, _ in found[:1]]
+        return [f"{name}.weight" for name, _ in found]
 
     return spoil
 
@@ -282,7 +282,7 @@ def alike(model: nn.Module) -> list[str]:
     if not hasattr(model, "hidden"):
         return []
     for layer in model.hidden:
-        nn.init.constant_(layer.bias, 20.0)
+        nn.init.constant_(layer.bias, 100.0)
     return [""]
 
 

@@ -183,8 +183,8 @@ class UNet(nn.Module):
         super().__init__()
         self.down1, self.down2 = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 32, 3, padding=1)
         self.middle = nn.Conv2d(32, 32, 3, padding=1)
-        self.up = nn.ConvTranspose2d(32, 16, 2, 2)
-        self.merge = nn.Conv2d(32, 16, 3, padding=1)
+        self.up = nn.ConvTranspose2d(32, 24, 2, 2)
+        self.merge = nn.Conv2d(40, 16, 3, padding=1)
         self.norms = nn.ModuleList(nn.GroupNorm(4, width) for width in (16, 32, 32, 16))
         self.head = nn.Conv2d(16, 10, 1)
         for conv in (self.down1, self.down2, self.middle, self.merge):

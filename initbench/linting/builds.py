@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 import random
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,6 +28,12 @@ class Build(Protocol):
 
 
 OTHER_SEED = 1
+MOST_SEEN = 100_000
+"""Numbers of a tensor that say whether they look random."""
+DIFFERENT = 64
+"""So many different numbers are enough, however many there are."""
+TOGETHER = 4.0
+"""Standard errors of the correlation of each number with the next one."""
 AGAIN = "it needs a class or a function that builds the model anew"
 
 
@@ -86,14 +93,15 @@ def seeded(build: Build) -> Build:
     """The same build with every usual generator at the seed: torch's, numpy's and Python's; afterwards they are as before."""
 
     def with_seed(seed: int, device: str = "cpu") -> nn.Module:
-        with _generators(derived_seed(seed, "model")):
+        with generators(derived_seed(seed, "model")):
             return build(seed, device)
 
     return with_seed
 
 
 @contextmanager
-def _generators(seed: int) -> Iterator[None]:
+def generators(seed: int) -> Iterator[None]:
+    """Within, torch's, numpy's and Python's own generators begin at the seed; afterwards they are as before."""
     before = random_states()
     torch.manual_seed(seed)
     random.seed(seed)
@@ -148,6 +156,17 @@ def is_constant(tensor: Tensor) -> bool:
         return True
     others = flat[flat != flat[0]]
     return not len(others) or not bool((others != others[0]).any())
+
+
+def looks_random(tensor: Tensor) -> bool:
+    """Whether the numbers look drawn: many different ones, and none is near its neighbour as in a table, a ramp or an identity."""
+    values = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).flatten()[:MOST_SEEN].double()
+    count = len(values)
+    if count < 2 or not values.isfinite().all() or len(torch.unique(values)) <= min(count / 2, DIFFERENT):
+        return False
+    values = values - values.mean()
+    together = ((values[:-1] * values[1:]).sum() / values.square().sum()).item()
+    return abs(together) < max(0.1, TOGETHER / math.sqrt(count))
 
 
 def digests_of(model: nn.Module) -> dict[str, str]:

@@ -2,12 +2,16 @@
 
 import inspect
 import re
+from collections.abc import Container
 from functools import cache
 from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
 
 from torch import nn
+
+NAMED = re.compile(r"\bmodel((?:\.\w+)+)")
+"""What a remedy calls a parameter."""
 
 
 class SourcePlace(NamedTuple):
@@ -32,6 +36,20 @@ def place_of(model: nn.Module, name: str) -> SourcePlace:
     kind: Any = type(owner)
     file, line = _line(kind, rest[0] if rest else "")
     return SourcePlace(type(owner).__name__, file, line)
+
+
+def runnable(fix: str, names: Container[str]) -> str:
+    """A remedy in which `model.0.weight`, which is no Python, is `model.get_parameter("0.weight")`."""
+
+    def turned(match: re.Match[str]) -> str:
+        parts = match[1].removeprefix(".").split(".")
+        for count in range(len(parts), 0, -1):
+            name = ".".join(parts[:count])
+            if name in names and not all(part.isidentifier() for part in parts[:count]):
+                return ".".join([f'model.get_parameter("{name}")', *parts[count:]])
+        return match[0]
+
+    return NAMED.sub(turned, fix)
 
 
 @cache

@@ -156,7 +156,7 @@ def lint(
 
 def examine(subject: Subject, wanted: Sequence[Rule]) -> tuple[tuple[Finding, ...], tuple[NotTold, ...]]:
     """What the rules find, the worst first, and what they cannot tell; a rule that fails is one that cannot tell."""
-    from initbench.linting.places import place_of
+    from initbench.linting.places import place_of, runnable
 
     findings: list[Finding] = []
     not_told: list[NotTold] = []
@@ -168,7 +168,8 @@ def examine(subject: Subject, wanted: Sequence[Rule]) -> tuple[tuple[Finding, ..
         try:
             for found in _found(rule, subject):
                 place = place_of(subject.model, found.parameters[0]) if found.parameters else place_of(subject.model, "")
-                update = {"code": rule.code, "rule": rule.name, "module": place.module, "file": place.file, "line": place.line}
+                fix = runnable(found.fix, subject.parameters.by_name)
+                update = {"fix": fix, "code": rule.code, "rule": rule.name, "module": place.module, "file": place.file, "line": place.line}
                 findings.append(found.model_copy(update=update))
         except CannotTell as error:
             not_told.append(NotTold(code=rule.code, rule=rule.name, reason=str(error).rstrip(".")))

@@ -72,7 +72,7 @@ def usual_std(subject: Subject) -> float | None:
         std = subject.laws[candidate.parameter].std or 0.0
         near = [layer for layer in large if subject.has_std(layer, std)]
         unlawful = [layer for layer in near if not right(subject, layer)]
-        if 5 * len(near) >= 2 * len(large) and 2 * len(unlawful) >= len(near) and len({layer.fan_in for layer in near}) > 1:
+        if 5 * len(near) >= 2 * len(large) and 2 * len(unlawful) >= len(near) and len({layer.shape for layer in near}) > 1:
             return sorted(subject.laws[layer.parameter].std or 0.0 for layer in near)[len(near) // 2]
     return None
 

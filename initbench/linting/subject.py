@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from initbench.errors import DoesNotApply, InitbenchError
 from initbench.init.known_laws import law_of
+from initbench.linting import zero
 from initbench.linting.attention import AttentionStart, attention_starts
 from initbench.linting.builds import AGAIN, Build, Builds, is_constant, needs_builds, tensors_of
 from initbench.linting.chance import deviations, error_of_std
@@ -142,6 +143,10 @@ class Subject:
 
         Gradients are dropped as they come, so that no more than one is held.
         """
+        return self.backward({})
+
+    def backward(self, kept: dict[str, Tensor | None]) -> dict[str, float | None]:
+        """As `gradients`, of the model as it is now; the gradients of the names in `kept` are put there."""
         given = self._need_inputs().for_model(self.model)
         objective = Objective(given.labels, self._prober.width, len(given.inputs))
         norms: dict[str, float | None] = {}
@@ -149,8 +154,8 @@ class Subject:
         for name, parameter in self.parameters.first.items():
             if parameter.requires_grad and parameter.is_leaf:
                 norms[name] = None
-                handles.append(parameter.register_hook(_noted(norms, name, len(given.inputs))))  # type: ignore[no-untyped-call]
-        kept = {id(parameter): parameter.grad for parameter in self.model.parameters()}
+                handles.append(parameter.register_hook(_noted(norms, kept, name, len(given.inputs))))  # type: ignore[no-untyped-call]
+        before = {id(parameter): parameter.grad for parameter in self.model.parameters()}
         try:
             with torch.enable_grad(), captured(self.model, (), given.inputs) as passed:
                 objective(passed.output).backward()  # type: ignore[no-untyped-call]
@@ -158,7 +163,7 @@ class Subject:
             for handle in handles:
                 handle.remove()
             for parameter in self.model.parameters():
-                parameter.grad = kept[id(parameter)]
+                parameter.grad = before[id(parameter)]
         return norms
 
     @cached_property
@@ -214,6 +219,14 @@ class Subject:
         }
 
     @cached_property
+    def stuck(self) -> zero.Stuck:
+        """Zero weights without a gradient, also when every other zero that gets one has moved: they never learn.
+
+        Raises: CannotTell without an input.
+        """
+        return zero.stuck(self)
+
+    @cached_property
     def head(self) -> WeightLayer | None:
         """The layer that gives the logits, where it is known."""
         return next((layer for layer in reversed(self.layers) if layer.role is Role.HEAD), None)
@@ -243,8 +256,11 @@ class Subject:
         return self.given
 
 
-def _noted(norms: dict[str, float | None], name: str, count: int) -> Callable[[Tensor], None]:
+def _noted(norms: dict[str, float | None], kept: dict[str, Tensor | None], name: str, count: int) -> Callable[[Tensor], None]:
     def note(gradient: Tensor) -> None:
         norms[name] = (norms[name] or 0.0) + gradient.detach().double().norm().item() / count
+        if name in kept:
+            former = kept[name]
+            kept[name] = gradient.detach().clone() if former is None else former + gradient.detach()
 
     return note

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from initbench.linting.builds import digests_of, tensors_of
+from initbench.linting.builds import digests_of, looks_random, tensors_of
 from initbench.linting.finding import Finding, Severity
 from initbench.linting.subject import Subject
 
@@ -15,7 +15,8 @@ FEWEST = 8
 def check(subject: Subject) -> Iterator[Finding]:
     """Two parameters that are not tied hold the very same random numbers, as layers cloned by `deepcopy` do.
 
-    Measured: a digest of the numbers of every parameter that is not the same for every seed.
+    Measured: a digest of the numbers of every parameter whose numbers look drawn: constants, identities and tables are left out, and
+    so are copies of which at most one is trained, such as the target of a momentum encoder.
     Expected: each parameter has numbers of its own.
     Remedy:
         layers = nn.ModuleList(Block(dim) for _ in range(depth))      # built one by one, not copied
@@ -25,9 +26,9 @@ def check(subject: Subject) -> Iterator[Finding]:
     """
     tensors, digests = tensors_of(subject.model), digests_of(subject.model)
     same: dict[str, list[str]] = {}
-    for name in subject.parameters.first:
+    for name, parameter in subject.parameters.first.items():
         values = tensors.get(name)
-        if values is not None and name in digests and values.numel() >= FEWEST and name in subject.drawn:
+        if parameter.requires_grad and values is not None and name in digests and values.numel() >= FEWEST and looks_random(values):
             same.setdefault(f"{digests[name]} {tuple(values.shape)}", []).append(name)
     order = {name: place for place, name in enumerate(subject.parameters.first)}
     by_times: dict[int, list[str]] = {}
@@ -35,12 +36,14 @@ def check(subject: Subject) -> Iterator[Finding]:
         if len(names) > 1:
             by_times.setdefault(len(names), []).extend(names)
     for times, names in by_times.items():
+        numbers = sum(tensors[name].numel() for name in names)
         yield Finding(
             severity=Severity.WARNING if any(tensors[name].dim() > 1 for name in names) else Severity.INFO,
             parameters=tuple(sorted(names, key=order.__getitem__)),
             message=f"the same random numbers in {times} parameters that are not tied",
             measured=f"{len(names)} parameters, {times} of each kind, have equal digests",
-            effect=f"the {times} layers begin as one: they differ later only through what reaches them",
-            fix="build the layers one by one instead of copying one, or draw each anew:\n"
-            "for module in model.modules():\n    if isinstance(module, (nn.Linear, nn.Conv2d)):\n        module.reset_parameters()",
+            effect=f"of their {numbers} numbers {numbers // times} are different ones: the {times} begin as one, and differ later only "
+            "through what reaches them",
+            fix="for module in model.modules():      # or build the layers one by one instead of copying one\n"
+            "    if isinstance(module, (nn.Linear, nn.Conv2d)):\n        module.reset_parameters()",
         )
