@@ -305,7 +305,7 @@ FAULTS = (
     Fault("copied layers", ("IB103",), copied),
     Fault("constant weight", ("IB104",), first(lambda weight: weight.fill_(0.02))),
     Fault("equal rows", ("IB104",), first(equal_rows)),
-    Fault("both factors zero", ("IB105",), two_zero),
+    Fault("both factors zero", ("IB105", "IB301"), two_zero),
     Fault("fixed seed", ("IB107",), seeded),
     Fault("no seed", ("IB108",), first(unseeded)),
     Fault("drawn after loading", ("IB109",), first(lambda weight: weight.normal_(0, 0.1)), with_checkpoint=True),

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from initbench.errors import ConfigError, InitbenchError, UserCode, a_or_an
 from initbench.linting.finding import CannotTell
@@ -28,6 +29,7 @@ class Build(Protocol):
 
 
 OTHER_SEED = 1
+ALLOCATES = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "empty_permuted"}
 MOST_SEEN = 100_000
 """Numbers of a tensor that say whether they look random."""
 DIFFERENT = 64
@@ -57,7 +59,8 @@ def built(build: Build) -> tuple[nn.Module, Builds | None]:
 
     Only one model is there at a time. Raises: ConfigError where it cannot be built.
     """
-    first = build(0)
+    with _Zeroed():  # type: ignore[no-untyped-call]
+        first = build(0)
     refuse_without_storage(parameters_of(first).first)
     if build(0) is first:
         return first, None
@@ -110,6 +113,17 @@ def generators(seed: int) -> Iterator[None]:
         yield
     finally:
         set_random_states(before)
+
+
+class _Zeroed(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Memory that torch allocates without writing it holds zeros, so that a NaN that is there was computed."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        """Called for every operation."""
+        made = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in ALLOCATES and isinstance(made, Tensor) and not made.is_meta:
+            made.zero_()
+        return made
 
 
 @contextmanager

@@ -24,6 +24,8 @@ MEAN_OFF = 0.02
 """A mean that is off by less, in standard deviations, changes nothing."""
 STEPS = 4.0
 """A std of fewer steps between neighbouring numbers leaves hardly any different values."""
+FEW = 3, 16
+"""More different values than signs and zero, and fewer than any precision that people draw in."""
 COARSE = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
 NORMAL = 1.349
 """The middle half of normal numbers is so many standard deviations wide."""
@@ -80,10 +82,13 @@ def _spoiled(tensor: Tensor, limit: float) -> Spoiled | None:
     count, mean, std = len(values), values.mean().item(), values.std(correction=0).item()
     step = _step(values.abs().median().item(), dtype)
     if std < STEPS * step:
-        different = len(torch.unique(values))
         return Spoiled(
-            "few different values", f"{different} among {count} numbers, std {std:.3g}, where {COARSE[dtype]} has steps of {step:.3g}"
+            "few different values",
+            f"{len(torch.unique(values))} among {count} numbers, std {std:.3g}, where {COARSE[dtype]} has steps of {step:.3g}",
         )
+    different = len(torch.unique(values))
+    if FEW[0] < different <= FEW[1]:
+        return Spoiled("few different values", f"{different} among {count} numbers, std {std:.3g}")
     if not looks_random(tensor):
         return None
     low, middle, high = values.sort().values[torch.tensor([count // 4, count // 2, 3 * count // 4])].tolist()
