@@ -79,6 +79,7 @@ class _Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is functional.multi_head_attention_forward:
             result, weights = func(*args, **{**kwargs, "need_weights": True, "average_attn_weights": False})
+            assert weights is not None
             self._take(weights)
             return result, weights.mean(-3) if kwargs.get("average_attn_weights", True) else weights
         result = func(*args, **kwargs)

@@ -9,7 +9,6 @@ from initbench.linting.chance import deviations, error_of_std
 from initbench.linting.subject import Subject
 from initbench.nn.fans import TRANSPOSED
 from initbench.nn.layers import WeightLayer
-from initbench.nn.operations import NORMALIZATIONS
 
 GAINS = {"xavier or lecun": 1.0, "kaiming": 2.0, "torch's default": 1 / 3, "tanh's gain": 25 / 9}
 """What laws multiply 1/fan with."""
@@ -67,11 +66,6 @@ def is_round(subject: Subject, layer: WeightLayer) -> bool:
 def tolerance(subject: Subject, layer: WeightLayer) -> float:
     """How far a standard deviation may be off by chance, relatively, over all layers of the model."""
     return CLOSE + deviations(len(subject.layers)) * error_of_std(layer.weight.numel())
-
-
-def held_by_norm(layer: WeightLayer) -> bool:
-    """Whether a norm behind the layer takes its scale out."""
-    return any(step.partition(":")[0] in NORMALIZATIONS for step in layer.surroundings.between)
 
 
 def _matching(subject: Subject, layer: WeightLayer, fans: dict[str, float]) -> tuple[Explanation, ...]:

@@ -8,17 +8,19 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from initbench.errors import DoesNotApply, InitbenchError
+from initbench.errors import DoesNotApply, InitbenchError, is_out_of_memory
 from initbench.init.known_laws import law_of
 from initbench.linting import zero
 from initbench.linting.attention import AttentionStart, attention_starts
-from initbench.linting.builds import AGAIN, Build, Builds, needs_builds
+from initbench.linting.builds import AGAIN, Build, Builds, is_constant, looks_random, needs_builds, tensors_of
 from initbench.linting.finding import CannotTell
 from initbench.linting.start import Start, start_of
 from initbench.measure.capture import captured
+from initbench.measure.probes import normed
 from initbench.nn.attention import AttentionLayers, attentions
 from initbench.nn.layers import Explanation, Role, WeightLayer, explain
 from initbench.nn.naming import Parameters, parameters_of
+from initbench.nn.operations import NORMALIZATIONS
 from initbench.nn.residual import Branch, branches
 from initbench.probing.health import SchemeHealth, health
 from initbench.question.config import Ref
@@ -149,6 +151,10 @@ class Subject:
         try:
             with torch.enable_grad(), captured(self.model, (), given.inputs) as passed:
                 objective(passed.output).backward()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            raise CannotTell(f"the loss has no gradient that can be computed: {str(error).partition('.')[0]}") from error
         finally:
             for handle in handles:
                 handle.remove()
@@ -163,6 +169,49 @@ class Subject:
         Raises: CannotTell without an input.
         """
         return zero.stuck(self)
+
+    @cached_property
+    def growth(self) -> float | None:
+        """The variance of the residual stream behind the last block over that in front of the first; None where there is no stream."""
+        way = self.health.forward
+        stream = [place for place, point in enumerate(way) if point.stream]
+        if len(stream) < 2:
+            return None
+        first = way[max(0, stream[0] - 1)] if not way[max(0, stream[0] - 1)].stream else way[stream[0]]
+        return way[stream[-1]].value / first.value if first.value else None
+
+    @cached_property
+    def queries(self) -> set[str]:
+        """The weights of queries and keys, whose scale is that of attention's scores."""
+        return {layer.parameter for each in self.attentions for layer in (each.query, each.key) if layer is not None}
+
+    @cached_property
+    def normed(self) -> set[str]:
+        """The names of the layers whose scale a norm behind takes out: directly, or behind layers without an activation between."""
+        found = normed(self.layers)
+        linear = [layer for layer in self.layers if layer.activation is None]
+        behind: dict[str, set[str]] = {}
+        for layer in self.layers:
+            for source in layer.surroundings.sources:
+                behind.setdefault(source, set()).add(layer.name)
+        for layer in reversed(linear):
+            if behind.get(layer.name) and behind[layer.name] <= found:
+                found.add(layer.name)
+        return found
+
+    @cached_property
+    def has_norms(self) -> bool:
+        """Whether the signal passes a norm anywhere."""
+        return any(NORMALIZATIONS.intersection(layer.surroundings.path + layer.surroundings.between) for layer in self.layers)
+
+    @cached_property
+    def drawn(self) -> set[str]:
+        """The parameters that are not the same for every seed; where the model cannot be built again, those whose numbers look drawn."""
+        tensors = tensors_of(self.model)
+        if self._builds is None:
+            return {name for name, tensor in tensors.items() if looks_random(tensor)}
+        mine, other = self._builds.digests, self._builds.other
+        return {name for name, tensor in tensors.items() if not is_constant(tensor) and mine.get(name, "") != other.get(name)}
 
     @cached_property
     def head(self) -> WeightLayer | None:

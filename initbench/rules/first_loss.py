@@ -9,7 +9,7 @@ from initbench.linting.subject import Subject
 FAMILY = "signal"
 CODE = "IB304"
 NEEDS = ("inputs",)
-FAR, VERY_FAR = 2.0, 8.0
+FAR, VERY_FAR = 2.5, 10.0
 """So many times the loss of guessing is a warning's, or an error's, worth."""
 
 

@@ -48,8 +48,8 @@ def check(subject: Subject) -> Iterator[Finding]:
             severity=Severity.INFO,
             parameters=(head.bias or "",),
             message="the head's bias does not carry the frequencies of the classes",
-            measured=f"the most frequent class has {100 * float(frequencies.max()):.0f} % of {len(labels)} labels; the bias alone gives a loss "
-            f"of {now:.3g}",
+            measured=f"the most frequent class has {100 * float(frequencies.max()):.0f} % of {len(labels)} labels; the bias alone gives a "
+            f"loss of {now:.3g}",
             effect=f"the loss starts {now - entropy:.2g} above {entropy:.3g}, which the frequencies alone give (ln {classes} = "
             f"{math.log(classes):.3g})",
             fix=f"model.{head.bias}.data.copy_(torch.log(frequencies))",

@@ -18,7 +18,8 @@ def check(subject: Subject) -> Iterator[Finding]:
 
     Measured: the variance of the activations through the hidden layers (or along the residual stream), and the squared length of
     the gradient on the way back, on the batch.
-    Expected: both within a power of ten; where norms hold the branches, growth by one branch's size a block.
+    Expected: both within a power of ten; where norms hold the branches, growth by one branch's size a block. With norms it is an
+    info: the scale of a weight before one does not matter, and small batches make gradients grow.
     Remedy:
         initbench.init_network(model, "kaiming", inputs=batch)
 
@@ -35,7 +36,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     verdict = replace(judge(health, []), remarks=())
     what = "variance of the activations" if loss.what == "activations" else "squared length of the gradient"
     yield Finding(
-        severity=Severity.ERROR if gone else Severity.WARNING,
+        severity=Severity.ERROR if gone else Severity.INFO if subject.has_norms else Severity.WARNING,
         parameters=(by_name.get(loss.layer, loss.layer),),
         message=str(loss),
         measured=f"{what} {way[0].value:.3g} at {way[0].layer}, {there:.3g} at {loss.layer}",

@@ -31,26 +31,37 @@ def check(subject: Subject) -> Iterator[Finding]:
     zero = tuple(
         name for name, value in subject.parameters.first.items() if value.numel() and not value.detach().any() and _scales(subject, name)
     )
-    if unused:
+    used = {layer.parameter for layer in subject.layers if layer.surroundings.uses}
+    cut = tuple(name for name in unused if name in used)
+    if cut:
+        yield Finding(
+            severity=Severity.WARNING,
+            parameters=cut,
+            message="used in the forward pass, and cut off from the loss",
+            measured=f"{len(cut)} weights that the signal passes have no gradient of the loss at all",
+            effect="they never change",
+            fix="# look for detach(), .data, torch.no_grad() or numbers without a gradient behind them",
+        )
+    if set(unused) - set(cut):
+        left = tuple(name for name in unused if name not in cut)
         yield Finding(
             severity=Severity.INFO,
-            parameters=unused,
-            message="not used in the forward pass",
-            measured=f"{len(unused)} of {len(gradients)} parameters that are trained are no part of the loss",
+            parameters=left,
+            message="not part of the loss",
+            measured=f"{len(left)} of {len(gradients)} parameters that are trained have no gradient on this input",
             effect="they never change; with DistributedDataParallel they are an error",
-            fix=f"model.{unused[0]}.requires_grad_(False)      # or use it",
+            fix=f"model.{left[0]}.requires_grad_(False)      # or use it",
         )
     if silent:
         reason = f", behind {zero[0]}, which is zero" if zero else ""
+        most = 2 * len(silent) > len(gradients)
         yield Finding(
-            severity=Severity.INFO if zero else Severity.WARNING,
+            severity=Severity.WARNING if most and not zero else Severity.INFO,
             parameters=silent,
             message="the gradient is exactly zero",
             measured=f"{len(silent)} of {len(gradients)} parameters that are trained get a zero gradient from every input{reason}",
-            effect="they begin to learn when what is zero has moved"
-            if zero
-            else "they do not learn at the start, and nothing that is zero on purpose explains it",
-            fix="" if zero else f"# find what cuts the gradient of model.{silent[0]}: detach(), a dead unit, a rounding function",
+            effect="they begin to learn when what is zero has moved" if zero else "they do not learn at the start",
+            fix="" if zero else f"# find what cuts the gradient of model.{silent[0]}: a dead unit, a rounding function, a state of zeros",
         )
 
 

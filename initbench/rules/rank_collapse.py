@@ -27,7 +27,10 @@ def check(subject: Subject) -> Iterator[Finding]:
     """
     if subject.given is None or len(subject.given.inputs) < FEWEST_INPUTS:
         return
-    layers = [layer for layer in subject.health.hidden if layer.place not in INSIDE and layer.correlation is not None]
+    once = {layer.name for layer in subject.layers if layer.surroundings.uses == 1}
+    layers = [
+        layer for layer in subject.health.hidden if layer.place not in INSIDE and layer.correlation is not None and layer.layer in once
+    ]
     if len(layers) < 2 or (layers[0].correlation or 0.0) > APART:
         return
     first = next((layer for layer in layers if (layer.correlation or 0.0) > ALIKE), None)

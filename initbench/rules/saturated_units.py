@@ -9,19 +9,25 @@ FAMILY = "signal"
 CODE = "IB307"
 NEEDS = ("inputs",)
 MANY = 0.5
+SMOOTH = {"tanh", "sigmoid", "erf", "softsign", "hardtanh", "hardsigmoid"}
+"""Those that are at their ends for no input that is of size one; ReLU6 and its like are zero for half of them."""
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Most activations of a bounded function are at its ends, where its slope is next to zero.
 
     Measured: the share of activations within 1 % of an end of the function (tanh beyond 0.98).
-    Expected: few; a hard sigmoid or ReLU6 has some by its shape.
+    Expected: few.
     Remedy:
         nn.init.xavier_normal_(layer.weight)
 
     Source: Glorot & Bengio 2010, section 3.
     """
-    shares = {name: share for name, layer in subject.measured.items() if (share := layer.saturated_fraction or 0.0) > MANY}
+    shares: dict[str, float] = {}
+    for name, measured in subject.measured.items():
+        share, activation = measured.saturated_fraction or 0.0, (subject.layer_of[name].activation or "").partition(":")[0]
+        if share > MANY and activation in SMOOTH:
+            shares[name] = share
     if shares:
         worst = max(shares, key=lambda name: shares[name])
         layer = subject.layer_of[worst]

@@ -64,7 +64,7 @@ def _finding(subject: Subject, found: dict[str, Explanation]) -> Finding:
     meant = first.fan_in if "fan in" in law.of else first.fan_out if "fan out" in law.of else (first.fan_in + first.fan_out) / 2
     off = max((_off(subject.layer_of[name], each) for name, each in found.items()), key=lambda ratio: max(ratio, 1 / ratio))
     own = _is_torchs_default(first, law)
-    held = all(scale.held_by_norm(layer) for layer in layers)
+    held = all(layer.name in subject.normed for layer in layers)
     severity = Severity.WARNING if max(off, 1 / off) > MATTERS and not own and not held else Severity.INFO
     by_norm = ", which the norm behind takes out" if held else ""
     return Finding(

@@ -10,7 +10,6 @@ from initbench.linting.finding import Finding, Severity
 from initbench.linting.subject import Subject
 from initbench.nn.layers import Role, WeightLayer
 from initbench.nn.operations import NORMALIZATIONS
-from initbench.results.propagation import KEPT_DECADES
 
 FAMILY = "law"
 CODE = "IB202"
@@ -38,7 +37,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     """
     factors: dict[str, list[tuple[WeightLayer, float]]] = {}
     for layer in subject.layers:
-        if layer.role in NOT_LOOKED_AT or scale.held_by_norm(layer) or not scale.explainable(subject, layer):
+        if layer.role in NOT_LOOKED_AT or layer.name in subject.normed or not scale.explainable(subject, layer):
             continue
         if layer.block is not None and _normed(subject, layer):
             continue
@@ -76,12 +75,11 @@ def _normed(subject: Subject, layer: WeightLayer) -> bool:
 def _finding(subject: Subject, activation: str, found: list[tuple[WeightLayer, float]], total: float) -> Finding:
     first, factor = found[0]
     ratios = [ratio for ratio in (subject.health.activations, subject.health.gradients) if ratio]
-    measured = max((abs(math.log10(ratio)) for ratio in ratios), default=math.inf if subject.health.lost else 0.0)
     gain = gain_after(first)
     end = {layer.parameter for layer, _ in found}
     seen = f"; measured from the first hidden layer to the last: {ratios[0]:.3g}x" if ratios else ""
     return Finding(
-        severity=Severity.WARNING if measured > KEPT_DECADES else Severity.INFO,
+        severity=Severity.WARNING if subject.health.lost and not subject.has_norms else Severity.INFO,
         parameters=tuple(name for name in subject.layer_of if name in end),
         message=f"the gain does not fit what follows, {activation}",
         measured=f"Var W x fan in = {factor * gain**2:.3g}, where {activation} needs {gain**2:.3g}",
