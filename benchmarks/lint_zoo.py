@@ -96,9 +96,8 @@ def main() -> int:
             print(f"    real: {why}" if why else "    NOT KNOWN", flush=True)
         (doubtful if any(real(name, finding) is None for finding in found) else peculiar if found else []).append(name)
     share = 100 * len(doubtful) / max(1, models)
-    print(
-        f"\n{models} models in {time.perf_counter() - begun:.0f} s; {len(peculiar)} with real peculiarities: {', '.join(peculiar) or 'none'};"
-    )
+    seconds = time.perf_counter() - begun
+    print(f"\n{models} models in {seconds:.0f} s; {len(peculiar)} with real peculiarities: {', '.join(peculiar) or 'none'};")
     print(f"{len(doubtful)} ({share:.1f} %) with other errors or warnings: {', '.join(doubtful) or 'none'}")
     return 1 if share > MOST else 0
 

@@ -61,7 +61,7 @@ def built(build: Build) -> tuple[nn.Module, Builds | None]:
     refuse_without_storage(parameters_of(first).first)
     if build(0) is first:
         return first, None
-    again = digests_of(first)
+    again, wrong = digests_of(first), {name for name, tensor in tensors_of(first).items() if unset_share(tensor)}
     del first
     other = digests_of(build(OTHER_SEED))
     try:
@@ -70,7 +70,7 @@ def built(build: Build) -> tuple[nn.Module, Builds | None]:
     except InitbenchError as error:
         return build(0), Builds(again=again, other=other, failed=str(error).rstrip("."))
     tensors = tensors_of(model)
-    unset = {name: share for name, tensor in tensors.items() if (share := unset_share(tensor))}
+    unset = {name: share for name, tensor in tensors.items() if name not in wrong and (share := unset_share(tensor))}
     for name in unset:  # as in memory that is fresh from the system, so that the rest of the model can be looked at
         tensors[name].masked_fill_(_marked(tensors[name]), 0)
     return model, Builds(unset, digests_of(model), again, other)
@@ -150,8 +150,12 @@ def _marked(tensor: Tensor) -> Tensor:
 
 
 def is_constant(tensor: Tensor) -> bool:
-    """Whether all of its numbers are the same."""
-    return not tensor.numel() or not bool((tensor != tensor.flatten()[0]).any())
+    """Whether its numbers are one value, or two, as those of a mask, an identity and a bias with one gate set are."""
+    flat = tensor.flatten()
+    if not len(flat):
+        return True
+    others = flat[flat != flat[0]]
+    return not len(others) or not bool((others != others[0]).any())
 
 
 def looks_random(tensor: Tensor) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from initbench.question import catalog
 from initbench.question.config import Ref, parse_ref
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor, nn
 
     from initbench.linting.subject import Subject
@@ -27,7 +29,7 @@ WANTED = {
 """What rules may need, with what is said where it is not there."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LintReport:
     """What the rules have found, the worst first; `not_told` are rules that were not looked at or could not tell, with why."""
 
@@ -39,6 +41,8 @@ class LintReport:
     parameters: int
     """How many parameters (tensors) the model has."""
     seconds: float = 0.0
+    known: int = 0
+    """Findings that a baseline knows, and which are not among these."""
 
     def of(self, severity: Severity | str) -> tuple[Finding, ...]:
         """The findings of a severity, or worse."""
@@ -55,10 +59,31 @@ class LintReport:
             raise GateFailed(f"{self.model} has {len(found)} finding{'s' * (len(found) != 1)}.\n{as_text(found)}")
 
     def __str__(self) -> str:
-        """The findings as text."""
-        from initbench.linting.formats import as_text
+        """The findings as text, and what is said of all of them."""
+        from initbench.linting.formats import whole_text
 
-        return as_text(self.findings)
+        return whole_text(self).rstrip()
+
+    def __repr__(self) -> str:
+        """Gives the conclusion."""
+        from initbench.linting.formats import conclusion
+
+        return f"<Lint of {conclusion(self)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a row a finding."""
+        from initbench.linting.formats import conclusion
+
+        cells = [(each.severity.value, each.code, each.about, each.message, each.measured, each.effect) for each in self.findings]
+        rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
+        head = "".join(f"<th>{name}</th>" for name in ("severity", "rule", "parameters", "finding", "measured", "effect"))
+        return f"<p>{escape(conclusion(self))}</p><table><tr>{head}</tr>{rows}</table>"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row a finding."""
+        import pandas as pd
+
+        return pd.DataFrame([{**each.model_dump(mode="json"), "about": each.about} for each in self.findings])
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,23 @@ def explainable(subject: Subject, layer: WeightLayer) -> bool:
 
 
 def is_round(subject: Subject, layer: WeightLayer) -> bool:
-    """Whether the standard deviation is a constant that people choose: one digit, such as 0.02."""
+    """Whether the standard deviation is a constant that people choose, such as 0.02, in layers whatever their fans."""
     std = subject.laws[layer.parameter].std or 0.0
-    return std > 0 and abs(float(f"{std:.1g}") / std - 1) <= tolerance(subject, layer)
+    if not std or f"{std:.0e}"[0] not in "125" or abs(float(f"{std:.1g}") / std - 1) > tolerance(subject, layer):
+        return False
+    return any(other.fan_in != layer.fan_in and subject.has_std(other, float(f"{std:.1g}")) for other in subject.layers)
+
+
+def usual_std(subject: Subject) -> float | None:
+    """The constant standard deviation that most weights share whatever their fans; None where there is none."""
+    large = [layer for layer in subject.layers if layer.weight.numel() >= FEWEST and subject.laws[layer.parameter].std]
+    for candidate in large:
+        std = subject.laws[candidate.parameter].std or 0.0
+        near = [layer for layer in large if subject.has_std(layer, std)]
+        unlawful = [layer for layer in near if not right(subject, layer)]
+        if 5 * len(near) >= 2 * len(large) and 2 * len(unlawful) >= len(near) and len({layer.shape for layer in near}) > 1:
+            return sorted(subject.laws[layer.parameter].std or 0.0 for layer in near)[len(near) // 2]
+    return None
 
 
 def tolerance(subject: Subject, layer: WeightLayer) -> float:

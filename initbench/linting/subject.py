@@ -7,17 +7,20 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from initbench.errors import DoesNotApply, InitbenchError, is_out_of_memory
 from initbench.init.known_laws import law_of
 from initbench.linting import zero
 from initbench.linting.attention import AttentionStart, attention_starts
 from initbench.linting.builds import AGAIN, Build, Builds, is_constant, looks_random, needs_builds, tensors_of
+from initbench.linting.chance import deviations, error_of_std
 from initbench.linting.finding import CannotTell
 from initbench.linting.start import Start, start_of
 from initbench.measure.capture import captured
 from initbench.measure.probes import normed
 from initbench.nn.attention import AttentionLayers, attentions
+from initbench.nn.inputs import first_tensor
 from initbench.nn.layers import Explanation, Role, WeightLayer, explain
 from initbench.nn.naming import Parameters, parameters_of
 from initbench.nn.operations import NORMALIZATIONS
@@ -94,6 +97,11 @@ class Subject:
     def laws(self) -> dict[str, LayerLaw]:
         """What the numbers of each weight look like, by the name of the parameter."""
         return {layer.parameter: law_of(layer) for layer in self.layers}
+
+    def has_std(self, layer: WeightLayer, std: float) -> bool:
+        """Whether a weight has this standard deviation, within chance over all layers of the model."""
+        own = self.laws[layer.parameter].std
+        return bool(own) and abs((own or 0.0) / std - 1) < 2 * deviations(len(self.layers)) * error_of_std(layer.weight.numel())
 
     @cached_property
     def branches(self) -> tuple[Branch, ...]:
@@ -179,6 +187,15 @@ class Subject:
             return None
         first = way[max(0, stream[0] - 1)] if not way[max(0, stream[0] - 1)].stream else way[stream[0]]
         return way[stream[-1]].value / first.value if first.value else None
+
+    @cached_property
+    def input_correlation(self) -> float | None:
+        """The mean cosine of pairs of inputs; None where they are no floats."""
+        values = first_tensor(self._need_inputs().inputs)
+        if not values.is_floating_point() or len(values) < 2:
+            return None
+        flat = values.flatten(1).double()
+        return functional.cosine_similarity(flat[: len(flat) // 2 * 2 : 2], flat[1::2]).mean().item()
 
     @cached_property
     def queries(self) -> set[str]:

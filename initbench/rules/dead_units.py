@@ -30,7 +30,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     shares: dict[str, float] = {}
     for name, layer in subject.measured.items():
         share = layer.dead_fraction or 0.0
-        if share > MANY and subject.layer_of[name].fan_out >= FEWEST_UNITS and layer.activation_variance:
+        if share > MANY and subject.layer_of[name].fan_out >= FEWEST_UNITS:
             shares[name] = share
     if shares:
         worst = max(shares, key=lambda name: shares[name])

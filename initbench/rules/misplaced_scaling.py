@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 
 from initbench.linting import scale
-from initbench.linting.chance import deviations, error_of_std
 from initbench.linting.finding import Finding, Severity, kind_of
 from initbench.linting.subject import Subject
 from initbench.nn.layers import WeightLayer
@@ -12,7 +11,7 @@ from initbench.nn.layers import WeightLayer
 FAMILY = "signal"
 CODE = "IB302"
 NEEDS = ("inputs",)
-FEWEST_NUMBERS, FEWEST_OF_A_KIND = 200, 2
+FEWEST_OF_A_KIND = 2
 FEWEST_BY_LAW = 8
 """Branches from which on a scale is told from one that other fans give."""
 FEWEST_BRANCHES = 4
@@ -38,7 +37,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if count < FEWEST_BRANCHES:
         return
     factors = {f"sqrt({count})": math.sqrt(count), f"sqrt({count // 2})": math.sqrt(count // 2)}
-    usual = _usual(subject)
+    usual = scale.usual_std(subject)
     found: dict[tuple[str, str], list[tuple[WeightLayer, WeightLayer]]] = {}
     for branch in branches:
         if not _is_plain(subject, branch.last, usual):
@@ -53,38 +52,22 @@ def check(subject: Subject) -> Iterator[Finding]:
             yield _finding(subject, factor, pairs, count)
 
 
-def _usual(subject: Subject) -> float | None:
-    """The constant standard deviation that most weights share whatever their fans; None where there is none."""
-    stds = sorted(law.std for name, law in subject.laws.items() if law.std and subject.layer_of[name].weight.numel() >= FEWEST_NUMBERS)
-    middle = stds[len(stds) // 2] if stds else None
-    if middle is None:
-        return None
-    near = [layer for layer in subject.layers if _is(subject, layer, middle)]
-    return middle if 2 * len(near) >= len(stds) and len({layer.fan_in for layer in near}) > 1 else None
-
-
-def _is(subject: Subject, layer: WeightLayer, std: float) -> bool:
-    own = subject.laws[layer.parameter].std
-    error = deviations(len(subject.layers)) * error_of_std(layer.weight.numel())
-    return bool(own) and abs((own or 0.0) / std - 1) < 2 * error
-
-
 def _is_plain(subject: Subject, layer: WeightLayer, usual: float | None) -> bool:
     """Whether a weight is not scaled: as large as most, or as a law with its fans."""
-    return _is(subject, layer, usual) if usual is not None else bool(scale.right(subject, layer))
+    return subject.has_std(layer, usual) if usual is not None else bool(scale.right(subject, layer))
 
 
 def _scaled_by(subject: Subject, layer: WeightLayer, end: WeightLayer, factors: dict[str, float], usual: float | None) -> str | None:
     """The factor by which a weight is smaller than it would be without scaling: than the usual one, or than the law of the branch's end."""
     own = subject.laws[layer.parameter].std
-    if not own or layer.weight.numel() < FEWEST_NUMBERS or layer.parameter in subject.queries:
+    if not own or layer.weight.numel() < scale.FEWEST or layer.parameter in subject.queries:
         return None
     if usual is not None:
-        return next((name for name, factor in factors.items() if _is(subject, layer, usual / factor)), None)
+        return next((name for name, factor in factors.items() if subject.has_std(layer, usual / factor)), None)
     if scale.right(subject, layer) or len(subject.branches) < FEWEST_BY_LAW or layer.parts > 1:
         return None
     lawful = [math.sqrt(law.gain / layer.fan_in) for law in scale.right(subject, end) if law.of == "the fan in"]
-    return next((name for name, factor in factors.items() for std in lawful if _is(subject, layer, std / factor)), None)
+    return next((name for name, factor in factors.items() for std in lawful if subject.has_std(layer, std / factor)), None)
 
 
 def _finding(subject: Subject, factor: str, pairs: list[tuple[WeightLayer, WeightLayer]], count: int) -> Finding:

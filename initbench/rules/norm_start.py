@@ -49,7 +49,8 @@ def check(subject: Subject) -> Iterator[Finding]:
             if short == "weight" and not value.detach().any() and (ends is None or id(module) in ends or _is_own(module)):
                 open_question |= ends is None and not _is_own(module)
                 continue
-            severity = Severity.WARNING if _is_far(value.detach(), meant, module.weight) else Severity.INFO
+            far = _is_far(value.detach(), meant, module.weight) and (bool(value.detach().any()) or _is_shut(subject))
+            severity = Severity.WARNING if far else Severity.INFO
             found.setdefault((short, severity, _told(value.detach())), []).append(names[0])
     for (short, severity, told), listed in found.items():
         for same in alike(listed):
@@ -82,6 +83,14 @@ def _is_far(values: Tensor, meant: float, weight: object) -> bool:
 def _is_own(module: nn.Module) -> bool:
     """Whether a class that comes from torch's norm has a forward of its own."""
     return not type(module).forward.__module__.startswith("torch.")
+
+
+def _is_shut(subject: Subject) -> bool:
+    """Whether the signal is lost somewhere: a zero gain that ends a branch, as far as a branch can be followed, loses none."""
+    try:
+        return subject.health.lost is not None
+    except CannotTell:
+        return False
 
 
 def _branch_ends(subject: Subject) -> set[int] | None:

@@ -31,7 +31,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     layers = [
         layer for layer in subject.health.hidden if layer.place not in INSIDE and layer.correlation is not None and layer.layer in once
     ]
-    if len(layers) < 2 or (layers[0].correlation or 0.0) > APART:
+    begin = subject.input_correlation
+    if len(layers) < 2 or (layers[0].correlation or 0.0 if begin is None else begin) > APART:
         return
     first = next((layer for layer in layers if (layer.correlation or 0.0) > ALIKE), None)
     if first is None:
@@ -41,7 +42,8 @@ def check(subject: Subject) -> Iterator[Finding]:
         severity=Severity.WARNING,
         parameters=(by_name.get(first.layer, first.layer),),
         message=f"from {first.layer} on all inputs look alike",
-        measured=f"mean cosine of two inputs {layers[0].correlation:.3g} at {layers[0].layer}, {first.correlation:.5f} at {first.layer}",
+        measured=f"mean cosine of two inputs {layers[0].correlation if begin is None else begin:.3g} at the beginning, "
+        f"{first.correlation:.5f} at {first.layer}",
         effect="outputs differ by almost nothing from input to input: the gradient says little about each",
         fix='initbench.init_network(model, "edge_of_chaos", inputs=batch)      # and fewer layers, skips or norms',
     )

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from initbench.linting.finding import Finding, Severity
 from initbench.linting.subject import Subject
+from initbench.nn.layers import WeightLayer
 from initbench.nn.naming import modules_of
 
 FAMILY = "law"
@@ -49,9 +50,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             fix=f"model.{twice[0].replace('bias_ih', 'bias_hh')}.data.zero_()",
         )
     packed = [
-        layer
-        for layer in subject.layers
-        if layer.parts > 1 and isinstance(layer.module, tuple(GATES)) and subject.laws[layer.parameter].law == "orthogonal"
+        layer for layer in subject.layers if layer.parts > 1 and isinstance(layer.module, tuple(GATES)) and _is_packed(subject, layer)
     ]
     if packed:
         first = packed[0]
@@ -64,6 +63,12 @@ def check(subject: Subject) -> Iterator[Finding]:
             effect=f"each gate has a variance {first.parts}x smaller than an orthogonal matrix of its own would have",
             fix=f"for gate in model.{first.parameter}.data.chunk({first.parts}):\n    nn.init.orthogonal_(gate)",
         )
+
+
+def _is_packed(subject: Subject, layer: WeightLayer) -> bool:
+    """Whether the columns of all gates together are orthonormal, instead of those of each gate."""
+    law = subject.laws[layer.parameter]
+    return law.law == "orthogonal" and 0 < (law.std or 0.0) ** 2 * layer.fan_in < 0.5
 
 
 def _both_set(one: Tensor, other: Tensor, gates: int) -> float:
