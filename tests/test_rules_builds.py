@@ -107,7 +107,7 @@ class TestResetDiffers:
 
     def test_another_law_with_both_numbers(self):
         (finding,) = found("IB106", lambda: Applied(std=0.04))
-        assert (finding.parameters, finding.severity) == (("layer.weight",), Severity.WARNING)
+        assert (finding.parameters, finding.severity) == (("layer.weight",), Severity.INFO)
         numbers = [float(word.rstrip(",")) for before, word in itertools.pairwise(finding.measured.split()) if before == "std"]
         assert numbers == pytest.approx([0.04, 0.02], rel=6 / math.sqrt(2 * 64 * 64))
 
@@ -123,6 +123,19 @@ class TestResetDiffers:
 
         (finding,) = found("IB106", Normal)
         assert finding.parameters == ("layer.weight",)
+
+    def test_a_method_for_each_module_promises_nothing_of_the_parameters_of_the_model(self):
+        class WithToken(Applied):
+            def __init__(self):
+                super().__init__()
+                self.token = nn.Parameter(torch.zeros(64))
+                self.scale = nn.Parameter(torch.rand(1))
+
+        (finding,) = found("IB106", WithToken)
+        assert (finding.parameters, finding.severity) == (("token", "scale"), Severity.INFO)
+
+    def test_a_single_random_number_is_no_constant(self):
+        assert not found("IB106", lambda: nn.Sequential(nn.Linear(64, 1)))
 
     def test_a_scaled_layer_without_a_reset_of_the_whole_is_worth_knowing(self):
         findings = found("IB106", lambda: Token(scaled=True))

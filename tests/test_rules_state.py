@@ -291,3 +291,23 @@ def test_remedies_are_python_for_numbered_modules_too():
     assert finding.fix == 'nn.init.normal_(model.get_parameter("2.weight"), std=0.02)'
     exec(finding.fix, {"model": model, "nn": nn})
     assert not found("IB102", model)
+
+
+class Remembers(nn.Module):
+    """Keeps a tensor of the first pass that has a graph, as models cache a bias of attention, and uses it in the next."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head, self.kept = LowRank(zero="AB"), nn.Linear(16, 4), torch.zeros(())
+
+    def forward(self, x):
+        if not self.kept.requires_grad:
+            self.kept = torch.tanh(self.head.weight).mean().exp()
+        return self.head(self.layer(x)) * self.kept
+
+
+def test_a_model_that_has_a_gradient_only_once_is_judged_by_its_structure():
+    (finding,) = found("IB105", Remembers, inputs="16")
+    assert (finding.parameters, finding.severity) == (("layer.A.default.weight", "layer.B.default.weight"), Severity.ERROR)
+    assert "side by side" in finding.measured
+    assert not found("IB104", Remembers, inputs="16")

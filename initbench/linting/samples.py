@@ -34,11 +34,9 @@ def correlation(one: Tensor, other: Tensor) -> float:
 
 def spread(values: Tensor) -> str:
     """What a sample is in short: its std, or the one number that it holds."""
-    return (
-        f"all {values.flatten()[0].item():.4g}"
-        if is_constant(values) and values.numel()
-        else f"std {_std(values.flatten().double())[0]:.4g}"
-    )
+    if values.numel() and bool((values == values.flatten()[0]).all()):
+        return f"all {values.flatten()[0].item():.4g}"
+    return f"std {_std(values.flatten().double())[0]:.4g}"
 
 
 def _std(values: Tensor) -> tuple[float, float]:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from initbench.errors import DoesNotApply, InitbenchError
+from initbench.errors import DoesNotApply, InitbenchError, is_out_of_memory
 from initbench.init.known_laws import law_of
 from initbench.linting import zero
 from initbench.linting.attention import AttentionStart, attention_starts
-from initbench.linting.builds import AGAIN, Build, Builds, is_constant, needs_builds, tensors_of
+from initbench.linting.builds import AGAIN, Build, Builds, is_constant, looks_random, needs_builds, tensors_of
 from initbench.linting.chance import deviations, error_of_std
 from initbench.linting.finding import CannotTell
 from initbench.linting.start import Start, start_of
@@ -159,12 +159,24 @@ class Subject:
         try:
             with torch.enable_grad(), captured(self.model, (), given.inputs) as passed:
                 objective(passed.output).backward()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            raise CannotTell(f"the loss has no gradient that can be computed: {str(error).partition('.')[0]}") from error
         finally:
             for handle in handles:
                 handle.remove()
             for parameter in self.model.parameters():
                 parameter.grad = before[id(parameter)]
         return norms
+
+    @cached_property
+    def stuck(self) -> zero.Stuck:
+        """Zero weights without a gradient, also when every other zero that gets one has moved: they never learn.
+
+        Raises: CannotTell without an input.
+        """
+        return zero.stuck(self)
 
     @cached_property
     def growth(self) -> float | None:
@@ -211,20 +223,12 @@ class Subject:
 
     @cached_property
     def drawn(self) -> set[str]:
-        """The parameters that are not the same for every seed; all that are no constants where the model cannot be built again."""
-        known = self._builds.other if self._builds is not None else {}
-        mine = self._builds.digests if self._builds is not None else {}
-        return {
-            name for name, tensor in tensors_of(self.model).items() if not is_constant(tensor) and mine.get(name, "") != known.get(name)
-        }
-
-    @cached_property
-    def stuck(self) -> zero.Stuck:
-        """Zero weights without a gradient, also when every other zero that gets one has moved: they never learn.
-
-        Raises: CannotTell without an input.
-        """
-        return zero.stuck(self)
+        """The parameters that are not the same for every seed; where the model cannot be built again, those whose numbers look drawn."""
+        tensors = tensors_of(self.model)
+        if self._builds is None:
+            return {name for name, tensor in tensors.items() if looks_random(tensor)}
+        mine, other = self._builds.digests, self._builds.other
+        return {name for name, tensor in tensors.items() if not is_constant(tensor) and mine.get(name, "") != other.get(name)}
 
     @cached_property
     def head(self) -> WeightLayer | None:

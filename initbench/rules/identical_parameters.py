@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from initbench.linting.builds import digests_of, looks_random, tensors_of
+from initbench.linting.builds import digests_of, tensors_of
 from initbench.linting.finding import Finding, Severity
 from initbench.linting.subject import Subject
 
@@ -15,8 +15,8 @@ FEWEST = 8
 def check(subject: Subject) -> Iterator[Finding]:
     """Two parameters that are not tied hold the very same random numbers, as layers cloned by `deepcopy` do.
 
-    Measured: a digest of the numbers of every parameter whose numbers look drawn: constants, identities and tables are left out, and
-    so are copies of which at most one is trained, such as the target of a momentum encoder.
+    Measured: a digest of the numbers of every trained parameter that is not the same for every seed; of a model that cannot be built
+    again, of those whose numbers look drawn. So identities, tables and the frozen target of a momentum encoder are left out.
     Expected: each parameter has numbers of its own.
     Remedy:
         layers = nn.ModuleList(Block(dim) for _ in range(depth))      # built one by one, not copied
@@ -28,7 +28,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     same: dict[str, list[str]] = {}
     for name, parameter in subject.parameters.first.items():
         values = tensors.get(name)
-        if parameter.requires_grad and values is not None and name in digests and values.numel() >= FEWEST and looks_random(values):
+        if parameter.requires_grad and values is not None and name in digests and values.numel() >= FEWEST and name in subject.drawn:
             same.setdefault(f"{digests[name]} {tuple(values.shape)}", []).append(name)
     order = {name: place for place, name in enumerate(subject.parameters.first)}
     by_times: dict[int, list[str]] = {}

@@ -35,15 +35,14 @@ def check(subject: Subject) -> Iterator[Finding]:
     Source: the PyTorch documentation of torch.nn.utils.skip_init and of FSDP's `param_init_fn`: modules must have a
     reset_parameters that sets all they own.
     """
-    again, by = _reset(subject)
+    again, by, whole = _reset(subject)
     here, there = tensors_of(subject.model), tensors_of(again)
     how = "reset by " + (", then ".join(["the reset_parameters of its modules", *by]))
-    severity = Severity.WARNING if by else Severity.INFO
     unset = subject.builds.unset
     left = tuple(name for name, tensor in there.items() if unset_share(tensor) and name not in unset)
     if left:
         yield Finding(
-            severity=severity if subject.parameters.first.keys() & left else Severity.INFO,
+            severity=Severity.WARNING if whole and subject.parameters.first.keys() & left else Severity.INFO,
             parameters=left,
             message="not set again after to_empty",
             measured=f"built on the meta device and {how}, it is still unset",
@@ -54,11 +53,14 @@ def check(subject: Subject) -> Iterator[Finding]:
     other = tuple(
         name
         for name in subject.parameters.first
-        if name in there and name in here and name not in {*left, *unset} and _is_other(here[name], there[name], limit)
+        if name in there
+        and name in here
+        and name not in {*left, *unset}
+        and _is_other(here[name], there[name], limit, varies=subject.builds.digests.get(name) != subject.builds.other.get(name))
     )
     if other:
         yield Finding(
-            severity=severity,
+            severity=Severity.INFO,
             parameters=other,
             message="another law after to_empty and reset than after construction",
             measured=f"{other[0]}: {spread(here[other[0]])} when built, {spread(there[other[0]])} when {how}",
@@ -67,40 +69,43 @@ def check(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _reset(subject: Subject) -> tuple[nn.Module, list[str]]:
-    """The model from the meta device, reset, and its own methods that did it. Raises: CannotTell where it cannot be built so."""
+def _reset(subject: Subject) -> tuple[nn.Module, list[str], bool]:
+    """The model from the meta device, reset, its own methods that did it, and whether one of them is for the whole.
+
+    Raises: CannotTell where it cannot be built so.
+    """
     try:
         model = subject.build(0, "meta")
         with unset_marked(), generators(0), torch.no_grad():
             model = model.to_empty(device="cpu")
             for module in reversed(list(model.modules())[1:]):
                 _call(module, "reset_parameters")
-            own = [name for name in OF_THE_WHOLE if not type(model).__module__.startswith("torch.") and _call(model, name)]
-            if not own:
-                _call(model, "reset_parameters")
+            is_torchs = type(model).__module__.startswith("torch.")
+            called = {name: _call(model, name) for name in (OF_THE_WHOLE[:1] if is_torchs else OF_THE_WHOLE)}
     except (InitbenchError, RuntimeError, TypeError, ValueError, AttributeError, KeyError, NotImplementedError) as error:
         raise CannotTell(f"it cannot be built on the meta device and reset ({type(error).__name__})") from error
-    return model, own
+    own = [] if is_torchs else [name for name, how in called.items() if how]
+    return model, own, any(called[name] == "whole" for name in own)
 
 
-def _call(module: nn.Module, name: str) -> bool:
-    """Calls a method without arguments, or applies one that takes a module; whether there is one."""
+def _call(module: nn.Module, name: str) -> str:
+    """Calls a method without arguments (`whole`), or applies one that takes a module (`each`); empty where there is none."""
     method = getattr(module, name, None)
     if not callable(method):
-        return False
+        return ""
     wanted = [value for value in inspect.signature(method).parameters.values() if value.default is value.empty and value.kind < 2]
     if len(wanted) > 1:
-        return False
+        return ""
     if wanted:
         module.apply(method)
     else:
         method()
-    return True
+    return "each" if wanted else "whole"
 
 
-def _is_other(built: Tensor, reset: Tensor, limit: float) -> bool:
+def _is_other(built: Tensor, reset: Tensor, limit: float, *, varies: bool) -> bool:
     if built.shape != reset.shape or not built.is_floating_point():
         return False
     if is_constant(built) or is_constant(reset):
-        return not torch.equal(built, reset)
+        return not torch.equal(built, reset) and not (varies and built.numel() == 1)
     return built.numel() >= FEWEST and differ(built, reset, limit)
