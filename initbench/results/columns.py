@@ -64,10 +64,23 @@ class Columns(Sequence[Record], Generic[Record]):
         return tuple(self)[place]
 
     def __iter__(self) -> Iterator[Record]:
+        return self._made([True] * len(self))
+
+    def column(self, name: str) -> list[Any]:
+        """A field that holds no number of its own, such as `step`, of each record; none is made for that."""
+        place = _others_of(self._shapes[0].kind).index(name) if self._shapes else 0
+        return [shape.rest[place][1] for shape in self._shapes]
+
+    def at(self, step: int) -> Iterator[Record]:
+        """The records of a step; no other is made."""
+        return self._made([each == step for each in self.column("step")])
+
+    def _made(self, wanted: Sequence[bool]) -> Iterator[Record]:
         start = 0
-        for shape in self._shapes:
+        for shape, asked in zip(self._shapes, wanted, strict=True):
             end = start + len(shape.numbers)
-            yield cast(Record, _record(shape, self._numbers[start:end]))
+            if asked:
+                yield cast(Record, _record(shape, self._numbers[start:end]))
             start = end
 
     def __len__(self) -> int:
@@ -119,6 +132,18 @@ def columns(kind: type[Record], records: Sequence[Record]) -> Columns[Record]:
         shapes.append(_Shape(kind, numbers, tuple((name, values[name]) for name in _others_of(kind))))
         every.extend(values[name] for name in numbers)
     return Columns(tuple(shapes), every)
+
+
+def column(records: Sequence[BaseModel], name: str) -> list[Any]:
+    """A field of each of the records, which may be columns."""
+    return records.column(name) if isinstance(records, Columns) else [getattr(record, name) for record in records]
+
+
+def at_step(records: Sequence[Record], step: int) -> Iterator[Record]:
+    """The records of a step, which has a field of that name."""
+    if isinstance(records, Columns):
+        return records.at(step)
+    return (record for record in records if record.step == step)  # type: ignore[attr-defined]
 
 
 class InColumns:
