@@ -217,6 +217,8 @@ def test_a_worker_without_memory_costs_at_most_its_own_run(cluster, tmp_path):
     assert len(after) == 24
     assert len(after.items() - kept.items()) == 2
     assert told(found) == told(initbench.compare(schemes, engine="serial", output="serial", **options))
+    for name in ("curves", "layers", "init", "summary", "comparisons"):
+        assert (tmp_path / f"ray/tables/{name}.csv").read_bytes() == (tmp_path / f"serial/tables/{name}.csv").read_bytes()
     assert {run.status for run in found.results} == {RunStatus.COMPLETED}
 
 

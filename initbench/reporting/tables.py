@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from initbench.metrics import Metric
 from initbench.quantities import QUANTITIES, Quantity
+from initbench.results.columns import at_step
 from initbench.results.propagation import layer_value
 from initbench.results.record import LayerStats, RunResult
 from initbench.statistics.estimates import Estimate, estimate_text, interval_text, number_text, share_text
@@ -103,9 +104,8 @@ def layer_table(runs: Sequence[RunResult], lost_at: str | None) -> Table:
     """A row a weight layer before the first step, medians over the seeds; the layer `lost_at`, where the signal is lost, is marked."""
     by_position: dict[int, list[tuple[RunResult, LayerStats]]] = {}
     for run in runs:
-        for stats in run.layers:
-            if stats.step == 0:
-                by_position.setdefault(stats.position, []).append((run, stats))
+        for stats in at_step(run.layers, 0):
+            by_position.setdefault(stats.position, []).append((run, stats))
     layers = [by_position[position] for position in sorted(by_position)]
     quantities = [each for each in QUANTITIES if each.title is not None and not (each.optional and _nowhere(layers, each))]
     rows = tuple((str(index), each[0][1].layer, *(_typical(each, of) for of in quantities)) for index, each in enumerate(layers, 1))

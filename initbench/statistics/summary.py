@@ -8,11 +8,12 @@ from initbench.errors import ConfigError, enumerated, unknown_name
 from initbench.metrics import Metric, Split
 from initbench.question import catalog
 from initbench.question.config import parse_ref
+from initbench.results.columns import at_step
 from initbench.results.outcome import TRAINED_ABOVE_CHANCE, Outcome, is_outcome_of_scheme, outcome
 from initbench.results.propagation import has_stream
 from initbench.results.record import RunResult, RunStatus, Setter
 from initbench.statistics.curves import of_losses, of_signals
-from initbench.statistics.estimates import estimate, estimate_text, seeds_text, share
+from initbench.statistics.estimates import Estimate, estimate, estimate_text, seeds_text, share
 from initbench.statistics.findings import SchemeSummary, Summary
 from initbench.statistics.inference import ALPHA, LEVEL, seeds_needed
 from initbench.statistics.known_metrics import all_metrics, find_metric
@@ -60,10 +61,11 @@ def summarize(
     shown = tuple({each.name: each for each in (*all_metrics(target, split), primary)}.values())
     ranking = {each.name: each for each in shown if each.better}
     against = _reference(reference, runs)
+    figures = {each.name: {scheme: _side(scheme, own, each) for scheme, own in runs.items()} for each in shown}
     comparisons: list[Comparison] = []
     pairs: tuple[Comparison, ...] = ()
     for name, each in ranking.items():
-        sides = {scheme: _side(scheme, own, each) for scheme, own in runs.items()}
+        sides = figures[name]
         margin_here = own_margin if name == primary.name else None
         every: tuple[Comparison, ...] = ()
         if name == primary.name or reference is None:
@@ -79,7 +81,8 @@ def summarize(
         else:
             comparisons += [pair for pair in every if pair.other == against]
     losses, signals = of_losses(runs), of_signals(runs)
-    schemes = tuple(_summarize_scheme(scheme, own, shown, losses[scheme], signals[scheme]) for scheme, own in runs.items())
+    estimates = {scheme: tuple(estimate(each, list(figures[each.name][scheme].values.values())) for each in shown) for scheme in runs}
+    schemes = tuple(_summarize_scheme(scheme, own, estimates[scheme], losses[scheme], signals[scheme]) for scheme, own in runs.items())
     leader = _leader(primary, schemes)
     summary = Summary(
         headline="",
@@ -140,7 +143,7 @@ def reasons(runs: list[RunResult], statuses: Sequence[RunStatus] = tuple(VERBS))
     return tuple(f"{VERBS[status]} on {seeds_text(count)}: {reason.rstrip('.')}" for (status, reason), count in sorted(counts.items()))
 
 
-def _summarize_scheme(scheme: str, runs: list[RunResult], metrics: Sequence[Metric], losses: str, activations: str) -> SchemeSummary:
+def _summarize_scheme(scheme: str, runs: list[RunResult], estimates: tuple[Estimate, ...], losses: str, activations: str) -> SchemeSummary:
     ended = [outcome(run) for run in runs]
     counts = {str(kind): ended.count(kind) for kind in Outcome}
     tried = counts["trained"] + counts["stuck"] + counts["diverged"]
@@ -151,10 +154,10 @@ def _summarize_scheme(scheme: str, runs: list[RunResult], metrics: Sequence[Metr
         trained_share=share(counts["trained"], tried),
         first_bad_steps=tuple(sorted(run.first_bad_step for run in runs if run.first_bad_step is not None)),
         reasons=reasons(runs),
-        estimates=tuple(estimate(each, list(_side(scheme, runs, each).values.values())) for each in metrics),
+        estimates=estimates,
         signal=str(typical) if typical else None,
         signal_lost_at=typical.loss.layer if typical and typical.loss else None,
-        stream=any(has_stream(stats for stats in run.layers if stats.step == 0) for run in runs),
+        stream=any(has_stream(at_step(run.layers, 0)) for run in runs),
         loss_by_step=losses,
         signal_by_layer=activations,
         **counts,

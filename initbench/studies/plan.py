@@ -281,9 +281,10 @@ def read_listed(folder: Path, manifest: store.Manifest) -> job_files.Found:
 
 
 def check_listed(folder: Path, manifest: store.Manifest) -> None:
-    """Raises: StorageError where no result is there that the manifest lists."""
+    """Leaves an index, so that nothing is parsed for it again. Raises: StorageError where no result is there that the manifest lists."""
     looked = job_files.look(folder, [job.job_id for job in manifest.jobs], index.load(folder))
     _refuse_none(folder, len(looked.headers), looked.damaged)
+    index.save(folder, looked.headers)
 
 
 def _refuse_none(folder: Path, number: int, damaged: Sequence[str]) -> None:
