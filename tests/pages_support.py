@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,60 @@ def commands(text):
     lines += re.findall(r"^\|.*\| `(initbench [^`]*)` \|$", text, re.MULTILINE)
     typed = [line.partition(" > ")[0].removeprefix("initbench ") for line in map(str.strip, lines) if line.startswith("initbench ")]
     return [shlex.split(line, comments=True) for line in typed if "..." not in line.partition("#")[0]]
+
+
+@dataclass
+class Shown:
+    """What a page shows of what commands print: the commands that stand above it, and the text, with `...` for what is left out."""
+
+    commands: list[list[str]] = field(default_factory=list)
+    text: str = ""
+
+
+OUTPUT = re.compile(
+    r"^ *```(?P<kind>\S*)[^\n]*\n(?P<code>(?:[^\n]*\n)*?) *```$|(?P<typed>(?:^ {4,}initbench .*\n)+)|(?P<quote>(?:^ *> .*\n)+)",
+    re.MULTILINE,
+)
+"""A code block, indented commands, or a quote."""
+
+
+def shown(text):
+    """What a page shows as printed, in its order: blocks of the kind `text`, and quotes; each belongs to the commands above it."""
+    found, above = [], []
+    for each in OUTPUT.finditer(text):
+        printed = each["code"] if each["kind"] == "text" else re.sub(r"^ *> ", "", each["quote"] or "", flags=re.MULTILINE)
+        if printed:
+            found.append(Shown(above, printed))
+        elif each["typed"] or each["kind"] in {"", "sh"}:
+            above = commands(each[0])
+    return found
+
+
+NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?")
+
+
+def last_digit(number):
+    """What one more in the last digit of a number is: of 0.7 it is 0.1, of 107,000 it is 1,000, of 4.1e-05 it is 1e-06."""
+    digits, _, power = number.replace(",", "").partition("e")
+    whole, _, decimals = digits.partition(".")
+    zeros = len(whole) - len(whole.rstrip("0")) if "," in number and not decimals else 0
+    return 10.0 ** (int(power or 0) + (zeros - len(decimals)))
+
+
+def stands_in(piece, printed):
+    """Whether a text is printed word by word; another processor rounds differently, so a number may be one off in its last digit."""
+    words, numbers = " ".join(piece.split()), " ".join(printed.split())
+    asked = NUMBER.findall(words)
+    pattern = rf"(?<![\d.,])({NUMBER.pattern})(?!\d)".join(map(re.escape, NUMBER.split(words)))
+    return any(
+        all(abs(value(one) - value(other)) <= 1.001 * last_digit(one) for one, other in zip(asked, match.groups(), strict=True))
+        for match in re.finditer(pattern, numbers)
+    )
+
+
+def value(number):
+    """A number as it is printed, without the commas between thousands."""
+    return float(number.replace(",", ""))
 
 
 def readers_folder(folder):

@@ -236,14 +236,14 @@ def _straying(scheme: SchemeHealth) -> Remark | None:
 
 
 def in_words(verdict: SignalVerdict) -> str:
-    """The verdict as one sentence without a full stop."""
+    """The verdict as one sentence without a full stop, which says nothing twice."""
     if verdict.ending is Ending.SKIPPED:
         return f"does not apply: {verdict.reason}"
     if verdict.ending is Ending.FAILED:
         return f"failed: {verdict.reason}"
     pronoun = "it" if verdict.ending is Ending.RETURNS else "them"
     remedy = [f"{verdict.remedy} would keep {pronoun}"] if verdict.remedy is not None else []
-    return "; ".join([_ending_words(verdict), *remedy, *map(_remark_words, verdict.remarks)])
+    return "; ".join(dict.fromkeys([_ending_words(verdict), *remedy, *map(_remark_words, verdict.remarks)]))
 
 
 def _ending_words(verdict: SignalVerdict) -> str:
