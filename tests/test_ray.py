@@ -343,9 +343,10 @@ def test_another_version_is_refused_in_a_sentence(monkeypatch):
     assert "where 0.1 asks. Install the same versions on all machines." in str(problem)
 
 
-def test_a_cluster_that_is_not_there_is_a_sentence(tmp_path):
+@pytest.mark.parametrize("words", [[], ["--dry-run"]], ids=["run", "dry-run"])
+def test_a_cluster_that_is_not_there_is_a_sentence(words, tmp_path):
     ran = subprocess.run(
-        [*COMMAND, "--ray-address", "127.0.0.1:1"], cwd=tmp_path, check=False, capture_output=True, text=True,
+        [*COMMAND, "--ray-address", "127.0.0.1:1", *words], cwd=tmp_path, check=False, capture_output=True, text=True,
         env={**os.environ, "RAY_ADDRESS": ""}, timeout=180,
     )  # fmt: skip
     assert ran.returncode == 5

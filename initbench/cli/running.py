@@ -15,7 +15,7 @@ from initbench.question.plan import names_user_file
 from initbench.results import unfinished
 from initbench.results.record import RunStatus
 from initbench.studies.answer import Results
-from initbench.studies.execution import carry_out
+from initbench.studies.execution import carry_out, look_ahead
 from initbench.studies.plan import Plan, as_it_stands
 
 MOST_COUNTED = 10_000
@@ -32,6 +32,7 @@ def run_and_show(plan: Plan, display: DisplayOptions, *, dry_run: bool, profile:
     for note in plan.notes:
         output.warn(note)
     if dry_run:
+        look_ahead(plan.execution)
         _show_plan(plan, as_json=display.as_json)
         return
     timing = TimingWatch()

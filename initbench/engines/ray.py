@@ -76,6 +76,17 @@ def execute(
     return results()
 
 
+def reach(address: str | None) -> None:
+    """Looks whether runs could be carried out, for a plan that is only shown: for the package, and for the cluster where one is named.
+
+    Raises: NotThereError as `execute` does.
+    """
+    ray = _library()
+    if address is not None:
+        with _connected(ray, address):
+            pass
+
+
 def _library() -> Any:
     """Ray itself, which is asked to report nothing to its makers, and to leave the GPUs of actors without one as they are."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
