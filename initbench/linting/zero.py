@@ -24,7 +24,7 @@ ONE_BY_ONE = 16
 
 @dataclass(frozen=True)
 class Stuck:
-    """Weights that stay zero; those in `products` would learn if another of them were not zero."""
+    """Weights that stay zero; those in `products` feed one another, or would learn if another of them were not zero."""
 
     names: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
@@ -50,12 +50,22 @@ def stuck(subject: Subject) -> Stuck:
         moved |= freed
         gradients = _gradients_after(subject, moved)
     names = tuple(name for name in weights if gradients[name] == 0)
-    products: set[str] = set()
+    products = _in_a_row(subject, names)
     for group in [(name,) for name in names] if len(names) <= ONE_BY_ONE else alike(names):
         after = _gradients_after(subject, moved | {name: zero[name] for name in group})
         others = {name for name in names if name not in group and after[name]}
         products |= {*others, *(group if others else ())}
     return Stuck(names, tuple(name for name in names if name in products))
+
+
+def _in_a_row(subject: Subject, names: tuple[str, ...]) -> set[str]:
+    """Those of some weights of which one feeds another in the pass."""
+    layers = [subject.layer_of[name] for name in names if name in subject.layer_of]
+    found: set[str] = set()
+    for layer in layers:
+        sources = {other.parameter for other in layers if other.name in layer.surroundings.sources}
+        found |= {layer.parameter, *sources} if sources else sources
+    return found
 
 
 def _gradients_after(subject: Subject, zero: Mapping[str, nn.Parameter]) -> dict[str, float | None]:
