@@ -40,8 +40,11 @@ def stuck(subject: Subject) -> Stuck:
 
     So a branch behind a zero head is none of them: it learns as soon as the head has. The model is afterwards as it was.
     """
+    candidates = zero_parameters(subject)
+    if not any(value.dim() > 1 and value.requires_grad for value in candidates.values()):
+        return Stuck()
     gradients = subject.gradients
-    zero = {name: value for name, value in zero_parameters(subject).items() if name in gradients}
+    zero = {name: value for name, value in candidates.items() if name in gradients}
     weights = [name for name, value in zero.items() if value.dim() > 1]
     if all(gradients[name] != 0 for name in weights):
         return Stuck()
