@@ -100,6 +100,18 @@ class TestResetDiffers:
         assert (finding.parameters, finding.severity) == (("token", "table"), Severity.WARNING)
         assert "then init_weights" in finding.measured
 
+    def test_a_private_method_offers_nothing(self):
+        class Private(Token):
+            def __init__(self):
+                super().__init__()
+                self._init_weights()
+
+            def _init_weights(self):
+                nn.init.zeros_(self.layer.bias)
+
+        (finding,) = found("IB106", Private)
+        assert (finding.parameters, finding.severity) == (("token", "table"), Severity.INFO)
+
     def test_a_reset_that_sets_all_is_silent(self):
         assert not found("IB106", WithWholeReset)
         assert not found("IB106", Applied)
@@ -324,6 +336,18 @@ class TestCoarseNumbers:
             for layer in model:
                 law(layer.weight)
             assert not found("IB110", model)
+
+    def test_few_values_of_a_seed_and_a_table_of_as_many(self):
+        def rounded():
+            return changed(mlp(), lambda model: model[2].weight.copy_(torch.randn(64, 64).round().clamp(-3, 3) / 32))
+
+        (finding,) = found("IB110", rounded)
+        assert finding.parameters == ("2.weight",)
+        assert "7 among 4096 numbers" in finding.measured
+        table = nn.Linear(16, 200).to(torch.bfloat16)
+        changed(table, lambda layer: layer.weight.copy_(torch.log(torch.arange(1, 17.0)).repeat(200, 1)))
+        assert not found("IB110", table)
+        assert not found("IB110", lambda: changed(mlp(), lambda model: model[2].weight.copy_(torch.randn(64, 64).sign() / 8)))
 
     def test_float32_is_not_looked_at(self):
         assert not found("IB110", changed(mlp(), lambda model: model[2].weight.clamp_(-0.01, 0.01)))

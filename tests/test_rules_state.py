@@ -255,6 +255,14 @@ class TestZeroProduct:
         (finding,) = found("IB105", adapted(lambda: ByHand(zero=True)), inputs=inputs)
         assert sorted(finding.parameters) == ["0.down", "0.up"]
 
+    def test_two_layers_of_zeros_in_a_row(self):
+        def shut():
+            return changed(mlp(depth=4), lambda model: [value.zero_() for layer in (model[2], model[4]) for value in layer.parameters()])
+
+        (finding,) = found("IB105", shut, inputs="16")
+        assert finding.parameters == ("2.weight", "4.weight")
+        assert not found("IB104", shut, inputs="16")
+
     @pytest.mark.parametrize("inputs", [None, "16"])
     def test_one_zero_factor_learns(self, inputs):
         assert not found("IB105", adapted(LowRank), inputs=inputs)

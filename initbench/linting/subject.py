@@ -176,6 +176,7 @@ class Subject:
 
         Raises: CannotTell without an input.
         """
+        self._need_inputs()
         return zero.stuck(self)
 
     @cached_property

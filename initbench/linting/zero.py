@@ -24,7 +24,7 @@ ONE_BY_ONE = 16
 
 @dataclass(frozen=True)
 class Stuck:
-    """Weights that stay zero; those in `products` would learn if another of them were not zero."""
+    """Weights that stay zero; those in `products` feed one another, or would learn if another of them were not zero."""
 
     names: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
@@ -40,8 +40,11 @@ def stuck(subject: Subject) -> Stuck:
 
     So a branch behind a zero head is none of them: it learns as soon as the head has. The model is afterwards as it was.
     """
+    candidates = zero_parameters(subject)
+    if not any(value.dim() > 1 and value.requires_grad for value in candidates.values()):
+        return Stuck()
     gradients = subject.gradients
-    zero = {name: value for name, value in zero_parameters(subject).items() if name in gradients}
+    zero = {name: value for name, value in candidates.items() if name in gradients}
     weights = [name for name, value in zero.items() if value.dim() > 1]
     if all(gradients[name] != 0 for name in weights):
         return Stuck()
@@ -50,12 +53,22 @@ def stuck(subject: Subject) -> Stuck:
         moved |= freed
         gradients = _gradients_after(subject, moved)
     names = tuple(name for name in weights if gradients[name] == 0)
-    products: set[str] = set()
+    products = _in_a_row(subject, names)
     for group in [(name,) for name in names] if len(names) <= ONE_BY_ONE else alike(names):
         after = _gradients_after(subject, moved | {name: zero[name] for name in group})
         others = {name for name in names if name not in group and after[name]}
         products |= {*others, *(group if others else ())}
     return Stuck(names, tuple(name for name in names if name in products))
+
+
+def _in_a_row(subject: Subject, names: tuple[str, ...]) -> set[str]:
+    """Those of some weights of which one feeds another in the pass."""
+    layers = [subject.layer_of[name] for name in names if name in subject.layer_of]
+    found: set[str] = set()
+    for layer in layers:
+        sources = {other.parameter for other in layers if other.name in layer.surroundings.sources}
+        found |= {layer.parameter, *sources} if sources else sources
+    return found
 
 
 def _gradients_after(subject: Subject, zero: Mapping[str, nn.Parameter]) -> dict[str, float | None]:

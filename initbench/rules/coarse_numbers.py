@@ -56,8 +56,9 @@ def check(subject: Subject) -> Iterator[Finding]:
     limit = deviations(len(subject.parameters.first))
     found: dict[str, dict[str, str]] = {}
     for name, tensor in tensors_of(subject.model).items():
-        wanted = name in subject.parameters.first and (name in subject.drawn or not subject.has("factory"))
-        spoiled = _spoiled(tensor, limit) if wanted else None
+        drawn = subject.has("factory") and name in subject.drawn
+        wanted = name in subject.parameters.first and (drawn or not subject.has("factory"))
+        spoiled = _spoiled(tensor, limit, drawn=drawn) if wanted else None
         if spoiled is not None:
             found.setdefault(spoiled.what, {})[name] = spoiled.numbers
     for what, numbers in found.items():
@@ -73,7 +74,8 @@ def check(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def _spoiled(tensor: Tensor, limit: float) -> Spoiled | None:
+def _spoiled(tensor: Tensor, limit: float, *, drawn: bool) -> Spoiled | None:
+    """What is wrong; `drawn`: other seeds are known to give other numbers, so that it is no table."""
     if not tensor.is_floating_point() or tensor.numel() < FEWEST or is_constant(tensor) or not tensor.isfinite().all():
         return None
     dtype = tensor.dtype if tensor.dtype in COARSE else next((kind for kind in COARSE if _fits(tensor, kind)), None)
@@ -88,7 +90,7 @@ def _spoiled(tensor: Tensor, limit: float) -> Spoiled | None:
             f"{len(torch.unique(values))} among {count} numbers, std {std:.3g}, where {COARSE[dtype]} has steps of {step:.3g}",
         )
     different = len(torch.unique(values))
-    if FEW[0] < different <= FEW[1]:
+    if drawn and FEW[0] < different <= FEW[1]:
         return Spoiled("few different values", f"{different} among {count} numbers, std {std:.3g}")
     if not looks_random(tensor):
         return None

@@ -85,7 +85,7 @@ def _reset(subject: Subject) -> tuple[nn.Module, list[str], bool]:
     except (InitbenchError, RuntimeError, TypeError, ValueError, AttributeError, KeyError, NotImplementedError) as error:
         raise CannotTell(f"it cannot be built on the meta device and reset ({type(error).__name__})") from error
     own = [] if is_torchs else [name for name, how in called.items() if how]
-    return model, own, any(called[name] == "whole" for name in own)
+    return model, own, any(called[name] == "whole" and not name.startswith("_") for name in own)
 
 
 def _call(module: nn.Module, name: str) -> str:
