@@ -349,7 +349,7 @@ def test_a_cluster_that_is_not_there_is_a_sentence(words, tmp_path):
         [*COMMAND, "--ray-address", "127.0.0.1:1", *words], cwd=tmp_path, check=False, capture_output=True, text=True,
         env={**os.environ, "RAY_ADDRESS": ""}, timeout=180,
     )  # fmt: skip
-    assert ran.returncode == 5
+    assert ran.returncode == (0 if words else 5), "a plan can be looked at before there is a cluster"
     assert "No cluster of Ray can be reached at '127.0.0.1:1'" in " ".join(ran.stderr.split())
     assert "Traceback" not in ran.stderr
     assert not (tmp_path / "out").exists()

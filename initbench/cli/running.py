@@ -10,6 +10,7 @@ from initbench.cli.live import run_screen
 from initbench.cli.options import DisplayOptions
 from initbench.cli.stopping import SIGNAL_BASE, StopRequest, stoppable
 from initbench.cli.timing import TimingWatch
+from initbench.errors import NotThereError
 from initbench.question.grid import cells
 from initbench.question.plan import names_user_file
 from initbench.results import unfinished
@@ -32,8 +33,11 @@ def run_and_show(plan: Plan, display: DisplayOptions, *, dry_run: bool, profile:
     for note in plan.notes:
         output.warn(note)
     if dry_run:
-        look_ahead(plan.execution)
         _show_plan(plan, as_json=display.as_json)
+        try:
+            look_ahead(plan.execution)
+        except NotThereError as error:
+            output.warn(str(error))
         return
     timing = TimingWatch()
     results = run_plan(plan, display, timing)
