@@ -116,13 +116,13 @@ class Subject:
     def _prober(self) -> Prober:
         given = self._need_inputs()
         question = Question(schemes=(), seeds=(0,), model=Ref(name=type(self.model).__name__), input="the input")
-        return Prober(question, model=self.model, batch=given)
+        return Prober(question, model=self.model, batch=given, as_is=True)
 
     @cached_property
     def probe(self) -> ProbeRun:
         """The signal forward and back through the model as it starts. Raises: CannotTell without an input."""
         try:
-            return self._prober.measured_on(self.model, None, 0, {})
+            return self._prober.measured_on(self.model, None, 0, {}, signal_only=True)
         except InitbenchError as error:
             raise CannotTell(str(error).rstrip(".")) from error
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -50,12 +50,14 @@ class Prober:
         data_dir: str | None = None,
         model: nn.Module | None = None,
         batch: Given | None = None,
+        as_is: bool = False,
     ) -> None:
         """Builds and checks the model; the user's own `model` is only lent: it is put back as it was, whatever happens.
 
+        `as_is`: nothing is ever applied to it, so that no copy of it has to be kept.
         Raises: InitbenchError where the model cannot be built or run on the input, or has no weights.
         """
-        self.question, self.own = question, model
+        self.question, self.own, self.as_is = question, model, as_is
         self.device = device_of(model) if device is None and model is not None else choose_device(device or "cpu")
         self.moved_to = None if device is None else self.device
         self.built: dict[int, nn.Module] = {}
@@ -76,7 +78,7 @@ class Prober:
         """The user's own model, or the one built for a seed, without wrappers; afterwards it is as it was before."""
         with unwrapped(self._model(seed)) as model:
             refuse_without_storage(parameters_of(model).first)
-            with restored(model, self.moved_to):
+            with nullcontext() if self.as_is else restored(model, self.moved_to):
                 if self.own is not None and self.question.checkpoint:
                     load_checkpoint(model, self.question.checkpoint)
                 yield model
@@ -116,8 +118,13 @@ class Prober:
         with self.lent(seed) as model:
             return self.measured_on(model, scheme, seed, expected)
 
-    def measured_on(self, model: nn.Module, scheme: Ref | None, seed: int, expected: dict[str, LayerPrediction]) -> ProbeRun:
-        """What a model that is the prober's to change gives with a scheme, or as it is; `expected` keeps theory's part for other seeds."""
+    def measured_on(
+        self, model: nn.Module, scheme: Ref | None, seed: int, expected: dict[str, LayerPrediction], *, signal_only: bool = False
+    ) -> ProbeRun:
+        """What a model that is the prober's to change gives with a scheme, or as it is; `expected` keeps theory's part for other seeds.
+
+        `signal_only`: without singular values and the laws of weights, which take longer than all the rest.
+        """
         batch = self.given.for_model(model)
         objective = Objective(batch.labels, self.width, len(batch.inputs))
         report, layers = _prepare(model, scheme, seed, self.question, batch, objective)
@@ -126,7 +133,7 @@ class Prober:
             expected.update(predictions(model, layers, report, batch.inputs, objective.labels, self.width))
         stats = filled(to_stats(layers, [ProbeAtStep(0, values)]), expected)
         alike = correlations(model, layers, batch.inputs)
-        jacobians = singular_values(model, layers, batch.inputs)
+        jacobians = [None] * len(layers) if signal_only else singular_values(model, layers, batch.inputs)
         of_passes: list[dict[str, Any]] = [
             {"correlation": cosine, **(vars(jacobian) if jacobian else {})} for cosine, jacobian in zip(alike, jacobians, strict=True)
         ]
@@ -137,7 +144,7 @@ class Prober:
             layers=tuple(ProbedLayer(**dict(entry), **numbers) for entry, numbers in zip(stats, of_passes, strict=True)),
             init=report,
             left_alone=left_alone(report, layers),
-            laws=laws_of(layers) if scheme is None else (),
+            laws=laws_of(layers) if scheme is None and not signal_only else (),
             objective=objective.words,
             first_loss=None if objective.loss is None else objective.loss.item(),
             chance_loss=objective.chance,
