@@ -24,7 +24,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     Measured: the standard deviations of the weights of each residual branch. A weight that is not the last of its branch is smaller,
     by 1/sqrt(number of branches) or the root of half of them, than the constant that most weights of the model share or than the law
     that fits its fans; the last one is as large as these.
-    Expected: the scaling is on the weight whose output is added to the stream, so that N branches together add as much as one.
+    Expected: the scaling is on the weight whose output is added to the stream, so that N branches together add as much as one. In a
+    product that is linear in both the sum comes to the same, and only the gradients are shifted from one to the other.
     In a gated MLP that is w2 (down), not w3 (up), whose output is multiplied by the gate's.
     Remedy:
         nn.init.normal_(block.mlp.w2.weight, std=0.02 / math.sqrt(2 * depth))
@@ -73,15 +74,14 @@ def _scaled_by(subject: Subject, layer: WeightLayer, end: WeightLayer, factors: 
 def _finding(subject: Subject, factor: str, pairs: list[tuple[WeightLayer, WeightLayer]], count: int) -> Finding:
     inner, end = pairs[0]
     laws = subject.laws
-    growth = subject.growth
-    expected = 1 + (growth - 1) / float(factor[5:-1]) if growth is not None else None
-    told = "" if growth is None else f"the stream's variance grows {growth:.3g}x over {count} branches"
+    times = f"{float(factor[5:-1]) ** 0.5:.3g}x"
     return Finding(
         severity=Severity.WARNING,
         parameters=tuple(layer.parameter for layer, _ in pairs),
         message="residual scaling sits on the wrong matrix",
         measured=f"std {laws[inner.parameter].std:.3g} here, smaller by {factor}, and {laws[end.parameter].std:.3g} on {end.parameter}, "
         "whose output is added to the stream",
-        effect=told + (f", about {expected:.3g}x with the last weights scaled instead" if expected is not None else ""),
+        effect=f"where the branch is linear in both, what it adds is as small as was meant, but gradients are {times} larger here and {times} "
+        f"smaller on {end.parameter}; through an activation between them it adds more",
         fix=f"nn.init.normal_(model.{end.parameter}, std={laws[end.parameter].std:.3g} / math.{factor})",
     )
