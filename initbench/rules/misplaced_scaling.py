@@ -50,7 +50,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     for (factor, kind), pairs in found.items():
         every = sum(kind_of(other.name) == kind for branch in branches for other in branch.layers)
         if 4 * len(pairs) >= 3 * every and len(pairs) >= FEWEST_OF_A_KIND:
-            yield _finding(subject, factor, pairs, count)
+            yield _finding(subject, factor, pairs)
 
 
 def _is_plain(subject: Subject, layer: WeightLayer, usual: float | None) -> bool:
@@ -71,7 +71,7 @@ def _scaled_by(subject: Subject, layer: WeightLayer, end: WeightLayer, factors: 
     return next((name for name, factor in factors.items() for std in lawful if subject.has_std(layer, std / factor)), None)
 
 
-def _finding(subject: Subject, factor: str, pairs: list[tuple[WeightLayer, WeightLayer]], count: int) -> Finding:
+def _finding(subject: Subject, factor: str, pairs: list[tuple[WeightLayer, WeightLayer]]) -> Finding:
     inner, end = pairs[0]
     laws = subject.laws
     times = f"{float(factor[5:-1]) ** 0.5:.3g}x"
@@ -81,7 +81,7 @@ def _finding(subject: Subject, factor: str, pairs: list[tuple[WeightLayer, Weigh
         message="residual scaling sits on the wrong matrix",
         measured=f"std {laws[inner.parameter].std:.3g} here, smaller by {factor}, and {laws[end.parameter].std:.3g} on {end.parameter}, "
         "whose output is added to the stream",
-        effect=f"where the branch is linear in both, what it adds is as small as was meant, but gradients are {times} larger here and {times} "
-        f"smaller on {end.parameter}; through an activation between them it adds more",
+        effect=f"where the branch is linear in both, what it adds is as small as was meant, but gradients are {times} larger here and "
+        f"{times} smaller on {end.parameter}; through an activation between them it adds more",
         fix=f"nn.init.normal_(model.{end.parameter}, std={laws[end.parameter].std:.3g} / math.{factor})",
     )
