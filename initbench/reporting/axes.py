@@ -15,7 +15,7 @@ from initbench.reporting.scales import error_scale, error_unscale, head_beyond, 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, GRID, PAPER, GREY = "#333333", "#dddddd", "#fefefe", "#999999"
+INK, GRID, PAPER, GREY = "#333333", "#dddddd", "#fcfcfc", "#999999"
 """Text and axes, grid lines, the inside of hollow marks, what is behind; the page replaces the first three by its own colours."""
 HEAD_GAP = 0.6
 """How far the head stands from the layer before it, beyond one layer."""
