@@ -7,7 +7,7 @@
 Runs are whole commands (`initbench compare`, two small runs' worth of steps each) with the peak memory of all their processes; layers
 are single runs in this process. Stored runs are of two steps, and copies of two; of the commands that plan, report and resume them the
 memory is that of the largest process, and seconds are those of a processor, which other work on the machine hardly changes.
-Time should be linear; memory flat in the number of runs, but for `report`, which holds them all.
+Time should be linear; memory flat in the number of runs, but for `report`, which keeps the numbers of all.
 """
 
 import argparse

@@ -162,7 +162,7 @@ def main() -> None:
         print("| model | way | runs | ms a step | ms a run and step | times one run alone | gain |\n|---|---|---|---|---|---|---|")
         for row in rows:
             line = "| {ref} | {way} | {runs} | {step_ms:.2f} | {each:.2g} | {times_one:.2f} | {gain:.2f} |"
-            way = row["way"] if row["model"] == "cnn" and row["runs"] != 1 else ""
+            way = row["way"] if row["model"] == "cnn" and row["way"] != "alone" else ""
             print(line.format(**row | {"way": way}, ref=MODELS[str(row["model"])], each=row["step_ms"] / row["runs"]))
         for row in rows:
             goal = GOALS.get(str(row["model"]))

@@ -1,5 +1,6 @@
 """Writes schemes.md, optimizers.md, commands.md, config.md and the quantities in results.md from the source: `make docs`."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,19 @@ about: biases start at 0, norms at 1 and 0, embeddings keep their values. Every 
 What a scheme *needs* beside the model: `data` and `labels` (training batches, as `run` and `compare` give them), `gradients`
 (of the model, of second order), `model hooks` (it adds numbers to the forward pass, or transforms it).
 """
+
+RULES = """\
+# Rules of the linter
+
+Made from the source by `make docs`; a test keeps it current. The same, in a terminal: `initbench list rules` and
+`initbench lint --explain IB302`. How to use them: [lint.md](lint.md).
+"""
+GROUPS = {
+    "state": "no input needed",
+    "law": "a standard deviation and the fans that it was made with",
+    "signal": "with an input or a batch",
+}
+LABELS = ("Measured:", "Expected:", "Remedy:", "Source:")
 
 COMMANDS = """\
 # Commands
@@ -64,6 +78,38 @@ It runs alone and stacked as it is written.
 def optimizers() -> str:
     """The page of the optimizers."""
     return "\n".join([OPTIMIZERS, *(_section(entry, "##") for entry in _shipped("optimizer"))])
+
+
+def rules() -> str:
+    """The page of the linter's rules, group by group."""
+    lines = [RULES]
+    for group, what in GROUPS.items():
+        found = sorted((entry for entry in _shipped("rule") if entry.family == group), key=lambda entry: next(iter(entry.aliases)))
+        lines += [f"## {group.capitalize()}: {what}\n"]
+        for entry in found:
+            summary, *parts = (part.strip() for part in entry.doc.strip().split("\n\n"))
+            lines += [f"### {next(iter(entry.aliases))} {entry.name}\n", f"{' '.join(summary.split())}\n", *map(_paragraph, _parts(parts))]
+    return "\n".join(lines)
+
+
+def _parts(paragraphs: list[str]) -> list[tuple[str, str]]:
+    """Each labelled part of a rule's docstring, with its label: several may stand in one paragraph."""
+    found: list[tuple[str, str]] = []
+    for line in "\n".join(paragraphs).splitlines():
+        label = next((label for label in LABELS if line.startswith(label)), None)
+        if label is not None:
+            found.append((label, line.removeprefix(label).strip()))
+        elif found:
+            found[-1] = (found[-1][0], f"{found[-1][1]}\n{line}")
+    return found
+
+
+def _paragraph(part: tuple[str, str]) -> str:
+    label, text = part
+    if label == "Remedy:":
+        code = textwrap.dedent(text.strip("\n"))
+        return f"*Remedy*\n\n```py\n{code}\n```\n"
+    return f"*{label.removesuffix(':')}* {_escaped(' '.join(text.split()))}\n"
 
 
 def _shipped(kind: catalog.Kind) -> list[catalog.Entry]:
@@ -212,7 +258,14 @@ def _kind(key: dict[str, Any]) -> str:
     return " ".join([words.get(key.get("type", ""), "any"), *found])
 
 
-PAGES = {"schemes.md": schemes, "optimizers.md": optimizers, "results.md": results, "commands.md": commands, "config.md": config}
+PAGES = {
+    "schemes.md": schemes,
+    "optimizers.md": optimizers,
+    "rules.md": rules,
+    "results.md": results,
+    "commands.md": commands,
+    "config.md": config,
+}
 """What each page is made by."""
 
 if __name__ == "__main__":

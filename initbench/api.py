@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from initbench.errors import ConfigError, UserCode
 from initbench.exports import Export, export_folder, exported_runs, safe_names
+from initbench.linting.run import lint as lint
 from initbench.probing.run import load_probe as load_probe
 from initbench.probing.run import probe as probe
 from initbench.question import catalog
@@ -59,6 +60,8 @@ def compare(
     steps: int | None = None,
     settings: Sequence[str] = (),
     tune: str | None = None,
+    until: str | None = None,
+    max_seeds: int | None = None,
     view: View = View(),
     reference: str | None = None,
     watch: Watch | None = None,
@@ -69,14 +72,16 @@ def compare(
     `model` and `dataset` are names, as in the command line: of the catalogue, or of a file such as "./mine.py:Net"; the model is
     built anew for each run, so no module is taken. It takes one tensor of images and gives one of logits (N, classes).
     `settings` are texts such as "train.lr=0.1"; `tune`: a key that each scheme also gets its own best value of, such as
-    "train.lr"; `view`: metric, target and margin of the verdicts; `reference`: the scheme that the others are compared with;
+    "train.lr"; `until`: "decided" adds seeds, `max_seeds` at most, until every comparison is decided, in place of `seeds`;
+    `view`: metric, target and margin of the verdicts; `reference`: the scheme that the others are compared with;
     `execution`: what `Execution` takes (output, device, engine, jobs, ...).
     Raises: InitbenchError with one sentence; TypeError for an unknown keyword.
     """
     means = execution_of("compare", dict(execution))
     view = view.model_copy(update={"reference": reference}) if reference is not None else view
     words = QuestionFields(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
-    question = configure("compare", config, settings=settings, data_dir=execution.get("data_dir"), **words)
+    words |= QuestionFields(until=until, max_seeds=max_seeds)
+    question = configure("compare", config, settings=settings, data_dir=execution.get("data_dir"), view=view, **words)
     return carry_out(make_plan("compare", question, means, view), watch or notebook.watch())
 
 

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## Add an? (\w+)[^\n]*: one file\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
-KINDS = ("scheme", "model", "dataset", "engine", "optimizer", "metric", "export", "quantity")
+KINDS = ("scheme", "model", "dataset", "engine", "optimizer", "metric", "export", "rule", "quantity")
 SHELL = 'set -euo pipefail\ninitbench() {{ {python} -m initbench "$@"; }}\n{commands}'
 """Commands, as they are typed where the package is installed."""
 

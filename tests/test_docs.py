@@ -36,7 +36,7 @@ def generated(name):
     return module.PAGES[name]()
 
 
-@pytest.mark.parametrize("name", ["schemes.md", "optimizers.md", "results.md", "commands.md", "config.md"])
+@pytest.mark.parametrize("name", ["schemes.md", "optimizers.md", "rules.md", "results.md", "commands.md", "config.md"])
 def test_a_page_is_what_the_source_says(name):
     assert (DOCS / name).read_text(encoding="utf-8") == generated(name), "make it anew with: make docs"
 

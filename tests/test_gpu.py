@@ -216,3 +216,34 @@ def test_a_loss_that_overflows_is_found_at_its_step():
     assert one.first_bad_step == other.first_bad_step
     assert all(math.isfinite(loss) for loss in one.train_losses)
     json.dumps(one.model_dump(mode="json"), allow_nan=False)
+
+
+def test_a_network_on_the_gpu_is_linted_there():
+    """What a rule finds on the CPU it finds of the same module on the GPU, and the module is afterwards as it was."""
+
+    def network():
+        torch.manual_seed(0)
+        model = nn.Sequential(*(part for _ in range(8) for part in (nn.Linear(64, 64), nn.ReLU())), nn.Linear(64, 5))
+        for layer in model[:-1:2]:
+            nn.init.normal_(layer.weight, std=1e-3)
+        model[4].weight.data[3] = model[4].weight.data[2]
+        return model
+
+    here, there = network(), network().to(GPU)
+    batch = torch.randn(32, 64, generator=torch.Generator().manual_seed(1))
+    before = {name: value.clone() for name, value in there.state_dict().items()}
+    found = {finding.fingerprint for finding in initbench.lint(here, inputs=batch).findings}
+    assert {finding.fingerprint for finding in initbench.lint(there, inputs=batch).findings} == found
+    assert any(fingerprint.startswith("IB301") for fingerprint in found)
+    assert any(fingerprint.startswith("IB104") for fingerprint in found)
+    assert all(torch.equal(before[name], value) for name, value in there.state_dict().items())
+
+
+def test_seeds_are_added_until_it_is_decided_a_stack_at_a_time(tmp_path):
+    words = {"model": "mlp:depth=6,width=64", "dataset": IMAGES, "steps": 40, "device": GPU, "output": str(tmp_path / "results")}
+    found = initbench.compare(["kaiming", "xavier", "normal"], until="decided", max_seeds=40, **words)
+    assert found.summary.anytime
+    assert found.config.until.each == 10
+    verdicts = {frozenset(pair.names): pair for pair in found.summary.pairs}
+    assert verdicts[frozenset({"kaiming", "normal"})].beats("kaiming")
+    assert all(STACKED_RUNS in run.provenance for run in found.ends)

@@ -6,9 +6,9 @@ from race_support import carried_out, made_up, question
 from initbench import load_results, report
 from initbench.errors import StorageError
 from initbench.question import config_file, plan
-from initbench.question.config import GridConfig, TrainConfig, View
+from initbench.question.config import GridConfig, TrainConfig, UntilConfig, View
 from initbench.results import store
-from initbench.studies import compare, recommend, tune
+from initbench.studies import compare, recommend, tune, until
 from initbench.studies.kinds import STUDIES, study_of
 from initbench.studies.plan import plan_of
 
@@ -28,6 +28,8 @@ def test_a_command_and_its_configuration_say_the_kind():
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.__name__)
 def test_a_study_asks_for_more_only_where_it_searches(study):
     config = recommend.prepared(question("he", "xavier"))
+    if study is until:
+        config = config.model_copy(update={"tune": None, "until": UntilConfig()})
     if study.COMMAND == "sweep":
         config = config.model_copy(update={"tune": None, "grid": GridConfig(axes={"train.lr": (0.1, 0.2)})})
     done = {}

@@ -117,6 +117,7 @@ def test_a_default_that_identities_rest_on_is_never_changed():
             "probe": ProbeConfig(),
             "tune": None,
             "grid": None,
+            "until": None,
         },
     }
     assert TrainConfig().epochs == 5

@@ -10,7 +10,7 @@ from scipy import stats
 from initbench.errors import ConfigError
 from initbench.question import plan
 from initbench.question.config import TrainConfig, View
-from initbench.reporting import tables
+from initbench.reporting import search, tables
 from initbench.results.record import RunStatus
 from initbench.statistics.findings import Fate
 from initbench.studies import recommend
@@ -273,3 +273,60 @@ def test_steps_are_not_told_before_it_is_known_how_many_an_epoch_takes():
     assert recommend.outlook(config, {}).steps is None
     done = {plan.job_id(job): made_up(job, 2.0 + (str(job.scheme) == "xavier")) for job in recommend.probes(config)}
     assert recommend.outlook(config, done).steps > 100  # a made-up epoch has 4 steps
+
+
+def raced():
+    """Of four schemes one diverges at the largest rate, one learns nothing and one is beaten at every rate."""
+    level = {"kaiming": 0.2, "xavier": 0.2, "lecun": 0.6, "zeros": math.log(10)}
+
+    def loss(job):
+        name = job.scheme.name
+        return None if (name, job.train.lr) == ("xavier", 1.0) else level[name] * (1 + 0.01 * ((job.seed + (name == "xavier")) % 2))
+
+    config = question("he", "xavier", "lecun", "zeros", tune={"key": "train.lr", "values": [0.01, 1.0]})
+    return summary_of("recommend", config, loss)
+
+
+def test_every_round_keeps_what_was_measured_at_each_value_with_seeds_steps_and_why_it_went_no_further():
+    choice = raced().recommendation
+    first, second, *_ = choice.rounds
+    assert [(each.steps, each.seeds) for each in choice.rounds] == [(4, 2), (16, 2), (16, 4), (16, 8)]
+    assert choice.reported == 4
+    assert len(first.points) == 4 * 3
+    assert {point.value for point in first.points} == {0.01, 0.1, 1.0}
+    gone = {(point.scheme, point.value): point.fate for point in first.points}
+    assert gone["xavier", 1.0] is Fate.DIVERGED
+    assert gone["zeros", 0.1] is Fate.STUCK
+    assert gone["lecun", 0.1] is Fate.BEATEN
+    assert gone["kaiming", 0.1] is None
+    assert {point.scheme for point in second.points} == {"kaiming", "xavier"}
+    assert all(point.n == 2 and len(point.losses) == 2 for point in second.points)
+
+
+def test_the_picture_of_a_race_has_a_panel_a_round_and_marks_what_went_out():
+    summary = raced()
+    (plot,) = search.plots(summary)
+    assert [panel.title for panel in plot.panels][:2] == ["Round 1: 4 steps, 2 seeds", "Round 2: 16 steps, 2 seeds"]
+    lines = {line.scheme: line for line in plot.panels[0].lines}
+    assert set(lines) == {"kaiming", "xavier", "lecun", "zeros"}
+    assert lines["lecun"].hollow == {-2.0, -1.0, 0.0}
+    assert lines["xavier"].hollow == {0.0}
+    assert lines["xavier"].points[-1] == (0.0, None)
+    assert "Hollow: out after that round" in plot.panels[0].notes
+    assert not any(line.hollow for line in plot.panels[-1].lines)
+    choice = summary.recommendation
+    assert plot.names[choice.scheme] == f"{choice.scheme} (chosen: {choice.value})"
+    table = search.values_table(summary)
+    assert len(table.rows) == sum(len(each.points) for each in summary.recommendation.rounds)
+    assert ("1", "xavier", "1.0", "4", "2", "diverged", "2", "diverged on 2 of 2 seeds in round 1") in table.rows
+    assert ("1", "lecun", "0.1", "4", "2", "0.603 (0.6 to 0.606)", "0", "beaten by kaiming in round 1") in table.rows
+
+
+def test_what_is_shown_of_a_race_says_of_which_round_it_is():
+    words = search.reported_words(raced())
+    assert words.startswith("Tables, curves and layers are of round 4 alone (16 steps, 8 seeds): 2 schemes, each at its best lr.")
+    assert "tell of the 2 schemes that went out before" in words
+    config = recommend.prepared(question("kaiming", "xavier", tune=None))
+    unfinished = recommend.summarize(config, {}, View())
+    assert search.reported_words(unfinished).startswith("Tables, curves and layers are of the probes")
+    assert search.plots(unfinished) == ()

@@ -70,7 +70,8 @@ def test_accuracies_near_the_top_are_shown_on_the_scale_of_the_error_and_others_
 
 
 def test_panels_that_are_compared_have_one_range():
-    assert limits([panel(1.0, 10.0), panel(0.01, 1.0)]) == (pytest.approx(0.01 / 10**0.12), pytest.approx(10 * 10**0.12))
+    both = [panel(1.0, 10.0, layers="forward"), panel(0.01, 1.0, layers="forward")]
+    assert limits(both) == (pytest.approx(0.01 / 10**0.12), pytest.approx(10 * 10**0.12))
 
 
 def test_a_head_far_from_the_other_layers_does_not_stretch_the_axis_and_a_near_one_has_its_place():
@@ -110,3 +111,14 @@ def test_a_curve_that_begins_wild_does_not_set_the_axis_of_the_others():
     assert limits(usual) == limits([*usual[:2], panel(2.4, 0.6)])
     assert limits([*usual, panel(1e9, 3e8)])[1] < 100
     assert limits([*usual, panel(9.0, 2.0)])[1] > 9
+
+
+def test_most_curves_may_begin_wild_and_the_others_are_read_all_the_same():
+    usual, wild = panel(2.3, 0.5), [panel(1e9, 3e8), panel(1e7, 5e6), panel(1e8, 1e8)]
+    assert limits([usual, *wild])[1] == pytest.approx(20 * 2.3, rel=0.2)
+
+
+def test_a_value_on_an_axis_of_values_is_no_start():
+    deep = replace(panel(0.01, 0.1, 2.3), ticks=((0.0, "2"), (1.0, "10"), (2.0, "50")))
+    assert limits([deep])[1] > 2.3
+    assert limits([replace(panel(0.5, 0.4, 0.6, 2.0, 1e7), ticks=deep.ticks)])[1] < 100

@@ -9,7 +9,7 @@ import initbench
 from initbench.reporting.page_data import page_data, short
 from initbench.reporting.why import _size, why
 from initbench.reporting.write import by_scheme
-from initbench.statistics.findings import Fate
+from initbench.statistics.findings import Candidate, Fate, RacedRound, Recommendation
 from initbench.statistics.summary import group, summarize
 
 TINY = "synthetic:n=512,test=128,classes=3,shape=[1,6,6],noise=0.5"
@@ -132,6 +132,13 @@ def test_what_is_said_of_a_race_is_about_its_last_round_and_names_who_did_not_ta
     assert out, [line.fate for line in answer.summary.recommendation.candidates]
     assert "of the last round" in said
     assert f"{out[0]}, where " in said
+    choice = answer.summary.recommendation
+    gone = [line for line in choice.candidates if 0 < line.rounds < choice.reported]
+    for line in gone:
+        stage = choice.rounds[line.rounds - 1]
+        sentence = next(each for each in said.split("Round ") if each.startswith(f"{line.rounds} ("))
+        assert sentence.startswith(f"{line.rounds} ({stage.steps} steps, {stage.seeds} seeds): ")
+        assert line.scheme in sentence
     assert answer.summary.leader == answer.summary.recommendation.scheme
 
 
@@ -143,3 +150,24 @@ def test_who_is_not_named_is_counted(number, said):
     told = why(summarize(runs), group(runs))
     assert ("more" in told) == bool(said)
     assert said in told
+
+
+def test_why_says_who_left_a_race_in_which_round_and_how():
+    ends = {"lecun": (Fate.BEATEN, 0.1), "bert": (Fate.BEATEN, 0.01), "gpt2": (Fate.BEATEN, 0.1), "t5": (Fate.BEATEN, 0.1),
+            "zeros": (Fate.STUCK, 0.1), "ones": (Fate.DIVERGED, 0.1)}  # fmt: skip
+    lines = [
+        Candidate(scheme=name, fate=fate, value=value, rounds=1, **({"by": "kaiming", "by_value": 0.1} if fate is Fate.BEATEN else {}))
+        for name, (fate, value) in ends.items()
+    ]
+    aside = Candidate(scheme="xavier", fate=Fate.SET_ASIDE, value=0.1, rounds=2)
+    rounds = tuple(RacedRound(steps=steps, seeds=2, points=()) for steps in (250, 1000, 1000))
+    race = Recommendation(
+        key="train.lr", scheme="kaiming", value=0.1, candidates=(*lines, aside), rounds=rounds, reported=3, complete=True, code="",
+        runs=9, steps=9, full_runs=9, full_steps=9,
+    )  # fmt: skip
+    runs = [make_run("kaiming", seed, 0.9) for seed in range(3)]
+    said = why(summarize(runs).model_copy(update={"recommendation": race}), group(runs))
+    assert said.endswith(
+        "Round 1 (250 steps, 2 seeds): kaiming at lr 0.1 beat lecun at lr 0.1, bert at lr 0.01 and 2 more; zeros learned nothing at any "
+        "lr; ones at lr 0.1 diverged. Round 2 (1,000 steps, 2 seeds): there was no room for xavier at lr 0.1, though not beaten."
+    )

@@ -13,6 +13,7 @@ from initbench.cli import (
     compare,
     doctor,
     export,
+    lint,
     list,
     output,
     plot,
@@ -83,6 +84,7 @@ app = typer.Typer(
 )
 app.command(cls=Once, rich_help_panel=RUN, epilog=recommend.EXAMPLE)(recommend.recommend)
 app.command(cls=Once, rich_help_panel=RUN, epilog=probe.EXAMPLE)(probe.probe)
+app.command(cls=Once, rich_help_panel=RUN, epilog=lint.EXAMPLE)(lint.lint)
 app.command(cls=Once, rich_help_panel=LOOK, epilog=report.EXAMPLE)(report.report)
 app.command(cls=Once, rich_help_panel=LOOK, epilog=plot.EXAMPLE)(plot.plot)
 app.command(cls=Once, rich_help_panel=LOOK, epilog=table.EXAMPLE)(table.table)

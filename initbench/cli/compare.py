@@ -8,11 +8,13 @@ from initbench.cli.options import (
     DisplayOptions,
     ExecutionOptions,
     Family,
+    MaxSeeds,
     Profile,
     SchemeOptions,
     Strict,
     TrainingOptions,
     Tune,
+    Until,
     ViewOptions,
     flat,
 )
@@ -21,7 +23,10 @@ from initbench.question.families import PREFIX
 from initbench.question.request import view_of
 from initbench.studies.plan import make_plan
 
-EXAMPLE = "Example: initbench compare xavier kaiming normal --steps 200\n\nOr: initbench compare --family residual -c cifar10_resnet"
+EXAMPLE = (
+    "Example: initbench compare xavier kaiming normal --steps 200\n\nOr: initbench compare --family residual -c cifar10_resnet\n\n"
+    "Or: initbench compare xavier kaiming normal --until decided --margin 0.5"
+)
 
 
 @flat
@@ -32,6 +37,8 @@ def compare(
     family: Family = None,
     tune: Tune = None,
     training: TrainingOptions,
+    until: Until = None,
+    max_seeds: MaxSeeds = None,
     view: ViewOptions,
     strict: Strict = False,
     execution: ExecutionOptions,
@@ -41,6 +48,7 @@ def compare(
     """Train with several schemes and the same seeds, and say what differs."""
     named = [*schemes.named, *(PREFIX + name for name in family or ())]
     looked_at = view_of(**asdict(view))
-    question = training.question("compare", named, execution.data_dir, tune=tune, strict=strict or None)
+    more = {"tune": tune, "strict": strict or None, "until": until, "max_seeds": max_seeds, "view": looked_at}
+    question = training.question("compare", named, execution.data_dir, **more)
     plan = make_plan("compare", question, execution.execution, looked_at, typed=context.obj)
     run_and_show(plan, display, dry_run=execution.dry_run, profile=profile)

@@ -118,6 +118,8 @@ def example(entry: catalog.Entry) -> str:
         return f'{imports}\nprint(compare(["xavier", "kaiming"], view=View({look})).summary.headline)'
     if entry.kind == "export":
         return f'from initbench import compare, export\nprint(export("{name}", compare(["xavier", "kaiming"]).folder))'
+    if entry.kind == "rule":
+        return f'from initbench import lint\nprint(lint("mlp", inputs="784", select=["{name}"]))'
     if entry.kind != "scheme":
         return f'from initbench import compare\nprint(compare(["xavier", "kaiming"], {entry.kind}="{name}").summary.headline)'
     if entry.needs:
@@ -140,6 +142,8 @@ def command(entry: catalog.Entry) -> str:
         return "initbench compare xavier kaiming" + "".join(f" --{key} {value}" for key, value in _look(entry).items())
     if entry.kind == "export":
         return f"initbench export {name}"
+    if entry.kind == "rule":
+        return f"initbench lint ./net.py:Net --input 3x224x224 --select {next(iter(entry.aliases), name)}"
     if entry.kind != "scheme":
         return f"initbench compare xavier kaiming --{entry.kind} {name}"
     return f"initbench run {name}" + (f" --model {entry.example_model}" if entry.example_model != catalog.USUAL_MODEL else "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from initbench.cli.output import count_text, literal, outlook_text, people, question_text, seeds_doubt
+from initbench.cli.output import count_text, literal, news_text, outlook_text, people, question_text, seeds_doubt
 from initbench.results.record import RunResult, RunStatus
 from initbench.studies.plan import Plan
 from initbench.workers.progress import Progress
@@ -44,7 +44,7 @@ class RunScreen:
         runs = count_text(len(self.labels), "run") if self.labels else "Nothing to run"
         of = " in this round of" if plan.study.SEARCHES and self.labels else ":"
         self.console.print(literal(f"{runs}{of} {question_text(plan)}{before}."))
-        for said in (outlook_text(plan), seeds_doubt(plan)) if self.labels else ():
+        for said in (*news_text(plan), outlook_text(plan), seeds_doubt(plan)) if self.labels else ():
             if said:
                 self.console.print(literal(said))
         if self.live and self.labels:

@@ -90,6 +90,8 @@ Settings = Annotated[list[str] | None, option(WHAT, "--set", "A.B=C", "Overrides
 Model = Annotated[str | None, option(WHAT, "--model", "MODEL", "Such as mlp:depth=30,width=128.", _names("model"))]
 Dataset = Annotated[str | None, option(WHAT, "--dataset", "DATASET", "Such as mnist.", _names("dataset"))]
 Seeds = Annotated[str | None, option(WHAT, "--seeds", "N|LIST", "8 means the seeds 0 to 7; 0,3,5 means these.")]
+Until = Annotated[str | None, option(WHAT, "--until", "decided", "Add seeds until every comparison is decided, instead of --seeds.")]
+MaxSeeds = Annotated[int | None, option(WHAT, "--max-seeds", "N", "With --until: seeds at most.", show_default="64")]
 Reference = Annotated[str | None, option(WHAT, "--reference", "SCHEME", "The scheme that the others are compared with.", _names("scheme"))]
 MetricName = Annotated[
     str | None, option(WHAT, "--metric", "METRIC", "What the verdicts are about.", _names("metric"), show_default="test accuracy")

@@ -378,7 +378,17 @@ def _grid(rows: Iterable[Sequence[str]], indent: int = 0) -> Table:
 def question_text(plan: Plan) -> str:
     """What is asked, in words: `3 schemes x 8 seeds with mlp on mnist5k`."""
     config = plan.config
-    return f"{count_text(len(config.schemes), 'scheme')} x {count_text(len(config.seeds), 'seed')} with {config.model} on {config.dataset}"
+    seeds = ("up to " if config.until is not None else "") + count_text(len(config.seeds), "seed")
+    return f"{count_text(len(config.schemes), 'scheme')} x {seeds} with {config.model} on {config.dataset}"
+
+
+def news_text(plan: Plan) -> tuple[str, ...]:
+    """How open comparisons stand, where seeds are added until they are decided."""
+    if plan.config.until is None:
+        return ()
+    from initbench.studies import until
+
+    return until.news(plan.config, plan.results)
 
 
 def outlook_text(plan: Plan) -> str:
@@ -389,7 +399,8 @@ def outlook_text(plan: Plan) -> str:
     if coming is None:
         return ""
     steps = "" if coming.steps is None else f" and {coming.steps:,} steps"
-    amount = f"the race takes at most {count_text(coming.runs, 'run')}{steps}"
+    what = "it" if plan.config.until is not None else "the race"
+    amount = f"{what} takes at most {count_text(coming.runs, 'run')}{steps}"
     if coming.seconds is None:
         return f"From here on {amount}; after its first run you are told how long that is."
     workers = min(runs_at_once(plan.execution), max(1, coming.runs))
@@ -400,6 +411,8 @@ def outlook_text(plan: Plan) -> str:
 def seeds_doubt(plan: Plan) -> str:
     """That so few seeds can show no difference, whatever it is; empty where they can, or where the command chooses how many it takes."""
     schemes, seeds = len(plan.config.schemes), len(plan.config.seeds)
+    if plan.config.until is not None:
+        return ""
     if plan.command == "sweep" and schemes > 1 and seeds < seeds_needed(1):
         return f"{seeds_text(seeds)} cannot show a difference in any cell, however large: for that, use --seeds {seeds_needed(1)} or more."
     asked = schemes - 1 if plan.view.reference else schemes * (schemes - 1) // 2

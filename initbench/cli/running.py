@@ -10,12 +10,13 @@ from initbench.cli.live import run_screen
 from initbench.cli.options import DisplayOptions
 from initbench.cli.stopping import SIGNAL_BASE, StopRequest, stoppable
 from initbench.cli.timing import TimingWatch
+from initbench.errors import NotThereError
 from initbench.question.grid import cells
 from initbench.question.plan import names_user_file
 from initbench.results import unfinished
 from initbench.results.record import RunStatus
 from initbench.studies.answer import Results
-from initbench.studies.execution import carry_out
+from initbench.studies.execution import carry_out, look_ahead
 from initbench.studies.plan import Plan, as_it_stands
 
 MOST_COUNTED = 10_000
@@ -33,6 +34,10 @@ def run_and_show(plan: Plan, display: DisplayOptions, *, dry_run: bool, profile:
         output.warn(note)
     if dry_run:
         _show_plan(plan, as_json=display.as_json)
+        try:
+            look_ahead(plan.execution)
+        except NotThereError as error:
+            output.warn(str(error))
         return
     timing = TimingWatch()
     results = run_plan(plan, display, timing)

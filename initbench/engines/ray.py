@@ -1,6 +1,7 @@
 """Runs on a cluster of Ray, or on the cores of this machine; made for more than one machine."""
 
 import contextlib
+import importlib.util
 import os
 import socket
 import time
@@ -74,6 +75,16 @@ def execute(
             yield from crew.results(deque(jobs))
 
     return results()
+
+
+def reach(address: str | None) -> None:
+    """Looks whether runs could be carried out, for a plan that is only shown: for the package, and whether anybody listens at HOST:PORT.
+
+    Raises: NotThereError as `execute` does.
+    """
+    if importlib.util.find_spec("ray") is None:
+        _library()
+    _refuse_silent(address)
 
 
 def _library() -> Any:

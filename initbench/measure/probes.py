@@ -123,7 +123,7 @@ def _places(layers: tuple[WeightLayer, ...]) -> list[Place | None]:
     if not any(layer.surroundings.uses for layer in layers):
         return [None] * len(layers)
     feeding = {name for layer in layers for name in layer.surroundings.sources}
-    on_way, scaled = _on_way(layers), _normed(layers) | _pooled(layers)
+    on_way, scaled = _on_way(layers), normed(layers) | _pooled(layers)
     end = Place.NORMED_END if _norms_hold(layers) else Place.BRANCH_END
     places: list[Place | None] = []
     for layer in layers:
@@ -163,7 +163,7 @@ def _norms_hold(layers: tuple[WeightLayer, ...]) -> bool:
     return 2 * len(normed) >= len(blocks) > 0
 
 
-def _normed(layers: tuple[WeightLayer, ...]) -> set[str]:
+def normed(layers: tuple[WeightLayer, ...]) -> set[str]:
     """The layers whose output goes into a norm first, or before its activation, which takes out its scale."""
     before = {layer.name for layer in layers if layer.activation is not None and NORMALIZATIONS.intersection(layer.surroundings.between)}
     without = {layer.name for layer in layers if layer.activation is None}

@@ -26,8 +26,10 @@ def own_model(given: object, otherwise: str = "") -> nn.Module:
     raise ConfigError(f"The model is {a_or_an(type(given).__name__)}. It must be a torch.nn.Module{otherwise}.")
 
 
-def build_model(ref: Ref, shape: tuple[int, ...], classes: int, seed: int = 0, example: Inputs | None = None) -> nn.Module:
-    """The model, on the CPU in float32, without wrappers such as torch.compile's.
+def build_model(
+    ref: Ref, shape: tuple[int, ...], classes: int, seed: int = 0, example: Inputs | None = None, device: str = "cpu"
+) -> nn.Module:
+    """The model, on the CPU (or another device) in float32, without wrappers such as torch.compile's.
 
     `shape` and `classes` are passed on to a builder that takes them. What construction draws at random depends on `seed`
     only, and the caller's generator stays as it is. Lazy layers get their shapes from one image of zeros, or from an
@@ -45,10 +47,10 @@ def build_model(ref: Ref, shape: tuple[int, ...], classes: int, seed: int = 0, e
             signature.bind(**arguments)
         except TypeError as error:
             raise ConfigError(f"The model '{ref}' cannot be built: {error}.") from error
-    with torch.random.fork_rng(devices=[]), _own_defaults(), UserCode(f"The model '{ref}' cannot be built"):
+    with torch.random.fork_rng(devices=[]), _own_defaults(device), UserCode(f"The model '{ref}' cannot be built"):
         torch.manual_seed(derived_seed(seed, "model"))
         model = function(**arguments)
-        if isinstance(model, nn.Module):
+        if isinstance(model, nn.Module) and device == "cpu":
             _fill_lazy(model, torch.zeros(1, *shape, dtype=torch.float32, device="cpu") if example is None else example)
     if not isinstance(model, nn.Module):
         raise ConfigError(f"The model '{ref}' gives {a_or_an(type(model).__name__)}. It must give a torch.nn.Module.")
@@ -56,12 +58,12 @@ def build_model(ref: Ref, shape: tuple[int, ...], classes: int, seed: int = 0, e
 
 
 @contextmanager
-def _own_defaults() -> Iterator[None]:
-    """Within, tensors are made on the CPU in float32, as the data are, whatever a caller has chosen."""
+def _own_defaults(device: str) -> Iterator[None]:
+    """Within, tensors are made on this device in float32, as the data are, whatever a caller has chosen."""
     kind = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        with torch.device("cpu"):
+        with torch.device(device):
             yield
     finally:
         torch.set_default_dtype(kind)

@@ -2,8 +2,9 @@
 
 A file of the folder of a kind that defines the function of that kind (see `KINDS`) *is* the thing of that name. Its catalogue
 entry is that function's or the file's docstring (first line: what `list` shows; last line: `Source: ...`), the keyword-only
-arguments of the function, and the module constants `FAMILY` and `ALIASES`, of a scheme also `EXAMPLE_MODEL`, a model that it
-suits, and `NEEDS`, the arguments of `init_network` without which it does not work: examples are made of these two.
+arguments of the function, and the module constants `FAMILY` and `ALIASES`, of a rule its `CODE`, of a scheme also
+`EXAMPLE_MODEL`, a model that it suits, and `NEEDS`, the arguments of `init_network` (of a rule, of `lint`) without which it does
+not work: examples are made of these two.
 Users bring their own as `./mine.py`, `./mine.py:Name`, `package.module:name` or an entry point `initbench.schemes` (...).
 """
 
@@ -28,7 +29,7 @@ from initbench.question.config import Ref
 PACKAGE = Path(__file__).parent.parent
 """Where the folders of the kinds are."""
 
-Kind = Literal["scheme", "model", "dataset", "optimizer", "engine", "metric", "export"]
+Kind = Literal["scheme", "model", "dataset", "optimizer", "engine", "metric", "export", "rule"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,9 @@ KINDS: dict[Kind, Convention] = {
     "engine": Convention("engines", "execute", frozenset({"jobs", "device", "data_dir", "workers", "threads", "report"}), positional=True),
     "metric": Convention("metrics", "build"),
     "export": Convention("exports", "write", frozenset({"runs", "out", "title"})),
+    "rule": Convention("rules", "check", frozenset({"subject"}), positional=True),
 }
-CONSTANTS = {"FAMILY": str, "ALIASES": dict, "EXAMPLE_MODEL": str, "NEEDS": tuple}
+CONSTANTS = {"FAMILY": str, "ALIASES": dict, "CODE": str, "EXAMPLE_MODEL": str, "NEEDS": tuple}
 """The module constants that belong to an entry, and their types; a value that is computed or of another type is the file's own affair."""
 FILE_NAME = re.compile(r"(?P<file>.+\.py)(?::(?P<function>\w+))?", re.DOTALL)
 """A file of the user's own, and what is meant in it."""
@@ -297,7 +299,7 @@ def _parse(kind: Kind, name: str, path: Path, function: str, module: str | None)
         function=function,
         doc=(definition and ast.get_docstring(definition)) or ast.get_docstring(tree) or "",
         family=constants.get("FAMILY", "own" if module is None else ""),
-        aliases=constants.get("ALIASES", {}),
+        aliases=constants.get("ALIASES", {}) | ({constants["CODE"]: {}} if "CODE" in constants else {}),
         parameters=parameters,
         module=module,
         open_parameters=open_parameters or definition is None,

@@ -245,6 +245,33 @@ class GridConfig(Frozen):
     where: tuple[str, ...] = Field(default=(), description="conditions such as `model.depth * model.width <= 4096` that a cell must meet")
 
 
+class UntilConfig(Frozen):
+    """Seeds are added, a few at a time, until every comparison that is asked for is decided or the seeds are used up.
+
+    What is decided: which of two schemes is better in `metric`, or, with a margin, that they are equivalent within it.
+    """
+
+    reference: str | None = Field(default=None, description="the scheme that the others are compared with; default: all pairs are")
+    metric: str | None = Field(default=None, description="what is decided about; default: the final test accuracy")
+    margin: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="a difference that does not matter, in the unit shown of the metric"
+    )
+    each: int | None = Field(default=None, ge=1, description="seeds that are added at a time; default: as many as keep the cores busy")
+
+
+DECIDED, MOST_UNTIL_DECIDED = "decided", 64
+"""The word for `UntilConfig` with nothing else said, and the seeds at most where nobody says."""
+
+
+def _until_from_any(value: Any) -> Any:
+    """Accepts `decided`."""
+    if isinstance(value, str):
+        if value != DECIDED:
+            raise ValueError(f"it is '{value}'; seeds can be added until: {DECIDED}")
+        return {}
+    return value
+
+
 def _grid_from_any(value: Any) -> Any:
     """Accepts `{model.depth: [4, 16], train.lr: 1e-3..1:log:7, where: model.depth < 9}`."""
     if not isinstance(value, dict) or "axes" in value:
@@ -322,7 +349,11 @@ class ExperimentConfig(Frozen):
     grid: Annotated[GridConfig | None, BeforeValidator(_grid_from_any, json_schema_input_type=dict[str, Any] | GridConfig | None)] = Field(
         default=None, description="of a sweep: keys of the configuration, each with its values, and conditions under `where`"
     )
-    seeds: tuple[int, ...] = Field(min_length=1, description="8 means the seeds 0 to 7; a list means these")
+    until: Annotated[UntilConfig | None, BeforeValidator(_until_from_any, json_schema_input_type=str | UntilConfig | None)] = Field(
+        default=None,
+        description="`decided`: seeds are added until every comparison is decided; short: `seeds: {until: decided, at_most: 64}`",
+    )
+    seeds: tuple[int, ...] = Field(min_length=1, description="8 means the seeds 0 to 7; a list means these; with `until`, those at most")
 
     @model_validator(mode="after")
     def _no_repeats(self) -> "ExperimentConfig":

@@ -11,7 +11,17 @@ from pydantic import ValidationError
 from initbench.errors import ConfigError, StorageError, suggestion, unknown_name
 from initbench.question import catalog, families, user_files
 from initbench.question.catalog import Kind
-from initbench.question.config import MOST_LEVELS, ExperimentConfig, as_ref, axis_values, is_range, parse_ref, parse_value
+from initbench.question.config import (
+    DECIDED,
+    MOST_LEVELS,
+    MOST_UNTIL_DECIDED,
+    ExperimentConfig,
+    as_ref,
+    axis_values,
+    is_range,
+    parse_ref,
+    parse_value,
+)
 from initbench.question.keys import plain_config, split, takes_whole
 from initbench.question.messages import Place, explain
 
@@ -272,6 +282,10 @@ def _expand(draft: _Draft) -> list[_Placed]:
     if "schemes" in data:
         data["schemes"] = families.expanded(data["schemes"])
     seeds = data.get("seeds")
+    if isinstance(seeds, dict) and "until" in seeds:
+        within = {key: value for key, value in seeds.items() if key not in {"until", "at_most"}}
+        data["until"] = within if within and seeds["until"] == DECIDED else seeds["until"]
+        seeds = data["seeds"] = seeds.get("at_most", MOST_UNTIL_DECIDED)
     if isinstance(seeds, str):
         seeds = data["seeds"] = parse_value(f"[{seeds.strip().rstrip(',')}]") if "," in seeds else parse_value(seeds.strip())
     if isinstance(seeds, str):

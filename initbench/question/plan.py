@@ -138,6 +138,8 @@ def digests_of(jobs: Iterable[Job]) -> dict[str, str]:
 def config_hash(config: ExperimentConfig) -> str:
     """16 hexadecimal digits of the whole question."""
     config = resolve_config(config)
+    if config.until is not None:  # how many seeds it may be at most, and how many at a time, is no other question
+        config = config.model_copy(update={"seeds": config.seeds[:1], "until": config.until.model_copy(update={"each": None})})
     named: list[tuple[Kind, Ref]] = [("model", config.model), ("dataset", config.dataset), ("optimizer", config.train.optimizer)]
     named += [("scheme", ref) for ref in chain(config.schemes, config.init.layers.values())]
     return _digest(config, named)

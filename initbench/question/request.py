@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from initbench.errors import ConfigError, a_or_an, suggestion
 from initbench.question import config_file
-from initbench.question.config import Execution, ExperimentConfig, Ref, View
+from initbench.question.config import DECIDED, MOST_UNTIL_DECIDED, Execution, ExperimentConfig, Ref, View
 from initbench.question.data_folder import data_folder
 
 DEFAULT_SEEDS = {"run": 1, "compare": 8, "recommend": 8, "sweep": 8}
@@ -98,6 +98,8 @@ class QuestionFields(TypedDict, total=False):
     strict: bool | None
     tune: str | None
     grid: Mapping[str, Any] | None
+    until: str | None
+    max_seeds: int | None
 
 
 def grid_of(axes: Sequence[str], where: Sequence[str]) -> dict[str, Any] | None:
@@ -122,6 +124,7 @@ def configure(
     settings: Sequence[str] = (),
     data_dir: str | None = None,
     dashes: str = "",
+    view: View = View(),
     **asked: Unpack[QuestionFields],
 ) -> ExperimentConfig:
     """The question of a command: a config file or shipped name, `a.b=c` settings, and what is `asked` in their place.
@@ -129,6 +132,7 @@ def configure(
     `dashes` come before the words of `asked` where the user is told of them. Raises: ConfigError with every problem at once.
     """
     schemes, seeds = asked.pop("schemes", None), asked.pop("seeds", None)
+    until, most = asked.pop("until", None), asked.pop("max_seeds", None)
     if schemes is not None and not isinstance(schemes, Iterable):
         raise ConfigError(f"The schemes are {a_or_an(type(schemes).__name__)}. Give a list of names, such as ['kaiming', 'xavier'].")
     schemes = [schemes] if isinstance(schemes, str | Ref) else schemes
@@ -138,6 +142,13 @@ def configure(
     options: dict[str, tuple[str, Any]] = {KEYS.get(word, word): (dashes + word, value) for word, value in asked.items()}
     options["schemes"] = ("", None if schemes is None else [as_name("scheme", scheme) or "" for scheme in schemes])
     options["seeds"] = (f"{dashes}seeds", seeds if isinstance(seeds, str | int | None) else list(seeds))
+    if until is not None and seeds is not None:
+        raise ConfigError(f"{dashes}until adds seeds until it is decided, and {dashes}seeds fixes their number. Give one of the two.")
+    if until is not None:
+        asked_until = {key: value for key in ("reference", "metric", "margin") if (value := getattr(view, key)) is not None}
+        options["until"] = (f"{dashes}until", asked_until if until == DECIDED else until)
+    if until is not None or most is not None:
+        options["seeds"] = (f"{dashes}max-seeds", MOST_UNTIL_DECIDED if most is None else most)
     config = config_file.load_config(
         None if source is None else str(source),
         settings=settings,
@@ -145,6 +156,11 @@ def configure(
         default_seeds=DEFAULT_SEEDS.get(command, 1),
         data_files=lambda: {path.stem for path in data_folder(data_dir).glob("*.npz")},
     )
+    if most is not None and config.until is None:
+        raise ConfigError(f"{dashes}max-seeds bounds the seeds that {dashes}until decided adds. Write both, or {dashes}seeds {most}.")
+    if config.until is not None and (command != "compare" or config.tune is not None):
+        what = "--tune" if command == "compare" else f"`{command}`"
+        raise ConfigError(f"Seeds are added until it is decided in a plain comparison, not with {what}. Give a number of seeds.")
     if config.grid is None and command == "sweep":
         raise ConfigError("`sweep` needs a grid, such as --grid model.depth=4,16,64.")
     if config.grid is not None and command in DEFAULT_SEEDS.keys() - {"sweep"}:

@@ -15,8 +15,8 @@ from initbench.reporting.scales import error_scale, error_unscale, head_beyond, 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, GRID, GREY = "#333333", "#dddddd", "#999999"
-"""Text and axes, grid lines, what is behind; the page replaces the first two by its own colours."""
+INK, GRID, PAPER, GREY = "#333333", "#dddddd", "#fefefe", "#999999"
+"""Text and axes, grid lines, the inside of hollow marks, what is behind; the page replaces the first three by its own colours."""
 HEAD_GAP = 0.6
 """How far the head stands from the layer before it, beyond one layer."""
 DASHES = {"solid": "solid", "dashed": (0, (5, 1.5)), "dotted": (0, (1.2, 1.2)), "dash-dotted": (0, (6, 1.5, 1.2, 1.5))}
@@ -86,9 +86,10 @@ def set_axes(axes: Axes, panel: Panel, limits: tuple[float, float], ticks: Ticks
 
 
 def _ends(panel: Panel) -> tuple[float, float]:
-    """The least and the greatest of the x axis, with some room: all points, and the steps at which runs diverged."""
+    """The least and the greatest of the x axis, with some room: all points, values with a label, and the steps at which runs diverged."""
     xs = [_place(x, panel) for line in panel.lines for x, _ in line.points]
     xs += [float(step) for lost in panel.lost for step in lost.steps]
+    xs += [] if panel.layers else [place for place, _ in panel.ticks]
     low, high = (min(xs), max(xs)) if xs else (0.0, 1.0)
     room = 0.02 * (high - low) or 0.5
     return low - room, high + room
@@ -157,7 +158,7 @@ def _set_y_axis(axes: Axes, panel: Panel, low: float, high: float, style: Style)
         shares = ticks_between(low, high, 0.09, panel)
         axes.set_yticks(shares, [f"{100 * tick:g} %" for tick in shares])
         axes.set_ylabel(f"{panel.y_label} (log scale of the error)")
-    else:
+    elif panel.scale != "number":
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     axes.set_ylim(low, high)
 
@@ -165,7 +166,7 @@ def _set_y_axis(axes: Axes, panel: Panel, low: float, high: float, style: Style)
 def draw_band(axes: Axes, panel: Panel, band: Band, look: Look, style: Style) -> None:
     """The range of a prediction or of the seeds: shaded, of the seeds with edges that have the dash, or at a few layers a bar each."""
     points = band.points
-    if band.of == "seeds" and panel.layers and len(points) <= MARKED_LAYERS:
+    if band.of == "bars" or (band.of == "seeds" and panel.layers and len(points) <= MARKED_LAYERS):
         x, low, high = zip(*points, strict=True)
         axes.vlines([_place(each, panel) for each in x], low, high, color=look.colour, linewidth=1, alpha=0.6)
         return
@@ -208,6 +209,12 @@ def draw_line(axes: Axes, panel: Panel, line: Curve, look: Look, limits: tuple[f
             axes.plot(
                 *(x, y), color=look.colour, linewidth=style.line, linestyle=DASHES[look.dash], solid_capstyle="round",
                 marker=marker, markevery=every, markersize=1.9 * style.line,
+            )  # fmt: skip
+        hollow = [index for index in part if line.points[index][0] in line.hollow]
+        if hollow:
+            axes.plot(
+                *([each[index] for index in hollow] for each in (xs, ys)), look.marker, color=look.colour, markerfacecolor=PAPER,
+                markersize=1.9 * style.line, markeredgewidth=0.5 * style.line,
             )  # fmt: skip
     if line.weight == "middle":
         _mark_edges(axes, panel, line, look, limits, style)

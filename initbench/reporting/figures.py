@@ -11,6 +11,7 @@ from initbench.metrics import Metric
 from initbench.quantities import BY_NAME, QUANTITIES, Figure, Quantity
 from initbench.reporting.panels import MOST_TOGETHER, STREAM, Band, Curve, Lost, Panel, Plot, Points, Strip, few, in_rows
 from initbench.reporting.roles import OTHERS, layer_roles
+from initbench.results.columns import at_step, column
 from initbench.results.outcome import Outcome, outcome, was_evaluated
 from initbench.results.propagation import layer_value
 from initbench.results.record import LayerStats, Place, RunResult, RunStatus
@@ -50,7 +51,9 @@ def plots(summary: Summary, runs: Runs) -> tuple[Plot, ...]:
     made = [_loss_plot(runs), _accuracy_plot(summary, runs), curves, *numbers, _prediction_plot(runs), *shares]
     ranking = summary.ranking
     shown = (plot for plot in made if any(panel.lines or panel.strips for panel in plot.panels))
-    return tuple(replace(plot, schemes=ranking) for plot in shown)
+    race = summary.recommendation
+    of_round = f" (round {race.reported} of the race)" if race is not None and race.reported else ""
+    return tuple(replace(plot, title=plot.title + of_round, schemes=ranking) for plot in shown)
 
 
 def _loss_plot(runs: Runs) -> Plot:
@@ -183,7 +186,7 @@ StepOf = Callable[[RunResult], int | None]
 def _layer_plot(quantity: Quantity, figure: Figure, runs: Runs) -> Plot:
     ended = any(_last_step(run) for own in runs.values() for run in own)
     times: list[tuple[str, StepOf]] = [("At initialization", _first_step), *([("At the end of training", _last_step)] if ended else [])]
-    roles = layer_roles(stats.layer for own in runs.values() for run in own for stats in run.layers)
+    roles = layer_roles(layer for own in runs.values() for run in own for layer in column(run.layers, "layer"))
     if not roles:
         row = tuple(_layer_panel(title, quantity, figure, runs, step_of, None) for title, step_of in times)
         return Plot(figure.name, figure.title, (row,))
@@ -214,7 +217,7 @@ def _first_step(run: RunResult) -> int | None:
 
 def _last_step(run: RunResult) -> int | None:
     """The step of the last probe of a run that came to its end, when there was one after the start."""
-    last = max((stats.step for stats in run.layers), default=0)
+    last = max(column(run.layers, "step"), default=0)
     return last if last and run.status is RunStatus.COMPLETED else None
 
 
@@ -228,7 +231,7 @@ def _layer_panel(title: str, quantity: Quantity, figure: Figure, runs: Runs, ste
     for scheme, own in runs.items():
         layers = _at(own, step_of, only)
         positions = _counted(layers)
-        last = max((stats.position for run in own for stats in run.layers), default=0)
+        last = max((position for run in own for position in column(run.layers, "position")), default=0)
         layers = [each for each in layers if not (quantity.hidden and each[1].position == last)]
         names |= {positions[stats.position]: stats.layer for _, stats in layers}
         seen += [stats for _, stats in layers]
@@ -314,7 +317,8 @@ def _only_some(runs: Runs, lines: Iterable[Curve], step_of: StepOf) -> tuple[str
 def _at(runs: list[RunResult], step_of: StepOf, only: tuple[str, ...] | None = None) -> Layers:
     """The measurements of one step of each run, in the order of the layers."""
     steps = ((run, step_of(run)) for run in runs)
-    measured = [(run, stats) for run, step in steps for stats in run.layers if stats.step == step and (only is None or stats.layer in only)]
+    there = ((run, stats) for run, step in steps if step is not None for stats in at_step(run.layers, step))
+    measured = [(run, stats) for run, stats in there if only is None or stats.layer in only]
     return sorted(measured, key=lambda pair: pair[1].position)
 
 

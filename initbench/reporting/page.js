@@ -109,12 +109,12 @@ function training(id, label, points, worst, percent, crosses, limits = {}) {
   });
 }
 
-/** As the limits of axes: so many times the lowest of the starts. */
+/** As the limits of axes: so many times the lowest of the starts; on logarithmic axes as many as in the pictures. */
 function aboveStarts(times) { return (values, starts) => [-Infinity, times * least(starts)]; }
 
 training("loss", "training loss" + (data.stretch > 1 ? `, mean of every ${data.stretch} steps` : ""),
   run => run.losses.map((loss, index) => [index * data.stretch + (data.stretch + 1) / 2, loss === "over" ? null : loss]),
-  Infinity, false, "the run diverged there", {log: aboveStarts(FAR), linear: aboveStarts(5)});
+  Infinity, false, "the run diverged there", {log: aboveStarts(data.wild), linear: aboveStarts(5)});
 training("accuracy", data.accuracy, run => run.evaluations.map(([step, accuracy]) => [step, accuracy]), -Infinity, true, "the last evaluation before the run diverged");
 
 /** The layers of a kind ("all", or its place among `data.roles`) on an axis: `lines` are those that are joined, each with its layers. */

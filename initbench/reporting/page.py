@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from initbench.question import config_file
 from initbench.question.config import ExperimentConfig
 from initbench.question.families import all_schemes
-from initbench.reporting.axes import GRID, INK
+from initbench.reporting.axes import GRID, INK, PAPER
 from initbench.reporting.network import Module, network
 from initbench.reporting.page_data import page_data
 from initbench.reporting.panels import Plot
-from initbench.reporting.search import study_tables
+from initbench.reporting.search import SENSITIVITY, reported_words, study_tables, values_table
 from initbench.reporting.tables import Table, layer_table, metric_table, outcome_table, pair_table, scheme_table, with_best
 from initbench.reporting.templates import template
 from initbench.reporting.why import why
@@ -69,18 +69,23 @@ def render(config: ExperimentConfig, summary: Summary, runs: Runs, plots: Sequen
     ranked = _best_first(summary)
     best = summary.best if len(summary.best) < len(summary.schemes) else summary.best[:1]
     sections = [_layer_section(summary, each.scheme, runs[each.scheme]) for each in ranked.schemes if each.scheme in runs]
+    pictures = [(plot, Markup(inline_svg(content.decode(), plot.title))) for plot, content in plots]
     return template(Path(__file__).with_name("page.html.jinja")).render(
         title=question(config, summary),
         summary=summary,
         schemes=with_best(scheme_table(ranked), best),
         studies=[with_best(table, best) if summary.recommendation else table for table in study_tables(ranked)],
         outcomes=with_best(outcome_table(ranked), best),
+        anytime=summary.anytime,
         pairs=pair_table(ranked) if len(summary.schemes) > 2 else None,
         metrics=with_best(metric_table(ranked), best),
         sections=[section for section in sections if section is not None][:MOST_LAYER_TABLES],
         tables_left_out=max(0, len(sections) - MOST_LAYER_TABLES),
         folded=len(sections) > OPEN_LAYER_TABLES,
-        plots=[(plot, Markup(inline_svg(content.decode(), plot.title))) for plot, content in plots],
+        sensitivity=[each for each in pictures if each[0].name == SENSITIVITY],
+        values=values_table(ranked),
+        reported=reported_words(summary),
+        plots=[each for each in pictures if each[0].name != SENSITIVITY],
         typed=typed,
         command=_command(config, summary),
         config=config_file.dump_config(config),
@@ -130,7 +135,7 @@ def inline_svg(text: str, title: str) -> str:
     rest = re.sub(r"<metadata>.*?</metadata>", "", rest, flags=re.DOTALL)
     rest = PLACES.sub(lambda place: GAPS.sub(r"\1", DECIMALS.sub(r"\1", place[0])), rest)
     rest = re.sub(r"\n\s*", "\n", FONT.sub("", rest))
-    rest = rest.replace(INK, "currentColor").replace(GRID, "var(--grid)")
+    rest = rest.replace(INK, "currentColor").replace(GRID, "var(--grid)").replace(PAPER, "var(--paper)")
     return f'{head} role="img" aria-label="{html.escape(title)}">{rest}'
 
 

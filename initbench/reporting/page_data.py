@@ -2,17 +2,20 @@
 
 import math
 import re
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from initbench.quantities import BY_NAME, OF_EVERY_RUN, OF_PROBES, Quantity
 from initbench.reporting.figures import MOST_POINTS, stands_apart
 from initbench.reporting.looks import looks
 from initbench.reporting.roles import layer_roles
+from initbench.reporting.scales import WILD
+from initbench.results.columns import column
 from initbench.results.outcome import outcome
 from initbench.results.probe_run import ProbeRun
-from initbench.results.propagation import with_states
+from initbench.results.propagation import layers_with_states
 from initbench.results.record import PREDICTED, InitReport, LayerStats, Place, RunResult
 from initbench.statistics.curves import DECADES, thinned
 from initbench.statistics.findings import Summary
@@ -40,9 +43,7 @@ def page_data(summary: Summary, runs: Runs) -> dict[str, Any]:
     """The data of a page about `runs`; docs/results.md does not list it, as it is no file of its own."""
     names = list(runs)
     ranking = [name for name in summary.ranking if name in names]
-    layers = {
-        scheme: [(outcome(run).value, [with_states(run, stats) for stats in run.layers]) for run in own] for scheme, own in runs.items()
-    }
+    layers = {scheme: [(outcome(run).value, layers_with_states(run)) for run in own] for scheme, own in runs.items()}
     every = [(place, run) for place, scheme in enumerate(names) for run in runs[scheme]]
     longest = max((len(run.train_losses) for _, run in every), default=0)
     stretch = -(-longest // MOST_POINTS) or 1
@@ -52,6 +53,7 @@ def page_data(summary: Summary, runs: Runs) -> dict[str, Any]:
         **_schemes(names, ranking, named(summary), measured["values"], told),
         "runs": told,
         "stretch": stretch,
+        "wild": WILD,
         "perEpoch": _steps_per_epoch(run for _, run in every),
         "pace": [_seconds_per_step(runs[scheme]) for scheme in names],
         "accuracy": summary.metric_of("final_test_accuracy").label,
@@ -149,7 +151,7 @@ def _layers(found: Mapping[str, Sequence[RunLayers]], every: Sequence[Quantity])
     """
     names = list(found)
     several = any(len(own) > 1 for own in found.values())
-    measured = {scheme: _by_place(own) for scheme, own in found.items()}
+    measured = {scheme: _by_place(own, [each.name for each in every]) for scheme, own in found.items()}
     layers = list(dict.fromkeys(layer for own in measured.values() for layer, _ in own))
     steps = sorted({step for own in measured.values() for _, step in own})
     if len(steps) > MOST_STEPS:
@@ -182,18 +184,25 @@ def _layers(found: Mapping[str, Sequence[RunLayers]], every: Sequence[Quantity])
     }  # fmt: skip
 
 
-Measured = dict[tuple[str, int], list[LayerStats]]
+class _Seen(NamedTuple):
+    """A layer at a step, over the runs: its first record, and of each quantity the numbers that there are."""
+
+    first: LayerStats
+    numbers: dict[str, "array[float]"]
+
+
+Measured = dict[tuple[str, int], _Seen]
 
 
 def _head(layers: Sequence[str], measured: Mapping[str, Measured]) -> int | None:
     """The place of the head where it stands apart from the other layers, as in the plots."""
-    heads = {layer for own in measured.values() for (layer, _), found in own.items() if found[0].place is Place.HEAD}
+    heads = {layer for own in measured.values() for (layer, _), seen in own.items() if seen.first.place is Place.HEAD}
     return max(map(layers.index, heads)) if heads and stands_apart(layers, None) else None
 
 
 def _absent(own: Sequence[RunLayers], step: int) -> dict[str, int]:
     """How many runs ended in which way of those that were not measured at a step."""
-    return dict(Counter(end for end, layers in own if all(stats.step != step for stats in layers)))
+    return dict(Counter(end for end, layers in own if step not in column(layers, "step")))
 
 
 def _quantity(quantity: Quantity, values: Any) -> dict[str, Any]:
@@ -214,30 +223,30 @@ def _lowest(values: Any) -> float:
     return values if isinstance(values, int | float) else math.inf
 
 
-def _by_place(own: Sequence[RunLayers]) -> Measured:
+def _by_place(own: Sequence[RunLayers], quantities: Sequence[str]) -> Measured:
     """The measurements by layer and step, in the order of the layers."""
     found: Measured = {}
     for _, layers in own:
         for stats in sorted(layers, key=lambda stats: (stats.position, stats.step)):
-            found.setdefault((stats.layer, stats.step), []).append(stats)
+            seen = found.setdefault((stats.layer, stats.step), _Seen(stats, {}))
+            for quantity in quantities:
+                value = getattr(stats, quantity)
+                value = stats.value(quantity) if value is None else value  # of a null only that says what it means
+                if value is not None:
+                    seen.numbers.setdefault(quantity, array("d")).append(value)
     return found
 
 
-def _of(measured: Sequence[LayerStats] | None, quantity: str, choose: Any, digits: int = 4) -> Number:
-    values = []
-    for stats in measured or ():
-        value = getattr(stats, quantity)
-        value = stats.value(quantity) if value is None else value  # of a null only that says what it means
-        if value is not None:
-            values.append(value)
-    return short(choose(values), digits) if values else None
+def _of(seen: _Seen | None, quantity: str, choose: Any, digits: int = 4) -> Number:
+    numbers = seen.numbers.get(quantity) if seen else None
+    return short(choose(numbers), digits) if numbers else None
 
 
 def _theory(measured: Measured, layers: Sequence[str], quantity: str) -> list[list[Number] | None]:
     found: list[list[Number] | None] = []
     for layer in layers:
         at_start = measured.get((layer, 0))
-        expected = at_start[0].prediction(quantity) if at_start else None
+        expected = at_start.first.prediction(quantity) if at_start else None
         found.append(None if expected is None or expected.value is None else [short(value) for value in expected])
     return found
 

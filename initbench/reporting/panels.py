@@ -28,6 +28,7 @@ class Curve:
     """A line of one scheme. `weight` is a thin line for one seed, a thick one for the middle of the seeds, or dashed theory.
 
     `named`: the scheme's name stands at it, and behind that the `remark`. `broken`: the run of that seed diverged at the line's end.
+    `hollow`: the places whose marker is not filled.
     """
 
     scheme: str
@@ -36,15 +37,16 @@ class Curve:
     named: bool = False
     broken: bool = False
     remark: str = ""
+    hollow: frozenset[float] = frozenset()
 
 
 @dataclass(frozen=True)
 class Band:
-    """A range of one scheme, (x, low, high): that of a prediction, or from the lowest to the highest seed."""
+    """A range of one scheme, (x, low, high): that of a prediction, or from the lowest to the highest seed, as `bars` one by one."""
 
     scheme: str
     points: tuple[tuple[float, float, float], ...]
-    of: Literal["theory", "seeds"] = "theory"
+    of: Literal["theory", "seeds", "bars"] = "theory"
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Panel:
     heat: Heat | None = None
     lost: tuple[Lost, ...] = ()
     gone: frozenset[str] = frozenset()
-    scale: Literal["log", "percent", "accuracy"] = "log"
+    scale: Literal["log", "percent", "accuracy", "number"] = "log"
     layers: Literal["", "forward", "backward"] = ""
     head: float | None = None
     notes: tuple[str, ...] = ()

@@ -76,9 +76,12 @@ def _caption(metric: Metric, rows: tuple[PaperRow, ...], decided: list[Compariso
     if len(rows) < 2:
         return parts[0]
     family = max((each.family for each in decided), default=0)
-    test = f"the exact sign-flip test on signed ranks of paired seeds, {100 * ALPHA:g} %" + (
-        f", after Holm's correction over {family} comparisons" if family > 1 else ""
+    anytime = any(each.anytime for each in decided)
+    kind = (
+        "bets on the signs of paired seeds, valid at every look" if anytime else "the exact sign-flip test on signed ranks of paired seeds"
     )
+    correction = f", after {'Bonferroni' if anytime else 'Holm'}'s correction over {family} comparisons" if family > 1 else ""
+    test = f"{kind}, {100 * ALPHA:g} %{correction}"
     if any(row.as_good_as_best for row in rows):
         parts.append(f"Bold: the best {metric.label}, and what cannot be told from it by {test}.")
         if any(row.shown_worse for row in rows):

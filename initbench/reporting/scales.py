@@ -4,14 +4,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from initbench.reporting.panels import Panel
+from initbench.reporting.panels import Curve, Panel
 from initbench.statistics.curves import DECADES
 
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-MOST, FAR = 0.975, 2.0
-"""So many of the values of curves are shown for sure; what is so many powers of ten above, as a bad start, is marked at the edge."""
 WILD = 20.0
-"""So many times the middle one of the first values of curves is marked at the edge, too."""
+"""What is above so many times the usual is marked at the edge. That is the lowest of the first values of training curves, here and on the
+page; over values of a key, the third quartile."""
 LEAST_TICKS = 3
 """Numbers at a log axis."""
 LEAST_DECADES = 2.0
@@ -21,7 +20,8 @@ LEAST_DECADES = 2.0
 def limits(panels: Sequence[Panel]) -> tuple[float, float]:
     """The y range of panels that are compared: all values with some room; on a log axis at most `DECADES` to each side of the middle.
 
-    Runs that diverged may leave the range, so that those that train can be read; so may a head that is far from the other layers.
+    Runs that diverged may leave the range, so that those that train can be read; so may a head that is far from the other layers, and a
+    training curve that starts wild.
     """
     panel = panels[0]
     inner = _values(panels, apart=False)
@@ -29,33 +29,41 @@ def limits(panels: Sequence[Panel]) -> tuple[float, float]:
     values = sorted(value for value in _values(panels, apart=True) if least <= value <= most)
     if not values:
         return (0.1, 10.0) if panel.scale == "log" else (0.0, 1.0)
+    if panel.scale == "number":
+        room = 0.04 * (values[-1] - values[0]) or 0.5
+        return values[0] - room, values[-1] + room
     if panel.scale != "log":
         room = 0.04 * (values[-1] - values[0]) or 0.005
         if panel.layers:
             return -0.004, max(values[-1] + room, 0.1)
         return values[0] - room, min(values[-1] + room, 1 - (1 - values[-1]) * 0.8 if stretched(values[0], values[-1], panel) else 1.004)
     exponents = sorted(math.log10(value) for value in values)
-    starts = sorted(math.log10(y) for each in panels for line in each.lines for _, y in line.points[:1] if y)
-    middle = starts[len(starts) // 2] if starts else exponents[len(exponents) // 2]
-    most = exponents[int(MOST * (len(exponents) - 1))] + FAR
-    highest = exponents[-1] if panel.layers or exponents[-1] <= most else most - FAR / 2
-    highest = min(highest, middle + math.log10(WILD)) if starts and not panel.layers else highest
+    starts = sorted(math.log10(y) for _, line in _counted(panels) if (y := next((y for _, y in line.points if y), None)))
+    usual = math.inf if panel.layers or not starts else exponents[3 * len(exponents) // 4] if panel.ticks else starts[0]
+    highest = min(exponents[-1], usual + math.log10(WILD))
+    within = [start for start in starts if start <= highest] or exponents
+    middle = within[len(within) // 2]
     low, high = max(exponents[0], middle - DECADES), min(highest, middle + DECADES)
     room = max(0.04 * (high - low), LEAST_DECADES / 2 - (high - low) / 2 if panel.layers else 0.02)
     return float(10 ** (low - room)), float(10 ** (high + room))
 
 
 def _values(panels: Sequence[Panel], *, apart: bool) -> list[float]:
-    """What can be drawn of the lines and bands, with the heads that stand apart or without; of schemes that always diverge if of all."""
-    gone = frozenset[str]().union(*(panel.gone for panel in panels))
-    every = [(panel, line) for panel in panels for line in panel.lines]
-    lines = [(panel, line) for panel, line in every if line.scheme not in gone] or every
+    """What can be drawn of the lines and bands that count, with the heads that stand apart or without."""
+    lines = _counted(panels)
     seeds = [(panel, line) for panel, line in lines if line.weight == "seed" and not line.broken]
     found = [y for panel, line in seeds or lines for x, y in line.points if y is not None and (apart or x != panel.head)]
     kept = {line.scheme for _, line in lines}
     bands = [(panel, band) for panel in panels for band in panel.bands if band.scheme in kept]
     found += [edge for panel, band in bands for x, *edges in band.points for edge in edges if apart or x != panel.head]
     return [value for value in found if panels[0].scale != "log" or value > 0]
+
+
+def _counted(panels: Sequence[Panel]) -> list[tuple[Panel, Curve]]:
+    """The lines that set the range: those of schemes that always diverge where all do."""
+    gone = frozenset[str]().union(*(panel.gone for panel in panels))
+    every = [(panel, line) for panel in panels for line in panel.lines]
+    return [(panel, line) for panel, line in every if line.scheme not in gone] or every
 
 
 def stretched(low: float, high: float, panel: Panel) -> bool:

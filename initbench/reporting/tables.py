@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from initbench.metrics import Metric
 from initbench.quantities import QUANTITIES, Quantity
+from initbench.results.columns import at_step
 from initbench.results.propagation import layer_value
 from initbench.results.record import LayerStats, RunResult
 from initbench.statistics.estimates import Estimate, estimate_text, interval_text, number_text, share_text
@@ -58,7 +59,7 @@ def with_best(table: Table, best: Sequence[str]) -> Table:
 
 
 def pair_table(summary: Summary) -> Table:
-    """A row a pair of schemes: Hodges-Lehmann difference, wins, effect, chance of improvement, p; all pairs are one family."""
+    """A row a pair of schemes: difference, wins, effect, chance of improvement, p; all pairs are one family."""
     metric = summary.primary
     rows = tuple(_pair_row(metric, pair) for pair in summary.pairs)
     columns = (
@@ -68,8 +69,8 @@ def pair_table(summary: Summary) -> Table:
         "won, lost, tied",
         "effect",
         "P(improvement)",
-        "p",
-        "p after Holm",
+        "anytime p" if summary.anytime else "p",
+        "after Bonferroni" if summary.anytime else "p after Holm",
         "verdict",
     )
     return Table(f"All pairs: {metric.label}, scheme minus other", columns, rows, frozenset(range(1, 8)))
@@ -103,9 +104,8 @@ def layer_table(runs: Sequence[RunResult], lost_at: str | None) -> Table:
     """A row a weight layer before the first step, medians over the seeds; the layer `lost_at`, where the signal is lost, is marked."""
     by_position: dict[int, list[tuple[RunResult, LayerStats]]] = {}
     for run in runs:
-        for stats in run.layers:
-            if stats.step == 0:
-                by_position.setdefault(stats.position, []).append((run, stats))
+        for stats in at_step(run.layers, 0):
+            by_position.setdefault(stats.position, []).append((run, stats))
     layers = [by_position[position] for position in sorted(by_position)]
     quantities = [each for each in QUANTITIES if each.title is not None and not (each.optional and _nowhere(layers, each))]
     rows = tuple((str(index), each[0][1].layer, *(_typical(each, of) for of in quantities)) for index, each in enumerate(layers, 1))

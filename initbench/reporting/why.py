@@ -5,13 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from initbench.errors import enumerated
 from initbench.question.config import value_text
 from initbench.question.keys import short
 from initbench.reporting.paper import PaperTable, paper_table
 from initbench.results.outcome import chance
 from initbench.results.propagation import KEPT_DECADES, hidden, signal_at_start
 from initbench.results.record import LayerStats, RunResult
-from initbench.statistics.findings import Fate, Recommendation, Summary, SweepCell
+from initbench.statistics.estimates import counted
+from initbench.statistics.findings import Candidate, Fate, Recommendation, Summary, SweepCell
 from initbench.statistics.inference import median
 from initbench.statistics.summary import Runs
 from initbench.statistics.sweep import trains
@@ -73,7 +75,9 @@ def why(summary: Summary, runs: Runs) -> str:
     best = accounts.get(table.rows[0].scheme.scheme) if table.rows else None
     if best is None:
         return ""
-    return " ".join([_of_those_that_ran(summary, table, accounts, best), *_left_out(summary.recommendation)])
+    return " ".join(
+        [_of_those_that_ran(summary, table, accounts, best), *_left_out(summary.recommendation), *_went_out(summary.recommendation)]
+    )
 
 
 def why_of_cells(summary: Summary) -> str:
@@ -150,6 +154,34 @@ def _left_out(race: Recommendation | None) -> Iterable[str]:
     if lost:
         many = f"{len(lost)} schemes were" if len(lost) > 1 else "1 scheme was"
         yield f"{many} out before the race: {'; '.join(f'{line.scheme}, where {line.signal}' for line in lost[:2])}."
+
+
+def _went_out(race: Recommendation | None) -> Iterable[str]:
+    """As in `Round 2 (40 steps, 2 seeds): kaiming at lr 0.1 beat xavier at lr 0.1 and 3 more.`: who left in which round, and how."""
+    if race is None:
+        return
+    name = short(race.key)
+    for number, stage in enumerate(race.rounds[: max(0, race.reported - 1)], start=1):
+        left = [line for line in race.candidates if line.rounds == number]
+        ends: dict[tuple[Fate, str], list[Candidate]] = {}
+        for line in left:
+            by = f"{line.by} at {name} {value_text(line.by_value)}" if line.by else ""
+            ends.setdefault((line.fate, by), []).append(line)
+        told = "; ".join(_end(fate, by, lines, name) for (fate, by), lines in ends.items())
+        if told:
+            yield f"Round {number} ({counted(stage.steps, 'step')}, {counted(stage.seeds, 'seed')}): {told}."
+
+
+def _end(fate: Fate, by: str, lines: Sequence[Candidate], name: str) -> str:
+    each = [f"{line.scheme} at {name} {value_text(line.value)}" if fate is not Fate.STUCK else line.scheme for line in lines]
+    who = enumerated(each if len(each) <= NAMED + 1 else [*each[:NAMED], f"{len(each) - NAMED} more"], "and")
+    if fate is Fate.BEATEN:
+        return f"{by} beat {who}"
+    if fate is Fate.STUCK:
+        return f"{who} learned nothing at any {name}"
+    if fate is Fate.DIVERGED:
+        return f"{who} diverged"
+    return f"there was no room for {who}, though not beaten"
 
 
 def _account(scheme: str, own: Sequence[RunResult], summary: Summary) -> Account | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from initbench.question.config import ExperimentConfig
 from initbench.question.plan import resolve_config
-from initbench.reporting import draw, figures, page, panels, search, sweep, tables, tidy
+from initbench.reporting import decisions, draw, figures, page, panels, search, sweep, tables, tidy
 from initbench.results import store
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
@@ -21,7 +21,7 @@ def plots_of(summary: Summary, runs: Runs) -> tuple[panels.Plot, ...]:
     """All plots of a results folder."""
     if summary.sweep is not None:
         return sweep.plots(summary)
-    return (*search.plots(summary), *figures.plots(summary, runs))
+    return (*search.plots(summary), *decisions.plots(summary, runs), *figures.plots(summary, runs))
 
 
 def write_report(

@@ -5,14 +5,14 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TypeVar, overload
 
 from pydantic import ValidationError
 
 from initbench.errors import StorageError
-from initbench.question.config import Job
+from initbench.question.config import Frozen, Job
 from initbench.results import files, index
 from initbench.results.files import UnusableFile
 from initbench.results.index import Header, header_of
@@ -26,6 +26,8 @@ JOBS = "jobs"
 """The folder of job files within a results folder."""
 NAME = re.compile(r"[0-9a-f]{16}\.json")
 """What our job files are called."""
+PARTS = 1024
+"""Parts of jobs (a scheme, a model, the training) that are kept once for all runs."""
 UNKNOWN = {"extra_forbidden"}
 """The one kind of error of a file that a newer version wrote."""
 
@@ -251,7 +253,18 @@ def _parsed(path: Path, data: bytes, job: Job | None) -> tuple[RunResult, bool]:
         raise UnusableFile(f"holds another job, {result.job_id[:40]}")
     if job is not None and result.job != job and result.job.model_dump_json() != job.model_dump_json():
         raise UnusableFile("holds the result of another job")
-    return result, bool(fits)
+    return _sharing(result), bool(fits)
+
+
+def _sharing(result: RunResult) -> RunResult:
+    """The result with the parts of its job that other runs have too, kept once."""
+    parts = {name: _part(type(part), part.model_dump_json()) for name, part in result.job if isinstance(part, Frozen)}
+    return result.model_copy(update={"job": result.job.model_copy(update=parts)})
+
+
+@lru_cache(PARTS)
+def _part(kind: type[Frozen], text: str) -> Frozen:
+    return kind.model_validate_json(text)
 
 
 def refuse_newer(path: Path, document: bytes, known: Collection[str], *, surely: bool = False) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol, TypeVar
 
+from initbench.results.columns import at_step, column
 from initbench.results.record import LayerStats, Place, RunResult, RunStatus, in_three_states
 
 KEPT_DECADES = 1.0
@@ -235,6 +236,12 @@ def with_states(result: RunResult, stats: LayerStats) -> LayerStats:
     return stats if overflowed == stats.overflowed else stats.model_copy(update={"overflowed": overflowed})
 
 
+def layers_with_states(result: RunResult) -> Sequence[LayerStats]:
+    """The same of all layers of a run."""
+    old = None in column(result.layers, "overflowed")
+    return tuple(with_states(result, stats) for stats in result.layers) if old else result.layers
+
+
 def layer_value(result: RunResult, stats: LayerStats, quantity: str) -> float | None:
     """A measurement of one layer of a run: infinite where it overflowed, None where it was not measured."""
     return in_three_states(getattr(stats, quantity), quantity, _overflowed(result, stats))
@@ -242,7 +249,7 @@ def layer_value(result: RunResult, stats: LayerStats, quantity: str) -> float | 
 
 def signal_at_start(result: RunResult) -> Propagation | None:
     """How the signal passes at step 0; None when fewer than two hidden layers were measured."""
-    layers = [with_states(result, stats) for stats in result.layers if stats.step == 0]
+    layers = [with_states(result, stats) for stats in at_step(result.layers, 0)]
     layers.sort(key=lambda stats: stats.position)
     return signal_through(layers)
 

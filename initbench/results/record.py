@@ -4,7 +4,7 @@ Numbers that do not exist (a measurement that overflowed, a run that diverged) a
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from html import escape
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, create_model
 from initbench.errors import LONGEST, printable
 from initbench.quantities import BY_NAME, OF_EVERY_RUN, Quantity
 from initbench.question.config import Frozen, Job
+from initbench.results.columns import InColumns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +70,7 @@ class InitReport(Frozen):
     """Every parameter of a model after initialization, in the model's own order."""
 
     scheme: str
-    parameters: tuple[ParameterInit, ...]
+    parameters: Annotated[Sequence[ParameterInit], InColumns()]
     lr_multipliers: dict[str, float] = Field(
         default_factory=dict, description="parameter name -> factor on the learning rate; absent means 1"
     )
@@ -249,8 +250,8 @@ class RunResult(Frozen):
     parameters: int | None = Field(default=None, description="trainable parameters of the model")
     classes: int | None = None
     train_losses: tuple[float, ...] = ()
-    evaluations: tuple[Evaluation, ...] = ()
-    layers: tuple[LayerStats, ...] = ()
+    evaluations: Annotated[Sequence[Evaluation], InColumns()] = ()
+    layers: Annotated[Sequence[LayerStats], InColumns()] = ()
     init: InitReport | None = None
     seconds: dict[str, float] = Field(default_factory=dict, description="total, data, init, train, probe, evaluate")
     provenance: dict[str, str] = Field(default_factory=dict)

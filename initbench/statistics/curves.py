@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from initbench.results.columns import at_step
 from initbench.results.propagation import layer_value
 from initbench.results.record import Place, RunResult
 from initbench.statistics.inference import median
@@ -40,8 +41,8 @@ def of_signals(runs: Mapping[str, Sequence[RunResult]]) -> dict[str, str]:
     for scheme, own in runs.items():
         by_position: dict[int, list[float]] = {}
         for run in own:
-            for stats in run.layers:
-                value = layer_value(run, stats, "activation_variance") if stats.step == 0 and stats.place is not Place.HEAD else None
+            for stats in at_step(run.layers, 0):
+                value = layer_value(run, stats, "activation_variance") if stats.place is not Place.HEAD else None
                 if value is not None:
                     by_position.setdefault(stats.position, []).append(value)
         values = [median(by_position[position]) for position in sorted(by_position)]

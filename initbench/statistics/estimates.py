@@ -9,10 +9,11 @@ from initbench.metrics import Metric
 from initbench.question.config import Frozen
 from initbench.results.record import Number
 from initbench.statistics.inference import LEVEL, Interval, difference_interval, hodges_lehmann, median, median_interval, wilson
+from initbench.statistics.sequential import median_sequence
 
 
 class Estimate(Frozen):
-    """The median of a figure over `n` seeds, or the Hodges-Lehmann estimate of paired differences.
+    """The median of a figure over `n` seeds, or the Hodges-Lehmann estimate of paired differences (their median, where seeds were added).
 
     A run without a number (it diverged) counts as worse than every number. `value` is null where such a run is the median itself;
     `low` or `high` is null where the interval reaches into such runs; `level` is null where there is no interval because the seeds are
@@ -47,10 +48,18 @@ def estimate(metric: Metric, values: Sequence[float], level: float = LEVEL) -> E
     return _estimate(metric, values, median(values), median_interval(values, level))
 
 
-def difference_estimate(metric: Metric, differences: Sequence[float]) -> Estimate:
-    """The Hodges-Lehmann estimate of paired differences, with the interval of the signed-rank test that decides about them."""
+def difference_estimate(metric: Metric, differences: Sequence[float], *, anytime: bool = False) -> Estimate:
+    """The Hodges-Lehmann estimate of paired differences, with the interval of the signed-rank test that decides about them.
+
+    `anytime`: their median, with an interval that holds however often it is looked at.
+    """
     if not differences:
         return Estimate(metric=metric.name, n=0)
+    if anytime:
+        (*_, interval) = median_sequence(differences)
+        return _estimate(
+            metric, differences, median(differences), interval if interval.low > -math.inf or interval.high < math.inf else None
+        )
     return _estimate(metric, differences, hodges_lehmann(differences), difference_interval(differences))
 
 
@@ -133,6 +142,11 @@ def seconds_text(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
+def counted(n: int, noun: str) -> str:
+    """`1 step`, `1,000 steps`."""
+    return f"{n:,} {noun}" + "s" * (n != 1)
+
+
 def seeds_text(n: int) -> str:
     """`1 seed`, `8 seeds`."""
-    return f"{n} seed" + "s" * (n != 1)
+    return counted(n, "seed")

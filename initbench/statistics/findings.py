@@ -127,6 +127,11 @@ class Summary(Frozen):
     sweep: Sweep | None = None
 
     @property
+    def anytime(self) -> bool:
+        """Whether seeds were added while results were looked at, so that every verdict holds however often one looks."""
+        return any(pair.anytime for pair in (*self.pairs, *self.comparisons))
+
+    @property
     def primary(self) -> Metric:
         """What the headline and the pairs are about."""
         return self.metric_of(self.metric)
@@ -197,12 +202,13 @@ class Summary(Frozen):
 class TunedPoint(Frozen):
     """One value that was tried for one scheme: the median of the final held-out loss over `n` seeds, and the loss of each seed.
 
-    `loss` is null where the median is a diverged run; so are the entries of `losses`.
+    `steps`: the most that a run took. `loss` is null where the median is a diverged run; so are the entries of `losses`.
     """
 
     value: Any
     n: int
     diverged: int
+    steps: int = 0
     loss: Number = None
     losses: tuple[Number, ...] = ()
 
@@ -247,7 +253,10 @@ class Fate(StrEnum):
 
 
 class Candidate(Frozen):
-    """A scheme in a race: its best value, how far it came and why no further; `loss` is the median held-out loss of its last round."""
+    """A scheme in a race: its best value, how far it came and why no further; `loss` is the median held-out loss of its last round.
+
+    `by` and `by_value`: the scheme that beat it there, and its value, where one did.
+    """
 
     scheme: str
     fate: Fate
@@ -256,15 +265,38 @@ class Candidate(Frozen):
     loss: Number = None
     signal: str | None = None
     reason: str = ""
+    by: str | None = None
+    by_value: Any = None
+
+
+class RacedPoint(TunedPoint):
+    """A scheme at a value in one round of a race; `fate`: why it went no further, in words `reason`; null where it did."""
+
+    scheme: str
+    fate: Fate | None = None
+    reason: str = ""
+
+
+class RacedRound(Frozen):
+    """A round of a race: every value of every scheme was trained for so many `steps` with so many `seeds`."""
+
+    steps: int
+    seeds: int
+    points: tuple[RacedPoint, ...]
 
 
 class Recommendation(Frozen):
-    """The scheme to use, the schemes that cannot be told from it, what it cost, and the lines of Python that adopt it."""
+    """The scheme to use, the schemes that cannot be told from it, what it cost, and the lines of Python that adopt it.
+
+    `rounds` are those that are over; `reported`: the one that tables, curves and layers are of, counted from 1; 0: the probes.
+    """
 
     key: str
     scheme: str | None
     value: Any = None
     candidates: tuple[Candidate, ...]
+    rounds: tuple[RacedRound, ...] = ()
+    reported: int = 0
     runs: int
     steps: int
     full_runs: int

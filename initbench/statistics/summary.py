@@ -8,11 +8,12 @@ from initbench.errors import ConfigError, enumerated, unknown_name
 from initbench.metrics import Metric, Split
 from initbench.question import catalog
 from initbench.question.config import parse_ref
+from initbench.results.columns import at_step
 from initbench.results.outcome import TRAINED_ABOVE_CHANCE, Outcome, is_outcome_of_scheme, outcome
 from initbench.results.propagation import has_stream
 from initbench.results.record import RunResult, RunStatus, Setter
 from initbench.statistics.curves import of_losses, of_signals
-from initbench.statistics.estimates import estimate, estimate_text, seeds_text, share
+from initbench.statistics.estimates import Estimate, estimate, estimate_text, seeds_text, share
 from initbench.statistics.findings import SchemeSummary, Summary
 from initbench.statistics.inference import ALPHA, LEVEL, seeds_needed
 from initbench.statistics.known_metrics import all_metrics, find_metric
@@ -38,6 +39,7 @@ def summarize(
     margin_metric: str | None = None,
     usual: str | None = None,
     split: Split | None = None,
+    anytime: bool = False,
 ) -> Summary:
     """The summary of the runs of one question; their order does not matter.
 
@@ -46,6 +48,7 @@ def summarize(
     verdicts are about: unless given the `usual` one, else the final accuracy, or the signal at the start when nothing was trained;
     `target` is an accuracy for the steps to it; `margin` is a difference that does not matter in `margin_metric` (None: in the
     usual metric), in the unit shown (points of accuracy); `split` names the images that were evaluated, by default as the runs say.
+    `anytime`: seeds were added while results were looked at.
 
     Raises: ConfigError for an unknown reference or metric.
     """
@@ -58,24 +61,28 @@ def summarize(
     shown = tuple({each.name: each for each in (*all_metrics(target, split), primary)}.values())
     ranking = {each.name: each for each in shown if each.better}
     against = _reference(reference, runs)
+    figures = {each.name: {scheme: _side(scheme, own, each) for scheme, own in runs.items()} for each in shown}
     comparisons: list[Comparison] = []
     pairs: tuple[Comparison, ...] = ()
     for name, each in ranking.items():
-        sides = {scheme: _side(scheme, own, each) for scheme, own in runs.items()}
+        sides = figures[name]
         margin_here = own_margin if name == primary.name else None
         every: tuple[Comparison, ...] = ()
         if name == primary.name or reference is None:
             first = [against, *(scheme for scheme in runs if scheme != against)] if against else []
-            every = compare_family(each, [(sides[left], sides[right]) for right, left in combinations(first, 2)], margin=margin_here)
+            every = compare_family(
+                each, [(sides[left], sides[right]) for right, left in combinations(first, 2)], margin=margin_here, anytime=anytime
+            )
         if name == primary.name:
             pairs = every
         if reference is not None and against:
             others = [(sides[scheme], sides[against]) for scheme in runs if scheme != against]
-            comparisons += compare_family(each, others, margin=margin_here)
+            comparisons += compare_family(each, others, margin=margin_here, anytime=anytime)
         else:
             comparisons += [pair for pair in every if pair.other == against]
     losses, signals = of_losses(runs), of_signals(runs)
-    schemes = tuple(_summarize_scheme(scheme, own, shown, losses[scheme], signals[scheme]) for scheme, own in runs.items())
+    estimates = {scheme: tuple(estimate(each, list(figures[each.name][scheme].values.values())) for each in shown) for scheme in runs}
+    schemes = tuple(_summarize_scheme(scheme, own, estimates[scheme], losses[scheme], signals[scheme]) for scheme, own in runs.items())
     leader = _leader(primary, schemes)
     summary = Summary(
         headline="",
@@ -136,7 +143,7 @@ def reasons(runs: list[RunResult], statuses: Sequence[RunStatus] = tuple(VERBS))
     return tuple(f"{VERBS[status]} on {seeds_text(count)}: {reason.rstrip('.')}" for (status, reason), count in sorted(counts.items()))
 
 
-def _summarize_scheme(scheme: str, runs: list[RunResult], metrics: Sequence[Metric], losses: str, activations: str) -> SchemeSummary:
+def _summarize_scheme(scheme: str, runs: list[RunResult], estimates: tuple[Estimate, ...], losses: str, activations: str) -> SchemeSummary:
     ended = [outcome(run) for run in runs]
     counts = {str(kind): ended.count(kind) for kind in Outcome}
     tried = counts["trained"] + counts["stuck"] + counts["diverged"]
@@ -147,10 +154,10 @@ def _summarize_scheme(scheme: str, runs: list[RunResult], metrics: Sequence[Metr
         trained_share=share(counts["trained"], tried),
         first_bad_steps=tuple(sorted(run.first_bad_step for run in runs if run.first_bad_step is not None)),
         reasons=reasons(runs),
-        estimates=tuple(estimate(each, list(_side(scheme, runs, each).values.values())) for each in metrics),
+        estimates=estimates,
         signal=str(typical) if typical else None,
         signal_lost_at=typical.loss.layer if typical and typical.loss else None,
-        stream=any(has_stream(stats for stats in run.layers if stats.step == 0) for run in runs),
+        stream=any(has_stream(at_step(run.layers, 0)) for run in runs),
         loss_by_step=losses,
         signal_by_layer=activations,
         **counts,
@@ -318,7 +325,10 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
         yield f"One seed has no {100 * LEVEL:g} % interval, which takes 6, and its figures may be luck."
     elif counts and min(counts) < 6:
         yield f"Fewer than 6 seeds have no {100 * LEVEL:g} % interval of the median; round brackets are the lowest and the highest seed."
-    if len({scheme.seeds for scheme in summary.schemes}) > 1 or len(counts) > 1:
+    if summary.anytime:
+        listed = ", ".join(f"{scheme} {size}" for scheme, size in sizes.items())
+        yield f"Seeds were added until it was decided ({listed}); verdicts and intervals of differences hold however often one looks."
+    elif len({scheme.seeds for scheme in summary.schemes}) > 1 or len(counts) > 1:
         listed = ", ".join(f"{scheme} {size}" for scheme, size in sizes.items())
         yield f"The schemes do not have the same number of usable seeds ({listed}); each pair is compared on the seeds that both have."
     for scheme in summary.schemes:

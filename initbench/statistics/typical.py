@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from initbench.results.columns import at_step
 from initbench.results.propagation import Propagation, layer_value, signal_at_start, signal_through
 from initbench.results.record import LayerStats, Place, RunResult
 from initbench.statistics.inference import median
@@ -28,7 +29,7 @@ def typical_signal(runs: Sequence[RunResult]) -> Propagation | None:
     measured = [run for run in runs if signal_at_start(run) is not None]
     by_layer: dict[str, list[tuple[RunResult, LayerStats]]] = {}
     for run in measured:
-        for stats in sorted((each for each in run.layers if each.step == 0), key=lambda each: each.position):
+        for stats in sorted(at_step(run.layers, 0), key=lambda each: each.position):
             by_layer.setdefault(stats.layer, []).append((run, stats))
     layers = [TypicalLayer(name, own[0][1].place, own[0][1].size, tuple(own)) for name, own in by_layer.items()]
     return signal_through(layers)

@@ -17,17 +17,20 @@ from initbench.statistics.inference import (
     seeds_needed,
     signed_ranks,
 )
+from initbench.statistics.sequential import Evidence, equivalence, evidence, seeds_left
 
 
 class Verdict(StrEnum):
     """What a comparison allows to say.
 
-    `not shown to differ`: the difference cannot be told from zero; `both without`: neither has a number on any seed.
+    `not shown to differ`: the difference cannot be told from zero; `not decided`: the same where seeds may be added;
+    `both without`: neither has a number on any seed.
     """
 
     BETTER = "better"
     WORSE = "worse"
     TIE = "not shown to differ"
+    NOT_DECIDED = "not decided"
     IDENTICAL = "identical"
     BOTH_WITHOUT = "both without"
     EQUIVALENT = "equivalent"
@@ -35,7 +38,9 @@ class Verdict(StrEnum):
     NOT_COMPARABLE = "not comparable"
 
 
-TIES = frozenset({Verdict.TIE, Verdict.IDENTICAL, Verdict.EQUIVALENT, Verdict.BOTH_WITHOUT})
+SMALLEST = 5e-324
+"""The margin within which nothing but equal numbers is."""
+TIES = frozenset({Verdict.TIE, Verdict.NOT_DECIDED, Verdict.IDENTICAL, Verdict.EQUIVALENT, Verdict.BOTH_WITHOUT})
 """The verdicts that leave one scheme as good as the other."""
 
 
@@ -46,6 +51,10 @@ class Comparison(Frozen):
     5 %. Wins, losses and the effect (matched-pairs rank-biserial correlation) are positive where `scheme` is better. `both_without`:
     those of the ties on which neither has a number. `improvement` is the chance that a run of `scheme` beats a run of `other`. `p` is
     the exact sign-flip test on signed ranks, `p_holm` the same after Holm over the `family` comparisons made together.
+
+    `anytime`: seeds were added while results were looked at. `p` is then one over the most that bets on the signs have won
+    (`wealth` is what they are worth now), `difference` the median with an interval, and all of it holds whenever one looks and stops.
+    `seeds_left`: about how many more seeds it takes, a guess.
     """
 
     metric: str
@@ -62,6 +71,9 @@ class Comparison(Frozen):
     p: Number = None
     p_holm: Number = None
     family: int = 0
+    anytime: bool = False
+    wealth: Number = None
+    seeds_left: int | None = None
     verdict: Verdict = Verdict.NOT_COMPARABLE
     sentence: str = ""
 
@@ -88,18 +100,27 @@ class Side:
     why_none: str = "has no runs"
 
 
-def compare_family(metric: Metric, pairs: Sequence[tuple[Side, Side]], *, margin: float | None = None) -> tuple[Comparison, ...]:
+def compare_family(
+    metric: Metric, pairs: Sequence[tuple[Side, Side]], *, margin: float | None = None, anytime: bool = False
+) -> tuple[Comparison, ...]:
     """All comparisons that are made together, with Holm over those that have seeds in common.
 
-    `margin` is the difference that does not matter, in the unit that is shown (points of accuracy).
+    `margin` is the difference that does not matter, in the unit that is shown (points of accuracy). `anytime`: seeds were added
+    while results were looked at; each of n pairs then has 1/n of the error (Bonferroni), since Holm's steps hold for one kind of
+    verdict only, and here there are two, better and equivalent, of which one at most can be wrong for a pair.
     """
-    measured = [_measure(metric, left, right) for left, right in pairs]
+    measured = [_measure(metric, left, right, anytime=anytime) for left, right in pairs]
     tested = [index for index, comparison in enumerate(measured) if comparison.p is not None]
-    adjusted = dict(zip(tested, holm([measured[index].p or 0.0 for index in tested]), strict=True))
+    ps = [measured[index].p or 0.0 for index in tested]
+    corrected = [min(1.0, len(ps) * p) for p in ps] if anytime else holm(ps)
+    adjusted = dict(zip(tested, corrected, strict=True))
     comparisons = []
     for index, (comparison, (left, right)) in enumerate(zip(measured, pairs, strict=True)):
         comparison = comparison.model_copy(update={"p_holm": adjusted.get(index), "family": len(tested)})
         comparison = comparison.model_copy(update={"verdict": _decide(metric, comparison, left, right, margin)})
+        if comparison.verdict is Verdict.NOT_DECIDED:
+            left_over = seeds_left(_evidence(metric, left, right), comparison.family / ALPHA)
+            comparison = comparison.model_copy(update={"seeds_left": left_over})
         comparisons.append(comparison.model_copy(update={"sentence": sentence(metric, comparison, left, right, margin)}))
     return tuple(comparisons)
 
@@ -112,7 +133,7 @@ def _paired(left: Side, right: Side) -> list[float]:
     return [difference(left.values[seed], right.values[seed]) for seed in _common(left, right)]
 
 
-def _measure(metric: Metric, left: Side, right: Side) -> Comparison:
+def _measure(metric: Metric, left: Side, right: Side, *, anytime: bool) -> Comparison:
     differences = _paired(left, right)
     both_without = sum(left.values[seed] == metric.worst == right.values[seed] for seed in _common(left, right))
     nothing = both_without == len(differences)
@@ -122,7 +143,10 @@ def _measure(metric: Metric, left: Side, right: Side) -> Comparison:
         other=right.scheme,
         n=len(differences),
         both_without=both_without,
-        difference=Estimate(metric=metric.name, n=len(differences)) if nothing else difference_estimate(metric, differences),
+        difference=Estimate(metric=metric.name, n=len(differences))
+        if nothing
+        else difference_estimate(metric, differences, anytime=anytime),
+        anytime=anytime,
     )
     if not differences:
         return comparison
@@ -131,14 +155,24 @@ def _measure(metric: Metric, left: Side, right: Side) -> Comparison:
     improvement = probability_of_improvement(
         [better * value for value in left.values.values()], [better * value for value in right.values.values()]
     )
-    return comparison.model_copy(
-        update={"wins": test.wins, "losses": test.losses, "ties": test.ties, "effect": test.effect, "p": test.p, "improvement": improvement}
-    )
+    counts = {"wins": test.wins, "losses": test.losses, "ties": test.ties, "effect": test.effect, "improvement": improvement}
+    if not anytime:
+        return comparison.model_copy(update={**counts, "p": test.p})
+    found = _evidence(metric, left, right)
+    return comparison.model_copy(update={**counts, "p": found.p, "wealth": found.wealth[-1]})
+
+
+def _evidence(metric: Metric, left: Side, right: Side) -> Evidence:
+    """What bets on the signs have won, positive differences being better."""
+    better = 1 if metric.higher_is_better else -1
+    return evidence([better * value for value in _paired(left, right)])
 
 
 def _decide(metric: Metric, comparison: Comparison, left: Side, right: Side, margin: float | None) -> Verdict:
     if comparison.p is None or comparison.p_holm is None:
         return Verdict.NOT_COMPARABLE
+    if comparison.anytime:
+        return _decided(metric, comparison, left, right, margin)
     if comparison.both_without == comparison.n:
         return Verdict.BOTH_WITHOUT
     if comparison.ties == comparison.n:
@@ -150,6 +184,19 @@ def _decide(metric: Metric, comparison: Comparison, left: Side, right: Side, mar
     if comparison.p_holm <= ALPHA:
         return Verdict.BETTER if (comparison.effect or 0) > 0 else Verdict.WORSE
     return Verdict.TOO_FEW_SEEDS if seeds_needed(comparison.family) > comparison.n else Verdict.TIE
+
+
+def _decided(metric: Metric, comparison: Comparison, left: Side, right: Side, margin: float | None) -> Verdict:
+    """The verdict where seeds are added until there is one."""
+    if comparison.ties == comparison.n:
+        same = comparison.family * equivalence(_paired(left, right), SMALLEST) <= ALPHA
+        without = comparison.both_without == comparison.n
+        return (Verdict.BOTH_WITHOUT if without else Verdict.IDENTICAL) if same else Verdict.NOT_DECIDED
+    if margin is not None and comparison.family * equivalence(_paired(left, right), margin / metric.scale) <= ALPHA:
+        return Verdict.EQUIVALENT
+    if (comparison.p_holm or 0.0) <= ALPHA:
+        return Verdict.BETTER if _evidence(metric, left, right).side > 0 else Verdict.WORSE
+    return Verdict.NOT_DECIDED
 
 
 def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, margin: float | None = None) -> str:
@@ -168,9 +215,11 @@ def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, ma
     if comparison.verdict is Verdict.IDENTICAL:
         where = f"on any of {seeds}" if comparison.n > 1 else "with the one seed"
         return f"{names} do not differ: no difference in {metric.label} {where}{both}"
-    first, second = (left, right) if (comparison.effect or 0) >= 0 else (right, left)
+    ahead = comparison.verdict is Verdict.NOT_DECIDED or (comparison.effect or 0) >= 0
+    first, second = (left, right) if ahead else (right, left)
     names = f"{first.scheme} and {second.scheme}"
-    proof = f"{_p_text(comparison.p_holm or 0.0)}{' after Holm' * (comparison.family > 1)}"
+    correction = "Bonferroni" if comparison.anytime else "Holm"
+    proof = f"{'anytime ' * comparison.anytime}{_p_text(comparison.p_holm or 0.0)}{f' after {correction}' * (comparison.family > 1)}"
     in_words = _without_size(metric, comparison, first, second)
     amount = in_words or _amount(metric, comparison, flipped=first is right)
     link, on_seeds = (": ", "") if in_words else (" by ", f", {seeds}")
@@ -184,11 +233,25 @@ def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, ma
         doubt = "one seed shows nothing" if comparison.n == 1 else f"{comparison.n} seeds are too few to show it"
         after = f" after correction for {comparison.family} comparisons" if parted else ""
         return f"{first.scheme} is ahead of {second.scheme}{link}{amount}, but {doubt}{after}: {remedy}"
+    if comparison.verdict is Verdict.NOT_DECIDED:
+        more = f"; about {seeds_text(comparison.seeds_left)} more, at this pace" if comparison.seeds_left else ""
+        equal = "" if margin is None else f", nor equivalent within {margin:g} {_unit(metric)}"
+        return f"{names} are not decided{equal}{link.replace(' by ', ': ')}{amount}{on_seeds}{more}"
     if comparison.verdict is Verdict.TIE:
         unsure = "; the difference cannot be told from zero" if in_words else " cannot be told from zero"
         equal = "" if margin is None else f"; that they are equivalent within {margin:g} {_unit(metric)} is not shown either"
         return f"{names} are not shown to differ: {amount}{parted or unsure + both}{on_seeds}, {proof}{equal}"
     return f"{first.scheme} beats {second.scheme}{link}{amount}{on_seeds}, {proof}"
+
+
+def standing_text(metric: Metric, comparison: Comparison) -> str:
+    """How a comparison stands that is not decided: `xavier - kaiming: 0.2 points of test accuracy [-0.4, 0.9] after 12 seeds; ...`."""
+    gap = comparison.difference
+    size = (
+        metric.absent if gap.value is None else number_text(metric, gap.value) + f" {metric.amount}{interval_text(metric, gap, 'no limit')}"
+    )
+    more = f"; about {comparison.seeds_left} more at this pace" if comparison.seeds_left else ""
+    return f"{comparison.scheme} - {comparison.other}: {size} after {seeds_text(comparison.n)}{more}."
 
 
 def _unit(metric: Metric) -> str:

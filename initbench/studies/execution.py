@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -196,6 +197,19 @@ def runs_at_once(execution: Execution) -> int:
     """How many runs go at once, where that is known: worker processes on the CPU; 1 elsewhere."""
     on_cpu = execution.device == "cpu" or (execution.device == "auto" and not head_start.accelerator_possible())
     return (execution.jobs or provenance.cores()) if on_cpu and execution.engine in {"auto", "processes"} else 1
+
+
+def look_ahead(execution: Execution) -> None:
+    """For a plan that is only shown: whether its engine is there and can be reached, where it has a way to look.
+
+    Raises: as the engine does.
+    """
+    if execution.engine == "auto" and execution.ray_address is None:
+        return
+    execute = catalog.load("engine", engine_of(execution, 1, "cpu"))
+    reach = getattr(sys.modules.get(execute.__module__), "reach", None)
+    if reach is not None:
+        reach(execution.ray_address)
 
 
 def import_ahead(engine: str) -> None:

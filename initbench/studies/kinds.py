@@ -1,10 +1,10 @@
 """Which kind of question a command and its configuration ask."""
 
 from initbench.question.config import ExperimentConfig
-from initbench.studies import compare, recommend, sweep, tune
+from initbench.studies import compare, recommend, sweep, tune, until
 from initbench.studies.study import Study
 
-STUDIES: tuple[Study, ...] = (recommend, sweep, tune, compare)
+STUDIES: tuple[Study, ...] = (recommend, sweep, tune, until, compare)
 """The first that is asked is the one: `compare` is what remains."""
 
 

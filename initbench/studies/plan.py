@@ -1,7 +1,7 @@
 """What a question takes: its jobs, which of them have results, and the folder where these are."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +17,10 @@ from initbench.results.record import RunResult
 from initbench.statistics.known_metrics import all_metrics, find_metric
 from initbench.studies.kinds import study_of
 from initbench.studies.study import Study
+from initbench.workers import head_start
 
+STACKED_AT_ONCE = 32
+"""Runs that an accelerator takes at once without taking much longer than for one."""
 PROBES = ("probe", "map")
 """Commands whose folders hold no runs that were trained."""
 
@@ -88,6 +91,9 @@ def make_plan(command: str, config: ExperimentConfig, execution: Execution = Exe
 
     Raises: ConfigError for names that do not exist, StorageError for a folder that cannot take the results.
     """
+    if config.until is not None:
+        asked = {key: getattr(config.until, key) for key in ("reference", "metric", "margin") if getattr(view, key) is None}
+        view = View.model_validate({**view.model_dump(exclude_none=True), **asked})
     return _planned(command, config, execution, checked_view(resolve_config(config), view), typed)
 
 
@@ -102,6 +108,7 @@ def _planned(
     """`before`: what is known of the job files beside the index."""
     config = resolve_config(config)
     folder = Path(execution.output) if execution.output else store.RESULTS / result_name(command, config)
+    config = _with_rounds(config, execution, folder)
     study = study_of(command, config)
     damage = store.check_folder(folder, config_hash(config), fresh=execution.fresh, kept=lambda: _kept_question(folder, config, study))
     known = {} if execution.fresh else {**index.load(folder), **before}
@@ -127,6 +134,19 @@ def _planned(
     if execution.fresh or not study.BORROWS:
         return plan
     return replace(plan, elsewhere=job_files.elsewhere(store.RESULTS, folder, dict(plan.missing)))
+
+
+def _with_rounds(config: ExperimentConfig, execution: Execution, folder: Path) -> ExperimentConfig:
+    """The question with the seeds that are added at a time: as the folder has it, else as many as keep the machine busy."""
+    if config.until is None or config.until.each is not None:
+        return config
+    kept = None
+    with suppress(ConfigError, StorageError):
+        kept = config_file.load_config(str(folder / store.CONFIG)).until
+    accelerated = execution.device not in {"auto", "cpu"} or (execution.device == "auto" and head_start.accelerator_possible())
+    at_once = STACKED_AT_ONCE if accelerated else execution.jobs or provenance.cores()
+    each = (kept.each if kept else None) or max(1, at_once // len(config.schemes))
+    return config.model_copy(update={"until": config.until.model_copy(update={"each": each})})
 
 
 def _is_changed(path: Path, config: ExperimentConfig) -> bool:
@@ -261,9 +281,10 @@ def read_listed(folder: Path, manifest: store.Manifest) -> job_files.Found:
 
 
 def check_listed(folder: Path, manifest: store.Manifest) -> None:
-    """Raises: StorageError where no result is there that the manifest lists."""
+    """Leaves an index, so that nothing is parsed for it again. Raises: StorageError where no result is there that the manifest lists."""
     looked = job_files.look(folder, [job.job_id for job in manifest.jobs], index.load(folder))
     _refuse_none(folder, len(looked.headers), looked.damaged)
+    index.save(folder, looked.headers)
 
 
 def _refuse_none(folder: Path, number: int, damaged: Sequence[str]) -> None:

@@ -78,7 +78,7 @@ class Exit:
     round: int
     lost: int = 0
     seeds: int = 0
-    leader: str = ""
+    leader: Arm | None = None
     room: int = 0
 
     def __str__(self) -> str:
@@ -88,8 +88,8 @@ class Exit:
             return f"diverged on {self.lost} of {self.seeds} seeds in round {number}"
         if self.fate is Fate.STUCK:
             return f"at chance at every value in round {number}"
-        if self.fate is Fate.BEATEN:
-            return f"beaten by {self.leader} in round {number}"
+        if self.leader is not None:
+            return f"beaten by {self.leader.scheme} in round {number}"
         return f"left out after round {number}: {self.room} others had lower losses"
 
 
@@ -176,7 +176,7 @@ def _best_of(standing: Race, ordered: Sequence[Arm], stage: Round, number: int, 
         if lost:
             standing.exits[arm] = Exit(Fate.DIVERGED, number, lost=lost, seeds=len(losses))
         elif is_beaten(losses, standing.losses[leader]):
-            standing.exits[arm] = Exit(Fate.BEATEN, number, leader=leader.scheme)
+            standing.exits[arm] = Exit(Fate.BEATEN, number, leader=leader)
         elif len(left) == room:
             standing.exits[arm] = Exit(Fate.SET_ASIDE, number, room=room)
         else:
@@ -227,6 +227,17 @@ def candidates(standing: Race, chosen: Arm | None, inseparable: Mapping[str, boo
             fate, reason = (Fate.NOT_SEPARABLE, "") if inseparable[scheme] else (Fate.BEATEN, "beaten in the last round")
         else:
             fate, reason = (ended.fate, str(ended)) if ended else (Fate.DIVERGED, "")
-        loss = median(standing.losses[arm])
-        lines.append(Candidate(scheme=scheme, fate=fate, value=arm.value, rounds=standing.rounds[arm], loss=loss, reason=reason))
+        by = ended.leader if ended else None
+        lines.append(
+            Candidate(
+                scheme=scheme,
+                fate=fate,
+                value=arm.value,
+                rounds=standing.rounds[arm],
+                loss=median(standing.losses[arm]),
+                reason=reason,
+                by=by.scheme if by else None,
+                by_value=by.value if by else None,
+            )
+        )
     return tuple(lines)

@@ -18,13 +18,13 @@ from initbench.results.outcome import is_outcome_of_scheme
 from initbench.results.propagation import LossKind, signal_at_start
 from initbench.results.record import RunResult, RunStatus
 from initbench.statistics.estimates import estimate_text
-from initbench.statistics.findings import Candidate, Fate, Recommendation, Summary
+from initbench.statistics.findings import Candidate, Fate, RacedPoint, RacedRound, Recommendation, Summary
 from initbench.statistics.inference import median
 from initbench.statistics.summary import summarize as summarize_runs
 from initbench.statistics.verdicts import Verdict
 from initbench.studies.race import ROUNDS, Arm, Race, Trial, candidates, race, unique
 from initbench.studies.study import Done, Outlook, runs_of
-from initbench.studies.tune import held_out_loss, make_grid, trial, tune_of
+from initbench.studies.tune import held_out_loss, make_grid, point_of, trial, tune_of
 
 COMMAND = "recommend"
 SEARCHES = True
@@ -230,12 +230,17 @@ def reported(config: ExperimentConfig, done: Done) -> tuple[RunResult, ...]:
     standing = race_of(config, entrants, done) if entrants else None
     if entrants is None or standing is None or not standing.order:
         return runs_of(probes(config), done)
-    last = max(entry.round for entry in standing.trials) if standing.complete else max(standing.rounds.values(), default=1) - 1
+    last = _reported_round(standing) - 1
     best: dict[str, Arm] = {}
     for arm in standing.order:
         best.setdefault(arm.scheme, arm)
     finals = [entry for entry in standing.trials if entry.round == last and best.get(entry.arm.scheme) == entry.arm]
     return runs_of((job_of(config, entrants, entry) for entry in finals), done)
+
+
+def _reported_round(standing: Race) -> int:
+    """The last round that is over, counted from 1; before the first is, that one; 0 where nothing races yet."""
+    return max(standing.rounds.values(), default=1) if standing.order else 0
 
 
 def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
@@ -252,7 +257,8 @@ def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
         split="held-out",
         **view.model_dump(exclude={"reference"}),
     )
-    recommendation = _recommendation(config, entrants, standing, chosen, summary)
+    rounds = _rounds(config, entrants, standing, done) if entrants else ()
+    recommendation = _recommendation(config, entrants, standing, chosen, summary).model_copy(update={"rounds": rounds})
     best = {"leader": recommendation.scheme, "inseparable": recommendation.inseparable} if recommendation.scheme else {}
     summary = summary.model_copy(update={"recommendation": recommendation, **best})
     notes = (*_notes(config, recommendation), *summary.notes)
@@ -278,9 +284,26 @@ def _recommendation(
         steps=probed + sum(max(1, round(share * steps)) for share, _, _ in taken),
         full_runs=arms * len(config.seeds),
         full_steps=arms * len(config.seeds) * steps,
+        reported=_reported_round(standing),
         complete=standing.complete,
         code=_code(config, chosen) if chosen else "",
     )
+
+
+def _rounds(config: ExperimentConfig, entrants: Entrants, standing: Race, done: Done) -> tuple[RacedRound, ...]:
+    """What was measured in each round that is over."""
+    found = []
+    for number in range(max(standing.rounds.values(), default=0)):
+        trials = [entry for entry in standing.trials if entry.round == number]
+        points = []
+        for arm in dict.fromkeys(entry.arm for entry in trials):
+            point = point_of(arm.value, runs_of((job_of(config, entrants, entry) for entry in trials if entry.arm == arm), done))
+            ended = standing.exits.get(arm)
+            out = ended if ended and ended.round == number else None
+            points.append(RacedPoint(scheme=arm.scheme, **point.model_dump(), fate=out.fate if out else None, reason=str(out or "")))
+        steps = max(1, round(ROUNDS[number].share * entrants.steps))
+        found.append(RacedRound(steps=steps, seeds=len({entry.seed for entry in trials}), points=tuple(points)))
+    return tuple(found)
 
 
 def _headline(summary: Summary, choice: Recommendation) -> str:

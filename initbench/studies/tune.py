@@ -169,7 +169,7 @@ def search_of(config: ExperimentConfig, scheme: Ref, done: Done) -> Search:
         runs = runs_of(trials, done)
         if len(runs) < len(trials):
             return Search(tuple(trials), (), None, at_edge=False, complete=False)
-        points = [_point(value, runs[index * len(seeds) : (index + 1) * len(seeds)]) for index, value in enumerate(values)]
+        points = [point_of(value, runs[index * len(seeds) : (index + 1) * len(seeds)]) for index, value in enumerate(values)]
         best = _best(grid, points)
         start = grid.values[0] if best is None and any(point.n for point in points) else best
         further = None if start is None else grid.beyond(values, values[0] if best is None else best)
@@ -272,11 +272,13 @@ def _notes(tuned: Tuned) -> Iterator[str]:
             yield f"{scheme.scheme} has no best {tuned.key}: with no value did most seeds come above chance."
 
 
-def _point(value: Any, runs: Sequence[RunResult]) -> TunedPoint:
+def point_of(value: Any, runs: Sequence[RunResult]) -> TunedPoint:
+    """What the runs at a value say of it."""
     losses = [held_out_loss(run) for run in runs if is_outcome_of_scheme(run)]
     middle = median(losses) if losses else math.inf
     diverged = sum(run.status is RunStatus.DIVERGED for run in runs)
-    return TunedPoint(value=value, n=len(losses), diverged=diverged, loss=middle, losses=tuple(losses))
+    steps = max((len(run.train_losses) for run in runs), default=0)
+    return TunedPoint(value=value, n=len(losses), diverged=diverged, steps=steps, loss=middle, losses=tuple(losses))
 
 
 def _best(grid: Grid, points: Sequence[TunedPoint]) -> Any | None:

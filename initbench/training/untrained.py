@@ -114,9 +114,10 @@ class Prober:
 
     def _measured(self, scheme: Ref | None, seed: int, expected: dict[str, LayerPrediction]) -> ProbeRun:
         with self.lent(seed) as model:
-            return self._measured_on(model, scheme, seed, expected)
+            return self.measured_on(model, scheme, seed, expected)
 
-    def _measured_on(self, model: nn.Module, scheme: Ref | None, seed: int, expected: dict[str, LayerPrediction]) -> ProbeRun:
+    def measured_on(self, model: nn.Module, scheme: Ref | None, seed: int, expected: dict[str, LayerPrediction]) -> ProbeRun:
+        """What a model that is the prober's to change gives with a scheme, or as it is; `expected` keeps theory's part for other seeds."""
         batch = self.given.for_model(model)
         objective = Objective(batch.labels, self.width, len(batch.inputs))
         report, layers = _prepare(model, scheme, seed, self.question, batch, objective)

@@ -1,0 +1,96 @@
+"""The command `lint`: what is wrong with how a model is initialized; nothing is trained."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from initbench.cli import output
+from initbench.cli.options import OUTPUT, WHAT, Json, argument, option
+from initbench.errors import ConfigError, unknown_name
+from initbench.linting import formats, run, settings
+from initbench.linting.finding import Severity
+from initbench.question.user_files import own_path
+from initbench.results.store import write_text
+
+EXAMPLE = (
+    "Example: initbench lint ./net.py:Net --input 3x224x224\n\nOr: initbench lint package.module:factory --input int:50257:64\n\n"
+    "Or: initbench lint --explain IB302"
+)
+FOUND = 4
+"""The exit code where something was found that is at least as bad as --fail-on."""
+
+Given = Annotated[
+    str | None,
+    option(WHAT, "--input", "SHAPE|FILE", "3x224x224 (random numbers), int:50257:64 (64 numbers below 50257), or a .npy, .npz, .pt file."),
+]
+Batch = Annotated[int | None, option(WHAT, "--batch", "N", "Inputs of the batch.", min=2)]
+Classes = Annotated[int | None, option(WHAT, "--classes", "N", "Outputs of a model whose builder asks for them.", min=1)]
+Checkpoint = Annotated[str | None, option(WHAT, "--checkpoint", "FILE", "What the model should hold: rule IB109 compares.")]
+Select = Annotated[list[str] | None, option(WHAT, "--select", "CODE", "Only these rules: IB302, IB3, a name; may be repeated.")]
+Ignore = Annotated[list[str] | None, option(WHAT, "--ignore", "CODE", "Not these rules; may be repeated.")]
+Explain = Annotated[str | None, option(WHAT, "--explain", "CODE", "Say all about a rule, and look at nothing.")]
+FailOn = Annotated[
+    str | None, option(OUTPUT, "--fail-on", "SEVERITY", "Exit code 4 from it on: error, warning, info.", show_default="error")
+]
+Format = Annotated[str, option(OUTPUT, "--format", "FORMAT", "text, json, github, sarif or junit.")]
+Out = Annotated[Path | None, option(OUTPUT, "-o --out", "FILE", "Write it there instead of printing it.")]
+Baseline = Annotated[Path | None, option(OUTPUT, "--baseline", "FILE", "Tell only what this file does not know.")]
+WriteBaseline = Annotated[Path | None, option(OUTPUT, "--write-baseline", "FILE", "Write down what is found now as known.")]
+
+
+def lint(
+    model: Annotated[str | None, argument("MODEL", "A class or function in a file, ./net.py:Net, or the name of a model.")] = None,
+    *,
+    given: Given = None,
+    batch: Batch = None,
+    classes: Classes = None,
+    checkpoint: Checkpoint = None,
+    select: Select = None,
+    ignore: Ignore = None,
+    explain: Explain = None,
+    fail_on: FailOn = None,
+    form: Format = "text",
+    as_json: Json = False,
+    out: Out = None,
+    baseline: Baseline = None,
+    write_baseline: WriteBaseline = None,
+) -> None:
+    """Look at a model as it starts, and say which parameters are initialized wrongly, with what effect, and how to mend it."""
+    if explain is not None:
+        output.text(run.explained(explain))
+        return
+    if model is None:
+        raise ConfigError("There is no model to look at. Write initbench lint ./net.py:Net --input 3x224x224")
+    for what, word, allowed in (("format", form, formats.FORMATS), ("severity", fail_on or "error", list(Severity))):
+        if word not in allowed:
+            raise unknown_name(what, word, allowed, f"Allowed: {', '.join(allowed)}.")
+    asked = settings.project_settings()
+    report = run.lint(
+        model,
+        inputs=given,
+        checkpoint=checkpoint,
+        batch=batch,
+        classes=classes,
+        select=_split(select) or asked.select,
+        ignore=(*_split(ignore), *asked.ignore),
+    )
+    report = settings.without_exceptions(report, asked.exceptions)
+    if write_baseline is not None:
+        settings.write_baseline(report, write_baseline)
+        output.hint(f"{len(report.findings)} findings are known in {write_baseline} from now on.")
+        return
+    known = baseline or (own_path(asked.baseline) if asked.baseline else None)
+    report = report if known is None else settings.beyond_baseline(report, known)
+    text = formats.FORMATS["json" if as_json else form](report)
+    if out is not None:
+        write_text(out, text)
+        output.hint(f"{formats.conclusion(report)}. Written to {out}.")
+    else:
+        output.text(text.rstrip("\n"))
+    if report.of(fail_on or asked.fail_on):
+        raise typer.Exit(FOUND)
+
+
+def _split(given: list[str] | None) -> tuple[str, ...]:
+    return tuple(code for text in given or () for code in text.split(",") if code)

@@ -1,0 +1,95 @@
+"""What a rule finds, and what it cannot tell."""
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+
+from pydantic import Field
+
+from initbench.errors import InitbenchError
+from initbench.question.config import Frozen
+
+NAMED = 2
+"""Patterns of parameters that a line names; of more it gives the number."""
+
+
+class Severity(StrEnum):
+    """How bad it is: it cannot train or is certainly not what was meant; a known weakness, with its size; worth knowing."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+    @property
+    def rank(self) -> int:
+        """0 for the worst."""
+        return list(Severity).index(self)
+
+
+class CannotTell(InitbenchError):
+    """A rule cannot say anything about this model; the message is the reason, without a full stop."""
+
+
+class Finding(Frozen):
+    """One thing that a rule has found. The rule gives what was found; `code`, `rule` and the place are filled in for it."""
+
+    code: str = Field(default="", description="IB and three digits")
+    rule: str = Field(default="", description="the rule's name, that of its file")
+    severity: Severity
+    parameters: tuple[str, ...] = Field(description="the parameters or modules that it is about; empty: the model as a whole")
+    message: str = Field(description="what is wrong, without a full stop")
+    measured: str = Field(default="", description="the numbers that were found, beside those that were expected")
+    effect: str = Field(default="", description="what it does to the signal or the training, measured where it can be")
+    fix: str = Field(default="", description="the remedy as code")
+    module: str = Field(default="", description="the class whose code makes the first of the parameters")
+    file: str = Field(default="", description="the file of that class")
+    line: int | None = Field(default=None, description="where in that file the parameter, or the layer that holds it, is made")
+
+    @property
+    def about(self) -> str:
+        """The parameters in one line: `blocks.*.mlp.w3.weight (12 parameters)`."""
+        patterns = folded(self.parameters)
+        if not patterns:
+            return "the model"
+        count = f" ({len(self.parameters)} parameters)" if len(self.parameters) > len(patterns) or len(patterns) > NAMED else ""
+        more = f" and {len(patterns) - NAMED} more" if len(patterns) > NAMED else ""
+        return f"{', '.join(patterns[:NAMED])}{more}{count}"
+
+    @property
+    def place(self) -> str:
+        """`net.py:41`, as far as it is known."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+    @property
+    def fingerprint(self) -> str:
+        """What stays the same when numbers change: the code, and what it is about."""
+        return f"{self.code} {' '.join(folded(self.parameters))}".strip()
+
+
+class NotTold(Frozen):
+    """A rule that was not looked at, or could not tell, and why."""
+
+    code: str
+    rule: str
+    reason: str
+
+
+def folded(names: Sequence[str]) -> tuple[str, ...]:
+    """Names that differ in numbers alone as one pattern, `blocks.*.fc.weight`, in the order of the first of each."""
+    patterns = []
+    for group in alike(names):
+        columns = zip(*(name.split(".") for name in group), strict=True)
+        patterns.append(".".join(column[0] if len(set(column)) == 1 else "*" for column in columns))
+    return tuple(patterns)
+
+
+def alike(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Names that differ in numbers alone together, in the order of the first of each."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(kind_of(name), []).append(name)
+    return tuple(map(tuple, groups.values()))
+
+
+def kind_of(name: str) -> str:
+    """The name with its numbers taken out: `blocks.*.fc.weight`."""
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))

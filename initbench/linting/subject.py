@@ -1,0 +1,271 @@
+"""The model that rules look at, with everything that they ask about it; each thing is found once, when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from initbench.errors import DoesNotApply, InitbenchError, is_out_of_memory
+from initbench.init.known_laws import law_of
+from initbench.linting import zero
+from initbench.linting.attention import AttentionStart, attention_starts
+from initbench.linting.builds import AGAIN, Build, Builds, is_constant, looks_random, needs_builds, tensors_of
+from initbench.linting.chance import deviations, error_of_std
+from initbench.linting.finding import CannotTell
+from initbench.linting.start import Start, start_of
+from initbench.measure.capture import captured
+from initbench.measure.probes import normed
+from initbench.nn.attention import AttentionLayers, attentions
+from initbench.nn.inputs import first_tensor
+from initbench.nn.layers import Explanation, Role, WeightLayer, explain
+from initbench.nn.naming import Parameters, parameters_of
+from initbench.nn.operations import NORMALIZATIONS
+from initbench.nn.residual import Branch, branches
+from initbench.probing.health import SchemeHealth, health
+from initbench.question.config import Ref
+from initbench.results.probe_run import LayerLaw, ProbedLayer, ProbeRun, Question
+from initbench.training.inputs import Given, Objective
+from initbench.training.untrained import TRACE_INPUTS, Prober
+
+
+class Subject:
+    """A model as it starts. What needs an input, or building it again, raises CannotTell where there is none.
+
+    `model` is the linter's own to run, never to change; `given` is the batch that it is run on, with labels where the task is known;
+    `checkpoint` are the tensors that it should hold, by name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        builds: Builds | None = None,
+        given: Given | None = None,
+        checkpoint: Mapping[str, Tensor] | None = None,
+        build: Build | None = None,
+    ) -> None:
+        self.model, self.given, self.checkpoint = model, given, checkpoint
+        self._builds, self._build = builds, build
+
+    def has(self, need: str) -> bool:
+        """Whether there is what a rule needs: `inputs`, `factory`, `checkpoint`, `labels`."""
+        there = {
+            "inputs": self.given is not None,
+            "factory": self._builds is not None,
+            "checkpoint": self.checkpoint is not None,
+            "labels": self.given is not None and self.given.labels is not None,
+        }
+        return there[need]
+
+    @property
+    def builds(self) -> Builds:
+        """What building the model several times has shown."""
+        return needs_builds(self._builds)
+
+    @property
+    def build(self) -> Build:
+        """Builds the model anew."""
+        if self._build is None:
+            raise CannotTell(AGAIN)
+        return self._build
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """All parameters, by name; see `Parameters`."""
+        return parameters_of(self.model)
+
+    @cached_property
+    def explained(self) -> Explanation:
+        """The weight layers with what could not be told about them; without an input in order of registration."""
+        inputs = None if self.given is None else self.given.for_model(self.model).inputs[:TRACE_INPUTS]
+        return explain(self.model, inputs)
+
+    @property
+    def layers(self) -> tuple[WeightLayer, ...]:
+        """The weight layers."""
+        return self.explained.layers
+
+    @cached_property
+    def layer_of(self) -> dict[str, WeightLayer]:
+        """The weight layer of each weight, by the name of the parameter."""
+        return {layer.parameter: layer for layer in self.layers}
+
+    @cached_property
+    def laws(self) -> dict[str, LayerLaw]:
+        """What the numbers of each weight look like, by the name of the parameter."""
+        return {layer.parameter: law_of(layer) for layer in self.layers}
+
+    def has_std(self, layer: WeightLayer, std: float) -> bool:
+        """Whether a weight has this standard deviation, within chance over all layers of the model."""
+        own = self.laws[layer.parameter].std
+        return bool(own) and abs((own or 0.0) / std - 1) < 2 * deviations(len(self.layers)) * error_of_std(layer.weight.numel())
+
+    @cached_property
+    def branches(self) -> tuple[Branch, ...]:
+        """The residual branches. Raises: CannotTell without an input, or where a branch cannot be followed."""
+        self._need_inputs()
+        try:
+            return branches(self.model, self.layers)
+        except DoesNotApply as error:
+            raise CannotTell(str(error).rstrip(".")) from error
+
+    @cached_property
+    def _prober(self) -> Prober:
+        given = self._need_inputs()
+        question = Question(schemes=(), seeds=(0,), model=Ref(name=type(self.model).__name__), input="the input")
+        return Prober(question, model=self.model, batch=given)
+
+    @cached_property
+    def probe(self) -> ProbeRun:
+        """The signal forward and back through the model as it starts. Raises: CannotTell without an input."""
+        try:
+            return self._prober.measured_on(self.model, None, 0, {})
+        except InitbenchError as error:
+            raise CannotTell(str(error).rstrip(".")) from error
+
+    @cached_property
+    def measured(self) -> dict[str, ProbedLayer]:
+        """What was measured of each weight layer, by the name of its parameter."""
+        by_name = {layer.layer: layer for layer in self.probe.layers}
+        return {layer.parameter: by_name[layer.name] for layer in self.layers if layer.name in by_name}
+
+    @cached_property
+    def health(self) -> SchemeHealth:
+        """The ways of the signal, forward and back."""
+        return health(self.probe.scheme, [self.probe])
+
+    @cached_property
+    def gradients(self) -> dict[str, float | None]:
+        """The norm of the gradient of the mean loss by each parameter that is trained, by its first name; None where there is none.
+
+        Gradients are dropped as they come, so that no more than one is held.
+        """
+        return self.backward({})
+
+    def backward(self, kept: dict[str, Tensor | None]) -> dict[str, float | None]:
+        """As `gradients`, of the model as it is now; the gradients of the names in `kept` are put there."""
+        given = self._need_inputs().for_model(self.model)
+        objective = Objective(given.labels, self._prober.width, len(given.inputs))
+        norms: dict[str, float | None] = {}
+        handles = []
+        for name, parameter in self.parameters.first.items():
+            if parameter.requires_grad and parameter.is_leaf:
+                norms[name] = None
+                handles.append(parameter.register_hook(_noted(norms, kept, name, len(given.inputs))))  # type: ignore[no-untyped-call]
+        before = {id(parameter): parameter.grad for parameter in self.model.parameters()}
+        try:
+            with torch.enable_grad(), captured(self.model, (), given.inputs) as passed:
+                objective(passed.output).backward()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            raise CannotTell(f"the loss has no gradient that can be computed: {str(error).partition('.')[0]}") from error
+        finally:
+            for handle in handles:
+                handle.remove()
+            for parameter in self.model.parameters():
+                parameter.grad = before[id(parameter)]
+        return norms
+
+    @cached_property
+    def stuck(self) -> zero.Stuck:
+        """Zero weights without a gradient, also when every other zero that gets one has moved: they never learn.
+
+        Raises: CannotTell without an input.
+        """
+        self._need_inputs()
+        return zero.stuck(self)
+
+    @cached_property
+    def growth(self) -> float | None:
+        """The variance of the residual stream behind the last block over that in front of the first; None where there is no stream."""
+        way = self.health.forward
+        stream = [place for place, point in enumerate(way) if point.stream]
+        if len(stream) < 2:
+            return None
+        first = way[max(0, stream[0] - 1)] if not way[max(0, stream[0] - 1)].stream else way[stream[0]]
+        return way[stream[-1]].value / first.value if first.value else None
+
+    @cached_property
+    def input_correlation(self) -> float | None:
+        """The mean cosine of pairs of inputs; None where they are no floats."""
+        values = first_tensor(self._need_inputs().inputs)
+        if not values.is_floating_point() or len(values) < 2:
+            return None
+        flat = values.flatten(1).double()
+        return functional.cosine_similarity(flat[: len(flat) // 2 * 2 : 2], flat[1::2]).mean().item()
+
+    @cached_property
+    def queries(self) -> set[str]:
+        """The weights of queries and keys, whose scale is that of attention's scores."""
+        return {layer.parameter for each in self.attentions for layer in (each.query, each.key) if layer is not None}
+
+    @cached_property
+    def normed(self) -> set[str]:
+        """The names of the layers whose scale a norm behind takes out: directly, or behind layers without an activation between."""
+        found = normed(self.layers)
+        linear = [layer for layer in self.layers if layer.activation is None]
+        behind: dict[str, set[str]] = {}
+        for layer in self.layers:
+            for source in layer.surroundings.sources:
+                behind.setdefault(source, set()).add(layer.name)
+        for layer in reversed(linear):
+            if behind.get(layer.name) and behind[layer.name] <= found:
+                found.add(layer.name)
+        return found
+
+    @cached_property
+    def has_norms(self) -> bool:
+        """Whether the signal passes a norm anywhere."""
+        return any(NORMALIZATIONS.intersection(layer.surroundings.path + layer.surroundings.between) for layer in self.layers)
+
+    @cached_property
+    def drawn(self) -> set[str]:
+        """The parameters that are not the same for every seed; where the model cannot be built again, those whose numbers look drawn."""
+        tensors = tensors_of(self.model)
+        if self._builds is None:
+            return {name for name, tensor in tensors.items() if looks_random(tensor)}
+        mine, other = self._builds.digests, self._builds.other
+        return {name for name, tensor in tensors.items() if not is_constant(tensor) and mine.get(name, "") != other.get(name)}
+
+    @cached_property
+    def head(self) -> WeightLayer | None:
+        """The layer that gives the logits, where it is known."""
+        return next((layer for layer in reversed(self.layers) if layer.role is Role.HEAD), None)
+
+    @cached_property
+    def start(self) -> Start | None:
+        """Loss and logits before the first step; None where the model gives no logits of known classes.
+
+        Raises: CannotTell without an input.
+        """
+        given = self._need_inputs().for_model(self.model)
+        return start_of(self.model, given)
+
+    @cached_property
+    def attention(self) -> tuple[AttentionStart, ...]:
+        """What each softmax over keys gives. Raises: CannotTell without an input."""
+        return attention_starts(self.model, self._need_inputs().for_model(self.model).inputs)
+
+    @cached_property
+    def attentions(self) -> tuple[AttentionLayers, ...]:
+        """The attention modules whose projections have usual names."""
+        return attentions(self.model, self.layers)
+
+    def _need_inputs(self) -> Given:
+        if self.given is None:
+            raise CannotTell("it needs an input (--input)")
+        return self.given
+
+
+def _noted(norms: dict[str, float | None], kept: dict[str, Tensor | None], name: str, count: int) -> Callable[[Tensor], None]:
+    def note(gradient: Tensor) -> None:
+        norms[name] = (norms[name] or 0.0) + gradient.detach().double().norm().item() / count
+        if name in kept:
+            former = kept[name]
+            kept[name] = gradient.detach().clone() if former is None else former + gradient.detach()
+
+    return note

@@ -1,0 +1,118 @@
+"""Parameters that are zero as a whole: which of them never learn, and which are factors of one product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from initbench.linting.finding import alike
+from initbench.nn.seeds import generator
+
+if TYPE_CHECKING:
+    from initbench.linting.subject import Subject
+
+MOVED = 0.02
+"""The standard deviation of what takes a zero away from zero."""
+ONE_BY_ONE = 16
+"""Stuck weights that are moved one by one; of more, those of one kind together."""
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """Weights that stay zero; those in `products` feed one another, or would learn if another of them were not zero."""
+
+    names: tuple[str, ...] = ()
+    products: tuple[str, ...] = ()
+
+
+def zero_parameters(subject: Subject) -> dict[str, nn.Parameter]:
+    """The parameters that are zero as a whole, frozen ones too."""
+    return {name: value for name, value in subject.parameters.first.items() if value.numel() and not value.detach().any()}
+
+
+def stuck(subject: Subject) -> Stuck:
+    """Trained zero weights without a gradient, also once every other zero parameter that gets a gradient has moved.
+
+    So a branch behind a zero head is none of them: it learns as soon as the head has. The model is afterwards as it was.
+    """
+    candidates = zero_parameters(subject)
+    if not any(value.dim() > 1 and value.requires_grad for value in candidates.values()):
+        return Stuck()
+    gradients = subject.gradients
+    zero = {name: value for name, value in candidates.items() if name in gradients}
+    weights = [name for name, value in zero.items() if value.dim() > 1]
+    if all(gradients[name] != 0 for name in weights):
+        return Stuck()
+    moved: dict[str, nn.Parameter] = {}
+    while freed := {name: value for name, value in zero.items() if name not in moved and gradients[name]}:
+        moved |= freed
+        gradients = _gradients_after(subject, moved)
+    names = tuple(name for name in weights if gradients[name] == 0)
+    products = _in_a_row(subject, names)
+    for group in [(name,) for name in names] if len(names) <= ONE_BY_ONE else alike(names):
+        after = _gradients_after(subject, moved | {name: zero[name] for name in group})
+        others = {name for name in names if name not in group and after[name]}
+        products |= {*others, *(group if others else ())}
+    return Stuck(names, tuple(name for name in names if name in products))
+
+
+def _in_a_row(subject: Subject, names: tuple[str, ...]) -> set[str]:
+    """Those of some weights of which one feeds another in the pass."""
+    layers = [subject.layer_of[name] for name in names if name in subject.layer_of]
+    found: set[str] = set()
+    for layer in layers:
+        sources = {other.parameter for other in layers if other.name in layer.surroundings.sources}
+        found |= {layer.parameter, *sources} if sources else sources
+    return found
+
+
+def _gradients_after(subject: Subject, zero: Mapping[str, nn.Parameter]) -> dict[str, float | None]:
+    with _away_from_zero(zero):
+        return subject.backward({})
+
+
+@contextmanager
+def _away_from_zero(zero: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    try:
+        for name, value in zero.items():
+            noise = torch.randn(value.shape, generator=generator(0, f"lint {name}"), dtype=torch.float32, device="cpu")
+            value.data.copy_(noise * MOVED)
+        yield
+    finally:
+        for value in zero.values():
+            value.data.zero_()
+
+
+def factors(subject: Subject) -> tuple[str, ...]:
+    """Zero weights in pairs of low rank: side by side in one module, one makes as many outputs as the other takes, fewer than around."""
+    zero = {name: value for name, value in zero_parameters(subject).items() if value.dim() > 1}
+    found: dict[str, None] = {}
+    for name, one in zero.items():
+        for second, other in zero.items():
+            trained = one.requires_grad or other.requires_grad
+            if one is not other and trained and _near(name, second) and _low_rank(_sizes(subject, name), _sizes(subject, second)):
+                found |= {name: None, second: None}
+    return tuple(name for name in zero if name in found)
+
+
+def _near(one: str, other: str) -> bool:
+    """Whether two names differ in one part alone: `q.lora_A.default` and `q.lora_B.default`."""
+    left, right = one.split("."), other.split(".")
+    return len(left) == len(right) and sum(a != b for a, b in zip(left, right, strict=True)) == 1
+
+
+def _low_rank(first: tuple[int, int], second: tuple[int, int]) -> bool:
+    """Whether the first makes what the second takes, and fewer than it takes itself, and the second makes."""
+    return first[0] == second[1] and first[0] < min(first[1], second[0])
+
+
+def _sizes(subject: Subject, name: str) -> tuple[int, int]:
+    """Outputs and inputs."""
+    layer = subject.layer_of.get(name)
+    first, second = (layer.shape if layer is not None else subject.parameters.first[name].shape)[:2]
+    return (second, first) if layer is not None and layer.transposed else (first, second)

@@ -1,0 +1,39 @@
+"""The rule `logit_scale`."""
+
+import math
+from collections.abc import Iterator
+
+from initbench.linting.finding import CannotTell, Finding, Severity
+from initbench.linting.subject import Subject
+
+FAMILY = "signal"
+CODE = "IB305"
+NEEDS = ("inputs",)
+LARGE = 3.0
+"""Logits of a larger std give a softmax that is near to one-hot."""
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """The logits are so large that their softmax begins one-hot.
+
+    Measured: the standard deviation of the logits over the batch.
+    Expected: about 1 or below. Where the first loss shows it (IB304), this only names the cause.
+    Remedy:
+        nn.init.normal_(model.head.weight, std=1 / math.sqrt(model.head.in_features))
+
+    Source: Glorot & Bengio 2010 on saturation; Karpathy 2019, A recipe for training neural networks.
+    """
+    start = subject.start
+    if start is None:
+        raise CannotTell("the model gives no logits whose classes are known")
+    if start.std <= LARGE or not math.isfinite(start.std):
+        return
+    head = subject.head
+    yield Finding(
+        severity=Severity.INFO if start.loss > 2 * start.chance else Severity.WARNING,
+        parameters=(head.parameter,) if head is not None else (),
+        message=f"logits of std {start.std:.3g}",
+        measured=f"std {start.std:.4g} over {start.classes} classes and the batch, expected about 1",
+        effect=f"the largest probability is {start.largest:.2g} on average, {1 / start.classes:.2g} would be guessing",
+        fix=f"model.{head.parameter}.data.mul_({1 / start.std:.2g})" if head is not None else "",
+    )

@@ -1,0 +1,173 @@
+"""Evidence that stays valid however often one looks at it and whenever one stops: betting on the signs of paired differences.
+
+Of two schemes that do not differ, each paired difference could as well have had the other sign, whatever its size and whatever came
+before. Somebody who bets on the next sign then wins and loses in the same measure: the wealth is a martingale of mean 1, and the
+chance that it ever reaches 1/alpha is at most alpha. Wealth is evidence (an e-process); nothing about the distribution is assumed.
+
+Sources: Ville 1939; Ramdas, Gruenwald, Vovk & Shafer 2023, Statistical Science 38, 576-601 (e-processes, betting); Waudby-Smith &
+Ramdas 2024, JRSS B 86, 1-27 (means of bounded numbers). The stakes by ranks are ours.
+"""
+
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from initbench.statistics.inference import ALPHA, Interval
+
+STAKES = (0.5, 1.3, 3.5, 10.0)
+"""How bold the bettors are, with a quarter of the wealth each; the best for shifts of about 0.5, 1, 2 and more standard deviations."""
+BIASES = (0.2, 0.5, 0.8, 0.98)
+"""The same for bets on which side of a number the differences are: the share of wealth that is put on one side."""
+BOLDEST = 0.98
+"""Nobody stakes more than this share, so that no single difference ends a bettor."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What paired differences say after each of them: `wealth` against no difference, `leaning` to which side (1, -1, 0)."""
+
+    wealth: tuple[float, ...]
+    leaning: tuple[int, ...]
+
+    @property
+    def p(self) -> float:
+        """One over the most that the wealth has ever been: at most alpha with a chance of at most alpha, however often one looks."""
+        return min(1.0, 1 / max(self.wealth, default=1.0))
+
+    @property
+    def side(self) -> int:
+        """The side that was in favour when the wealth was at its most: 1 above zero, -1 below, 0 none."""
+        return self.leaning[max(range(len(self.wealth)), key=self.wealth.__getitem__)] if self.wealth else 0
+
+
+def evidence(differences: Sequence[float]) -> Evidence:
+    """The evidence that paired differences, in the order in which they came, are not as likely above zero as below.
+
+    The stake on a sign grows with the rank of the difference's size among those so far, which says nothing about the sign where
+    there is no difference, and much where there is one. An infinite difference (one of the two has no number) has the largest
+    rank; of zero there is no sign to bet on.
+    """
+    sizes: list[float] = []
+    up, down = [1.0] * len(STAKES), [1.0] * len(STAKES)
+    wealth, leaning = [], []
+    for value in differences:
+        if value:
+            score = _score(sizes, abs(value))
+            for index, boldness in enumerate(STAKES):
+                stake = min(BOLDEST, math.tanh(boldness * score)) * (1 if value > 0 else -1)
+                up[index] *= 1 + stake
+                down[index] *= 1 - stake
+        above, below = sum(up) / len(STAKES), sum(down) / len(STAKES)
+        wealth.append((above + below) / 2)
+        leaning.append((above > below) - (above < below))
+    return Evidence(tuple(wealth), tuple(leaning))
+
+
+def _score(sizes: list[float], size: float) -> float:
+    """Puts a size among the others; its rank as that of the size of a normal number."""
+    insort(sizes, size)
+    middle = (bisect_left(sizes, size) + bisect_right(sizes, size)) / 2
+    return NormalDist().inv_cdf((1 + middle / len(sizes)) / 2)
+
+
+def median_sequence(differences: Sequence[float], alpha: float = ALPHA) -> tuple[Interval, ...]:
+    """After each difference an interval for their median; all of them hold it at once with a chance of at least 1 - alpha.
+
+    A number is left out once bets that most differences are above it, or below it, have won 2/alpha. What equals it counts against
+    the bet, so the distribution may be any, with ties. Limits are differences that were seen; infinite where there is none yet.
+    """
+    ordered: list[float] = []
+    low, high = -math.inf, math.inf
+    intervals = []
+    for value in differences:
+        insort(ordered, value)
+        left_out = _left_out(len(ordered), alpha)
+        if left_out:
+            low, high = max(low, ordered[left_out - 1]), min(high, ordered[-left_out])
+        intervals.append(Interval(low, high, 1 - alpha))
+    return tuple(intervals)
+
+
+def _left_out(count: int, alpha: float) -> int:
+    """How many order statistics from an end the limit is: the most of `count` that may be on the other side for a bet to have won."""
+    wrong = -1
+    while wrong + 1 <= count // 2 and _won(count - wrong - 1, count) >= 2 / alpha:
+        wrong += 1
+    return wrong + 1
+
+
+def _won(above: int, count: int) -> float:
+    """What bets on `above` have become where so many of `count` were."""
+    return sum((1 + bias) ** above * (1 - bias) ** (count - above) for bias in BIASES) / len(BIASES)
+
+
+def equivalence(differences: Sequence[float], margin: float) -> float:
+    """An anytime-valid p against a median difference of `margin` or more, either way; small once it is shown to be within.
+
+    Both one-sided claims must be refuted, so the larger of their p counts.
+    """
+    best = [1.0, 1.0]
+    inside = [0, 0]
+    for count, value in enumerate(differences, 1):
+        inside[0] += value < margin
+        inside[1] += value > -margin
+        best = [max(most, _won(number, count)) for most, number in zip(best, inside, strict=True)]
+    return min(1.0, 1 / min(best))
+
+
+def mean_sequence(values: Sequence[float], low: float, high: float, alpha: float = ALPHA) -> tuple[Interval, ...]:
+    """After each value an interval for the mean of numbers between `low` and `high`; all hold it at once with a chance of 1 - alpha.
+
+    Hedged betting with predictable plug-in stakes; wide until some twenty values are there, as nothing but the bounds is assumed.
+    Source: Waudby-Smith & Ramdas 2024, section 4.2 and theorem 3, on a grid of possible means.
+    """
+    import numpy as np
+
+    grid = np.linspace(0.0, 1.0, GRID + 1)
+    above, below = np.zeros(GRID + 1), np.zeros(GRID + 1)
+    still = np.ones(GRID + 1, dtype=bool)
+    total, squares = 0.5, 0.25
+    intervals = []
+    for count, value in enumerate(values, 1):
+        share = (value - low) / (high - low)
+        stake = math.sqrt(2 * math.log(2 / alpha) / (squares / count * count * math.log(1 + count)))
+        with np.errstate(divide="ignore"):
+            above += np.log1p(np.minimum(stake, 0.5 / np.maximum(grid, 1e-12)) * (share - grid))
+            below += np.log1p(-np.minimum(stake, 0.5 / np.maximum(1 - grid, 1e-12)) * (share - grid))
+        still &= np.maximum(above, below) < math.log(2 / alpha)
+        mean = (total + share) / (count + 1)
+        squares += (share - mean) ** 2
+        total += share
+        kept = grid[still]
+        step = 1 / GRID
+        ends = (max(0.0, kept[0] - step), min(1.0, kept[-1] + step)) if len(kept) else (mean, mean)
+        intervals.append(Interval(low + (high - low) * ends[0], low + (high - low) * ends[1], 1 - alpha))
+    return tuple(intervals)
+
+
+GRID = 2000
+"""Means that `mean_sequence` looks at."""
+
+
+def fewest(family: int, alpha: float = ALPHA) -> int:
+    """The fewest seeds after which one of `family` comparisons can be decided: all differences have one sign."""
+    count = 1
+    while evidence([1.0 + place for place in range(count)]).p * family > alpha:
+        count += 1
+    return count
+
+
+def seeds_left(found: Evidence, target: float) -> int | None:
+    """About how many more seeds until the wealth is `target`, if it goes on growing as in its second half; None where it does not grow.
+
+    A guess: growth is uneven.
+    """
+    count = len(found.wealth)
+    if count < 2 or found.wealth[-1] >= target:
+        return 0 if count and found.wealth[-1] >= target else None
+    pace = (math.log(found.wealth[-1]) - math.log(found.wealth[count // 2 - 1])) / (count - count // 2)
+    overall = math.log(found.wealth[-1]) / count
+    growth = max(pace, overall)
+    return math.ceil((math.log(target) - math.log(found.wealth[-1])) / growth) if growth > 0 else None

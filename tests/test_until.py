@@ -1,0 +1,177 @@
+"""Seeds until it is decided: which are added, when it ends, what is said, and that a folder keeps its error control."""
+
+import math
+import random
+
+import pytest
+from race_support import carried_out, made_up, question, summary_of
+from typer.testing import CliRunner
+
+from initbench import compare, load_results, report
+from initbench.cli.app import app
+from initbench.errors import ConfigError
+from initbench.question import plan
+from initbench.question.config import UntilConfig, View
+from initbench.question.config_file import dump_config, load_config
+from initbench.question.request import configure
+from initbench.results.record import RunStatus
+from initbench.statistics.sequential import fewest
+from initbench.statistics.verdicts import Verdict
+from initbench.studies import until
+from initbench.studies.kinds import study_of
+
+
+def asked(*schemes, seeds=64, **more):
+    return question(*schemes, seeds=seeds, tune=None, until=UntilConfig(each=1, **more))
+
+
+def apart(gap, spread=0.05):
+    """Losses of which the first scheme's are lower by `gap`, with noise that is the same for the same seed."""
+
+    def loss(job):
+        noise = random.Random(f"{job.scheme} {job.seed}").gauss(0, spread)
+        return 0.4 + noise + gap * (str(job.scheme) != "kaiming")
+
+    return loss
+
+
+def seeds_by_scheme(done):
+    found = {}
+    for run in done.values():
+        found.setdefault(str(run.job.scheme), set()).add(run.job.seed)
+    return {scheme: len(seeds) for scheme, seeds in found.items()}
+
+
+def test_it_is_a_kind_of_question_of_its_own():
+    assert study_of("compare", asked("he", "xavier")) is until
+    assert study_of("compare", question("he", "xavier", tune=None)).SEARCHES is False
+
+
+def test_a_large_difference_is_decided_with_the_fewest_seeds():
+    config = asked("he", "xavier")
+    done, _ = carried_out("compare", config, apart(0.4))
+    (seeds,) = set(seeds_by_scheme(done).values())
+    assert seeds in {fewest(1), fewest(1) + 1}
+    summary = until.summarize(config, done, View())
+    assert summary.pairs[0].verdict is Verdict.WORSE
+    assert summary.anytime
+    assert "anytime p = 0.0" in summary.headline
+    assert summary.notes[-1] == f"Decided after {seeds} of at most 64 seeds: {2 * seeds} of 128 runs."
+
+
+def test_a_scheme_that_is_decided_gets_no_more_seeds_and_the_others_go_on():
+    def loss(job):
+        return None if str(job.scheme) == "normal" else apart(0.0)(job)
+
+    config = asked("he", "xavier", "normal", seeds=24)
+    done, rounds = carried_out("compare", config, loss)
+    assert seeds_by_scheme(done) == {"kaiming": 24, "xavier": 24, "normal": fewest(3)}
+    assert rounds == 1 + len(range(fewest(3), 16)) + 4
+    summary = until.summarize(config, done, View())
+    assert "not decided" in summary.headline
+    assert summary.notes[-1].startswith("Not decided after all 24 seeds: 1 of 3 comparisons; ")
+
+
+def test_equivalence_within_a_margin_ends_it_too():
+    summary = summary_of("compare", asked("he", "xavier", margin=2.0), apart(0.0, 0.005), View(margin=2.0))
+    assert summary.pairs[0].verdict is Verdict.EQUIVALENT
+    assert summary.notes[-1].startswith("Decided after ")
+
+
+def test_with_a_reference_only_comparisons_with_it_count():
+    def loss(job):
+        return {"kaiming": 0.3, "xavier": 0.6, "normal": 0.6}[str(job.scheme)] + 0.001 * random.Random(f"{job}").random()
+
+    config = asked("he", "xavier", "normal", reference="he")
+    done, _ = carried_out("compare", config, loss)
+    assert set(seeds_by_scheme(done).values()) <= {fewest(2), fewest(2) + 1}
+
+
+def test_two_schemes_that_always_diverge_are_decided_as_such():
+    config = asked("he", "xavier")
+    done, _ = carried_out("compare", config, lambda _: None)
+    assert len(done) < 2 * 12
+    assert until.summarize(config, done, View()).pairs[0].verdict is Verdict.BOTH_WITHOUT
+
+
+def test_a_failed_run_holds_nothing_up():
+    config = asked("he", "xavier")
+    whole = max(seeds_by_scheme(carried_out("compare", config, apart(0.4))[0]).values())
+    done = {}
+    while missing := [job for job in until.jobs(config, done) if plan.job_id(job) not in done]:
+        for job in missing:
+            failed = job.seed == 2 and str(job.scheme) == "xavier"
+            done[plan.job_id(job)] = made_up(job, apart(0.4)(job), RunStatus.FAILED if failed else RunStatus.COMPLETED)
+    assert seeds_by_scheme(done) == dict.fromkeys(("kaiming", "xavier"), whole + 1)
+
+
+def test_verdicts_of_any_number_of_looks_are_the_verdict_of_the_last():
+    """What was decided stays decided, whatever comes: the wealth counts at its most."""
+    config = asked("he", "xavier", seeds=40)
+    done, _ = carried_out("compare", config, apart(0.08))
+    first = until.standing(config, done).comparisons[0]
+    assert first.verdict is Verdict.WORSE
+    more = dict(done)
+    for seed in range(40):
+        for scheme in config.schemes:
+            job = plan.make_job(config, scheme, seed)
+            more.setdefault(plan.job_id(job), made_up(job, apart(-0.05)(job)))
+    assert until.summarize(config, more, View()).pairs[0].verdict is Verdict.WORSE
+
+
+def test_more_seeds_at_most_are_the_same_folder_and_another_margin_is_not():
+    folder = plan.result_name("compare", asked("he", "xavier", seeds=64))
+    assert plan.result_name("compare", asked("he", "xavier", seeds=128)) == folder
+    assert plan.result_name("compare", asked("he", "xavier", margin=0.5)) != folder
+    assert plan.result_name("compare", question("he", "xavier", tune=None, seeds=64)) != folder
+
+
+def test_yaml_takes_it_under_seeds_and_writes_what_it_reads_back(tmp_path):
+    path = tmp_path / "question.yaml"
+    path.write_text("schemes: [he, xavier]\nseeds: {until: decided, at_most: 32, margin: 0.5}\n")
+    config = load_config(str(path))
+    assert config.until == UntilConfig(margin=0.5)
+    assert config.seeds == tuple(range(32))
+    path.write_text(dump_config(config))
+    assert load_config(str(path)) == config
+    path.write_text("schemes: [he, xavier]\nseeds: {until: decided}\n")
+    assert load_config(str(path)).seeds == tuple(range(64))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"until": "decided", "seeds": 8}, "--until adds seeds until it is decided, and --seeds fixes their number"),
+        ({"max_seeds": 8}, "--max-seeds bounds the seeds that --until decided adds"),
+        ({"until": "bored"}, "seeds can be added until: decided"),
+        ({"until": "decided", "max_seeds": 0}, "it must be at least 1"),
+        ({"until": "decided", "view": View(margin=0.0)}, "greater than 0"),
+        ({"until": "decided", "tune": "train.lr"}, "not with --tune"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence(words, said):
+    with pytest.raises(ConfigError) as error:
+        configure("compare", schemes=["he", "xavier"], dashes="--", **words)
+    assert said in str(error.value)
+
+
+def test_too_few_seeds_to_decide_anything_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran = CliRunner().invoke(app, ["compare", "he", "xavier", "normal", "--until", "decided", "--max-seeds", "5", "--steps", "2"])
+    assert ran.exit_code == 2
+    assert f"With 5 seeds at most nothing can be decided: 3 comparisons take at least {fewest(3)}" in " ".join(ran.output.split())
+
+
+def test_for_real_it_ends_goes_on_with_more_seeds_and_is_reported_again(tmp_path):
+    folder = tmp_path / "results"
+    words = {"model": "mlp:depth=2,width=16", "steps": 3, "engine": "serial", "output": str(folder)}
+    small = compare(["kaiming", "xavier"], until="decided", max_seeds=6, **words)
+    assert len(small.results) == 12
+    assert small.summary.anytime
+    more = compare(["kaiming", "xavier"], until="decided", max_seeds=9, **words)
+    assert 12 <= len(more.results) <= 18
+    assert {run.job_id for run in small.results} <= {run.job_id for run in more.results}
+    again = report(folder, margin=50)
+    assert again.summary.anytime
+    assert load_results(folder).summary.notes[-1] == again.summary.notes[-1]
+    assert math.isfinite(again.summary.pairs[0].p)
