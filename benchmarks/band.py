@@ -204,7 +204,7 @@ def reason(outcome: Outcome) -> str:
 
 def text(found: Share) -> str:
     near = min(abs(found.inside - LOW), abs(found.inside - HIGH)) < 0.0005
-    return f"{found.inside:.{2 if near else 1}%} +- {found.error:.1%}"
+    return f"{100 * found.inside:.{2 if near else 1}f} +- {100 * found.error:.1f} %"
 
 
 def row(outcome: Outcome) -> str:
@@ -295,6 +295,7 @@ def main() -> None:
     parser.add_argument("--show", type=Path)
     parser.add_argument("--missed-in", type=Path, help="measure only the cells that miss in this file; with a new seed and more networks")
     parser.add_argument("--models", action="store_true", help="networks of other kinds than plain chains")
+    parser.add_argument("--kinds", nargs="+", help="of --models, these alone")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
@@ -311,9 +312,11 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     cells = [Cell(s, a, w, d) for w in widths for d in depths for s in arguments.schemes for a in arguments.activations]
     if arguments.models:
-        cells = [Cell(scheme, "", width, depth, kind) for kind, scheme, width, depth in CELLS]
+        asked = [each for each in CELLS if each[0] in (arguments.kinds or [each[0]])]
+        cells = [Cell(scheme, "", width, depth, kind) for kind, scheme, width, depth in asked]
+    before = read(arguments.missed_in) if arguments.missed_in else {}
     if arguments.missed_in:
-        cells = [outcome.cell for outcome in read(arguments.missed_in).values() if not outcome.holds]
+        cells = [cell for cell, outcome in before.items() if not outcome.holds]
     for cell in cells:
         if cell in there:
             continue
@@ -325,7 +328,16 @@ def main() -> None:
                 file.write(json.dumps(asdict(outcome)) + "\n")
         print(row(outcome), flush=True)
     print()
-    print(tables(outcomes))
+    print("\n".join(measured_again(before, outcomes)) if before else tables(outcomes))
+
+
+def measured_again(before: dict[Cell, Outcome], outcomes: list[Outcome]) -> Iterator[str]:
+    """Cells that missed, beside what was found when they were measured again."""
+    yield "| cell that missed | activations | gradients | again: activations | again: gradients |\n|---|---|---|---|---|"
+    for again in outcomes:
+        cell = again.cell
+        shares = [text(one.shares[name]) for one in (before[cell], again) for name in ("activations", "gradients")]
+        yield f"| {cell.scheme}, {cell.kind or cell.activation}, width {cell.width}, depth {cell.depth} | {' | '.join(shares)} |"
 
 
 if __name__ == "__main__":

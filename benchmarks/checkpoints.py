@@ -15,15 +15,14 @@ from initbench.question.config import ExperimentConfig
 from initbench.training import job, keeper
 
 MODELS = ("mlp", "mlp:depth=3,width=2048", "resnet:depth=20,width=16", "torchvision:resnet18")
-STEPS = 60
 
 
-def timed(model: str, saves: list[float], folder: str | None) -> tuple[float, int]:
+def timed(model: str, steps: int, saves: list[float], folder: str | None) -> tuple[float, int]:
     """The seconds of a run without those of saving it, and the bytes that are saved."""
     shape = "[3,32,32]" if model.startswith(("resnet", "torchvision")) else "[1,28,28]"
     data = f"synthetic:n=640,test=64,classes=10,shape={shape}"
     question = ExperimentConfig(
-        schemes=("kaiming",), seeds=(0,), model=model, dataset=data, train={"steps": STEPS, "batch_size": 64, "optimizer": "adam"}
+        schemes=("kaiming",), seeds=(0,), model=model, dataset=data, train={"steps": steps, "batch_size": 64, "optimizer": "adam"}
     )
     (one,) = plan.make_jobs(question)
     job_id = plan.job_id(one)
@@ -48,23 +47,25 @@ def timed(model: str, saves: list[float], folder: str | None) -> tuple[float, in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--pairs", type=int, default=3)
-    pairs = parser.parse_args().pairs
+    parser.add_argument("--steps", type=int, default=60)
+    asked = parser.parse_args()
     default, keeper.FIRST_SECONDS, keeper.SHARE = keeper.FIRST_SECONDS, 1.0, 1.0
-    print(f"{'model':28} {'step':>8} {'file':>9} {'save':>8} {'with/without':>13} {'share at the interval used':>27}")
-    for model in MODELS:
+    print("| model | step | file | a save | seconds with over without | of the time |\n|---|---|---|---|---|---|")
+    for model in asked.models:
         ratios, alone, saves, size = [], [], [], 0
-        for _ in range(pairs):
-            plain, _ = timed(model, [], None)
+        for _ in range(asked.pairs):
+            plain, _ = timed(model, asked.steps, [], None)
             with tempfile.TemporaryDirectory() as folder:
-                kept, size = timed(model, saves, folder)
+                kept, size = timed(model, asked.steps, saves, folder)
             ratios.append(kept / plain)
-            alone.append(plain / STEPS)
+            alone.append(plain / asked.steps)
         save = statistics.median(saves) if saves else 0.0
         share = save / max(default, save / 0.01)
         print(
-            f"{model:28} {1e3 * statistics.median(alone):6.1f} ms {size / 2**20:6.1f} MB {1e3 * save:5.0f} ms "
-            f"{statistics.median(ratios):13.3f} {100 * share:25.2f} %"
+            f"| {model} | {1e3 * statistics.median(alone):.0f} ms | {size / 2**20:.0f} MB | {1e3 * save:.0f} ms "
+            f"| {statistics.median(ratios):.3f} | {100 * share:.2f} % |"
         )
 
 

@@ -189,7 +189,9 @@ def main() -> int:
     cases = (*CASES, SPLIT)
     ours = [interval_coverage(case, 8, given.sets) for case in cases]
     print(f"Coverage of 95 % intervals, 8 seeds, {given.sets} data sets (%, wanted {WANTED[0]:g} to {WANTED[1]:g})\n")
-    print("| results over seeds | median: ours | percentile bootstrap | BCa bootstrap | interquartile mean |\n|---|---:|---:|---:|---:|")
+    print(
+        "| results over seeds | ours | percentile bootstrap | BCa bootstrap | interquartile mean, t interval |\n|---|---:|---:|---:|---:|"
+    )
     for case, value in zip(cases, ours, strict=True):
         others = [None] * 3
         if not given.quick:

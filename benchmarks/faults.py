@@ -105,7 +105,7 @@ def kept(before: dict[str, bytes], after: dict[str, bytes], what: str) -> None:
 
 
 def killed_at_random(campaign: Campaign) -> Iterator[str]:
-    """SIGKILL of the command at a random time, up to four times."""
+    """SIGKILL at random times, up to four times a folder, three engines."""
     for _ in campaign.times(50):
         folder, before = campaign.folder(), {}
         engine = campaign.dice.choice(["serial", "processes", "stacked"])
@@ -144,7 +144,7 @@ for name in ("replace", "rename", "unlink", "fsync", "mkdir", "symlink"):
 
 
 def killed_at_a_write(campaign: Campaign) -> Iterator[str]:
-    """SIGKILL before the n-th change of the disk: each rename, removal, flush, folder and link."""
+    """SIGKILL before the n-th rename, removal, flush, folder or link."""
     for number in campaign.times(120):
         at = number + 1 if campaign.share == MANY else campaign.dice.randint(1, 120)
         folder, what = campaign.folder(), f"killed before change {at} of the disk"
@@ -158,7 +158,7 @@ def killed_at_a_write(campaign: Campaign) -> Iterator[str]:
 
 
 def flipped(campaign: Campaign) -> Iterator[str]:
-    """One bit of any file, the plots' and the manifest's included."""
+    """One bit flipped, of any file."""
     for _ in campaign.times(500):
         folder = campaign.folder(made=True)
         path = campaign.dice.choice(sorted(path for path in folder.rglob("*") if path.is_file()))
@@ -184,7 +184,7 @@ def found_and_mended(campaign: Campaign, folder: Path, path: Path, what: str) ->
 
 
 def cut(campaign: Campaign) -> Iterator[str]:
-    """A job file cut at every length, a table at some: never taken for whole."""
+    """A job file cut at lengths through all of it, other files anywhere."""
     folder = campaign.folder(made=True)
     job_id = sorted(jobs.there(folder))[0]
     path = jobs.path_of(folder, job_id)
@@ -204,7 +204,7 @@ def cut(campaign: Campaign) -> Iterator[str]:
 
 
 def disk_full(campaign: Campaign) -> Iterator[str]:
-    """ENOSPC, EIO or a read-only file system at the k-th file that is written."""
+    """Disk full, an I/O error, a read-only file system at the k-th file."""
     for at in campaign.times(50):
         for number in (errno.ENOSPC, errno.EIO, errno.EROFS):
             folder, what = campaign.folder(), f"{errno.errorcode[number]} at file {at + 1}"
@@ -228,7 +228,7 @@ def disk_full(campaign: Campaign) -> Iterator[str]:
 
 
 def two_at_once(campaign: Campaign) -> Iterator[str]:
-    """Two commands in one folder at the same time: no run is made twice, and the second says who holds the folder."""
+    """Two commands in one folder at once."""
     for _ in campaign.times(100):
         folder = campaign.folder()
         engine, delay = campaign.dice.choice(["serial", "processes"]), campaign.dice.uniform(0, 2.5)
@@ -250,7 +250,7 @@ def two_at_once(campaign: Campaign) -> Iterator[str]:
 
 
 def workers_killed(campaign: Campaign) -> Iterator[str]:
-    """SIGKILL or SIGSEGV of a worker process at a random time: its run is made again, and no other is touched."""
+    """SIGKILL or SIGSEGV of a worker process."""
     for _ in campaign.times(40):
         folder = campaign.folder()
         number, moment = campaign.dice.choice([signal.SIGKILL, signal.SIGSEGV]), campaign.dice.uniform(0.5, 3.0)
@@ -291,7 +291,7 @@ time.time_ns = lambda: real[1]() - dice.choice([0, 3600, 10**8]) * 10**9
 
 
 def clock_backwards(campaign: Campaign) -> Iterator[str]:
-    """A clock that jumps back by an hour or by years between any two looks."""
+    """A clock that jumps back by an hour or by years."""
     for _ in campaign.times(10):
         folder, seed = campaign.folder(), campaign.dice.randrange(10**6)
         process = command(folder, code=CLOCK.format(seed=seed))
@@ -303,7 +303,7 @@ def clock_backwards(campaign: Campaign) -> Iterator[str]:
 
 
 def moved(campaign: Campaign) -> Iterator[str]:
-    """The folder moved, copied, or with other times, and then one run of it lost."""
+    """The folder copied, with other times, and a run of it lost."""
     for _ in campaign.times(20):
         folder, target = campaign.folder(made=True), campaign.folder()
         shutil.copytree(folder, target)
@@ -332,7 +332,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the dice")
     asked = parser.parse_args()
     wrong: list[str] = []
-    print(f"{'fault':20} {'tried':>6} {'right':>6} {'wrong':>6} {'seconds':>8}", flush=True)
+    print("| fault | tried | right | wrong | seconds |\n|---|---|---|---|---|", flush=True)
     for name in asked.only or KINDS:
         with tempfile.TemporaryDirectory() as place:
             campaign, begun, right, failed = Campaign(Path(place), asked.seed, asked.share), time.perf_counter(), 0, 0
@@ -343,7 +343,8 @@ def main() -> int:
                 failed = 1
                 wrong.append(f"{name} --seed {asked.seed}, after {right}: {error}")
                 print(wrong[-1], flush=True)
-            print(f"{name:20} {right + failed:6} {right:6} {failed:6} {time.perf_counter() - begun:8.1f}", flush=True)
+            said = str(KINDS[name].__doc__).rstrip(".")
+            print(f"| {said} | {right + failed} | {right} | {failed} | {time.perf_counter() - begun:.1f} |", flush=True)
     return int(bool(wrong))
 
 

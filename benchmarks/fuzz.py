@@ -175,7 +175,7 @@ def main() -> int:
     if asked.in_process:
         fuzz(asked.readers[0], asked.in_process, asked.seconds)
     wrong = 0
-    print(f"{'reader':12} {'inputs':>9} {'covered':>8}  found")
+    print("| reader | inputs | lines and branches reached | found |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         write_corpus(Path(folder))
         for reader in asked.readers or READERS:
@@ -184,8 +184,14 @@ def main() -> int:
             inputs = re.search(r"number_of_executed_units: (\d+)", ran.stderr)
             covered = re.findall(r"cov: (\d+)", ran.stderr)
             why = [line for line in (ran.stdout + ran.stderr).splitlines() if not re.match(r"INFO|WARNING|#\d+|stat::|MS: ", line)]
-            said = "nothing" if ran.returncode == 0 else "\n".join(["", *why])
-            print(f"{reader:12} {inputs[1] if inputs else '?':>9} {covered[-1] if covered else '?':>8}  {said}", flush=True)
+            count = f"{int(inputs[1]):,}" if inputs else "?"
+            found = "nothing" if ran.returncode == 0 else "something"
+            print(
+                f"| {reader} | {count} | {covered[-1] if covered else '?'} | {found} |",
+                *(why if ran.returncode else ()),
+                sep="\n",
+                flush=True,
+            )
             wrong += ran.returncode != 0
     return int(wrong > 0)
 

@@ -6,7 +6,7 @@
 
 Runs are whole commands (`initbench compare`, two small runs' worth of steps each) with the peak memory of all their processes; layers
 are single runs in this process. Stored runs are of two steps, and copies of two; of the commands that plan, report and resume them the
-memory is that of the largest process, and seconds in brackets are those of a processor, which other work on the machine hardly changes.
+memory is that of the largest process, and seconds are those of a processor, which other work on the machine hardly changes.
 Time should be linear; memory flat in the number of runs, but for `report`, which keeps the numbers of all.
 """
 
@@ -63,18 +63,16 @@ def whole_command(runs: int) -> tuple[float, float]:
 
 
 def largest(*words: str) -> str:
-    """Seconds of a command, those of a processor in brackets, and the peak memory of the largest of its processes.
+    """Processor seconds of a command, and the peak memory of the largest of its processes.
 
     A process counts with the memory of the one that starts it, so this one stays small.
     """
-    start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "initbench", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"initbench {' '.join(words)} left with {process.returncode}")
-    seconds, busy = time.perf_counter() - start, usage.ru_utime + usage.ru_stime
-    return f"{seconds:.1f} s ({busy:.1f}), {usage.ru_maxrss / 1024:.0f} MiB"
+    return f"{usage.ru_utime + usage.ru_stime:.1f} s, {usage.ru_maxrss / 1024:.0f} MiB"
 
 
 def question(runs: int) -> list[str]:
@@ -131,7 +129,7 @@ def main() -> None:
     if asked.runs or asked.steps or asked.layers or not asked.no_deep:
         grown(asked)
     if asked.stored or asked.planned:
-        print("\n| runs | plan | report | resume | resume, without the index |\n|---|---|---|---|---|", flush=True)
+        print("\n| runs | plan | report | resume, nothing to do | the same, without the index |\n|---|---|---|---|---|", flush=True)
     for runs in asked.stored:
         print(f"| {runs:,} | {' | '.join(stored(runs))} |", flush=True)
     for runs in asked.planned:
@@ -142,14 +140,14 @@ def grown(asked: argparse.Namespace) -> None:
     print("| grows | size | seconds | seconds a unit | peak MiB or parts |\n|---|---|---|---|---|")
     for runs in asked.runs:
         seconds, peak = whole_command(runs)
-        print(f"| runs | {runs} | {seconds:.1f} | {seconds / runs:.3f} | {peak:.0f} MiB, all processes |", flush=True)
+        print(f"| runs | {runs:,} | {seconds:.1f} | {seconds / runs:.3f} | {peak:.0f} MiB, all processes |", flush=True)
     for steps in asked.steps:
         _, seconds = spent(one("mlp:width=64", steps))
-        print(f"| steps | {steps} | {seconds['train']:.2f} | {seconds['train'] / steps:.5f} | training only |", flush=True)
+        print(f"| steps | {steps:,} | {seconds['train']:.2f} | {seconds['train'] / steps:.5f} | training only |", flush=True)
     for layers in asked.layers:
         status, seconds = spent(one(f"mlp:depth={layers - 1},width=32", 20))
         parts = ", ".join(f"{part} {seconds[part]:.2f}" for part in ("init", "train", "probe", "evaluate"))
-        print(f"| layers | {layers} | {seconds['total']:.2f} | {seconds['total'] / layers:.5f} | {parts}; {status} |", flush=True)
+        print(f"| layers | {layers:,} | {seconds['total']:.2f} | {seconds['total'] / layers:.5f} | {parts}; {status} |", flush=True)
     for name, model in () if asked.no_deep else DEEP.items():
         status, seconds = spent(one(model, 3))
         parts = ", ".join(f"{part} {seconds[part]:.2f}" for part in ("init", "train", "probe", "evaluate"))

@@ -94,8 +94,8 @@ if __name__ == "__main__":
     if asked.only in {None, "overhead"}:
         print("| engine | runs | seconds to begin | ms a run | of these overhead |\n|---|---|---|---|---|")
         timed("serial", serial.execute, trivial(asked.runs), 1)
-        timed("processes", processes.execute, trivial(asked.runs), 2)
-        timed("ray", engine.execute, trivial(asked.runs), 2)
+        timed("processes, 2 workers", processes.execute, trivial(asked.runs), 2)
+        timed("ray, 2 runners", engine.execute, trivial(asked.runs), 2)
     if asked.only in {None, "slots"}:
         ray.init(num_cpus=asked.slots, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
         sleeping(asked.slots, 40 * asked.slots)

@@ -153,7 +153,8 @@ def main() -> int:
     arguments.add_argument("--workers", type=int)
     given = arguments.parse_args()
     print(f"{len(given.schemes)} schemes x learning rates, {given.seeds} seeds in the table, {given.trials} races of 8 seeds\n")
-    print("| config | arms | winner of the full grid | chosen | chosen or tied | loss above the winner's (median, 95 %) | steps saved |")
+    print("| options | arms, seeds in the table | winner of the full grid | chosen | chosen or tied | ", end="")
+    print("loss above the winner's: median, 95 % | steps saved |")
     print("|---|---:|---|---:|---:|---:|---:|")
     worst = 100.0
     for name in given.configs:
@@ -162,9 +163,9 @@ def main() -> int:
         worst = min(worst, found.good)
         high = found.regrets[min(len(found.regrets) - 1, int(0.95 * len(found.regrets)))]
         cells = (
-            " ".join([name, *given.set]),
-            str(len(table.entrants.arms)),
-            f"{found.winner.scheme}, {found.winner.value:g} ({found.tied} tied)",
+            f"`--configs {' --set '.join([name, *given.set])}` ({len(given.schemes)} schemes)",
+            f"{len(table.entrants.arms)}, {given.seeds}",
+            f"{found.winner.scheme}, {found.winner.value:g} ({found.tied or 'none'} tied)",
             f"{found.hits:.1f} %",
             f"{found.good:.1f} %",
             f"{100 * found.regrets[len(found.regrets) // 2]:.1f} %, {100 * high:.1f} %",

@@ -33,12 +33,12 @@ SEEDS = {"mlp": 2, "cnn": 1}
 SIDES = ("initbench", "floor", "floor_onednn", "plain_loop", "dataloader", "dataloader_2_workers", "lightning_trainer")
 TITLES = {
     "initbench": "initbench",
-    "dataloader": "(a) torchvision + DataLoader",
+    "dataloader": "(a) torchvision and DataLoader",
     "dataloader_2_workers": "(a) with two loader workers",
     "lightning_trainer": "(b) Lightning",
     "plain_loop": "(c) loop over tensors, all cores",
-    "floor": "(d) floor: products only",
-    "floor_onednn": "(d) with all products by oneDNN",
+    "floor": "(d) floor: the bare products as torch calls them",
+    "floor_onednn": "(d) the bare products by oneDNN",
 }
 
 
@@ -161,13 +161,18 @@ def check_losses(model: str, asked: argparse.Namespace, npz: Path, scratch: Path
     return max(abs(own[key] - other[key]) / max(1e-8, abs(other[key])) for key in shared)
 
 
-def table(measured: list[Measured]) -> str:
-    lines = ["| model | side | seconds, median (all) | peak MiB | against initbench |", "|---|---|---|---|---|"]
+def table(measured: list[Measured], seeds: int | None) -> str:
+    models = list(dict.fromkeys(item.model for item in measured))
+    count = {model: seeds or SEEDS[model] for model in models}
+    heads = " | ".join(f"{model.upper()}, {n} seed{'s' * (n > 1)} | against initbench | MiB" for model, n in count.items())
+    lines = [f"| side | {heads} |", "|---|" + "---:|---:|---:|" * len(models)]
     ours = {item.model: item.median for item in measured if item.side == "initbench"}
-    for item in measured:
-        every = ", ".join(f"{second:.1f}" for second in item.seconds)
-        ratio = f"{item.median / ours[item.model]:.2f} x" if item.model in ours else ""
-        lines.append(f"| {item.model} | {TITLES[item.side]} | {item.median:.1f} ({every}) | {item.peak_mib:.0f} | {ratio} |")
+    for side in dict.fromkeys(item.side for item in measured):
+        cells = []
+        for item in (item for item in measured if item.side == side):
+            ratio = f"{item.median / ours[item.model]:.2g} x" if item.model in ours else ""
+            cells.append(f"{item.median:.1f} | {ratio} | {item.peak_mib:.0f}")
+        lines.append(f"| {TITLES[side]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -197,7 +202,7 @@ def main() -> None:
                 else:
                     item.seconds.append(run(words, scratch))
                     print(f"{item.model} {item.side}: {item.seconds[-1]:.1f} s", file=sys.stderr)
-    print(table(measured))
+    print(table(measured, asked.seeds))
     for model, difference in differences.items():
         print(f"{model}: largest relative difference of the first 10 losses to (c), same start and order: {difference:.1e}")
     machine = {

@@ -159,9 +159,11 @@ def main() -> None:
     with small_runs():
         for model in asked.models:
             rows += measure(asked, model)
-        print("| model | way | runs | ms a step | times one run alone | gain |\n|---|---|---|---|---|---|")
+        print("| model | way | runs | ms a step | ms a run and step | times one run alone | gain |\n|---|---|---|---|---|---|---|")
         for row in rows:
-            print("| {model} | {way} | {runs} | {step_ms:.2f} | {times_one:.2f} | {gain:.2f} x |".format(**row))
+            line = "| {ref} | {way} | {runs} | {step_ms:.2f} | {each:.2g} | {times_one:.2f} | {gain:.2f} |"
+            way = row["way"] if row["model"] == "cnn" and row["way"] != "alone" else ""
+            print(line.format(**row | {"way": way}, ref=MODELS[str(row["model"])], each=row["step_ms"] / row["runs"]))
         for row in rows:
             goal = GOALS.get(str(row["model"]))
             if goal and asked.device.startswith("cuda") and row["runs"] == GOAL_RUNS:

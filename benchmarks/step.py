@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional
 
 from initbench.fast import onednn
+from initbench.fast.torch_private import linear_product
 from initbench.question.config import ExperimentConfig
 from initbench.question.plan import make_jobs
 from initbench.training import loop
@@ -69,7 +70,9 @@ def milliseconds(action: Callable[[], None], times: int) -> float:
 
 
 def of_models(asked: argparse.Namespace) -> None:
-    print(f"| ms a step, batch {asked.batch}, threads {asked.threads} | {' | '.join(SIDES)} | gain |\n|---|---|---|---|")
+    print(
+        f"Milliseconds a step, batch {asked.batch}, threads: {asked.threads}\n\n| model | {' | '.join(SIDES)} | gain |\n|---|---|---|---|"
+    )
     for model in asked.models:
         actions = {side: step_of(model, asked.batch, fast=fast) for side, fast in SIDES.items()}
         best = dict.fromkeys(SIDES, float("inf"))
@@ -77,19 +80,19 @@ def of_models(asked: argparse.Namespace) -> None:
             for side, action in actions.items():
                 best[side] = min(best[side], milliseconds(action, asked.steps))
         plain, fast = best.values()
-        print(f"| {model} | {plain:.2f} | {fast:.2f} | {plain / fast:.2f} |", flush=True)
+        print(f"| {MODELS[model]} | {plain:.2f} | {fast:.2f} | {plain / fast:.2f} |", flush=True)
 
 
 def of_products(rounds: int) -> None:
-    print("\n| microseconds, images x in x out | MKL: forward, weight, input | oneDNN: forward, weight, input |\n|---|---|---|")
+    print("\n| microseconds: output, gradient of the weight, of the input | MKL | oneDNN |\n|---|---|---|")
     for images, inputs, outputs in PRODUCTS:
         x, weight, gradient = torch.randn(images, inputs), torch.randn(outputs, inputs), torch.randn(images, outputs)
         pairs = ((x, weight), (gradient.mT, x.mT), (gradient, weight.mT))
         found = []
-        for product in (functional.linear, onednn._product):
+        for product in (functional.linear, linear_product):
             times = [min(milliseconds(lambda product=product, a=a, b=b: product(a, b), 100) for _ in range(rounds)) * 1e3 for a, b in pairs]
             found.append(", ".join(f"{micro:.0f}" for micro in times))
-        print(f"| {images} x {inputs} x {outputs} | {' | '.join(found)} |", flush=True)
+        print(f"| {images} images, {inputs} to {outputs} | {' | '.join(found)} |", flush=True)
 
 
 def main() -> None:

@@ -110,6 +110,18 @@ def value(number):
     return float(number.replace(",", ""))
 
 
+TABLE = re.compile(r"^ *(\|.+\|)\n *\|[-:|]+\|\n((?: *\|.*\|\n)+)", re.MULTILINE)
+
+
+def cells(row):
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", row.strip()[1:-1])]
+
+
+def tables(text):
+    """The headings and the rows of each table."""
+    return [(cells(heads), [cells(row) for row in rows.splitlines()]) for heads, rows in TABLE.findall(f"{text}\n")]
+
+
 def readers_folder(folder):
     """Puts into a folder what a reader has: a mine.py with README's scheme and models, and data files of the full datasets."""
     (scheme,) = (code for code in blocks(TEXTS["README.md"], "python") if code.startswith("# mine.py"))

@@ -67,6 +67,21 @@ def test_every_link_leads_to_a_file(page):
     assert [link for link in links if "://" not in link and not (ROOT / page).parent.joinpath(link).exists()] == []
 
 
+def headings(page):
+    """The anchors of a page's headings, as GitHub and the site make them."""
+    plain = re.sub(r"^ *```.*?^ *```$", "", TEXTS[page], flags=re.MULTILINE | re.DOTALL)
+    words = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in re.findall(r"^#+ (.*)$", plain, re.MULTILINE))
+    return {re.sub(r"[^\w -]", "", text.lower()).strip().replace(" ", "-") for text in words}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_every_anchor_is_a_heading(page):
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", TEXTS[page])
+    pages = {(ROOT / name).resolve(): name for name in TEXTS}
+    ours = [(pages[(ROOT / page).parent.joinpath(to).resolve() if to else ROOT / page], at) for to, at in links if "://" not in to]
+    assert [(to, at) for to, at in ours if at not in headings(to)] == []
+
+
 @pytest.mark.parametrize("page", TEXTS)
 def test_every_python_file_that_is_named_is_there(page):
     sentences = re.sub(r"\[[^\]]*\]\([^)]*\)", "", TEXTS[page])

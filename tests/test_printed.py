@@ -6,10 +6,12 @@ import os
 import re
 
 import pytest
-from pages_support import NUMBER, TEXTS, blocks, commands, shown, stands_in
+from pages_support import NUMBER, TEXTS, blocks, commands, shown, stands_in, tables
 from typer.testing import CliRunner
 
+import initbench
 from initbench.cli.app import app
+from initbench.statistics.inference import seeds_needed, signed_ranks
 
 SHOWN = [
     pytest.param(each, id=f"{page.removeprefix('docs/').removesuffix('.md')}-{number}")
@@ -102,15 +104,57 @@ SNIPPETS = [
 def test_a_snippet_prints_what_stands_beside_it(code, capsys):
     exec(compile(code, "snippet", "exec"), {})
     comments = COMMENT.findall(code)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(comments)
-    for comment, line in zip(comments, lines, strict=True):
-        assert stands_in(comment, line), (comment, line)
-        assert len(comment.split()) == len(line.split())
+    assert capsys.readouterr().out.splitlines() == comments
+
+
+DESCRIBED = ("curves", "layers", "layers", "init", "summary", "comparisons", "cells", "runs")
+"""The files whose columns the tables of docs/results.md are about, in their order."""
+
+
+def test_a_results_folder_holds_the_files_and_columns_that_the_page_shows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = {"dataset": "synthetic", "steps": 1, "seeds": 2, "engine": "serial", "device": "cpu"}
+    initbench.compare(["xavier", "kaiming"], **asked, output="compared")
+    initbench.sweep(["xavier", "kaiming"], **asked, grid={"model.depth": [1, 2]}, output="swept")
+    page = TEXTS["docs/results.md"]
+    (tree,) = shown(page)
+    lines = tree.text.replace("<job id>", "*").splitlines()
+    named = [name for line in lines for name in re.split(" {2,}", re.split(" {4,}", line)[0])]
+    assert [name for name in named if not [*(tmp_path / "compared").glob(name.removesuffix("/"))]] == []
+    assert {path.name for path in (tmp_path / "compared").iterdir()} == {name.partition("/")[0] for name in named}
+    of_columns = [rows for heads, rows in tables(page) if heads[0].startswith("column")]
+    said = [(file, name, row[1]) for file, rows in zip(DESCRIBED, of_columns, strict=True) for row in rows for name in named_in(row)]
+    for file in DESCRIBED:
+        (found,) = tmp_path.glob(f"*/tables/{file}.csv")
+        there = set(found.read_text(encoding="utf-8").splitlines()[0].split(","))
+        assert {name for each, name, meaning in said if each == file and "of a probe" not in meaning} <= there, file
+        assert {name for name in there if not name.startswith(("predicted_", "model."))} <= {name for each, name, _ in said if each == file}
+
+
+def named_in(row):
+    """The columns that a row of a table is about."""
+    return re.findall(r"`(\w+)`", row[0])
 
 
 def test_every_chapter_on_reading_shows_a_verdict():
     assert len(shown(TEXTS["docs/reading.md"])) == TEXTS["docs/reading.md"].count("\n## ")
+
+
+WORDS = {"two": 2, "three": 3, "five": 5}
+
+
+def test_the_seeds_that_a_comparison_takes_are_those_that_the_pages_say():
+    page = " ".join(TEXTS["docs/comparing.md"].split())
+    asked = re.findall(r"(two|three|five)(?: schemes)? need (\d+)", page)
+    assert len(asked) == len(WORDS)
+    for word, seeds in asked:
+        schemes = WORDS[word]
+        assert seeds_needed(schemes * (schemes - 1) // 2) == int(seeds)
+    (smallest, of_fifty) = re.findall(
+        r"smallest p of 8 seeds is ([\d.]+), and over 50 tests ([\d.]+)\.", " ".join(TEXTS["docs/statistics.md"].split())
+    )[0]
+    p = signed_ranks([1.0 + seed for seed in range(8)]).p
+    assert (f"{p:.3f}", f"{50 * p:.1f}") == (smallest, of_fifty)
 
 
 def test_a_number_that_is_off_by_more_than_its_last_digit_is_found():

@@ -210,17 +210,6 @@ def test_a_function_and_its_name_are_the_same_activation():
     assert meanfield.chi_1(find("tanh"), 1.0, 2.0) == meanfield.chi_1("tanh", 1.0, 2.0)
 
 
-SNIPPETS = re.findall(
-    r"^```python\n(.*?)^```", (Path(__file__).parent.parent / "docs" / "theory.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-)
-
-
-@pytest.mark.parametrize("snippet", [code for code in SNIPPETS if "meanfield" in code])
-def test_a_snippet_of_the_theory_page_prints_what_it_says(snippet, capsys):
-    exec(compile(snippet, "theory.md", "exec"), {})
-    assert capsys.readouterr().out.splitlines() == re.findall(r"^ *print.*  # (.*)$", snippet, re.MULTILINE)
-
-
 def test_the_theory_page_names_every_public_function():
     page = (Path(__file__).parent.parent / "docs" / "theory.md").read_text(encoding="utf-8")
     own = [name for name, value in vars(meanfield).items() if getattr(value, "__module__", "") == meanfield.__name__ and name.islower()]
