@@ -47,7 +47,8 @@ def smaller(words):
     kept = [word for before, word in after if not {before, word} & {"--steps", "--epochs", "--seeds"}]
     if words[0] == "recommend":
         kept += [word for option, values in RACED.items() if option not in words for value in values for word in (option, value)]
-    return [*kept, "--steps", str(SMALL[words[0]]), "--seeds", "2", "--engine", "serial"]
+    few = ["--max-seeds", "8"] if "--until" in words else ["--seeds", "2"]
+    return [*kept, "--steps", str(SMALL[words[0]]), *few, "--engine", "serial"]
 
 
 @pytest.fixture
