@@ -150,6 +150,11 @@ def test_a_setting_that_is_not_key_and_value_is_refused(setting):
     assert "write it as key=value" in found
 
 
+def test_a_setting_that_is_given_twice_is_refused():
+    (found,) = problems(settings=["train.lr=1", "schemes=kaiming", "train.lr =2"], default_seeds=1)
+    assert found == "--set train.lr is given 2 times, and only one value can count. Give it once."
+
+
 @pytest.mark.parametrize(("given", "seeds"), [("4", (0, 1, 2, 3)), ("0,3,5", (0, 3, 5)), ("7,", (7,)), ([2], (2,))])
 def test_seeds_are_a_number_or_a_list(given, seeds):
     assert load_config(options={"schemes": ("SCHEME", ["he"]), "seeds": ("--seeds", given)}).seeds == seeds

@@ -1,6 +1,7 @@
 """YAML in and out: a configuration from a file, `--set` and options, with all its problems at once, each with its place."""
 
 import io
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,7 +138,7 @@ def load_config(
     Raises: ConfigError with every problem, a line each, each with its place.
     """
     draft = _read(locate(source)) if source else _Draft()
-    problems = [problem for setting in settings if (problem := _apply_setting(draft, setting))]
+    problems = [problem for setting in settings if (problem := _apply_setting(draft, setting))] + _repeated(settings)
     for key, (word, value) in (options or {}).items():
         if value is not None:
             draft.put(tuple(key.split(".")), value, word)
@@ -274,6 +275,11 @@ def _apply_setting(draft: _Draft, setting: str) -> _Placed | None:
     path = ("init", "layers", key.removeprefix(RULES)) if key.startswith(RULES) else tuple(key.split("."))
     draft.put(path, parse_value(value.strip()), f"--set {setting}")
     return None
+
+
+def _repeated(settings: Sequence[str]) -> list[_Placed]:
+    times = Counter(setting.partition("=")[0].strip() for setting in settings)
+    return [_Placed(0, f"--set {key} is given {n} times, and only one value can count. Give it once.") for key, n in times.items() if n > 1]
 
 
 def _expand(draft: _Draft) -> list[_Placed]:
