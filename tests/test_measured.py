@@ -17,15 +17,16 @@ EXACT = {
     "docs/statistics.md: results over seeds, 3 schemes against a reference": "coverage.py",
     "docs/statistics.md: differences": "coverage.py",
     "docs/theory.md: scheme": "band.py -s kaiming -w 64 -d 5 --seed 27182",
+    "docs/recommend.md: schemes, any shown": "recommend.py --alike 3 6 --trials 4000",
     "docs/theory.md: network": "band.py --models --kinds low_rank --seed 27182",
     "docs/theory.md: cell that missed": "band.py -a silu -s orthogonal -w 64 -d 5 --seed 27182 --out band.jsonl; "
     "band.py --missed-in band.jsonl --seed 161803 -n 1000 --wide-networks 400",
 }
 """Tables by page and headings, with the command that prints some of their rows, or all."""
 ALIKE = {
-    "docs/statistics.md: results, 2 schemes": "anytime.py --sets 20",
-    "docs/statistics.md: results, missed": "anytime.py --sets 20",
-    "docs/statistics.md: difference, sd of the pairs": "anytime.py --sets 20",
+    "docs/statistics.md: results, 2 schemes": "anytime.py --sets 4",
+    "docs/statistics.md: results, missed": "anytime.py --sets 4",
+    "docs/statistics.md: difference, sd of the pairs": "anytime.py --sets 4",
     "docs/gate.md: changed": "gate.py --trials 1",
     "docs/recommend.md: options": "recommend.py --configs smoke --set train.steps=4 --schemes kaiming xavier --seeds 2 --trials 3",
     "docs/reliability.md: model": "checkpoints.py --models mlp:depth=3,width=2048 --pairs 1 --steps 2",

@@ -153,10 +153,10 @@ def test_who_is_not_named_is_counted(number, said):
 
 
 def test_why_says_who_left_a_race_in_which_round_and_how():
-    ends = {"lecun": (Fate.BEATEN, 0.1), "bert": (Fate.BEATEN, 0.01), "gpt2": (Fate.BEATEN, 0.1), "t5": (Fate.BEATEN, 0.1),
+    ends = {"lecun": (Fate.BEHIND, 0.1), "bert": (Fate.BEHIND, 0.01), "gpt2": (Fate.BEHIND, 0.1), "t5": (Fate.BEHIND, 0.1),
             "zeros": (Fate.STUCK, 0.1), "ones": (Fate.DIVERGED, 0.1)}  # fmt: skip
     lines = [
-        Candidate(scheme=name, fate=fate, value=value, rounds=1, **({"by": "kaiming", "by_value": 0.1} if fate is Fate.BEATEN else {}))
+        Candidate(scheme=name, fate=fate, value=value, rounds=1, **({"by": "kaiming", "by_value": 0.1} if fate is Fate.BEHIND else {}))
         for name, (fate, value) in ends.items()
     ]
     aside = Candidate(scheme="xavier", fate=Fate.SET_ASIDE, value=0.1, rounds=2)
@@ -168,6 +168,6 @@ def test_why_says_who_left_a_race_in_which_round_and_how():
     runs = [make_run("kaiming", seed, 0.9) for seed in range(3)]
     said = why(summarize(runs).model_copy(update={"recommendation": race}), group(runs))
     assert said.endswith(
-        "Round 1 (250 steps, 2 seeds): kaiming at lr 0.1 beat lecun at lr 0.1, bert at lr 0.01 and 2 more; zeros learned nothing at any "
-        "lr; ones at lr 0.1 diverged. Round 2 (1,000 steps, 2 seeds): there was no room for xavier at lr 0.1, though not beaten."
+        "Round 1 (250 steps, 2 seeds): far behind kaiming at lr 0.1 were lecun at lr 0.1, bert at lr 0.01 and 2 more; zeros learned "
+        "nothing at any lr; ones at lr 0.1 diverged. Round 2 (1,000 steps, 2 seeds): there was no room for xavier at lr 0.1."
     )

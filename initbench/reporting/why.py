@@ -157,7 +157,7 @@ def _left_out(race: Recommendation | None) -> Iterable[str]:
 
 
 def _went_out(race: Recommendation | None) -> Iterable[str]:
-    """As in `Round 2 (40 steps, 2 seeds): kaiming at lr 0.1 beat xavier at lr 0.1 and 3 more.`: who left in which round, and how."""
+    """As in `Round 2 (40 steps, 2 seeds): far behind kaiming at lr 0.1 were xavier at lr 0.1 and 3 more.`: who left when, and how."""
     if race is None:
         return
     name = short(race.key)
@@ -175,13 +175,13 @@ def _went_out(race: Recommendation | None) -> Iterable[str]:
 def _end(fate: Fate, by: str, lines: Sequence[Candidate], name: str) -> str:
     each = [f"{line.scheme} at {name} {value_text(line.value)}" if fate is not Fate.STUCK else line.scheme for line in lines]
     who = enumerated(each if len(each) <= NAMED + 1 else [*each[:NAMED], f"{len(each) - NAMED} more"], "and")
-    if fate is Fate.BEATEN:
-        return f"{by} beat {who}"
+    if fate is Fate.BEHIND:
+        return f"far behind {by} {'were' if len(lines) > 1 else 'was'} {who}"
     if fate is Fate.STUCK:
         return f"{who} learned nothing at any {name}"
     if fate is Fate.DIVERGED:
         return f"{who} diverged"
-    return f"there was no room for {who}, though not beaten"
+    return f"there was no room for {who}"
 
 
 def _account(scheme: str, own: Sequence[RunResult], summary: Summary) -> Account | None:

@@ -239,11 +239,15 @@ class Tuned(Frozen):
 
 
 class Fate(StrEnum):
-    """What became of a scheme in a race; `not separable` is from the chosen one, `left out` not shown to be worse, but behind others."""
+    """What became of a scheme in a race; `beaten`: shown to be worse in the last round, `not separable`: not shown to be.
+
+    `far behind` and `left out` (no room) are ways to leave an early round, and no verdicts.
+    """
 
     CHOSEN = "chosen"
     NOT_SEPARABLE = "not separable"
     BEATEN = "beaten"
+    BEHIND = "far behind"
     SET_ASIDE = "left out"
     DIVERGED = "diverged"
     NO_SIGNAL = "no signal"
@@ -255,7 +259,7 @@ class Fate(StrEnum):
 class Candidate(Frozen):
     """A scheme in a race: its best value, how far it came and why no further; `loss` is the median held-out loss of its last round.
 
-    `by` and `by_value`: the scheme that beat it there, and its value, where one did.
+    `by` and `by_value`: the scheme that it was far behind there, and its value, where it left for that.
     """
 
     scheme: str
@@ -286,14 +290,16 @@ class RacedRound(Frozen):
 
 
 class Recommendation(Frozen):
-    """The scheme to use, the schemes that cannot be told from it, what it cost, and the lines of Python that adopt it.
+    """The scheme to use, the schemes that are not shown to be worse, what it cost, and the lines of Python that adopt it.
 
-    `rounds` are those that are over; `reported`: the one that tables, curves and layers are of, counted from 1; 0: the probes.
+    `favourite`: the scheme that led before the last round, which its finalists are compared with. `rounds` are those that are over;
+    `reported`: the one that tables, curves and layers are of, counted from 1; 0: the probes.
     """
 
     key: str
     scheme: str | None
     value: Any = None
+    favourite: str | None = None
     candidates: tuple[Candidate, ...]
     rounds: tuple[RacedRound, ...] = ()
     reported: int = 0
@@ -306,7 +312,7 @@ class Recommendation(Frozen):
 
     @property
     def inseparable(self) -> tuple[str, ...]:
-        """The schemes that cannot be told from the chosen one."""
+        """The schemes of the last round that are not shown to be worse."""
         return self.of_fate(Fate.NOT_SEPARABLE)
 
     def of_fate(self, fate: Fate) -> tuple[str, ...]:

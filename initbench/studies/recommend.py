@@ -4,8 +4,9 @@ The test split is never looked at.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from initbench.statistics.findings import Candidate, Fate, RacedPoint, RacedRoun
 from initbench.statistics.inference import median
 from initbench.statistics.summary import summarize as summarize_runs
 from initbench.statistics.verdicts import Verdict
-from initbench.studies.race import ROUNDS, Arm, Race, Trial, candidates, race, unique
+from initbench.studies.race import CHOOSING, ROUNDS, Arm, Race, Trial, candidates, race, unique
 from initbench.studies.study import Done, Outlook, runs_of
-from initbench.studies.tune import held_out_loss, make_grid, point_of, trial, tune_of
+from initbench.studies.tune import Grid, choosing_seeds, held_out_loss, make_grid, point_of, trial, tune_of
 
 COMMAND = "recommend"
 SEARCHES = True
@@ -34,9 +35,10 @@ FATAL = {LossKind.EXPLODES, LossKind.VANISHES, LossKind.OVERFLOWS}
 NAMED = 4
 """Schemes that the headline names; of more it gives the number."""
 SHOWN = {
-    Fate.NOT_SEPARABLE: "Not separable from the chosen one in the last round, all seeds, the exact test after Holm",
-    Fate.BEATEN: "Beaten at its best value, by the chosen one in the last round, or by the best of an earlier one (paired t test, 1 %)",
-    Fate.SET_ASIDE: "Left out to save time, though not beaten",
+    Fate.NOT_SEPARABLE: "Not shown to be worse than {favourite}, which led before the last round (fresh seeds, exact test after Holm)",
+    Fate.BEATEN: "Shown to be worse than {favourite}, which led before the last round (fresh seeds, exact test after Holm)",
+    Fate.BEHIND: "Left out as far behind the best of an early round, which saves time and is no verdict",
+    Fate.SET_ASIDE: "Left out for want of room, no verdict",
     Fate.DIVERGED: "Out because a run diverged, at their best value",
     Fate.STUCK: "Out because they learned nothing in the first round at any value",
     Fate.NO_SIGNAL: "Out because their signal at the start is lost",
@@ -98,10 +100,15 @@ def jobs(config: ExperimentConfig, done: Done) -> tuple[Job, ...]:
 
 
 def probes(config: ExperimentConfig) -> tuple[Job, ...]:
-    """One step of every scheme with the first seed: the signal at the start, and how long an epoch is."""
+    """One step of every scheme with one seed: the signal at the start, and how long an epoch is."""
     tune = tune_of(config)
     train = config.train.model_copy(update={"steps": 1, "epochs": None, "holdout": tune.holdout, "warmup_steps": 0})
-    return make_jobs(config.model_copy(update={"tune": None, "train": train, "seeds": config.seeds[:1]}))
+    return make_jobs(config.model_copy(update={"tune": None, "train": train, "seeds": choosing(config)[:1]}))
+
+
+def choosing(config: ExperimentConfig) -> tuple[int, ...]:
+    """The seeds of the probes and of the early rounds; the last round has those that the question asks for."""
+    return choosing_seeds(config, min(CHOOSING, len(config.seeds)))
 
 
 def enter(config: ExperimentConfig, done: Done) -> Entrants | None:
@@ -182,7 +189,12 @@ def race_of(config: ExperimentConfig, entrants: Entrants, done: Done) -> Race:
         run = done.get(job_id(job_of(config, entrants, Trial(arm, number, seed))))
         return None if run is None else held_out_loss(run)
 
-    return race(entrants.arms, config.seeds, loss, lambda arm, tried: grid.beyond(tried, arm.value), entrants.guess)
+    further = partial(_beyond, grid)
+    return race(entrants.arms, choosing(config), config.seeds, loss, further, entrants.guess)
+
+
+def _beyond(grid: Grid, arm: Arm, tried: Collection[Any]) -> Any | None:
+    return grid.beyond(tried, arm.value)
 
 
 def outlook(config: ExperimentConfig, done: Done) -> Outlook | None:
@@ -203,7 +215,7 @@ def outlook(config: ExperimentConfig, done: Done) -> Outlook | None:
         run = done.get(job_id(job_of(config, entrants, Trial(arm, number, seed)))) if number < now else None
         return held_out_loss(run) if run else 1.0
 
-    most = race(entrants.arms, config.seeds, loss, lambda arm, tried: grid.beyond(tried, arm.value), entrants.guess if now else math.inf)
+    most = race(entrants.arms, choosing(config), config.seeds, loss, partial(_beyond, grid), entrants.guess if now else math.inf)
     jobs = {job_id(job): job for entry in most.trials for job in [job_of(config, entrants, entry)]}
     left = [job for name, job in jobs.items() if name not in done]
     steps = sum(job.train.steps or 0 for job in left)
@@ -244,14 +256,14 @@ def _reported_round(standing: Race) -> int:
 
 
 def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
-    """The finalists against the chosen scheme, with `recommendation` filled in."""
+    """The finalists against the one that led before the last round, with `recommendation` filled in."""
     config = prepared(config)
     entrants = enter(config, done)
     standing = race_of(config, entrants, done) if entrants else Race()
     chosen = standing.leader if standing.complete else None
     summary = summarize_runs(
         reported(config, done),
-        chosen.scheme if chosen else None,
+        standing.favourite.scheme if chosen and standing.favourite else None,
         order=[str(scheme) for scheme in config.schemes],
         usual="final_test_loss" if chosen else None,
         split="held-out",
@@ -268,7 +280,12 @@ def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
 def _recommendation(
     config: ExperimentConfig, entrants: Entrants | None, standing: Race, chosen: Arm | None, summary: Summary
 ) -> Recommendation:
-    equal = {each.scheme: each.verdict is not Verdict.WORSE for each in summary.comparisons if each.metric == summary.metric}
+    pairs = [each for each in summary.comparisons if each.metric == summary.metric]
+    favourite = standing.favourite.scheme if chosen and standing.favourite else None
+    shown = {each.scheme: each.verdict for each in pairs}
+    equal = {scheme: verdict is not Verdict.WORSE for scheme, verdict in shown.items()}
+    if chosen and favourite:
+        equal[favourite] = shown.get(chosen.scheme) is not Verdict.BETTER
     lines = candidates(standing, chosen, equal if chosen else {})
     signals, ruled_out, applying, steps = (
         (entrants.signals, entrants.ruled_out, entrants.applying, entrants.steps) if entrants else ({}, (), 0, 0)
@@ -279,6 +296,7 @@ def _recommendation(
         key=tune_of(config).key,
         scheme=chosen.scheme if chosen else None,
         value=chosen.value if chosen else None,
+        favourite=favourite,
         candidates=(*(line.model_copy(update={"signal": signals.get(line.scheme)}) for line in lines), *ruled_out),
         runs=probed + len(taken),
         steps=probed + sum(max(1, round(share * steps)) for share, _, _ in taken),
@@ -313,13 +331,14 @@ def _headline(summary: Summary, choice: Recommendation) -> str:
     figure = estimate_text(metric, summary.scheme(choice.scheme).estimate(metric.name))
     name = choice.key.rpartition(".")[2]
     text = f"Use {choice.scheme} with {name} {value_text(choice.value)}: held-out loss {figure}"
-    parts = [f"not separable from it: {', '.join(choice.inseparable)}"] if choice.inseparable else []
-    if aside := choice.of_fate(Fate.SET_ASIDE):
-        parts.append(f"left out, though not shown to be worse: {', '.join(aside) if len(aside) <= NAMED else f'{len(aside)} schemes'}")
+    parts = [f"not shown to be worse: {', '.join(choice.inseparable)}"] if choice.inseparable else []
+    if aside := (*choice.of_fate(Fate.BEHIND), *choice.of_fate(Fate.SET_ASIDE)):
+        named = ", ".join(aside) if len(aside) <= NAMED else f"{len(aside)} schemes"
+        parts.append(f"left out on the way, which is no verdict: {named}")
     beaten = choice.of_fate(Fate.BEATEN)
     if beaten:
-        one = f"{len(beaten)} other scheme{'s are' if len(beaten) > 1 else ' is'} beaten"
-        parts.insert(0, one if parts else f"every other scheme that came above chance is beaten: {len(beaten)}")
+        one = f"{len(beaten)} other scheme{'s are' if len(beaten) > 1 else ' is'} shown to be worse"
+        parts.insert(0, one if parts else f"every other scheme that came above chance is shown to be worse: {len(beaten)}")
     return "; ".join([text, *parts])
 
 
@@ -330,7 +349,11 @@ def _notes(config: ExperimentConfig, choice: Recommendation) -> tuple[str, ...]:
         f"The race took {choice.runs} runs and {choice.steps:,} steps; the full grid (every different scheme, every {tune.key}, "
         f"every seed) is {choice.full_runs} runs and {choice.full_steps:,} steps: {100 * choice.saved:.0f} % saved.",
     ]
-    notes += [f"{words}: {', '.join(found)}." for fate, words in SHOWN.items() if (found := choice.of_fate(fate))]
+    notes += [
+        f"{words.format(favourite=choice.favourite)}: {', '.join(found)}."
+        for fate, words in SHOWN.items()
+        if (found := choice.of_fate(fate))
+    ]
     notes += [f"{line.scheme} {line.reason}." for line in choice.candidates if line.fate is Fate.THE_SAME]
     return tuple(notes)
 

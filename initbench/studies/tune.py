@@ -114,10 +114,10 @@ def _different(config: ExperimentConfig, key: str, values: Sequence[Any]) -> lis
     return list(asked.values())
 
 
-def tuning_seeds(config: ExperimentConfig, tune: TuneConfig) -> tuple[int, ...]:
-    """The seeds that values are chosen on: the next ones after all that are reported."""
+def choosing_seeds(config: ExperimentConfig, number: int) -> tuple[int, ...]:
+    """The seeds that serve to choose: the next ones after all that are reported."""
     first = max(config.seeds) + 1
-    return tuple(range(first, first + tune.seeds))
+    return tuple(range(first, first + number))
 
 
 def is_asked(_command: str, config: ExperimentConfig) -> bool:
@@ -162,7 +162,7 @@ def search_of(config: ExperimentConfig, scheme: Ref, done: Done) -> Search:
     """How the search for a scheme's best value stands."""
     tune = tune_of(config)
     grid = make_grid(config, tune)
-    seeds = tuning_seeds(config, tune)
+    seeds = choosing_seeds(config, tune.seeds)
     values, trials = list(grid.values), []
     while True:
         trials = [trial(config, scheme, value, seed) for value in values for seed in seeds]
@@ -237,7 +237,7 @@ def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
     tuned = Tuned(
         key=tune.key,
         base=make_grid(config, tune).base,
-        seeds=tuning_seeds(config, tune),
+        seeds=choosing_seeds(config, tune.seeds),
         holdout=tune.holdout,
         trials=sum(len(search.trials) for search in searches.values() if search.complete),
         schemes=tuple(
