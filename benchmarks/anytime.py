@@ -214,7 +214,10 @@ def main() -> int:
     for case in CASES:
         shares = [false_verdicts(case, number, given.sets) for number in SCHEMES]
         bad += [f"{case.name}: {share:.1f} % false" for share in shares if share > WORST + slack]
-        print(f"| {case.name} | {' | '.join(f'{share:.1f}' for share in shares)} | {false_when_peeked(case, min(PEEKED, given.sets)):.0f} |", flush=True)
+        print(
+            f"| {case.name} | {' | '.join(f'{share:.1f}' for share in shares)} | {false_when_peeked(case, min(PEEKED, given.sets)):.0f} |",
+            flush=True,
+        )
     print("\nIntervals that ever miss the median, and equivalence within a margin that the median difference just reaches, in %\n")
     print("| results | missed | false equivalence |\n|---|---:|---:|")
     for case in CASES[:4]:

@@ -55,6 +55,8 @@ class Table:
     def add(self, arms: Sequence[Arm]) -> None:
         """Runs arms at every length with every seed."""
         new = [arm for arm in arms if arm not in self.arms]
+        if not new:
+            return
         wanted = {
             (share, arm, seed): job_of(self.config, self.entrants, Trial(arm, number, seed))
             for share, number in LENGTHS.items()

@@ -204,7 +204,7 @@ def simulated(name, factor, layers=11, seed=0):
 def test_the_verdict_counts_the_layers_until_nothing_is_left():
     found = {each.scheme: each for each in assess([simulated("bad", 6.0), simulated("good", 1.01)])}
     assert found["bad"].verdict.startswith(
-        "gradients shrink 6.0x a layer: after 8 layers the first layer gets no gradient; good would keep them"
+        "gradients shrink 6.0x a layer: after 6 layers they are 10,000 times smaller; good would keep them"
     )
     assert found["good"].verdict.startswith("keeps the signal")
     assert found["bad"].leaves_at == "l6"
@@ -212,7 +212,7 @@ def test_the_verdict_counts_the_layers_until_nothing_is_left():
 
 
 def test_a_signal_that_grows_or_is_gone_is_said():
-    assert "grow 6.0x a layer: after 8 layers they are a million times as large" in assess([simulated("up", 1 / 6)])[0].verdict
+    assert "grow 6.0x a layer: after 6 layers they are 10,000 times as large" in assess([simulated("up", 1 / 6)])[0].verdict
     run_ = simulated("gone", 2.0)
     dead = run_.model_copy(update={"layers": tuple(layer.model_copy(update={"activation_variance": 0.0}) for layer in run_.layers)})
     assert "activations are constant at l0" in assess([dead])[0].verdict

@@ -254,8 +254,8 @@ def test_of_schemes_that_set_the_same_weights_the_simplest_races_under_its_own_n
     entrants = recommend.enter(config, first)
     assert {arm.scheme for arm in entrants.arms} == {"kaiming"}
     assert {line.scheme: line.reason for line in entrants.ruled_out} == {
-        "gradinit": "sets the same weights as kaiming on this model",
-        "kaiming:mode=fan_out": "sets the same weights as kaiming on this model",
+        "gradinit": "sets the same weights as kaiming",
+        "kaiming:mode=fan_out": "sets the same weights as kaiming",
     }
 
 

@@ -60,8 +60,8 @@ def plot(
             output.text(str(path))
         high = shown.inches_high(name, style=style, columns=int(columns), highlight=highlight)
         if style == "paper" and high > PAGE:
-            wider = "--columns 2, or " if columns == "1" else ""
-            output.hint(f"{path} is {high:.0f} inches high, more than a page holds: try {wider}--highlight one scheme.")
+            fits = shown.inches_high(name, style=style, columns=2, highlight=highlight) <= PAGE
+            output.hint(f"{path} is {high:.0f} inches high, more than a page holds: try {'--columns 2' if fits else '--highlight SCHEME'}.")
 
 
 def results_or_probe(folder: Path) -> Shown:

@@ -82,6 +82,7 @@ def probe(
     out: Out = None,
     fresh: Fresh = False,
     display: DisplayOptions,
+    context: typer.Context,
 ) -> None:
     """Follow the signal through an untrained network, layer by layer, and say which scheme keeps it."""
     named = schemes.named
@@ -100,7 +101,7 @@ def probe(
     config = experiment.question("probe", named, data_dir, seeds=seeds)
     with _stopped_in_words():
         if map_:
-            _draw_map(config, map_, display, train=train, device=device, data_dir=data_dir, out=out, fresh=fresh)
+            _draw_map(config, map_, display, train=train, device=device, data_dir=data_dir, out=out, fresh=fresh, typed=context.obj)
             return
         question = probing.ask(config, given=given, batch=batch, classes=classes, checkpoint=checkpoint, as_is=as_is)
         total = max(1, len(question.schemes)) * len(question.seeds)
@@ -113,7 +114,7 @@ def probe(
                     _tell_run(run)
 
             answer = probing.carry_out(question, device=device, jobs=jobs, data_dir=data_dir, told=told)
-        answer = probing.write(answer, out, fresh=fresh)
+        answer = probing.write(answer, out, fresh=fresh, typed=context.obj)
     _show(answer, display)
     if any(run.status is RunStatus.FAILED for run in answer.runs):
         raise typer.Exit(FAILED_RUNS)

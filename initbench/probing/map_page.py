@@ -88,8 +88,8 @@ def _critical_gain(name: str) -> float | None:
     return float(limit) if phase.q[above[0] - 1] < VANISHING and abs(limit - seen) < NEAR else seen
 
 
-def write(folder: Path, map_: Map, config: str, command: str, provenance: dict[str, str]) -> None:
-    """Writes map.csv, the picture, summary and page; `command` makes the map again. Raises: StorageError."""
+def write(folder: Path, map_: Map, config: str, command: str, provenance: dict[str, str], typed: str = "") -> None:
+    """Writes map.csv, the picture, summary and page; `command` makes the map again, `typed` asked for it. Raises: StorageError."""
     name = f"map-{map_.x.name}-{map_.y.name}"
     picture = draw(map_, name)
     title = f"map of {map_.x.name} and {map_.y.name}: {map_.model}"
@@ -110,6 +110,7 @@ def write(folder: Path, map_: Map, config: str, command: str, provenance: dict[s
                 asked=("config.yaml", config),
                 question=f"At which {map_.x.name} and {map_.y.name} does {map_.model} {'train' if map_.trained else 'keep its gradient'}?",
                 command=command,
+                typed=typed,
             ),
         },
         {f"plots/{name}{ending}": content for ending, content in picture.items()},

@@ -86,10 +86,11 @@ def draw_map(
     out: str | None = None,
     fresh: bool = False,
     told: Told | None = None,
+    typed: str = "",
 ) -> Map:
     """Measures (or trains) every point of a map and draws it into a results folder; trained points that are there are kept.
 
-    `told` hears of every point that is measured, once a seed, and of every run that is trained.
+    `told` hears of every point that is measured, once a seed, and of every run that is trained; `typed`: the command line that asked.
     Raises: InitbenchError for axes, models or data that cannot be used, and for a folder that another command works in.
     """
     from initbench.probing import map_page
@@ -101,11 +102,11 @@ def draw_map(
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     folder = Path(out) if out else store.RESULTS / f"map-{x.name}-{y.name}-{base.name}-{digest[:8]}".replace("/", "_").replace(":", "_")
     with lock.locked(folder):
-        prepare_folder(folder, digest, "map", fresh=fresh)
+        prepare_folder(folder, digest, "map", fresh=fresh, typed=typed)
         measured = _measured(config, x, y, train=train, device=device_of(device), data_dir=data_dir, folder=folder, told=told)
         map_ = Map(**{**vars(measured), "sentences": map_page.sentences(measured), "folder": folder})
         command = shlex.join(["initbench", "probe", "-c", "config.yaml", "--map", axes, *["--train"] * train])
-        map_page.write(folder, map_, config_file.dump_config(config), command, provenance.environment())
+        map_page.write(folder, map_, config_file.dump_config(config), command, provenance.environment(), typed)
         if folder.parent == store.RESULTS:
             store.link_latest(folder, store.LATEST_PROBE)
     return map_

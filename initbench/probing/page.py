@@ -17,6 +17,7 @@ from initbench.reporting.page import embedded, inline_svg
 from initbench.reporting.page_data import probe_data
 from initbench.reporting.tables import Table
 from initbench.reporting.templates import template
+from initbench.reporting.why import why_of_probe
 from initbench.results import store
 from initbench.results.probe_run import ProbeRun, Question
 
@@ -73,11 +74,23 @@ def command_of(question: Question) -> str | None:
     schemes = [word for scheme in question.schemes for word in ("-m", str(scheme))]
     rules, usual = question.init.model_dump(mode="json"), InitRules().model_dump(mode="json")
     changed = [word for key, value in rules.items() if value != usual[key] for word in ("--set", f"init.{key}={value_text(value)}")]
-    size, seeds = ["--batch", str(question.batch_size)], ["--seeds", f"{','.join(map(str, question.seeds))},"]
+    size, seeds = ["--batch", str(question.batch_size)], ["--seeds", _seeds_text(question.seeds)]
     return shlex.join(["initbench", "probe", *schemes, *looked, "--model", str(question.model), *given, *size, *seeds, *changed])
 
 
-def write(folder: Path, question: Question, runs: Sequence[ProbeRun], schemes: Sequence[SchemeHealth], provenance: dict[str, str]) -> None:
+def _seeds_text(seeds: Sequence[int]) -> str:
+    """The seeds as `--seeds` takes them: how many where they are the first ones, else a list."""
+    return str(len(seeds)) if tuple(seeds) == tuple(range(len(seeds))) else f"{','.join(map(str, seeds))},"
+
+
+def write(
+    folder: Path,
+    question: Question,
+    runs: Sequence[ProbeRun],
+    schemes: Sequence[SchemeHealth],
+    provenance: dict[str, str],
+    typed: str = "",
+) -> None:
     """Writes every derived file of a probe; plots that are no longer made are removed. Raises: StorageError."""
     pictures = {plot.name: (plot.title, draw.draw(plot)) for plot in signal_plots.plots(schemes)}
     title = title_of(question)
@@ -103,7 +116,9 @@ def write(folder: Path, question: Question, runs: Sequence[ProbeRun], schemes: S
             asked=("question.json", question.model_dump_json(indent=2)),
             question=asked_of(question),
             trouble=trouble(schemes),
+            why=why_of_probe([(each.scheme, str(each.lost) if each.lost else None) for each in schemes], runs),
             command=command_of(question),
+            typed=typed,
             network=_network(runs),
             data=_explored(runs, schemes),
         ),
@@ -136,14 +151,16 @@ def page(
     asked: tuple[str, str],
     question: str,
     trouble: str = "",
+    why: str = "",
     command: str | None,
+    typed: str = "",
     network: Module | None = None,
     data: dict[str, Any] | None = None,
 ) -> str:
     """The self-contained page as HTML.
 
     `layers`: tables, each with how and where the signal is lost, empty where it is not; `points`: those of a map; `asked`: the
-    name of a file that says what was asked, and what is in it; `data`: what scripts draw to be explored.
+    name of a file that says what was asked, and what is in it; `typed`: the command line that asked; `data`: what scripts draw.
     """
     from markupsafe import Markup
 
@@ -159,7 +176,9 @@ def page(
         points=points,
         question=question,
         trouble=trouble,
+        why=why,
         command=command,
+        typed=typed,
         network=network,
         data=embedded(data) if data else None,
         provenance=list(provenance.items()),

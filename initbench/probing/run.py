@@ -180,19 +180,22 @@ def load_probe(folder: str | Path = store.LATEST_PROBE) -> Probe:
         raise StorageError(f"{path} is not as it was written. Probe anew with --fresh.") from None
 
 
-def write(probe: Probe, out: str | None = None, *, fresh: bool = False) -> Probe:
-    """Writes the results folder of a probe: runs, tables, plots, summary, page. Raises: StorageError when it cannot be written."""
+def write(probe: Probe, out: str | None = None, *, fresh: bool = False, typed: str = "") -> Probe:
+    """Writes the results folder of a probe: runs, tables, plots, summary, page; `typed`: the command line that asked, if one did.
+
+    Raises: StorageError when it cannot be written.
+    """
     digest = question_hash(probe.question)
     folder = Path(out) if out else store.RESULTS / _name(probe.question, digest)
     with lock.locked(folder):
-        _write(probe, folder, digest, fresh=fresh)
+        _write(probe, folder, digest, fresh=fresh, typed=typed)
     return Probe(probe.question, probe.runs, probe.schemes, folder)
 
 
-def _write(probe: Probe, folder: Path, digest: str, *, fresh: bool) -> None:
+def _write(probe: Probe, folder: Path, digest: str, *, fresh: bool, typed: str) -> None:
     from initbench.probing import page as signal_page
 
-    prepare_folder(folder, digest, "probe", fresh=fresh)
+    prepare_folder(folder, digest, "probe", fresh=fresh, typed=typed)
     answer = {
         "question": probe.question.model_dump(mode="json"),
         "verdicts": {each.scheme: each.verdict for each in probe.schemes},
@@ -202,12 +205,12 @@ def _write(probe: Probe, folder: Path, digest: str, *, fresh: bool) -> None:
     store.write_text(folder / store.PROBE, json.dumps(answer, allow_nan=False, ensure_ascii=False) + "\n")
     devices = sorted({run.device for run in probe.runs if run.device})
     made = {**provenance.environment(), "device": ", ".join(devices)}
-    signal_page.write(folder, probe.question, probe.runs, probe.schemes, made)
+    signal_page.write(folder, probe.question, probe.runs, probe.schemes, made, typed)
     if folder.parent == store.RESULTS:
         store.link_latest(folder, store.LATEST_PROBE)
 
 
-def prepare_folder(folder: Path, digest: str, command: str, *, fresh: bool) -> None:
+def prepare_folder(folder: Path, digest: str, command: str, *, fresh: bool, typed: str) -> None:
     """Makes sure that a folder is free for this question or holds it, and writes its manifest; `fresh` removes what is there."""
     store.check_folder(folder, digest, fresh=fresh)
     store.check_writable(folder)
@@ -218,6 +221,7 @@ def prepare_folder(folder: Path, digest: str, command: str, *, fresh: bool) -> N
     manifest = store.Manifest(
         initbench=__version__,
         command=command,
+        typed=typed,
         config_hash=digest,
         jobs=(),
         started=store.now(),

@@ -8,11 +8,9 @@ from typing import Literal
 
 from initbench.probing.health import UNDERFLOW, SchemeHealth, health, inside
 from initbench.results.probe_run import ProbeRun
-from initbench.results.propagation import INSIDE, KEPT_DECADES, Signal, Way, head_begins_at_zero, logarithm, strays
+from initbench.results.propagation import INSIDE, KEPT_DECADES, LOST_DECADES, Signal, Way, head_begins_at_zero, logarithm, strays
 from initbench.results.record import RunStatus
 
-NOTHING_DECADES = 6.0
-"""A millionth of a variance counts as nothing."""
 ALIKE = 0.999
 """Two inputs of this correlation are one to the network."""
 UNTRUSTWORTHY_LOSS = 2.0
@@ -164,7 +162,7 @@ def _changed(scheme: SchemeHealth) -> SignalVerdict:
     if _strayed(way) <= KEPT_DECADES:
         return SignalVerdict(Ending.RETURNS, total=10 ** _farthest(scheme))
     pace = _pace(way)
-    lasts = math.ceil(NOTHING_DECADES / math.log10(pace.factor)) if pace else 0
+    lasts = math.ceil(LOST_DECADES / math.log10(pace.factor)) if pace else 0
     return SignalVerdict(
         Ending.CHANGES,
         way="gradients" if backwards else "activations",
@@ -269,8 +267,8 @@ def _ending_words(verdict: SignalVerdict) -> str:
     if verdict.lasts is None:
         return f"{verdict.way} {pace}, {_large(verdict.total)}x in all"
     shrinks = verdict.pace is not None and not verdict.pace.grows
-    nothing = "the first layer gets no gradient" if verdict.way == "gradients" else "the last layer gets no signal"
-    return f"{verdict.way} {pace}: after {verdict.lasts} {unit}s {nothing if shrinks else 'they are a million times as large'}"
+    times = f"{10**LOST_DECADES:,.0f} times {'smaller' if shrinks else 'as large'}"
+    return f"{verdict.way} {pace}: after {verdict.lasts} {unit}s they are {times}"
 
 
 def _pace_words(pace: Pace) -> str:

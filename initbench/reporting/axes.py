@@ -288,7 +288,7 @@ def draw_lost(axes: Axes, lost: Sequence[Lost], looks: Mapping[str, Look], names
         low, high = axes.get_xlim()
         right = not steps or high - max(steps) >= min(steps) - low
         place: dict[str, Any] = {"x": 0.99 if right else 0.01, "ha": "right" if right else "left"}
-        behind = {"facecolor": "#f4f4f4", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+        behind = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
         axes.text(
             y=row,
             s=f"{names[each.scheme]}: {each.words}",

@@ -96,7 +96,7 @@ function layerTicks(names, room, head) {
   if (longest * LETTER + 8 < step) return {tilted: 0, ticks: names};
   const every = Math.max(1, Math.ceil(20 / step)), last = names.length - 1;
   const ticks = names.filter(([x], index) => x === head || (index % every === 0 && (head === null || names[last][0] !== head || (last - index) * step >= 20)));
-  return {tilted: Math.min(13, longest), ticks: ticks.map(([x, name]) => [x, cut(name, 13)])};
+  return {tilted: Math.min(13, longest), ticks: ticks.map(([x, name]) => [x, ending(name, 13)])};
 }
 
 // ---- axes with lines

@@ -48,7 +48,8 @@ STYLES: dict[tuple[str, int], Style] = {
 }
 """By name and how many columns of a page (paper: of a two-column page) it is wide."""
 COVERED = 1.5
-"""Lines that are nowhere so many pixels apart cover one another."""
+"""Lines that are nowhere so many pixels apart cover one another: they share a place for their names, with ≈ where they are not equal."""
+EQUAL = 1e-6
 
 STYLE: dict[str, Any] = {
     "axes.facecolor": "none",
@@ -280,7 +281,7 @@ class _Name:
     """What stands beside the axes for one line, or for several that cover one another, the others in `same`."""
 
     line: Curve
-    same: list[str]
+    same: list[tuple[str, str]]
     reaches: bool
     height: float
 
@@ -297,9 +298,9 @@ def _draw_names(figure: Figure, row: Row, made: Sequence[Axes], frame: Frame, bo
         return
     beside = _names_beside(row, made)
     rows = [
-        (each, index, f"= {row.names[scheme]}" if index else row.names[scheme])
+        (each, index, f"{sign}{row.names[scheme]}")
         for each in beside
-        for index, scheme in enumerate([each.line.scheme, *each.same])
+        for index, (sign, scheme) in enumerate([("", each.line.scheme), *each.same])
     ]
     heights = spread_apart([each.height - 1e-6 * index for each, index, _ in rows], 1.35 * style.em / frame.axes)
     right = style.width - frame.right
@@ -327,21 +328,21 @@ def _names_beside(row: Row, made: Sequence[Axes]) -> list[_Name]:
             for each in other.lines
             if each.named and each.scheme == scheme
         ]
-        twin = next((name for name, others in names if _cover(places, others)), None)
+        twin = next(((name, others) for name, others in names if _cover(places, others, COVERED)), None)
         if twin is not None:
-            twin.same.append(scheme)
+            twin[0].same.append(("= " if _cover(places, twin[1], EQUAL) else "≈ ", scheme))
             continue
         reaches, height = within.end_of(axes, line, panel)
         names.append((_Name(line, [], reaches and column == row.columns - 1, height), places))
     return [name for name, _ in names]
 
 
-def _cover(places: list[list[tuple[float, float]]], others: list[list[tuple[float, float]]]) -> bool:
-    """Whether lines are nowhere apart, point by point."""
+def _cover(places: list[list[tuple[float, float]]], others: list[list[tuple[float, float]]], most: float) -> bool:
+    """Whether lines are nowhere apart by so many pixels, point by point."""
     if [len(line) for line in places] != [len(line) for line in others]:
         return False
     pairs = [pair for line, other in zip(places, others, strict=True) for pair in zip(line, other, strict=True)]
-    return bool(pairs) and all(abs(x - u) < COVERED and (abs(y - v) < COVERED or (y != y and v != v)) for (x, y), (u, v) in pairs)
+    return bool(pairs) and all(abs(x - u) < most and (abs(y - v) < most or (y != y and v != v)) for (x, y), (u, v) in pairs)
 
 
 def _draw_name(figure: Figure, place: tuple[float, float], text: str, look: Look | None, style: Style, whole: float) -> None:

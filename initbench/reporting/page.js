@@ -139,7 +139,8 @@ function kindControl(all, changed) {
 function depth() {
   const section = document.getElementById("depth");
   if (!section || !data.layers.length) return;
-  const usual = data.quantities.find(each => each.name === "activation_variance") || data.quantities[0];
+  const told = each => Object.values((data.theory || {})[each.name] || {}).some(layers => layers && 2 * layers.filter(Boolean).length > layers.length);
+  const usual = data.quantities.find(told) || data.quantities.find(each => each.name === "activation_variance") || data.quantities[0];
   const state = {quantity: usual.name, kind: "all", step: 0, group: 0};
   const place = make("div", {class: "drawing"}), heat = make("div", {class: "drawing"}), at = make("output", {});
   const slider = make("input", {type: "range", min: 0, max: data.steps.length - 1, step: 1, value: 0, "aria-label": "training step", oninput: () => { state.step = Number(slider.value); redraw(); }});
@@ -185,7 +186,7 @@ function heatMap(place, quantity, look, chosen) {
   const table = data.values[quantity.name][look.scheme], scale = quantity.scale, parts = data.steps.map((_, step) => part(look.scheme, step));
   const said = value => scale === "share" ? Number((100 * value).toPrecision(4)) + " %" : text(value);
   const colours = colouring(table.flat().filter(value => typeof value === "number"), scale, said), kinds = new Set(table.flat().map(colours.kind));
-  const names = data.layers.map(name => cut(name, 15)), left = Math.max(50, 14 + LETTER * names.reduce((most, name) => Math.max(most, name.length), 0));
+  const names = data.layers.map(name => ending(name, 15)), left = Math.max(50, 14 + LETTER * names.reduce((most, name) => Math.max(most, name.length), 0));
   const width = Math.max(280, place.clientWidth), top = 6, bottom = parts.some(Boolean) ? 60 : 44;
   const row = Math.max(3, Math.min(18, 330 / data.layers.length)), height = top + row * data.layers.length + bottom, column = (width - left - 14) / data.steps.length;
   const reading = make("output", {class: "reading"}, "Point at a cell to read it.");
@@ -207,7 +208,7 @@ function heatMap(place, quantity, look, chosen) {
   });
   svg.append(make("text", {x: (left + width) / 2, y: height - 6, "text-anchor": "middle"}, "step"),
     make("rect", {x: left + chosen * column + 1, y: top, width: column - 2, height: row * data.layers.length, fill: "none", class: "axis", "pointer-events": "none"}));
-  place.replaceChildren(make("p", {class: "y-label key"}, quantity.label + ", layer by step: ", ...keyOf(colours, scale, kinds)), svg, reading, make("div", {class: "notes"}, notes));
+  place.replaceChildren(make("p", {class: "y-label key"}, quantity.label + (scale === "log" ? ", logarithmic" : "") + ", layer by step: ", ...keyOf(colours, scale, kinds)), svg, reading, make("div", {class: "notes"}, notes));
 }
 
 function distributions() {

@@ -267,7 +267,7 @@ def _init(reports: Sequence[InitReport | None]) -> dict[str, Any]:
             places.setdefault(entry.parameter, [entry.parameter, shape, math.prod(entry.shape), entry.fan_in, entry.fan_out])
     order = {name: place for place, name in enumerate(places)}
     return {
-        "columns": ["parameter", "shape", "numbers", "fan_in", "fan_out", "set by", "law", "std it should have", "std", "mean"],
+        "columns": ["parameter", "shape", "elements", "fan_in", "fan_out", "set by", "law", "std it should have", "std", "mean"],
         "parameters": list(places.values()),
         "rows": [
             [

@@ -143,7 +143,7 @@ def _candidate_table(recommendation: Recommendation) -> Table:
         (each.scheme, _value(each), str(each.rounds), "" if each.loss is None else f"{each.loss:.3g}", each.reason or each.fate.value)
         for each in shown
     )
-    columns = ("scheme", f"best {short(recommendation.key)}", "rounds", "held-out loss", "fate")
+    columns = ("scheme", f"farthest {short(recommendation.key)}", "rounds", "held-out loss", "fate")
     return Table("The race", columns, rows, frozenset({1, 2, 3}))
 
 

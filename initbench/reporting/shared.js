@@ -16,6 +16,7 @@ function text(value) {
   if (value === "over") return "overflow";
   if (typeof value !== "number") return String(value);
   const size = Math.abs(value);
+  if (Number.isInteger(value) && size < 1e12) return value.toLocaleString("en");
   return size && (size < 1e-3 || size >= 1e5) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
 }
 
@@ -25,6 +26,9 @@ function cut(name, most = 34) {
   const front = Math.floor((most - 1) / 3);
   return name.slice(0, front) + "…" + name.slice(name.length - (most - 1 - front));
 }
+
+/** The end of a name, which tells layers apart. */
+function ending(name, most) { return name.length > most ? "…" + name.slice(1 - most) : name; }
 
 function save(name, content, type) {
   const link = make("a", {href: URL.createObjectURL(new Blob([content], {type})), download: name});

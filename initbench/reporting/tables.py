@@ -139,7 +139,8 @@ def markdown(table: Table, bold: Iterable[tuple[int, int]] | None = None) -> str
 
 def summary_markdown(summary: Summary, question: str, studies: Sequence[Table] = ()) -> str:
     """The whole of summary.md: headline, tables (`studies`: those of tuning or a race), verdicts and notes."""
-    parts = [f"# {harmless(question)}\n", f"**{harmless(summary.headline)}.**\n", markdown(scheme_table(summary))]
+    table = scheme_table(summary)
+    parts = [f"# {harmless(question)}\n", f"**{harmless(summary.headline)}.**\n", f"{harmless(table.title)}:\n", markdown(table)]
     parts += [BOLD] if summary.best else []
     parts += [f"## {table.title}\n\n{markdown(table)}" for table in studies]
     if summary.tuned is not None:

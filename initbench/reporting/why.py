@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from initbench.errors import enumerated
@@ -10,8 +10,9 @@ from initbench.question.config import value_text
 from initbench.question.keys import short
 from initbench.reporting.paper import PaperTable, paper_table
 from initbench.results.outcome import chance
-from initbench.results.propagation import KEPT_DECADES, hidden, signal_at_start
-from initbench.results.record import LayerStats, RunResult
+from initbench.results.probe_run import ProbeRun
+from initbench.results.propagation import KEPT_DECADES, Propagation, hidden, signal_at_start, signal_through
+from initbench.results.record import InitReport, LayerStats, RunResult
 from initbench.statistics.estimates import counted
 from initbench.statistics.findings import Candidate, Fate, Recommendation, Summary, SweepCell
 from initbench.statistics.inference import median
@@ -78,6 +79,25 @@ def why(summary: Summary, runs: Runs) -> str:
     return " ".join(
         [_of_those_that_ran(summary, table, accounts, best), *_left_out(summary.recommendation), *_went_out(summary.recommendation)]
     )
+
+
+def why_of_probe(schemes: Sequence[tuple[str, str | None]], runs: Sequence[ProbeRun]) -> str:
+    """The laws of the weights of a probe's worst schemes and of its best, with what theory expects of them; `schemes`: the best first,
+    each with how its signal is lost; empty where no law is known.
+    """
+    accounts = []
+    for scheme, lost in schemes:
+        own = [run for run in runs if run.scheme == scheme]
+        found = [sorted(run.layers, key=lambda stats: stats.position) for run in own if signal_through(run.layers) is not None]
+        if found:
+            accounts.append(_started(scheme, [run.init for run in own], hidden(found[0]), (), lost))
+    if not any(account.rule or account.factor is not None for account in accounts):
+        return ""
+    losers = [account for account in accounts[::-1] if account.lost]
+    kept = [account for account in accounts if not account.lost and (account.rule or account.factor is not None)][:1]
+    return "".join(
+        f"{said}. " for said in (_sentences(losers) + _more(losers, "loses", "lose", " it, too"), *map(_sentence, kept)) if said
+    )[:-1]
 
 
 def why_of_cells(summary: Summary) -> str:
@@ -188,18 +208,34 @@ def _account(scheme: str, own: Sequence[RunResult], summary: Summary) -> Account
     found = [(run, signal) for run in own if (signal := signal_at_start(run)) is not None]
     if not found:
         return None
-    layers, signals = _hidden_at_start(found[0][0]), [signal for _, signal in found]
     of_scheme = summary.scheme(scheme)
+    started = _started(
+        scheme,
+        [run.init for run in own],
+        _hidden_at_start(found[0][0]),
+        [signal for _, signal in found],
+        of_scheme.signal if of_scheme.signal_lost_at else None,
+    )
+    return replace(
+        started,
+        loss=_middle(run.train_losses[0] if run.train_losses else None for run, _ in found),
+        guess=-math.log(guessing) if (guessing := chance(found[0][0])) else None,
+    )
+
+
+def _started(
+    scheme: str, reports: Sequence[InitReport | None], layers: Sequence[LayerStats], signals: Sequence[Propagation], lost: str | None
+) -> Account:
     return Account(
         scheme=scheme,
-        rule=_rule(own, layers),
+        rule=_rule(reports, layers),
         factor=_expected_factor(layers),
         forward=_middle(signal.activation_ratio for signal in signals),
         back=_middle(signal.gradient_ratio for signal in signals),
         steps=len(layers) - 1,
-        lost=of_scheme.signal if of_scheme.signal_lost_at else None,
-        loss=_middle(run.train_losses[0] if run.train_losses else None for run, _ in found),
-        guess=-math.log(guessing) if (guessing := chance(found[0][0])) else None,
+        lost=lost,
+        loss=None,
+        guess=None,
     )
 
 
@@ -214,9 +250,9 @@ def _hidden_at_start(run: RunResult) -> tuple[LayerStats, ...]:
     return hidden(sorted((stats for stats in run.layers if stats.step == 0), key=lambda stats: stats.position))
 
 
-def _rule(own: Sequence[RunResult], layers: Sequence[LayerStats]) -> str:
+def _rule(reports: Sequence[InitReport | None], layers: Sequence[LayerStats]) -> str:
     """The variance of the weights of the layers, where they follow one rule."""
-    report = next((run.init for run in own if run.init is not None), None)
+    report = next((report for report in reports if report is not None), None)
     names = {stats.layer for stats in layers}
     found = [
         (entry.target_std**2, entry.fan_in)
@@ -256,7 +292,7 @@ def _sentence(account: Account) -> str:
     found = " ".join(filter(None, (measured, lost)))
     if account.starts_wild:
         found += f"{', ' if found else ''}and the first loss is {_size(account.loss or 0.0)}, where guessing has {account.guess:.3g}"
-    return f"{account.scheme} {rule}; {found}" if rule else f"{account.scheme}: {found}"
+    return f"{account.scheme} {rule}{'; ' * bool(found)}{found}" if rule else f"{account.scheme}: {found}"
 
 
 def _change(ratio: float) -> str:

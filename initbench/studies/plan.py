@@ -220,6 +220,10 @@ def _manifest_of(folder: str | Path) -> tuple[Path, store.Manifest]:
         )
     if manifest is None:
         raise StorageError(f"{folder} holds no initbench results. Name a results folder, the one with {store.MANIFEST} in it.")
+    if manifest.command == "map":
+        raise StorageError(
+            f"{folder} holds a map: its picture is in {folder / 'plots'}, as PNG and SVG, and its numbers are in {folder / 'tables'}."
+        )
     if manifest.command in PROBES:
         raise StorageError(f"{folder} holds a probe, which is made anew in seconds by the same command: initbench probe")
     return folder, manifest

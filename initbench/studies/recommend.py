@@ -39,7 +39,7 @@ SHOWN = {
     Fate.BEATEN: "Shown to be worse than {favourite}, which led before the last round (fresh seeds, exact test after Holm)",
     Fate.BEHIND: "Left out as far behind the best of an early round, which saves time and is no verdict",
     Fate.SET_ASIDE: "Left out for want of room, no verdict",
-    Fate.DIVERGED: "Out because a run diverged, at their best value",
+    Fate.DIVERGED: "Out because a run diverged, at the value that came farthest",
     Fate.STUCK: "Out because they learned nothing in the first round at any value",
     Fate.NO_SIGNAL: "Out because their signal at the start is lost",
 }
@@ -130,7 +130,7 @@ def enter(config: ExperimentConfig, done: Done) -> Entrants | None:
         elif fault and healthy:
             out.append(Candidate(scheme=name, fate=Fate.NO_SIGNAL, signal=fault, reason=f"at the start {fault}"))
         elif (twin := first.setdefault(_start(run), name)) != name:
-            out.append(Candidate(scheme=name, fate=Fate.THE_SAME, reason=f"sets the same weights as {twin} on this model"))
+            out.append(Candidate(scheme=name, fate=Fate.THE_SAME, reason=f"sets the same weights as {twin}"))
         else:
             entered.append(name)
     arms = tuple(Arm(scheme, value) for scheme in entered for value in make_grid(config, tune_of(config)).values)
@@ -155,9 +155,10 @@ def _fault(run: RunResult) -> str | None:
 
 
 def _start(run: RunResult) -> object:
-    """What two schemes share only when they set the same weights: losses before and after a step, bit by bit."""
+    """What two schemes share only when they set the same weights: what was set, and losses before and after a step, bit by bit."""
     multipliers = tuple(sorted(run.init.lr_multipliers.items())) if run.init else ()
-    return (run.train_losses, run.evaluations, multipliers)
+    weights = tuple((each.parameter, each.mean, each.std) for each in run.init.parameters) if run.init else ()
+    return (run.train_losses, run.evaluations, multipliers, weights)
 
 
 def _steps(config: ExperimentConfig, runs: Sequence[RunResult]) -> int:
@@ -331,15 +332,18 @@ def _headline(summary: Summary, choice: Recommendation) -> str:
     figure = estimate_text(metric, summary.scheme(choice.scheme).estimate(metric.name))
     name = choice.key.rpartition(".")[2]
     text = f"Use {choice.scheme} with {name} {value_text(choice.value)}: held-out loss {figure}"
-    parts = [f"not shown to be worse: {', '.join(choice.inseparable)}"] if choice.inseparable else []
+    parts = [f"not shown to be worse: {_named(choice.inseparable)}"] if choice.inseparable else []
     if aside := (*choice.of_fate(Fate.BEHIND), *choice.of_fate(Fate.SET_ASIDE)):
-        named = ", ".join(aside) if len(aside) <= NAMED else f"{len(aside)} schemes"
-        parts.append(f"left out on the way, which is no verdict: {named}")
+        parts.append(f"left out on the way, which is no verdict: {_named(aside)}")
     beaten = choice.of_fate(Fate.BEATEN)
     if beaten:
         one = f"{len(beaten)} other scheme{'s are' if len(beaten) > 1 else ' is'} shown to be worse"
         parts.insert(0, one if parts else f"every other scheme that came above chance is shown to be worse: {len(beaten)}")
     return "; ".join([text, *parts])
+
+
+def _named(schemes: Sequence[str]) -> str:
+    return ", ".join(schemes) if len(schemes) <= NAMED else f"{len(schemes)} schemes"
 
 
 def _notes(config: ExperimentConfig, choice: Recommendation) -> tuple[str, ...]:
@@ -354,7 +358,8 @@ def _notes(config: ExperimentConfig, choice: Recommendation) -> tuple[str, ...]:
         for fate, words in SHOWN.items()
         if (found := choice.of_fate(fate))
     ]
-    notes += [f"{line.scheme} {line.reason}." for line in choice.candidates if line.fate is Fate.THE_SAME]
+    same = [f"{line.scheme} {line.reason}" for line in choice.candidates if line.fate is Fate.THE_SAME]
+    notes += [f"Not raced on this model: {'; '.join(same)}."] if same else []
     return tuple(notes)
 
 
