@@ -3,11 +3,14 @@
 Simulated comparisons whose truth is known, looked at after each of 64 seeds: how often any verdict is ever wrong, at most 5 % wanted
 (beside it the exact test of a fixed number of seeds, looked at just as often); how often an interval ever misses the median; how many
 seeds it takes, beside the fixed number with the same power and a plain mixture of bets on signs. `--real` trains: what 64 fixed seeds
-find on three configurations, and with how many of those runs the same is found. All is seeded. Exit code 1 where a figure is out of range.
+find on three configurations, and with how many of those runs the same is found. `--timed` only runs the main job on the embedded images in
+both ways, one after the other, three times. All is seeded. Exit code 1 where a figure is out of range.
 """
 
 import argparse
 import math
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +21,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from initbench import load_results
 from initbench.statistics.inference import ALPHA, signed_ranks
 from initbench.statistics.known_metrics import find_metric
 from initbench.statistics.sequential import BOLDEST, equivalence, evidence, fewest, mean_sequence, median_sequence
@@ -26,6 +30,8 @@ from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_fam
 SEEDS = 64
 SCHEMES = (2, 3, 6, 10)
 EFFECTS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
+ROOT = Path(__file__).parent.parent
+TURNS = 3
 PEEKED = 200
 """Sets on which the fixed test is looked at after every seed: each look counts all sign flips."""
 CHECKED = 5
@@ -205,7 +211,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--sets", type=int, default=2000)
     parser.add_argument("--real", action="store_true")
+    parser.add_argument("--timed", action="store_true")
     given = parser.parse_args()
+    if given.timed:
+        _print_timed()
+        return 0
     begun, bad = time.perf_counter(), []
     slack = 3 * math.sqrt(WORST * (100 - WORST) / given.sets)
     print(f"False verdicts ever, in %, {given.sets} sets of {SEEDS} seeds, looked at after each ({WORST:g} at most wanted)\n")
@@ -237,6 +247,37 @@ def main() -> int:
     print(f"\n{time.perf_counter() - begun:.0f} s. stakes at most {BOLDEST:g}.", file=sys.stderr)
     print("\n".join(bad), file=sys.stderr)
     return 1 if bad else 0
+
+
+def _print_timed() -> None:
+    """The main job until it is decided and with the fixed default, whole processes, in turns; medians of three."""
+    print("| `compare xavier kaiming normal` | runs | seconds | pairs told apart |\n|---|---:|---:|---:|")
+    ways = {"--until decided": [], "8 seeds, the default": [], "--seeds 64": []}  # type: dict[str, list[tuple[float, int, int]]]
+    for _ in range(TURNS):
+        for way, found in ways.items():
+            words = way.split() if way.startswith("--") else []
+            with TemporaryDirectory() as folder:
+                begun = time.perf_counter()
+                command = [
+                    sys.executable,
+                    "-m",
+                    "initbench",
+                    "compare",
+                    "xavier",
+                    "kaiming",
+                    "normal",
+                    *words,
+                    "-o",
+                    f"{folder}/here",
+                    "-q",
+                ]
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})
+                seconds, answer = time.perf_counter() - begun, load_results(f"{folder}/here")
+            apart = sum(pair.verdict in {Verdict.BETTER, Verdict.WORSE} for pair in answer.summary.pairs)
+            found.append((seconds, len(answer.runs), apart))
+    for way, found in ways.items():
+        seconds, runs, apart = sorted(found)[len(found) // 2]
+        print(f"| {way} | {runs} | {seconds:.1f} | {apart} of 3 |", flush=True)
 
 
 def _print_real() -> list[str]:

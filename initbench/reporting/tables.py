@@ -61,8 +61,8 @@ def with_best(table: Table, best: Sequence[str]) -> Table:
 def pair_table(summary: Summary) -> Table:
     """A row a pair of schemes: difference, wins, effect, chance of improvement, p; all pairs are one family."""
     metric = summary.primary
-    rows = tuple(_pair_row(metric, pair) for pair in summary.pairs)
-    columns = (
+    rows: tuple[tuple[str, ...], ...] = tuple(_pair_row(metric, pair) for pair in summary.pairs)
+    columns: tuple[str, ...] = (
         "pair",
         f"difference ({metric.amount})",
         "seeds",
@@ -73,7 +73,14 @@ def pair_table(summary: Summary) -> Table:
         "after Bonferroni" if summary.anytime else "p after Holm",
         "verdict",
     )
-    return Table(f"All pairs: {metric.label}, scheme minus other", columns, rows, frozenset(range(1, 8)))
+    if any(pair.mean for pair in summary.pairs):
+        rows = tuple((*row[:2], _mean_text(metric, pair), *row[2:]) for row, pair in zip(rows, summary.pairs, strict=True))
+        columns = (*columns[:2], "mean difference", *columns[2:])
+    return Table(f"All pairs: {metric.label}, scheme minus other", columns, rows, frozenset(range(1, len(columns) - 1)))
+
+
+def _mean_text(metric: Metric, pair: Comparison) -> str:
+    return "" if pair.mean is None or pair.mean.value is None else number_text(metric, pair.mean.value) + interval_text(metric, pair.mean)
 
 
 def outcome_table(summary: Summary) -> Table:

@@ -74,6 +74,10 @@ def summary(summary: Summary) -> str:
     return write(("scheme", *counts, "metric", *figures), rows)
 
 
+MEAN = ("mean_difference", "mean_low", "mean_high")
+"""Columns of the mean of paired differences, with its interval at every look; empty where the number of seeds was fixed."""
+
+
 def comparisons(summary: Summary) -> str:
     """Each paired comparison, first those with the reference in every metric, then all pairs in the chosen one."""
     tests = ("wins", "losses", "ties", "both_without", "effect", "improvement", "p", "p_holm")
@@ -84,10 +88,11 @@ def comparisons(summary: Summary) -> str:
             *(each.difference.value, each.difference.low, each.difference.high, each.difference.level),
             *(getattr(each, test) for test in tests),
             *(each.family, each.verdict.value),
+            *((each.mean.value, each.mean.low, each.mean.high) if each.mean else (None, None, None)),
         ]
         for kind, each in families
     )
-    columns = ("family", "metric", "scheme", "other", "n", "difference", "low", "high", "level", *tests, "family_size", "verdict")
+    columns = ("family", "metric", "scheme", "other", "n", "difference", "low", "high", "level", *tests, "family_size", "verdict", *MEAN)
     return write(columns, rows)
 
 

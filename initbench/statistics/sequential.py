@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from initbench.errors import ConfigError
 from initbench.statistics.inference import ALPHA, Interval
 
 STAKES = (0.5, 1.3, 3.5, 10.0)
@@ -122,9 +123,15 @@ def mean_sequence(values: Sequence[float], low: float, high: float, alpha: float
 
     Hedged betting with predictable plug-in stakes; wide until some twenty values are there, as nothing but the bounds is assumed.
     Source: Waudby-Smith & Ramdas 2024, section 4.2 and theorem 3, on a grid of possible means.
+    Raises: ConfigError where there are no two bounds, or a number is not between them.
     """
     import numpy as np
 
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ConfigError(f"The bounds are {low:g} and {high:g}; an interval for a mean needs two finite ones, the lower first.")
+    outside = [value for value in values if not low <= value <= high]
+    if outside:
+        raise ConfigError(f"{outside[0]:g} is not between {low:g} and {high:g}. Give bounds that hold every number.")
     grid = np.linspace(0.0, 1.0, GRID + 1)
     above, below = np.zeros(GRID + 1), np.zeros(GRID + 1)
     still = np.ones(GRID + 1, dtype=bool)

@@ -18,7 +18,7 @@ from initbench.statistics.findings import SchemeSummary, Summary
 from initbench.statistics.inference import ALPHA, LEVEL, seeds_needed
 from initbench.statistics.known_metrics import all_metrics, find_metric
 from initbench.statistics.typical import typical_signal
-from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family
+from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family, with_means
 
 Runs = dict[str, list[RunResult]]
 DECIDED = {Verdict.BETTER, Verdict.WORSE}
@@ -70,14 +70,12 @@ def summarize(
         every: tuple[Comparison, ...] = ()
         if name == primary.name or reference is None:
             first = [against, *(scheme for scheme in runs if scheme != against)] if against else []
-            every = compare_family(
-                each, [(sides[left], sides[right]) for right, left in combinations(first, 2)], margin=margin_here, anytime=anytime
-            )
+            every = _compared(each, [(sides[left], sides[right]) for right, left in combinations(first, 2)], margin_here, anytime=anytime)
         if name == primary.name:
             pairs = every
         if reference is not None and against:
             others = [(sides[scheme], sides[against]) for scheme in runs if scheme != against]
-            comparisons += compare_family(each, others, margin=margin_here, anytime=anytime)
+            comparisons += _compared(each, others, margin_here, anytime=anytime)
         else:
             comparisons += [pair for pair in every if pair.other == against]
     losses, signals = of_losses(runs), of_signals(runs)
@@ -162,6 +160,11 @@ def _summarize_scheme(scheme: str, runs: list[RunResult], estimates: tuple[Estim
         signal_by_layer=activations,
         **counts,
     )
+
+
+def _compared(metric: Metric, pairs: Sequence[tuple[Side, Side]], margin: float | None, *, anytime: bool) -> tuple[Comparison, ...]:
+    found = compare_family(metric, pairs, margin=margin, anytime=anytime)
+    return with_means(metric, found, pairs) if anytime else found
 
 
 def _leader(metric: Metric, schemes: Sequence[SchemeSummary]) -> str | None:

@@ -1,5 +1,6 @@
 """Two schemes on the same seeds: the paired difference, the test, and the verdict in words, made in one place for everyone."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,7 +18,7 @@ from initbench.statistics.inference import (
     seeds_needed,
     signed_ranks,
 )
-from initbench.statistics.sequential import Evidence, equivalence, evidence, seeds_left
+from initbench.statistics.sequential import Evidence, equivalence, evidence, mean_sequence, seeds_left
 
 
 class Verdict(StrEnum):
@@ -54,7 +55,8 @@ class Comparison(Frozen):
 
     `anytime`: seeds were added while results were looked at. `p` is then one over the most that bets on the signs have won
     (`wealth` is what they are worth now), `difference` the median with an interval, and all of it holds whenever one looks and stops.
-    `seeds_left`: about how many more seeds it takes, a guess.
+    `seeds_left`: about how many more seeds it takes, a guess. `mean`: the mean difference of a bounded figure such as an accuracy, where a
+    run without a number has the worst of the bounds, with an interval that assumes nothing else and holds at every look.
     """
 
     metric: str
@@ -74,6 +76,7 @@ class Comparison(Frozen):
     anytime: bool = False
     wealth: Number = None
     seeds_left: int | None = None
+    mean: Estimate | None = None
     verdict: Verdict = Verdict.NOT_COMPARABLE
     sentence: str = ""
 
@@ -123,6 +126,23 @@ def compare_family(
             comparison = comparison.model_copy(update={"seeds_left": left_over})
         comparisons.append(comparison.model_copy(update={"sentence": sentence(metric, comparison, left, right, margin)}))
     return tuple(comparisons)
+
+
+def with_means(metric: Metric, comparisons: Sequence[Comparison], pairs: Sequence[tuple[Side, Side]]) -> tuple[Comparison, ...]:
+    """The comparisons with the mean difference and its interval at every look; as they are where the metric has no two bounds."""
+    if not all(map(math.isfinite, metric.bounds)):
+        return tuple(comparisons)
+    return tuple(each.model_copy(update={"mean": _mean(metric, *sides)}) for each, sides in zip(comparisons, pairs, strict=True))
+
+
+def _mean(metric: Metric, left: Side, right: Side) -> Estimate | None:
+    low, high = metric.bounds
+    gaps = [min(max(left.values[seed], low), high) - min(max(right.values[seed], low), high) for seed in _common(left, right)]
+    if not gaps:
+        return None
+    interval = mean_sequence(gaps, low - high, high - low)[-1]
+    mean = sum(gaps) / len(gaps)
+    return Estimate(metric=metric.name, value=mean, low=interval.low, high=interval.high, level=interval.level, n=len(gaps))
 
 
 def _common(left: Side, right: Side) -> list[int]:
