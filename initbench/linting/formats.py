@@ -96,7 +96,7 @@ def as_sarif(report: LintReport) -> str:
     known = [{"id": rule.code, "name": rule.name, "shortDescription": {"text": rule.summary}} for rule in rules()]
     run = {
         "tool": {"driver": {"name": "initbench", "version": __version__, "rules": known}},
-        "results": [_result(finding, {rule["id"]: place for place, rule in enumerate(known)}) for finding in report.findings],
+        "results": [_result(finding, {rule.code: place for place, rule in enumerate(rules())}) for finding in report.findings],
     }
     return json.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=False) + "\n"
 
