@@ -135,6 +135,31 @@ def test_a_gate_says_in_the_job_what_is_worse_and_fails(runner):
     assert (runner.folder / "work" / "initbench-results" / "report.html").is_file()
 
 
+NET = """
+import torch
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 5))
+        nn.init.constant_(self[0].weight, float("nan"))
+"""
+
+
+def test_a_model_is_looked_at_and_its_findings_are_annotations(runner):
+    (runner.folder / "work" / "net.py").write_text(NET)
+    done = runner("run", lint="./net.py:Net", arguments="--input 16 --fail-on warning")
+    assert done.returncode == 4, done.stderr
+    assert "::error file=net.py,line=" in done.stdout
+    assert "IB102" in done.stdout
+    assert not (runner.folder / "work" / "initbench-results").exists()
+    assert runner("run", lint="./net.py:Net", arguments="--input 16 --select IB101").returncode == 0
+    done = runner("run", lint="./net.py:Net", baseline="gate.json")
+    assert done.returncode == 2
+    assert "goes without config and baseline" in done.stdout
+
+
 @pytest.mark.parametrize("arguments", ["kaiming --modle mlp", "'", "kaiming --model $(touch hacked)", "; touch hacked"])
 def test_what_cannot_be_run_fails_and_runs_nothing_else(arguments, runner):
     done = runner("run", arguments=arguments)
@@ -143,7 +168,8 @@ def test_what_cannot_be_run_fails_and_runs_nothing_else(arguments, runner):
     assert not (runner.folder / "summary.md").exists()
 
 
-HOOK = YAML(typ="safe").load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))[0]
+HOOKS = YAML(typ="safe").load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+HOOK = HOOKS[0]
 RIGHT = "schemes: [kaiming, xavier]\nseeds: 2\n"
 WRONG = "schemes: [kaimign]\nseeds: 2\n"
 
@@ -162,6 +188,20 @@ WRONG = "schemes: [kaimign]\nseeds: 2\n"
 )
 def test_the_hook_takes_files_by_their_names(name, taken):
     assert bool(re.search(HOOK["files"], name)) is taken
+
+
+def test_the_hook_of_the_linter_runs_as_the_page_says(tmp_path):
+    (hook,) = (each for each in HOOKS if each["id"] == "initbench-lint")
+    assert hook["pass_filenames"] is False, "a model is no file"
+    (tmp_path / "net.py").write_text(NET)
+    page = (ROOT / "docs" / "lint.md").read_text(encoding="utf-8")
+    args = YAML(typ="safe").load(re.search(r"id: initbench-lint\s+(args: .*)", page)[1])["args"]
+    words = [sys.executable, "-m", *hook["entry"].split(), *("16" if "x" in word and word[0].isdigit() else word for word in args)]
+    done = subprocess.run(
+        words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=200
+    )
+    assert done.returncode == 4, done.stderr
+    assert "IB102" in done.stdout
 
 
 @pytest.mark.exports

@@ -167,6 +167,34 @@ def test_json_sarif_github_and_junit_are_what_their_readers_take(desk):
     assert ElementTree.parse(desk / "report.xml").getroot().get("failures") == "1"
 
 
+def test_sarif_keeps_the_rules_of_its_structure(desk):
+    below = desk / "my models"
+    below.mkdir()
+    (below / "net.py").write_text((desk / "net.py").read_text())
+    document = json.loads(run("./my models/net.py:Net", "--input", "16", "--format", "sarif").stdout)
+    assert document["version"] in document["$schema"]
+    assert len(document["runs"]) == 1
+    listed = document["runs"][0]["tool"]["driver"]["rules"]
+    assert [rule["id"] for rule in listed] == [rule.code for rule in rules()]
+    assert all(rule["name"] and rule["shortDescription"]["text"] for rule in listed)
+    results = document["runs"][0]["results"]
+    assert {"error"} <= {result["level"] for result in results} <= {"none", "note", "warning", "error"}
+    for result in results:
+        assert listed[result["ruleIndex"]]["id"] == result["ruleId"]
+        assert result["message"]["text"]
+        assert all(result["partialFingerprints"].values())
+        (location,) = result["locations"]
+        assert location["physicalLocation"]["artifactLocation"] == {"uri": "my%20models/net.py"}
+        assert location["physicalLocation"]["region"]["startLine"] >= 1
+
+
+def test_a_file_elsewhere_has_a_uri_with_its_scheme(desk, monkeypatch, tmp_path_factory):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    document = json.loads(run(f"{desk}/net.py:Net", "--format", "sarif").stdout)
+    found = {result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for result in document["runs"][0]["results"]}
+    assert found == {(desk / "net.py").as_uri()}
+
+
 class Plain(nn.Sequential):
     """A healthy small network."""
 

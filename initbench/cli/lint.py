@@ -1,5 +1,7 @@
 """The command `lint`: what is wrong with how a model is initialized; nothing is trained."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +37,8 @@ FailOn = Annotated[
 ]
 Format = Annotated[str, option(OUTPUT, "--format", "FORMAT", "text, json, github, sarif or junit.")]
 Out = Annotated[Path | None, option(OUTPUT, "-o --out", "FILE", "Write it there instead of printing it.")]
+Fix = Annotated[str | None, option(OUTPUT, "--fix", "KIND", "Write initialize(model) that clears the findings: torch or initbench.")]
+Fresh = Annotated[bool, option(OUTPUT, "--fresh", "", "With --fix: replace a file that is there.")]
 Baseline = Annotated[Path | None, option(OUTPUT, "--baseline", "FILE", "Tell only what this file does not know.")]
 WriteBaseline = Annotated[Path | None, option(OUTPUT, "--write-baseline", "FILE", "Write down what is found now as known.")]
 
@@ -53,6 +57,8 @@ def lint(
     form: Format = "text",
     as_json: Json = False,
     out: Out = None,
+    fix: Fix = None,
+    fresh: Fresh = False,
     baseline: Baseline = None,
     write_baseline: WriteBaseline = None,
 ) -> None:
@@ -65,6 +71,8 @@ def lint(
     for what, word, allowed in (("format", form, formats.FORMATS), ("severity", fail_on or "error", list(Severity))):
         if word not in allowed:
             raise unknown_name(what, word, allowed, f"Allowed: {', '.join(allowed)}.")
+    if fix is not None:
+        _refuse(fix, out, fresh=fresh)
     asked = settings.project_settings()
     report = run.lint(
         model,
@@ -81,7 +89,12 @@ def lint(
         output.hint(f"{len(report.findings)} findings are known in {write_baseline} from now on.")
         return
     known = baseline or (own_path(asked.baseline) if asked.baseline else None)
-    report = report if known is None else settings.beyond_baseline(report, known)
+    report = _known(report, known)
+    if fix is not None:
+        report = _fixed(report, fix, out, lambda found: _known(settings.without_exceptions(found, asked.exceptions), known))
+        if report.of(fail_on or asked.fail_on):
+            raise typer.Exit(FOUND)
+        return
     text = formats.FORMATS["json" if as_json else form](report)
     if out is not None:
         write_text(out, text)
@@ -90,6 +103,33 @@ def lint(
         output.text(text.rstrip("\n"))
     if report.of(fail_on or asked.fail_on):
         raise typer.Exit(FOUND)
+
+
+def _known(report: run.LintReport, baseline: Path | None) -> run.LintReport:
+    return report if baseline is None else settings.beyond_baseline(report, baseline)
+
+
+def _refuse(kind: str, out: Path | None, *, fresh: bool) -> None:
+    if kind not in run.FIXES:
+        raise unknown_name("kind of fix", kind, run.FIXES, f"Allowed: {', '.join(run.FIXES)}.")
+    if out is not None and out.exists() and not fresh:
+        raise ConfigError(f"{out} is there already. Name another file, or add --fresh to replace it.")
+
+
+def _fixed(report: run.LintReport, kind: str, out: Path | None, told: Callable[[run.LintReport], run.LintReport]) -> run.LintReport:
+    """Writes the code that clears the findings and says what it does; gives what is found when it has been applied."""
+    made = report.fix(kind)
+    made = replace(made, after=told(made.after))
+    if made.code and out is not None:
+        write_text(out, made.code)
+        output.hint(f"Written to {out}.")
+    elif made.code:
+        output.text(made.code.rstrip("\n"))
+    else:
+        output.hint("There is nothing that initialize(model) could clear: no code is written.")
+    for text in filter(None, (made.told(), f"Afterwards: {formats.whole_text(made.after).rstrip()}")):
+        output.say(text)
+    return made.left
 
 
 def _split(given: list[str] | None) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 from initbench import __version__
@@ -94,24 +96,31 @@ def as_sarif(report: LintReport) -> str:
     known = [{"id": rule.code, "name": rule.name, "shortDescription": {"text": rule.summary}} for rule in rules()]
     run = {
         "tool": {"driver": {"name": "initbench", "version": __version__, "rules": known}},
-        "results": [_result(finding) for finding in report.findings],
+        "results": [_result(finding, {rule.code: place for place, rule in enumerate(rules())}) for finding in report.findings],
     }
     return json.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=False) + "\n"
 
 
-def _result(finding: Finding) -> dict[str, Any]:
+def _result(finding: Finding, places: dict[str, int]) -> dict[str, Any]:
     text = "\n".join(filter(None, (f"{finding.about}: {finding.message}", finding.measured, finding.effect, finding.fix)))
     place: dict[str, Any] = {"logicalLocations": [{"fullyQualifiedName": name} for name in finding.parameters]}
     if finding.file:
         region = {"region": {"startLine": finding.line}} if finding.line else {}
-        place["physicalLocation"] = {"artifactLocation": {"uri": finding.file.replace("\\", "/")}, **region}
+        place["physicalLocation"] = {"artifactLocation": {"uri": _uri(finding.file)}, **region}
     return {
         "ruleId": finding.code,
+        "ruleIndex": places[finding.code],
         "level": SARIF[finding.severity],
         "message": {"text": text},
         "locations": [place],
         "partialFingerprints": {"initbench/v1": finding.fingerprint},
     }
+
+
+def _uri(file: str) -> str:
+    """A file as SARIF names it: relative with forward slashes where it is below the folder of the run, else with its scheme."""
+    path = Path(file)
+    return path.as_uri() if path.is_absolute() else quote(path.as_posix())
 
 
 def as_junit(report: LintReport) -> str:

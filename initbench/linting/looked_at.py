@@ -39,18 +39,22 @@ def looked_at(
     checkpoint: str | Path | Mapping[str, Tensor] | None,
     batch: int | None,
     classes: int | None,
+    then: Callable[[nn.Module], object] | None = None,
 ) -> Iterator[tuple[str, Subject]]:
     """The name of the model and the subject; afterwards a module that was given is as it was.
 
+    `then` is called with the model each time that it is built, or with the module that was given.
     Raises: ConfigError for what is no model, or cannot be built.
     """
     given = _given(inputs, labels, batch, classes)
-    name, module, builds, build = _model(model, given, classes)
+    name, module, builds, build = _model(model, given, classes, then)
     tensors = read_checkpoint(own_path(checkpoint)) if isinstance(checkpoint, str | Path) else checkpoint
     with ExitStack() as stack:
         module = stack.enter_context(unwrapped(module))
         if builds is None:
             stack.enter_context(restored(module))
+            if then is not None:
+                then(module)
         device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
         yield name, Subject(module, builds, None if given is None else given.to(device), tensors, build)
 
@@ -71,7 +75,9 @@ def _given(inputs: Any, labels: Any, batch: int | None, classes: int | None) -> 
     return Given(values, None if labels is None else as_labels(labels, len(values)), classes or OTHERWISE)
 
 
-def _model(model: object, given: Given | None, classes: int | None) -> tuple[str, nn.Module, Builds | None, Build | None]:
+def _model(
+    model: object, given: Given | None, classes: int | None, then: Callable[[nn.Module], object] | None
+) -> tuple[str, nn.Module, Builds | None, Build | None]:
     if isinstance(model, nn.Module):
         refuse_without_storage(parameters_of(model).first)
         return type(model).__name__, model, None, None
@@ -80,9 +86,21 @@ def _model(model: object, given: Given | None, classes: int | None) -> tuple[str
         shape = SHAPE if given is None else given.shape
         count = classes or CLASSES.get(ref.name, OTHERWISE)
         example = None if given is None else given.inputs
-        build = seeded(lambda seed, device="cpu": build_model(ref, shape, count, seed, example, device))
+        build = seeded(_continued(lambda seed, device="cpu": build_model(ref, shape, count, seed, example, device), then))
         return str(ref), *built(build), build
     if callable(model):
-        build = from_function(model)
+        build = seeded(_continued(from_function(model), then)) if then is not None else from_function(model)
         return getattr(model, "__name__", type(model).__name__), *built(build), build
     raise ConfigError(f"The model is {a_or_an(type(model).__name__)}. Give a class, a function, a module or a name such as './net.py:Net'.")
+
+
+def _continued(build: Build, then: Callable[[nn.Module], object] | None) -> Build:
+    """The same build, and what comes after it."""
+
+    def both(seed: int, device: str = "cpu") -> nn.Module:
+        model = build(seed, device)
+        if then is not None:
+            then(model)
+        return model
+
+    return both

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
 
+    from initbench.linting.mending import Fix
     from initbench.linting.subject import Subject
 
 WANTED = {
@@ -27,6 +28,25 @@ WANTED = {
     "labels": "needs a batch with labels",
 }
 """What rules may need, with what is said where it is not there."""
+FIXES = ("torch", "initbench")
+"""What code that clears findings is made of."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was looked at, and by which rules."""
+
+    model: nn.Module | Callable[[], nn.Module] | str
+    inputs: Any
+    labels: Any
+    checkpoint: str | Path | Mapping[str, Tensor] | None
+    batch: int | None
+    classes: int | None
+    wanted: tuple[Rule, ...]
+
+    def given(self) -> dict[str, Any]:
+        """All but the rules, by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "wanted"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,6 +63,7 @@ class LintReport:
     seconds: float = 0.0
     known: int = 0
     """Findings that a baseline knows, and which are not among these."""
+    asked: Asked | None = field(default=None, compare=False)
 
     def of(self, severity: Severity | str) -> tuple[Finding, ...]:
         """The findings of a severity, or worse."""
@@ -57,6 +78,16 @@ class LintReport:
             from initbench.linting.formats import as_text
 
             raise GateFailed(f"{self.model} has {len(found)} finding{'s' * (len(found) != 1)}.\n{as_text(found)}")
+
+    def fix(self, kind: str = "torch") -> Fix:
+        """Code with `initialize(model)` that clears these findings, and what is found when it has been applied: `print(report.fix())`.
+
+        `kind`: "torch" sets the parameters that were named with torch.nn.init, "initbench" the whole network with init_network.
+        Raises: ConfigError for another kind, or where init_network cannot initialize the model.
+        """
+        from initbench.linting.mending import fix
+
+        return fix(self, kind)
 
     def __str__(self) -> str:
         """The findings as text, and what is said of all of them."""
@@ -142,16 +173,20 @@ def lint(
     `select`, `ignore`: codes, their beginnings or names of rules, such as "IB302", "IB3" or "first_loss".
     Raises: InitbenchError where the model cannot be built or run on the inputs; what one rule fails on is in `not_told`.
     """
+    return look(Asked(model, inputs, labels, checkpoint, batch, classes, chosen(select, ignore)))
+
+
+def look(asked: Asked, then: Callable[[nn.Module], object] | None = None) -> LintReport:
+    """Looks at what is asked; `then` is called with each model that is built, or with a module that was given, which is put back."""
     from initbench.linting.looked_at import looked_at
 
     begun = time.perf_counter()
-    wanted = chosen(select, ignore)
-    with looked_at(model, inputs=inputs, labels=labels, checkpoint=checkpoint, batch=batch, classes=classes) as (name, subject):
-        findings, not_told = examine(subject, wanted)
+    with looked_at(**asked.given(), then=then) as (name, subject):
+        findings, not_told = examine(subject, asked.wanted)
         count = len(subject.parameters.first)
     quiet = {each.code for each in not_told}
-    checked = tuple(rule.code for rule in wanted if rule.code not in quiet)
-    return LintReport(name, findings, not_told, checked, count, round(time.perf_counter() - begun, 3))
+    checked = tuple(rule.code for rule in asked.wanted if rule.code not in quiet)
+    return LintReport(name, findings, not_told, checked, count, round(time.perf_counter() - begun, 3), asked=asked)
 
 
 def examine(subject: Subject, wanted: Sequence[Rule]) -> tuple[tuple[Finding, ...], tuple[NotTold, ...]]:
