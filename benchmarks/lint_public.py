@@ -101,6 +101,8 @@ def library_rows(*, only: str | None = None) -> Iterator[str]:
     """A row of the table for each model of an installed library."""
     models = [("torch", "nn.TransformerEncoder", encoder, "12x32", "IB103")]
     if importlib.util.find_spec("transformers") is not None:
+        from transformers import GPT2LMHeadModel, T5ForConditionalGeneration  # noqa: F401  read before torch is watched
+
         models += [
             ("transformers", f"GPT-2, {LAYERS} layers", gpt2, "int:512:32", "IB303"),
             ("transformers", "T5, tie_word_embeddings=False, width 768", partial(t5, 768), "int:2048:16", "IB304"),

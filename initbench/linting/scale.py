@@ -8,7 +8,7 @@ from torch import nn
 from initbench.linting.chance import deviations, error_of_std
 from initbench.linting.subject import Subject
 from initbench.nn.fans import TRANSPOSED
-from initbench.nn.layers import WeightLayer
+from initbench.nn.layers import Role, WeightLayer
 
 DEFAULT = 1 / 3
 """The gain of torch's default, which knows no fan but the fan in."""
@@ -45,7 +45,7 @@ def right(subject: Subject, layer: WeightLayer) -> tuple[Explanation, ...]:
     """The laws with the layer's own fans that have its standard deviation."""
     fan_in, fan_out = layer.fan_in, _fan_out(subject, layer)
     found = _matching(subject, layer, {"the fan in": fan_in, "the fan out": fan_out, "the mean of both fans": (fan_in + fan_out) / 2})
-    return tuple(law for law in found if law.fan == fan_in or not math.isclose(law.gain, DEFAULT))
+    return tuple(law for law in found if law.fan == fan_in or not math.isclose(law.gain, DEFAULT) or not _has_one_default(layer))
 
 
 def wrong(subject: Subject, layer: WeightLayer) -> tuple[Explanation, ...]:
@@ -54,8 +54,13 @@ def wrong(subject: Subject, layer: WeightLayer) -> tuple[Explanation, ...]:
     own = {float(layer.fan_in), float(fan_out), (layer.fan_in + fan_out) / 2}
     mistaken = _mistaken(layer, packed=layer.parts > 1 or fan_out != layer.fan_out)
     found = _matching(subject, layer, {words: fan for words, fan in mistaken.items() if fan not in own and fan > 0})
-    swapped: dict[str, float] = {"the fan out taken for the fan in": fan_out} if fan_out != layer.fan_in else {}
+    swapped: dict[str, float] = {"the fan out taken for the fan in": fan_out} if fan_out != layer.fan_in and _has_one_default(layer) else {}
     return (*found, *(law for law in _matching(subject, layer, swapped) if math.isclose(law.gain, DEFAULT)))
+
+
+def _has_one_default(layer: WeightLayer) -> bool:
+    """Whether a third of 1 / fan out is nobody's law here: torch draws recurrent layers so, and TensorFlow heads."""
+    return layer.role is not Role.HEAD and not isinstance(layer.module, nn.RNNBase | nn.RNNCellBase)
 
 
 def _fan_out(subject: Subject, layer: WeightLayer) -> int:
