@@ -48,6 +48,7 @@ REAL = {
         "mlp:depth=10,activation=tanh",
         "IB*",
     ): "torch's default, 1/(3 fan_in), before tanh: nine layers lose eight powers of ten of the variance",
+    ("timm-csatv2", "IB106"): "its init_weights promises to set all again after to_empty, and its response norms have no reset_parameters",
     ("timm-byoanet", "IB201"): "the position kernel has std dim_qk^-0.5, whatever its area",
 }
 """Findings that were looked at and are real: (model, code), both globs, and the evidence."""

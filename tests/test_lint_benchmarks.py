@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import lint_faults
+import lint_public
 from lint_models import MODELS
 
 from initbench import lint
@@ -56,3 +57,19 @@ def test_classes_that_are_not_alike_frequent_are_told_of_a_head_without_their_pr
     (finding,) = lint(make, inputs=inputs, labels=labels, select=["IB205"]).findings
     assert finding.parameters == ("head.bias",)
     assert lint(make, inputs=inputs, labels=torch.arange(64) % 10, select=["IB205"]).findings == ()
+
+
+PUBLIC = {case.name: case for case in lint_public.CASES}
+
+
+@pytest.mark.parametrize("name", list(PUBLIC))
+def test_a_fault_from_the_public_is_found_and_its_twin_is_silent(name):
+    finding = lint_public.found(PUBLIC[name], lint_public.looked_at(PUBLIC[name], faulty=True))
+    assert finding is not None
+    assert [str(each) for each in lint_public.looked_at(PUBLIC[name], faulty=False).of("warning")] == []
+
+
+def test_the_page_has_a_row_for_every_fault_from_the_public():
+    page = (Path(__file__).parent.parent / "docs" / "lint.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in page.splitlines() if line.startswith("| ")]
+    assert [case.name for case in lint_public.CASES if [case.name, case.source] not in rows] == []

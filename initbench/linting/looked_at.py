@@ -26,8 +26,10 @@ CLASSES, OTHERWISE = {"torchvision": 1000}, 10
 """Outputs of a model whose builder asks for them, where nobody says how many."""
 SHAPE = (3, 224, 224)
 """What a builder that asks for the shape of an input is told where there is none."""
-MOST_INPUTS = 32
-"""Inputs of a batch that is made of a shape where nobody says how many."""
+MOST_INPUTS, LARGE_INPUTS = 32, 8
+"""Inputs of a batch that is made of a shape where nobody says how many, and of large ones, of which more take memory and say little."""
+FEW = 64
+"""A batch that would be smaller elsewhere is of large inputs."""
 
 
 @contextmanager
@@ -65,7 +67,9 @@ def _given(inputs: Any, labels: Any, batch: int | None, classes: int | None) -> 
             raise ConfigError("There are labels, and no batch that they belong to. Give the batch as `inputs`.")
         return None
     if isinstance(inputs, str):
-        count = batch or min(MOST_INPUTS, default_batch_size(inputs))
+        logits = inputs.replace(":", "x").removeprefix("intx")  # of token ids: as many as the vocabulary has words, at each place
+        usual = max(LARGE_INPUTS, default_batch_size(logits)) if inputs.startswith("int:") else default_batch_size(inputs)
+        count = batch or min(usual, LARGE_INPUTS if usual < FEW else MOST_INPUTS)
         values, own = read_input(inputs, count)
         return Given(values, own if labels is None else as_labels(labels, len(values)), classes or OTHERWISE)
     values = as_inputs(inputs)

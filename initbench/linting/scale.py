@@ -8,9 +8,11 @@ from torch import nn
 from initbench.linting.chance import deviations, error_of_std
 from initbench.linting.subject import Subject
 from initbench.nn.fans import TRANSPOSED
-from initbench.nn.layers import WeightLayer
+from initbench.nn.layers import Role, WeightLayer
 
-GAINS = {"xavier or lecun": 1.0, "kaiming": 2.0, "torch's default": 1 / 3, "tanh's gain": 25 / 9}
+DEFAULT = 1 / 3
+"""The gain of torch's default, which knows no fan but the fan in."""
+GAINS = {"xavier or lecun": 1.0, "kaiming": 2.0, "torch's default": DEFAULT, "tanh's gain": 25 / 9}
 """What laws multiply 1/fan with."""
 FEWEST = 200
 """Numbers from which on a standard deviation is compared with laws."""
@@ -41,14 +43,36 @@ class Explanation:
 
 def right(subject: Subject, layer: WeightLayer) -> tuple[Explanation, ...]:
     """The laws with the layer's own fans that have its standard deviation."""
-    fan_in, fan_out = layer.fan_in, layer.fan_out
-    return _matching(subject, layer, {"the fan in": fan_in, "the fan out": fan_out, "the mean of both fans": (fan_in + fan_out) / 2})
+    fan_in, fan_out = layer.fan_in, _fan_out(subject, layer)
+    found = _matching(subject, layer, {"the fan in": fan_in, "the fan out": fan_out, "the mean of both fans": (fan_in + fan_out) / 2})
+    return tuple(law for law in found if law.fan == fan_in or not math.isclose(law.gain, DEFAULT) or not _has_one_default(layer))
 
 
 def wrong(subject: Subject, layer: WeightLayer) -> tuple[Explanation, ...]:
     """The laws with mistaken fans that have it."""
-    own = {float(layer.fan_in), float(layer.fan_out), (layer.fan_in + layer.fan_out) / 2}
-    return _matching(subject, layer, {words: fan for words, fan in _mistaken(layer).items() if fan not in own and fan > 0})
+    fan_out = _fan_out(subject, layer)
+    own = {float(layer.fan_in), float(fan_out), (layer.fan_in + fan_out) / 2}
+    mistaken = _mistaken(layer, packed=layer.parts > 1 or fan_out != layer.fan_out)
+    found = _matching(subject, layer, {words: fan for words, fan in mistaken.items() if fan not in own and fan > 0})
+    swapped: dict[str, float] = {"the fan out taken for the fan in": fan_out} if fan_out != layer.fan_in and _has_one_default(layer) else {}
+    return (*found, *(law for law in _matching(subject, layer, swapped) if math.isclose(law.gain, DEFAULT)))
+
+
+def _has_one_default(layer: WeightLayer) -> bool:
+    """Whether a third of 1 / fan out is nobody's law here: torch draws recurrent layers so, and TensorFlow heads."""
+    return layer.role is not Role.HEAD and not isinstance(layer.module, nn.RNNBase | nn.RNNCellBase)
+
+
+def _fan_out(subject: Subject, layer: WeightLayer) -> int:
+    """The fan out; of a linear layer that is queries, keys and values in one, that of each of them."""
+    packed = layer.parts == 1 and layer.parameter in subject.packed and layer.fan_out % 3 == 0
+    return layer.fan_out // 3 if packed else layer.fan_out
+
+
+def meant(subject: Subject, layer: WeightLayer, law: Explanation) -> float:
+    """The fan of the layer that a mistaken law stands for."""
+    fan_out = _fan_out(subject, layer)
+    return layer.fan_in if "fan in" in law.of else fan_out if "fan out" in law.of else (layer.fan_in + fan_out) / 2
 
 
 def explainable(subject: Subject, layer: WeightLayer) -> bool:
@@ -88,7 +112,7 @@ def _matching(subject: Subject, layer: WeightLayer, fans: dict[str, float]) -> t
     return tuple(sorted((law for law in laws if abs(std / law.std - 1) <= allowed), key=lambda law: abs(std / law.std - 1)))
 
 
-def _mistaken(layer: WeightLayer) -> dict[str, float]:
+def _mistaken(layer: WeightLayer, *, packed: bool) -> dict[str, float]:
     """The fans that people mistake for the right ones, in words."""
     found: dict[str, float] = {}
     shape, field, groups = layer.shape, layer.receptive_field, layer.groups
@@ -110,11 +134,8 @@ def _mistaken(layer: WeightLayer) -> dict[str, float]:
     elif groups > 1:
         add("the groups forgotten", shape[1] * field, shape[0] * field)
         add("the groups forgotten on both sides", groups * shape[1] * field, shape[0] * field)
-    if layer.parts > 1:
-        what = (
-            "queries, keys and values"
-            if isinstance(layer.module, nn.MultiheadAttention) or layer.parts == 3
-            else f"{layer.parts} packed parts"
-        )
+    if packed:
+        three = isinstance(layer.module, nn.MultiheadAttention) or layer.parts in {1, 3}
+        what = "queries, keys and values" if three else f"{layer.parts} packed parts"
         add(f"{what} taken for one matrix", layer.fan_in, layer.parts * layer.fan_out)
     return found

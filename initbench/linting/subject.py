@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +31,16 @@ from initbench.nn.residual import Branch, branches
 from initbench.probing.health import SchemeHealth, health
 from initbench.question.config import Ref
 from initbench.results.probe_run import LayerLaw, ProbedLayer, ProbeRun, Question
+from initbench.results.propagation import loss_on, strays
 from initbench.training.inputs import Given, Objective
 from initbench.training.untrained import TRACE_INPUTS, Prober
+
+
+class Growth(NamedTuple):
+    """The variance of a residual stream behind its last block over that in front of its first, and over how many branches."""
+
+    times: float
+    branches: int
 
 
 class Subject:
@@ -135,7 +146,20 @@ class Subject:
     @cached_property
     def health(self) -> SchemeHealth:
         """The ways of the signal, forward and back."""
-        return health(self.probe.scheme, [self.probe])
+        found = health(self.probe.scheme, [self.probe])
+        if found.lost is None or not self._goes_around(found.lost.layer):
+            return found
+        forward = tuple(point for point in found.forward if point.value)
+        lost = loss_on("activations", forward) or loss_on("gradients", found.back)
+        return replace(found, forward=forward, lost=lost, decades=max((*strays(forward), *strays(found.back)), default=math.inf))
+
+    def _goes_around(self, name: str) -> bool:
+        """Whether a layer is a branch of zeros, and the signal comes to the head beside it."""
+        layer = next((layer for layer in self.layers if layer.name == name), None)
+        head = None if self.head is None else self.measured.get(self.head.parameter)
+        if layer is None or layer.role is not Role.BRANCH_END or layer.weight.any():
+            return False
+        return head is not None and bool(head.value("pre_activation_variance"))
 
     @cached_property
     def gradients(self) -> dict[str, float | None]:
@@ -180,14 +204,23 @@ class Subject:
         return zero.stuck(self)
 
     @cached_property
-    def growth(self) -> float | None:
-        """The variance of the residual stream behind the last block over that in front of the first; None where there is no stream."""
+    def growth(self) -> Growth | None:
+        """The residual stream that grows most; None where there is none. Another one begins where no branch before reaches a branch."""
         way = self.health.forward
-        stream = [place for place, point in enumerate(way) if point.stream]
-        if len(stream) < 2:
-            return None
-        first = way[max(0, stream[0] - 1)] if not way[max(0, stream[0] - 1)].stream else way[stream[0]]
-        return way[stream[-1]].value / first.value if first.value else None
+        places = {point.layer: place for place, point in enumerate(way)}
+        streams: list[list[str]] = []
+        for branch in self.branches:
+            if branch.last.name in places and way[places[branch.last.name]].stream:
+                if not streams or not set(branch.layers[0].surroundings.sources) & set(streams[-1]):
+                    streams.append([])
+                streams[-1].append(branch.last.name)
+        found = []
+        for names in streams:
+            first, last = places[names[0]], places[names[-1]]
+            begin = way[first - 1].value if first and not way[first - 1].stream else way[first].value
+            if begin:
+                found.append(Growth(way[last].value / begin, len(names)))
+        return max(found, default=None)
 
     @cached_property
     def input_correlation(self) -> float | None:
@@ -202,6 +235,11 @@ class Subject:
     def queries(self) -> set[str]:
         """The weights of queries and keys, whose scale is that of attention's scores."""
         return {layer.parameter for each in self.attentions for layer in (each.query, each.key) if layer is not None}
+
+    @cached_property
+    def packed(self) -> set[str]:
+        """The weights that hold queries, keys and values in one."""
+        return {each.packed.parameter for each in self.attentions if each.packed is not None}
 
     @cached_property
     def normed(self) -> set[str]:

@@ -51,6 +51,7 @@ class _Translator:
 
     def __init__(self, graph: Graph, specs: dict[str, LayerSpec]) -> None:
         self.nodes: list[Node] = []
+        self._from: list[frozenset[int]] = []
         self.places: dict[int, int] = {}
         self.starts: dict[int, int] = {}
         self.entering: traced.Node | None = None
@@ -76,6 +77,8 @@ class _Translator:
         self.places[node.index], self.starts[node.index] = place, start
 
     def _add(self, node: Node) -> int:
+        own = [len(self.nodes)] if isinstance(node, Weight) else ()
+        self._from.append(frozenset(own or (origin for source in sources(node) for origin in self._origins(source))))
         self.nodes.append(node)
         return len(self.nodes) - 1
 
@@ -136,9 +139,7 @@ class _Translator:
 
     def _origins(self, place: int) -> frozenset[int]:
         """The weight layers (and the input) that a signal comes from without another weight between."""
-        if place < 0 or isinstance(self.nodes[place], Weight):
-            return frozenset([place])
-        return frozenset[int]().union(*(self._origins(source) for source in sources(self.nodes[place])))
+        return frozenset([place]) if place < 0 else self._from[place]
 
     def _weight(self, node: traced.Node) -> int:
         assert node.output_of is not None

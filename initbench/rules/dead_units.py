@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from initbench.linting.finding import Finding, Severity
 from initbench.linting.subject import Subject
+from initbench.nn.layers import Role
 
 FAMILY = "signal"
 CODE = "IB306"
@@ -16,7 +17,8 @@ FEWEST_INPUTS, FEWEST_UNITS = 8, 8
 def check(subject: Subject) -> Iterator[Finding]:
     """Most units of a layer give zero for every input of the batch: they get no gradient, and learn only if what reaches them changes.
 
-    Measured: the share of units (neurons, channels) that are zero on the whole batch, at every position; on 8 inputs or more.
+    Measured: the share of units (neurons, channels) that are zero on the whole batch, at every position; on 8 inputs or more. A weight
+    of zeros is left to the rules on zeros.
     Expected: few: a ReLU that is on for half of the inputs is off on all n of them with a chance of 1/2^n, where inputs differ.
     Remedy:
         nn.init.kaiming_normal_(layer.weight)
@@ -30,7 +32,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     shares: dict[str, float] = {}
     for name, layer in subject.measured.items():
         share = layer.dead_fraction or 0.0
-        if share > MANY and subject.layer_of[name].fan_out >= FEWEST_UNITS:
+        own = subject.layer_of[name]
+        if share > MANY and own.fan_out >= FEWEST_UNITS and own.role is not Role.HEAD and own.weight.any():
             shares[name] = share
     if shares:
         worst = max(shares, key=lambda name: shares[name])

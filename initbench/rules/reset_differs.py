@@ -1,6 +1,7 @@
 """The rule `reset_differs`."""
 
 import inspect
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -75,7 +76,9 @@ def _reset(subject: Subject) -> tuple[nn.Module, list[str], bool]:
     Raises: CannotTell where it cannot be built so.
     """
     try:
-        model = subject.build(0, "meta")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is loaded or computed in the constructor does nothing there
+            model = subject.build(0, "meta")
         with unset_marked(), generators(0), torch.no_grad():
             model = model.to_empty(device="cpu")
             for module in reversed(list(model.modules())[1:]):

@@ -36,11 +36,11 @@ def check(subject: Subject) -> Iterator[Finding]:
         return
     name = plain[0].parameter
     yield Finding(
-        severity=Severity.WARNING if growth > HARMFUL else Severity.INFO,
+        severity=Severity.WARNING if growth.times > HARMFUL else Severity.INFO,
         parameters=tuple(dict.fromkeys(layer.parameter for layer in plain)),
         message="the ends of residual branches are not scaled",
         measured=f"std {subject.laws[name].std:.3g} as all others, on {len(plain)} of {len(ends)} branches",
-        effect=f"the stream's variance grows {growth:.3g}x over {len(branches)} branches, "
-        f"about {1 + (growth - 1) / len(branches):.3g}x with scaled ends",
+        effect=f"the stream's variance grows {growth.times:.3g}x over {growth.branches} branches, "
+        f"about {1 + (growth.times - 1) / growth.branches:.3g}x with scaled ends",
         fix=f"nn.init.normal_(model.{name}, std={usual:.3g} / math.sqrt({len(branches)}))",
     )

@@ -22,8 +22,8 @@ def check(subject: Subject) -> Iterator[Finding]:
 
     Measured: the std of every weight of random numbers, beside that of the known laws (1/fan, 2/fan, torch's default, tanh's gain) with
     the layer's own fans and with those that people mistake for them.
-    Expected: a law with the right fan; no finding where a constant such as 0.02 or any right law explains the number within chance, nor
-    where only some of the layers that one line of code makes have the wrong law.
+    Expected: a law with the right fan (of torch's default the fan in alone); no finding where a constant such as 0.02 or any right law
+    explains the number within chance, nor where only some of the layers that one line of code makes have the wrong law.
     Remedy:
         fan_in = conv.in_channels // conv.groups * math.prod(conv.kernel_size)
         nn.init.normal_(conv.weight, std=math.sqrt(2 / fan_in))
@@ -61,8 +61,8 @@ def _finding(subject: Subject, found: dict[str, Explanation]) -> Finding:
     names = tuple(found)
     layers = [subject.layer_of[name] for name in names]
     first, law = layers[0], found[names[0]]
-    meant = first.fan_in if "fan in" in law.of else first.fan_out if "fan out" in law.of else (first.fan_in + first.fan_out) / 2
-    off = max((_off(subject.layer_of[name], each) for name, each in found.items()), key=lambda ratio: max(ratio, 1 / ratio))
+    meant = scale.meant(subject, first, law)
+    off = max((_off(subject, subject.layer_of[name], each) for name, each in found.items()), key=lambda ratio: max(ratio, 1 / ratio))
     own = _is_torchs_default(first, law)
     held = all(layer.name in subject.normed for layer in layers)
     severity = Severity.WARNING if max(off, 1 / off) > MATTERS and not own and not held else Severity.INFO
@@ -78,10 +78,9 @@ def _finding(subject: Subject, found: dict[str, Explanation]) -> Finding:
     )
 
 
-def _off(layer: WeightLayer, law: Explanation) -> float:
+def _off(subject: Subject, layer: WeightLayer, law: Explanation) -> float:
     """The variance over that with the right fan."""
-    meant = layer.fan_in if "fan in" in law.of else layer.fan_out if "fan out" in law.of else (layer.fan_in + layer.fan_out) / 2
-    return meant / law.fan
+    return scale.meant(subject, layer, law) / law.fan
 
 
 def _is_torchs_default(layer: WeightLayer, law: Explanation) -> bool:
