@@ -1,5 +1,6 @@
 """The phase diagram of an activation: at each (sigma_w, sigma_b) where lengths and correlations lead to, and how fast."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, log10, sqrt
 
@@ -12,8 +13,8 @@ from initbench.theory.network import Apply, InputStats, LayerSpec, NetworkSpec, 
 from initbench.theory.prediction import predict
 from initbench.theory.units import unit_table
 
-LENGTH_STEPS, CORRELATION_STEPS = 400, 150
-"""Layers that are followed until lengths and correlations count as settled."""
+LENGTH_STEPS, LEAPS, CORRELATION_STEPS = 200, 60, 150
+"""Layers that are followed until lengths, with leaps at the end, and correlations count as settled."""
 SMALLEST, LARGEST = 1e-8, 1e6
 """Lengths stay between these: beyond, nothing changes any more for the activations that get there."""
 HALF_BAND = 1.96
@@ -77,6 +78,20 @@ def straying(phi: Phi, sigma_w: float, depth: int, width: int) -> Array:
     return np.asarray(np.sqrt(np.maximum(np.square(widths) - widths[0] ** 2, 0.0)))
 
 
+def _leapt(q: Array, after: Callable[[Array], Array]) -> Array:
+    """Lengths farther on: near the critical line they settle ever more slowly, and Aitken's extrapolation goes where three of them lead.
+
+    It is taken only where it goes on the same way and leaves a smaller step.
+    """
+    one = after(q)
+    two = after(one)
+    bend = two - 2 * one + q
+    with np.errstate(divide="ignore", invalid="ignore"):
+        far = np.clip(np.where(bend == 0, two, q - np.square(one - q) / bend), SMALLEST, LARGEST)
+    on = (np.sign(far - two) == np.sign(two - one)) & (np.abs(after(far) - far) <= np.abs(after(two) - two))
+    return np.asarray(np.where(on, far, two))
+
+
 def phase_grid(phi: Phi, sigma_w: Array, sigma_b: Array) -> PhaseGrid:
     """The phase diagram on arrays of one shape.
 
@@ -84,9 +99,15 @@ def phase_grid(phi: Phi, sigma_w: Array, sigma_b: Array) -> PhaseGrid:
     """
     table = unit_table(activation(phi))
     w2, b2 = np.square(sigma_w).ravel(), np.square(sigma_b).ravel()
+
+    def next_length(q: Array) -> Array:
+        return np.asarray(np.clip(w2 * table.lengths(q)[0] + b2, SMALLEST, LARGEST))
+
     q = np.ones_like(w2)
     for _ in range(LENGTH_STEPS):
-        q = np.clip(w2 * table.lengths(q)[0] + b2, SMALLEST, LARGEST)
+        q = next_length(q)
+    for _ in range(LEAPS):
+        q = _leapt(q, next_length)
     c = np.full_like(w2, START)
     for _ in range(CORRELATION_STEPS):
         statistics = table.at(q, c)
