@@ -471,7 +471,7 @@ def test_a_probe_says_it_all_without_scripts(name, real, opened):
 
 def test_a_probe_says_at_its_top_which_layer_loses_the_signal(real, opened):
     with opened(real["probe-hostile"]) as shown:
-        words = shown.locator("main > .why")
+        words = shown.locator("main > .why").first
         assert words.bounding_box()["y"] < 900
         assert "The signal is lost with 3 of 3: " in words.inner_text()
         assert "explode at linear" in words.inner_text()

@@ -140,7 +140,8 @@ function depth() {
   const section = document.getElementById("depth");
   if (!section || !data.layers.length) return;
   const told = each => Object.values((data.theory || {})[each.name] || {}).some(layers => layers && 2 * layers.filter(Boolean).length > layers.length);
-  const usual = data.quantities.find(told) || data.quantities.find(each => each.name === "activation_variance") || data.quantities[0];
+  const streams = data.quantities.some(each => data.quantities.some(other => other.name === each.stream));
+  const usual = (!streams && data.quantities.find(told)) || data.quantities.find(each => each.name === "activation_variance") || data.quantities[0];
   const state = {quantity: usual.name, kind: "all", step: 0, group: 0};
   const place = make("div", {class: "drawing"}), heat = make("div", {class: "drawing"}), at = make("output", {});
   const slider = make("input", {type: "range", min: 0, max: data.steps.length - 1, step: 1, value: 0, "aria-label": "training step", oninput: () => { state.step = Number(slider.value); redraw(); }});

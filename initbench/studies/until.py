@@ -61,9 +61,9 @@ def standing(config: ExperimentConfig, done: Done) -> Standing:
     pairs = _pairs(until, list(schemes))
     first = fewest(len(pairs))
     if first > len(config.seeds):
+        most, they = len(config.seeds), "1 comparison takes" if len(pairs) == 1 else f"{len(pairs)} comparisons take"
         raise ConfigError(
-            f"With {len(config.seeds)} seeds at most nothing can be decided: {len(pairs)} comparison{'s' * (len(pairs) > 1)} take at least "
-            f"{first}. Allow more with --max-seeds {first} or more."
+            f"With {most} seeds at most nothing can be decided: {they} at least {first}. Allow more with --max-seeds {first} or more."
         )
     number, alive = first, list(schemes)
     wanted: list[Job] = []
