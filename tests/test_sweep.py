@@ -231,9 +231,11 @@ def test_the_command_end_to_end():
     assert "24 done, 0 to do." in again.stdout
     more = CliRunner().invoke(app, [*words, "--grid", "train.momentum=0.5,0.9", "--dry-run"])
     assert "12 cells, 48 runs: 0 done, 24 finished in other folders, which are taken from there, 24 to do" in more.stdout
-    table = CliRunner().invoke(app, ["table"])
-    assert table.exit_code == 2
-    assert "holds a sweep" in table.stderr
+    for ending, begin in (("latex", "% \\usepackage{booktabs}"), ("markdown", "| depth"), ("csv", "model.depth,"), ("json", "{")):
+        table = CliRunner().invoke(app, ["table", "--format", ending])
+        assert table.exit_code == 0, table.output
+        assert table.stdout.startswith(begin)
+        assert ("Benjamini" in table.stdout) == (ending != "csv")
 
 
 def test_the_statistics_of_a_cell_are_those_of_a_comparison():

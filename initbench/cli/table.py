@@ -1,4 +1,4 @@
-"""The command `table`: the table of a comparison, for a paper."""
+"""The command `table`: the table of a comparison or a sweep, for a paper."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,6 +8,7 @@ from initbench.cli import output
 from initbench.cli.endings import kind_of
 from initbench.cli.options import OUTPUT, Folder, MetricName, option
 from initbench.errors import ConfigError
+from initbench.reporting import sweep
 from initbench.reporting.paper import paper_table, render
 from initbench.results import files, store
 
@@ -26,13 +27,12 @@ def table(*, folder: Folder = store.LATEST, ending: Format = None, metric: Metri
     if (folder / store.PROBE).is_file():
         raise ConfigError(f"{folder} holds a probe, which compares nothing. Its tables are in {folder / 'tables'}.")
     summary = api.load_results(folder, metric).summary
-    if summary.sweep is not None:
-        raise ConfigError(f"{folder} holds a sweep, which compares in each of its cells. Its tables are in {folder / 'tables'}.")
-    made = paper_table(summary)
-    text = render(made, kind_of(out, ending, ENDINGS, "latex"))
+    kind = kind_of(out, ending, ENDINGS, "latex")
+    made = None if summary.sweep is not None else paper_table(summary)
+    text = sweep.paper_table(summary, kind) if made is None else render(made, kind)
     if out is None:
         output.text(text.removesuffix("\n"))
     else:
         files.write_bytes(out, text.encode())
-    if made.seeds_needed is not None:
+    if made is not None and made.seeds_needed is not None:
         output.hint(f"So few seeds cannot show a difference, however large: use --seeds {made.seeds_needed} or more.")

@@ -330,6 +330,7 @@ def draw_strips(axes: Axes, panel: Panel, looks: Mapping[str, Look], names: Mapp
     axes.set_yticks(range(len(panel.strips)), [names[strip.scheme] if beside else "" for strip in panel.strips])
     axes.set_ylim(len(panel.strips) - 0.5, -0.5 if beside else -0.9)
     axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
     for row, strip in enumerate(panel.strips):
         _draw_strip(axes, strip, row, looks[strip.scheme], style)
         if beside:
@@ -337,7 +338,8 @@ def draw_strips(axes: Axes, panel: Panel, looks: Mapping[str, Look], names: Mapp
         else:
             words = names[strip.scheme] + f"  {strip.note}" * bool(strip.note)
             words = words if len(words) <= room else f"{words[: room - 1]}…"
-            axes.text(0, row - 0.42, words, transform=axes.get_yaxis_transform(), va="center", fontsize=style.note)
+            behind = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}
+            axes.text(0.01, row - 0.42, words, transform=axes.get_yaxis_transform(), va="center", fontsize=style.note, bbox=behind)
 
 
 def _draw_strip(axes: Axes, strip: Strip, row: int, look: Look, style: Style) -> None:

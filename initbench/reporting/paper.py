@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from initbench.metrics import Metric
@@ -133,15 +134,7 @@ def _markdown(table: PaperTable) -> str:
 
 
 def _latex(table: PaperTable) -> str:
-    columns = [escaped(text) for text in ("scheme", *map(_heading, table.metrics), "above chance")]
-    lines = [r"% \usepackage{booktabs}", r"\begin{table}", r"\centering", r"\small", rf"\caption{{{escaped(table.caption)}}}"]
-    lines += [
-        r"\setlength{\tabcolsep}{4pt}",
-        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(columns) - 1)}@{{}}}}",
-        r"\toprule",
-        " & ".join(columns) + r" \\",
-        r"\midrule",
-    ]
+    columns, rows = ("scheme", *map(_heading, table.metrics), "above chance"), []
     for row in table.rows:
         cells = []
         for place, (metric, estimate) in enumerate(zip(table.metrics, row.estimates, strict=True)):
@@ -150,7 +143,21 @@ def _latex(table: PaperTable) -> str:
             number = rf"\textbf{{{number}}}" if place == 0 and row.as_good_as_best else number
             cells.append(number + (rf" {{\footnotesize {interval}}}" if interval else ""))
         name = escaped(row.scheme.scheme) + MARK["latex"] * row.shown_worse
-        lines.append(" & ".join([name, *cells, escaped(_above_chance(row.scheme))]) + r" \\")
+        rows.append((name, *cells, escaped(_above_chance(row.scheme))))
+    return booktabs(table.caption, columns, rows)
+
+
+def booktabs(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A floating table; `rows` are in LaTeX already."""
+    lines = [r"% \usepackage{booktabs}", r"\begin{table}", r"\centering", r"\small", rf"\caption{{{escaped(caption)}}}"]
+    lines += [
+        r"\setlength{\tabcolsep}{4pt}",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(columns) - 1)}@{{}}}}",
+        r"\toprule",
+        " & ".join(map(escaped, columns)) + r" \\",
+        r"\midrule",
+    ]
+    lines += [" & ".join(row) + r" \\" for row in rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 

@@ -1,5 +1,6 @@
 """A sweep as tables, plots and a page: its cells over its axes."""
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -14,13 +15,14 @@ from initbench.question.grid import cells as cells_of
 from initbench.question.keys import short, split
 from initbench.question.plan import job_ids, jobs_of, resolve_config
 from initbench.reporting.panels import Band, Contour, Curve, Heat, Panel, Plot, in_rows
+from initbench.reporting.paper import booktabs, escaped
 from initbench.reporting.tables import Table, harmless, markdown
 from initbench.reporting.templates import template
 from initbench.reporting.tidy import write
 from initbench.reporting.why import why_of_cells
 from initbench.results.outcome import outcome
 from initbench.results.record import RunResult
-from initbench.statistics.estimates import estimate_text
+from initbench.statistics.estimates import estimate_text, seeds_text
 from initbench.statistics.findings import SchemeSummary, Summary, Sweep, SweepCell
 from initbench.statistics.known_metrics import find_metric
 from initbench.statistics.summary import ends_text
@@ -49,6 +51,24 @@ def table(summary: Summary, most: int | None = MOST_TABLED) -> Table:
     left = f", {len(shown)} of {len(sweep.cells)} cells (all are in tables/cells.csv)" if len(shown) < len(sweep.cells) else ""
     columns = (*(short(key) for key in keys), "scheme", metric.label, "above chance", "against the reference")
     return Table(f"Each cell: median of its seeds{left}", columns, rows, frozenset({*range(len(keys)), len(keys) + 1}))
+
+
+def paper_table(summary: Summary, ending: str) -> str:
+    """A row a cell and scheme of a sweep, in one of the `FORMATS`."""
+    drawn = table(summary, most=None)
+    seeds = max((len(scheme.seeds) for scheme in summary.schemes), default=0)
+    caption = (
+        f"Each cell: median of {seeds_text(seeds)}. Against {summary.reference}: exact two-sided sign-flip tests on signed ranks of paired "
+        "seeds, p after Benjamini and Hochberg over all cells."
+    )
+    if ending == "csv":
+        return cells_csv(summary)
+    if ending == "markdown":
+        return f"{markdown(drawn)}\n{caption}\n"
+    if ending == "json":
+        rows = [dict(zip(drawn.columns, row, strict=True)) for row in drawn.rows]
+        return json.dumps({"caption": caption, "rows": rows}, indent=2, ensure_ascii=False) + "\n"
+    return booktabs(caption, drawn.columns, (tuple(map(escaped, row)) for row in drawn.rows))
 
 
 def _row(metric: Metric, cell: SweepCell, scheme: SchemeSummary) -> tuple[str, ...]:
