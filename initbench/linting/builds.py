@@ -5,6 +5,7 @@ import hashlib
 import math
 import random
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,11 +63,14 @@ def built(build: Build) -> tuple[nn.Module, Builds | None]:
     with _Zeroed():  # type: ignore[no-untyped-call]
         first = build(0)
     refuse_without_storage(parameters_of(first).first)
-    if build(0) is first:
-        return first, None
     again, wrong = digests_of(first), {name for name, tensor in tensors_of(first).items() if unset_share(tensor)}
+    former = weakref.ref(first)
     del first
-    other = digests_of(build(OTHER_SEED))
+    second = build(OTHER_SEED)
+    if former() is second:
+        return second, None
+    other = digests_of(second)
+    del second
     try:
         with unset_marked():
             model = build(0)
