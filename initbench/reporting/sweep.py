@@ -30,6 +30,8 @@ from initbench.statistics.sweep import Axis, axis_of, is_ordered
 
 MOST_TABLED = 60
 """Cells that the console and summary.md list; all are in tables/cells.csv and on the page."""
+MARKS = {"x": "diverged", "-": "failed or skipped"}
+"""What stands in a cell without a number."""
 MOST_IN_A_ROW = 4
 """Schemes that stand beside each other, where each value of a third axis has a row of its own."""
 ACCURACY = "final_test_accuracy"
@@ -140,8 +142,8 @@ def plots(summary: Summary) -> tuple[Plot, ...]:
         return (_lines(summary, sweep, metric),)
     title = f"Final {metric.label}, median of the seeds, in percent"
     return (
-        _heat_maps(sweep, "accuracy", title, "x: diverged; -: failed or skipped", _middle),
-        _heat_maps(sweep, "trained", "Seeds that end above chance, in percent", "-: failed or skipped", _trained),
+        _heat_maps(sweep, "accuracy", title, _middle),
+        _heat_maps(sweep, "trained", "Seeds that end above chance, in percent", _trained),
     )
 
 
@@ -186,13 +188,15 @@ def _positions(axis: Axis) -> tuple[list[float], str]:
     return (logs, " (logarithmic)") if even < uneven else (linear, "")
 
 
-def _heat_maps(sweep: Sweep, name: str, title: str, marks: str, value_of: Any) -> Plot:
+def _heat_maps(sweep: Sweep, name: str, title: str, value_of: Any) -> Plot:
     """A panel a scheme and, of more than two axes, a combination of values of the further ones; the first axis goes up."""
     y, x, *rest = _axes(sweep)
     groups: dict[tuple[int, ...], list[SweepCell]] = {}
     for cell in sweep.cells:
         groups.setdefault(tuple(axis.place(cell) for axis in rest), []).append(cell)
     schemes = list(dict.fromkeys(scheme.scheme for cell in sweep.cells for scheme in cell.schemes))
+    there = {mark for cell in sweep.cells for scheme in cell.schemes for value, mark in [value_of(scheme)] if value is None}
+    marks = ["; ".join(f"{mark}: {words}" for mark, words in MARKS.items() if mark in there)] if there else []
     contours, said = _theory(sweep, y.key, x.key)
     panels = []
     for others, cells in groups.items():
@@ -202,7 +206,7 @@ def _heat_maps(sweep: Sweep, name: str, title: str, marks: str, value_of: Any) -
             rows = [[_cell(at.get((up, along)), scheme, value_of) for along in range(len(x.texts))] for up in range(len(y.texts))]
             values = tuple(tuple(value for value, _ in row) for row in rows)
             heat = Heat(x.texts, y.texts, values, tuple(tuple(mark for _, mark in row) for row in rows), contours)
-            panels.append(Panel(f"{scheme}{where}", x.name, y.name, heat=heat, scale="percent", notes=(marks, *said)))
+            panels.append(Panel(f"{scheme}{where}", x.name, y.name, heat=heat, scale="percent", notes=(*marks, *said)))
     columns = len(schemes) if rest and len(schemes) <= MOST_IN_A_ROW else 3
     return Plot(name, title, in_rows(panels, columns), tuple(schemes))
 
