@@ -72,7 +72,7 @@ def compared_with_a_whole_name(*, faulty: bool) -> nn.Module:
     return scaled(stack(), (lambda name: name in ends) if faulty else (lambda name: name.endswith(ends)))
 
 
-@case("w3 of the gated MLP scaled, not w2", "karpathy/llama2.c, model.py", "IB302", "blocks.*.mlp.w3.weight", TOKENS)
+@case("w3 of the gated MLP scaled, not w2", "karpathy/llama2.c", "IB302", "blocks.*.mlp.w3.weight", TOKENS)
 def scales_what_is_multiplied(*, faulty: bool) -> nn.Module:
     return scaled(stack(), lambda name: name.endswith(("w3.weight" if faulty else "w2.weight", "output.weight")))
 
@@ -252,7 +252,7 @@ def left_by_to_empty(*, faulty: bool) -> nn.Module:
     return Mixers(resets=not faulty)
 
 
-@case("norms drawn like weights", "pytorch-pretrained-bert 0.1.2, modeling.py", "IB112", "layers.*.norm1.weight", "12x16")
+@case("norms drawn like weights", "pytorch-pretrained-bert 0.1.2", "IB112", "layers.*.norm1.weight", "12x16")
 def norms_drawn(*, faulty: bool) -> nn.Module:
     model = Encoder(copied=False)
     for module in model.modules():
@@ -275,7 +275,7 @@ class Graph(nn.Module):
         return x @ self.weight + self.bias
 
 
-@case("fan of an (in, out) weight from the wrong axis", "tkipf/pygcn, layers.py", "IB201", "*.weight", "500")
+@case("fan of an (in, out) weight from the wrong axis", "tkipf/pygcn", "IB201", "*.weight", "500")
 def wrong_axis(*, faulty: bool) -> nn.Module:
     axis = int(faulty)
     return nn.Sequential(Graph(500, 64, axis=axis), nn.ReLU(), Graph(64, 16, axis=axis))
@@ -317,7 +317,7 @@ def each_part(weight: Tensor) -> None:
         nn.init.xavier_uniform_(part)
 
 
-@case("packed q, k, v as one matrix", "facebookresearch/mae, models_mae.py (moco-v3 has it right)", "IB201", "layers.*.qkv.weight", "12x16")
+@case("packed q, k, v as one matrix", "facebookresearch/mae (moco-v3 has it right)", "IB201", "layers.*.qkv.weight", "12x16")
 def packed_as_one(*, faulty: bool) -> nn.Module:
     return Attends(nn.init.xavier_uniform_ if faulty else each_part)
 

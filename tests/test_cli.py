@@ -63,7 +63,7 @@ def call(tmp_path, monkeypatch):
         (["compare", "kaiming", "xavier", "--reference", "zeros"], 2, "The reference 'zeros' is not among the schemes: kaiming, xavier."),
         (["run", "kaiming", *but("--device", "tpu")], 5, "Unknown device 'tpu'. Allowed: auto, cpu, cuda"),
         (["run", "kaiming", "--dataset", "mnist"], 5, "The dataset 'mnist' is not in"),
-        (["run", "kaiming", *TINY, "--set", "train.batch_size=65"], 2, "65"),
+        (["run", "kaiming", *(word.replace("train.batch_size=16", "train.batch_size=65") for word in TINY)], 2, "65"),
         (["run", "kaiming", *but("--model", "cnn:kernel=2")], 2, "kernel is 2"),
         (["run", "kaiming", *TINY, "-o", "/proc/nowhere"], 5, "Cannot write to /proc"),
         (["show", "xavir"], 2, "Unknown name 'xavir'. Did you mean 'xavier'? See: initbench list"),
@@ -156,7 +156,9 @@ def test_runs_that_fail_are_counted_and_the_exit_code_says_so(call, tmp_path):
         "            raise RuntimeError('out of tune')\n"
         "        return self.head(inputs.flatten(1))\n"
     )
-    result = call("run", "kaiming", *but("--model", "./mine.py:Net"), "--set", "probe.batch_size=20")
+    result = call(
+        "run", "kaiming", *(word.replace("probe.batch_size=16", "probe.batch_size=20") for word in but("--model", "./mine.py:Net"))
+    )
     assert result.exit_code == 3, result.stderr
     assert "failed: RuntimeError: out of tune (mine.py:9)" in result.stderr
     assert "1 of 1 runs failed. Try them again with: initbench resume" in " ".join(result.stderr.split())
