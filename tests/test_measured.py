@@ -28,7 +28,7 @@ ALIKE = {
     "docs/statistics.md: results, missed": "anytime.py --sets 4",
     "docs/statistics.md: difference, sd of the pairs": "anytime.py --sets 4",
     "docs/gate.md: changed": "gate.py --trials 1",
-    "docs/recommend.md: options": "recommend.py --configs smoke --set train.steps=4 --schemes kaiming xavier --seeds 2 --trials 3",
+    "docs/recommend.md: options": "recommend.py --configs smoke --set train.steps=4 --schemes kaiming xavier --seeds 3 --trials 3",
     "docs/reliability.md: model": "checkpoints.py --models mlp:depth=3,width=2048 --pairs 1 --steps 2",
     "docs/reliability.md: fault": "faults.py --only cut --share 0.01",
     "docs/reliability.md: reader": "fuzz.py words --seconds 2",
@@ -66,7 +66,7 @@ def of_numbers(rows):
 
 def shape(cell):
     """A cell without its numbers, and without the name of what won."""
-    return re.sub(r"^\w+(?=, #)", "name", NUMBER.sub("#", cell))
+    return re.sub(r"^[\w:=#]+(?=, #)", "name", NUMBER.sub("#", cell))
 
 
 def the_table(name):

@@ -33,7 +33,7 @@ MOST_LAYER_TABLES = 12
 """Schemes whose layers the page shows as tables; all are in layers.csv."""
 OPEN_LAYER_TABLES = 4
 """With more schemes than this their layer tables are folded."""
-OF_THE_OCCASION = re.compile(rb'<p>The command that was given:.*?below it:</p>\n|"pace":\[[^]]*\],', re.DOTALL)
+OF_THE_OCCASION = re.compile(rb'<div class="typed">.*?</div>\n|"pace":\[[^]]*\],', re.DOTALL)
 """What a page says of its command and of time."""
 
 
