@@ -274,7 +274,7 @@ def _print_timed() -> None:
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})
                 seconds, answer = time.perf_counter() - begun, load_results(f"{folder}/here")
             apart = sum(pair.verdict in {Verdict.BETTER, Verdict.WORSE} for pair in answer.summary.pairs)
-            found.append((seconds, len(answer.runs), apart))
+            found.append((seconds, sum(map(len, answer.runs.values())), apart))
     for way, found in ways.items():
         seconds, runs, apart = sorted(found)[len(found) // 2]
         print(f"| {way} | {runs} | {seconds:.1f} | {apart} of 3 |", flush=True)

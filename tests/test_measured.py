@@ -46,7 +46,11 @@ ALIKE = {
 FREE = {"docs/recommend.md: options"}
 """A table whose rows are named by the options of the benchmark."""
 NEEDS = {"fuzz.py": "atheris", "ray_overhead.py": "ray"}
-BY_HAND = {"docs/statistics.md: runs, pair": "anytime.py", "docs/lint.md: model, input": "lint_time.py"}
+BY_HAND = {
+    "docs/statistics.md: `compare xavier": "anytime.py",
+    "docs/statistics.md: runs, pair": "anytime.py",
+    "docs/lint.md: model, input": "lint_time.py",
+}
 """Tables that take hours and the full datasets: the benchmark says that it prints these columns."""
 NOTES = {
     "docs/performance.md: change",
