@@ -13,6 +13,7 @@ from initbench.init.contract import Layerwise
 from initbench.init.initialize import build_scheme
 from initbench.init.sampling import STD_OF_NORMAL_CUT_AT_2
 from initbench.nn.layers import WeightLayer
+from initbench.nn.numbers import central_moment, mean_and_std
 from initbench.nn.parametrized import weight_of
 from initbench.nn.seeds import generator
 from initbench.question.config import parse_ref
@@ -37,6 +38,8 @@ CLOSE = 2e-3
 """Relative difference of a scale, or of W W^T from a multiple of the identity, that is rounding."""
 FEWEST_FOR_TAILS = 300
 """Of so many normal numbers one in a thousand times none is beyond where a truncated normal ends."""
+FEW_VECTORS = 8
+"""Rows or columns that are tried before all of them are multiplied with each other."""
 FEWEST = 16
 """Fewer numbers than this say nothing about a law."""
 NAMED = 3
@@ -51,8 +54,8 @@ def laws_of(layers: tuple[WeightLayer, ...]) -> tuple[LayerLaw, ...]:
 def law_of(layer: WeightLayer) -> LayerLaw:
     """What one weight's numbers look like; of a complex one sqrt(2) times the real and imaginary parts, whose variance is E|w|^2."""
     weight = weight_of(layer)
-    values = (torch.cat([weight.real, weight.imag]) * math.sqrt(2) if weight.is_complex() else weight).to("cpu", torch.float64)
-    mean, std = values.mean().item(), values.std(correction=0).item()
+    values = torch.cat([weight.real, weight.imag]) * math.sqrt(2) if weight.is_complex() else weight
+    mean, std = mean_and_std(values)
     name, gain = _shape(values, mean, std)
     schemes = (_orthogonal_schemes(gain) if name == "orthogonal" else _schemes(layer, name, mean, std))[:NAMED]
     description, drawn_by = _words(values, name, mean, std, gain, schemes)
@@ -82,8 +85,8 @@ def _shape(values: Tensor, mean: float, std: float) -> tuple[str, float]:
         return "none", 0.0
     flat = values.flatten()
     count = min(SAMPLE, len(flat))
-    flat = flat[torch.arange(count, device="cpu") * (len(flat) - 1) // max(1, count - 1)]
-    ordered = ((flat - mean) / std).sort().values
+    flat = flat[torch.arange(count, device=flat.device) * (len(flat) - 1) // max(1, count - 1)]
+    ordered = ((flat.to("cpu", torch.float64) - mean) / std).sort().values
     distances = {name: _distance(ordered, cumulative) for name, cumulative in SHAPES.items()}
     farthest, slack = ordered.abs().max().item(), 1 + DEVIATIONS / math.sqrt(2 * len(flat))
     possible = {name for name, end in ENDS.items() if farthest <= end * slack}
@@ -128,7 +131,14 @@ def _orthogonal_gain(values: Tensor) -> float | None:
     matrix = values.flatten(1) if values.dim() > 1 else values[:, None]
     if min(matrix.shape) < 2:
         return None
-    gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+    few = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    if len(few) > FEW_VECTORS and _gain_of(few[:FEW_VECTORS].to("cpu", torch.float64)) is None:
+        return None
+    return _gain_of(few.to("cpu", torch.float64))
+
+
+def _gain_of(vectors: Tensor) -> float | None:
+    gram = vectors @ vectors.T
     square = gram.diagonal().mean().item()
     apart = (gram - square * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)).abs().max().item()
     return math.sqrt(square) if apart < CLOSE * square else None
@@ -186,7 +196,7 @@ def _words(values: Tensor, name: str, mean: float, std: float, gain: float, sche
             return "not finite", ""
         if values.numel() < FEWEST:
             return f"too few numbers to tell, std {std:.4g}", ""
-        tails = ((values - mean) / std).pow(4).mean().item() if std else math.nan
+        tails = central_moment(values, mean, 4) / std**4 if std else math.nan
         return "none of the known laws", f"std {std:.4g}, kurtosis {tails:.3g} (normal 3, uniform 1.8)"
     guess = "perhaps " if values.numel() < FEWEST_FOR_TAILS else ""
     known = " or ".join(schemes) if schemes else "no known scheme has this scale"

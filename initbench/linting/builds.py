@@ -33,6 +33,8 @@ OTHER_SEED = 1
 ALLOCATES = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "empty_permuted"}
 MOST_SEEN = 100_000
 """Numbers of a tensor that say whether they look random."""
+FEW_SEEN = 1000
+"""Numbers that mostly show that a tensor is not constant."""
 DIFFERENT = 64
 """So many different numbers are enough, however many there are."""
 TOGETHER = 4.0
@@ -160,7 +162,7 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
 
 def unset_share(tensor: Tensor) -> float:
     """The share of a tensor's numbers that bear the mark of memory that nobody wrote."""
-    return _marked(tensor).double().mean().item() if tensor.numel() and tensor.dtype != torch.bool else 0.0
+    return int(_marked(tensor).count_nonzero()) / tensor.numel() if tensor.numel() and tensor.dtype != torch.bool else 0.0
 
 
 def _marked(tensor: Tensor) -> Tensor:
@@ -170,10 +172,12 @@ def _marked(tensor: Tensor) -> Tensor:
 def is_constant(tensor: Tensor) -> bool:
     """Whether its numbers are one value, or two, as those of a mask, an identity and a bias with one gate set are."""
     flat = tensor.flatten()
-    if not len(flat):
-        return True
+    return not any(_has_three(part) for part in (flat[:FEW_SEEN], flat) if len(part))
+
+
+def _has_three(flat: Tensor) -> bool:
     others = flat[flat != flat[0]]
-    return not len(others) or not bool((others != others[0]).any())
+    return bool(len(others)) and bool((others != others[0]).any())
 
 
 def looks_random(tensor: Tensor) -> bool:

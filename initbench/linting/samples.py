@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from initbench.linting.builds import is_constant
+from initbench.nn.numbers import central_moment, mean_and_std
 
 MOST = 20_000
 """Numbers of each whose distributions are compared."""
@@ -13,11 +14,10 @@ MOST = 20_000
 
 def differ(one: Tensor, other: Tensor, limit: float) -> bool:
     """Whether two samples have another std, or another distribution, than chance gives: so many standard errors, or as unlikely."""
-    left, right = one.flatten().double(), other.flatten().double()
-    (std, error), (second, second_error) = _std(left), _std(right)
+    (std, error), (second, second_error) = _std(one), _std(other)
     if abs(std - second) > limit * math.hypot(error, second_error):
         return True
-    left, right = (values[:: max(1, len(values) // MOST)].sort().values for values in (left, right))
+    left, right = (values.flatten()[:: max(1, values.numel() // MOST)].double().sort().values for values in (one, other))
     points = torch.cat([left, right])
     distance = (torch.searchsorted(left, points, right=True) / len(left) - torch.searchsorted(right, points, right=True) / len(right)).abs()
     chance = math.erfc(limit / math.sqrt(2))
@@ -36,13 +36,16 @@ def spread(values: Tensor) -> str:
     """What a sample is in short: its std, or the one number that it holds."""
     if values.numel() and bool((values == values.flatten()[0]).all()):
         return f"all {values.flatten()[0].item():.4g}"
-    return f"std {_std(values.flatten().double())[0]:.4g}"
+    return f"std {_std(values)[0]:.4g}"
 
 
 def _std(values: Tensor) -> tuple[float, float]:
     """The standard deviation, and its standard error by the fourth moment, whatever the law."""
-    if len(values) < 2:
+    count = values.numel()
+    if count < 2:
         return 0.0, 0.0
-    squares = (values - values.mean()).square()
-    variance = squares.mean().item()
-    return math.sqrt(variance), squares.std().item() / (2 * math.sqrt(variance * len(values))) if variance else 0.0
+    mean, std = mean_and_std(values)
+    if not std:
+        return 0.0, 0.0
+    spread_of_squares = math.sqrt(max(0.0, central_moment(values, mean, 4) - std**4) * count / (count - 1))
+    return std, spread_of_squares / (2 * std * math.sqrt(count))

@@ -178,8 +178,10 @@ class Subject:
         for name, parameter in self.parameters.first.items():
             if parameter.requires_grad and parameter.is_leaf:
                 norms[name] = None
-                handles.append(parameter.register_hook(_noted(norms, kept, name, len(given.inputs))))  # type: ignore[no-untyped-call]
+                handles.append(parameter.register_post_accumulate_grad_hook(_noted(norms, kept, name, len(given.inputs))))  # type: ignore[no-untyped-call]
         before = {id(parameter): parameter.grad for parameter in self.model.parameters()}
+        for parameter in self.model.parameters():
+            parameter.grad = None
         try:
             with torch.enable_grad(), captured(self.model, (), given.inputs) as passed:
                 objective(passed.output).backward()  # type: ignore[no-untyped-call]
@@ -300,10 +302,13 @@ class Subject:
 
 
 def _noted(norms: dict[str, float | None], kept: dict[str, Tensor | None], name: str, count: int) -> Callable[[Tensor], None]:
-    def note(gradient: Tensor) -> None:
-        norms[name] = (norms[name] or 0.0) + gradient.detach().double().norm().item() / count
+    def note(parameter: Tensor) -> None:
+        gradient, parameter.grad = parameter.grad, None
+        if gradient is None:
+            return
+        norms[name] = (norms[name] or 0.0) + gradient.norm(dtype=torch.float64).item() / count
         if name in kept:
             former = kept[name]
-            kept[name] = gradient.detach().clone() if former is None else former + gradient.detach()
+            kept[name] = gradient if former is None else former + gradient
 
     return note

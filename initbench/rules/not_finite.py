@@ -1,5 +1,6 @@
 """The rule `not_finite`."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from initbench.linting.builds import tensors_of
 from initbench.linting.finding import Finding, Severity, alike
 from initbench.linting.subject import Subject
+from initbench.nn.numbers import in_parts
 
 FAMILY = "state"
 CODE = "IB102"
@@ -54,14 +56,18 @@ def _wrong(tensor: Tensor, *, is_parameter: bool) -> tuple[str, str] | None:
     """What is wrong with the numbers, and the numbers that show it."""
     if not (tensor.is_floating_point() or tensor.is_complex()) or not tensor.numel():
         return None
-    sizes = tensor.abs().double() if tensor.is_complex() else tensor.double().abs_()
-    bad = int((~sizes.isfinite()).sum())
+    bad, squares, largest, only_infinite = 0, 0.0, 0.0, True
+    for part in in_parts(tensor):
+        sizes = part.abs()
+        bad += int((~sizes.isfinite()).sum())
+        only_infinite = only_infinite and bool((sizes.isposinf() | (sizes == 0)).all())
+        squares, largest = squares + sizes.square().sum().item(), max(largest, sizes.max().item())
     if bad:
-        mask = not is_parameter and bool((sizes.isposinf() | (sizes == 0)).all())
+        mask = not is_parameter and only_infinite
         return None if mask else ("not finite", f"{bad} of {tensor.numel()} numbers are NaN or infinite")
     if not is_parameter:
         return None
-    size, largest = sizes.square().mean().sqrt().item(), sizes.max().item()
+    size = math.sqrt(squares / tensor.numel())
     if size > ABSURD:
         return "absurdly large", f"root mean square {size:.3g}, largest {largest:.3g}"
     if 0 < largest < torch.finfo(tensor.dtype).tiny:
