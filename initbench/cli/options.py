@@ -89,6 +89,7 @@ Config = Annotated[str | None, option(WHAT, "-c --config", "FILE", "A config fil
 Settings = Annotated[list[str] | None, option(WHAT, "--set", "A.B=C", "Overrides a value, such as train.lr=0.1; may be repeated.")]
 Model = Annotated[str | None, option(WHAT, "--model", "MODEL", "Such as mlp:depth=30,width=128.", _names("model"))]
 Dataset = Annotated[str | None, option(WHAT, "--dataset", "DATASET", "Such as mnist.", _names("dataset"))]
+Task = Annotated[str | None, option(WHAT, "--task", "TASK", "What is trained for, such as language.", _names("task"))]
 Seeds = Annotated[str | None, option(WHAT, "--seeds", "N|LIST", "8 means the seeds 0 to 7; 0,3,5 means these.")]
 Until = Annotated[str | None, option(WHAT, "--until", "decided", "Add seeds until every comparison is decided, instead of --seeds.")]
 MaxSeeds = Annotated[int | None, option(WHAT, "--max-seeds", "N", "With --until: seeds at most.", show_default="64")]
@@ -172,6 +173,7 @@ class ExperimentOptions:
 class TrainingOptions(ExperimentOptions):
     """What is asked about, and how long which seeds are trained."""
 
+    task: Task = None
     seeds: Seeds = None
     epochs: Epochs = None
     steps: Steps = None

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -97,23 +98,34 @@ def _given(function: Callable[..., Any], shape: tuple[int, ...], classes: int) -
     return taken
 
 
-def check_output(model: nn.Module, ref: Ref, inputs: Tensor, classes: int, dataset: str) -> None:
+@dataclass(frozen=True)
+class Wanted:
+    """What a model is given and must give, in the words of its data set and task."""
+
+    dataset: str
+    shape: tuple[int, ...]
+    why: str
+    outputs: str = "logits (N, classes)"
+    inputs: str = "images"
+
+
+def check_output(model: nn.Module, ref: Ref, inputs: Tensor, wanted: Wanted) -> None:
     """Runs one batch through the model, without gradients, in evaluation mode.
 
-    Raises: ConfigError with what came out when it is not logits (N, classes), or with the model's own error.
+    Raises: ConfigError with what came out when it is not what is wanted, or with the model's own error.
     """
     mode = model.training
-    refused = f"The model '{ref}' does not take the images of {dataset}, which have shape {tuple(inputs.shape[1:])}"
+    refused = f"The model '{ref}' does not take the {wanted.inputs} of {wanted.dataset}, which have shape {tuple(inputs.shape[1:])}"
     try:
         with torch.no_grad(), UserCode(refused):
             outputs = model.eval()(inputs)
     finally:
         model.train(mode)
     if not isinstance(outputs, Tensor):
-        raise ConfigError(f"The model '{ref}' gives {a_or_an(type(outputs).__name__)}. It must give one tensor of logits (N, classes).")
+        raise ConfigError(f"The model '{ref}' gives {a_or_an(type(outputs).__name__)}. It must give one tensor of {wanted.outputs}.")
     given = tuple(outputs.shape)
-    if given != (len(inputs), classes):
+    if given != wanted.shape:
         raise ConfigError(
-            f"The model '{ref}' gives shape {given} for a batch of {len(inputs)}, but {dataset} has {classes} classes. "
-            f"Its output must have shape ({len(inputs)}, {classes})."
+            f"The model '{ref}' gives shape {given} for a batch of {len(inputs)}, but {wanted.dataset} has {wanted.why}. "
+            f"Its output must have shape {wanted.shape}."
         )

@@ -24,12 +24,12 @@ from typing import Any, Literal
 
 from initbench.errors import ConfigError, UserCode, a_or_an, suggestion, unknown_name
 from initbench.question import user_files
-from initbench.question.config import Ref
+from initbench.question.config import USUAL_TASK, Ref
 
 PACKAGE = Path(__file__).parent.parent
 """Where the folders of the kinds are."""
 
-Kind = Literal["scheme", "model", "dataset", "optimizer", "engine", "metric", "export", "rule"]
+Kind = Literal["scheme", "model", "dataset", "task", "optimizer", "engine", "metric", "export", "rule"]
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,14 @@ KINDS: dict[Kind, Convention] = {
     "scheme": Convention("schemes", "build"),
     "model": Convention("models", "build", frozenset({"shape", "classes"}), positional=True),
     "dataset": Convention("datasets", "load", frozenset({"root"})),
+    "task": Convention("tasks", "build"),
     "optimizer": Convention("optimizers", "build", frozenset({"train"})),
     "engine": Convention("engines", "execute", frozenset({"jobs", "device", "data_dir", "workers", "threads", "report"}), positional=True),
     "metric": Convention("metrics", "build"),
     "export": Convention("exports", "write", frozenset({"runs", "out", "title"})),
     "rule": Convention("rules", "check", frozenset({"subject"}), positional=True),
 }
-CONSTANTS = {"FAMILY": str, "ALIASES": dict, "CODE": str, "EXAMPLE_MODEL": str, "NEEDS": tuple}
+CONSTANTS = {"FAMILY": str, "ALIASES": dict, "CODE": str, "EXAMPLE_MODEL": str, "NEEDS": tuple, "TASKS": tuple}
 """The module constants that belong to an entry, and their types; a value that is computed or of another type is the file's own affair."""
 FILE_NAME = re.compile(r"(?P<file>.+\.py)(?::(?P<function>\w+))?", re.DOTALL)
 """A file of the user's own, and what is meant in it."""
@@ -95,6 +96,7 @@ class Entry:
     defined: bool = True
     example_model: str = USUAL_MODEL
     needs: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = (USUAL_TASK,)
 
     @property
     def summary(self) -> str:
@@ -306,6 +308,7 @@ def _parse(kind: Kind, name: str, path: Path, function: str, module: str | None)
         defined=definition is not None,
         example_model=constants.get("EXAMPLE_MODEL", USUAL_MODEL),
         needs=constants.get("NEEDS", ()),
+        tasks=constants.get("TASKS", (USUAL_TASK,)),
     )
 
 

@@ -334,12 +334,17 @@ def _short(values: list[float]) -> list[float]:
     return values
 
 
+USUAL_TASK = "classification"
+"""The task where nobody names one."""
+
+
 class ExperimentConfig(Frozen):
     """The question: everything that changes a result, and nothing else."""
 
     schemes: tuple[RefField, ...] = Field(min_length=1, description="names with parameters, such as `kaiming:mode=fan_out`")
     model: RefField = Field(default=Ref(name="mlp"), description="see `initbench list models`, or a file such as ./mine.py:Net")
     dataset: RefField = Field(default=Ref(name="mnist5k"), description="see `initbench list datasets`")
+    task: RefField = Field(default=Ref(name=USUAL_TASK), description="what is trained for: see `initbench list tasks`")
     init: InitRules = InitRules()
     train: TrainConfig = TrainConfig()
     probe: ProbeConfig = ProbeConfig()
@@ -373,6 +378,7 @@ class Job(Frozen):
     seed: int
     model: Ref
     dataset: Ref
+    task: Ref = Ref(name=USUAL_TASK)
     init: InitRules
     train: TrainConfig
     probe: ProbeConfig

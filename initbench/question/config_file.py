@@ -16,6 +16,7 @@ from initbench.question.config import (
     DECIDED,
     MOST_LEVELS,
     MOST_UNTIL_DECIDED,
+    USUAL_TASK,
     ExperimentConfig,
     as_ref,
     axis_values,
@@ -30,6 +31,8 @@ LENGTHS: dict[Place, Place] = {("train", "epochs"): ("train", "steps"), ("train"
 """The two ways to say how long to train: who changes one of them does not want the other."""
 MOST_VALUES = 100_000
 """Of a configuration; one that refers to itself with YAML's `*` has no end."""
+TEXTS = (".txt", ".md")
+"""Endings of files that are a data set as they are: a text."""
 TOO_DEEP = "values refer to themselves, or are nested too deep"
 MOST_BYTES = 2**20
 """Of a config file. Reading so many takes some seconds."""
@@ -146,8 +149,11 @@ def load_config(
         draft.data.setdefault("seeds", default_seeds)
     problems += _expand(draft)
     dataset = draft.data.get("dataset")
+    if isinstance(dataset, str) and dataset.endswith(TEXTS) and ":" not in dataset:
+        draft.data["dataset"] = {"name": "text", "file": dataset}
     if isinstance(dataset, str) and dataset.isidentifier() and not _known("dataset", dataset) and dataset in data_files():
         draft.data["dataset"] = {"name": "npz", "file": dataset}
+    _imply(draft)
     config = _with_ranges(_checked(draft, problems), draft.data.get("grid"))
     for key in split(config.grid.axes if config.grid is not None else ()):
         place = tuple(key.split("."))
@@ -314,6 +320,22 @@ def _expand(draft: _Draft) -> list[_Placed]:
     return []
 
 
+def _imply(draft: _Draft) -> None:
+    """The task that a data set is for where none is named, and a model for the task."""
+    try:
+        task = as_ref(draft.data["task"]).name if "task" in draft.data else _tasks("dataset", draft.data.get("dataset"))[0]
+    except (ConfigError, ValidationError):
+        return  # it is said by who checks the names
+    draft.data.setdefault("task", task)
+    if "model" not in draft.data and task != USUAL_TASK:
+        model = next((entry.name for entry in catalog.entries("model") if entry.tasks[0] == task), None)
+        draft.data |= {} if model is None else {"model": model}
+
+
+def _tasks(kind: Kind, value: Any) -> tuple[str, ...]:
+    return (USUAL_TASK,) if value is None else catalog.find(kind, as_ref(value).name)[0].tasks
+
+
 def _name_problems(draft: _Draft) -> Iterator[_Placed]:
     """What the catalogue says against the names and parameters in a configuration."""
     init = draft.data.get("init")
@@ -322,6 +344,7 @@ def _name_problems(draft: _Draft) -> Iterator[_Placed]:
     named: list[tuple[Kind, Place, Any]] = [
         ("model", ("model",), draft.data.get("model")),
         ("dataset", ("dataset",), draft.data.get("dataset")),
+        ("task", ("task",), draft.data.get("task")),
         ("optimizer", ("train", "optimizer"), train.get("optimizer") if isinstance(train, dict) else None),
     ]
     named += [("scheme", ("schemes", index), value) for index, value in enumerate(schemes if isinstance(schemes, list) else [])]

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from initbench.question import catalog
 from initbench.question.catalog import Kind, Parameter
-from initbench.question.config import ExperimentConfig, Ref
+from initbench.question.config import USUAL_TASK, ExperimentConfig, Ref
 
 
 def short(key: str) -> str:
@@ -21,7 +21,7 @@ def split(axes: Iterable[str]) -> list[str]:
 def plain_config(config: ExperimentConfig) -> dict[str, Any]:
     """The whole configuration as plain data, as its file would hold it."""
     plain = config.model_dump(mode="json")
-    for key in ("model", "dataset"):
+    for key in ("model", "dataset", "task"):
         plain[key] = _plain_ref(getattr(config, key))
     plain["schemes"] = [_plain_ref(ref) for ref in config.schemes]
     plain["init"]["layers"] = {pattern: _plain_ref(ref) for pattern, ref in config.init.layers.items()}
@@ -29,7 +29,7 @@ def plain_config(config: ExperimentConfig) -> dict[str, Any]:
         plain["grid"] = plain["grid"]["axes"] | ({"where": plain["grid"]["where"]} if config.grid.where else {})
     plain["train"] = {key: value for key, value in plain["train"].items() if value is not None}
     plain["probe"] = {key: value for key, value in plain["probe"].items() if value is not None}
-    return {key: value for key, value in plain.items() if value is not None}
+    return {key: value for key, value in plain.items() if value is not None and (key, value) != ("task", USUAL_TASK)}
 
 
 def _plain_ref(ref: Ref) -> Any:
@@ -74,6 +74,7 @@ def _parameters(config: ExperimentConfig, key: str) -> Iterator[tuple[Ref, Param
         "scheme": ("scheme", config.schemes),
         "model": ("model", (config.model,)),
         "dataset": ("dataset", (config.dataset,)),
+        "task": ("task", (config.task,)),
     }
     kind, refs = of.get(section, ("model", ()))
     return ((ref, each) for ref in refs for each in catalog.find(kind, ref.name)[0].parameters if each.name == name)

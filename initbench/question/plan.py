@@ -29,6 +29,7 @@ def resolve_config(config: ExperimentConfig) -> ExperimentConfig:
             "schemes": schemes,
             "model": catalog.resolve("model", config.model),
             "dataset": catalog.resolve("dataset", config.dataset),
+            "task": catalog.resolve("task", config.task),
             "init": config.init.model_copy(update={"layers": rules}),
             "train": config.train.model_copy(update={"optimizer": catalog.resolve("optimizer", config.train.optimizer)}),
         }
@@ -48,7 +49,14 @@ def jobs_of(config: ExperimentConfig) -> tuple[Job, ...]:
 def make_job(config: ExperimentConfig, scheme: Ref, seed: int) -> Job:
     """The job of one scheme and seed, of a configuration in canonical words."""
     return Job(
-        scheme=scheme, seed=seed, model=config.model, dataset=config.dataset, init=config.init, train=config.train, probe=config.probe
+        scheme=scheme,
+        seed=seed,
+        model=config.model,
+        dataset=config.dataset,
+        task=config.task,
+        init=config.init,
+        train=config.train,
+        probe=config.probe,
     )
 
 
@@ -79,7 +87,7 @@ def changes(job: Job, config: ExperimentConfig) -> list[str]:
 
 def values_of_cell(job: Job, config: ExperimentConfig) -> dict[str, Any]:
     """The value that each key of the grid has in a job of a sweep; nothing of a job of anything else."""
-    parts = {part: getattr(job, part) for part in ("model", "dataset", "init", "train", "probe")}
+    parts = {part: getattr(job, part) for part in ("model", "dataset", "task", "init", "train", "probe")}
     asked = config.model_copy(update={"grid": None, "schemes": (job.scheme,), **parts})
     return {key: value_of(asked, key) for key in split(config.grid.axes)} if config.grid is not None else {}
 
@@ -102,7 +110,7 @@ def job_ids(jobs: Iterable[Job]) -> list[str]:
         return texts[id(part)]
 
     def files(job: Job) -> str:
-        parts = (id(job.scheme), id(job.model), id(job.dataset), id(job.train), id(job.init))
+        parts = (id(job.scheme), id(job.model), id(job.dataset), id(job.task), id(job.train), id(job.init))
         if parts not in united:
             named = named_of(job)
             for kind, ref in named:
@@ -113,7 +121,8 @@ def job_ids(jobs: Iterable[Job]) -> list[str]:
 
     ids = []
     for job in every:
-        parts = ",".join(f'"{name}":{job.seed if name == "seed" else text(getattr(job, name))}' for name in JOB_FIELDS)
+        fields = [name for name in JOB_FIELDS if name != "task" or job.task != TASK]
+        parts = ",".join(f'"{name}":{job.seed if name == "seed" else text(getattr(job, name))}' for name in fields)
         ids.append(_hashed(f"[{{{parts}}},{files(job)}]"))
     return ids
 
@@ -126,7 +135,7 @@ def names_user_file(job: Job) -> bool:
 def named_of(job: Job) -> list[tuple[Kind, Ref]]:
     """Everything that a job names, with what it is."""
     schemes: list[tuple[Kind, Ref]] = [("scheme", ref) for ref in (job.scheme, *job.init.layers.values())]
-    return [*schemes, ("model", job.model), ("dataset", job.dataset), ("optimizer", job.train.optimizer)]
+    return [*schemes, ("model", job.model), ("dataset", job.dataset), ("task", job.task), ("optimizer", job.train.optimizer)]
 
 
 def digests_of(jobs: Iterable[Job]) -> dict[str, str]:
@@ -140,7 +149,8 @@ def config_hash(config: ExperimentConfig) -> str:
     config = resolve_config(config)
     if config.until is not None:  # how many seeds it may be at most, and how many at a time, is no other question
         config = config.model_copy(update={"seeds": config.seeds[:1], "until": config.until.model_copy(update={"each": None})})
-    named: list[tuple[Kind, Ref]] = [("model", config.model), ("dataset", config.dataset), ("optimizer", config.train.optimizer)]
+    named: list[tuple[Kind, Ref]] = [("model", config.model), ("dataset", config.dataset), ("task", config.task)]
+    named += [("optimizer", config.train.optimizer)]
     named += [("scheme", ref) for ref in chain(config.schemes, config.init.layers.values())]
     return _digest(config, named)
 
@@ -172,3 +182,5 @@ def _hashed(text: str) -> str:
 
 JOB_FIELDS = sorted(Job.model_fields)
 """In the order in which they are written."""
+TASK = Job.model_fields["task"].default
+"""The usual task, which is not written: jobs were without one once."""

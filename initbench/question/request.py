@@ -92,6 +92,7 @@ class QuestionFields(TypedDict, total=False):
     schemes: Sequence[str | Ref] | None
     model: str | None
     dataset: str | None
+    task: str | None
     seeds: int | str | Sequence[int] | None
     epochs: int | None
     steps: int | None
@@ -136,7 +137,7 @@ def configure(
     if schemes is not None and not isinstance(schemes, Iterable):
         raise ConfigError(f"The schemes are {a_or_an(type(schemes).__name__)}. Give a list of names, such as ['kaiming', 'xavier'].")
     schemes = [schemes] if isinstance(schemes, str | Ref) else schemes
-    for what in ("model", "dataset"):
+    for what in ("model", "dataset", "task"):
         if what in asked:
             asked[what] = as_name(what, asked[what])
     options: dict[str, tuple[str, Any]] = {KEYS.get(word, word): (dashes + word, value) for word, value in asked.items()}

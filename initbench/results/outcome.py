@@ -7,7 +7,8 @@ from typing import Literal
 from initbench.results.record import RunResult, RunStatus
 
 TRAINED_ABOVE_CHANCE = 0.1
-"""A run trained when its final test accuracy covers at least this share of the way from chance to 1 (19 % with 10 classes)."""
+"""A run trained when its final test accuracy covers at least this share of the way from chance to 1 (19 % with 10 classes), or, where
+the loss decides, its final test loss this share of the way from that of guessing to 0."""
 
 Measure = Literal["test_accuracy", "test_loss"]
 """What an evaluation holds."""
@@ -35,6 +36,9 @@ def outcome(result: RunResult) -> Outcome:
         return Outcome(result.status.value)
     if not result.train_losses:
         return Outcome.PROBED
+    if result.chance_loss is not None:
+        loss = final("test_loss", result)
+        return Outcome.TRAINED if loss is not None and loss <= (1 - TRAINED_ABOVE_CHANCE) * result.chance_loss else Outcome.STUCK
     accuracy = final("test_accuracy", result)
     floor = chance(result) + TRAINED_ABOVE_CHANCE * (1 - chance(result))
     return Outcome.TRAINED if accuracy is not None and accuracy >= floor else Outcome.STUCK

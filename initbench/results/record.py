@@ -231,7 +231,7 @@ def in_three_states(value: float | None, quantity: str, overflowed: tuple[str, .
 
 
 class Evaluation(Frozen):
-    """Loss and accuracy on the whole test split after `step` optimizer steps; accuracy is a fraction."""
+    """Loss and accuracy on the whole test split after `step` optimizer steps; accuracy is a fraction, None where the task has none."""
 
     step: int
     epoch: float
@@ -249,6 +249,9 @@ class RunResult(Frozen):
     first_bad_step: int | None = None
     parameters: int | None = Field(default=None, description="trainable parameters of the model")
     classes: int | None = None
+    chance_loss: Number = Field(
+        default=None, description="the test loss of guessing, where the loss says whether a run has trained; None where accuracy does"
+    )
     train_losses: tuple[float, ...] = ()
     evaluations: Annotated[Sequence[Evaluation], InColumns()] = ()
     layers: Annotated[Sequence[LayerStats], InColumns()] = ()

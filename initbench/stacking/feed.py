@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from initbench.stacking.stack import CannotStack
 from initbench.training.batches import DeviceData, augmented, epoch_moves, epoch_order, normalize
 
 
@@ -15,6 +16,9 @@ class StackedFeed:
         self.data, self.seeds, self.layout, self.augment = data, seeds, layout, augment
         runs, count = len(seeds), len(data.x_train)
         channels, height, width = data.shape
+        if data.pixels is None:
+            raise CannotStack("only runs on images are trained as one")
+        self.pixels = data.pixels
         device = data.device
         self.order = torch.zeros(runs, count, dtype=torch.int64, device=device)
         self.moves = torch.zeros(runs, count, 3, dtype=torch.int64, device=device) if augment else None
@@ -41,6 +45,6 @@ class StackedFeed:
         images = self.raw
         if self.moves is not None:
             images = augmented(images, self.moves.index_select(1, places).flatten(0, 1))
-        inputs = normalize(images, self.data, self.layout, self.inputs)
+        inputs = normalize(images, self.pixels, self.layout, self.inputs)
         self.position.add_(len(self.places))
         return inputs.view(*chosen.shape, *inputs.shape[1:]), self.data.y_train[chosen]

@@ -52,7 +52,7 @@ def groups(jobs: Sequence[Asked]) -> list[list[Asked]]:
 def _kind(job: Job) -> str:
     train = job.train
     fixed = train.model_dump_json(exclude=NUMBERS)
-    return f"{job.model}\n{job.dataset}\n{job.probe.model_dump_json()}\n{fixed}\n{_clips(train)}"
+    return f"{job.model}\n{job.dataset}\n{job.task}\n{job.probe.model_dump_json()}\n{fixed}\n{_clips(train)}"
 
 
 def _clips(train: TrainConfig) -> bool:

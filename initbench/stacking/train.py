@@ -10,10 +10,11 @@ from torch.nn import functional
 
 from initbench.nn.seeds import derived_seed
 from initbench.optimizers import build_rule
+from initbench.question.config import USUAL_TASK
 from initbench.stacking.feed import StackedFeed
 from initbench.stacking.layers import Convolution, RandomStates, StackedLayers, default_convolution
 from initbench.stacking.optimizer import stacked_optimizer
-from initbench.stacking.stack import Stack, refuse_different, refuse_draws
+from initbench.stacking.stack import CannotStack, Stack, refuse_different, refuse_draws
 from initbench.training.batches import probe_batch
 from initbench.training.keeper import Keeper
 from initbench.training.loop import Ready, Stepped, Stopwatch, Trained, Unit, train_unit
@@ -52,6 +53,8 @@ class StackedRuns(Unit):
 
     def __init__(self, ready: Sequence[Ready], convolution: Convolution | None = None) -> None:
         """Raises: CannotStack when the models cannot be one."""
+        if ready[0].data.task.name != USUAL_TASK:
+            raise CannotStack(f"runs of the task '{ready[0].data.task.name}' are trained one by one")
         super().__init__(ready)
         data, train, layout = self.first.data, self.first.job.train, self.first.layout
         models = [member.model for member in ready]

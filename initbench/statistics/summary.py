@@ -55,7 +55,7 @@ def summarize(
     runs = group(results, order)
     trained = any(outcome(run) is not Outcome.PROBED for of_scheme in runs.values() for run in of_scheme)
     split = split or _split_of(runs)
-    usual = usual or ("final_test_accuracy" if trained else "signal_decades")
+    usual = usual or (_usual(runs) if trained else "signal_decades")
     primary = find_metric(metric or usual, target, split)
     own_margin = margin if (margin_metric or usual) in {metric, primary.name} else None
     shown = tuple({each.name: each for each in (*all_metrics(target, split), primary)}.values())
@@ -103,6 +103,16 @@ def summarize(
         other = find_metric(margin_metric or usual, target, split).label
         notes = (*notes, f"The margin of {margin:g} is one of {other}; verdicts about {primary.label} have none.")
     return summary.model_copy(update={"headline": _headline(primary, summary), "notes": notes})
+
+
+def _usual(runs: Runs) -> str:
+    """What verdicts are about where nobody says: the accuracy, or the loss where a run has trained by that."""
+    return "final_test_loss" if _by_loss(runs) else "final_test_accuracy"
+
+
+def _by_loss(runs: Runs) -> bool:
+    """Whether the loss says that a run has trained, as in a task that has no accuracy."""
+    return any(run.chance_loss is not None for own in runs.values() for run in own)
 
 
 def _split_of(runs: Runs) -> Split:
@@ -349,4 +359,5 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
     stuck = [f"{scheme.scheme} on {scheme.stuck} of {seeds_text(len(scheme.seeds))}" for scheme in summary.schemes if scheme.stuck]
     if stuck:
         least = f"{100 * TRAINED_ABOVE_CHANCE:g} %"
-        yield f"At chance, which is less than {least} of the way from guessing to 100 % {summary.split} accuracy: {', '.join(stuck)}."
+        end = f"a {summary.split} loss of 0" if _by_loss(runs) else f"100 % {summary.split} accuracy"
+        yield f"At chance, which is less than {least} of the way from guessing to {end}: {', '.join(stuck)}."

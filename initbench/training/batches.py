@@ -1,4 +1,4 @@
-"""Training data on a device: uint8 images, gathered and normalized a batch at a time; order and augmentation by seed."""
+"""Training data on a device, gathered a batch at a time, images normalized; order and augmentation by seed."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -10,6 +10,7 @@ from torch.nn import functional
 from initbench.data.splits import DataSplits
 from initbench.errors import ConfigError, DataError
 from initbench.nn.seeds import generator
+from initbench.tasks import Task
 
 PADDING = 4
 """Pixels of black around an image before it is cropped."""
@@ -19,7 +20,10 @@ SMALLEST_STD = 1e-6
 
 @dataclass(frozen=True)
 class DeviceData:
-    """A data set on a device; images are uint8 (N, H, W, C), normalized as x * scale + shift, both (1, C, H, W)."""
+    """The examples of a task on a device: inputs as they are stored, and labels; the task makes inputs and targets of them.
+
+    Images are uint8 (N, H, W, C), normalized by `pixels`: x * scale + shift, both (1, C, H, W); None for anything else.
+    """
 
     name: str
     x_train: Tensor
@@ -27,13 +31,17 @@ class DeviceData:
     x_test: Tensor
     y_test: Tensor
     classes: int
-    scale: Tensor
-    shift: Tensor
+    pixels: tuple[Tensor, Tensor] | None
     digest: str
+    task: Task
+    chance: float | None = None
+    """The loss of the best guess that does not look at the input; None where accuracy says whether a run has trained."""
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape of one input, (C, H, W)."""
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one input, (C, H, W) of images."""
+        if self.pixels is None:
+            return tuple(self.task.pair(self.x_train[:1], self.y_train[:1])[0].shape[1:])
         height, width, channels = self.x_train.shape[1:]
         return channels, height, width
 
@@ -43,12 +51,16 @@ class DeviceData:
         return self.x_train.device
 
 
-def to_device(data: DataSplits, device: torch.device) -> DeviceData:
-    """The data on the device; on the CPU, images that are stored channels last are not copied.
+def to_device(data: DataSplits, task: Task, device: torch.device) -> DeviceData:
+    """The examples of a task on the device; on the CPU, images that are stored channels last are not copied.
 
-    Raises: DataError for images that are not uint8 (N, C, H, W) or labels that are not int64 (N,).
+    Raises: ConfigError for data that are not what the task takes; DataError for images that are not uint8 (N, C, H, W).
     """
-    _check_types(data)
+    if not data.std:
+        return _as_stored(data, task, device)
+    _check_images(data)
+    _check_fit(data, task)
+    chance = None if task.chance is None else task.chance(data)
     std = torch.tensor(data.std, dtype=torch.float64, device="cpu").clamp_(min=SMALLEST_STD)
     mean = torch.tensor(data.mean, dtype=torch.float64, device="cpu")
 
@@ -63,10 +75,25 @@ def to_device(data: DataSplits, device: torch.device) -> DeviceData:
         x_test=data.x_test.to(device).permute(0, 2, 3, 1).contiguous(),
         y_test=data.y_test.to(device),
         classes=data.classes,
-        scale=everywhere(1 / (255 * std)),
-        shift=everywhere(-mean / std),
+        pixels=(everywhere(1 / (255 * std)), everywhere(-mean / std)),
         digest=data.digest,
+        task=task,
+        chance=chance,
     )
+
+
+def _as_stored(data: DataSplits, task: Task, device: torch.device) -> DeviceData:
+    """Anything that is not images."""
+    _check_fit(data, task)
+    data = task.examples(data)
+    x_train, y_train, x_test, y_test = (each.to(device) for each in (data.x_train, data.y_train, data.x_test, data.y_test))
+    chance = None if task.chance is None else task.chance(data)
+    return DeviceData(data.name, x_train, y_train, x_test, y_test, data.classes, None, data.digest, task, chance)
+
+
+def _check_fit(data: DataSplits, task: Task) -> None:
+    if not task.fits(data):
+        raise ConfigError(f"The task '{task.name}' takes {task.takes}, and the dataset '{data.name}' is none. See: initbench list datasets")
 
 
 def held_out(data: DeviceData, share: float) -> DeviceData:
@@ -84,7 +111,7 @@ def held_out(data: DeviceData, share: float) -> DeviceData:
     return replace(data, x_train=data.x_train[kept], y_train=data.y_train[kept], x_test=data.x_train[out], y_test=data.y_train[out])
 
 
-def _check_types(data: DataSplits) -> None:
+def _check_images(data: DataSplits) -> None:
     for split, images, labels in (("train", data.x_train, data.y_train), ("test", data.x_test, data.y_test)):
         if images.dtype != torch.uint8 or images.dim() != 4:
             given = f"{images.dtype} {tuple(images.shape)}"
@@ -100,13 +127,19 @@ def memory_format(model: nn.Module, device: torch.device) -> torch.memory_format
     return torch.channels_last if last else torch.contiguous_format
 
 
-def normalize(images: Tensor, data: DeviceData, layout: torch.memory_format, out: Tensor | None = None) -> Tensor:
+def taken(data: DeviceData, stored: Tensor, labels: Tensor, layout: torch.memory_format) -> tuple[Tensor, Tensor]:
+    """Inputs and targets of some examples as they are stored."""
+    return data.task.pair(stored if data.pixels is None else normalize(stored, data.pixels, layout), labels)
+
+
+def normalize(images: Tensor, pixels: tuple[Tensor, Tensor], layout: torch.memory_format, out: Tensor | None = None) -> Tensor:
     """Float32 images (N, C, H, W) from uint8 ones (N, H, W, C), in `out` where it is given."""
     count, height, width, channels = images.shape
     if out is None:
         out = torch.empty((count, channels, height, width), dtype=torch.float32, device=images.device, memory_format=layout)
+    scale, shift = pixels
     out.copy_(images.permute(0, 3, 1, 2))
-    return out.mul_(data.scale.contiguous(memory_format=layout)).add_(data.shift.contiguous(memory_format=layout))
+    return out.mul_(scale.contiguous(memory_format=layout)).add_(shift.contiguous(memory_format=layout))
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
@@ -117,14 +150,13 @@ def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
 def batches(
     data: DeviceData, *, seed: int, batch_size: int, layout: torch.memory_format, augment: bool, first: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches (inputs, labels) from number `first` on, epoch after epoch; the last incomplete batch of each is dropped.
+    """Endless batches (inputs, targets) from number `first` on, epoch after epoch; the last incomplete batch of each is dropped.
 
-    The inputs are the same tensor each time, overwritten by the next batch.
+    Images are the same tensor each time, overwritten by the next batch.
     """
     count = len(data.x_train)
-    channels, height, width = data.shape
-    raw = torch.empty((batch_size, height, width, channels), dtype=torch.uint8, device=data.device)
-    inputs = torch.empty((batch_size, channels, height, width), dtype=torch.float32, device=data.device, memory_format=layout)
+    raw = torch.empty((batch_size, *data.x_train.shape[1:]), dtype=data.x_train.dtype, device=data.device)
+    inputs = torch.empty((batch_size, *data.shape), device=data.device, memory_format=layout) if data.pixels else None
     epoch, skipped = divmod(first, max(1, count // batch_size))
     while True:
         order = epoch_order(seed, epoch, count).to(data.device)
@@ -132,8 +164,9 @@ def batches(
         moves = epoch_moves(seed, epoch, count).to(data.device) if augment else None
         for start in range(skipped * batch_size, count - batch_size + 1, batch_size):
             torch.index_select(data.x_train, 0, order[start : start + batch_size], out=raw)
-            images = raw if moves is None else augmented(raw, moves[start : start + batch_size])
-            yield normalize(images, data, layout, inputs), labels[start : start + batch_size]
+            stored = raw if moves is None else augmented(raw, moves[start : start + batch_size])
+            values = normalize(stored, data.pixels, layout, inputs) if data.pixels else stored
+            yield data.task.pair(values, labels[start : start + batch_size])
         epoch, skipped = epoch + 1, 0
 
 
@@ -160,7 +193,7 @@ def augmented(images: Tensor, moves: Tensor) -> Tensor:
 def probe_batch(data: DeviceData, size: int, layout: torch.memory_format) -> tuple[Tensor, Tensor]:
     """The fixed batch that probes measure on: the same images for every seed and scheme, all of them where there are fewer."""
     chosen = torch.randperm(len(data.x_train), generator=generator(0, "probe"), device="cpu")[:size].to(data.device)
-    return normalize(data.x_train[chosen], data, layout), data.y_train[chosen]
+    return taken(data, data.x_train[chosen], data.y_train[chosen], layout)
 
 
 def scheme_batches(data: DeviceData, seed: int, layout: torch.memory_format) -> Callable[[int, int], tuple[Tensor, Tensor]]:
@@ -170,7 +203,7 @@ def scheme_batches(data: DeviceData, seed: int, layout: torch.memory_format) -> 
     def batch(size: int, index: int) -> tuple[Tensor, Tensor]:
         places = torch.arange(index * size, (index + 1) * size, device=data.device) % len(order)
         chosen = order[places]
-        return normalize(data.x_train[chosen], data, layout), data.y_train[chosen]
+        return taken(data, data.x_train[chosen], data.y_train[chosen], layout)
 
     return batch
 

@@ -2,9 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from initbench.training.batches import DeviceData, normalize
+from initbench.training.batches import DeviceData, taken
 
 BATCH, BATCH_OF_CONVOLUTIONS = 500, 125
 """Test images at a time: large enough for the processor, small enough for its cache (a CNN is a fifth slower with 250)."""
@@ -14,7 +13,7 @@ BATCH_ON_ACCELERATOR = 2500
 
 @torch.no_grad()
 def evaluate(model: nn.Module, data: DeviceData, layout: torch.memory_format) -> Tensor:
-    """Mean cross entropy and accuracy (a fraction) as one tensor (2,), still on the device; the model's mode is kept."""
+    """Mean loss and accuracy (a fraction; NaN where the task has none) as one tensor (2,), on the device; the model's mode is kept."""
     mode = model.training
     model.eval()
     wide = torch.float32 if data.device.type == "mps" else torch.float64
@@ -22,9 +21,10 @@ def evaluate(model: nn.Module, data: DeviceData, layout: torch.memory_format) ->
     size = size if data.device.type == "cpu" else BATCH_ON_ACCELERATOR
     totals = torch.zeros(2, dtype=wide, device=data.device)
     for start in range(0, len(data.x_test), size):
-        labels = data.y_test[start : start + size]
-        logits = model(normalize(data.x_test[start : start + size], data, layout)).float()
-        losses = functional.cross_entropy(logits, labels, reduction="none")
-        totals += torch.stack([losses.sum(dtype=wide), (logits.argmax(1) == labels).sum().to(wide)])
+        inputs, targets = taken(data, data.x_test[start : start + size], data.y_test[start : start + size], layout)
+        outputs = model(inputs).float()
+        losses = data.task.losses(outputs, targets)
+        right = losses.new_tensor(torch.nan) if data.task.hits is None else data.task.hits(outputs, targets).sum()
+        totals += torch.stack([losses.sum(dtype=wide), right.to(wide)])
     model.train(mode)
     return totals / len(data.x_test)

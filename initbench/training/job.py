@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -30,13 +30,14 @@ from initbench.errors import (
 from initbench.init.contract import Need
 from initbench.init.initialize import build_scheme, initialize
 from initbench.measure.predict import filled, predictions
-from initbench.nn.build import build_model, check_output
+from initbench.nn.build import Wanted, build_model, check_output
 from initbench.optimizers import build_rule
 from initbench.question import catalog
-from initbench.question.config import Job, Ref
+from initbench.question.config import USUAL_TASK, Job, Ref
 from initbench.question.data_folder import data_folder
 from initbench.results.provenance import NOT_RESTORED, environment
 from initbench.results.record import RunResult, RunStatus
+from initbench.tasks import Task
 from initbench.training.batches import DeviceData, check_batch_size, held_out, memory_format, probe_batch, scheme_batches, to_device
 from initbench.training.devices import choose_device, device_name
 from initbench.training.keeper import Keeper
@@ -133,7 +134,7 @@ def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) ->
     """Loads the data, builds the model and initializes it. Raises: whatever goes wrong there."""
     where = choose_device(device)
     with watch.part("data"):
-        data = load_data(job.dataset, data_folder(data_dir), where, job.train.holdout)
+        data = load_data(job.dataset, data_folder(data_dir), where, job.train.holdout, job.task)
         check_batch_size(data, job.train.batch_size)
     with watch.part("init"):
         model = _build(job, data)
@@ -148,7 +149,8 @@ def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) ->
             train=job.train,
         )
     with watch.part("probe"):
-        expected = predictions(model, layers, init, *probe_batch(data, job.probe.images, layout), data.classes)
+        inputs, targets = probe_batch(data, job.probe.images, layout)
+        expected = predictions(model, layers, init, inputs, targets if job.task.name == USUAL_TASK else None, data.classes)
     return Ready(job, data, model, layers, init, expected)
 
 
@@ -163,6 +165,7 @@ def completed(job_id: str, ready: Ready, trained: Trained, how: Mapping[str, str
         first_bad_step=trained.first_bad_step,
         parameters=_count(ready.model),
         classes=ready.data.classes,
+        chance_loss=ready.data.chance,
         train_losses=trained.losses,
         evaluations=trained.evaluations,
         layers=filled(trained.stats, ready.expected),
@@ -195,11 +198,13 @@ def check(job: Job, *, device: str, data_dir: str | None) -> int:
 
 
 def _check(job: Job, where: torch.device, root: Path) -> int:
-    data = load_data(job.dataset, root, where, job.train.holdout)
+    data = load_data(job.dataset, root, where, job.train.holdout, job.task)
     check_batch_size(data, job.train.batch_size)
+    if job.train.augment and data.pixels is None:
+        raise ConfigError(f"train.augment moves and flips images, and {data.name} has none. Leave it out.")
     model = _build(job, data)
-    inputs, _ = probe_batch(data, TRACE_IMAGES, memory_format(model, where))
-    check_output(model, job.model, inputs, data.classes, data.name)
+    inputs, targets = probe_batch(data, TRACE_IMAGES, memory_format(model, where))
+    check_output(model, job.model, inputs, _wanted(data, targets))
     scheme = build_scheme(job.scheme)
     build_rule(job.train)
     stand_in = Ref(name="zeros") if scheme.needs & {Need.DATA, Need.LABELS, Need.GRADIENTS} else job.scheme
@@ -212,9 +217,17 @@ def _check(job: Job, where: torch.device, root: Path) -> int:
     return count
 
 
+def _wanted(data: DeviceData, targets: torch.Tensor) -> Wanted:
+    task, shape = data.task, data.task.output(targets, data.classes)
+    if task.name == USUAL_TASK:
+        return Wanted(data.name, shape, f"{data.classes} classes")
+    inputs = "examples" if data.pixels is None else "images"
+    return Wanted(data.name, shape, f"the task '{task.name}', which wants {task.gives}", task.gives, inputs)
+
+
 @lru_cache(maxsize=DATA_SETS_KEPT)
-def load_data(ref: Ref, root: Path, device: torch.device, holdout: float = 0.0) -> DeviceData:
-    """The data set on the device, kept for the next job; `forget_data` lets go of it. `holdout`: see `held_out`.
+def load_data(ref: Ref, root: Path, device: torch.device, holdout: float = 0.0, task: Ref = Ref(name=USUAL_TASK)) -> DeviceData:
+    """The data set as the examples of a task on the device, kept for the next job; `forget_data` lets go. `holdout`: see `held_out`.
 
     Raises: DataError for data that are missing or damaged, ConfigError for parameters that cannot be used.
     """
@@ -223,8 +236,18 @@ def load_data(ref: Ref, root: Path, device: torch.device, holdout: float = 0.0) 
         data = catalog.load("dataset", ref.name)(root, **implied, **ref.params)
     if not isinstance(data, DataSplits):
         raise DataError(f"The dataset '{ref}' gives {a_or_an(type(data).__name__)}. Its load(root) must return DataSplits.")
-    whole = to_device(data, device)
+    whole = to_device(data, build_task(task), device)
     return held_out(whole, holdout) if holdout else whole
+
+
+def build_task(ref: Ref) -> Task:
+    """The task that a reference names. Raises: ConfigError where it is none, or does not take its parameters."""
+    _, implied = catalog.find("task", ref.name)
+    with UserCode(f"The task '{ref}' cannot be built"):
+        task = catalog.load("task", ref.name)(**implied, **ref.params)
+    if not isinstance(task, Task):
+        raise ConfigError(f"The task '{ref}' gives {a_or_an(type(task).__name__)}. Its build() must return an initbench.tasks.Task.")
+    return replace(task, name=ref.name)
 
 
 def forget_data() -> None:

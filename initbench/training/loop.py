@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from initbench.errors import too_long
 from initbench.fast.layers import fast_layers
@@ -18,8 +17,9 @@ from initbench.fast.tape import Tape, is_plain
 from initbench.measure import probes
 from initbench.nn.layers import WeightLayer
 from initbench.nn.seeds import derived_seed, random_states, set_random_states
-from initbench.question.config import Job, ProbeConfig, TrainConfig
+from initbench.question.config import USUAL_TASK, Job, ProbeConfig, TrainConfig
 from initbench.results.record import Evaluation, InitReport, LayerStats
+from initbench.tasks import Task
 from initbench.theory.prediction import LayerPrediction
 from initbench.training.batches import DeviceData, batches, memory_format, probe_batch
 from initbench.training.devices import products
@@ -125,6 +125,13 @@ class Stopwatch:
             self._inner = outer + spent
 
 
+def objective_of(task: Task, targets: Tensor) -> Tensor | probes.Loss:
+    """What gradients are measured of: the labels of a classification, whose loss is known; else the loss summed over the examples."""
+    if task.name == USUAL_TASK:
+        return targets
+    return lambda outputs: task.losses(outputs.float(), targets).sum()
+
+
 class RunUnderWay:
     """One run: its model, and what it has given so far. It has diverged once `first_bad_step` is there."""
 
@@ -133,7 +140,8 @@ class RunUnderWay:
         self.timetable = make_timetable(self.job.train, self.job.probe, len(self.data.x_train))
         self.layout = memory_format(self.model, self.data.device)
         self.fast = fast_layers(self.model, self.data.device, self.job.train.precision)
-        self.probe_inputs, self.probe_labels = probe_batch(self.data, self.job.probe.images, self.layout)
+        self.probe_inputs, targets = probe_batch(self.data, self.job.probe.images, self.layout)
+        self.probe_labels = objective_of(self.data.task, targets)
         self.tape = Tape() if is_plain(self.model) else None
         self.finite_losses = 0
         self.evaluations: list[Evaluation] = []
@@ -208,7 +216,8 @@ class Unit(ABC):
         for run, (loss, accuracy) in zip(going, results, strict=True):
             finite = math.isfinite(loss)
             epoch = step / self.timetable.steps_per_epoch
-            run.evaluations.append(Evaluation(step=step, epoch=epoch, test_loss=loss, test_accuracy=accuracy if finite else None))
+            known = finite and math.isfinite(accuracy)
+            run.evaluations.append(Evaluation(step=step, epoch=epoch, test_loss=loss, test_accuracy=accuracy if known else None))
             if not finite:
                 run.first_bad_step = min(step + 1, max(1, self.timetable.steps))
                 split = "held-out" if run.job.train.holdout else "test"
@@ -281,7 +290,8 @@ class Alone(Unit):
         super().__init__([ready])
         train = ready.job.train
         self.optimizer = optimizer_of(ready.model, ready.layers, train, ready.init.lr_multipliers, self.timetable.steps)
-        self.ready = ready
+        self.ready, task = ready, ready.data.task
+        self.loss = task.loss or (lambda outputs, targets: task.losses(outputs, targets).mean())
         self.go_to(0)
 
     def go_to(self, step: int) -> None:
@@ -293,11 +303,11 @@ class Alone(Unit):
 
     def advance(self, step: int) -> None:
         """One step."""
-        inputs, labels = next(self.feed)
+        inputs, targets = next(self.feed)
         self.optimizer.before_backward(step)
         with self.first.fast:
             with self.first.precision():
-                loss = functional.cross_entropy(self.first.model(inputs), labels)
+                loss = self.loss(self.first.model(inputs), targets)
             self.losses[step] = loss.detach()
             loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.update()
