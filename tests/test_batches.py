@@ -10,12 +10,15 @@ from torch import nn
 
 from initbench.datasets import synthetic
 from initbench.errors import ConfigError, DataError
+from initbench.question.config import Ref
 from initbench.training import batches
+from initbench.training.job import build_task
 
 CPU = torch.device("cpu")
 PLAIN = torch.contiguous_format
 SPLITS = synthetic.load(Path(), n=50, test=20, shape=[3, 6, 5], classes=4)
-DATA = batches.to_device(SPLITS, CPU)
+CLASSIFICATION = build_task(Ref(name="classification"))
+DATA = batches.to_device(SPLITS, CLASSIFICATION, CPU)
 
 
 def feed(count, *, seed=0, layout=PLAIN, augment=False, batch_size=16):
@@ -27,7 +30,7 @@ def feed(count, *, seed=0, layout=PLAIN, augment=False, batch_size=16):
 def test_images_are_normalized_with_mean_and_deviation_of_each_channel(layout):
     mean, std = (torch.tensor(values)[:, None, None] for values in (SPLITS.mean, SPLITS.std))
     expected = (SPLITS.x_train.double() / 255 - mean) / std
-    normalized = batches.normalize(DATA.x_train, DATA, layout)
+    normalized = batches.normalize(DATA.x_train, DATA.pixels, layout)
     assert torch.allclose(normalized.double(), expected, atol=1e-5)
     assert normalized.is_contiguous(memory_format=layout)
     assert normalized.mean((0, 2, 3)).abs().max() < 1e-5
@@ -36,8 +39,8 @@ def test_images_are_normalized_with_mean_and_deviation_of_each_channel(layout):
 def test_a_channel_that_never_changes_stays_finite():
     constant = synthetic.load(Path(), n=50, test=20, classes=4)
     constant.x_train.fill_(7)
-    data = batches.to_device(replace(constant, mean=(7 / 255,), std=(0.0,)), CPU)
-    assert batches.normalize(data.x_train, data, PLAIN).abs().max() < 1
+    data = batches.to_device(replace(constant, mean=(7 / 255,), std=(0.0,)), CLASSIFICATION, CPU)
+    assert batches.normalize(data.x_train, data.pixels, PLAIN).abs().max() < 1
 
 
 def test_an_epoch_shows_each_image_once_and_drops_the_incomplete_batch():
@@ -123,7 +126,7 @@ def test_networks_with_convolutions_are_channels_last_on_the_cpu():
 )
 def test_a_data_set_of_other_types_is_refused(change, says):
     with pytest.raises(DataError, match=says):
-        batches.to_device(replace(SPLITS, **change), CPU)
+        batches.to_device(replace(SPLITS, **change), CLASSIFICATION, CPU)
 
 
 def test_a_batch_larger_than_the_data_is_refused():

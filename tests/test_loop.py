@@ -77,7 +77,7 @@ def test_the_losses_are_those_of_a_plain_loop():
     model = build_model(job.model, data.shape, data.classes, job.seed)
     initialize(model, job.scheme, seed=job.seed, rules=job.init)
     moving = [torch.zeros_like(parameter) for parameter in model.parameters()]
-    images = batches.normalize(data.x_train, data, PLAIN)
+    images = batches.normalize(data.x_train, data.pixels, PLAIN)
     losses = []
     for epoch in range(2):
         order = batches.epoch_order(job.seed, epoch, 256)
@@ -98,7 +98,7 @@ def test_the_evaluation_is_of_the_whole_test_split():
     model = build_model(job_of().model, data.shape, data.classes).train()
     loss, accuracy = evaluate(model, data, PLAIN).tolist()
     with torch.no_grad():
-        logits = model(batches.normalize(data.x_test, data, PLAIN))
+        logits = model(batches.normalize(data.x_test, data.pixels, PLAIN))
     assert loss == pytest.approx(functional.cross_entropy(logits, data.y_test).item(), rel=1e-6)
     assert accuracy == (logits.argmax(1) == data.y_test).double().mean().item()
     assert model.training

@@ -9,11 +9,15 @@ from torch import nn
 from initbench.errors import ConfigError
 from initbench.models import cnn, mlp
 from initbench.nn.blocks import activation, is_non_decreasing
-from initbench.nn.build import build_model, check_output
+from initbench.nn.build import Wanted, build_model, check_output
 from initbench.question import catalog
 from initbench.question.config import Ref, parse_ref
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def wanted(classes):
+    return Wanted("mnist5k", (len(IMAGES), classes), f"{classes} classes")
 
 
 def kinds(model):
@@ -195,19 +199,19 @@ def test_a_users_class_gets_its_parameters_and_a_users_function_shape_and_classe
 def test_a_model_of_the_wrong_width_is_told_the_classes_of_the_data(own):
     ref = Ref(name=f"{own}:Net")
     with pytest.raises(ConfigError, match=r"gives shape \(4, 4\) for a batch of 4, but mnist5k has 10 classes"):
-        check_output(build_model(ref, (3, 8, 8), 10), ref, IMAGES, 10, "mnist5k")
+        check_output(build_model(ref, (3, 8, 8), 10), ref, IMAGES, wanted(10))
 
 
 def test_a_model_that_does_not_take_the_images_says_why(own):
     ref = Ref(name=f"{own}:Net")
     with pytest.raises(ConfigError, match=r"does not take the images of mnist5k, which have shape \(3, 4, 4\): .*multiplied"):
-        check_output(build_model(ref, (3, 4, 4), 10), ref, IMAGES[:, :, :4, :4], 10, "mnist5k")
+        check_output(build_model(ref, (3, 4, 4), 10), ref, IMAGES[:, :, :4, :4], wanted(10))
 
 
 def test_a_model_that_gives_no_tensor_is_refused(own):
     ref = Ref(name=f"{own}:pair")
     with pytest.raises(ConfigError, match=r"gives a tuple. It must give one tensor of logits"):
-        check_output(build_model(ref, (3, 8, 8), 5), ref, IMAGES, 5, "mnist5k")
+        check_output(build_model(ref, (3, 8, 8), 5), ref, IMAGES, wanted(5))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +225,7 @@ def test_what_is_no_model_is_refused(own, name, params, says):
 
 def test_checking_a_model_keeps_its_mode(own):
     model = build_model(Ref(name="mlp"), (3, 8, 8), 5).train()
-    check_output(model, Ref(name="mlp"), IMAGES, 5, "mnist5k")
+    check_output(model, Ref(name="mlp"), IMAGES, wanted(5))
     assert model.training
 
 

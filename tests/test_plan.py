@@ -60,12 +60,12 @@ class LaterTrain(TrainConfig):
 
 class LaterJob(Job):
     train: LaterTrain
-    task: str = "classification"
+    remark: str = "none"
 
 
 class LaterConfig(ExperimentConfig):
     train: LaterTrain = LaterTrain()
-    task: str = "classification"
+    remark: str = "none"
 
 
 def test_a_field_that_is_added_with_a_default_changes_no_identity():
@@ -73,7 +73,7 @@ def test_a_field_that_is_added_with_a_default_changes_no_identity():
     (job, *_) = plan.make_jobs(config("xavier", train=TrainConfig(**train)))
     later = LaterJob.model_validate({**job.model_dump(), "train": train})
     assert plan.job_id(later) == plan.job_id(job)
-    assert plan.job_id(later.model_copy(update={"task": "regression"})) != plan.job_id(job)
+    assert plan.job_id(later.model_copy(update={"remark": "another"})) != plan.job_id(job)
     assert plan.job_id(later.model_copy(update={"train": LaterTrain(**train, label_smoothing=0.1)})) != plan.job_id(job)
     grown = LaterConfig(schemes=(parse_ref("xavier"),), seeds=(0, 1), train=LaterTrain(**train))
     assert plan.config_hash(grown) == plan.config_hash(config("xavier", train=TrainConfig(**train)))
@@ -87,7 +87,7 @@ def test_a_default_that_identities_rest_on_is_never_changed():
     }
     defaults["InitRules"]["layers"] = InitRules().layers
     assert defaults == {
-        "Job": {},
+        "Job": {"task": Ref(name="classification")},
         "InitRules": {"bias": "scheme", "exclude": ("embedding",), "layers": {}, "in_out": (), "strict": False},
         "TrainConfig": {
             "epochs": None,
@@ -112,6 +112,7 @@ def test_a_default_that_identities_rest_on_is_never_changed():
         "ExperimentConfig": {
             "model": Ref(name="mlp"),
             "dataset": Ref(name="mnist5k"),
+            "task": Ref(name="classification"),
             "init": InitRules(),
             "train": TrainConfig(),
             "probe": ProbeConfig(),

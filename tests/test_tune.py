@@ -8,11 +8,12 @@ from race_support import carried_out, made_up, question, summary_of
 
 from initbench.errors import ConfigError
 from initbench.question import plan
-from initbench.question.config import TrainConfig, View
+from initbench.question.config import Ref, TrainConfig, View
 from initbench.reporting import search
 from initbench.studies import tune
 from initbench.studies.kinds import study_of
 from initbench.training.batches import held_out, to_device
+from initbench.training.job import build_task
 
 
 def bowl(best_of):
@@ -155,7 +156,7 @@ def test_tables_say_both_figures_and_the_csv_has_every_trial():
 def test_held_out_images_are_never_trained_on_and_take_the_place_of_the_test_split():
     from initbench.datasets import synthetic
 
-    data = to_device(synthetic.load(None, n=100, test=20, shape=(1, 4, 4)), torch.device("cpu"))
+    data = to_device(synthetic.load(None, n=100, test=20, shape=(1, 4, 4)), build_task(Ref(name="classification")), torch.device("cpu"))
     split = held_out(data, 0.2)
     assert (len(split.x_train), len(split.x_test)) == (80, 20)
     together = torch.cat([split.x_train, split.x_test]).flatten(1)

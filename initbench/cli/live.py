@@ -141,7 +141,9 @@ def _outcome(result: RunResult) -> str:
         return f"{result.status}: {result.reason}"
     seconds = f" ({result.seconds['total']:.1f} s)" if "total" in result.seconds else ""
     last = result.evaluations[-1] if result.evaluations else None
-    if last is None or last.test_accuracy is None or last.test_loss is None:
+    if last is None or last.test_loss is None:
         return f"completed{seconds}"
     split = "held-out" if result.job.train.holdout else "test"
+    if last.test_accuracy is None:
+        return f"{split} loss {last.test_loss:.3f}{seconds}"
     return f"{100 * last.test_accuracy:.1f} % {split} accuracy, loss {last.test_loss:.3f}{seconds}"

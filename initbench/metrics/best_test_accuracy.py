@@ -3,7 +3,7 @@
 from functools import partial
 
 from initbench.metrics import Metric
-from initbench.results.outcome import best, was_evaluated
+from initbench.results.outcome import best, has_accuracy
 
 FAMILY = "accuracy"
 
@@ -13,7 +13,7 @@ def build() -> Metric:
     return Metric(
         "best {split} accuracy",
         partial(best, "test_accuracy", max),
-        was_evaluated,
+        has_accuracy,
         place=20,
         better="higher",
         amount="points of {label}",

@@ -3,7 +3,7 @@
 from functools import partial
 
 from initbench.metrics import Metric
-from initbench.results.outcome import final, was_evaluated
+from initbench.results.outcome import final, has_accuracy
 
 FAMILY = "accuracy"
 
@@ -13,7 +13,7 @@ def build() -> Metric:
     return Metric(
         "{split} accuracy",
         partial(final, "test_accuracy"),
-        was_evaluated,
+        has_accuracy,
         place=10,
         better="higher",
         amount="points of {label}",

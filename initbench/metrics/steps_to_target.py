@@ -3,7 +3,7 @@
 from functools import partial
 
 from initbench.metrics import Metric
-from initbench.results.outcome import evaluated, was_evaluated
+from initbench.results.outcome import evaluated, has_accuracy
 from initbench.results.record import RunResult
 
 FAMILY = "speed"
@@ -14,7 +14,7 @@ def build(*, target: float) -> Metric:
     return Metric(
         f"steps to {100 * target:g} % {{split}} accuracy",
         partial(_steps_to, target),
-        was_evaluated,
+        has_accuracy,
         place=70,
         better="lower",
         amount="{label}",

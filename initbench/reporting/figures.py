@@ -12,7 +12,7 @@ from initbench.quantities import BY_NAME, QUANTITIES, Figure, Quantity
 from initbench.reporting.panels import MOST_TOGETHER, STREAM, Band, Curve, Lost, Panel, Plot, Points, Strip, few, in_rows
 from initbench.reporting.roles import OTHERS, layer_roles
 from initbench.results.columns import at_step, column
-from initbench.results.outcome import Outcome, outcome, was_evaluated
+from initbench.results.outcome import Outcome, outcome, has_accuracy
 from initbench.results.propagation import layer_value
 from initbench.results.record import LayerStats, Place, RunResult, RunStatus
 from initbench.statistics.curves import thinned
@@ -48,7 +48,8 @@ def plots(summary: Summary, runs: Runs) -> tuple[Plot, ...]:
     drawn = [(quantity, quantity.comparison_plot) for quantity in QUANTITIES if quantity.comparison_plot is not None]
     numbers, shares = ([_layer_plot(*each, runs) for each in drawn if (each[0].unit == "share") is wanted] for wanted in (False, True))
     curves = _accuracy_curves(summary.metric_of("final_test_accuracy"), runs)
-    made = [_loss_plot(runs), _accuracy_plot(summary, runs), curves, *numbers, _prediction_plot(runs), *shares]
+    accuracy = [_accuracy_plot(summary, runs), curves] if summary.has_accuracy else []
+    made = [_loss_plot(runs), *accuracy, *numbers, _prediction_plot(runs), *shares]
     ranking = summary.ranking
     shown = (plot for plot in made if any(panel.lines or panel.strips for panel in plot.panels))
     race = summary.recommendation
@@ -168,7 +169,7 @@ def _accuracy_curves(metric: Metric, runs: Runs) -> Plot:
     lines: list[Curve] = []
     bands: list[Band] = []
     for scheme, own in runs.items():
-        tried = [run for run in own if was_evaluated(run)]
+        tried = [run for run in own if has_accuracy(run)]
         curves: list[Points] = [tuple((item.step, item.test_accuracy) for item in run.evaluations) for run in tried]
         more, shade = _with_middle(scheme, tried, curves, worst=metric.worst)
         lines, bands = [*lines, *more], [*bands, *shade]

@@ -115,7 +115,9 @@ function aboveStarts(times) { return (values, starts) => [-Infinity, times * lea
 training("loss", "training loss" + (data.stretch > 1 ? `, mean of every ${data.stretch} steps` : ""),
   run => run.losses.map((loss, index) => [index * data.stretch + (data.stretch + 1) / 2, loss === "over" ? null : loss]),
   Infinity, false, "the run diverged there", {log: aboveStarts(data.wild), linear: aboveStarts(5)});
-training("accuracy", data.accuracy, run => run.evaluations.map(([step, accuracy]) => [step, accuracy]), -Infinity, true, "the last evaluation before the run diverged");
+const last = "the last evaluation before the run diverged";
+if (data.accuracy) training("accuracy", data.accuracy, run => run.evaluations.map(([step, accuracy]) => [step, accuracy]), -Infinity, true, last);
+else training("accuracy", data.loss, run => run.evaluations.map(([step, , loss]) => [step, loss]), Infinity, false, last, {log: aboveStarts(data.wild), linear: aboveStarts(5)});
 
 /** The layers of a kind ("all", or its place among `data.roles`) on an axis: `lines` are those that are joined, each with its layers. */
 function axis(kind) {

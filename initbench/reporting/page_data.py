@@ -56,7 +56,7 @@ def page_data(summary: Summary, runs: Runs) -> dict[str, Any]:
         "wild": WILD,
         "perEpoch": _steps_per_epoch(run for _, run in every),
         "pace": [_seconds_per_step(runs[scheme]) for scheme in names],
-        "accuracy": summary.metric_of("final_test_accuracy").label,
+        "accuracy": summary.metric_of("final_test_accuracy").label if summary.has_accuracy else None,
         "loss": summary.metric_of("final_test_loss").label,
         **measured,
         "init": _init([next((run.init for run in runs[scheme] if run.init is not None), None) for scheme in names]),

@@ -180,7 +180,7 @@ def _title(summary: Summary) -> str:
 
 
 def _shown_metrics(summary: Summary) -> list[Metric]:
-    names = ["final_test_accuracy", "final_test_loss"]
+    names = ["final_test_accuracy", "final_test_loss"] if summary.has_accuracy else ["final_test_loss"]
     names = ([] if summary.metric in names else [summary.metric]) + names
     if summary.target is not None and "steps_to_target" not in names:
         names.append("steps_to_target")

@@ -54,6 +54,11 @@ def was_evaluated(result: RunResult) -> bool:
     return bool(result.evaluations) or result.status is RunStatus.DIVERGED
 
 
+def has_accuracy(result: RunResult) -> bool:
+    """Whether an accuracy was looked for; some tasks have none."""
+    return was_evaluated(result) and (result.chance_loss is None or any(item.test_accuracy is not None for item in result.evaluations))
+
+
 def was_trained(result: RunResult) -> bool:
     """Whether there was a step at all."""
     return bool(result.train_losses) or result.status is RunStatus.DIVERGED

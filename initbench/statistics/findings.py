@@ -146,6 +146,15 @@ class Summary(Frozen):
         return all_metrics(self.target, self.split)
 
     @property
+    def has_accuracy(self) -> bool:
+        """Whether the task has an accuracy: there is none where there are only losses."""
+
+        def counted(name: str) -> bool:
+            return any(scheme.estimate(name).n for scheme in self.schemes)
+
+        return counted("final_test_accuracy") or not counted("final_test_loss")
+
+    @property
     def verdicts(self) -> tuple[str, ...]:
         """One sentence for each scheme against the reference, in the chosen metric."""
         return tuple(comparison.sentence for comparison in self.comparisons if comparison.metric == self.metric)

@@ -136,6 +136,8 @@ def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) ->
     with watch.part("data"):
         data = load_data(job.dataset, data_folder(data_dir), where, job.train.holdout, job.task)
         check_batch_size(data, job.train.batch_size)
+    if job.task.name != USUAL_TASK and Need.LABELS in build_scheme(job.scheme).needs:
+        raise DoesNotApply(f"{job.scheme} takes gradients of the cross entropy with classes, which the task '{job.task}' does not have.")
     with watch.part("init"):
         model = _build(job, data)
         layout = memory_format(model, where)
