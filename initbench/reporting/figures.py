@@ -12,7 +12,7 @@ from initbench.quantities import BY_NAME, QUANTITIES, Figure, Quantity
 from initbench.reporting.panels import MOST_TOGETHER, STREAM, Band, Curve, Lost, Panel, Plot, Points, Strip, few, in_rows
 from initbench.reporting.roles import OTHERS, layer_roles
 from initbench.results.columns import at_step, column
-from initbench.results.outcome import Outcome, outcome, has_accuracy
+from initbench.results.outcome import Outcome, has_accuracy, outcome
 from initbench.results.propagation import layer_value
 from initbench.results.record import LayerStats, Place, RunResult, RunStatus
 from initbench.statistics.curves import thinned

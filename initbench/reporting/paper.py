@@ -50,7 +50,8 @@ class PaperTable:
 
 def paper_table(summary: Summary) -> PaperTable:
     """The table of a comparison, in the metric of its verdicts."""
-    metrics = tuple(summary.metric_of(name) for name in dict.fromkeys((summary.metric, *METRICS)))
+    names = METRICS if summary.has_accuracy else METRICS[1:]
+    metrics = tuple(summary.metric_of(name) for name in dict.fromkeys((summary.metric, *names)))
     order = summary.ranking
     against_best = summary.against(order[0]) if order else {}
     best = summary.best

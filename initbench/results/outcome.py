@@ -4,6 +4,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Literal
 
+from initbench.question.config import USUAL_TASK
 from initbench.results.record import RunResult, RunStatus
 
 TRAINED_ABOVE_CHANCE = 0.1
@@ -36,12 +37,20 @@ def outcome(result: RunResult) -> Outcome:
         return Outcome(result.status.value)
     if not result.train_losses:
         return Outcome.PROBED
-    if result.chance_loss is not None:
-        loss = final("test_loss", result)
-        return Outcome.TRAINED if loss is not None and loss <= (1 - TRAINED_ABOVE_CHANCE) * result.chance_loss else Outcome.STUCK
+    if result.job.task.name != USUAL_TASK:
+        loss, guessing = final("test_loss", result), loss_of_guessing(result)
+        better = loss is not None and guessing is not None and loss <= guessing - TRAINED_ABOVE_CHANCE * abs(guessing)
+        return Outcome.TRAINED if better else Outcome.STUCK
     accuracy = final("test_accuracy", result)
     floor = chance(result) + TRAINED_ABOVE_CHANCE * (1 - chance(result))
     return Outcome.TRAINED if accuracy is not None and accuracy >= floor else Outcome.STUCK
+
+
+def loss_of_guessing(result: RunResult) -> float | None:
+    """The test loss of guessing where the task knows it, else that before the first step."""
+    if result.chance_loss is not None:
+        return result.chance_loss
+    return next((item.test_loss for item in result.evaluations if item.step == 0), None)
 
 
 def is_outcome_of_scheme(result: RunResult) -> bool:
@@ -56,7 +65,8 @@ def was_evaluated(result: RunResult) -> bool:
 
 def has_accuracy(result: RunResult) -> bool:
     """Whether an accuracy was looked for; some tasks have none."""
-    return was_evaluated(result) and (result.chance_loss is None or any(item.test_accuracy is not None for item in result.evaluations))
+    usual = result.job.task.name == USUAL_TASK
+    return was_evaluated(result) and (usual or any(item.test_accuracy is not None for item in result.evaluations))
 
 
 def was_trained(result: RunResult) -> bool:

@@ -250,7 +250,7 @@ class RunResult(Frozen):
     parameters: int | None = Field(default=None, description="trainable parameters of the model")
     classes: int | None = None
     chance_loss: Number = Field(
-        default=None, description="the test loss of guessing, where the loss says whether a run has trained; None where accuracy does"
+        default=None, description="the test loss of guessing; None where accuracy says whether a run has trained, or nobody knows it"
     )
     train_losses: tuple[float, ...] = ()
     evaluations: Annotated[Sequence[Evaluation], InColumns()] = ()

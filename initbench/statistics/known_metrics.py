@@ -5,6 +5,7 @@ from functools import lru_cache
 from initbench.errors import ConfigError, UserCode, unknown_name
 from initbench.metrics import Metric, Split
 from initbench.question import catalog
+from initbench.question.config import USUAL_TASK
 
 TARGET = "target"
 """The argument of a metric that needs a target accuracy."""
@@ -16,6 +17,11 @@ def all_metrics(target: float | None = None, split: Split = "test") -> tuple[Met
     entries = [entry for entry in catalog.entries("metric") if target is not None or not _takes_target(entry)]
     metrics = (_load(entry, target, split) for entry in entries)
     return tuple(sorted(metrics, key=lambda metric: (metric.better is None, metric.place, metric.name)))
+
+
+def usual_metric(task: str) -> str:
+    """What verdicts are about where nobody says: accuracy where the task is to classify, else the loss."""
+    return "final_test_accuracy" if task == USUAL_TASK else "final_test_loss"
 
 
 def find_metric(name: str, target: float | None = None, split: Split = "test") -> Metric:

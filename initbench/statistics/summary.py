@@ -7,7 +7,7 @@ from itertools import combinations
 from initbench.errors import ConfigError, enumerated, unknown_name
 from initbench.metrics import Metric, Split
 from initbench.question import catalog
-from initbench.question.config import parse_ref
+from initbench.question.config import USUAL_TASK, parse_ref
 from initbench.results.columns import at_step
 from initbench.results.outcome import TRAINED_ABOVE_CHANCE, Outcome, is_outcome_of_scheme, outcome
 from initbench.results.propagation import has_stream
@@ -16,7 +16,7 @@ from initbench.statistics.curves import of_losses, of_signals
 from initbench.statistics.estimates import Estimate, estimate, estimate_text, seeds_text, share
 from initbench.statistics.findings import SchemeSummary, Summary
 from initbench.statistics.inference import ALPHA, LEVEL, seeds_needed
-from initbench.statistics.known_metrics import all_metrics, find_metric
+from initbench.statistics.known_metrics import all_metrics, find_metric, usual_metric
 from initbench.statistics.typical import typical_signal
 from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family, with_means
 
@@ -55,7 +55,7 @@ def summarize(
     runs = group(results, order)
     trained = any(outcome(run) is not Outcome.PROBED for of_scheme in runs.values() for run in of_scheme)
     split = split or _split_of(runs)
-    usual = usual or (_usual(runs) if trained else "signal_decades")
+    usual = usual or (usual_metric(_task(runs)) if trained else "signal_decades")
     primary = find_metric(metric or usual, target, split)
     own_margin = margin if (margin_metric or usual) in {metric, primary.name} else None
     shown = tuple({each.name: each for each in (*all_metrics(target, split), primary)}.values())
@@ -105,14 +105,9 @@ def summarize(
     return summary.model_copy(update={"headline": _headline(primary, summary), "notes": notes})
 
 
-def _usual(runs: Runs) -> str:
-    """What verdicts are about where nobody says: the accuracy, or the loss where a run has trained by that."""
-    return "final_test_loss" if _by_loss(runs) else "final_test_accuracy"
-
-
-def _by_loss(runs: Runs) -> bool:
-    """Whether the loss says that a run has trained, as in a task that has no accuracy."""
-    return any(run.chance_loss is not None for own in runs.values() for run in own)
+def _task(runs: Runs) -> str:
+    """The name of the task of the runs."""
+    return next((run.job.task.name for own in runs.values() for run in own), USUAL_TASK)
 
 
 def _split_of(runs: Runs) -> Split:
@@ -359,5 +354,5 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
     stuck = [f"{scheme.scheme} on {scheme.stuck} of {seeds_text(len(scheme.seeds))}" for scheme in summary.schemes if scheme.stuck]
     if stuck:
         least = f"{100 * TRAINED_ABOVE_CHANCE:g} %"
-        end = f"a {summary.split} loss of 0" if _by_loss(runs) else f"100 % {summary.split} accuracy"
+        end = f"a {summary.split} loss of 0" if _task(runs) != USUAL_TASK else f"100 % {summary.split} accuracy"
         yield f"At chance, which is less than {least} of the way from guessing to {end}: {', '.join(stuck)}."

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from initbench.errors import ConfigError
+from initbench.metrics import Metric
 from initbench.question import catalog
 from initbench.question.config import ExperimentConfig, Job, UntilConfig, View, parse_ref
 from initbench.question.plan import job_id, job_ids, make_job, resolve_config
@@ -16,7 +17,7 @@ from initbench.results.outcome import is_outcome_of_scheme
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
 from initbench.statistics.inference import median
-from initbench.statistics.known_metrics import find_metric
+from initbench.statistics.known_metrics import find_metric, usual_metric
 from initbench.statistics.sequential import fewest
 from initbench.statistics.summary import summarize as summarize_runs
 from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family, standing_text
@@ -25,7 +26,6 @@ from initbench.studies.study import Done, Outlook
 COMMAND = "compare"
 SEARCHES = True
 BORROWS = True
-USUAL = "final_test_accuracy"
 SHARE = 8
 """A round adds an eighth of the seeds that are there, where that is more than keeps the machine busy: it wastes no more than that."""
 FEW = 32
@@ -65,6 +65,7 @@ def standing(config: ExperimentConfig, done: Done) -> Standing:
         raise ConfigError(
             f"With {most} seeds at most nothing can be decided: {they} at least {first}. Allow more with --max-seeds {first} or more."
         )
+    metric = find_metric(until.metric or usual_metric(config.task.name))
     number, alive = first, list(schemes)
     wanted: list[Job] = []
     reached: dict[str, int] = dict.fromkeys(schemes, 0)
@@ -74,10 +75,9 @@ def standing(config: ExperimentConfig, done: Done) -> Standing:
         places = [(place, scheme) for place in range(number) for scheme in alive if place >= reached[scheme]]
         wanted += [make_job(config, schemes[scheme], config.seeds[place]) for place, scheme in places]
         reached |= dict.fromkeys(alive, number)
-        if not _take(values, wanted, done, until):
+        if not _take(values, wanted, done, metric):
             return Standing(tuple(wanted), latest=judged)
         sides = {scheme: Side(scheme, own) for scheme, own in values.items()}
-        metric = find_metric(until.metric or USUAL)
         judged = compare_family(metric, [(sides[left], sides[right]) for left, right in pairs], margin=until.margin, anytime=True)
         still = {name for pair in judged if pair.verdict is Verdict.NOT_DECIDED for name in pair.names}
         alive = [scheme for scheme in schemes if scheme in still]
@@ -94,9 +94,8 @@ def _pairs(until: UntilConfig, schemes: Sequence[str]) -> list[tuple[str, str]]:
     return [(scheme, reference) for scheme in schemes if scheme != reference]
 
 
-def _take(values: dict[str, dict[int, float]], wanted: Sequence[Job], done: Done, until: UntilConfig) -> bool:
+def _take(values: dict[str, dict[int, float]], wanted: Sequence[Job], done: Done, metric: Metric) -> bool:
     """Takes the results of the jobs that were not taken yet; false where one is missing. A failed run has no value."""
-    metric = find_metric(until.metric or USUAL)
     for job in wanted:
         own = values[str(job.scheme)]
         if job.seed in own:
@@ -165,5 +164,5 @@ def seeds_of(wanted: Sequence[Job]) -> dict[str, list[int]]:
 
 def news(config: ExperimentConfig, done: Done) -> tuple[str, ...]:
     """How each comparison stands that is not decided yet, a sentence each."""
-    metric = find_metric(until_of(config).metric or USUAL)
+    metric = find_metric(until_of(config).metric or usual_metric(config.task.name))
     return tuple(standing_text(metric, pair) for pair in standing(config, done).latest if pair.verdict is Verdict.NOT_DECIDED)

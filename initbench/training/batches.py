@@ -116,7 +116,7 @@ def _check_images(data: DataSplits) -> None:
         if images.dtype != torch.uint8 or images.dim() != 4:
             given = f"{images.dtype} {tuple(images.shape)}"
             raise DataError(f"The dataset '{data.name}' gives x_{split} as {given}. Images are uint8 (N, channels, height, width).")
-        if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        if labels.dtype != torch.int64 or labels.shape not in (images.shape[:1], (len(images), *images.shape[2:])):
             given = f"{labels.dtype} {tuple(labels.shape)}"
             raise DataError(f"The dataset '{data.name}' gives y_{split} as {given}. Labels are int64 (N,), here {len(images)} of them.")
 
