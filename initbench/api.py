@@ -55,6 +55,7 @@ def compare(
     config: str | Path | None = None,
     model: str | None = None,
     dataset: str | None = None,
+    task: str | None = None,
     seeds: int | Sequence[int] | None = None,
     epochs: int | None = None,
     steps: int | None = None,
@@ -69,8 +70,9 @@ def compare(
 ) -> Results:
     """Trains with each scheme and each seed, and says what differs: `compare(["xavier", "kaiming"], model="mlp:depth=10")`.
 
-    `model` and `dataset` are names, as in the command line: of the catalogue, or of a file such as "./mine.py:Net"; the model is
-    built anew for each run, so no module is taken. It takes one tensor of images and gives one of logits (N, classes).
+    `model`, `dataset` and `task` are names, as in the command line: of the catalogue, or of a file such as "./mine.py:Net"; the model
+    is built anew for each run, so no module is taken. It takes one tensor of inputs and gives one, of images and logits (N, classes)
+    unless another `task` is named.
     `settings` are texts such as "train.lr=0.1"; `tune`: a key that each scheme also gets its own best value of, such as
     "train.lr"; `until`: "decided" adds seeds, `max_seeds` at most, until every comparison is decided, in place of `seeds`;
     `view`: metric, target and margin of the verdicts; `reference`: the scheme that the others are compared with;
@@ -79,7 +81,7 @@ def compare(
     """
     means = execution_of("compare", dict(execution))
     view = view.model_copy(update={"reference": reference}) if reference is not None else view
-    words = QuestionFields(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
+    words = QuestionFields(schemes=schemes, model=model, dataset=dataset, task=task, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
     words |= QuestionFields(until=until, max_seeds=max_seeds)
     question = configure("compare", config, settings=settings, data_dir=execution.get("data_dir"), view=view, **words)
     return carry_out(make_plan("compare", question, means, view), watch or notebook.watch())
@@ -92,6 +94,7 @@ def sweep(
     config: str | Path | None = None,
     model: str | None = None,
     dataset: str | None = None,
+    task: str | None = None,
     seeds: int | Sequence[int] | None = None,
     epochs: int | None = None,
     steps: int | None = None,
@@ -110,7 +113,7 @@ def sweep(
     """
     means = execution_of("sweep", dict(execution))
     view = view.model_copy(update={"reference": reference}) if reference is not None else view
-    words = QuestionFields(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, grid=grid)
+    words = QuestionFields(schemes=schemes, model=model, dataset=dataset, task=task, seeds=seeds, epochs=epochs, steps=steps, grid=grid)
     question = configure("sweep", config, settings=settings, data_dir=execution.get("data_dir"), **words)
     return carry_out(make_plan("sweep", question, means, view), watch or notebook.watch())
 
@@ -121,6 +124,7 @@ def run(
     config: str | Path | None = None,
     model: str | None = None,
     dataset: str | None = None,
+    task: str | None = None,
     seeds: int | Sequence[int] | None = None,
     epochs: int | None = None,
     steps: int | None = None,
@@ -131,7 +135,7 @@ def run(
     """Trains with one scheme, one seed unless more are asked for: `run("kaiming")`; see `compare`."""
     means = execution_of("run", dict(execution))
     schemes = None if method is None else [method]
-    words = QuestionFields(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps)
+    words = QuestionFields(schemes=schemes, model=model, dataset=dataset, task=task, seeds=seeds, epochs=epochs, steps=steps)
     question = configure("run", config, settings=settings, data_dir=execution.get("data_dir"), **words)
     return carry_out(make_plan("run", question, means), watch or notebook.watch())
 
@@ -192,6 +196,7 @@ def recommend(
     config: str | Path | None = None,
     model: str | None = None,
     dataset: str | None = None,
+    task: str | None = None,
     seeds: int | Sequence[int] | None = None,
     epochs: int | None = None,
     steps: int | None = None,
@@ -207,7 +212,7 @@ def recommend(
     Raises: InitbenchError with one sentence; TypeError for an unknown keyword.
     """
     means = execution_of("recommend", dict(execution))
-    words = QuestionFields(schemes=schemes, model=model, dataset=dataset, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
+    words = QuestionFields(schemes=schemes, model=model, dataset=dataset, task=task, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
     question = race_question(asked, config=config, settings=settings, data_dir=execution.get("data_dir"), **words)
     return carry_out(make_plan("recommend", question, means), watch or notebook.watch())
 

@@ -34,7 +34,7 @@ def test_a_users_file_is_shown_as_what_it_is(tmp_path, source, name, kind):
 
 def test_a_users_file_that_defines_nothing_of_the_name_is_told(tmp_path):
     (tmp_path / "mine.py").write_text("x = 1\n")
-    with pytest.raises(ConfigError, match=r"is no scheme, model, dataset, optimizer, engine, metric, export or rule"):
+    with pytest.raises(ConfigError, match=r"is no scheme, model, dataset, task, optimizer, engine, metric, export or rule"):
         guide.shown(f"{tmp_path}/mine.py")
     with pytest.raises(ConfigError, match=r"There is no file"):
         guide.shown(f"{tmp_path}/nowhere.py")

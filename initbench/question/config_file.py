@@ -321,15 +321,16 @@ def _expand(draft: _Draft) -> list[_Placed]:
 
 
 def _imply(draft: _Draft) -> None:
-    """The task that a data set is for where none is named, and a model for the task."""
+    """The task that a data set is for where none is named, and a model and data for the task."""
     try:
         task = as_ref(draft.data["task"]).name if "task" in draft.data else _tasks("dataset", draft.data.get("dataset"))[0]
     except (ConfigError, ValidationError):
         return  # it is said by who checks the names
     draft.data.setdefault("task", task)
-    if "model" not in draft.data and task != USUAL_TASK:
-        model = next((entry.name for entry in catalog.entries("model") if entry.tasks[0] == task), None)
-        draft.data |= {} if model is None else {"model": model}
+    for kind in ("model", "dataset"):
+        if kind not in draft.data and task != USUAL_TASK:
+            usable = (entry.name for entry in catalog.entries(kind) if entry.tasks[0] == task and not entry.needs_parameters)
+            draft.data |= {kind: name for name in list(usable)[:1]}
 
 
 def _tasks(kind: Kind, value: Any) -> tuple[str, ...]:
