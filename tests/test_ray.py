@@ -5,11 +5,13 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import initbench
@@ -341,6 +343,60 @@ def test_another_version_is_refused_in_a_sentence(monkeypatch):
     seat = runner.Seat("cpu", None, 1, None, {"torch": "0.1", "initbench": runner.versions()["initbench"]}, None, {}, None)
     problem = runner.Runner(seat, None).problem()
     assert "where 0.1 asks. Install the same versions on all machines." in str(problem)
+
+
+@pytest.mark.parametrize("token", [True, False], ids=["token", "open"])
+def test_a_cluster_of_ray_start_is_used_by_its_address(tmp_path, token):
+    """Two nodes, as people start them; where they have a token, Ray guards the cluster with it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}
+    if token:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("0123456789abcdef" * 4)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    start = [
+        str(Path(sys.executable).with_name("ray")),
+        "start",
+        "--block",
+        "--num-cpus=1",
+        "--disable-usage-stats",
+        "--include-dashboard=false",
+    ]
+    nodes = [_started([*start, "--head", f"--port={address.rpartition(':')[2]}", "--node-ip-address=127.0.0.1"], environment)]
+    try:
+        _wait_for(address, nodes[0])
+        nodes.append(_started([*(word for word in start if "dashboard" not in word), f"--address={address}"], environment))
+        for where, engine_words in (("serial", ["--engine", "serial"]), ("ray", ["--ray-address", address])):
+            words = [sys.executable, "-m", "initbench", "compare", "xavier", "kaiming", "--model", SMALL["model"], "--dataset", TINY]
+            words += ["--steps", "4", "--seeds", "2", "--fresh", "--out", f"{where}/out", *engine_words]
+            ran = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=240)
+            assert ran.returncode == 0, ran.stderr
+        for table in ("curves.csv", "layers.csv"):
+            one, other = (pd.read_csv(tmp_path / where / "out" / "tables" / table) for where in ("serial", "ray"))
+            timed = [name for name in one.columns if "seconds" in name]
+            pd.testing.assert_frame_equal(one.drop(columns=timed), other.drop(columns=timed))
+    finally:
+        for node in nodes:
+            os.killpg(node.pid, signal.SIGTERM)
+            node.wait(60)
+
+
+def _started(words, environment):
+    return subprocess.Popen(words, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _wait_for(address, node):
+    host, _, port = address.partition(":")
+    limit = time.monotonic() + 120
+    while True:
+        assert node.poll() is None
+        assert time.monotonic() < limit
+        with contextlib.suppress(OSError):
+            socket.create_connection((host, int(port)), timeout=1).close()
+            return
+        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run"]], ids=["run", "dry-run"])

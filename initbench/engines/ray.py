@@ -91,12 +91,22 @@ def _library() -> Any:
     """Ray itself, which is asked to report nothing to its makers, and to leave the GPUs of actors without one as they are."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if _has_token():  # `ray start` guards its cluster with it; Ray itself shows it where the address is `auto`, and not at HOST:PORT
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError:
         how = "It is in the extra 'ray': pip install '.[ray]' in a clone of initbench"
         raise NotThereError(f"The engine 'ray' needs the package ray, which is not installed. {how}") from None
     return ray
+
+
+def _has_token() -> bool:
+    """Whether this user has a token for clusters of Ray."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    with contextlib.suppress(OSError, RuntimeError):
+        return bool(os.environ.get("RAY_AUTH_TOKEN")) or (Path(named) if named else Path.home() / ".ray" / "auth_token").is_file()
+    return False
 
 
 @contextlib.contextmanager
