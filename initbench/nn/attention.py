@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from initbench.nn.layers import WeightLayer
@@ -10,12 +11,13 @@ from initbench.nn.layers import WeightLayer
 class SelfAttention(nn.Module):
     """Multi-head self-attention over (N, tokens, width) with separate projections.
 
-    Written out rather than through torch's fused kernel, so that it can be differentiated twice and vectorized.
+    `causal`: over the tokens before and itself only. `rotary` turns queries and keys by their place (Su et al. 2021), so that scores
+    depend on the distance. Written out rather than through torch's fused kernel, so that it can be differentiated twice and vectorized.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, *, causal: bool = False, rotary: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal, self.rotary = heads, causal, rotary
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
@@ -24,12 +26,31 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Each token's mixture of all tokens' values, shape (N, tokens, width)."""
         query, key, value = (self._split(layer(x)) for layer in (self.query, self.key, self.value))
+        if self.rotary:
+            query, key = _rotated(query), _rotated(key)
         scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+        if self.causal:
+            size = scores.shape[-1]
+            later = torch.ones(size, size, dtype=torch.bool, device=scores.device).triu(1)
+            scores = scores.masked_fill(later, -torch.inf)
         mixed = scores.softmax(dim=-1) @ value
         return self.output(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:
         return x.reshape(*x.shape[:-1], self.heads, -1).transpose(1, 2)
+
+
+SLOWEST = 10_000.0
+"""The base of the angles by which pairs are turned from one place to the next."""
+
+
+def _rotated(x: Tensor) -> Tensor:
+    """Each half of a head's numbers paired with the other and turned by an angle that grows with the place, (..., tokens, size)."""
+    size, places = x.shape[-1] // 2, torch.arange(x.shape[-2], device=x.device, dtype=x.dtype)
+    speed = SLOWEST ** (-torch.arange(size, device=x.device, dtype=x.dtype) / size)
+    angle = places[:, None] * speed
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * angle.cos() - second * angle.sin(), first * angle.sin() + second * angle.cos()], -1)
 
 
 @dataclass(frozen=True)

@@ -327,10 +327,12 @@ def _imply(draft: _Draft) -> None:
     except (ConfigError, ValidationError):
         return  # it is said by who checks the names
     draft.data.setdefault("task", task)
-    for kind in ("model", "dataset"):
+    kinds: tuple[Kind, ...] = ("model", "dataset")
+    for kind in kinds:
         if kind not in draft.data and task != USUAL_TASK:
-            usable = (entry.name for entry in catalog.entries(kind) if entry.tasks[0] == task and not entry.needs_parameters)
-            draft.data |= {kind: name for name in list(usable)[:1]}
+            usable = [entry.name for entry in catalog.entries(kind) if entry.tasks[0] == task and not entry.needs_parameters]
+            if usable:
+                draft.data[kind] = usable[0]
 
 
 def _tasks(kind: Kind, value: Any) -> tuple[str, ...]:
