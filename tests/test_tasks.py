@@ -20,7 +20,7 @@ from initbench.nn.build import build_model
 from initbench.question import catalog, plan
 from initbench.question.config import ExperimentConfig, parse_ref
 from initbench.results.outcome import Outcome, outcome
-from initbench.results.provenance import NOT_STACKED
+from initbench.results.provenance import NOT_STACKED, STACKED_RUNS
 from initbench.results.record import Evaluation, RunResult, RunStatus
 from initbench.training.batches import batches
 from initbench.training.job import build_task, load_data, run_job
@@ -315,13 +315,30 @@ def test_augmentation_is_for_images():
 
 
 @pytest.mark.usefixtures("models")
-def test_runs_of_other_tasks_are_trained_one_by_one_and_say_why():
-    results = initbench.compare(
-        ["xavier", "kaiming"], model="./models.py:Words", dataset="text274k", steps=4, seeds=2, engine="stacked", output="out",
-        settings=["train.batch_size=8"],
-    )  # fmt: skip
-    assert all(run.status is RunStatus.COMPLETED for run in results.results)
-    assert {run.provenance[NOT_STACKED] for run in results.results} == {"runs of the task 'language' are trained one by one"}
+@pytest.mark.parametrize("task", CASES)
+def test_runs_that_are_trained_as_one_have_the_losses_that_they_have_alone(task):
+    model, data = CASES[task]
+    given = {"model": f"./models.py:{model}", "dataset": data, "steps": 12, "seeds": 2, "settings": [f"task={task}", "train.batch_size=16"]}
+    alone, stacked = (initbench.compare(["xavier", "kaiming"], engine=name, output=name, **given) for name in ("serial", "stacked"))
+    for one, other in zip(alone.results, stacked.results, strict=True):
+        assert other.provenance[STACKED_RUNS] == "4"
+        assert other.train_losses == pytest.approx(one.train_losses, rel=1e-4)
+        assert other.evaluations[-1].test_loss == pytest.approx(one.evaluations[-1].test_loss, rel=1e-4)
+
+
+def test_gpts_are_trained_as_one_and_lstms_one_by_one():
+    def ended(model):
+        given = {
+            "model": model,
+            "dataset": "text274k",
+            "steps": 5,
+            "seeds": 2,
+            "settings": ["task=language:context=16", "train.batch_size=8"],
+        }
+        return initbench.compare(["xavier", "kaiming"], engine="stacked", **given).results
+
+    assert all(run.provenance[STACKED_RUNS] == "4" for run in ended("gpt:depth=2,width=16"))
+    assert all("aten::lstm" in run.provenance[NOT_STACKED] for run in ended("lstm:width=8"))
 
 
 def test_the_task_of_a_loss_is_one_number_an_example():

@@ -9,7 +9,7 @@ from initbench.errors import enumerated
 from initbench.question.config import value_text
 from initbench.question.keys import short
 from initbench.reporting.paper import PaperTable, paper_table
-from initbench.results.outcome import chance
+from initbench.results.outcome import loss_of_guessing
 from initbench.results.probe_run import ProbeRun
 from initbench.results.propagation import KEPT_DECADES, Propagation, hidden, signal_at_start, signal_through
 from initbench.results.record import InitReport, LayerStats, RunResult
@@ -219,7 +219,7 @@ def _account(scheme: str, own: Sequence[RunResult], summary: Summary) -> Account
     return replace(
         started,
         loss=_middle(run.train_losses[0] if run.train_losses else None for run, _ in found),
-        guess=-math.log(guessing) if (guessing := chance(found[0][0])) else None,
+        guess=loss_of_guessing(found[0][0]),
     )
 
 

@@ -1,5 +1,6 @@
 """How a run ended, and what its evaluations say: read from the record, nothing is averaged."""
 
+import math
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Literal
@@ -32,13 +33,17 @@ def chance(result: RunResult) -> float:
 
 
 def outcome(result: RunResult) -> Outcome:
-    """Diverged, failed and skipped as the status says; a completed run trained or is stuck at chance."""
+    """Diverged, failed and skipped as the status says; a completed run trained or is stuck at chance.
+
+    Where a task does not know the loss of guessing, that before the first step stands for it.
+    """
     if result.status is not RunStatus.COMPLETED:
         return Outcome(result.status.value)
     if not result.train_losses:
         return Outcome.PROBED
     if result.job.task.name != USUAL_TASK:
-        loss, guessing = final("test_loss", result), loss_of_guessing(result)
+        start = next((item.test_loss for item in result.evaluations if item.step == 0), None)
+        loss, guessing = final("test_loss", result), start if result.chance_loss is None else result.chance_loss
         better = loss is not None and guessing is not None and loss <= guessing - TRAINED_ABOVE_CHANCE * abs(guessing)
         return Outcome.TRAINED if better else Outcome.STUCK
     accuracy = final("test_accuracy", result)
@@ -47,10 +52,10 @@ def outcome(result: RunResult) -> Outcome:
 
 
 def loss_of_guessing(result: RunResult) -> float | None:
-    """The test loss of guessing where the task knows it, else that before the first step."""
-    if result.chance_loss is not None:
+    """The loss of guessing: of equal logits where images are classified; None where a task does not know it."""
+    if result.job.task.name != USUAL_TASK:
         return result.chance_loss
-    return next((item.test_loss for item in result.evaluations if item.step == 0), None)
+    return math.log(result.classes) if result.classes else None
 
 
 def is_outcome_of_scheme(result: RunResult) -> bool:

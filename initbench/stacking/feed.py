@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from initbench.stacking.stack import CannotStack
 from initbench.training.batches import DeviceData, augmented, epoch_moves, epoch_order, normalize
 
 
@@ -15,17 +14,14 @@ class StackedFeed:
     def __init__(self, data: DeviceData, seeds: Sequence[int], batch_size: int, layout: torch.memory_format, *, augment: bool) -> None:
         self.data, self.seeds, self.layout, self.augment = data, seeds, layout, augment
         runs, count = len(seeds), len(data.x_train)
-        channels, height, width = data.shape
-        if data.pixels is None:
-            raise CannotStack("only runs on images are trained as one")
-        self.pixels = data.pixels
         device = data.device
         self.order = torch.zeros(runs, count, dtype=torch.int64, device=device)
         self.moves = torch.zeros(runs, count, 3, dtype=torch.int64, device=device) if augment else None
         self.position = torch.zeros((), dtype=torch.int64, device=device)
         self.places = torch.arange(batch_size, device=device)
-        self.raw = torch.empty((runs * batch_size, height, width, channels), dtype=torch.uint8, device=device)
-        self.inputs = torch.empty((runs * batch_size, channels, height, width), dtype=torch.float32, device=device, memory_format=layout)
+        total = runs * batch_size
+        self.raw = torch.empty((total, *data.x_train.shape[1:]), dtype=data.x_train.dtype, device=device)
+        self.inputs = torch.empty((total, *data.shape), dtype=torch.float32, device=device, memory_format=layout) if data.pixels else None
 
     def start_epoch(self, epoch: int) -> None:
         """Sets every run's order; runs with the same seed share it."""
@@ -38,13 +34,14 @@ class StackedFeed:
         self.position.zero_()
 
     def load(self) -> tuple[Tensor, Tensor]:
-        """Inputs (runs, N, C, H, W), overwritten by the next call, and labels (runs, N)."""
+        """Inputs (runs, N, ...), overwritten by the next call, and targets (runs, N, ...)."""
         places = self.places + self.position
         chosen = self.order.index_select(1, places)
         torch.index_select(self.data.x_train, 0, chosen.flatten(), out=self.raw)
-        images = self.raw
+        stored = self.raw
         if self.moves is not None:
-            images = augmented(images, self.moves.index_select(1, places).flatten(0, 1))
-        inputs = normalize(images, self.pixels, self.layout, self.inputs)
+            stored = augmented(stored, self.moves.index_select(1, places).flatten(0, 1))
+        values = normalize(stored, self.data.pixels, self.layout, self.inputs) if self.data.pixels else stored
+        inputs, targets = self.data.task.pair(values, self.data.y_train[chosen.flatten()])
         self.position.add_(len(self.places))
-        return inputs.view(*chosen.shape, *inputs.shape[1:]), self.data.y_train[chosen]
+        return inputs.view(*chosen.shape, *inputs.shape[1:]), targets.view(*chosen.shape, *targets.shape[1:])

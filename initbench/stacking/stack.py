@@ -79,7 +79,7 @@ class Stack:
         return shaped(rows[:, start : start + like.numel()], like)
 
     def call(self, inputs: Tensor) -> Tensor:
-        """Logits (runs, N, classes) of inputs (runs, N, ...), each run by its own model, in the base model's mode."""
+        """Outputs (runs, N, ...) of inputs (runs, N, ...), each run by its own model, in the base model's mode."""
 
         def one(parameters: dict[str, Tensor], fixed: dict[str, Tensor], own: Tensor) -> Tensor:
             return functional_call(self.base, (parameters, fixed), (own,))  # type: ignore[no-any-return]

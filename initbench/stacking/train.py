@@ -6,15 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from initbench.nn.seeds import derived_seed
 from initbench.optimizers import build_rule
-from initbench.question.config import USUAL_TASK
 from initbench.stacking.feed import StackedFeed
 from initbench.stacking.layers import Convolution, RandomStates, StackedLayers, default_convolution
 from initbench.stacking.optimizer import stacked_optimizer
-from initbench.stacking.stack import CannotStack, Stack, refuse_different, refuse_draws
+from initbench.stacking.stack import Stack, refuse_different, refuse_draws
 from initbench.training.batches import probe_batch
 from initbench.training.keeper import Keeper
 from initbench.training.loop import Ready, Stepped, Stopwatch, Trained, Unit, train_unit
@@ -53,8 +51,6 @@ class StackedRuns(Unit):
 
     def __init__(self, ready: Sequence[Ready], convolution: Convolution | None = None) -> None:
         """Raises: CannotStack when the models cannot be one."""
-        if ready[0].data.task.name != USUAL_TASK:
-            raise CannotStack(f"runs of the task '{ready[0].data.task.name}' are trained one by one")
         super().__init__(ready)
         data, train, layout = self.first.data, self.first.job.train, self.first.layout
         models = [member.model for member in ready]
@@ -118,12 +114,12 @@ class StackedRuns(Unit):
         torch.cuda.current_stream().wait_stream(side)
 
     def _work(self) -> None:
-        inputs, labels = self.feed.load()
+        inputs, targets = self.feed.load()
         self.optimizer.before_backward(self.updates)
-        runs, count = labels.shape
+        runs, count = targets.shape[:2]
         with self.first.precision(), self.stacked_layers:
-            logits = self.stack.call(inputs)
-            each = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+            outputs = self.stack.call(inputs)
+            each = self.first.data.task.losses(outputs.flatten(0, 1), targets.flatten(0, 1))
         losses = each.view(runs, count).mean(1)
         names = list(self.stack.parameters)
         gradients = torch.autograd.grad(losses.sum(), [self.stack.parameters[name] for name in names], allow_unused=True)
