@@ -30,6 +30,29 @@ def convs(std, *, groups=1):
     return nn.Sequential(layers[0], nn.ReLU(), layers[1])
 
 
+class Experts(nn.Module):
+    """Four experts side by side behind a gate; `alike`: copies of one."""
+
+    alike = False
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.gate, self.head = nn.Linear(16, 32), nn.Linear(32, 4), nn.Linear(32, 3)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 32)) for _ in range(4))
+        if self.alike:
+            for other in self.experts[1:]:
+                other.load_state_dict(self.experts[0].state_dict())
+
+    def forward(self, x):
+        x = self.enter(x)
+        shares = self.gate(x).softmax(-1)
+        return self.head(x + sum(shares[:, place, None] * expert(x) for place, expert in enumerate(self.experts)))
+
+
+class Copies(Experts):
+    alike = True
+
+
 def deep(std, count=20):
     layers = [nn.Linear(64, 64) for _ in range(count)]
     for layer in layers:
@@ -128,6 +151,11 @@ class TestWrongGain:
 
     def test_kaiming_before_relu(self):
         assert not found("IB202", lambda: deep(math.sqrt(2 / 64)), inputs="64")
+
+    @pytest.mark.parametrize("model", [Experts, Copies])
+    def test_experts_side_by_side_are_no_row_of_layers(self, model):
+        """Each is passed by the signal once, so that no factor adds up over them."""
+        assert not found("IB202", model, inputs="16")
 
     def test_it_needs_an_input(self):
         findings, (reason,) = looked_at("IB202", lambda: deep(0.05))

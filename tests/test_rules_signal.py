@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from test_rules_law import Copies
 from torch import nn
 
 from initbench import lint
@@ -126,6 +127,13 @@ class TestLostSignal:
 
         (finding,) = found("IB301", shut)
         assert finding.severity is Severity.ERROR
+
+    def test_what_is_lost_aside_of_a_way_that_grows_is_told_by_its_own_size(self):
+        """Experts that are copies of one give their gate no gradient, while gradients grow from layer to layer."""
+        (finding,) = found("IB301", Copies)
+        assert finding.message == "gradients vanish at gate"
+        assert "times what it is at" in finding.effect
+        assert "grow" not in finding.effect
 
     def test_kaiming_and_a_branch_that_begins_at_zero(self):
         assert not found("IB301", mlp)

@@ -34,12 +34,14 @@ def check(subject: Subject) -> Iterator[Finding]:
     way = health.forward if loss.what == "activations" else health.back
     there = next((point.value for point in way if point.layer == loss.layer), 0.0)
     verdict = replace(judge(health, []), remarks=())
+    pace = verdict.pace
+    aside = pace is not None and way[0].value and loss.how is (LossKind.VANISHES if pace.grows else LossKind.EXPLODES)
     what = "variance of the activations" if loss.what == "activations" else "squared length of the gradient"
     yield Finding(
         severity=Severity.ERROR if gone else Severity.INFO if subject.has_norms else Severity.WARNING,
         parameters=(by_name.get(loss.layer, loss.layer),),
         message=str(loss),
         measured=f"{what} {way[0].value:.3g} at {way[0].layer}, {there:.3g} at {loss.layer}",
-        effect=in_words(verdict),
+        effect=f"{there / way[0].value:.2g} times what it is at {way[0].layer}" if aside else in_words(verdict),
         fix='initbench.init_network(model, "gaussian_gain", inputs=batch)      # or see: initbench probe --as-is',
     )
