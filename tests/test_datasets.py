@@ -119,4 +119,16 @@ def test_synthetic_data_that_cannot_be_made_are_refused(tmp_path, wrong):
 
 def test_every_dataset_file_is_in_the_catalogue_and_nothing_else_is():
     names = {entry.name for entry in catalog.entries("dataset")}
-    assert names == {"mnist5k", "mnist", "fashion_mnist", "cifar10", "npz", "synthetic", "text", "text274k"}
+    assert names == {
+        "mnist5k",
+        "mnist",
+        "fashion_mnist",
+        "cifar10",
+        "npz",
+        "synthetic",
+        "text",
+        "text274k",
+        "shapes",
+        "waves",
+        "coordinates",
+    }

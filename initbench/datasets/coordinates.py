@@ -23,7 +23,9 @@ def load(root: Path, *, image: int = 0) -> DataSplits:
     if isinstance(image, bool) or not isinstance(image, int) or not 0 <= image < len(whole.x_train):
         raise ConfigError(f"The image of coordinates is {image}; it must be from 0 to {len(whole.x_train) - 1}.")
     values = whole.x_train[image, 0].float() / 127.5 - 1
-    places = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, size) for size in values.shape), indexing="ij"), -1).view(-1, 2)
-    targets, held = values.reshape(-1, 1), torch.arange(values.numel()) % EVERY == EVERY - 1
+    places = torch.stack(
+        torch.meshgrid(*(torch.linspace(-1, 1, size, dtype=torch.float32, device="cpu") for size in values.shape), indexing="ij"), -1
+    ).view(-1, 2)
+    targets, held = values.reshape(-1, 1), torch.arange(values.numel(), device="cpu") % EVERY == EVERY - 1
     digest = f"{whole.digest}, image {image}"
     return DataSplits("coordinates", places[~held], targets[~held], places[held], targets[held], 1, (), (), digest)

@@ -156,7 +156,7 @@ def batches(
     """
     count = len(data.x_train)
     raw = torch.empty((batch_size, *data.x_train.shape[1:]), dtype=data.x_train.dtype, device=data.device)
-    inputs = torch.empty((batch_size, *data.shape), device=data.device, memory_format=layout) if data.pixels else None
+    inputs = torch.empty((batch_size, *data.shape), dtype=torch.float32, device=data.device, memory_format=layout) if data.pixels else None
     epoch, skipped = divmod(first, max(1, count // batch_size))
     while True:
         order = epoch_order(seed, epoch, count).to(data.device)
