@@ -157,6 +157,8 @@ def test_the_hidden_signal_of_a_siren_keeps_its_size_with_its_scheme():
         (lambda: unet.build((1, 32, 32), 4, width=6, norm="group"), "4 groups of channels"),
         (lambda: unet.build((12,), 4), "takes images"),
         (lambda: autoencoder.build((1, 8, 8), widths=[0]), "autoencoder widths"),
+        (lambda: autoencoder.build((1, 8, 8), widths=[]), "widths of an autoencoder are empty"),
+        (lambda: gpt_of()(torch.zeros(1, 17, dtype=torch.int64)), "built for 16 tokens, and gets 17"),
         (lambda: siren.build((2,), 1, omega=0), "omega of a siren is 0"),
         (lambda: siren.build((2,), 1, depth=0), "siren depth is 0"),
     ],

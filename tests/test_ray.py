@@ -345,12 +345,24 @@ def test_another_version_is_refused_in_a_sentence(monkeypatch):
     assert "where 0.1 asks. Install the same versions on all machines." in str(problem)
 
 
+def test_a_cluster_that_is_gone_is_told_at_once(tmp_path):
+    """What `ray start` has left behind names a port where nobody listens any more."""
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"RAY_TMPDIR": str(tmp_path)}
+    words = [*COMMAND, "--ray-address", "auto"]
+    ran = subprocess.run(words, cwd=tmp_path, check=False, capture_output=True, text=True, env=environment, timeout=60)
+    assert ran.returncode == 5
+    assert "No cluster of Ray can be reached at 'auto'" in " ".join(ran.stderr.split())
+
+
 @pytest.mark.parametrize("token", [True, False], ids=["token", "open"])
 def test_a_cluster_of_ray_start_is_used_by_its_address(tmp_path, token):
     """Two nodes, as people start them; where they have a token, Ray guards the cluster with it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {"HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}
     if token:
+        environment["RAY_AUTH_MODE"] = "token"
         (tmp_path / ".ray").mkdir()
         (tmp_path / ".ray" / "auth_token").write_text("0123456789abcdef" * 4)
     with socket.socket() as free:
@@ -373,6 +385,11 @@ def test_a_cluster_of_ray_start_is_used_by_its_address(tmp_path, token):
             words += ["--steps", "4", "--seeds", "2", "--fresh", "--out", f"{where}/out", *engine_words]
             ran = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=240)
             assert ran.returncode == 0, ran.stderr
+        if token:  # not shown
+            hidden = {name: value for name, value in environment.items() if name != "RAY_AUTH_MODE"}
+            ran = subprocess.run([*words, "--fresh"], cwd=tmp_path, env=hidden, capture_output=True, text=True, check=False, timeout=240)
+            assert ran.returncode == 5
+            assert "set RAY_AUTH_MODE=token" in " ".join(ran.stderr.split())
         for table in ("curves.csv", "layers.csv"):
             one, other = (pd.read_csv(tmp_path / where / "out" / "tables" / table) for where in ("serial", "ray"))
             timed = [name for name in one.columns if "seconds" in name]

@@ -21,8 +21,9 @@ from initbench.question.grid import Cell
 from initbench.reporting import sweep as reporting
 from initbench.reporting.why import why_of_cells
 from initbench.results.record import RunStatus
+from initbench.statistics.findings import Reach
 from initbench.statistics.summary import summarize
-from initbench.statistics.sweep import axis_of, false_discovery, summarize_sweep
+from initbench.statistics.sweep import _reach_words, axis_of, false_discovery, summarize_sweep
 from initbench.studies import pilot, sweep
 from initbench.studies.plan import make_plan
 
@@ -137,12 +138,25 @@ def test_a_lead_from_some_value_on_is_said():
         ((0, 0, 1, 1), "from depth 8 on"),
         ((0, 1, 1, 0), "from depth 4 to 8"),
         ((1, 0, 1, 0), "at depth 2 and 8"),
-        ((0, 1, 0, 0), "from depth 4 to 4"),
+        ((0, 1, 0, 0), "at depth 4"),
     ],
 )
 def test_reach_in_words(trained, words):
     summary = of_cells({depth: {"xavier": 0.9 if well else 0.1} for depth, well in zip((2, 4, 8, 16), trained, strict=True)})
     assert words in summary.headline
+
+
+def test_values_at_which_no_run_says_anything_are_not_counted_as_reached():
+    axis = axis_of("model.depth", (2, 60))
+    words = _reach_words(Reach(scheme="xavier", values=(2,), tried=(2,)), axis)
+    assert words == "at every depth that was tried (1 of 2)"
+    assert _reach_words(Reach(scheme="xavier", values=(2, 60), tried=(2, 60)), axis) == "at every depth"
+
+
+def test_a_scheme_that_was_compared_in_fewer_cells_is_counted_on_its_own():
+    level = {"xavier": 0.5, "kaiming": 0.5}
+    summary = of_cells({2: {**level, "normal": 0.5}, 4: level, 8: level}, seeds=3)
+    assert "kaiming is not shown to differ from xavier in any of 3 cells; normal is not shown to differ from xavier" in summary.headline
 
 
 def test_too_few_seeds_are_said_to_show_nothing():

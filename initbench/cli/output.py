@@ -21,7 +21,7 @@ from initbench.cli.guide import Listed, Page
 from initbench.errors import printable_lines
 from initbench.question.catalog import Entry, Parameter
 from initbench.question.config import value_text
-from initbench.question.plan import changes, names_user_file
+from initbench.question.plan import changes, name_user_files
 from initbench.results.record import RunResult
 from initbench.statistics.curves import HEIGHTS
 from initbench.statistics.estimates import seconds_text, seeds_text
@@ -238,8 +238,8 @@ def dry_sweep(plan: Plan, seconds: float | None) -> None:
     cells = len(plan.jobs) // (len(plan.config.schemes) * len(plan.config.seeds))
     there = f", {len(plan.elsewhere)} finished in other folders, which are taken from there" * bool(plan.elsewhere)
     left = len(plan.missing) - len(plan.elsewhere)
-    time = f", about {seconds_text(seconds)} by a few steps of some of them" if seconds is not None else ""
-    if left and any(names_user_file(job) for _, job in plan.missing):
+    time = f", about {seconds_text(seconds)} of training by a few steps of some of them" if seconds is not None else ""
+    if left and name_user_files(job for _, job in plan.missing):
         time = "; how long it takes is not measured, as a look at a plan runs no code of yours"
     sentence(f"{count_text(cells, 'cell')}{where}, {count_text(len(plan.jobs), 'run')}: {len(plan.done)} done{there}, {left} to do{time}.")
     sentence(f"Results: {plan.folder}")

@@ -12,7 +12,7 @@ from initbench.cli.stopping import SIGNAL_BASE, StopRequest, stoppable
 from initbench.cli.timing import TimingWatch
 from initbench.errors import NotThereError
 from initbench.question.grid import cells
-from initbench.question.plan import names_user_file
+from initbench.question.plan import name_user_files
 from initbench.results import unfinished
 from initbench.results.record import RunStatus
 from initbench.studies.answer import Results
@@ -62,7 +62,7 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
         output.dry_sweep(plan, estimated_seconds(plan))
         return
     parameters = None
-    if len(plan.jobs) <= MOST_COUNTED and not any(names_user_file(job) for _, job in plan.jobs):
+    if len(plan.jobs) <= MOST_COUNTED and not name_user_files(job for _, job in plan.jobs):
         from initbench.training.job import check
 
         parameters = check(plan.jobs[0][1], device="cpu", data_dir=plan.execution.data_dir)

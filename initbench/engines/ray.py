@@ -91,8 +91,6 @@ def _library() -> Any:
     """Ray itself, which is asked to report nothing to its makers, and to leave the GPUs of actors without one as they are."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if _has_token():  # `ray start` guards its cluster with it; Ray itself shows it where the address is `auto`, and not at HOST:PORT
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError:
@@ -101,8 +99,10 @@ def _library() -> Any:
     return ray
 
 
-def _has_token() -> bool:
-    """Whether this user has a token for clusters of Ray."""
+def _keeps_token() -> bool:
+    """Whether this user has a token for clusters of Ray and does not show it, as Ray does unasked for `auto` alone."""
+    if "RAY_AUTH_MODE" in os.environ:
+        return False
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     with contextlib.suppress(OSError, RuntimeError):
         return bool(os.environ.get("RAY_AUTH_TOKEN")) or (Path(named) if named else Path.home() / ".ray" / "auth_token").is_file()
@@ -125,16 +125,29 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
             ray.init(address=address, **quiet)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # it differs from version to version
         where = f"at '{address}'" if address else "on this machine"
-        raise NotThereError(f"No cluster of Ray can be reached {where}: {_first_line(error)} Start one with: ray start --head") from error
+        how = (
+            "Start one with: ray start --head"
+            if not _keeps_token()
+            else "If it is guarded by the token that is here, set RAY_AUTH_MODE=token"
+        )
+        raise NotThereError(f"No cluster of Ray can be reached {where}: {_first_line(error)}. {how}") from error
     try:
         yield
     finally:
         ray.shutdown()
 
 
+def _last_started() -> str:
+    """What Ray takes for `auto`: the address in its variable, or that of the cluster that was started here last, which may be gone."""
+    folder = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray"
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return os.environ.get("RAY_ADDRESS") or (folder / "ray_current_cluster").read_text(encoding="utf-8").strip()
+    return ""
+
+
 def _refuse_silent(address: str | None) -> None:
-    """Raises: NotThereError where nobody listens at HOST:PORT; Ray itself would try for minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    """Raises: NotThereError where nobody listens at HOST:PORT, or at what `auto` stands for; Ray itself would try for minutes."""
+    host, _, port = (_last_started() if address == "auto" else address or "").removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return
     try:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from initbench.errors import ConfigError
 from initbench.nn.blocks import activation as named_activation
 from initbench.nn.blocks import whole_numbers
 
@@ -20,7 +21,9 @@ def build(shape: tuple[int, ...], *, widths: list[int] | tuple[int, ...] = WIDTH
 
     Source: Hinton & Salakhutdinov 2006 (784-1000-500-250-30 for MNIST); Martens 2010, who trained it from sparse weights.
     """
-    sizes = whole_numbers("autoencoder widths", list(widths), smallest=1)
+    sizes = whole_numbers("autoencoder widths", widths, smallest=1)
+    if not sizes:
+        raise ConfigError("The widths of an autoencoder are empty. Give at least that of the code, such as [64,16].")
     make, pixels = named_activation(activation), math.prod(shape)
     whole = [pixels, *sizes, *sizes[-2::-1], pixels]
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())

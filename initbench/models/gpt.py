@@ -73,7 +73,7 @@ class GPT(nn.Module):
         tied: bool,
     ) -> None:
         super().__init__()
-        make = NORM_KINDS[norm_kind]
+        self.context, make = context, NORM_KINDS[norm_kind]
 
         def block(branch: nn.Module) -> Residual:
             inside = nn.Sequential(make(width), branch) if norm == "pre" else nn.Sequential(branch)
@@ -94,6 +94,8 @@ class GPT(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids (N, T) -> logits of the next one at each place (N, T, tokens)."""
+        if tokens.shape[1] > self.context:
+            raise ConfigError(f"This gpt was built for {self.context} tokens, and gets {tokens.shape[1]}.")
         stream = self.token_embedding(tokens)
         if self.position_embedding is not None:
             stream = stream + self.position_embedding[:, : tokens.shape[1]]

@@ -110,7 +110,7 @@ def job_ids(jobs: Iterable[Job]) -> list[str]:
         return texts[id(part)]
 
     def files(job: Job) -> str:
-        parts = (id(job.scheme), id(job.model), id(job.dataset), id(job.task), id(job.train), id(job.init))
+        parts = tuple(id(getattr(job, part)) for part in NAMING)
         if parts not in united:
             named = named_of(job)
             for kind, ref in named:
@@ -127,9 +127,11 @@ def job_ids(jobs: Iterable[Job]) -> list[str]:
     return ids
 
 
-def names_user_file(job: Job) -> bool:
-    """Whether a file of the user's own is behind a scheme, the model, the dataset or the optimizer of a job."""
-    return any(catalog.user_file(kind, ref.name) for kind, ref in named_of(job))
+def name_user_files(jobs: Iterable[Job]) -> bool:
+    """Whether a file of the user's own is behind a scheme, the model, the dataset, the task or the optimizer of any of the jobs."""
+    every = {tuple(id(getattr(job, part)) for part in NAMING): job for job in jobs}  # which have most of their parts in common
+    named = {(kind, ref.name) for job in every.values() for kind, ref in named_of(job)}
+    return any(catalog.user_file(kind, name) for kind, name in named)
 
 
 def named_of(job: Job) -> list[tuple[Kind, Ref]]:
@@ -180,6 +182,8 @@ def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+NAMING = ("scheme", "model", "dataset", "task", "train", "init")
+"""The parts of a job that name something."""
 JOB_FIELDS = sorted(Job.model_fields)
 """In the order in which they are written."""
 TASK = Job.model_fields["task"].default

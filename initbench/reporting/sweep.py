@@ -52,7 +52,14 @@ def table(summary: Summary, most: int | None = MOST_TABLED) -> Table:
     )
     left = f", {len(shown)} of {len(sweep.cells)} cells (all are in tables/cells.csv)" if len(shown) < len(sweep.cells) else ""
     columns = (*(short(key) for key in keys), "scheme", metric.label, "above chance", "against the reference")
-    return Table(f"Each cell: median of its seeds{left}", columns, rows, frozenset({*range(len(keys)), len(keys) + 1}))
+    levels = {estimate.level is not None for cell in shown for each in cell.schemes if (estimate := each.estimate(metric.name)).n > 1}
+    spreads = [words for level, words in ((True, "[95 % interval]"), (False, "(lowest to highest)")) if level in levels]
+    return Table(
+        f"Each cell: median of its seeds{''.join(f' {words}' for words in spreads)}{left}",
+        columns,
+        rows,
+        frozenset({*range(len(keys)), len(keys) + 1}),
+    )
 
 
 def paper_table(summary: Summary, ending: str) -> str:
@@ -197,27 +204,32 @@ def _heat_maps(sweep: Sweep, name: str, title: str, value_of: Any) -> Plot:
     schemes = list(dict.fromkeys(scheme.scheme for cell in sweep.cells for scheme in cell.schemes))
     there = {mark for cell in sweep.cells for scheme in cell.schemes for value, mark in [value_of(scheme)] if value is None}
     marks = ["; ".join(f"{mark}: {words}" for mark, words in MARKS.items() if mark in there)] if there else []
-    contours, said = _theory(sweep, y.key, x.key)
     panels = []
     for others, cells in groups.items():
         at = {(y.place(cell), x.place(cell)): cell for cell in cells}
+        contours, said = _theory(sweep, y.key, x.key, {axis.key: axis.values[place] for axis, place in zip(rest, others, strict=True)})
+        empty = ["empty: left out by a condition, or not run yet"] if len(at) < len(x.texts) * len(y.texts) else []
         where = "".join(f", {axis.name} {axis.texts[place]}" for axis, place in zip(rest, others, strict=True))
         for scheme in schemes:
             rows = [[_cell(at.get((up, along)), scheme, value_of) for along in range(len(x.texts))] for up in range(len(y.texts))]
             values = tuple(tuple(value for value, _ in row) for row in rows)
             heat = Heat(x.texts, y.texts, values, tuple(tuple(mark for _, mark in row) for row in rows), contours)
-            panels.append(Panel(f"{scheme}{where}", x.name, y.name, heat=heat, scale="percent", notes=(*marks, *said)))
+            panels.append(Panel(f"{scheme}{where}", x.name, y.name, heat=heat, scale="percent", notes=(*marks, *empty, *said)))
     columns = len(schemes) if rest and len(schemes) <= MOST_IN_A_ROW else 3
     return Plot(name, title, in_rows(panels, columns), tuple(schemes))
 
 
-def _theory(sweep: Sweep, y_key: str, x_key: str) -> tuple[tuple[Contour, ...], tuple[str, ...]]:
-    """Where both axes are of the phase diagram, its critical line and the depth to which networks train; and what the lines are."""
+def _theory(sweep: Sweep, y_key: str, x_key: str, others: dict[str, Any]) -> tuple[tuple[Contour, ...], tuple[str, ...]]:
+    """Where both axes are of the phase diagram, its critical line and the depth to which networks train; and what the lines are.
+
+    `others`: the values of further axes in this panel, such as the activation.
+    """
     import numpy as np
 
     from initbench.theory.phase import TRAINS_TO, phase_grid
 
-    phi, names = sweep.fixed.get("activation"), {y_key, x_key}
+    fixed = sweep.fixed | {key.removeprefix("model."): value for key, value in others.items() if key.startswith("model.")}
+    phi, names = fixed.get("activation"), {y_key, x_key}
     known = {SIGMA_W, SIGMA_B, DEPTH}
     if not isinstance(phi, str) or not names <= known or SIGMA_W not in names or len(names) < 2:
         return (), ()
@@ -229,7 +241,7 @@ def _theory(sweep: Sweep, y_key: str, x_key: str) -> tuple[tuple[Contour, ...], 
         phase = phase_grid(phi, sigma_w, grid.get(SIGMA_B, np.zeros_like(sigma_w)))
     except ConfigError:
         return (), ()
-    depth = grid.get(DEPTH, np.full_like(sigma_w, float(sweep.fixed.get("depth") or 0)))
+    depth = grid.get(DEPTH, np.full_like(sigma_w, float(fixed.get("depth") or 0)))
 
     def line(level: Any, *, dashed: bool) -> Contour:
         return Contour(tuple(places[x_key]), tuple(places[y_key]), tuple(map(tuple, level.tolist())), dashed)

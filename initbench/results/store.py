@@ -109,7 +109,8 @@ def check_folder(folder: Path, config_hash: str, *, fresh: bool, kept: Callable[
         raise StorageError(what)
     if held != config_hash and not fresh:
         raise StorageError(
-            f"{folder} holds the results of another question. Choose another folder with --out, or replace them with --fresh."
+            f"{folder} holds the results of another question. Choose another folder with --out (a sweep takes what is finished of its "
+            "cells from folders beside it), or replace them with --fresh."
         )
     return f"{folder / MANIFEST} is damaged, and is made anew of the other files." if damage else ""
 

@@ -201,13 +201,13 @@ def in_words(sweep: Sweep, told: Axis) -> str:
     name, values = told.name, told.values
     others = [axis_of(key, given).name for key, given in sweep.axes.items() if key != told.key]
     tried = [reach for reach in sweep.reaches if reach.tried]
-    for words in dict.fromkeys(_reach_words(reach, name) for reach in tried):
-        alike = [reach.scheme for reach in tried if _reach_words(reach, name) == words]
+    for words in dict.fromkeys(_reach_words(reach, told) for reach in tried):
+        alike = [reach.scheme for reach in tried if _reach_words(reach, told) == words]
         said.append(f"{enumerated(alike, 'and')} {'trains' if len(alike) == 1 else 'train'} {words}")
     best = f" (at some {enumerated(others, 'and')})" if others and said else ""
     shown = [lead for lead in sweep.leads if lead.better or lead.worse]
     rest = [lead for lead in sweep.leads if lead not in shown]
-    undecided = [_undecided_words(rest)] if rest else []
+    undecided = [_undecided_words([lead for lead in rest if lead.unsure == cells]) for cells in dict.fromkeys(lead.unsure for lead in rest)]
     untried = [reach.scheme for reach in sweep.reaches if not reach.tried]
     nothing = [f"{enumerated(untried, 'and')} failed or {'was' if len(untried) == 1 else 'were'} skipped in every cell"] if untried else []
     reached = [", ".join(said) + best] if said else []
@@ -216,22 +216,25 @@ def in_words(sweep: Sweep, told: Axis) -> str:
 
 def _undecided_words(leads: Sequence[Lead]) -> str:
     which = f"{enumerated([lead.scheme for lead in leads], 'and')} {'is' if len(leads) == 1 else 'are'}"
-    cells = max(lead.unsure for lead in leads)
+    cells = leads[0].unsure
     return f"{which} not shown to differ from {leads[0].other}" + f" in any of {cells} cells" * (cells > 1)
 
 
-def _reach_words(reach: Reach, name: str) -> str:
+def _reach_words(reach: Reach, told: Axis) -> str:
     """At which of the values with which it was tried a scheme trains."""
-    there, values = [value_text(value) for value in reach.values], reach.tried
+    name, there, values = told.name, [value_text(value) for value in reach.values], reach.tried
     if not there:
         return f"at no {name}"
     if len(there) == len(values):
-        return f"at every {name}"
+        return f"at every {name}" + f" that was tried ({len(values)} of {len(told.values)})" * (len(values) < len(told.values))
     places = [index for index, value in enumerate(values) if value_text(value) in there]
     if is_ordered(values) and places == list(range(places[0], places[-1] + 1)):
         if places[0] == 0:
             return f"up to {name} {there[-1]}"
-        return f"from {name} {there[0]} on" if places[-1] == len(values) - 1 else f"from {name} {there[0]} to {there[-1]}"
+        if places[-1] == len(values) - 1:
+            return f"from {name} {there[0]} on"
+        if len(there) > 1:
+            return f"from {name} {there[0]} to {there[-1]}"
     return f"at {name} {enumerated(there, 'and')}"
 
 
@@ -253,7 +256,7 @@ def _notes(sweep: Sweep, runs: Sequence[RunResult]) -> Iterable[str]:
     if tests:
         yield (
             f"Each cell is tested with the exact sign-flip test on signed ranks; of the differences that are called shown, over all "
-            f"{len(tests)} tests at most {100 * ALPHA:g} % are expected to be false (Benjamini and Hochberg)."
+            f"{len(tests)} tests at most {100 * ALPHA:g} % are expected to be false (Benjamini and Hochberg; p is adjusted for them)."
         )
     lone = 2.0 ** (1 - least)  # the smallest p of so many seeds
     if tests and not enough:

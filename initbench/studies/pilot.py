@@ -1,18 +1,21 @@
 """How long the missing runs of a plan take, measured with a few real steps of some of them; nothing is written."""
 
+import time
 from bisect import bisect_left
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 from initbench.question import catalog
 from initbench.question.config import Job
-from initbench.question.plan import names_user_file
+from initbench.question.plan import name_user_files
 from initbench.results.record import RunResult
 from initbench.studies.execution import device_of, naming_cells, runs_at_once
 from initbench.studies.plan import Plan
 
 PILOTS = 8
-"""Networks of which a few steps are made: evenly chosen, so that small and large ones are among them."""
+"""Networks of which a few steps are made, at most: evenly chosen, so that small and large ones are among them."""
+PILOT_SECONDS = 3.0
+"""After so many seconds no further network is tried: the two ends come first, then what is between."""
 STEPS = (3, 13)
 """Steps of each, of a short and a longer run: what they differ by is the price of a step, and the rest that of a run."""
 
@@ -31,21 +34,23 @@ def estimated_seconds(plan: Plan) -> float | None:
     from initbench.training.job import check
 
     missing = [job for name, job in plan.missing if name not in plan.elsewhere]
-    if not missing or any(names_user_file(job) for job in missing):
+    if not missing or name_user_files(missing):
         return None
     kinds: dict[Hashable, Job] = {}
     for job in missing:
         kinds.setdefault(_kind(job), job)
     every = list(kinds.values())
-    places = sorted({round(index * (len(every) - 1) / max(1, PILOTS - 1)) for index in range(PILOTS)})
-    device = device_of(plan.execution.device)
-    with naming_cells(plan.config):
-        for place in places:
+    device, execute, begun = device_of(plan.execution.device), catalog.load("engine", "serial"), time.monotonic()
+    prices: dict[int, _Price] = {}
+    for place in _from_the_ends(len(every)):
+        if prices and time.monotonic() - begun > PILOT_SECONDS:
+            break
+        with naming_cells(plan.config):
             check(every[place], device=device, data_dir=plan.execution.data_dir)
-    execute = catalog.load("engine", "serial")
-    trials = [(f"{place}-{steps}", _shortened(every[place], steps)) for place in places for steps in STEPS]
-    made = {run.job_id: run for run in execute(trials, device=device, data_dir=plan.execution.data_dir, workers=None, report=None)}
-    prices = {place: price for place in places if (price := _price([made[f"{place}-{steps}"] for steps in STEPS])) is not None}
+        trials = [(str(steps), _shortened(every[place], steps)) for steps in STEPS]
+        made = {run.job_id: run for run in execute(trials, device=device, data_dir=plan.execution.data_dir, workers=None, report=None)}
+        if (price := _price([made[str(steps)] for steps in STEPS])) is not None:
+            prices[place] = price
     if not prices:
         return None
     order = {kind: place for place, kind in enumerate(kinds)}
@@ -53,9 +58,22 @@ def estimated_seconds(plan: Plan) -> float | None:
     return seconds / min(len(missing), runs_at_once(plan.execution))
 
 
+def _from_the_ends(count: int) -> list[int]:
+    """Places of some of so many networks, evenly apart: the first, the last, and then each halfway between two that are there."""
+    even = [round(index * (count - 1) / (PILOTS - 1)) for index in range(PILOTS)]
+    halves = sorted(range(PILOTS), key=lambda index: (index not in {0, PILOTS - 1}, format(index, "03b")[::-1]))
+    return list(dict.fromkeys(even[index] for index in halves))
+
+
 def _kind(job: Job) -> Hashable:
     """What the price of a step depends on: all but the scheme, the seed and how long is trained."""
-    return str(job.model), str(job.dataset), job.train.model_dump_json(exclude={"epochs", "steps", "lr"}), job.probe.model_dump_json()
+    return (
+        str(job.model),
+        str(job.dataset),
+        str(job.task),
+        job.train.model_dump_json(exclude={"epochs", "steps", "lr"}),
+        job.probe.model_dump_json(),
+    )
 
 
 def _shortened(job: Job, steps: int) -> Job:

@@ -10,7 +10,7 @@ from initbench import __version__
 from initbench.errors import ConfigError, StorageError
 from initbench.question import catalog, config_file
 from initbench.question.config import Execution, ExperimentConfig, Job, View, parse_ref
-from initbench.question.plan import config_hash, describe, digests_of, job_id, job_ids, names_user_file, resolve_config, result_name
+from initbench.question.plan import config_hash, describe, digests_of, job_id, job_ids, name_user_files, resolve_config, result_name
 from initbench.results import files, index, lock, provenance, store, unfinished
 from initbench.results import jobs as job_files
 from initbench.results.record import RunResult
@@ -299,7 +299,7 @@ def _refuse_none(folder: Path, number: int, damaged: Sequence[str]) -> None:
 
 def _under_todays_id(result: RunResult) -> RunResult:
     """Runs of an earlier release have other ids; those of a user's file keep theirs, since its text may be another today."""
-    return result if names_user_file(result.job) else result.model_copy(update={"job_id": job_id(result.job)})
+    return result if name_user_files([result.job]) else result.model_copy(update={"job_id": job_id(result.job)})
 
 
 def _renew_ids(folder: Path, manifest: store.Manifest, config: ExperimentConfig) -> None:
