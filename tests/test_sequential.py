@@ -47,7 +47,8 @@ def test_evidence_is_two_sided_and_blind_to_scale():
     plain, turned, scaled = evidence(gaps), evidence([-gap for gap in gaps]), evidence([1000 * gap for gap in gaps])
     assert plain.wealth == pytest.approx(turned.wealth)
     assert plain.wealth == pytest.approx(scaled.wealth)
-    assert (plain.side, turned.side) == (1, -1)
+    assert plain.decided(2.0)[1] == 1
+    assert turned.decided(2.0) == (plain.decided(2.0)[0], -1)
 
 
 def test_ties_say_nothing_and_runs_without_a_number_rank_highest():
@@ -55,7 +56,16 @@ def test_ties_say_nothing_and_runs_without_a_number_rank_highest():
     assert evidence([1.0, 0.0, 2.0]).wealth[-1] == pytest.approx(evidence([1.0, 2.0]).wealth[-1])
     assert evidence([1.0, 2.0, math.inf]).wealth == pytest.approx(evidence([1.0, 2.0, 9.0]).wealth)
     assert evidence([]).p == 1.0
-    assert evidence([]).side == 0
+    assert evidence([]).decided(1.5) is None
+
+
+def test_what_was_decided_first_stays_though_what_comes_after_is_the_other_way_round():
+    first = [1.0 + place for place in range(10)]
+    found = evidence([*first, *(-value for value in first * 6)])
+    count, side = found.decided(20.0)
+    assert side == 1
+    assert count <= 10
+    assert found.leaning[-1] == -1
 
 
 @pytest.mark.parametrize("family", [1, 3, 10])
@@ -112,9 +122,9 @@ def test_intervals_only_narrow():
 
 def test_equivalence_is_shown_within_the_margin_and_seldom_at_it():
     generator = np.random.default_rng(2)
-    assert equivalence(list(map(float, generator.normal(0, 0.1, 20))), 0.5) < 0.01
-    assert equivalence(list(map(float, generator.normal(0, 0.1, 20))), 0.001) == 1.0
-    false = sum(equivalence(list(map(float, generator.normal(0.5, 1.0, 64))), 0.5) <= ALPHA for _ in range(400))
+    assert equivalence(list(map(float, generator.normal(0, 0.1, 20))), 0.5)[-1] < 0.01
+    assert equivalence(list(map(float, generator.normal(0, 0.1, 20))), 0.001)[-1] == 1.0
+    false = sum(equivalence(list(map(float, generator.normal(0.5, 1.0, 64))), 0.5)[-1] <= ALPHA for _ in range(400))
     assert false <= 400 * ALPHA + 3 * math.sqrt(400 * ALPHA * (1 - ALPHA))
 
 

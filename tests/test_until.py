@@ -2,9 +2,11 @@
 
 import math
 import random
+import re
 
 import pytest
 from race_support import carried_out, made_up, question, summary_of
+from training_support import TINY
 from typer.testing import CliRunner
 
 from initbench import compare, load_results, report
@@ -15,8 +17,9 @@ from initbench.question.config import UntilConfig, View
 from initbench.question.config_file import dump_config, load_config
 from initbench.question.request import configure
 from initbench.results.record import RunStatus
+from initbench.statistics.known_metrics import find_metric
 from initbench.statistics.sequential import fewest
-from initbench.statistics.verdicts import Verdict
+from initbench.statistics.verdicts import Side, Verdict, compare_family
 from initbench.studies import until
 from initbench.studies.kinds import study_of
 
@@ -175,3 +178,69 @@ def test_for_real_it_ends_goes_on_with_more_seeds_and_is_reported_again(tmp_path
     assert again.summary.anytime
     assert load_results(folder).summary.notes[-1] == again.summary.notes[-1]
     assert math.isfinite(again.summary.pairs[0].p)
+
+
+def test_the_sentence_names_the_winner_of_the_verdict_though_later_seeds_lean_the_other_way():
+    gaps = [0.010 + 0.001 * place for place in range(9)] + [-0.02 - 0.001 * place for place in range(24)]
+    left, right = Side("one", dict(enumerate(0.5 + gap for gap in gaps))), Side("other", dict.fromkeys(range(len(gaps)), 0.5))
+    (found,) = compare_family(find_metric("final_test_accuracy"), [(left, right)], anytime=True)
+    assert found.verdict is Verdict.BETTER
+    assert found.effect < 0
+    assert found.sentence.startswith("one beats other")
+    low, high = (float(end) for end in re.search(r"\[(-?[\d.]+), (-?[\d.]+)\]", found.sentence).groups())
+    assert low <= high
+
+
+def test_equivalence_that_comes_after_a_difference_was_shown_is_none():
+    gaps = [0.002 + 0.0001 * place for place in range(40)]
+    left, right = Side("one", dict(enumerate(0.5 + gap for gap in gaps))), Side("other", dict.fromkeys(range(len(gaps)), 0.5))
+    metric = find_metric("final_test_accuracy")
+    looks = [
+        compare_family(metric, [(_first(left, count), _first(right, count))], margin=1.0, anytime=True)[0].verdict for count in range(1, 41)
+    ]
+    decided = [verdict for verdict in looks if verdict is not Verdict.NOT_DECIDED]
+    assert len(set(decided)) == 1
+    assert compare_family(metric, [(left, right)], margin=1.0)[0].verdict is Verdict.EQUIVALENT
+
+
+def _first(side, count):
+    return Side(side.scheme, {seed: value for seed, value in side.values.items() if seed < count})
+
+
+def test_a_reference_that_is_chosen_after_looking_is_corrected_as_all_pairs_are():
+    config = asked("he", "xavier", "normal", "orthogonal", seeds=12)
+    done, _ = carried_out("compare", config, apart(0.1))
+    later = until.summarize(config, done, View(reference="kaiming"))
+    assert {each.family for each in later.comparisons if each.metric == later.metric} == {6}
+    before = asked("he", "xavier", "normal", "orthogonal", seeds=12, reference="he")
+    done, _ = carried_out("compare", before, apart(0.1))
+    summary = until.summarize(before, done, View(reference="kaiming"))
+    assert {each.family for each in summary.comparisons if each.metric == summary.metric} == {3}
+    another = until.summarize(before, done, View(reference="normal"))
+    assert {each.family for each in another.comparisons if each.metric == another.metric} == {6}
+
+
+def test_where_every_run_failed_nothing_is_called_decided():
+    config = asked("he", "xavier")
+    done = {}
+    while missing := [job for job in until.jobs(config, done) if plan.job_id(job) not in done]:
+        done |= {plan.job_id(job): made_up(job, 0.4, RunStatus.FAILED) for job in missing}
+    (note,) = [note for note in until.summarize(config, done, View()).notes if "could not be made" in note]
+    assert note.startswith("1 of 1 comparisons could not be made, as runs failed or were skipped")
+
+
+def test_a_file_that_adds_seeds_takes_words_of_the_command(tmp_path):
+    path = tmp_path / "question.yaml"
+    path.write_text("schemes: [he, xavier, normal]\nseeds: {until: decided, at_most: 32}\n")
+    config = configure("compare", path, dashes="--", max_seeds=20, view=View(margin=0.5, reference="he"))
+    assert config.seeds == tuple(range(20))
+    assert config.until == UntilConfig(margin=0.5, reference="he")
+    assert configure("config", path, dashes="--").until == UntilConfig()
+
+
+def test_the_margin_of_a_question_sleeps_under_another_metric(tmp_path):
+    given = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 4}
+    compare(["he", "xavier"], until="decided", max_seeds=8, view=View(margin=60.0), output=str(tmp_path / "out"), **given)
+    summary = report(tmp_path / "out", metric="final_test_loss").summary
+    assert summary.margin is None
+    assert any("The margin of 60 is one of test accuracy" in note for note in summary.notes)

@@ -72,7 +72,7 @@ class _Draft:
         here = self.data
         for key in path[:-1]:
             inner = here.get(str(key))
-            if key in {"model", "dataset"} and not isinstance(inner, dict):
+            if key in {"model", "dataset", "task"} and not isinstance(inner, dict):
                 ref = parse_ref(inner) if isinstance(inner, str) else ExperimentConfig.model_fields[str(key)].default
                 inner = {"name": ref.name, **ref.params}
             elif not isinstance(inner, dict):

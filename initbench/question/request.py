@@ -148,18 +148,29 @@ def configure(
     if until is not None:
         asked_until = {key: value for key in ("reference", "metric", "margin") if (value := getattr(view, key)) is not None}
         options["until"] = (f"{dashes}until", asked_until if until == DECIDED else until)
-    if until is not None or most is not None:
+    if until is not None:
         options["seeds"] = (f"{dashes}max-seeds", MOST_UNTIL_DECIDED if most is None else most)
-    config = config_file.load_config(
-        None if source is None else str(source),
-        settings=settings,
-        options=options,
-        default_seeds=DEFAULT_SEEDS.get(command, 1),
-        data_files=lambda: {path.stem for path in data_folder(data_dir).glob("*.npz")},
-    )
+
+    def loaded() -> ExperimentConfig:
+        return config_file.load_config(
+            None if source is None else str(source),
+            settings=settings,
+            options=options,
+            default_seeds=DEFAULT_SEEDS.get(command, 1),
+            data_files=lambda: {path.stem for path in data_folder(data_dir).glob("*.npz")},
+        )
+
+    config = loaded()
+    if most is not None and until is None and config.until is not None:  # the file says until what, and its number of seeds is replaced
+        options["until"] = (f"{dashes}max-seeds", config.until.model_dump(exclude_none=True))
+        options["seeds"] = (f"{dashes}max-seeds", most)
+        config = loaded()
+    if config.until is not None and until is None:  # it is the file that says so
+        own = {key: value for key in ("reference", "metric", "margin") if (value := getattr(view, key)) is not None}
+        config = config.model_copy(update={"until": config.until.model_copy(update=own)})
     if most is not None and config.until is None:
         raise ConfigError(f"{dashes}max-seeds bounds the seeds that {dashes}until decided adds. Write both, or {dashes}seeds {most}.")
-    if config.until is not None and (command != "compare" or config.tune is not None):
+    if config.until is not None and (command in DEFAULT_SEEDS.keys() - {"compare"} or config.tune is not None):
         what = "--tune" if command == "compare" else f"`{command}`"
         raise ConfigError(f"Seeds are added until it is decided in a plain comparison, not with {what}. Give a number of seeds.")
     if config.grid is None and command == "sweep":

@@ -37,10 +37,11 @@ class Evidence:
         """One over the most that the wealth has ever been: at most alpha with a chance of at most alpha, however often one looks."""
         return min(1.0, 1 / max(self.wealth, default=1.0))
 
-    @property
-    def side(self) -> int:
-        """The side that was in favour when the wealth was at its most: 1 above zero, -1 below, 0 none."""
-        return self.leaning[max(range(len(self.wealth)), key=self.wealth.__getitem__)] if self.wealth else 0
+    def decided(self, target: float) -> tuple[int, int] | None:
+        """After how many differences the wealth first was `target`, and the side in favour then: 1 above zero, -1 below; None: never."""
+        return next(
+            ((count, side) for count, (won, side) in enumerate(zip(self.wealth, self.leaning, strict=True), 1) if won >= target), None
+        )
 
 
 def evidence(differences: Sequence[float]) -> Evidence:
@@ -85,8 +86,9 @@ def median_sequence(differences: Sequence[float], alpha: float = ALPHA) -> tuple
     for value in differences:
         insort(ordered, value)
         left_out = _left_out(len(ordered), alpha)
-        if left_out:
-            low, high = max(low, ordered[left_out - 1]), min(high, ordered[-left_out])
+        narrower = (max(low, ordered[left_out - 1]), min(high, ordered[-left_out])) if left_out else (low, high)
+        if narrower[0] <= narrower[1]:  # where the median itself moves, no number is left
+            low, high = narrower
         intervals.append(Interval(low, high, 1 - alpha))
     return tuple(intervals)
 
@@ -104,18 +106,20 @@ def _won(above: int, count: int) -> float:
     return sum((1 + bias) ** above * (1 - bias) ** (count - above) for bias in BIASES) / len(BIASES)
 
 
-def equivalence(differences: Sequence[float], margin: float) -> float:
-    """An anytime-valid p against a median difference of `margin` or more, either way; small once it is shown to be within.
+def equivalence(differences: Sequence[float], margin: float) -> tuple[float, ...]:
+    """After each difference an anytime-valid p against a median difference of `margin` or more; small once it is shown to be within.
 
     Both one-sided claims must be refuted, so the larger of their p counts.
     """
     best = [1.0, 1.0]
     inside = [0, 0]
+    found = []
     for count, value in enumerate(differences, 1):
         inside[0] += value < margin
         inside[1] += value > -margin
         best = [max(most, _won(number, count)) for most, number in zip(best, inside, strict=True)]
-    return min(1.0, 1 / min(best))
+        found.append(min(1.0, 1 / min(best)))
+    return tuple(found)
 
 
 def mean_sequence(values: Sequence[float], low: float, high: float, alpha: float = ALPHA) -> tuple[Interval, ...]:

@@ -40,6 +40,7 @@ def summarize(
     usual: str | None = None,
     split: Split | None = None,
     anytime: bool = False,
+    asked_reference: str | None = None,
 ) -> Summary:
     """The summary of the runs of one question; their order does not matter.
 
@@ -48,7 +49,8 @@ def summarize(
     verdicts are about: unless given the `usual` one, else the final accuracy, or the signal at the start when nothing was trained;
     `target` is an accuracy for the steps to it; `margin` is a difference that does not matter in `margin_metric` (None: in the
     usual metric), in the unit shown (points of accuracy); `split` names the images that were evaluated, by default as the runs say.
-    `anytime`: seeds were added while results were looked at.
+    `anytime`: seeds were added while results were looked at, until the comparisons with `asked_reference` (None: all pairs) were decided;
+    those with another reference are then chosen by who looks, and are corrected as all pairs are.
 
     Raises: ConfigError for an unknown reference or metric.
     """
@@ -75,7 +77,9 @@ def summarize(
             pairs = every
         if reference is not None and against:
             others = [(sides[scheme], sides[against]) for scheme in runs if scheme != against]
-            comparisons += _compared(each, others, margin_here, anytime=anytime)
+            chosen_later = anytime and against != _reference(asked_reference, runs) if asked_reference else anytime
+            family = len(runs) * (len(runs) - 1) // 2 if chosen_later else None
+            comparisons += _compared(each, others, margin_here, anytime=anytime, family=family)
         else:
             comparisons += [pair for pair in every if pair.other == against]
     losses, signals = of_losses(runs), of_signals(runs)
@@ -167,8 +171,10 @@ def _summarize_scheme(scheme: str, runs: list[RunResult], estimates: tuple[Estim
     )
 
 
-def _compared(metric: Metric, pairs: Sequence[tuple[Side, Side]], margin: float | None, *, anytime: bool) -> tuple[Comparison, ...]:
-    found = compare_family(metric, pairs, margin=margin, anytime=anytime)
+def _compared(
+    metric: Metric, pairs: Sequence[tuple[Side, Side]], margin: float | None, *, anytime: bool, family: int | None = None
+) -> tuple[Comparison, ...]:
+    found = compare_family(metric, pairs, margin=margin, anytime=anytime, family=family)
     return with_means(metric, found, pairs) if anytime else found
 
 
@@ -335,7 +341,10 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
         yield f"Fewer than 6 seeds have no {100 * LEVEL:g} % interval of the median; round brackets are the lowest and the highest seed."
     if summary.anytime:
         listed = ", ".join(f"{scheme} {size}" for scheme, size in sizes.items())
-        yield f"Seeds were added until it was decided ({listed}); verdicts and intervals of differences hold however often one looks."
+        yield (
+            f"Seeds were added while results were looked at ({listed}); verdicts and intervals of differences hold however often one "
+            "looks. Verdicts weigh differences by size, intervals count signs alone: a pair may be decided while its interval holds zero."
+        )
     elif len({scheme.seeds for scheme in summary.schemes}) > 1 or len(counts) > 1:
         listed = ", ".join(f"{scheme} {size}" for scheme, size in sizes.items())
         yield f"The schemes do not have the same number of usable seeds ({listed}); each pair is compared on the seeds that both have."

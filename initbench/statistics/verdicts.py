@@ -104,22 +104,24 @@ class Side:
 
 
 def compare_family(
-    metric: Metric, pairs: Sequence[tuple[Side, Side]], *, margin: float | None = None, anytime: bool = False
+    metric: Metric, pairs: Sequence[tuple[Side, Side]], *, margin: float | None = None, anytime: bool = False, family: int | None = None
 ) -> tuple[Comparison, ...]:
     """All comparisons that are made together, with Holm over those that have seeds in common.
 
     `margin` is the difference that does not matter, in the unit that is shown (points of accuracy). `anytime`: seeds were added
     while results were looked at; each of n pairs then has 1/n of the error (Bonferroni), since Holm's steps hold for one kind of
-    verdict only, and here there are two, better and equivalent, of which one at most can be wrong for a pair.
+    verdict only, and here there are two, better and equivalent, of which one at most can be wrong for a pair. `family`: n, where
+    these pairs were chosen among more after looking.
     """
     measured = [_measure(metric, left, right, anytime=anytime) for left, right in pairs]
     tested = [index for index, comparison in enumerate(measured) if comparison.p is not None]
     ps = [measured[index].p or 0.0 for index in tested]
-    corrected = [min(1.0, len(ps) * p) for p in ps] if anytime else holm(ps)
+    size = family or len(tested)
+    corrected = [min(1.0, size * p) for p in ps] if anytime else holm(ps)
     adjusted = dict(zip(tested, corrected, strict=True))
     comparisons = []
     for index, (comparison, (left, right)) in enumerate(zip(measured, pairs, strict=True)):
-        comparison = comparison.model_copy(update={"p_holm": adjusted.get(index), "family": len(tested)})
+        comparison = comparison.model_copy(update={"p_holm": adjusted.get(index), "family": size})
         comparison = comparison.model_copy(update={"verdict": _decide(metric, comparison, left, right, margin)})
         if comparison.verdict is Verdict.NOT_DECIDED:
             left_over = seeds_left(_evidence(metric, left, right), comparison.family / ALPHA)
@@ -207,15 +209,19 @@ def _decide(metric: Metric, comparison: Comparison, left: Side, right: Side, mar
 
 
 def _decided(metric: Metric, comparison: Comparison, left: Side, right: Side, margin: float | None) -> Verdict:
-    """The verdict where seeds are added until there is one."""
+    """The verdict where seeds are added until there is one; the first that there was stays, whatever comes after it."""
+    level = ALPHA / comparison.family
     if comparison.ties == comparison.n:
-        same = comparison.family * equivalence(_paired(left, right), SMALLEST) <= ALPHA
+        same = equivalence(_paired(left, right), SMALLEST)[-1] <= level
         without = comparison.both_without == comparison.n
         return (Verdict.BOTH_WITHOUT if without else Verdict.IDENTICAL) if same else Verdict.NOT_DECIDED
-    if margin is not None and comparison.family * equivalence(_paired(left, right), margin / metric.scale) <= ALPHA:
+    equal = () if margin is None else equivalence(_paired(left, right), margin / metric.scale)
+    within = next((count for count, p in enumerate(equal, 1) if p <= level), None)
+    apart = _evidence(metric, left, right).decided(1 / level)
+    if within is not None and (apart is None or within <= apart[0]):
         return Verdict.EQUIVALENT
-    if (comparison.p_holm or 0.0) <= ALPHA:
-        return Verdict.BETTER if _evidence(metric, left, right).side > 0 else Verdict.WORSE
+    if apart is not None:
+        return Verdict.BETTER if apart[1] > 0 else Verdict.WORSE
     return Verdict.NOT_DECIDED
 
 
@@ -235,7 +241,8 @@ def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, ma
     if comparison.verdict is Verdict.IDENTICAL:
         where = f"on any of {seeds}" if comparison.n > 1 else "with the one seed"
         return f"{names} do not differ: no difference in {metric.label} {where}{both}"
-    ahead = comparison.verdict is Verdict.NOT_DECIDED or (comparison.effect or 0) >= 0
+    shown = {Verdict.BETTER: True, Verdict.WORSE: False, Verdict.NOT_DECIDED: True}
+    ahead = shown.get(comparison.verdict, (comparison.effect or 0) >= 0)
     first, second = (left, right) if ahead else (right, left)
     names = f"{first.scheme} and {second.scheme}"
     correction = "Bonferroni" if comparison.anytime else "Holm"

@@ -93,7 +93,9 @@ def make_plan(command: str, config: ExperimentConfig, execution: Execution = Exe
     """
     if config.until is not None:
         asked = {key: getattr(config.until, key) for key in ("reference", "metric", "margin") if getattr(view, key) is None}
-        view = View.model_validate({**view.model_dump(exclude_none=True), **asked})
+        if asked.get("margin") is not None:
+            asked["margin_metric"] = config.until.metric
+        view = View.model_validate({**view.model_dump(), **asked})
     return _planned(command, config, execution, checked_view(resolve_config(config), view), typed)
 
 

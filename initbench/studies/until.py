@@ -134,7 +134,9 @@ def outlook(config: ExperimentConfig, done: Done) -> Outlook | None:
 def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
     """The comparison, with verdicts that hold although results decided how many seeds there are."""
     order = [str(scheme) for scheme in resolve_config(config).schemes]
-    summary = summarize_runs(done.values(), view.reference, order=order, anytime=True, **view.model_dump(exclude={"reference"}))
+    rest = view.model_dump(exclude={"reference"})
+    asked = until_of(config).reference
+    summary = summarize_runs(done.values(), view.reference, order=order, anytime=True, asked_reference=asked, **rest)
     return summary.model_copy(update={"notes": (*summary.notes, _saved(config, done))})
 
 
@@ -145,6 +147,12 @@ def _saved(config: ExperimentConfig, done: Done) -> str:
     runs, most = len(found.jobs), len(config.schemes) * len(config.seeds)
     if not found.comparisons:
         return f"Not decided yet: {len(done)} of at most {most:,} runs are there."
+    unmade = sum(pair.verdict is Verdict.NOT_COMPARABLE for pair in found.comparisons)
+    if unmade:
+        return (
+            f"{unmade} of {len(found.comparisons)} comparisons could not be made, as runs failed or were skipped; "
+            f"{runs:,} of {most:,} runs after {seeds} of at most {len(config.seeds)} seeds."
+        )
     open_pairs = sum(pair.verdict is Verdict.NOT_DECIDED for pair in found.comparisons)
     if open_pairs:
         return (
