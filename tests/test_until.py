@@ -244,3 +244,14 @@ def test_the_margin_of_a_question_sleeps_under_another_metric(tmp_path):
     summary = report(tmp_path / "out", metric="final_test_loss").summary
     assert summary.margin is None
     assert any("The margin of 60 is one of test accuracy" in note for note in summary.notes)
+
+
+def test_more_seeds_at_most_are_no_change_that_is_warned_of(tmp_path):
+    given = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 2, "output": str(tmp_path / "out")}
+    compare(["he", "xavier"], until="decided", max_seeds=6, **given)
+    again = compare(["he", "xavier"], until="decided", max_seeds=8, **given)
+    assert not [doubt for doubt in (*again.doubts, *again.mended) if "not as it was written" in doubt]
+    assert len(again.config.seeds) == 8
+    config = tmp_path / "out" / "config.yaml"
+    config.write_text(config.read_text() + "# a remark\n")
+    assert load_config(str(config)).seeds == tuple(range(8))

@@ -153,7 +153,13 @@ def _with_rounds(config: ExperimentConfig, execution: Execution, folder: Path) -
 
 def _is_changed(path: Path, config: ExperimentConfig) -> bool:
     found = files.digest_of(path)
-    return found is not None and found != files.digest(config_file.dump_config(config).encode())
+    if found is None or found == files.digest(config_file.dump_config(config).encode()):
+        return False
+    with suppress(ConfigError, StorageError):  # more seeds at most are no other question
+        return (
+            config.until is None or resolve_config(config_file.load_config(str(path))).model_copy(update={"seeds": config.seeds}) != config
+        )
+    return True
 
 
 def _kept_question(folder: Path, config: ExperimentConfig, study: Study) -> str | None:
