@@ -20,7 +20,7 @@ from initbench.results.record import RunResult, RunStatus
 
 T = TypeVar("T")
 
-LEVELS = 3
+LEVELS = 16
 """Of folders in folders below the results root in which runs are looked for."""
 JOBS = "jobs"
 """The folder of job files within a results folder."""
