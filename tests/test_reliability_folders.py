@@ -243,7 +243,9 @@ def test_merging_keeps_the_runs_that_are_there(engine, folder, tmp_path):
 def test_smoke_replaces_only_what_smoke_made(engine, folder):
     from initbench.cli.smoke import smoke_plan
 
-    with pytest.raises(StorageError, match=r"holds the results of another question. Choose another folder with --out .*, or replace them with --fresh"):
+    with pytest.raises(
+        StorageError, match=r"holds the results of another question. Choose another folder with --out .*, or replace them with --fresh"
+    ):
         smoke_plan(Execution(output=str(folder)))
     assert smoke_plan(Execution(output=str(folder), fresh=True)).execution.fresh
 

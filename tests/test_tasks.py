@@ -348,3 +348,15 @@ def test_the_task_of_a_loss_is_one_number_an_example():
     assert language.hits(outputs, torch.arange(6).view(2, 3)).tolist() == [1.0, 1.0]
     flat = build_task(parse_ref("segmentation")).losses(torch.zeros(2, 5, 4, 4), torch.zeros(2, 4, 4, dtype=torch.int64))
     assert flat.tolist() == pytest.approx([math.log(5)] * 2)
+
+
+def test_a_language_model_is_probed_on_a_text_and_on_random_tokens():
+    """Built for as many tokens as there are, and followed along its stream."""
+    on_text = initbench.probe("gpt:depth=2,width=32", ["gpt2"], dataset="text274k", seeds=1)
+    on_ids = initbench.probe("gpt:depth=2,width=32", ["gpt2"], inputs="int:75:32", seeds=1)
+    for found in (on_text, on_ids):
+        (run,) = found.runs
+        assert run.status is RunStatus.COMPLETED
+        head = next(entry for entry in run.init.parameters if entry.parameter.startswith("token"))
+        assert head.shape[0] == 75
+    assert initbench.lint("gpt:depth=2,width=32", inputs="int:75:32").of("error") == ()

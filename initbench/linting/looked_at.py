@@ -20,7 +20,7 @@ from initbench.nn.naming import parameters_of, refuse_without_storage, unwrapped
 from initbench.nn.restore import restored
 from initbench.question.user_files import own_path
 from initbench.training.checkpoints import read_checkpoint
-from initbench.training.inputs import Given, as_labels, default_batch_size, read_input, refuse_not_finite
+from initbench.training.inputs import Given, as_labels, default_batch_size, read_input, refuse_not_finite, tokens_of
 
 CLASSES, OTHERWISE = {"torchvision": 1000}, 10
 """Outputs of a model whose builder asks for them, where nobody says how many."""
@@ -48,6 +48,8 @@ def looked_at(
     `then` is called with the model each time that it is built, or with the module that was given.
     Raises: ConfigError for what is no model, or cannot be built.
     """
+    if classes is None and isinstance(model, str) and isinstance(inputs, str):
+        classes = tokens_of(model_ref(model), inputs)
     given = _given(inputs, labels, batch, classes)
     name, module, builds, build = _model(model, given, classes, then)
     tensors = read_checkpoint(own_path(checkpoint)) if isinstance(checkpoint, str | Path) else checkpoint

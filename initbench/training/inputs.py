@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import log, prod, sqrt
 from pathlib import Path
@@ -16,6 +17,8 @@ from initbench.nn.inputs import Inputs, ModelInputs, as_inputs, first_tensor, us
 from initbench.nn.operations import tensors_in
 from initbench.nn.outputs import heads, main_output, outputs_in
 from initbench.nn.seeds import generator
+from initbench.question import catalog
+from initbench.question.config import USUAL_TASK, Ref
 from initbench.question.data_folder import data_folder
 from initbench.question.user_files import own_path
 from initbench.results.probe_run import Question
@@ -59,7 +62,7 @@ class Given:
         if self.data is None:
             return self
         inputs, labels = probe_batch(self.data, len(self.inputs), memory_format(model, first_tensor(self.inputs).device))
-        return Given(inputs, labels, self.classes, self.data)
+        return Given(inputs, None if self.labels is None else labels, self.classes, self.data)
 
     def as_whole(self) -> "Given":
         """The same for a model that takes this batch only, and no part of it."""
@@ -158,9 +161,13 @@ def given(question: Question, *, device: torch.device, data_dir: str | None) -> 
     Raises: ConfigError for an input that cannot be understood; DataError for data or a file that are not there.
     """
     if question.dataset is not None:
-        data = load_data(question.dataset, data_folder(data_dir), device)
-        return Given(*probe_batch(data, question.batch_size, torch.contiguous_format), data.classes, data)
+        task = catalog.find("dataset", question.dataset.name)[0].tasks[0]
+        data = load_data(question.dataset, data_folder(data_dir), device, task=Ref(name=task))
+        examples, targets = probe_batch(data, question.batch_size, torch.contiguous_format)
+        return Given(examples, targets if task == USUAL_TASK else None, data.classes, data)
     inputs, labels = read_input(question.input or "", question.batch_size)
+    if (tokens := tokens_of(question.model, question.input or "")) is not None:
+        return Given(inputs.to(device), None, tokens)
     classes = question.classes if labels is None else max(question.classes, int(labels.max()) + 1)
     return Given(inputs.to(device), None if labels is None else labels.to(device), classes)
 
@@ -220,6 +227,14 @@ def read_input(text: str, batch_size: int) -> tuple[Inputs, Tensor | None]:
     if len(whole[1]) > DIGITS or int(whole[1]) > MOST_ROWS:
         raise ConfigError(f"The input '{text}' asks for numbers above {MOST_ROWS}, and no embedding has so many rows.")
     return torch.randint(0, max(1, int(whole[1])), (batch_size, *shape), generator=generator(0, "probe input"), device="cpu"), None
+
+
+def tokens_of(model: Ref, text: str) -> int | None:
+    """How many tokens a language model of ours has that is given `int:75:32`; None for other models and inputs."""
+    whole = re.match(r"int:(\d{1,9}):", text)
+    with suppress(ConfigError):
+        return int(whole[1]) if whole and "language" in catalog.find("model", model.name)[0].tasks else None
+    return None
 
 
 def default_batch_size(text: str) -> int:
