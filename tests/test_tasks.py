@@ -14,7 +14,7 @@ from training_support import job_of
 import initbench
 from initbench.data.text import text_splits
 from initbench.datasets import coordinates, shapes, text274k, waves
-from initbench.errors import ConfigError, DataError
+from initbench.errors import ConfigError, DataError, StorageError
 from initbench.init.initialize import initialize
 from initbench.nn.build import build_model
 from initbench.question import catalog, plan
@@ -360,3 +360,13 @@ def test_a_language_model_is_probed_on_a_text_and_on_random_tokens():
         head = next(entry for entry in run.init.parameters if entry.parameter.startswith("token"))
         assert head.shape[0] == 75
     assert initbench.lint("gpt:depth=2,width=32", inputs="int:75:32").of("error") == ()
+
+
+@pytest.mark.usefixtures("models")
+def test_a_file_that_was_changed_is_named_when_a_folder_is_to_go_on():
+    given = {"model": "./models.py:Numbers", "dataset": "waves:n=64,test=16", "steps": 2, "seeds": 1, "output": "out"}
+    initbench.compare(["xavier", "kaiming"], settings=["train.batch_size=8"], **given)
+    Path("models.py").write_text(MODELS + "# changed\n")
+    with pytest.raises(StorageError, match=r"was made with ./models.py:Numbers as it was before; it, or a file that it imports, has been"):
+        initbench.resume("out")
+    assert initbench.report("out").summary.metric == "final_test_loss"

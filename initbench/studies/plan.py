@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from initbench import __version__
-from initbench.errors import ConfigError, StorageError
+from initbench.errors import ConfigError, StorageError, enumerated
 from initbench.question import catalog, config_file
 from initbench.question.config import Execution, ExperimentConfig, Job, View, parse_ref
 from initbench.question.plan import config_hash, describe, digests_of, job_id, job_ids, name_user_files, resolve_config, result_name
@@ -186,8 +186,20 @@ def plan_of(folder: str | Path, execution: Execution = Execution(), *, view: Vie
     means = execution.model_copy(update={"output": str(folder)})
     if looking:
         return _planned(manifest.command, config, means, without_code(manifest.view)[0])
+    _refuse_changed(folder, manifest, config)
     _renew_ids(folder, manifest, config)
     return make_plan(manifest.command, config, means, manifest.view if view is None else view, manifest.typed)
+
+
+def _refuse_changed(folder: Path, manifest: store.Manifest, config: ExperimentConfig) -> None:
+    """Raises: StorageError where files of the user's own, or what these import, are not as they were when the runs were made."""
+    named = digests_of(study_of(manifest.command, config).jobs(config, {}))
+    changed = [name for name, digest in named.items() if name in manifest.files and manifest.files[name] != digest]
+    if changed:
+        raise StorageError(
+            f"{folder} was made with {enumerated(changed, 'and')} as it was before; it, or a file that it imports, has been changed since. "
+            "Put that back to go on here, or give the command once more with another folder as --out."
+        )
 
 
 def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentConfig]:
