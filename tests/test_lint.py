@@ -117,11 +117,11 @@ def test_bad_input_is_one_sentence(desk, words, said):
         assert ran.exit_code in {2, 5}
 
 
-def test_an_input_that_does_not_fit_leaves_the_rules_on_the_state(desk):
+def test_an_input_that_does_not_fit_is_one_sentence(desk):
     ran = run("./net.py:Net", "--input", "17")
-    assert ran.exit_code == 4
-    assert "error IB101" in ran.stdout
-    assert "Not told by" in ran.stdout
+    assert ran.exit_code == 2
+    assert "The model cannot be run on the input, whose shape is (32, 17)" in " ".join(ran.stderr.split())
+    assert not ran.stdout
 
 
 def test_a_baseline_tells_only_what_is_new(desk):
@@ -251,3 +251,17 @@ def test_names_that_differ_in_numbers_alone_are_one_pattern():
     assert folded(("a.1",)) == ("a.1",)
     finding = Finding(severity=Severity.INFO, parameters=("blocks.0.w", "blocks.1.w"), message="m")
     assert finding.about == "blocks.*.w (2 parameters)"
+
+
+def test_an_input_that_does_not_fit_is_refused_and_passes_nothing():
+    """Rules that need the input would else find nothing, and a broken model pass."""
+
+    def dead():
+        model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+        nn.init.constant_(model[0].weight, 0.1)
+        return model
+
+    for inputs in ("9", torch.randn(32, 9), "int:10:8"):
+        with pytest.raises(ConfigError, match=r"The model cannot be run on the input, whose shape is \("):
+            lint(dead, inputs=inputs)
+    assert lint(dead, inputs="8").of("warning")

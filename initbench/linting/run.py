@@ -182,6 +182,7 @@ def look(asked: Asked, then: Callable[[nn.Module], object] | None = None) -> Lin
 
     begun = time.perf_counter()
     with looked_at(**asked.given(), then=then) as (name, subject):
+        subject.refuse_misfit()
         findings, not_told = examine(subject, asked.wanted)
         count = len(subject.parameters.first)
     quiet = {each.code for each in not_told}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from initbench.errors import DoesNotApply, InitbenchError, is_out_of_memory
+from initbench.errors import DoesNotApply, InitbenchError, UserCode, is_out_of_memory
 from initbench.init.known_laws import law_of
 from initbench.linting import zero
 from initbench.linting.attention import AttentionStart, attention_starts
@@ -23,11 +23,12 @@ from initbench.linting.start import Start, start_of
 from initbench.measure.capture import captured
 from initbench.measure.probes import normed
 from initbench.nn.attention import AttentionLayers, attentions
-from initbench.nn.inputs import first_tensor
+from initbench.nn.inputs import called, first_tensor
 from initbench.nn.layers import Explanation, Role, WeightLayer, explain
 from initbench.nn.naming import Parameters, parameters_of
 from initbench.nn.operations import NORMALIZATIONS
 from initbench.nn.residual import Branch, branches
+from initbench.nn.watch import untouched
 from initbench.probing.health import SchemeHealth, health
 from initbench.question.config import Ref
 from initbench.results.probe_run import LayerLaw, ProbedLayer, ProbeRun, Question
@@ -70,6 +71,21 @@ class Subject:
             "labels": self.given is not None and self.given.labels is not None,
         }
         return there[need]
+
+    def refuse_misfit(self) -> None:
+        """Raises: ConfigError where the model cannot be run on the batch: rules that need it would find nothing, and say no more."""
+        if self.given is None:
+            return
+        inputs = self.given.for_model(self.model).inputs
+        refused = f"The model cannot be run on the input, whose shape is {tuple(first_tensor(inputs).shape)}"
+        try:
+            with torch.no_grad(), untouched(self.model, "batch"):
+                called(self.model, inputs[:TRACE_INPUTS])
+        except Exception as error:  # one that was exported takes the whole batch alone
+            if is_out_of_memory(error):
+                raise
+            with torch.no_grad(), untouched(self.model, "batch"), UserCode(refused):
+                called(self.model, inputs)
 
     @property
     def builds(self) -> Builds:
