@@ -42,7 +42,7 @@ WORDS = tuple(sorted({word for line in LINES for word in line.split(" ")} - {"--
 PLANNED = {"compare", "run", "recommend", "resume", "smoke", "check-scheme"}
 """Commands that would train, of which only the plan is asked for here."""
 CODES = {0, 2, 3, 4, 5}
-SECONDS = 20.0
+SECONDS = 120.0
 
 
 @st.composite
