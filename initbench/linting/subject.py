@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from initbench.errors import DoesNotApply, InitbenchError, UserCode, is_out_of_memory
+from initbench.errors import ConfigError, DoesNotApply, InitbenchError, UserCode, is_out_of_memory
 from initbench.init.known_laws import law_of
 from initbench.linting import zero
 from initbench.linting.attention import AttentionStart, attention_starts
@@ -79,11 +79,9 @@ class Subject:
         inputs = self.given.for_model(self.model).inputs
         refused = f"The model cannot be run on the input, whose shape is {tuple(first_tensor(inputs).shape)}"
         try:
-            with torch.no_grad(), untouched(self.model, "batch"):
+            with torch.no_grad(), untouched(self.model, "batch"), UserCode(refused):
                 called(self.model, inputs[:TRACE_INPUTS])
-        except Exception as error:  # one that was exported takes the whole batch alone
-            if is_out_of_memory(error):
-                raise
+        except ConfigError:  # one that was exported takes the whole batch alone
             with torch.no_grad(), untouched(self.model, "batch"), UserCode(refused):
                 called(self.model, inputs)
 
