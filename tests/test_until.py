@@ -255,3 +255,11 @@ def test_more_seeds_at_most_are_no_change_that_is_warned_of(tmp_path):
     config = tmp_path / "out" / "config.yaml"
     config.write_text(config.read_text() + "# a remark\n")
     assert load_config(str(config)).seeds == tuple(range(8))
+
+
+def test_a_margin_of_zero_is_refused_over_a_file_too(tmp_path):
+    path = tmp_path / "question.yaml"
+    path.write_text("schemes: [he, xavier]\nseeds: {until: decided, at_most: 12}\n")
+    with pytest.raises(ConfigError, match="greater than 0"):
+        configure("compare", path, dashes="--", view=View(margin=0.0))
+    assert configure("compare", path, dashes="--", view=View(margin=0.5)).seeds == tuple(range(12))

@@ -125,12 +125,9 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
             ray.init(address=address, **quiet)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # it differs from version to version
         where = f"at '{address}'" if address else "on this machine"
-        how = (
-            "Start one with: ray start --head"
-            if not _keeps_token()
-            else "If it is guarded by the token that is here, set RAY_AUTH_MODE=token"
-        )
-        raise NotThereError(f"No cluster of Ray can be reached {where}: {_first_line(error)}. {how}") from error
+        shown = "If it is guarded by the token that is here, set RAY_AUTH_MODE=token"
+        how = shown if _keeps_token() else "Start one with: ray start --head"
+        raise NotThereError(f"No cluster of Ray can be reached {where}: {_first_line(error).rstrip('.')}. {how}") from error
     try:
         yield
     finally:
@@ -139,7 +136,7 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
 
 def _last_started() -> str:
     """What Ray takes for `auto`: the address in its variable, or that of the cluster that was started here last, which may be gone."""
-    folder = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray"
+    folder = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp") / "ray"  # as Ray itself looks for it
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return os.environ.get("RAY_ADDRESS") or (folder / "ray_current_cluster").read_text(encoding="utf-8").strip()
     return ""

@@ -145,10 +145,9 @@ def configure(
     options["seeds"] = (f"{dashes}seeds", seeds if isinstance(seeds, str | int | None) else list(seeds))
     if until is not None and seeds is not None:
         raise ConfigError(f"{dashes}until adds seeds until it is decided, and {dashes}seeds fixes their number. Give one of the two.")
+    own = {key: value for key in ("reference", "metric", "margin") if (value := getattr(view, key)) is not None}
     if until is not None:
-        asked_until = {key: value for key in ("reference", "metric", "margin") if (value := getattr(view, key)) is not None}
-        options["until"] = (f"{dashes}until", asked_until if until == DECIDED else until)
-    if until is not None:
+        options["until"] = (f"{dashes}until", own if until == DECIDED else until)
         options["seeds"] = (f"{dashes}max-seeds", MOST_UNTIL_DECIDED if most is None else most)
 
     def loaded() -> ExperimentConfig:
@@ -161,13 +160,10 @@ def configure(
         )
 
     config = loaded()
-    if most is not None and until is None and config.until is not None:  # the file says until what, and its number of seeds is replaced
-        options["until"] = (f"{dashes}max-seeds", config.until.model_dump(exclude_none=True))
-        options["seeds"] = (f"{dashes}max-seeds", most)
+    if until is None and config.until is not None and (own or most is not None):  # the file adds seeds, and the command has words on how
+        options["until"] = (f"{dashes}until", config.until.model_dump(exclude_none=True) | own)
+        options["seeds"] = (f"{dashes}max-seeds", list(config.seeds) if most is None else most)
         config = loaded()
-    if config.until is not None and until is None:  # it is the file that says so
-        own = {key: value for key in ("reference", "metric", "margin") if (value := getattr(view, key)) is not None}
-        config = config.model_copy(update={"until": config.until.model_copy(update=own)})
     if most is not None and config.until is None:
         raise ConfigError(f"{dashes}max-seeds bounds the seeds that {dashes}until decided adds. Write both, or {dashes}seeds {most}.")
     if config.until is not None and (command in DEFAULT_SEEDS.keys() - {"compare"} or config.tune is not None):
