@@ -238,8 +238,10 @@ def dry_sweep(plan: Plan, seconds: float | None) -> None:
     cells = len(plan.jobs) // (len(plan.config.schemes) * len(plan.config.seeds))
     there = f", {len(plan.elsewhere)} finished in other folders, which are taken from there" * bool(plan.elsewhere)
     left = len(plan.missing) - len(plan.elsewhere)
-    time = f", about {seconds_text(seconds)} of training by a few steps of some of them" if seconds is not None else ""
-    if left and name_user_files(job for _, job in plan.missing):
+    time = ""
+    if seconds is not None:
+        time = f", about {seconds_text(seconds)} of training by a few steps of some of them"
+    elif left and name_user_files(job for _, job in plan.missing):
         time = "; how long it takes is not measured, as a look at a plan runs no code of yours"
     sentence(f"{count_text(cells, 'cell')}{where}, {count_text(len(plan.jobs), 'run')}: {len(plan.done)} done{there}, {left} to do{time}.")
     sentence(f"Results: {plan.folder}")

@@ -1,14 +1,13 @@
 """Texts as data: a stream of tokens (characters or bytes), the last part of it for the test split."""
 
 import hashlib
-from typing import Literal
 
+import numpy as np
 import torch
 
 from initbench.data.splits import DataSplits
 from initbench.errors import ConfigError, DataError
 
-Tokens = Literal["characters", "bytes"]
 MOST_CHARACTERS = 2**15
 """Different characters of a text at most: more have no room in the 16 bits that a token has."""
 
@@ -24,18 +23,17 @@ def text_splits(text: bytes, name: str, *, tokens: str = "characters", test: flo
     if isinstance(test, bool) or not isinstance(test, int | float) or not 0 < test < 1:
         raise ConfigError(f"The share of the text for the test is {test}; it must be between 0 and 1, such as 0.1.")
     if tokens == "bytes":
-        stream, count = torch.frombuffer(bytearray(text), dtype=torch.uint8) if text else torch.zeros(0, dtype=torch.uint8), 256
+        stream, count = torch.from_numpy(np.frombuffer(text, dtype=np.uint8).copy()), 256
     else:
         try:
             characters = text.decode("utf-8-sig").replace("\r\n", "\n")
         except UnicodeDecodeError as error:
             raise DataError(f"{name} is no text in UTF-8 (byte {error.start}). Convert it, or take it as bytes: tokens=bytes.") from error
-        places = {character: place for place, character in enumerate(sorted(set(characters)))}
-        count = len(places)
+        known, numbers = np.unique(np.frombuffer(characters.encode("utf-32-le"), dtype=np.uint32), return_inverse=True)
+        count = len(known)
         if count > MOST_CHARACTERS:
             raise DataError(f"{name} has {count} different characters, more than {MOST_CHARACTERS}. Take it as bytes: tokens=bytes.")
-        kind = torch.uint8 if count <= 256 else torch.int16
-        stream = torch.tensor([places[character] for character in characters], dtype=kind, device="cpu")
+        stream = torch.from_numpy(numbers.astype(np.uint8 if count <= 256 else np.int16))
     cut = len(stream) - round(test * len(stream))
     if not 0 < cut < len(stream):
         raise DataError(f"{name} has {len(stream)} {tokens}, too few for a training and a test split.")

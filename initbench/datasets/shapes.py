@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from initbench.data.files import normalization
+from initbench.data.made import refuse_number, refuse_sizes
 from initbench.data.splits import DataSplits
-from initbench.errors import ConfigError
 
 TASKS = ("segmentation",)
 CLASSES = 4
@@ -30,12 +30,8 @@ def load(
     covers what was there. `noise` is the std of the noise, where 1 is from black to white.
     Raises: ConfigError for numbers that cannot be used.
     """
-    whole = {"n": (n, 2), "test": (test, 1), "size": (size, 8), "shapes": (shapes, 1), "seed": (seed, 0)}
-    for name, (value, least) in whole.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(f"shapes cannot be made with {name}={value}; it must be a whole number from {least}.")
-    if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise <= 1:
-        raise ConfigError(f"shapes cannot be made with noise={noise}; it must be from 0 to 1.")
+    refuse_sizes("shapes", {"n": (n, 2), "test": (test, 1), "size": (size, 8), "shapes": (shapes, 1), "seed": (seed, 0)})
+    refuse_number("shapes", "noise", noise, low=0, high=1)
     draw = np.random.default_rng([seed, size, shapes])
     images, masks = _drawn(draw, n + test, size, shapes, noise)
     mean, std = normalization(images[:n])

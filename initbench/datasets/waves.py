@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from initbench.data.made import refuse_number, refuse_sizes
 from initbench.data.splits import DataSplits
-from initbench.errors import ConfigError
 
 TASKS = ("regression",)
 
@@ -27,11 +27,8 @@ def load(
     frequency (of std `frequency` per input's length), phase and weight, brought to mean 0 and variance 1 on the training samples.
     Raises: ConfigError for numbers that cannot be used.
     """
-    for name, (value, least) in {"n": (n, 2), "test": (test, 1), "inputs": (inputs, 1), "waves": (waves, 1), "seed": (seed, 0)}.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(f"waves cannot be made with {name}={value}; it must be a whole number from {least}.")
-    if isinstance(frequency, bool) or not isinstance(frequency, int | float) or not 0 < frequency < 1e6:
-        raise ConfigError(f"waves cannot be made with frequency={frequency}; it must be above 0.")
+    refuse_sizes("waves", {"n": (n, 2), "test": (test, 1), "inputs": (inputs, 1), "waves": (waves, 1), "seed": (seed, 0)})
+    refuse_number("waves", "frequency", frequency, low=1e-6, high=1e6)
     draw = np.random.default_rng([seed, inputs, waves])
     directions = draw.normal(0, frequency / np.sqrt(inputs), (inputs, waves))
     phases, weights = draw.uniform(0, 2 * np.pi, waves), draw.normal(size=waves)

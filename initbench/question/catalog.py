@@ -4,7 +4,7 @@ A file of the folder of a kind that defines the function of that kind (see `KIND
 entry is that function's or the file's docstring (first line: what `list` shows; last line: `Source: ...`), the keyword-only
 arguments of the function, and the module constants `FAMILY` and `ALIASES`, of a rule its `CODE`, of a scheme also
 `EXAMPLE_MODEL`, a model that it suits, and `NEEDS`, the arguments of `init_network` (of a rule, of `lint`) without which it does
-not work: examples are made of these two.
+not work: examples are made of these two. Models and datasets that are not for classification name their tasks in `TASKS`.
 Users bring their own as `./mine.py`, `./mine.py:Name`, `package.module:name` or an entry point `initbench.schemes` (...).
 """
 

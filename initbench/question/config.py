@@ -154,7 +154,7 @@ class TrainConfig(Frozen):
         default=None, ge=1, description="passes over the training data; the last incomplete batch of each is dropped"
     )
     steps: int | None = Field(default=None, ge=0, description="optimizer steps, instead of epochs")
-    batch_size: int = Field(default=128, ge=1, description="images a step")
+    batch_size: int = Field(default=128, ge=1, description="examples a step, such as images")
     optimizer: TextRef = Field(default=Ref(name="sgd"), description="sgd, adam, adamw, ...: see `initbench list optimizers`")
     lr: float = Field(default=0.05, gt=0, description="learning rate")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
@@ -252,7 +252,10 @@ class UntilConfig(Frozen):
     """
 
     reference: str | None = Field(default=None, description="the scheme that the others are compared with; default: all pairs are")
-    metric: str | None = Field(default=None, description="what is decided about; default: the final test accuracy")
+    metric: str | None = Field(
+        default=None,
+        description="what is decided about; default: the final test accuracy, of other tasks than classification the test loss",
+    )
     margin: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="a difference that does not matter, in the unit shown of the metric"
     )
@@ -403,7 +406,10 @@ class View(Frozen):
     """How results are looked at: what the verdicts are about. Never part of the question; a report can be made anew with another."""
 
     reference: str | None = Field(default=None, description="the scheme that the others are compared with; default: the first")
-    metric: str | None = Field(default=None, description="what the verdicts are about; default: the final test accuracy")
+    metric: str | None = Field(
+        default=None,
+        description="what the verdicts are about; default: the final test accuracy, of other tasks than classification the test loss",
+    )
     target: float | None = Field(default=None, gt=0, le=1, description="a test accuracy, as a fraction: the steps to it are a metric")
     margin: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="a difference that does not matter, in the unit shown of its metric"

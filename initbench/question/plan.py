@@ -121,7 +121,7 @@ def job_ids(jobs: Iterable[Job]) -> list[str]:
 
     ids = []
     for job in every:
-        fields = [name for name in JOB_FIELDS if name != "task" or job.task != TASK]
+        fields = JOB_FIELDS if text(job.task) != USUAL else JOB_FIELDS_ONCE
         parts = ",".join(f'"{name}":{job.seed if name == "seed" else text(getattr(job, name))}' for name in fields)
         ids.append(_hashed(f"[{{{parts}}},{files(job)}]"))
     return ids
@@ -151,10 +151,18 @@ def config_hash(config: ExperimentConfig) -> str:
     config = resolve_config(config)
     if config.until is not None:  # how many seeds it may be at most, and how many at a time, is no other question
         config = config.model_copy(update={"seeds": config.seeds[:1], "until": config.until.model_copy(update={"each": None})})
+    return _digest(config, _named_in(config))
+
+
+def files_of(config: ExperimentConfig) -> dict[str, str]:
+    """The digests of all files of the user's own that a question names, but for those that are values of a grid."""
+    return _files(_named_in(resolve_config(config)))
+
+
+def _named_in(config: ExperimentConfig) -> list[tuple[Kind, Ref]]:
     named: list[tuple[Kind, Ref]] = [("model", config.model), ("dataset", config.dataset), ("task", config.task)]
     named += [("optimizer", config.train.optimizer)]
-    named += [("scheme", ref) for ref in chain(config.schemes, config.init.layers.values())]
-    return _digest(config, named)
+    return [*named, *(("scheme", ref) for ref in chain(config.schemes, config.init.layers.values()))]
 
 
 def result_name(command: str, config: ExperimentConfig) -> str:
@@ -186,5 +194,7 @@ NAMING = ("scheme", "model", "dataset", "task", "train", "init")
 """The parts of a job that name something."""
 JOB_FIELDS = sorted(Job.model_fields)
 """In the order in which they are written."""
-TASK = Job.model_fields["task"].default
-"""The usual task, which is not written: jobs were without one once."""
+JOB_FIELDS_ONCE = [name for name in JOB_FIELDS if name != "task"]
+"""Those that jobs had before there were tasks: of a job of the usual one they are all that is written."""
+USUAL = _plain(Job.model_fields["task"].default.model_dump(mode="json", exclude_defaults=True))
+"""The usual task as it would be written."""

@@ -1,7 +1,7 @@
 """The rule `wrong_gain`."""
 
-import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from initbench.errors import ConfigError
 from initbench.init.gains import gain_after
@@ -47,18 +47,26 @@ def check(subject: Subject) -> Iterator[Finding]:
         if factor is not None and max(factor, 1 / factor) > OFF:
             factors.setdefault(layer.activation or "nothing", []).append((layer, factor))
     for activation, found in factors.items():
-        row = _in_a_row(subject, {layer.name: factor for layer, factor in found})
-        if len(row) >= FEWEST:
+        row = _longest_row(subject, {layer.name: factor for layer, factor in found})
+        if row.layers >= FEWEST:
             yield _finding(subject, activation, found, row)
 
 
-def _in_a_row(subject: Subject, factors: dict[str, float]) -> list[float]:
-    """The factors of the layers that the signal passes one after the other: the longest such row; experts side by side are no row."""
-    rows: dict[str, list[float]] = {}
+class Row(NamedTuple):
+    """Layers that the signal passes one after the other, and the product of their factors."""
+
+    layers: int = 0
+    product: float = 1.0
+
+
+def _longest_row(subject: Subject, factors: dict[str, float]) -> Row:
+    """The most of the layers with a factor that stand in a row; experts side by side do not."""
+    rows: dict[str, Row] = {}
     for layer in subject.layers:
-        before = max((rows.get(source, []) for source in layer.surroundings.sources), key=len, default=[])
-        rows[layer.name] = [*before, *([factors[layer.name]] if layer.name in factors else [])]
-    return max(rows.values(), key=len, default=[])
+        before = max((rows.get(source, Row()) for source in layer.surroundings.sources), key=lambda row: row.layers, default=Row())
+        factor = factors.get(layer.name)
+        rows[layer.name] = before if factor is None else Row(before.layers + 1, before.product * factor)
+    return max(rows.values(), key=lambda row: row.layers, default=Row())
 
 
 def _factor(subject: Subject, layer: WeightLayer) -> float | None:
@@ -81,7 +89,7 @@ def _normed(subject: Subject, layer: WeightLayer) -> bool:
     )
 
 
-def _finding(subject: Subject, activation: str, found: list[tuple[WeightLayer, float]], row: list[float]) -> Finding:
+def _finding(subject: Subject, activation: str, found: list[tuple[WeightLayer, float]], row: Row) -> Finding:
     first, factor = found[0]
     ratios = [ratio for ratio in (subject.health.activations, subject.health.gradients) if ratio]
     gain = gain_after(first)
@@ -92,6 +100,6 @@ def _finding(subject: Subject, activation: str, found: list[tuple[WeightLayer, f
         parameters=tuple(name for name in subject.layer_of if name in end),
         message=f"the gain does not fit what follows, {activation}",
         measured=f"Var W x fan in = {factor * gain**2:.3g}, where {activation} needs {gain**2:.3g}",
-        effect=f"each layer multiplies the variance by {factor:.3g}, {len(row)} in a row by {math.prod(row):.3g}{seen}",
+        effect=f"each layer multiplies the variance by {factor:.3g}, {row.layers} in a row by {row.product:.3g}{seen}",
         fix=f"nn.init.normal_(model.{first.parameter}, std=math.sqrt({gain**2:.4g} / {first.fan_in}))",
     )

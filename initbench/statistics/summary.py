@@ -77,7 +77,7 @@ def summarize(
             pairs = every
         if reference is not None and against:
             others = [(sides[scheme], sides[against]) for scheme in runs if scheme != against]
-            chosen_later = anytime and against != _reference(asked_reference, runs) if asked_reference else anytime
+            chosen_later = anytime and (asked_reference is None or against != _reference(asked_reference, runs))
             family = len(runs) * (len(runs) - 1) // 2 if chosen_later else None
             comparisons += _compared(each, others, margin_here, anytime=anytime, family=family)
         else:

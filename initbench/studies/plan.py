@@ -10,7 +10,17 @@ from initbench import __version__
 from initbench.errors import ConfigError, StorageError, enumerated
 from initbench.question import catalog, config_file
 from initbench.question.config import Execution, ExperimentConfig, Job, View, parse_ref
-from initbench.question.plan import config_hash, describe, digests_of, job_id, job_ids, name_user_files, resolve_config, result_name
+from initbench.question.plan import (
+    config_hash,
+    describe,
+    digests_of,
+    files_of,
+    job_id,
+    job_ids,
+    name_user_files,
+    resolve_config,
+    result_name,
+)
 from initbench.results import files, index, lock, provenance, store, unfinished
 from initbench.results import jobs as job_files
 from initbench.results.record import RunResult
@@ -193,8 +203,7 @@ def plan_of(folder: str | Path, execution: Execution = Execution(), *, view: Vie
 
 def _refuse_changed(folder: Path, manifest: store.Manifest, config: ExperimentConfig) -> None:
     """Raises: StorageError where files of the user's own, or what these import, are not as they were when the runs were made."""
-    named = digests_of(study_of(manifest.command, config).jobs(config, {}))
-    changed = [name for name, digest in named.items() if name in manifest.files and manifest.files[name] != digest]
+    changed = [name for name, digest in files_of(config).items() if name in manifest.files and manifest.files[name] != digest]
     if changed:
         raise StorageError(
             f"{folder} was made with {enumerated(changed, 'and')} as it was before; it, or a file that it imports, has been changed since. "

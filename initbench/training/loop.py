@@ -290,8 +290,7 @@ class Alone(Unit):
         super().__init__([ready])
         train = ready.job.train
         self.optimizer = optimizer_of(ready.model, ready.layers, train, ready.init.lr_multipliers, self.timetable.steps)
-        self.ready, task = ready, ready.data.task
-        self.loss = task.loss or (lambda outputs, targets: task.losses(outputs, targets).mean())
+        self.ready = ready
         self.go_to(0)
 
     def go_to(self, step: int) -> None:
@@ -307,7 +306,7 @@ class Alone(Unit):
         self.optimizer.before_backward(step)
         with self.first.fast:
             with self.first.precision():
-                loss = self.loss(self.first.model(inputs), targets)
+                loss = self.first.data.task.mean_loss(self.first.model(inputs), targets)
             self.losses[step] = loss.detach()
             loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.update()
