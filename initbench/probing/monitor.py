@@ -42,15 +42,15 @@ LIGHTNING = ("lightning.pytorch", "pytorch_lightning")
 class Schedule:
     """When a step is measured: the first one, then every so many, or at steps that grow geometrically and never for more than `SHARE`.
 
-    The expected seconds of a measurement are those of the last one, so that the dear first one, which also finds out about the model,
-    is followed by a long pause. What a step takes is read off the clock.
+    A measurement is expected to take as long as the longest so far, so that the dear first one, which also finds out about the model, is
+    followed by a long pause. What steps take is read off the clock.
     """
 
     every: int | None = None
     clock: Callable[[], float] = time.perf_counter
     mark: int = 1
     spent: float = 0.0
-    last: float = 0.0
+    longest: float = 0.0
     _begun: float | None = None
 
     def due(self, step: int) -> bool:
@@ -60,13 +60,13 @@ class Schedule:
         if step < self.mark or self._begun is None:
             return step >= self.mark
         trained = self.clock() - self._begun - self.spent
-        return self.spent + self.last <= SHARE * trained
+        return self.spent + self.longest <= SHARE * trained
 
     def measured(self, step: int, seconds: float) -> None:
         """Notes that `step` was measured, which took so long."""
         if self._begun is None:
             self._begun = self.clock() - seconds
-        self.spent, self.last, self.mark = self.spent + seconds, seconds, mark_after(step)
+        self.spent, self.longest, self.mark = self.spent + seconds, max(self.longest, seconds), mark_after(step)
 
 
 def mark_after(step: int) -> int:
