@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from initbench.api import (
+        SignalMonitor,
         build_model,
         check_scheme,
         compare,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "SignalMonitor",
     "build_model",
     "check_scheme",
     "compare",

@@ -18,15 +18,16 @@ from initbench.nn.seeds import random_states, set_random_states
 
 
 @contextmanager
-def restored(model: nn.Module, device: torch.device | None = None) -> Iterator[None]:
+def restored(model: nn.Module, device: torch.device | None = None, *, weights: bool = True) -> Iterator[None]:
     """Within, the model may be changed at will, and is on `device` where one is given; afterwards it is as it was.
 
     That is, to the bit: parameters and their gradients, buffers, tensors, lists, dicts, sets and plain values that a module
     has as attributes, submodules, hooks, training flags, requires_grad, and the random state of torch, Python and numpy.
     Parameters stay the same objects, and what hooks keep of the signal is as it was. What the model's own code changes elsewhere
-    (a global, inside another object) is not seen.
+    (a global, inside another object) is not seen. Without `weights`, parameters, their gradients and buffers are not copied: for who
+    leaves them alone.
     """
-    tensors = _tensors(model)
+    tensors = _tensors(model, weights=weights)
     with ExitStack() as stack:
         # so that a backward pass that the user has yet to do finds the tensors as its forward pass saw them
         stack.enter_context(_unsafe_preserve_version_counter(tuple(tensor for tensor in tensors if not tensor.is_inference())))
@@ -66,11 +67,12 @@ class _Memory:
             tensor.requires_grad_(self.wanted)
 
 
-def _tensors(model: nn.Module) -> list[Tensor]:
-    """Every tensor of the model once: parameters, buffers, and attributes that are tensors; and their gradients."""
+def _tensors(model: nn.Module, *, weights: bool) -> list[Tensor]:
+    """Every tensor of the model once: parameters and buffers (`weights`), and attributes that are tensors; and their gradients."""
     found: dict[int, Tensor] = {}
     for module in model.modules():
-        for tensor in chain(module._parameters.values(), module._buffers.values(), vars(module).values()):
+        registered = (module._parameters.values(), module._buffers.values()) if weights else ()
+        for tensor in chain(*registered, vars(module).values()):
             if isinstance(tensor, Tensor):
                 found[id(tensor)] = tensor
                 if tensor.is_leaf and tensor.grad is not None:

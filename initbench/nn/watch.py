@@ -116,16 +116,20 @@ def thread_count(threads: int) -> Iterator[None]:
 
 
 @contextmanager
-def uncached_weights() -> Iterator[None]:
-    """Within and afterwards, no pass uses what autocast or `parametrize.cached()` kept of weights that have changed since."""
+def uncached_weights(*, forget: bool = True) -> Iterator[None]:
+    """Within and afterwards, no pass uses what autocast or `parametrize.cached()` kept of weights that have changed since.
+
+    Without `forget` only within: what was kept is there again afterwards.
+    """
     cached, parametrized = torch.is_autocast_cache_enabled(), parametrize._cache_enabled
     torch.set_autocast_cache_enabled(False)
     parametrize._cache_enabled = 0
     try:
         yield
     finally:
-        torch.clear_autocast_cache()
-        parametrize._cache.clear()
+        if forget:
+            torch.clear_autocast_cache()
+            parametrize._cache.clear()
         torch.set_autocast_cache_enabled(cached)
         parametrize._cache_enabled = parametrized
 

@@ -1,12 +1,12 @@
 """Writes everything that is derived from a probe: tables, plots, summary, page."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from initbench.errors import ConfigError
-from initbench.probing import figures as signal_plots
 from initbench.probing import tables as signal_tables
 from initbench.probing.health import SchemeHealth
 from initbench.question import catalog
@@ -15,6 +15,7 @@ from initbench.reporting import draw
 from initbench.reporting.network import Module, network
 from initbench.reporting.page import embedded, inline_svg
 from initbench.reporting.page_data import probe_data
+from initbench.reporting.panels import Plot
 from initbench.reporting.tables import Table
 from initbench.reporting.templates import template
 from initbench.reporting.why import why_of_probe
@@ -27,6 +28,26 @@ MOST_ROWS = 400
 """Layers that a table of the page shows."""
 MOST_NAMED = 5
 """Schemes that a sentence names."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a page is about: its title, its question as a heading and as a file, the command that asks the same where there is one.
+
+    `several` is what is compared, in words; `at` is the word before one of them.
+    """
+
+    title: str
+    question: str
+    asked: tuple[str, str]
+    command: str | None = None
+    several: str = "schemes"
+    at: str = "with"
+
+
+def subject_of(question: Question) -> Subject:
+    """What the page of a probe is about."""
+    return Subject(title_of(question), asked_of(question), ("question.json", question.model_dump_json(indent=2)), command_of(question))
 
 
 def title_of(question: Question) -> str:
@@ -47,13 +68,13 @@ def _names(question: Question) -> str:
     return f"{len(question.schemes)} schemes" if many else ", ".join(map(str, question.schemes))
 
 
-def trouble(schemes: Sequence[SchemeHealth]) -> str:
-    """Which schemes lose the signal, each with the layer, in a sentence; empty where none does."""
+def trouble(schemes: Sequence[SchemeHealth], at: str = "with") -> str:
+    """Which schemes (or `at` which steps they) lose the signal, each with the layer, in a sentence; empty where none does."""
     lost = [f"{each.scheme} ({each.lost})" for each in schemes if each.lost is not None]
     if not lost:
         return ""
     more = f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
-    return f"The signal is lost with {len(lost)} of {len(schemes)}: {', '.join(lost[:MOST_NAMED])}{more}."
+    return f"The signal is lost {at} {len(lost)} of {len(schemes)}: {', '.join(lost[:MOST_NAMED])}{more}."
 
 
 def command_of(question: Question) -> str | None:
@@ -85,15 +106,22 @@ def _seeds_text(seeds: Sequence[int]) -> str:
 
 def write(
     folder: Path,
-    question: Question,
+    subject: Subject,
     runs: Sequence[ProbeRun],
     schemes: Sequence[SchemeHealth],
     provenance: dict[str, str],
+    *,
+    overview: Table,
+    plots: Sequence[Plot],
+    tables: Mapping[str, str],
+    explored: Mapping[str, Sequence[ProbeRun]],
     typed: str = "",
 ) -> None:
-    """Writes every derived file of a probe; plots that are no longer made are removed. Raises: StorageError."""
-    pictures = {plot.name: (plot.title, draw.draw(plot)) for plot in signal_plots.plots(schemes)}
-    title = title_of(question)
+    """Writes every derived file of a probe: `plots`, `tables` by their names in tables/, and the summary and the page, which begin with
+    the `overview`; plots that are no longer made are removed. `explored`: the runs that scripts draw, by what they are called; none where
+    no layer was measured. Raises: StorageError.
+    """
+    pictures = {plot.name: (plot.title, draw.draw(plot)) for plot in plots}
     laws = [signal_tables.law_table(run) for run in runs if run.laws and run.seed == runs[0].seed]
     layers = [
         (signal_tables.layer_table(each, most=MOST_ROWS), str(each.lost) if each.lost else "")
@@ -101,26 +129,26 @@ def write(
         if each.layers
     ]
     texts = {
-        "tables/layers.csv": signal_tables.layers_csv(runs),
-        "tables/runs.csv": signal_tables.runs_csv(runs),
-        "summary.md": signal_tables.summary_markdown(title, schemes, runs),
+        **{f"tables/{name}.csv": text for name, text in tables.items()},
+        "summary.md": signal_tables.summary_markdown(subject.title, overview, schemes, runs),
         "report.html": page(
-            title,
+            subject.title,
             signal_tables.verdict_lines(schemes),
             signal_tables.notes(schemes, runs),
             {name: (shown, made[".svg"]) for name, (shown, made) in pictures.items()},
-            schemes=signal_tables.scheme_table(schemes),
+            schemes=overview,
             laws=laws,
             layers=layers,
             provenance=provenance,
-            asked=("question.json", question.model_dump_json(indent=2)),
-            question=asked_of(question),
-            trouble=trouble(schemes),
+            asked=subject.asked,
+            question=subject.question,
+            several=subject.several,
+            trouble=trouble(schemes, subject.at),
             why=why_of_probe([(each.scheme, str(each.lost) if each.lost else None) for each in schemes], runs),
-            command=command_of(question),
+            command=subject.command,
             typed=typed,
             network=_network(runs),
-            data=_explored(runs, schemes),
+            data=probe_data(explored) if explored else None,
         ),
     }
     store.write_derived(folder, texts, {f"plots/{name}{ending}": made[ending] for name, (_, made) in pictures.items() for ending in made})
@@ -129,12 +157,6 @@ def write(
 def _network(runs: Sequence[ProbeRun]) -> Module | None:
     run = next((run for run in runs if run.init is not None), None)
     return network(run.init, run.layers) if run is not None and run.init is not None else None
-
-
-def _explored(runs: Sequence[ProbeRun], schemes: Sequence[SchemeHealth]) -> dict[str, Any] | None:
-    """What the scripts of the page draw; None where no layer was measured."""
-    by_scheme = {each.scheme: [run for run in runs if run.scheme == each.scheme] for each in schemes if each.layers}
-    return probe_data(by_scheme) if by_scheme else None
 
 
 def page(
@@ -150,6 +172,7 @@ def page(
     provenance: dict[str, str],
     asked: tuple[str, str],
     question: str,
+    several: str = "schemes",
     trouble: str = "",
     why: str = "",
     command: str | None,
@@ -175,6 +198,7 @@ def page(
         layers=list(layers),
         points=points,
         question=question,
+        several=several,
         trouble=trouble,
         why=why,
         command=command,

@@ -205,7 +205,18 @@ def _write(probe: Probe, folder: Path, digest: str, *, fresh: bool, typed: str) 
     store.write_text(folder / store.PROBE, json.dumps(answer, allow_nan=False, ensure_ascii=False) + "\n")
     devices = sorted({run.device for run in probe.runs if run.device})
     made = {**provenance.environment(), "device": ", ".join(devices)}
-    signal_page.write(folder, probe.question, probe.runs, probe.schemes, made, typed)
+    signal_page.write(
+        folder,
+        signal_page.subject_of(probe.question),
+        probe.runs,
+        probe.schemes,
+        made,
+        overview=tables.scheme_table(probe.schemes),
+        plots=probe.plots,
+        tables={"layers": tables.layers_csv(probe.runs), "runs": tables.runs_csv(probe.runs)},
+        explored={each.scheme: [run for run in probe.runs if run.scheme == each.scheme] for each in probe.schemes if each.layers},
+        typed=typed,
+    )
     if folder.parent == store.RESULTS:
         store.link_latest(folder, store.LATEST_PROBE)
 
@@ -243,8 +254,12 @@ def question_hash(question: Question) -> str:
     except OSError as error:
         raise StorageError(f"Cannot read {error.filename}: {error.strerror}.") from error
     files = [digest for digest in digests if digest is not None]
-    text = json.dumps([question.model_dump(mode="json"), files], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return folder_hash([question.model_dump(mode="json"), files])
+
+
+def folder_hash(content: object) -> str:
+    """16 hexadecimal digits of what a folder's results are about, as JSON holds it."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _name(question: Question, digest: str) -> str:

@@ -1,6 +1,6 @@
 """The tables and tidy files of a probe, as data."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +16,7 @@ from initbench.results.record import PREDICTED, RunStatus
 PROBED = columns_in_order(tuple(name for name in ProbedLayer.model_fields if name not in {"step", "update_ratio"}))
 """The columns of a layer in layers.csv."""
 RUN = ("scheme", "seed", "status")
+SCHEME_COLUMNS = ("scheme", "signal", "gradient", "correlation", "dead", "condition", "logits", "loss", "outside")
 TOLD = 6
 """So many notes on layers are shown; all are in the record of a run."""
 SHOWN_ROWS = 40
@@ -24,7 +25,7 @@ SHOWN_ROWS = 40
 
 def scheme_table(schemes: Sequence[SchemeHealth]) -> Table:
     """A row a scheme, the best first: how far the signal strays, and what the outputs look like."""
-    columns = ("scheme", "signal", "gradient", "correlation", "dead", "condition", "logits", "loss", "outside")
+    columns = SCHEME_COLUMNS
     rows = tuple(_scheme_row(each) for each in schemes)
     chance = next((each.chance_loss for each in schemes if each.chance_loss is not None), None)
     along = any(point.stream for each in schemes for point in each.forward)
@@ -172,6 +173,34 @@ def _told(runs: Sequence[ProbeRun]) -> list[str]:
     return told
 
 
+def step_table(steps: Sequence[SchemeHealth]) -> Table:
+    """A row a measurement of a network that is trained: how far the signal strays, units that are dead or saturated, the outputs."""
+    shown = ("signal", "gradient", "dead", "logits", "loss")
+    columns = ("at", "signal", "gradient", "dead", "saturated", "logits", "loss")
+    rows = []
+    for each in steps:
+        cells = dict(zip(SCHEME_COLUMNS, _scheme_row(each), strict=True))
+        shares = [share for layer in each.hidden if (share := layer.saturated_fraction) is not None]
+        texts = {name: cells[name] for name in shown} | {"at": each.scheme, "saturated": f"{max(shares):.0%}" if shares else ""}
+        rows.append(tuple(texts[name] for name in columns))
+    title = (
+        "signal: activations' variance, last hidden layer or block over first; gradient: squared length, first over last; dead, saturated:"
+    )
+    return Table(f"{title} of the worst hidden layer", columns, tuple(rows), frozenset(range(1, len(columns))))
+
+
+def steps_csv(runs: Iterable[ProbeRun], wanted: Collection[str]) -> str:
+    """Each of the `wanted` weight layers at each measured step, one a row."""
+    columns = ("step", *PROBED)
+    return write(columns, ([getattr(layer, name) for name in columns] for run in runs for layer in run.layers if layer.layer in wanted))
+
+
+def losses_csv(runs: Iterable[ProbeRun]) -> str:
+    """Each measurement: what gradients are of, that loss, and the scale of the outputs."""
+    columns = ("objective", "loss", "output_std")
+    return write(("step", *columns), ([run.layers[0].step, run.objective, run.first_loss, run.output_std] for run in runs))
+
+
 def layers_csv(runs: Iterable[ProbeRun]) -> str:
     """Each weight layer of each run, one a row."""
     rows: list[list[object]] = []
@@ -187,9 +216,9 @@ def runs_csv(runs: Iterable[ProbeRun]) -> str:
     return write((*RUN, *columns), ([run.scheme, run.seed, run.status.value, *(getattr(run, name) for name in columns)] for run in runs))
 
 
-def summary_markdown(title: str, schemes: Sequence[SchemeHealth], runs: Sequence[ProbeRun]) -> str:
+def summary_markdown(title: str, overview: Table, schemes: Sequence[SchemeHealth], runs: Sequence[ProbeRun]) -> str:
     """The whole of summary.md."""
-    parts = [f"# {title}\n", "".join(f"- {line}\n" for line in verdict_lines(schemes)), markdown(scheme_table(schemes))]
+    parts = [f"# {title}\n", "".join(f"- {line}\n" for line in verdict_lines(schemes)), markdown(overview)]
     for run in runs:
         if run.laws and run.seed == runs[0].seed:
             parts += [f"## {run.scheme}: what the weights look like\n", markdown(law_table(run))]

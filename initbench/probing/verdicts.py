@@ -8,7 +8,7 @@ from typing import Literal
 
 from initbench.probing.health import UNDERFLOW, SchemeHealth, health, inside
 from initbench.results.probe_run import ProbeRun
-from initbench.results.propagation import INSIDE, KEPT_DECADES, LOST_DECADES, Signal, Way, head_begins_at_zero, logarithm, strays
+from initbench.results.propagation import INSIDE, KEPT_DECADES, LOST_DECADES, Point, Signal, Way, head_begins_at_zero, logarithm, strays
 from initbench.results.record import RunStatus
 
 ALIKE = 0.999
@@ -23,6 +23,10 @@ NAMED = 2
 """Layers that a remark names; the others are counted."""
 NEARLY_ALL = 0.9
 """A layer is dead when this share of its units is."""
+MOSTLY = 0.5
+"""A layer is saturated when this share of its activations is; the rule `saturated_units` of the linter has the same."""
+AT_START = frozenset({"straying", "zero head", "zero branches", "first loss"})
+"""Remarks that are about a network before its first step."""
 STRAYING = 0.25
 """From this relative standard deviation on it is said how far theory expects single networks to stray."""
 PACE = 1.05
@@ -61,7 +65,7 @@ class Pace:
 class Remark:
     """What else is worth a word: something about a layer (or several), a share or number, what it is compared with, and why."""
 
-    about: Literal["straying", "zero head", "zero branches", "lost", "alike", "dead", "first loss", "not measured", "not set"]
+    about: Literal["straying", "zero head", "zero branches", "lost", "alike", "dead", "saturated", "first loss", "not measured", "not set"]
     layer: str = ""
     value: float = 0.0
     chance: float = 0.0
@@ -101,6 +105,40 @@ def _by_scheme(runs: Iterable[ProbeRun]) -> Iterable[tuple[str, list[ProbeRun]]]
     for run in runs:
         by_scheme.setdefault(run.scheme, []).append(run)
     return by_scheme.items()
+
+
+def while_trained(scheme: SchemeHealth) -> SchemeHealth:
+    """A network at one of its steps, with the verdict on it: without what only holds before the first, and with saturated layers."""
+    verdict = judge(scheme, ())
+    remarks = (*(each for each in verdict.remarks if each.about not in AT_START), *_saturated(scheme))
+    return replace(scheme, verdict=in_words(replace(verdict, remarks=remarks)))
+
+
+def _saturated(scheme: SchemeHealth) -> Iterable[Remark]:
+    """The layer with the most at an end; zeros do not count, at which ReLU6 is for half of its inputs."""
+    shares = [(layer.layer, share) for layer in scheme.hidden if (share := layer.saturated_fraction) is not None]
+    zeros = {layer.layer: layer.zero_fraction or 0.0 for layer in scheme.hidden}
+    many = [(name, share) for name, share in shares if share - zeros[name] > MOSTLY]
+    return [Remark("saturated", *max(many, key=lambda each: each[1]))] if many else []
+
+
+def distance(scheme: SchemeHealth) -> str:
+    """How far the signal is at the layer where it is lost from where it entered, as a clause; empty where it is not lost, or gone."""
+    if scheme.lost is None:
+        return ""
+    way = scheme.forward if scheme.lost.what == "activations" else scheme.back
+    there = next(point for point in way if point.layer == scheme.lost.layer)
+    decades = logarithm(there.value, way[0].value)
+    if math.isinf(decades) or abs(decades) > LARGEST:
+        return ""
+    what = "the variance of the activations" if scheme.lost.what == "activations" else "the squared length of the gradient"
+    return (
+        f"{what} at {there.layer} is {_large(10 ** abs(decades))} times {'smaller' if decades < 0 else 'as large'}{_than(decades, way[0])}"
+    )
+
+
+def _than(decades: float, entry: Point) -> str:
+    return f" {'than' if decades < 0 else 'as'} at {entry.layer}, where it enters"
 
 
 def _rank(scheme: SchemeHealth) -> tuple[bool, float, float]:
@@ -304,6 +342,8 @@ def _remark_words(remark: Remark) -> str:
             return f"from {layer} on the network cannot tell inputs apart (correlation above {ALIKE})"
         case "dead":
             return f"{value:.0%} of the units of {layer} are dead"
+        case "saturated":
+            return f"{value:.0%} of the activations of {layer} are saturated"
         case "first loss":
             return f"the first loss is {_large(value)}, where equal logits give {remark.chance:.2f}"
 

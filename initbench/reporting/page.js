@@ -151,7 +151,7 @@ function depth() {
     control("quantity", select(data.quantities.map(each => [each.name, each.label]), usual.name, value => { state.quantity = value; redraw(); })),
     kindControl(true, value => { state.kind = value; redraw(); }),
     data.steps.length > 1 ? control("training step", slider) : null, at,
-    data.steps.length > 1 && data.steps.length < 6 ? make("span", {class: "soft"}, `Measured at ${data.steps.length} steps; at more with --set probe.every_steps=10.`) : null), place);
+    data.runs.length && data.steps.length > 1 && data.steps.length < 6 ? make("span", {class: "soft"}, `Measured at ${data.steps.length} steps; at more with --set probe.every_steps=10.`) : null), place);
   if (data.steps.length > 1) section.append(make("div", {class: "tools"}, control("layer by step of", select(groupChoices, "0", value => { state.group = Number(value); redraw(); }))), heat);
   lazily(place, () => {
     const quantity = data.quantities.find(each => each.name === state.quantity), step = data.steps[state.step], layers = axis(state.kind);

@@ -64,7 +64,7 @@ def page_data(summary: Summary, runs: Runs) -> dict[str, Any]:
 
 
 def probe_data(runs: Mapping[str, Sequence[ProbeRun]]) -> dict[str, Any]:
-    """The data of a page about a probe, the best scheme first: no curves, one step."""
+    """The data of a page about a probe, the best scheme first: no curves; one step, or those at which a monitor measured."""
     names = list(runs)
     layers: dict[str, list[RunLayers]] = {scheme: [(run.status.value, run.layers) for run in own] for scheme, own in runs.items()}
     measured = _layers(layers, (*OF_EVERY_RUN, *OF_PROBES))

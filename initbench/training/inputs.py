@@ -249,7 +249,7 @@ def _from_file(path: Path, batch_size: int) -> tuple[Inputs, Tensor | None]:
     if not path.is_file():
         raise DataError(f"There is no file '{path}' to take a batch from. Give --input a file that is there, or a shape such as 3x224x224.")
     content = _torch_file(path) if path.suffix in {".pt", ".pth"} else _numpy_file(path)
-    inputs, labels = _parted(content)
+    inputs, labels = parted(content)
     if isinstance(inputs, dict | tuple):
         several = as_inputs(inputs)
         several = several if isinstance(several, Tensor) else several.usual()
@@ -270,7 +270,7 @@ def _single(values: Tensor, path: Path) -> Tensor:
     return usual(values)
 
 
-def _parted(content: Any) -> tuple[Any, Tensor | None]:
+def parted(content: Any) -> tuple[Any, Tensor | None]:
     """The inputs and the labels in what a file holds.
 
     Of a mapping the arrays named as `LABELS` are labels and the others keyword arguments; one alone, whatever its name, is the

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from initbench.measure.predict import filled, predictions
 from initbench.measure.probes import ProbeAtStep, measure, to_stats
 from initbench.nn.build import build_model
 from initbench.nn.inputs import called, device_of
-from initbench.nn.layers import WeightLayer, explain, weight_layers
+from initbench.nn.layers import Explanation, WeightLayer, explain
 from initbench.nn.naming import parameters_of, refuse_without_storage, unwrapped
 from initbench.nn.operations import tensors_in
 from initbench.nn.outputs import classes_of, main_output, outputs_in
@@ -66,7 +67,8 @@ class Prober:
         with small_runs():
             self.given = batch.to(self.device) if batch else given(question, device=self.device, data_dir=data_dir)
             with self.lent(question.seeds[0]) as first:
-                self.given, self.width = _check(first, self.given)
+                checked = check(first, self.given)
+                self.given, self.width = checked.batch, checked.width
 
     @property
     def schemes(self) -> tuple[Ref | None, ...]:
@@ -162,13 +164,22 @@ def left_alone(report: InitReport, layers: tuple[WeightLayer, ...]) -> dict[str,
     return {by_parameter[entry.parameter]: entry.by for entry in kept if entry.parameter in by_parameter}
 
 
-def _check(model: nn.Module, batch: Given) -> tuple[Given, int | None]:
-    """The batch as the model takes it, and the number of classes where the model gives logits (N, classes), else None.
+@dataclass(frozen=True)
+class Checked:
+    """The batch as the model takes it, the weight layers that a few of its inputs show, and the number of classes: None of no logits."""
+
+    batch: Given
+    explained: Explanation
+    width: int | None
+
+
+def check(model: nn.Module, batch: Given) -> Checked:
+    """Runs the model on a part of the batch; `width` is there where it gives logits (N, classes).
 
     Raises: ConfigError for a model that cannot be run on the input, that has no weight layer, or whose output has no gradient.
     """
-    batch, layers = _traced(model, batch)
-    if not layers:
+    batch, explained = _traced(model, batch)
+    if not explained.layers:
         raise ConfigError("The model has no weight layer, so there is no signal to follow.")
     inputs = batch.for_model(model).inputs[:TRACE_INPUTS]
     with torch.no_grad(), untouched(model, "batch"):
@@ -179,26 +190,29 @@ def _check(model: nn.Module, batch: Given) -> tuple[Given, int | None]:
         what = f"only {enumerated(kinds, 'and') if len(kinds) > 1 else kinds[0]} numbers, which have no gradient" if kinds else "no tensor"
         raise ConfigError(f"The model gives {what}, so there is nothing to take a gradient of. Have it return its logits.")
     width = classes_of(outputs[main_output(outputs, labelled=batch.labels is not None)])
-    if batch.labels is not None and width is not None and int(batch.labels.max()) >= width:
-        raise ConfigError(
-            f"The highest label is {int(batch.labels.max())}, and the model has {width} outputs: labels go from 0 to {width - 1}."
-        )
-    return batch, width
+    refuse_outside(batch.labels, width)
+    return Checked(batch, explained, width)
 
 
-def _traced(model: nn.Module, batch: Given) -> tuple[Given, tuple[WeightLayer, ...]]:
+def refuse_outside(labels: Tensor | None, width: int | None) -> None:
+    """Raises: ConfigError for a label that the model has no output for."""
+    if labels is not None and width is not None and int(labels.max()) >= width:
+        raise ConfigError(f"The highest label is {int(labels.max())}, and the model has {width} outputs: labels go from 0 to {width - 1}.")
+
+
+def _traced(model: nn.Module, batch: Given) -> tuple[Given, Explanation]:
     """The weight layers, found with a few inputs; with all where the model takes no fewer (one that was exported, or a graph).
 
     Raises: ConfigError for a model that cannot be run on the batch.
     """
     given = batch.for_model(model)
     try:
-        return batch, weight_layers(model, given.inputs[:TRACE_INPUTS])
+        return batch, explain(model, given.inputs[:TRACE_INPUTS])
     except ConfigError as error:
         failed = error
     try:
         if given.data is None and len(given.inputs) > TRACE_INPUTS:
-            return batch.as_whole(), weight_layers(model, given.inputs)
+            return batch.as_whole(), explain(model, given.inputs)
     except ConfigError as error:
         failed = failed if isinstance(given.inputs, Tensor) else error
     tables = [module for module in model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)]
