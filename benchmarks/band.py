@@ -40,7 +40,6 @@ from initbench.question.config import Ref, parse_ref
 from initbench.question.data_folder import data_folder
 from initbench.theory.network import LayerSpec, NetworkSpec, Weight
 from initbench.theory.prediction import LayerPrediction, predict
-from initbench.training.batches import probe_batch
 from initbench.training.job import load_data
 
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "gelu", "silu", "elu", "selu", "erf", "sin", "sigmoid")
@@ -305,7 +304,7 @@ def main() -> None:
     widths = arguments.widths or ([64, 256, 1024] if arguments.full else [64, 256])
     depths = arguments.depths or ([5, 20, 50] if arguments.full else [5, 20])
     data = load_data(parse_ref("mnist5k"), data_folder(None), torch.device("cpu"))
-    x, y = probe_batch(data, arguments.images, torch.contiguous_format)
+    x, y = data.probe_batch(arguments.images, torch.contiguous_format)
     there = read(arguments.out) if arguments.out else {}
     outcomes = list(there.values())
     print("| scheme | activation | width | depth | networks | activations inside | gradients inside | CPU seconds |")

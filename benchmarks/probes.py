@@ -50,7 +50,8 @@ def job(asked: argparse.Namespace, model: str, every: int | None, steps: int | N
 
 
 def probes_of(wanted: Job) -> int:
-    timetable = make_timetable(wanted.train, wanted.probe, IMAGES[str(wanted.dataset)])
+    per_epoch = max(1, IMAGES[str(wanted.dataset)] // wanted.train.batch_size)
+    timetable = make_timetable(wanted.train, wanted.probe, per_epoch)
     return sum(timetable.probes(step) for step in range(timetable.steps + 1))
 
 

@@ -22,7 +22,7 @@ DATA = batches.to_device(SPLITS, CLASSIFICATION, CPU)
 
 
 def feed(count, *, seed=0, layout=PLAIN, augment=False, batch_size=16):
-    source = batches.batches(DATA, seed=seed, batch_size=batch_size, layout=layout, augment=augment)
+    source = DATA.batches(seed=seed, batch_size=batch_size, layout=layout, augment=augment)
     return [(inputs.clone(), labels.clone()) for inputs, labels in islice(source, count)]
 
 
@@ -93,18 +93,18 @@ def test_augmentation_changes_neither_order_nor_labels():
 
 
 def test_the_probe_batch_is_fixed_and_no_larger_than_the_data():
-    inputs, labels = batches.probe_batch(DATA, 10, PLAIN)
-    again, _ = batches.probe_batch(DATA, 10, PLAIN)
+    inputs, labels = DATA.probe_batch(10, PLAIN)
+    again, _ = DATA.probe_batch(10, PLAIN)
     assert torch.equal(inputs, again)
     assert (inputs.shape, labels.shape) == ((10, 3, 6, 5), (10,))
-    assert len(batches.probe_batch(DATA, 500, PLAIN)[0]) == 50
+    assert len(DATA.probe_batch(500, PLAIN)[0]) == 50
 
 
 def test_a_schemes_batches_differ_by_index_and_are_the_same_for_a_seed():
-    first, again = batches.scheme_batches(DATA, 0, PLAIN), batches.scheme_batches(DATA, 0, PLAIN)
+    first, again = DATA.scheme_batches(0, PLAIN), DATA.scheme_batches(0, PLAIN)
     assert torch.equal(first(8, 0)[0], again(8, 0)[0])
     assert not torch.equal(first(8, 0)[0], first(8, 1)[0])
-    assert not torch.equal(first(8, 0)[0], batches.scheme_batches(DATA, 1, PLAIN)(8, 0)[0])
+    assert not torch.equal(first(8, 0)[0], DATA.scheme_batches(1, PLAIN)(8, 0)[0])
     assert first(40, 3)[0].shape == (40, 3, 6, 5)
 
 
@@ -130,6 +130,6 @@ def test_a_data_set_of_other_types_is_refused(change, says):
 
 
 def test_a_batch_larger_than_the_data_is_refused():
-    batches.check_batch_size(DATA, 50)
+    DATA.check_batch_size(50)
     with pytest.raises(ConfigError, match=r"train.batch_size is 51, but synthetic has 50 training images"):
-        batches.check_batch_size(DATA, 51)
+        DATA.check_batch_size(51)

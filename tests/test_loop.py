@@ -244,7 +244,7 @@ def test_the_stopwatch_takes_inner_parts_off_the_outer_one():
 
 def test_the_default_schedule_is_once_an_epoch():
     job = job_of(train={"epochs": 3, "batch_size": 50})
-    schedule = make_timetable(job.train, job.probe, 256)
+    schedule = make_timetable(job.train, job.probe, 5)
     assert (schedule.steps, schedule.steps_per_epoch) == (15, 5)
     assert [step for step in range(16) if schedule.evaluates(step)] == [0, 5, 10, 15]
     assert [step for step in range(16) if schedule.probes(step)] == [0, 15]

@@ -19,7 +19,7 @@ from initbench.question.config import ExperimentConfig, Ref
 from initbench.question.data_folder import data_folder
 from initbench.theory import meanfield
 from initbench.theory.phase import phase_grid
-from initbench.training.batches import memory_format, probe_batch
+from initbench.training.batches import memory_format
 from initbench.training.job import load_data
 from initbench.training.scan import scan
 
@@ -66,7 +66,7 @@ def test_a_point_is_what_the_scheme_sigma_gives():
     assert name == "tanh"
     data = load_data(Ref(name="mnist5k"), data_folder(None), torch.device("cpu"))
     model = build_model(SMALL, data.shape, 10, 0)
-    inputs, labels = probe_batch(data, 64, memory_format(model, torch.device("cpu")))
+    inputs, labels = data.probe_batch(64, memory_format(model, torch.device("cpu")))
     initialize(model, Ref(name="sigma", params={"sigma_w": 1.3, "sigma_b": 0.2}), seed=0, inputs=inputs[:8])
     pre = torch.nn.functional.linear(model[0](inputs), model[1].weight, model[1].bias).detach().requires_grad_()
     last = model[2:10](pre)

@@ -22,7 +22,6 @@ from initbench.question.config import ExperimentConfig, parse_ref
 from initbench.results.outcome import Outcome, outcome
 from initbench.results.provenance import NOT_STACKED, STACKED_RUNS
 from initbench.results.record import Evaluation, RunResult, RunStatus
-from initbench.training.batches import batches
 from initbench.training.job import build_task, load_data, run_job
 from initbench.training.loop import Ready, Stopwatch, train
 
@@ -89,7 +88,7 @@ def test_the_first_fifty_losses_are_those_of_a_plain_loop(task):
     initialize(model, job.scheme, seed=job.seed, rules=job.init)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     expected = []
-    for inputs, targets in islice(batches(data, seed=job.seed, batch_size=16, layout=PLAIN, augment=False), 50):
+    for inputs, targets in islice(data.batches(seed=job.seed, batch_size=16, layout=PLAIN, augment=False), 50):
         optimizer.zero_grad()
         loss = plain_loss(task, model(inputs), inputs, targets)
         loss.backward()
@@ -123,7 +122,7 @@ def test_the_loss_of_guessing_is_that_of_a_model_that_gives_one_answer():
     logits = (shares / shares.sum()).log().float().expand(*targets.shape, -1)
     assert words.chance == pytest.approx(task.losses(logits, targets).mean().item(), abs=2e-3)
     pictures = load_data(parse_ref(CASES["autoencoder"][1]), Path(), CPU, 0.0, parse_ref("autoencoder"))
-    (inputs, targets) = next(batches(pictures, seed=0, batch_size=256, layout=PLAIN, augment=False))
+    (inputs, targets) = next(pictures.batches(seed=0, batch_size=256, layout=PLAIN, augment=False))
     mean = inputs.mean(0, keepdim=True).expand_as(inputs)
     assert pictures.chance == pytest.approx(pictures.task.losses(mean, targets).mean().item(), rel=1e-3)
 

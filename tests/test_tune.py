@@ -12,7 +12,7 @@ from initbench.question.config import Ref, TrainConfig, View
 from initbench.reporting import search
 from initbench.studies import tune
 from initbench.studies.kinds import study_of
-from initbench.training.batches import held_out, to_device
+from initbench.training.batches import to_device
 from initbench.training.job import build_task
 
 
@@ -157,13 +157,13 @@ def test_held_out_images_are_never_trained_on_and_take_the_place_of_the_test_spl
     from initbench.datasets import synthetic
 
     data = to_device(synthetic.load(None, n=100, test=20, shape=(1, 4, 4)), build_task(Ref(name="classification")), torch.device("cpu"))
-    split = held_out(data, 0.2)
+    split = data.held_out(0.2)
     assert (len(split.x_train), len(split.x_test)) == (80, 20)
     together = torch.cat([split.x_train, split.x_test]).flatten(1)
     assert torch.equal(together[together.sum(1).argsort()].sum(1), data.x_train.flatten(1)[data.x_train.flatten(1).sum(1).argsort()].sum(1))
-    assert torch.equal(split.x_test, held_out(data, 0.2).x_test)
+    assert torch.equal(split.x_test, data.held_out(0.2).x_test)
     with pytest.raises(ConfigError, match="leaves one part empty"):
-        held_out(data, 0.001)
+        data.held_out(0.001)
 
 
 def test_a_holdout_changes_the_name_of_a_run_and_its_absence_does_not():

@@ -13,7 +13,6 @@ from initbench.stacking.feed import StackedFeed
 from initbench.stacking.layers import Convolution, RandomStates, StackedLayers, default_convolution
 from initbench.stacking.optimizer import stacked_optimizer
 from initbench.stacking.stack import Stack, refuse_different, refuse_draws
-from initbench.training.batches import probe_batch
 from initbench.training.keeper import Keeper
 from initbench.training.loop import Ready, Stepped, Stopwatch, Trained, Unit, train_unit
 from initbench.training.optimizer import hidden_matrices
@@ -54,7 +53,7 @@ class StackedRuns(Unit):
         super().__init__(ready)
         data, train, layout = self.first.data, self.first.job.train, self.first.layout
         models = [member.model for member in ready]
-        refuse_different(models, probe_batch(data, CHECK_IMAGES, layout)[0])
+        refuse_different(models, data.probe_batch(CHECK_IMAGES, layout)[0])
         configs, multipliers = [member.job.train for member in ready], [member.init.lr_multipliers for member in ready]
         rules = [build_rule(config) for config in configs]
         self.stack = Stack(models, first=hidden_matrices(ready[0].layers) if rules[0].others else ())

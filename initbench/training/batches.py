@@ -50,6 +50,71 @@ class DeviceData:
         """Where the data are."""
         return self.x_train.device
 
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """How many batches an epoch has, at least one; the last incomplete one is dropped."""
+        return max(1, len(self.x_train) // batch_size)
+
+    def batches(
+        self, *, seed: int, batch_size: int, layout: torch.memory_format, augment: bool = False, first: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Endless batches (inputs, targets) from number `first` on, epoch after epoch; the last incomplete batch of each is dropped.
+
+        Images are the same tensor each time, overwritten by the next batch.
+        """
+        count = len(self.x_train)
+        raw = torch.empty((batch_size, *self.x_train.shape[1:]), dtype=self.x_train.dtype, device=self.device)
+        shape = (batch_size, *self.shape)
+        inputs = torch.empty(shape, dtype=torch.float32, device=self.device, memory_format=layout) if self.pixels else None
+        epoch, skipped = divmod(first, self.steps_per_epoch(batch_size))
+        while True:
+            order = epoch_order(seed, epoch, count).to(self.device)
+            labels = self.y_train[order]
+            moves = epoch_moves(seed, epoch, count).to(self.device) if augment else None
+            for start in range(skipped * batch_size, count - batch_size + 1, batch_size):
+                torch.index_select(self.x_train, 0, order[start : start + batch_size], out=raw)
+                stored = raw if moves is None else augmented(raw, moves[start : start + batch_size])
+                values = normalize(stored, self.pixels, layout, inputs) if self.pixels else stored
+                yield self.task.pair(values, labels[start : start + batch_size])
+            epoch, skipped = epoch + 1, 0
+
+    def test_batches(self, size: int, layout: torch.memory_format) -> Iterator[tuple[Tensor, Tensor]]:
+        """The test split once, in its order."""
+        for start in range(0, len(self.x_test), size):
+            yield self._taken(self.x_test[start : start + size], self.y_test[start : start + size], layout)
+
+    def probe_batch(self, size: int, layout: torch.memory_format) -> tuple[Tensor, Tensor]:
+        """The fixed batch that probes measure on: the same images for every seed and scheme, all of them where there are fewer."""
+        chosen = torch.randperm(len(self.x_train), generator=generator(0, "probe"), device="cpu")[:size].to(self.device)
+        return self._taken(self.x_train[chosen], self.y_train[chosen], layout)
+
+    def scheme_batches(self, seed: int, layout: torch.memory_format) -> Callable[[int, int], tuple[Tensor, Tensor]]:
+        """Training batches for schemes that need data: `batch(size, index)`, the same for every scheme of a seed."""
+        order = torch.randperm(len(self.x_train), generator=generator(seed, "init-data"), device="cpu").to(self.device)
+
+        def batch(size: int, index: int) -> tuple[Tensor, Tensor]:
+            places = torch.arange(index * size, (index + 1) * size, device=self.device) % len(order)
+            chosen = order[places]
+            return self._taken(self.x_train[chosen], self.y_train[chosen], layout)
+
+        return batch
+
+    def held_out(self, share: float) -> "DeviceData":
+        """The data with a share of the training images in place of the test split, for choices that must not see it.
+
+        The same images for every seed and scheme. The normalization stays that of the whole training split.
+        Raises: ConfigError when one of the parts would be empty.
+        """
+        out, kept = (places.to(self.device) for places in held_out_places(len(self.x_train), share, self.name))
+        return replace(self, x_train=self.x_train[kept], y_train=self.y_train[kept], x_test=self.x_train[out], y_test=self.y_train[out])
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raises: ConfigError when the training split has fewer images than a batch."""
+        refuse_large_batch(batch_size, len(self.x_train), self.name)
+
+    def _taken(self, stored: Tensor, labels: Tensor, layout: torch.memory_format) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of some examples as they are stored."""
+        return self.task.pair(stored if self.pixels is None else normalize(stored, self.pixels, layout), labels)
+
 
 def to_device(data: DataSplits, task: Task, device: torch.device) -> DeviceData:
     """The examples of a task on the device; on the CPU, images that are stored channels last are not copied.
@@ -96,19 +161,22 @@ def _check_fit(data: DataSplits, task: Task) -> None:
         raise ConfigError(f"The task '{task.name}' takes {task.takes}, and the dataset '{data.name}' is none. See: initbench list datasets")
 
 
-def held_out(data: DeviceData, share: float) -> DeviceData:
-    """The data with a share of the training images in place of the test split, for choices that must not see it.
+def held_out_places(count: int, share: float, name: str) -> tuple[Tensor, Tensor]:
+    """The places of the training examples that are held out, and of those that are kept, in order; they depend on nothing else.
 
-    The same images for every seed and scheme. The normalization stays that of the whole training split.
     Raises: ConfigError when one of the parts would be empty.
     """
-    count = len(data.x_train)
-    order = torch.randperm(count, generator=generator(0, "holdout"), device="cpu").to(data.device)
+    order = torch.randperm(count, generator=generator(0, "holdout"), device="cpu")
     size = round(share * count)
     if not 0 < size < count:
-        raise ConfigError(f"A holdout of {share:g} of the {count} training images of {data.name} leaves one part empty. Choose another.")
-    out, kept = order[:size].sort().values, order[size:].sort().values
-    return replace(data, x_train=data.x_train[kept], y_train=data.y_train[kept], x_test=data.x_train[out], y_test=data.y_train[out])
+        raise ConfigError(f"A holdout of {share:g} of the {count} training images of {name} leaves one part empty. Choose another.")
+    return order[:size].sort().values, order[size:].sort().values
+
+
+def refuse_large_batch(batch_size: int, count: int, name: str) -> None:
+    """Raises: ConfigError when a training split has fewer examples than a batch."""
+    if batch_size > count:
+        raise ConfigError(f"train.batch_size is {batch_size}, but {name} has {count} training images. Choose a smaller one.")
 
 
 def _check_images(data: DataSplits) -> None:
@@ -127,11 +195,6 @@ def memory_format(model: nn.Module, device: torch.device) -> torch.memory_format
     return torch.channels_last if last else torch.contiguous_format
 
 
-def taken(data: DeviceData, stored: Tensor, labels: Tensor, layout: torch.memory_format) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of some examples as they are stored."""
-    return data.task.pair(stored if data.pixels is None else normalize(stored, data.pixels, layout), labels)
-
-
 def normalize(images: Tensor, pixels: tuple[Tensor, Tensor], layout: torch.memory_format, out: Tensor | None = None) -> Tensor:
     """Float32 images (N, C, H, W) from uint8 ones (N, H, W, C), in `out` where it is given."""
     count, height, width, channels = images.shape
@@ -145,29 +208,6 @@ def normalize(images: Tensor, pixels: tuple[Tensor, Tensor], layout: torch.memor
 def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
     """The order of the training images in an epoch, on the CPU; it depends on nothing else."""
     return torch.randperm(count, generator=generator(seed, "order", str(epoch)), device="cpu")
-
-
-def batches(
-    data: DeviceData, *, seed: int, batch_size: int, layout: torch.memory_format, augment: bool, first: int = 0
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches (inputs, targets) from number `first` on, epoch after epoch; the last incomplete batch of each is dropped.
-
-    Images are the same tensor each time, overwritten by the next batch.
-    """
-    count = len(data.x_train)
-    raw = torch.empty((batch_size, *data.x_train.shape[1:]), dtype=data.x_train.dtype, device=data.device)
-    inputs = torch.empty((batch_size, *data.shape), dtype=torch.float32, device=data.device, memory_format=layout) if data.pixels else None
-    epoch, skipped = divmod(first, max(1, count // batch_size))
-    while True:
-        order = epoch_order(seed, epoch, count).to(data.device)
-        labels = data.y_train[order]
-        moves = epoch_moves(seed, epoch, count).to(data.device) if augment else None
-        for start in range(skipped * batch_size, count - batch_size + 1, batch_size):
-            torch.index_select(data.x_train, 0, order[start : start + batch_size], out=raw)
-            stored = raw if moves is None else augmented(raw, moves[start : start + batch_size])
-            values = normalize(stored, data.pixels, layout, inputs) if data.pixels else stored
-            yield data.task.pair(values, labels[start : start + batch_size])
-        epoch, skipped = epoch + 1, 0
 
 
 def epoch_moves(seed: int, epoch: int, count: int) -> Tensor:
@@ -188,29 +228,3 @@ def augmented(images: Tensor, moves: Tensor) -> Tensor:
     starts = (first[:, None] + torch.arange(height, device=images.device)) * line + moves[:, 1:2] * channels
     runs = padded.view(-1).unfold(0, width * channels, 1)
     return runs.index_select(0, starts.view(-1)).view_as(images)
-
-
-def probe_batch(data: DeviceData, size: int, layout: torch.memory_format) -> tuple[Tensor, Tensor]:
-    """The fixed batch that probes measure on: the same images for every seed and scheme, all of them where there are fewer."""
-    chosen = torch.randperm(len(data.x_train), generator=generator(0, "probe"), device="cpu")[:size].to(data.device)
-    return taken(data, data.x_train[chosen], data.y_train[chosen], layout)
-
-
-def scheme_batches(data: DeviceData, seed: int, layout: torch.memory_format) -> Callable[[int, int], tuple[Tensor, Tensor]]:
-    """Training batches for schemes that need data: `batch(size, index)`, the same for every scheme of a seed."""
-    order = torch.randperm(len(data.x_train), generator=generator(seed, "init-data"), device="cpu").to(data.device)
-
-    def batch(size: int, index: int) -> tuple[Tensor, Tensor]:
-        places = torch.arange(index * size, (index + 1) * size, device=data.device) % len(order)
-        chosen = order[places]
-        return taken(data, data.x_train[chosen], data.y_train[chosen], layout)
-
-    return batch
-
-
-def check_batch_size(data: DeviceData, batch_size: int) -> None:
-    """Raises: ConfigError when the training split has fewer images than a batch."""
-    if batch_size > len(data.x_train):
-        raise ConfigError(
-            f"train.batch_size is {batch_size}, but {data.name} has {len(data.x_train)} training images. Choose a smaller one."
-        )

@@ -22,7 +22,7 @@ from initbench.question.config import USUAL_TASK, Ref
 from initbench.question.data_folder import data_folder
 from initbench.question.user_files import own_path
 from initbench.results.probe_run import Question
-from initbench.training.batches import memory_format, probe_batch, scheme_batches
+from initbench.training.batches import DeviceData, memory_format
 from initbench.training.job import load_data
 
 Batch = Callable[[int, int], tuple[Inputs, Tensor]]
@@ -46,7 +46,7 @@ class Given:
     inputs: Inputs
     labels: Tensor | None
     classes: int
-    data: Any = None
+    data: DeviceData | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,7 +61,7 @@ class Given:
         """The same in the layout that the model is fastest with."""
         if self.data is None:
             return self
-        inputs, labels = probe_batch(self.data, len(self.inputs), memory_format(model, first_tensor(self.inputs).device))
+        inputs, labels = self.data.probe_batch(len(self.inputs), memory_format(model, first_tensor(self.inputs).device))
         return Given(inputs, None if self.labels is None else labels, self.classes, self.data)
 
     def as_whole(self) -> "Given":
@@ -73,7 +73,7 @@ class Given:
         """Training batches for schemes that need data: those of the data set, else parts of the batch, again and again."""
         device = first_tensor(self.inputs).device
         if self.data is not None:
-            return scheme_batches(self.data, seed, memory_format(model, device))
+            return self.data.scheme_batches(seed, memory_format(model, device))
         whole = isinstance(self.inputs, ModelInputs) and self.inputs.whole
 
         def batch(size: int, index: int) -> tuple[Inputs, Tensor]:
@@ -163,7 +163,7 @@ def given(question: Question, *, device: torch.device, data_dir: str | None) -> 
     if question.dataset is not None:
         task = catalog.find("dataset", question.dataset.name)[0].tasks[0]
         data = load_data(question.dataset, data_folder(data_dir), device, task=Ref(name=task))
-        examples, targets = probe_batch(data, question.batch_size, torch.contiguous_format)
+        examples, targets = data.probe_batch(question.batch_size, torch.contiguous_format)
         return Given(examples, targets if task == USUAL_TASK else None, data.classes, data)
     inputs, labels = read_input(question.input or "", question.batch_size)
     if (tokens := tokens_of(question.model, question.input or "")) is not None:

@@ -38,7 +38,7 @@ from initbench.question.data_folder import data_folder
 from initbench.results.provenance import NOT_RESTORED, environment
 from initbench.results.record import RunResult, RunStatus
 from initbench.tasks import Task
-from initbench.training.batches import DeviceData, check_batch_size, held_out, memory_format, probe_batch, scheme_batches, to_device
+from initbench.training.batches import DeviceData, memory_format, to_device
 from initbench.training.devices import choose_device, device_name
 from initbench.training.keeper import Keeper
 from initbench.training.limit import TooLong, limited
@@ -135,7 +135,7 @@ def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) ->
     where = choose_device(device)
     with watch.part("data"):
         data = load_data(job.dataset, data_folder(data_dir), where, job.train.holdout, job.task)
-        check_batch_size(data, job.train.batch_size)
+        data.check_batch_size(job.train.batch_size)
     if job.task.name != USUAL_TASK and Need.LABELS in build_scheme(job.scheme).needs:
         raise DoesNotApply(f"{job.scheme} takes gradients of the cross entropy with classes, which the task '{job.task}' does not have.")
     with watch.part("init"):
@@ -146,12 +146,12 @@ def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) ->
             job.scheme,
             seed=job.seed,
             rules=job.init,
-            inputs=probe_batch(data, TRACE_IMAGES, layout)[0],
-            batch=scheme_batches(data, job.seed, layout),
+            inputs=data.probe_batch(TRACE_IMAGES, layout)[0],
+            batch=data.scheme_batches(job.seed, layout),
             train=job.train,
         )
     with watch.part("probe"):
-        inputs, targets = probe_batch(data, job.probe.images, layout)
+        inputs, targets = data.probe_batch(job.probe.images, layout)
         expected = predictions(model, layers, init, inputs, targets if job.task.name == USUAL_TASK else None, data.classes)
     return Ready(job, data, model, layers, init, expected)
 
@@ -201,11 +201,11 @@ def check(job: Job, *, device: str, data_dir: str | None) -> int:
 
 def _check(job: Job, where: torch.device, root: Path) -> int:
     data = load_data(job.dataset, root, where, job.train.holdout, job.task)
-    check_batch_size(data, job.train.batch_size)
+    data.check_batch_size(job.train.batch_size)
     if job.train.augment and data.pixels is None:
         raise ConfigError(f"train.augment moves and flips images, and {data.name} has none. Leave it out.")
     model = _build(job, data)
-    inputs, targets = probe_batch(data, TRACE_IMAGES, memory_format(model, where))
+    inputs, targets = data.probe_batch(TRACE_IMAGES, memory_format(model, where))
     check_output(model, job.model, inputs, _wanted(data, targets))
     scheme = build_scheme(job.scheme)
     build_rule(job.train)
@@ -239,7 +239,7 @@ def load_data(ref: Ref, root: Path, device: torch.device, holdout: float = 0.0, 
     if not isinstance(data, DataSplits):
         raise DataError(f"The dataset '{ref}' gives {a_or_an(type(data).__name__)}. Its load(root) must return DataSplits.")
     whole = to_device(data, build_task(task), device)
-    return held_out(whole, holdout) if holdout else whole
+    return whole.held_out(holdout) if holdout else whole
 
 
 def build_task(ref: Ref) -> Task:

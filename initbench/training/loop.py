@@ -21,7 +21,7 @@ from initbench.question.config import USUAL_TASK, Job, ProbeConfig, TrainConfig
 from initbench.results.record import Evaluation, InitReport, LayerStats
 from initbench.tasks import Task
 from initbench.theory.prediction import LayerPrediction
-from initbench.training.batches import DeviceData, batches, memory_format, probe_batch
+from initbench.training.batches import DeviceData, memory_format
 from initbench.training.devices import products
 from initbench.training.evaluate import evaluate
 from initbench.training.keeper import Keeper, copy_into, numbers_of
@@ -94,9 +94,8 @@ class Timetable:
         return step in (0, self.steps) or (step % self.probe_every == 0 and step <= self.probe_until)
 
 
-def make_timetable(train: TrainConfig, probe: ProbeConfig, images: int) -> Timetable:
-    """The timetable for a training split of so many images."""
-    per_epoch = max(1, images // train.batch_size)
+def make_timetable(train: TrainConfig, probe: ProbeConfig, per_epoch: int) -> Timetable:
+    """The timetable for a training split of so many batches."""
     steps = train.steps if train.steps is not None else (train.epochs or 0) * per_epoch
     evaluate_every = train.evaluate_every_steps or per_epoch
     if probe.every_steps is not None:
@@ -137,10 +136,10 @@ class RunUnderWay:
 
     def __init__(self, ready: Ready) -> None:
         self.model, self.layers, self.data, self.job = ready.model, ready.layers, ready.data, ready.job
-        self.timetable = make_timetable(self.job.train, self.job.probe, len(self.data.x_train))
+        self.timetable = make_timetable(self.job.train, self.job.probe, self.data.steps_per_epoch(self.job.train.batch_size))
         self.layout = memory_format(self.model, self.data.device)
         self.fast = fast_layers(self.model, self.data.device, self.job.train.precision)
-        self.probe_inputs, targets = probe_batch(self.data, self.job.probe.images, self.layout)
+        self.probe_inputs, targets = self.data.probe_batch(self.job.probe.images, self.layout)
         self.probe_labels = objective_of(self.data.task, targets)
         self.tape = Tape() if is_plain(self.model) else None
         self.finite_losses = 0
@@ -296,8 +295,8 @@ class Alone(Unit):
     def go_to(self, step: int) -> None:
         """The batches from there on."""
         train, ready = self.ready.job.train, self.ready
-        self.feed = batches(
-            ready.data, seed=ready.job.seed, batch_size=train.batch_size, layout=self.first.layout, augment=train.augment, first=step
+        self.feed = ready.data.batches(
+            seed=ready.job.seed, batch_size=train.batch_size, layout=self.first.layout, augment=train.augment, first=step
         )
 
     def advance(self, step: int) -> None:

@@ -15,7 +15,7 @@ from initbench.nn.layers import Role, WeightLayer
 from initbench.nn.watch import untouched
 from initbench.question.config import ExperimentConfig, Ref
 from initbench.question.data_folder import data_folder
-from initbench.training.batches import memory_format, probe_batch
+from initbench.training.batches import memory_format
 from initbench.training.devices import choose_device, small_runs
 from initbench.training.job import load_data
 
@@ -57,7 +57,7 @@ def scan(
         for seed in config.seeds:
             for number, ref in enumerate(models):
                 model = build_model(ref, data.shape, data.classes, seed).to(where)
-                inputs, labels = probe_batch(data, IMAGES, memory_format(model, where))
+                inputs, labels = data.probe_batch(IMAGES, memory_format(model, where))
                 scanner = _Scanner(model, config, seed, inputs, labels)
                 name = name or scanner.activation
                 for index, (of, sigma_w, sigma_b) in enumerate(points):
