@@ -24,7 +24,7 @@ from initbench.question.config import InitRules, Ref, View, as_ref
 from initbench.question.request import QuestionFields, ViewFields, as_name, configure, execution_of, refuse_unknown, view_of
 from initbench.results import lock, store
 from initbench.results.record import InitReport
-from initbench.studies import notebook
+from initbench.studies import notebook, own
 from initbench.studies.answer import Results, derive
 from initbench.studies.answer import load_results as load_results
 from initbench.studies.execution import Watch, carry_out
@@ -54,9 +54,14 @@ def compare(
     schemes: Sequence[str | Ref] | None = None,
     *,
     config: str | Path | None = None,
-    model: str | None = None,
+    model: object = None,
     dataset: str | None = None,
     task: str | None = None,
+    data: object = None,
+    loss: Callable[..., Any] | None = None,
+    metric: str | tuple[Any, ...] | None = None,
+    inputs: Callable[[Any], Any] | None = None,
+    optimizer: Callable[..., Any] | None = None,
     seeds: int | Sequence[int] | None = None,
     epochs: int | None = None,
     steps: int | None = None,
@@ -71,9 +76,13 @@ def compare(
 ) -> Results:
     """Trains with each scheme and each seed, and says what differs: `compare(["xavier", "kaiming"], model="mlp:depth=10")`.
 
-    `model`, `dataset` and `task` are names, as in the command line: of the catalogue, or of a file such as "./mine.py:Net"; the model
-    is built anew for each run, so no module is taken. It takes one tensor of inputs and gives one, of images and logits (N, classes)
-    unless another `task` is named.
+    `model`, `dataset` and `task` are names, as in the command line: of the catalogue, or of a file such as "./mine.py:Net". The model may
+    also be a class or a function, which builds a new one for each run, or a module, of which each run has a copy.
+    In place of `dataset` and `task`: `data`, a pair of what is trained on and what is evaluated on, each tensors, a dataset, a
+    DataLoader, a list of batches or a function (of a seed) that makes one; `loss(outputs, targets)`, one number that can be
+    differentiated, by default cross entropy for whole numbers and squared error for others; `metric`, a name or
+    `("dice", function, "max")`; `inputs(batch)`, what the model is given, where the loss wants the whole batch; `optimizer(parameters)`,
+    an optimizer of torch's. Every run of a seed sees the same batches.
     `settings` are texts such as "train.lr=0.1"; `tune`: a key that each scheme also gets its own best value of, such as
     "train.lr"; `until`: "decided" adds seeds, `max_seeds` at most, until every comparison is decided, in place of `seeds`;
     `view`: metric, target and margin of the verdicts; `reference`: the scheme that the others are compared with;
@@ -82,10 +91,13 @@ def compare(
     """
     means = execution_of("compare", dict(execution))
     view = view.model_copy(update={"reference": reference}) if reference is not None else view
-    words = QuestionFields(schemes=schemes, model=model, dataset=dataset, task=task, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
-    words |= QuestionFields(until=until, max_seeds=max_seeds)
-    question = configure("compare", config, settings=settings, data_dir=execution.get("data_dir"), view=view, **words)
-    return carry_out(make_plan("compare", question, means, view), watch or notebook.watch())
+    with own.lent(model, dataset, task, data=data, loss=loss, metric=metric, inputs=inputs, optimizer=optimizer, settings=settings) as lent:
+        view = lent.seen(view)
+        words = QuestionFields(schemes=schemes, seeds=seeds, epochs=epochs, steps=steps, tune=tune, until=until, max_seeds=max_seeds)
+        question = configure(
+            "compare", config, settings=lent.settings, data_dir=execution.get("data_dir"), view=view, **words, **lent.words
+        )
+        return lent.noted(carry_out(make_plan("compare", question, means, view), watch or notebook.watch()))
 
 
 def sweep(
@@ -93,9 +105,14 @@ def sweep(
     *,
     grid: Mapping[str, Any] | None = None,
     config: str | Path | None = None,
-    model: str | None = None,
+    model: object = None,
     dataset: str | None = None,
     task: str | None = None,
+    data: object = None,
+    loss: Callable[..., Any] | None = None,
+    metric: str | tuple[Any, ...] | None = None,
+    inputs: Callable[[Any], Any] | None = None,
+    optimizer: Callable[..., Any] | None = None,
     seeds: int | Sequence[int] | None = None,
     epochs: int | None = None,
     steps: int | None = None,
@@ -114,18 +131,25 @@ def sweep(
     """
     means = execution_of("sweep", dict(execution))
     view = view.model_copy(update={"reference": reference}) if reference is not None else view
-    words = QuestionFields(schemes=schemes, model=model, dataset=dataset, task=task, seeds=seeds, epochs=epochs, steps=steps, grid=grid)
-    question = configure("sweep", config, settings=settings, data_dir=execution.get("data_dir"), **words)
-    return carry_out(make_plan("sweep", question, means, view), watch or notebook.watch())
+    with own.lent(model, dataset, task, data=data, loss=loss, metric=metric, inputs=inputs, optimizer=optimizer, settings=settings) as lent:
+        view = lent.seen(view)
+        words = QuestionFields(schemes=schemes, seeds=seeds, epochs=epochs, steps=steps, grid=grid)
+        question = configure("sweep", config, settings=lent.settings, data_dir=execution.get("data_dir"), **words, **lent.words)
+        return lent.noted(carry_out(make_plan("sweep", question, means, view), watch or notebook.watch()))
 
 
 def run(
     method: str | Ref | None = None,
     *,
     config: str | Path | None = None,
-    model: str | None = None,
+    model: object = None,
     dataset: str | None = None,
     task: str | None = None,
+    data: object = None,
+    loss: Callable[..., Any] | None = None,
+    metric: str | tuple[Any, ...] | None = None,
+    inputs: Callable[[Any], Any] | None = None,
+    optimizer: Callable[..., Any] | None = None,
     seeds: int | Sequence[int] | None = None,
     epochs: int | None = None,
     steps: int | None = None,
@@ -136,9 +160,10 @@ def run(
     """Trains with one scheme, one seed unless more are asked for: `run("kaiming")`; see `compare`."""
     means = execution_of("run", dict(execution))
     schemes = None if method is None else [method]
-    words = QuestionFields(schemes=schemes, model=model, dataset=dataset, task=task, seeds=seeds, epochs=epochs, steps=steps)
-    question = configure("run", config, settings=settings, data_dir=execution.get("data_dir"), **words)
-    return carry_out(make_plan("run", question, means), watch or notebook.watch())
+    with own.lent(model, dataset, task, data=data, loss=loss, metric=metric, inputs=inputs, optimizer=optimizer, settings=settings) as lent:
+        words = QuestionFields(schemes=schemes, seeds=seeds, epochs=epochs, steps=steps)
+        question = configure("run", config, settings=lent.settings, data_dir=execution.get("data_dir"), **words, **lent.words)
+        return lent.noted(carry_out(make_plan("run", question, means, lent.seen(View())), watch or notebook.watch()))
 
 
 def resume(folder: str | Path = store.LATEST, watch: Watch | None = None, **execution: Unpack[ExecutionFields]) -> Results:
@@ -195,9 +220,14 @@ def recommend(
     schemes: Sequence[str | Ref] | None = None,
     *,
     config: str | Path | None = None,
-    model: str | None = None,
+    model: object = None,
     dataset: str | None = None,
     task: str | None = None,
+    data: object = None,
+    loss: Callable[..., Any] | None = None,
+    metric: str | tuple[Any, ...] | None = None,
+    inputs: Callable[[Any], Any] | None = None,
+    optimizer: Callable[..., Any] | None = None,
     seeds: int | Sequence[int] | None = None,
     epochs: int | None = None,
     steps: int | None = None,
@@ -213,9 +243,10 @@ def recommend(
     Raises: InitbenchError with one sentence; TypeError for an unknown keyword.
     """
     means = execution_of("recommend", dict(execution))
-    words = QuestionFields(schemes=schemes, model=model, dataset=dataset, task=task, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
-    question = race_question(asked, config=config, settings=settings, data_dir=execution.get("data_dir"), **words)
-    return carry_out(make_plan("recommend", question, means), watch or notebook.watch())
+    with own.lent(model, dataset, task, data=data, loss=loss, metric=metric, inputs=inputs, optimizer=optimizer, settings=settings) as lent:
+        words = QuestionFields(schemes=schemes, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
+        question = race_question(asked, config=config, settings=lent.settings, data_dir=execution.get("data_dir"), **words, **lent.words)
+        return lent.noted(carry_out(make_plan("recommend", question, means), watch or notebook.watch()))
 
 
 def check_scheme(scheme: str | Ref, model: str | Ref | None = None) -> tuple[SchemeCheck, ...]:

@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 
 from initbench.errors import ConfigError, NotThereError, too_long
 from initbench.question.config import Job
+from initbench.question.plan import name_objects
 from initbench.results.provenance import cores, may_start_processes
 from initbench.results.record import RunResult, RunStatus
 from initbench.workers import head_start
@@ -43,14 +44,16 @@ def execute(
     Workers are reused. Everything is checked, by the workers, before it returns; this process never imports torch. Another takes the
     place of a worker that dies: the run that it was at is tried once more, and fails if that dies too. One whose run or check takes longer
     than `run_timeout` seconds is killed; that run fails. Closing the iterator ends all workers. On Windows, and in a process that may
-    have no children, it is the engine `serial`.
+    have no children, it is the engine `serial`. Where jobs name objects of this process, workers are copies of it, on Linux; elsewhere
+    it is `serial`, too.
     Raises: InitbenchError for what would make a job impossible.
     """
-    if sys.platform == "win32" or not may_start_processes():
+    objects = name_objects(job for _, job in jobs)
+    if sys.platform == "win32" or not may_start_processes() or (objects and sys.platform != "linux"):
         from initbench.engines import serial
 
         return serial.execute(jobs, device=device, data_dir=data_dir, report=report, run_timeout=run_timeout, keep_in=keep_in)
-    pool = WorkerPool(Setting(device, data_dir, threads, keep_in))
+    pool = WorkerPool(Setting(device, data_dir, 1 if objects else threads, keep_in, objects))
     with ExitStack() as unless_it_works:
         unless_it_works.callback(pool.close)
         for _ in range(max(1, min(workers or cores(), len(jobs)))):
@@ -97,7 +100,7 @@ class WorkerPool:
         """Adds a worker. Raises: NotThereError when none can be started."""
         ours, theirs = Pipe()
         try:
-            process = head_start.start_worker(work, theirs, self.setting)
+            process = head_start.start_worker(work, theirs, self.setting, as_copy=self.setting.as_copy)
         except (OSError, EOFError) as error:
             reason = getattr(error, "strerror", None) or "what is to start them has ended"
             raise NotThereError(f"The worker processes cannot be started ({reason}). Try: --engine serial") from None

@@ -28,12 +28,12 @@ def own_model(given: object, otherwise: str = "") -> nn.Module:
 
 
 def build_model(
-    ref: Ref, shape: tuple[int, ...], classes: int, seed: int = 0, example: Inputs | None = None, device: str = "cpu"
+    ref: Ref, shape: tuple[int, ...], classes: int | Callable[[], int], seed: int = 0, example: Inputs | None = None, device: str = "cpu"
 ) -> nn.Module:
     """The model, on the CPU (or another device) in float32, without wrappers such as torch.compile's.
 
-    `shape` and `classes` are passed on to a builder that takes them. What construction draws at random depends on `seed`
-    only, and the caller's generator stays as it is. Lazy layers get their shapes from one image of zeros, or from an
+    `shape` and `classes` (or what gives them) are passed on to a builder that takes them. What construction draws at random depends on
+    `seed` only, and the caller's generator stays as it is. Lazy layers get their shapes from one image of zeros, or from an
     `example` batch.
     Raises: ConfigError when the reference is no model or does not take its parameters.
     """
@@ -85,17 +85,15 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
         return None
 
 
-def _given(function: Callable[..., Any], shape: tuple[int, ...], classes: int) -> dict[str, Any]:
+def _given(function: Callable[..., Any], shape: tuple[int, ...], classes: int | Callable[[], int]) -> dict[str, Any]:
     """`shape` and `classes` (or torchvision's `num_classes`) for a builder that names them or takes any keyword."""
     signature = _signature(function)
     if signature is None:
         return {}
     named = {name for name, entry in signature.parameters.items() if entry.kind is not inspect.Parameter.POSITIONAL_ONLY}
-    given: dict[str, Any] = {"shape": shape, "classes": classes}
-    taken = {name: value for name, value in given.items() if name in named}
-    if "num_classes" in named and "classes" not in named:
-        taken["num_classes"] = classes
-    return taken
+    asked = [name for name in ("classes", "num_classes") if name in named][:1]
+    taken: dict[str, Any] = {"shape": shape} if "shape" in named else {}
+    return taken | {name: classes() if callable(classes) else classes for name in asked}
 
 
 @dataclass(frozen=True)

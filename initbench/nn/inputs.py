@@ -57,7 +57,7 @@ class ModelInputs:
         return self._each(usual)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "ModelInputs":
-        return ModelInputs(_changed(self.given, change), self.whole)
+        return ModelInputs(changed(self.given, change), self.whole)
 
 
 Inputs = Tensor | ModelInputs
@@ -76,7 +76,7 @@ def as_inputs(given: object) -> Inputs:
         return given.detach()
     while isinstance(given, tuple | list) and len(given) == 1 and isinstance(given[0], Tensor | np.ndarray):
         return as_inputs(given[0])
-    converted = _changed(given, lambda tensor: tensor.detach()) if isinstance(given, tuple | list | Mapping) else None
+    converted = changed(given, lambda tensor: tensor.detach()) if isinstance(given, tuple | list | Mapping) else None
     if not any(tensor.dim() for tensor in tensors_in(converted)):
         what = a_or_an(type(given).__name__)
         if isinstance(given, tuple | list | Mapping):
@@ -142,14 +142,14 @@ def joined(first: Inputs, second: Inputs) -> Inputs:
     if not isinstance(first, ModelInputs) or not isinstance(second, ModelInputs):
         raise TypeError("one batch is a tensor, and the other holds several arguments")
     others: list[Tensor] = []
-    _changed(second.given, lambda tensor: others.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    changed(second.given, lambda tensor: others.append(tensor) or tensor)  # type: ignore[func-returns-value]
     left, count = iter(others), len(first)
 
     def both(tensor: Tensor) -> Tensor:
         other = next(left)
         return torch.cat([tensor, other]) if tensor.dim() and len(tensor) == count else tensor
 
-    return ModelInputs(_changed(first.given, both))
+    return ModelInputs(changed(first.given, both))
 
 
 def repeated(inputs: Inputs, times: int) -> Inputs:
@@ -161,7 +161,7 @@ def repeated(inputs: Inputs, times: int) -> Inputs:
             tensor = tensor.repeat(times, *[1] * (tensor.dim() - 1))
         return tensor.detach().clone().requires_grad_() if tensor.is_floating_point() else tensor
 
-    return again(inputs) if isinstance(inputs, Tensor) else ModelInputs(_changed(inputs.given, again), inputs.whole)
+    return again(inputs) if isinstance(inputs, Tensor) else ModelInputs(changed(inputs.given, again), inputs.whole)
 
 
 def described(model: nn.Module, inputs: Inputs) -> str:
@@ -223,20 +223,22 @@ def _fits(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str,
     return True
 
 
-def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """The same structure with every tensor changed, arrays taken for tensors; other things stay themselves."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, np.ndarray):
         return change(from_array(value))
+    if isinstance(value, ModelInputs):
+        return ModelInputs(changed(value.given, change), value.whole)
     if isinstance(value, PackedSequence):
         return value
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_changed(part, change) for part in value))
+        return type(value)(*(changed(part, change) for part in value))
     if isinstance(value, tuple | list):
-        return type(value)(_changed(part, change) for part in value)
+        return type(value)(changed(part, change) for part in value)
     if isinstance(value, Mapping):
-        parts = {key: _changed(part, change) for key, part in value.items()}
+        parts = {key: changed(part, change) for key, part in value.items()}
         return parts if type(value) is dict else _as_mapping(value, parts)
     return value
 

@@ -10,9 +10,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from initbench.errors import ConfigError, UserCode, a_or_an
+from initbench.errors import ConfigError, DoesNotApply, UserCode, a_or_an
 from initbench.question import catalog
 from initbench.question.config import TrainConfig
+from initbench.question.given import is_given
 
 __all__ = ["Matrix", "Number", "Part", "Rule", "add_scaled", "add_square", "build_rule", "is_zero", "multiply"]
 
@@ -92,8 +93,16 @@ class Rule(ABC):
 
 
 def build_rule(train: TrainConfig) -> Rule:
-    """The rule of the optimizer that a run is trained with. Raises: ConfigError where it cannot be built."""
+    """The rule of the optimizer that a run is trained with.
+
+    Raises: ConfigError where it cannot be built; DoesNotApply where the optimizer is an object, whose rule nobody knows.
+    """
     ref = train.optimizer
+    if is_given(ref.name):
+        raise DoesNotApply(
+            "the scheme sets learning rates by the rule of the optimizer, which is not known of a function's; name one, such as "
+            "train.optimizer=adamw"
+        )
     _, implied = catalog.find("optimizer", ref.name)
     with UserCode(f"The optimizer '{ref}' cannot be built"):
         rule = catalog.load("optimizer", ref.name)(train, **implied, **ref.params)

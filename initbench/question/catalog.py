@@ -5,7 +5,8 @@ entry is that function's or the file's docstring (first line: what `list` shows;
 arguments of the function, and the module constants `FAMILY` and `ALIASES`, of a rule its `CODE`, of a scheme also
 `EXAMPLE_MODEL`, a model that it suits, and `NEEDS`, the arguments of `init_network` (of a rule, of `lint`) without which it does
 not work: examples are made of these two. Models and datasets that are not for classification name their tasks in `TASKS`.
-Users bring their own as `./mine.py`, `./mine.py:Name`, `package.module:name` or an entry point `initbench.schemes` (...).
+Users bring their own as `./mine.py`, `./mine.py:Name`, `package.module:name` or an entry point `initbench.schemes` (...);
+those who call from Python also as objects, see `given`.
 """
 
 import ast
@@ -23,7 +24,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from initbench.errors import ConfigError, UserCode, a_or_an, suggestion, unknown_name
-from initbench.question import user_files
+from initbench.question import given, user_files
 from initbench.question.config import USUAL_TASK, Ref
 
 PACKAGE = Path(__file__).parent.parent
@@ -133,6 +134,10 @@ def find(kind: Kind, name: str) -> tuple[Entry, dict[str, Any]]:
 
     Raises: ConfigError for an unknown name (with the nearest known one) or a file that is not there.
     """
+    if given.is_given(name):
+        if name not in _RECORDED.get():
+            given.the_object(kind, name)
+        return _gone(kind, name), {}
     by_name = {entry.name: entry for entry in entries(kind)}
     if name in by_name:
         return by_name[name], {}
@@ -207,6 +212,9 @@ def load(kind: Kind, name: str) -> Callable[..., Any]:
 
     Raises: ConfigError when the file or module cannot be imported or lacks the function.
     """
+    if given.is_given(name):
+        loaded: Callable[..., Any] = given.the_object(kind, name)
+        return loaded
     entry, _ = find(kind, name)
     with UserCode(f"Cannot import the {kind} '{name}' from {entry.path}"):
         if entry.module is not None:
@@ -227,6 +235,8 @@ def load(kind: Kind, name: str) -> Callable[..., Any]:
 
 def user_file(kind: Kind, name: str) -> Path | None:
     """The user's own file behind a name, or None for a shipped one."""
+    if given.is_given(name):
+        return None
     entry, _ = find(kind, name)
     shipped = PACKAGE in entry.path.parents
     return None if shipped else entry.path
@@ -236,6 +246,8 @@ def user_digest(kind: Kind, name: str) -> str | None:
     """The digest of the user's own file behind a name and of what it imports, part of a question's identity; None for a shipped one."""
     if name in _RECORDED.get():
         return _RECORDED.get()[name]
+    if given.is_given(name):
+        return name.rpartition("-")[2]
     path = user_file(kind, name)
     return None if path is None else user_files.digest(path)
 

@@ -10,6 +10,7 @@ from initbench.errors import ConfigError
 from initbench.question import catalog
 from initbench.question.catalog import Kind
 from initbench.question.config import ExperimentConfig, Frozen, Job, Ref, value_text
+from initbench.question.given import is_given
 from initbench.question.keys import short, split, value_of
 
 
@@ -132,6 +133,12 @@ def name_user_files(jobs: Iterable[Job]) -> bool:
     every = {tuple(id(getattr(job, part)) for part in NAMING): job for job in jobs}  # which have most of their parts in common
     named = {(kind, ref.name) for job in every.values() for kind, ref in named_of(job)}
     return any(catalog.user_file(kind, name) for kind, name in named)
+
+
+def name_objects(jobs: Iterable[Job]) -> bool:
+    """Whether an object of this process is behind a name of any of the jobs."""
+    every = {tuple(id(getattr(job, part)) for part in NAMING): job for job in jobs}
+    return any(is_given(ref.name) for job in every.values() for _, ref in named_of(job))
 
 
 def named_of(job: Job) -> list[tuple[Kind, Ref]]:

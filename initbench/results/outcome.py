@@ -12,7 +12,7 @@ TRAINED_ABOVE_CHANCE = 0.1
 """A run trained when its final test accuracy covers at least this share of the way from chance to 1 (19 % with 10 classes), or, where
 the loss decides, its final test loss this share of the way from that of guessing to 0."""
 
-Measure = Literal["test_accuracy", "test_loss"]
+Measure = Literal["test_accuracy", "test_loss", "test_score"]
 """What an evaluation holds."""
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from html import escape
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, create_model
 
@@ -231,12 +231,25 @@ def in_three_states(value: float | None, quantity: str, overflowed: tuple[str, .
 
 
 class Evaluation(Frozen):
-    """Loss and accuracy on the whole test split after `step` optimizer steps; accuracy is a fraction, None where the task has none."""
+    """Loss and accuracy on the whole test split after `step` optimizer steps; accuracy is a fraction, None where the task has none.
+
+    `test_score` is the task's own figure, such as dice, which `RunResult.score` describes.
+    """
 
     step: int
     epoch: float
     test_loss: Number
     test_accuracy: Number
+    test_score: Number = None
+
+
+class ScoreOf(Frozen):
+    """A figure of a task with a name of its own: which values are the better ones, and what lies outside of all; None: no bound."""
+
+    name: str
+    better: Literal["higher", "lower"]
+    low: Number = None
+    high: Number = None
 
 
 class RunResult(Frozen):
@@ -252,6 +265,7 @@ class RunResult(Frozen):
     chance_loss: Number = Field(
         default=None, description="the test loss of guessing; None where accuracy says whether a run has trained, or nobody knows it"
     )
+    score: ScoreOf | None = Field(default=None, description="the task's own figure, where it has one")
     train_losses: tuple[float, ...] = ()
     evaluations: Annotated[Sequence[Evaluation], InColumns()] = ()
     layers: Annotated[Sequence[LayerStats], InColumns()] = ()

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from initbench.nn.seeds import derived_seed
 from initbench.optimizers import build_rule
+from initbench.question.given import is_given
 from initbench.stacking.feed import StackedFeed
 from initbench.stacking.layers import Convolution, RandomStates, StackedLayers, default_convolution
 from initbench.stacking.optimizer import stacked_optimizer
-from initbench.stacking.stack import Stack, refuse_different, refuse_draws
+from initbench.stacking.stack import CannotStack, Stack, refuse_different, refuse_draws
+from initbench.tasks import Figure
+from initbench.training.batches import DeviceData
 from initbench.training.keeper import Keeper
 from initbench.training.loop import Ready, Stepped, Stopwatch, Trained, Unit, train_unit
 from initbench.training.optimizer import hidden_matrices
@@ -45,13 +48,28 @@ def trial_step(ready: Sequence[Ready]) -> None:
     StackedRuns(ready).advance(0)
 
 
+def data_of(ready: Ready) -> tuple[DeviceData, Figure]:
+    """The data of a run, and the losses of examples.
+
+    Raises: CannotStack for what comes from a loop of somebody's own: batches of a loader, a loss of whole batches, an optimizer.
+    """
+    if not isinstance(ready.data, DeviceData):
+        raise CannotStack("its batches come from a loader")
+    if ready.data.task.losses is None:
+        raise CannotStack("its loss is one number for a batch, not one for each example")
+    if is_given(ready.job.train.optimizer.name):
+        raise CannotStack("its optimizer is not one of initbench's")
+    return ready.data, ready.data.task.losses
+
+
 class StackedRuns(Unit):
     """A stack under way. One step is the same work whatever its number, so that a CUDA graph can replay it."""
 
     def __init__(self, ready: Sequence[Ready], convolution: Convolution | None = None) -> None:
         """Raises: CannotStack when the models cannot be one."""
+        data, self.losses_of = data_of(ready[0])
         super().__init__(ready)
-        data, train, layout = self.first.data, self.first.job.train, self.first.layout
+        train, layout = self.first.job.train, self.first.layout
         models = [member.model for member in ready]
         refuse_different(models, data.probe_batch(CHECK_IMAGES, layout)[0])
         configs, multipliers = [member.job.train for member in ready], [member.init.lr_multipliers for member in ready]
@@ -118,7 +136,7 @@ class StackedRuns(Unit):
         runs, count = targets.shape[:2]
         with self.first.precision(), self.stacked_layers:
             outputs = self.stack.call(inputs)
-            each = self.first.data.task.losses(outputs.flatten(0, 1), targets.flatten(0, 1))
+            each = self.losses_of(outputs.flatten(0, 1), targets.flatten(0, 1))
         losses = each.view(runs, count).mean(1)
         names = list(self.stack.parameters)
         gradients = torch.autograd.grad(losses.sum(), [self.stack.parameters[name] for name in names], allow_unused=True)

@@ -6,9 +6,9 @@ from typing import Any
 
 from initbench.metrics import Metric, Split
 from initbench.question.config import Frozen
-from initbench.results.record import Number
+from initbench.results.record import Number, ScoreOf
 from initbench.statistics.estimates import Estimate, Share
-from initbench.statistics.known_metrics import all_metrics, find_metric
+from initbench.statistics.known_metrics import all_metrics, find_metric, metric_of_score
 from initbench.statistics.verdicts import TIES, Comparison, Verdict
 
 
@@ -122,6 +122,7 @@ class Summary(Frozen):
     comparisons: tuple[Comparison, ...]
     pairs: tuple[Comparison, ...]
     notes: tuple[str, ...]
+    score: ScoreOf | None = None
     tuned: "Tuned | None" = None
     recommendation: "Recommendation | None" = None
     sweep: Sweep | None = None
@@ -138,12 +139,13 @@ class Summary(Frozen):
 
     def metric_of(self, name: str) -> Metric:
         """The metric of a name, in the words that are true of these runs."""
-        return find_metric(name, self.target, self.split)
+        return find_metric(name, self.target, self.split, self.score)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """All metrics, in the words that are true of these runs."""
-        return all_metrics(self.target, self.split)
+        own = () if self.score is None else (metric_of_score(self.score, self.split),)
+        return (*own, *all_metrics(self.target, self.split))
 
     @property
     def has_accuracy(self) -> bool:

@@ -1,11 +1,14 @@
 """The metrics that there are: the files of `initbench/metrics`, plugged-in ones and a user's own, by name."""
 
-from functools import lru_cache
+import math
+from functools import lru_cache, partial
 
 from initbench.errors import ConfigError, UserCode, unknown_name
 from initbench.metrics import Metric, Split
 from initbench.question import catalog
 from initbench.question.config import USUAL_TASK
+from initbench.results.outcome import final, was_evaluated
+from initbench.results.record import ScoreOf
 
 TARGET = "target"
 """The argument of a metric that needs a target accuracy."""
@@ -19,17 +22,31 @@ def all_metrics(target: float | None = None, split: Split = "test") -> tuple[Met
     return tuple(sorted(metrics, key=lambda metric: (metric.better is None, metric.place, metric.name)))
 
 
-def usual_metric(task: str) -> str:
-    """What verdicts are about where nobody says: accuracy where the task is to classify, else the loss."""
+def usual_metric(task: str, score: ScoreOf | None = None) -> str:
+    """What verdicts are about where nobody says: the score of the task, accuracy where it is to classify, else the loss."""
+    if score is not None:
+        return score.name
     return "final_test_accuracy" if task == USUAL_TASK else "final_test_loss"
 
 
-def find_metric(name: str, target: float | None = None, split: Split = "test") -> Metric:
-    """The metric of a name.
+def metric_of_score(score: ScoreOf, split: Split = "test") -> Metric:
+    """The score of a task as a metric: its value after the last step."""
+    low, high = (-math.inf if score.low is None else score.low), (math.inf if score.high is None else score.high)
+    label = f"{{split}} {score.name}"
+    metric = Metric(
+        label, partial(final, "test_score"), was_evaluated, place=5, better=score.better, amount="in {label}", bounds=(low, high)
+    )
+    return metric.named(score.name, split)
+
+
+def find_metric(name: str, target: float | None = None, split: Split = "test", score: ScoreOf | None = None) -> Metric:
+    """The metric of a name; `score` is that of the task.
 
     Raises: ConfigError for an unknown name, or for a metric that needs a target when there is no target.
     """
     metrics = {metric.name: metric for metric in all_metrics(target, split)}
+    if score is not None:
+        metrics[score.name] = metric_of_score(score, split)
     if name in metrics:
         return metrics[name]
     waiting = [entry.name for entry in catalog.entries("metric") if _takes_target(entry)]

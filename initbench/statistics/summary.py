@@ -16,7 +16,7 @@ from initbench.statistics.curves import of_losses, of_signals
 from initbench.statistics.estimates import Estimate, estimate, estimate_text, seeds_text, share
 from initbench.statistics.findings import SchemeSummary, Summary
 from initbench.statistics.inference import ALPHA, LEVEL, seeds_needed
-from initbench.statistics.known_metrics import all_metrics, find_metric, usual_metric
+from initbench.statistics.known_metrics import all_metrics, find_metric, metric_of_score, usual_metric
 from initbench.statistics.typical import typical_signal
 from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family, with_means
 
@@ -57,10 +57,12 @@ def summarize(
     runs = group(results, order)
     trained = any(outcome(run) is not Outcome.PROBED for of_scheme in runs.values() for run in of_scheme)
     split = split or _split_of(runs)
-    usual = usual or (usual_metric(_task(runs)) if trained else "signal_decades")
-    primary = find_metric(metric or usual, target, split)
+    score = next((run.score for own in runs.values() for run in own if run.score is not None), None)
+    usual = usual or (usual_metric(_task(runs), score) if trained else "signal_decades")
+    primary = find_metric(metric or usual, target, split, score)
     own_margin = margin if (margin_metric or usual) in {metric, primary.name} else None
-    shown = tuple({each.name: each for each in (*all_metrics(target, split), primary)}.values())
+    scores = () if score is None else (metric_of_score(score, split),)
+    shown = tuple({each.name: each for each in (*scores, *all_metrics(target, split), primary)}.values())
     ranking = {each.name: each for each in shown if each.better}
     against = _reference(reference, runs)
     figures = {each.name: {scheme: _side(scheme, own, each) for scheme, own in runs.items()} for each in shown}
@@ -100,11 +102,12 @@ def summarize(
         comparisons=tuple(comparisons),
         pairs=pairs,
         notes=(),
+        score=score,
     )
     summary = summary.model_copy(update={"inseparable": _inseparable(summary)})
     notes = (*_notes(summary, runs), *_untouched(runs), *_left_alone(runs), *_untold(runs))
     if margin is not None and own_margin is None:
-        other = find_metric(margin_metric or usual, target, split).label
+        other = find_metric(margin_metric or usual, target, split, score).label
         notes = (*notes, f"The margin of {margin:g} is one of {other}; verdicts about {primary.label} have none.")
     return summary.model_copy(update={"headline": _headline(primary, summary), "notes": notes})
 

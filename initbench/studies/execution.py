@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from initbench.errors import ConfigError, InitbenchError
 from initbench.question import catalog, config_file
 from initbench.question.config import Execution, ExperimentConfig
-from initbench.question.plan import changes
+from initbench.question.plan import changes, name_objects
 from initbench.results import files, jobs, lock, provenance, store, unfinished
 from initbench.results.record import RunResult
 from initbench.studies.answer import Results, derive
@@ -91,7 +91,11 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
         unfinished.remove(plan.folder)
     device = device_of(plan.execution.device, elsewhere=plan.execution.ray_address is not None)
     engine = engine_of(plan.execution, len(plan.missing), device)
-    import_ahead(engine)
+    if name_objects(job for _, job in plan.missing):
+        if engine == "ray":
+            raise ConfigError("Objects of a Python program cannot travel to a cluster of Ray. Put them into a file: model='./mine.py:Net'.")
+    else:  # a process that is copied has no other thread
+        import_ahead(engine)
     execute = catalog.load("engine", engine)
     with naming_cells(plan.config):
         results = execute(

@@ -24,8 +24,9 @@ from initbench.question.plan import (
 from initbench.results import files, index, lock, provenance, store, unfinished
 from initbench.results import jobs as job_files
 from initbench.results.record import RunResult
-from initbench.statistics.known_metrics import all_metrics, find_metric
+from initbench.statistics.known_metrics import all_metrics
 from initbench.studies.kinds import study_of
+from initbench.studies.scores import ranking_metric
 from initbench.studies.study import Study
 from initbench.workers import head_start
 
@@ -374,7 +375,7 @@ def checked_view(config: ExperimentConfig, view: View) -> View:
 
     Raises: ConfigError for a reference that is not among the schemes, an unknown metric, or steps to a target without one.
     """
-    if view.metric is not None and find_metric(view.metric, view.target).better is None:
+    if view.metric is not None and ranking_metric(config, view.metric, view.target).better is None:
         ranking = ", ".join(metric.name for metric in all_metrics(view.target) if metric.better)
         raise ConfigError(f"The metric {view.metric} has no better or worse, so no verdict can be about it. Use one of: {ranking}.")
     if view.reference is None:

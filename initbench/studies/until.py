@@ -17,10 +17,10 @@ from initbench.results.outcome import is_outcome_of_scheme
 from initbench.results.record import RunResult
 from initbench.statistics.findings import Summary
 from initbench.statistics.inference import median
-from initbench.statistics.known_metrics import find_metric, usual_metric
 from initbench.statistics.sequential import fewest
 from initbench.statistics.summary import summarize as summarize_runs
 from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family, standing_text
+from initbench.studies.scores import asked_metric
 from initbench.studies.study import Done, Outlook
 
 COMMAND = "compare"
@@ -65,7 +65,7 @@ def standing(config: ExperimentConfig, done: Done) -> Standing:
         raise ConfigError(
             f"With {most} seeds at most nothing can be decided: {they} at least {first}. Allow more with --max-seeds {first} or more."
         )
-    metric = find_metric(until.metric or usual_metric(config.task.name))
+    metric = asked_metric(config, until.metric, None, done)
     number, alive = first, list(schemes)
     wanted: list[Job] = []
     reached: dict[str, int] = dict.fromkeys(schemes, 0)
@@ -172,5 +172,5 @@ def seeds_of(wanted: Sequence[Job]) -> dict[str, list[int]]:
 
 def news(config: ExperimentConfig, done: Done) -> tuple[str, ...]:
     """How each comparison stands that is not decided yet, a sentence each."""
-    metric = find_metric(until_of(config).metric or usual_metric(config.task.name))
+    metric = asked_metric(config, until_of(config).metric, None, done)
     return tuple(standing_text(metric, pair) for pair in standing(config, done).latest if pair.verdict is Verdict.NOT_DECIDED)

@@ -24,6 +24,7 @@ from initbench.question.user_files import own_path
 from initbench.results.probe_run import Question
 from initbench.training.batches import DeviceData, memory_format
 from initbench.training.job import load_data
+from initbench.training.loaded import LoadedData
 
 Batch = Callable[[int, int], tuple[Inputs, Tensor]]
 
@@ -46,7 +47,7 @@ class Given:
     inputs: Inputs
     labels: Tensor | None
     classes: int
-    data: DeviceData | None = None
+    data: DeviceData | LoadedData | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

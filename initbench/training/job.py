@@ -1,6 +1,7 @@
 """One job from beginning to end, in whatever process an engine chose for it; and what can be checked before any starts."""
 
 import contextlib
+import inspect
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,24 +32,30 @@ from initbench.init.contract import Need
 from initbench.init.initialize import build_scheme, initialize
 from initbench.measure.predict import filled, predictions
 from initbench.nn.build import Wanted, build_model, check_output
-from initbench.optimizers import build_rule
+from initbench.nn.inputs import Inputs, called, described
 from initbench.question import catalog
 from initbench.question.config import USUAL_TASK, Job, Ref
 from initbench.question.data_folder import data_folder
-from initbench.results.provenance import NOT_RESTORED, environment
-from initbench.results.record import RunResult, RunStatus
+from initbench.question.given import is_given
+from initbench.results.provenance import NOT_RESTORED, OF_BATCHES, environment
+from initbench.results.record import RunResult, RunStatus, ScoreOf
 from initbench.tasks import Task
 from initbench.training.batches import DeviceData, memory_format, to_device
 from initbench.training.devices import choose_device, device_name
+from initbench.training.evaluate import summed
 from initbench.training.keeper import Keeper
 from initbench.training.limit import TooLong, limited
+from initbench.training.loaded import LoadedData, loaded
 from initbench.training.loop import Ready, Stepped, Stopwatch, Trained, train, within
+from initbench.training.optimizer import check_optimizer
 from initbench.training.state import as_before, spoiled
 
 T = TypeVar("T")
 
 TRACE_IMAGES = 8
 """Images that a model is traced and checked with."""
+WITH_IMAGES_OF_OURS = ("classification", "autoencoder", "segmentation", "language", "regression")
+"""Tasks of examples that are held in memory; they make batches themselves."""
 DATA_SETS_KEPT = 2
 """Data sets that a process keeps for the next job."""
 
@@ -96,7 +103,8 @@ def run_job(
 def keeper_of(members: Sequence[tuple[str, Ready]], keep_in: str | None) -> Keeper:
     """Who saves these runs while they are under way."""
     data = members[0][1].data
-    folder = None if keep_in is None else Path(keep_in)
+    own = is_given(members[0][1].job.train.optimizer.name)  # whose state nobody knows
+    folder = None if keep_in is None or own else Path(keep_in)
     return Keeper(folder, tuple(job_id for job_id, _ in members), f"{device_name(data.device)}, data {data.digest}")
 
 
@@ -152,13 +160,21 @@ def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) ->
         )
     with watch.part("probe"):
         inputs, targets = data.probe_batch(job.probe.images, layout)
-        expected = predictions(model, layers, init, inputs, targets if job.task.name == USUAL_TASK else None, data.classes)
+        expected = predictions(
+            model,
+            layers,
+            init,
+            inputs,
+            targets if job.task.name == USUAL_TASK else None,
+            data.classes if isinstance(data, DeviceData) else 0,
+        )
     return Ready(job, data, model, layers, init, expected)
 
 
 def completed(job_id: str, ready: Ready, trained: Trained, how: Mapping[str, str] = MappingProxyType({})) -> RunResult:
     """The result of a run that was trained; `how` is added to its provenance."""
     where = {"device": device_name(ready.data.device), "threads": str(torch.get_num_threads()), "data": ready.data.digest}
+    where |= {OF_BATCHES: "gradients are of the loss of the batch, times its examples"} if ready.data.task.losses is None else {}
     return RunResult(
         job_id=job_id,
         job=ready.job,
@@ -166,14 +182,19 @@ def completed(job_id: str, ready: Ready, trained: Trained, how: Mapping[str, str
         reason=trained.reason,
         first_bad_step=trained.first_bad_step,
         parameters=_count(ready.model),
-        classes=ready.data.classes,
+        classes=ready.data.classes if isinstance(ready.data, DeviceData) else None,
         chance_loss=ready.data.chance,
+        score=_score_of(ready.data.task),
         train_losses=trained.losses,
         evaluations=trained.evaluations,
         layers=filled(trained.stats, ready.expected),
         init=ready.init,
         provenance={**environment(), **where, **how},
     )
+
+
+def _score_of(task: Task) -> ScoreOf | None:
+    return None if task.score is None else task.score.described()
 
 
 def with_seconds(result: RunResult, seconds: Mapping[str, float]) -> RunResult:
@@ -206,9 +227,12 @@ def _check(job: Job, where: torch.device, root: Path) -> int:
         raise ConfigError(f"train.augment moves and flips images, and {data.name} has none. Leave it out.")
     model = _build(job, data)
     inputs, targets = data.probe_batch(TRACE_IMAGES, memory_format(model, where))
-    check_output(model, job.model, inputs, _wanted(data, targets))
+    if isinstance(inputs, torch.Tensor) and data.task.output is not None:
+        check_output(model, job.model, inputs, _wanted(data, data.task.output(targets, data.classes)))
+    else:
+        check_loss(model, job, data, inputs, targets)
     scheme = build_scheme(job.scheme)
-    build_rule(job.train)
+    check_optimizer(job.train, model)
     stand_in = Ref(name="zeros") if scheme.needs & {Need.DATA, Need.LABELS, Need.GRADIENTS} else job.scheme
     with contextlib.suppress(DoesNotApply), UserCode(f"The scheme '{job.scheme}' cannot initialize the model '{job.model}'"):
         _, layers = initialize(model, stand_in, seed=job.seed, rules=job.init, inputs=inputs, train=job.train)
@@ -219,8 +243,43 @@ def _check(job: Job, where: torch.device, root: Path) -> int:
     return count
 
 
-def _wanted(data: DeviceData, targets: torch.Tensor) -> Wanted:
-    task, shape = data.task, data.task.output(targets, data.classes)
+def check_loss(model: nn.Module, job: Job, data: DeviceData | LoadedData, inputs: Inputs, targets: object) -> None:
+    """Takes the loss of a batch, and the score where there is one; of batches that are loaded, their length is looked at too.
+
+    Raises: ConfigError for a model that does not take the batch, for a loss that is no finite number that can be differentiated, and
+    for epochs that nobody knows the length of.
+    """
+    task, train = data.task, job.train
+    if train.steps is None and data.steps_per_epoch(train.batch_size) is None:
+        raise ConfigError(
+            f"Nobody knows how many batches an epoch of {data.name} has: its training data have no length. Say how many steps."
+        )
+    mode = model.training
+    try:
+        with UserCode(f"The model '{job.model}' does not take {described(model, inputs)} of {data.name}"):
+            outputs = called(model.train(), inputs)
+        with UserCode(f"The loss of the task '{job.task}' does not take what the model '{job.model}' gives"):
+            loss: object = task.mean_loss(outputs, targets)
+        problem = None
+        if not isinstance(loss, torch.Tensor):
+            problem = f"gives {a_or_an(type(loss).__name__)}; it must give a tensor"
+        elif loss.dim():
+            problem = f"gives shape {tuple(loss.shape)}; it must give one number, such as their mean"
+        elif not loss.requires_grad:
+            problem = "cannot be differentiated: no parameter of the model takes part in it, or it is detached"
+        elif not loss.isfinite():
+            problem = f"is {loss.item():g} before the first step, with the model as it is built; look at the data and the loss"
+        if problem is not None:
+            raise ConfigError(f"The loss of the task '{job.task}' {problem}.")
+        if task.score is not None:
+            with UserCode(f"The metric '{task.score.name}' cannot be computed"), torch.no_grad():
+                summed(task.score, outputs, targets, len(inputs))
+    finally:
+        model.train(mode)
+
+
+def _wanted(data: DeviceData | LoadedData, shape: tuple[int, ...]) -> Wanted:
+    task = data.task
     if task.name == USUAL_TASK:
         return Wanted(data.name, shape, f"{data.classes} classes")
     inputs = "examples" if data.pixels is None else "images"
@@ -228,18 +287,46 @@ def _wanted(data: DeviceData, targets: torch.Tensor) -> Wanted:
 
 
 @lru_cache(maxsize=DATA_SETS_KEPT)
-def load_data(ref: Ref, root: Path, device: torch.device, holdout: float = 0.0, task: Ref = Ref(name=USUAL_TASK)) -> DeviceData:
+def load_data(
+    ref: Ref, root: Path, device: torch.device, holdout: float = 0.0, task: Ref = Ref(name=USUAL_TASK)
+) -> DeviceData | LoadedData:
     """The data set as the examples of a task on the device, kept for the next job; `forget_data` lets go. `holdout`: see `held_out`.
 
     Raises: DataError for data that are missing or damaged, ConfigError for parameters that cannot be used.
     """
     _, implied = catalog.find("dataset", ref.name)
-    with UserCode(f"The dataset '{ref}' cannot be loaded"):
-        data = catalog.load("dataset", ref.name)(root, **implied, **ref.params)
-    if not isinstance(data, DataSplits):
-        raise DataError(f"The dataset '{ref}' gives {a_or_an(type(data).__name__)}. Its load(root) must return DataSplits.")
-    whole = to_device(data, build_task(task), device)
+    built = build_task(task)
+    if ref == task:
+        if built.data is None:
+            raise ConfigError(f"The task '{task}' brings no data along. Give it data=(training, test), or name some: --dataset NAME.")
+        data = built.data
+    else:
+        with UserCode(f"The dataset '{ref}' cannot be loaded"):
+            function = catalog.load("dataset", ref.name)
+            data = function(*([root] if _takes_root(function) else []), **implied, **ref.params)
+    whole: DeviceData | LoadedData
+    if isinstance(data, DataSplits):
+        whole = to_device(data, built, device)
+    elif isinstance(data, tuple | list | Mapping):
+        if task.name in WITH_IMAGES_OF_OURS:
+            raise ConfigError(
+                f"The dataset '{ref}' gives batches, and the task '{task}' takes {built.takes}. Name another: --task supervised."
+            )
+        whole = loaded(data, str(ref), built, device)
+    else:
+        raise DataError(
+            f"The dataset '{ref}' gives {a_or_an(type(data).__name__)}. Its load(root) must return DataSplits, or a pair (training, test) "
+            "of batches."
+        )
     return whole.held_out(holdout) if holdout else whole
+
+
+def _takes_root(function: Callable[..., object]) -> bool:
+    """Whether a function of the user's asks for the folder of the data, as shipped ones do."""
+    try:
+        return "root" in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def build_task(ref: Ref) -> Task:
@@ -257,8 +344,9 @@ def forget_data() -> None:
     load_data.cache_clear()
 
 
-def _build(job: Job, data: DeviceData) -> nn.Module:
-    model = build_model(job.model, data.shape, data.classes, job.seed).to(data.device)
+def _build(job: Job, data: DeviceData | LoadedData) -> nn.Module:
+    example = data.probe_batch(1, torch.contiguous_format)[0] if isinstance(data, LoadedData) else None
+    model = build_model(job.model, data.shape, lambda: data.classes, job.seed, example=example).to(data.device)
     return model.to(memory_format=memory_format(model, data.device))
 
 

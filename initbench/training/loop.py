@@ -15,6 +15,7 @@ from initbench.errors import too_long
 from initbench.fast.layers import fast_layers
 from initbench.fast.tape import Tape, is_plain
 from initbench.measure import probes
+from initbench.nn.inputs import Inputs, called
 from initbench.nn.layers import WeightLayer
 from initbench.nn.seeds import derived_seed, random_states, set_random_states
 from initbench.question.config import USUAL_TASK, Job, ProbeConfig, TrainConfig
@@ -26,6 +27,7 @@ from initbench.training.devices import products
 from initbench.training.evaluate import evaluate
 from initbench.training.keeper import Keeper, copy_into, numbers_of
 from initbench.training.limit import TooLong
+from initbench.training.loaded import LoadedData
 from initbench.training.optimizer import Optimizer, optimizer_of
 from initbench.training.state import end_if_copy
 
@@ -57,7 +59,7 @@ class Ready:
     """An initialized model with the data it is to be trained on."""
 
     job: Job
-    data: DeviceData
+    data: DeviceData | LoadedData
     model: nn.Module
     layers: tuple[WeightLayer, ...]
     init: InitReport
@@ -124,11 +126,11 @@ class Stopwatch:
             self._inner = outer + spent
 
 
-def objective_of(task: Task, targets: Tensor) -> Tensor | probes.Loss:
+def objective_of(task: Task, targets: Any, count: int) -> Tensor | probes.Loss:
     """What gradients are measured of: the labels of a classification, whose loss is known; else the loss summed over the examples."""
-    if task.name == USUAL_TASK:
+    if task.name == USUAL_TASK and isinstance(targets, Tensor):
         return targets
-    return lambda outputs: task.losses(outputs.float(), targets).sum()
+    return lambda outputs: task.summed_loss(outputs.float() if isinstance(outputs, Tensor) else outputs, targets, count)
 
 
 class RunUnderWay:
@@ -136,11 +138,13 @@ class RunUnderWay:
 
     def __init__(self, ready: Ready) -> None:
         self.model, self.layers, self.data, self.job = ready.model, ready.layers, ready.data, ready.job
-        self.timetable = make_timetable(self.job.train, self.job.probe, self.data.steps_per_epoch(self.job.train.batch_size))
+        per_epoch = self.data.steps_per_epoch(self.job.train.batch_size)
+        self.timetable = make_timetable(self.job.train, self.job.probe, per_epoch or self.job.train.steps or 1)
         self.layout = memory_format(self.model, self.data.device)
         self.fast = fast_layers(self.model, self.data.device, self.job.train.precision)
+        self.probe_inputs: Inputs
         self.probe_inputs, targets = self.data.probe_batch(self.job.probe.images, self.layout)
-        self.probe_labels = objective_of(self.data.task, targets)
+        self.probe_labels = objective_of(self.data.task, targets, len(self.probe_inputs))
         self.tape = Tape() if is_plain(self.model) else None
         self.finite_losses = 0
         self.evaluations: list[Evaluation] = []
@@ -155,7 +159,7 @@ class RunUnderWay:
         return nullcontext()
 
     def evaluation(self) -> Tensor:
-        """Test loss and accuracy as the model is now, (2,), still on the device."""
+        """Test loss, accuracy and score as the model is now, (3,), still on the device."""
         with self.precision(), self.fast:
             return evaluate(self.model, self.data, self.layout)
 
@@ -212,11 +216,11 @@ class Unit(ABC):
         """Evaluates after `step` updates, and ends the runs whose test loss is not finite."""
         going = self.still_going()
         results = torch.stack([run.evaluation() for run in going]).tolist()
-        for run, (loss, accuracy) in zip(going, results, strict=True):
+        for run, (loss, accuracy, score) in zip(going, results, strict=True):
             finite = math.isfinite(loss)
             epoch = step / self.timetable.steps_per_epoch
-            known = finite and math.isfinite(accuracy)
-            run.evaluations.append(Evaluation(step=step, epoch=epoch, test_loss=loss, test_accuracy=accuracy if known else None))
+            figures = {"test_accuracy": accuracy if finite else None, "test_score": score if finite else None}
+            run.evaluations.append(Evaluation(step=step, epoch=epoch, test_loss=loss, **figures))
             if not finite:
                 run.first_bad_step = min(step + 1, max(1, self.timetable.steps))
                 split = "held-out" if run.job.train.holdout else "test"
@@ -305,7 +309,7 @@ class Alone(Unit):
         self.optimizer.before_backward(step)
         with self.first.fast:
             with self.first.precision():
-                loss = self.first.data.task.mean_loss(self.first.model(inputs), targets)
+                loss = self.first.data.task.mean_loss(called(self.first.model, inputs), targets)
             self.losses[step] = loss.detach()
             loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.update()

@@ -10,10 +10,13 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from initbench.errors import ConfigError, UserCode, a_or_an
 from initbench.init.structural import head_of
 from initbench.nn.layers import WeightLayer
 from initbench.optimizers import Matrix, Number, Part, Rule, build_rule
+from initbench.question import catalog
 from initbench.question.config import TrainConfig
+from initbench.question.given import is_given
 from initbench.training.learning_rate import learning_rate
 
 CLIP_EPSILON = 1e-6
@@ -52,6 +55,58 @@ class Optimizer(Generic[Step]):
             part.rule.update(part, numbers)
 
 
+class OwnOptimizer(Optimizer[int]):
+    """A torch optimizer that somebody's function made; it has no parts."""
+
+    def __init__(self, made: torch.optim.Optimizer, largest_norm: float | None) -> None:
+        super().__init__((), lambda _step: (), largest_norm)
+        self.made = made
+        self.parameters = [parameter for group in made.param_groups for parameter in group["params"]]
+
+    def before_backward(self, step: int) -> None:  # noqa: ARG002 - the optimizer counts itself
+        """Clears the gradients."""
+        self.made.zero_grad()
+
+    def update(self) -> None:
+        """Takes the step with the gradients that are there."""
+        if self.largest_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters, float(self.largest_norm))
+        self.made.step()
+
+
+def own_optimizer(model: nn.Module, config: TrainConfig, multipliers: Mapping[str, float]) -> torch.optim.Optimizer:
+    """What somebody's function makes of the trainable parameters; factors on the learning rate are groups of their own.
+
+    Raises: ConfigError for anything but an optimizer of torch's that has every parameter.
+    """
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(multipliers.get(name, 1.0), []).append(parameter)
+    function = catalog.load("optimizer", config.optimizer.name)
+    with UserCode(f"The optimizer '{config.optimizer}' cannot be built"):
+        made = function(groups[1.0] if set(groups) == {1.0} else [{"params": own} for own in groups.values()])
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ConfigError(
+            f"The optimizer '{config.optimizer}' gives {a_or_an(type(made).__name__)}. It must give an optimizer of torch.optim, such as "
+            "lambda parameters: torch.optim.AdamW(parameters, lr=1e-3)."
+        )
+    if set(groups) != {1.0}:
+        for group, factor in zip(made.param_groups, groups, strict=True):
+            group["lr"] *= factor
+    if {id(each) for group in made.param_groups for each in group["params"]} != {id(each) for own in groups.values() for each in own}:
+        raise ConfigError(f"The optimizer '{config.optimizer}' does not have the parameters that it was given, each once.")
+    return made
+
+
+def check_optimizer(config: TrainConfig, model: nn.Module) -> None:
+    """Raises: ConfigError where the optimizer cannot be built."""
+    if is_given(config.optimizer.name):
+        own_optimizer(model, config, {})
+    else:
+        build_rule(config)
+
+
 def optimizer_of(
     model: nn.Module, layers: Sequence[WeightLayer], config: TrainConfig, multipliers: Mapping[str, float], steps: int
 ) -> Optimizer[int]:
@@ -59,6 +114,8 @@ def optimizer_of(
 
     Moves the trainable parameters into flat buffers, one for each factor and type; the model keeps its Parameter objects.
     """
+    if is_given(config.optimizer.name):
+        return OwnOptimizer(own_optimizer(model, config, multipliers), config.clip_norm)
     rule = build_rule(config)
     matrices = hidden_matrices(layers) if rule.others else set()
     chosen: dict[tuple[float, torch.dtype, bool], list[nn.Parameter]] = {}

@@ -15,7 +15,7 @@ from initbench.nn.layers import Role, WeightLayer
 from initbench.nn.watch import untouched
 from initbench.question.config import ExperimentConfig, Ref
 from initbench.question.data_folder import data_folder
-from initbench.training.batches import memory_format
+from initbench.training.batches import DeviceData, memory_format
 from initbench.training.devices import choose_device, small_runs
 from initbench.training.job import load_data
 
@@ -54,6 +54,8 @@ def scan(
     with small_runs():
         where = choose_device(device)
         data = load_data(config.dataset, data_folder(data_dir), where)
+        if not isinstance(data, DeviceData):
+            raise ConfigError(f"A map looks at images, and the dataset '{config.dataset}' gives batches of its own.")
         for seed in config.seeds:
             for number, ref in enumerate(models):
                 model = build_model(ref, data.shape, data.classes, seed).to(where)

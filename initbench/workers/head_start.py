@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -51,10 +52,23 @@ def start_fork_server() -> None:
     atexit.register(_end_fork_server)
 
 
-def start_worker(work: Callable[..., None], *arguments: Any) -> "BaseProcess":
-    """A new process in which `work` is called. Raises: OSError and EOFError where none can be started."""
+def start_worker(work: Callable[..., None], *arguments: Any, as_copy: bool = False) -> "BaseProcess":
+    """A new process in which `work` is called; `as_copy`, on Linux, it is a copy of this one, with all that is in its memory.
+
+    Raises: OSError and EOFError where none can be started.
+    """
     from multiprocessing import get_context
 
+    if as_copy:
+        copied = get_context("fork").Process(target=work, args=arguments)  # no daemon: it may start processes that load data
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, about threads, of which a run has one
+                copied.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return copied
     if sys.platform == "linux":
         start_fork_server()
     context: Any = get_context("forkserver" if sys.platform == "linux" else "spawn")

@@ -33,6 +33,7 @@ def to_check(jobs: Sequence[tuple[str, Job]]) -> tuple[Job, ...]:
     """One job for each that has to be checked before any starts: those that differ only in numbers of training need one."""
     chosen: dict[str, Job] = {}
     for _, job in jobs:
-        parts = (job.scheme, job.model, job.dataset, job.init.model_dump_json(), job.train.batch_size, job.train.holdout)
+        named = (job.scheme, job.model, job.dataset, job.task, job.train.optimizer)
+        parts = (*named, job.init.model_dump_json(), job.train.batch_size, job.train.holdout)
         chosen.setdefault(" ".join(map(str, parts)), job)
     return tuple(chosen.values())

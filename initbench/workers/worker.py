@@ -18,12 +18,17 @@ OOM_SCORE_ADJUSTMENT = "500"
 
 @dataclass(frozen=True)
 class Setting:
-    """What a worker is started with: where it finds device and data, how many threads a run has, and where long runs are saved."""
+    """What a worker is started with: where it finds device and data, how many threads a run has, where long runs are saved.
+
+    `as_copy`: it is a copy of the process that asks, which has objects that cannot be sent; it has one thread, as those of a library that
+    this process has used are not there.
+    """
 
     device: str
     data_dir: str | None
     threads: int = 1
     keep_in: str | None = None
+    as_copy: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,187 @@
+"""What a caller in Python gives in place of names: a model, data, a loss, a metric, an optimizer; each gets a name for the question."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from initbench.errors import ConfigError, UserCode, a_or_an
+from initbench.question import given
+from initbench.question.config import Ref, View
+from initbench.studies.answer import Results
+
+
+@dataclass
+class Lent:
+    """The objects of a call by their names, and the words that the question has in their place."""
+
+    objects: dict[str, Any] = field(default_factory=dict)
+    words: dict[str, Any] = field(default_factory=dict)
+    metric: str | None = None
+    settings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def seen(self, view: View) -> View:
+        """How the results are looked at: a metric that is named is what the verdicts are about."""
+        return view if self.metric is None else view.model_copy(update={"metric": self.metric})
+
+    def noted(self, results: Results) -> Results:
+        """The results, with what is to be said of the objects."""
+        return replace(results, notes=(*self.notes, *results.notes)) if self.notes else results
+
+    def add(self, what: str, word: str, digest: str, value: Any) -> str:
+        """Lends an object in the place of a name."""
+        name = given.name_of(word, digest)
+        self.objects[name] = value
+        self.words[what] = name
+        return name
+
+
+@contextmanager
+def lent(
+    model: object = None,
+    dataset: object = None,
+    task: object = None,
+    *,
+    data: object = None,
+    loss: object = None,
+    metric: object = None,
+    inputs: object = None,
+    optimizer: object = None,
+    settings: Sequence[str] = (),
+) -> Iterator[Lent]:
+    """Within it what is no name has one, and can be had by it.
+
+    Raises: ConfigError for what cannot be used, such as a function that gives the same model twice.
+    """
+    found = Lent(settings=list(settings), metric=metric if isinstance(metric, str) else None)
+    for what, value in (("model", model), ("dataset", dataset), ("task", task)):
+        if value is not None and (what != "model" or isinstance(value, str | Ref | Path)):
+            found.words[what] = _name(what, value)
+    if model is not None and "model" not in found.words:
+        _lend_model(found, model)
+    if data is not None:
+        _lend_data(found, data)
+    if loss is not None or inputs is not None or isinstance(metric, tuple | list):
+        _lend_task(found, loss, metric, inputs)
+    elif data is not None:
+        found.words.setdefault("task", "supervised")
+    if optimizer is not None:
+        _lend_optimizer(found, optimizer)
+    with given.lent(found.objects):
+        yield found
+
+
+def _name(what: str, value: object) -> str:
+    if isinstance(value, str | Ref | Path):
+        return str(value)
+    raise ConfigError(
+        f"The {what} is {a_or_an(type(value).__name__)}. Give a name, a file such as './mine.py'"
+        + ("; batches of your own go into data=(training, test)." if what == "dataset" else "; a loss of your own goes into loss=.")
+    )
+
+
+def _lend_model(found: Lent, model: object) -> None:
+    from torch import nn
+
+    from initbench.training.fingerprint import digest_of
+
+    if isinstance(model, nn.Module):
+        with UserCode(f"The model {type(model).__name__} cannot be copied, and each run needs its own; give the function that builds it"):
+            kept = copy.deepcopy(model)
+        found.add("model", type(model).__name__, digest_of(kept), lambda: copy.deepcopy(kept))
+        found.notes.append(f"Each run has a copy of the module {type(model).__name__} as it was given.")
+        return
+    if not callable(model):
+        raise ConfigError(f"The model is {a_or_an(type(model).__name__)}. Give a name, a module, its class, or a function that builds it.")
+    name = getattr(model, "__name__", type(model).__name__)
+    word = "model" if name == "<lambda>" else name
+    _refuse_the_same(model, word)
+    found.add("model", word, digest_of(model), model)
+
+
+def _refuse_the_same(build: Callable[..., Any], word: str) -> None:
+    """Raises: ConfigError for a function that gives modules with parameters in common, which runs would train one after the other."""
+    import inspect
+
+    import torch
+    from torch import nn
+
+    try:
+        wanted = [entry for entry in inspect.signature(build).parameters.values() if entry.default is entry.empty]
+    except (TypeError, ValueError):
+        return
+    if any(entry.kind not in (entry.VAR_POSITIONAL, entry.VAR_KEYWORD) for entry in wanted):
+        return  # it is given the shape of the data and the number of classes, which are not known here
+    with torch.random.fork_rng(devices=[]), UserCode(f"The model '{word}' cannot be built"):
+        first, second = build(), build()
+    if isinstance(first, nn.Module) and isinstance(second, nn.Module):
+        held = {id(parameter) for parameter in first.parameters()}
+        if first is second or any(id(parameter) in held for parameter in second.parameters()):
+            raise ConfigError(
+                f"The function '{word}' gives the same parameters each time it is called, so that runs would not be independent. Have it "
+                "build a new module, or give the module itself, of which each run gets a copy."
+            )
+
+
+def _lend_data(found: Lent, data: object) -> None:
+    from initbench.training.fingerprint import digest_of
+
+    if "dataset" in found.words:
+        raise ConfigError("Both `dataset` and `data` are given. Leave out one of the two.")
+    if not isinstance(data, tuple | list | dict) or len(data) != 2:
+        raise ConfigError(
+            f"The data are {a_or_an(type(data).__name__)}. Give a pair: what is trained on, and what is evaluated on, such as "
+            "data=(train_loader, val_loader)."
+        )
+    found.add("dataset", "data", digest_of(data), lambda: data)
+    training = data["train"] if isinstance(data, dict) else data[0]
+    if isinstance(size := getattr(training, "batch_size", None), int):
+        _set_batch_size(found, size)
+
+
+def _set_batch_size(found: Lent, size: int) -> None:
+    """The question says how large the loader's batches are. Raises: ConfigError where a setting says something else."""
+    key = "train.batch_size"
+    asked = next((value.strip() for name, _, value in (each.partition("=") for each in found.settings) if name.strip() == key), None)
+    if asked is None:
+        found.settings.append(f"{key}={size}")
+    elif asked != str(size):
+        raise ConfigError(f"{key} is {asked}, and the loader that is trained on has batches of {size}. Leave out the setting.")
+
+
+def _lend_task(found: Lent, loss: object, metric: object, inputs: object) -> None:
+    from initbench.tasks import Task, as_score, supervised
+    from initbench.training.fingerprint import digest_of
+
+    if "task" in found.words:
+        raise ConfigError("Both `task` and `loss`, `metric` or `inputs` are given. A task has them in it; leave out one of the two.")
+    for what, value in (("loss", loss), ("inputs", inputs)):
+        if value is not None and not callable(value):
+            raise ConfigError(f"`{what}` is {a_or_an(type(value).__name__)}. It must be a function.")
+    score = None if metric is None or isinstance(metric, str) else as_score(metric)
+    usual = supervised.build() if loss is None else Task(loss=loss)  # type: ignore[arg-type]
+    if loss is None and inputs is not None:
+        raise ConfigError("`inputs` says what the model is given of a batch; give `loss`, too, a function of the output and the batch.")
+
+    def build() -> Task:
+        return replace(usual, score=score, inputs=inputs)  # type: ignore[arg-type]
+
+    name = getattr(loss, "__name__", type(loss).__name__) if loss is not None else "supervised"
+    found.add("task", "task" if name == "<lambda>" else name, digest_of([loss, metric, inputs]), build)
+
+
+def _lend_optimizer(found: Lent, optimizer: object) -> None:
+    from initbench.training.fingerprint import digest_of
+
+    if not callable(optimizer):
+        raise ConfigError(
+            f"The optimizer is {a_or_an(type(optimizer).__name__)}. Give a function of the parameters, such as "
+            "lambda parameters: torch.optim.AdamW(parameters, lr=1e-3); names go into settings=['train.optimizer=adamw']."
+        )
+    name = getattr(optimizer, "__name__", "optimizer")
+    word = "optimizer" if name == "<lambda>" else name
+    found.settings.append("train.optimizer=" + given.name_of(word, digest_of(optimizer)))
+    found.objects[given.name_of(word, digest_of(optimizer))] = optimizer
