@@ -144,6 +144,8 @@ def _outcome(result: RunResult) -> str:
     if last is None or last.test_loss is None:
         return f"completed{seconds}"
     split = "held-out" if result.job.train.holdout else "test"
+    if result.score is not None and last.test_score is not None:
+        return f"{split} {result.score.name} {last.test_score:.3f}, loss {last.test_loss:.3f}{seconds}"
     if last.test_accuracy is None:
         return f"{split} loss {last.test_loss:.3f}{seconds}"
     return f"{100 * last.test_accuracy:.1f} % {split} accuracy, loss {last.test_loss:.3f}{seconds}"

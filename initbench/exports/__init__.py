@@ -151,8 +151,11 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Pa
 
 def _curves(run: RunResult) -> dict[str, Series]:
     found: dict[str, Series] = {"train_loss": tuple(enumerate(run.train_losses, start=1))}
-    for name in ("test_loss", "test_accuracy"):
-        found[name] = tuple((item.step, value) for item in run.evaluations if (value := getattr(item, name)) is not None)
+    names = {"test_loss": "test_loss", "test_accuracy": "test_accuracy"}
+    if run.score is not None:
+        names["test_score"] = f"test_{run.score.name}"
+    for field, name in names.items():
+        found[name] = tuple((item.step, value) for item in run.evaluations if (value := getattr(item, field)) is not None)
     return found
 
 

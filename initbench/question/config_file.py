@@ -24,6 +24,7 @@ from initbench.question.config import (
     parse_ref,
     parse_value,
 )
+from initbench.question.given import is_given
 from initbench.question.keys import plain_config, split, takes_whole
 from initbench.question.messages import Place, explain
 
@@ -327,6 +328,8 @@ def _imply(draft: _Draft) -> None:
     except (ConfigError, ValidationError):
         return  # it is said by who checks the names
     draft.data.setdefault("task", task)
+    if "dataset" not in draft.data and (catalog.is_file_name(task) or (":" in task and not is_given(task))):
+        draft.data["dataset"] = draft.data["task"]  # a task of somebody's own brings its data along
     kinds: tuple[Kind, ...] = ("model", "dataset")
     for kind in kinds:
         if kind not in draft.data and task != USUAL_TASK:

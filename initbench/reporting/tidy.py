@@ -22,7 +22,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def curves(runs: Iterable[RunResult]) -> str:
-    """Training loss by step, test loss and accuracy by evaluation."""
+    """Training loss by step, test loss and accuracy by evaluation, and the score where the task has one."""
 
     def rows(run: RunResult) -> Iterator[Row]:
         for index, loss in enumerate(run.train_losses):
@@ -30,6 +30,8 @@ def curves(runs: Iterable[RunResult]) -> str:
         for item in run.evaluations:
             yield item.step, item.epoch, "test_loss", item.test_loss
             yield item.step, item.epoch, "test_accuracy", item.test_accuracy
+            if run.score is not None:
+                yield item.step, item.epoch, f"test_{run.score.name}", item.test_score
 
     return _of_runs(runs, ("step", "epoch", "quantity", "value"), rows)
 
