@@ -142,7 +142,8 @@ class LoadedData:
 
     def held_out(self, share: float) -> "LoadedData":
         """The data with a share of the training rows in place of the test split. Raises: ConfigError where they are no rows."""
-        out, kept = held_out_places(self.train.rows or 0, share, self.name) if self.train.rows else (torch.arange(0), torch.arange(0))
+        none = torch.empty(0, dtype=torch.int64, device="cpu")
+        out, kept = held_out_places(self.train.rows, share, self.name) if self.train.rows is not None else (none, none)
         return replace(self, train=self.train.part(kept), test=replace(self.train.part(out), name=self.test.name))
 
     def check_batch_size(self, batch_size: int) -> None:
