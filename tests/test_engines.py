@@ -196,7 +196,7 @@ def test_when_the_parent_is_stopped_its_workers_end_without_a_word(number, code)
     *team, has_torch = parent.stdout.readline().split()
     assert has_torch == "False"
     os.killpg(parent.pid, number)
-    _, said = parent.communicate(timeout=30)
+    _, said = parent.communicate(timeout=120)
     assert parent.returncode == code
     assert said == ""
     assert all(gone(int(process)) for process in team)
