@@ -27,7 +27,7 @@ FEW = {"CONTRIBUTING.md"}
 """Pages whose commands only show that something is there."""
 MADE = {"docs/schemes.md", "docs/optimizers.md"}
 """Pages that are made from the source, as examples by name: tests/test_docs.py and tests/test_guide.py are about them."""
-OTHERS = {"mine.py", "net.py", "halved.py", "huber.py", "digits.py", "vision_transformer.py"}
+OTHERS = {"mine.py", "net.py", "halved.py", "huber.py", "circle.py", "digits.py", "vision_transformer.py"}
 """Files that are not ours: the reader's, torchvision's."""
 COMMANDS = sorted({(page, shlex.join(words)) for page, text in TEXTS.items() for words in commands(text)})
 MENTIONED = sorted(

@@ -366,5 +366,10 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
     stuck = [f"{scheme.scheme} on {scheme.stuck} of {seeds_text(len(scheme.seeds))}" for scheme in summary.schemes if scheme.stuck]
     if stuck:
         least = f"{100 * TRAINED_ABOVE_CHANCE:g} %"
-        end = f"a {summary.split} loss of 0" if _task(runs) != USUAL_TASK else f"100 % {summary.split} accuracy"
-        yield f"At chance, which is less than {least} of the way from guessing to {end}: {', '.join(stuck)}."
+        if _task(runs) == USUAL_TASK:
+            what = f"less than {least} of the way from guessing to 100 % {summary.split} accuracy"
+        elif any(run.chance_loss is not None for own in runs.values() for run in own):
+            what = f"less than {least} of the way from guessing to a {summary.split} loss of 0"
+        else:
+            what = f"a {summary.split} loss less than {least} below that before the first step"
+        yield f"At chance, which is {what}: {', '.join(stuck)}."
