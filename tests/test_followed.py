@@ -17,6 +17,7 @@ LATEST = ("results/latest/report.html",)
 THERE = {
     "quickstart": LATEST,
     "comparing": (),
+    "diagnose": (),
     "tasks": (),
     "own": ("stripes.npz",),
     "reading": ("report.html",),

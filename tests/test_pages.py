@@ -21,13 +21,13 @@ from initbench.statistics.inference import seeds_needed
 
 DRY = {"run", "compare", "recommend", "sweep"}
 """Commands that can say what they would do."""
-ON_ITS_OWN_FILES = {"CONTRIBUTING.md", "docs/own.md", "docs/tasks.md"}
+ON_ITS_OWN_FILES = {"CONTRIBUTING.md", "docs/diagnose.md", "docs/own.md", "docs/tasks.md"}
 """Pages whose commands need the files that they show, and are carried out on them."""
 FEW = {"CONTRIBUTING.md"}
 """Pages whose commands only show that something is there."""
 MADE = {"docs/schemes.md", "docs/optimizers.md"}
 """Pages that are made from the source, as examples by name: tests/test_docs.py and tests/test_guide.py are about them."""
-OTHERS = {"mine.py", "net.py", "halved.py", "huber.py", "circle.py", "digits.py", "vision_transformer.py"}
+OTHERS = {"mine.py", "net.py", "halved.py", "huber.py", "circle.py", "train.py", "digits.py", "vision_transformer.py"}
 """Files that are not ours: the reader's, torchvision's."""
 COMMANDS = sorted({(page, shlex.join(words)) for page, text in TEXTS.items() for words in commands(text)})
 MENTIONED = sorted(

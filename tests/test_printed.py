@@ -39,6 +39,9 @@ def said(tmp_path_factory, monkeypatch):
     """Runs the commands above what is shown, each once however often pages show it, and gives what they print together."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(".")
+    for code in (code for text in TEXTS.values() for code in blocks(text, "python")):
+        if (named := re.match(r"# (\w+\.py)\n", code)) and "np.savez(" not in code:
+            (tmp_path_factory.getbasetemp() / named[1]).write_text(code, encoding="utf-8")
     return lambda each: "\n".join(printed(tuple(words), tmp_path_factory.getbasetemp()) for words in each.commands if words[0] not in QUIET)
 
 

@@ -161,6 +161,10 @@ def _show(answer: probing.Probe, display: DisplayOptions) -> None:
         drawn = signal_tables.layer_table(each, most=signal_tables.SHOWN_ROWS, narrow=shutil.get_terminal_size().columns < WIDE)
         output.table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
         output.text("")
+        if each.attention:
+            drawn = signal_tables.attention_table(each, most=signal_tables.SHOWN_ROWS)
+            output.table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
+            output.text("")
     drawn = signal_tables.scheme_table(answer.schemes)
     output.table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
     output.text("")

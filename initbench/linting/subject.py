@@ -15,11 +15,11 @@ from torch.nn import functional
 from initbench.errors import ConfigError, DoesNotApply, InitbenchError, UserCode, is_out_of_memory
 from initbench.init.known_laws import law_of
 from initbench.linting import zero
-from initbench.linting.attention import AttentionStart, attention_starts
 from initbench.linting.builds import AGAIN, Build, Builds, is_constant, looks_random, needs_builds, tensors_of
 from initbench.linting.chance import deviations, error_of_std
 from initbench.linting.finding import CannotTell
 from initbench.linting.start import Start, start_of
+from initbench.measure.attention import AttentionStart, attention_starts
 from initbench.measure.capture import captured
 from initbench.measure.probes import normed
 from initbench.nn.attention import AttentionLayers, attentions

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from initbench.quantities import OF_EVERY_RUN, OF_PROBES, QUANTITIES
 from initbench.question.config import Frozen
-from initbench.results.probe_run import ProbedLayer, ProbeRun
+from initbench.results.probe_run import AttentionLayer, ProbedLayer, ProbeRun
 from initbench.results.propagation import (
     KEPT_DECADES,
     SignalLoss,
@@ -68,7 +68,7 @@ class SchemeHealth:
     `forward` and `back` are the ways of the activations' variance and of the gradient's squared length, through hidden layers or
     along the residual stream. `decades` is the farthest that either strays, infinite where it is gone or could not be measured at
     all; `lost` says where it vanishes or explodes. `left_alone` are the layers that the scheme did not set, with why. `verdict` is
-    all of it in words.
+    all of it in words. `attention` are the medians of each softmax over keys, in the order in which they come.
     """
 
     scheme: str
@@ -84,6 +84,7 @@ class SchemeHealth:
     first_loss: float | None = None
     chance_loss: float | None = None
     output_std: float | None = None
+    attention: tuple[AttentionLayer, ...] = ()
     verdict: str = ""
 
     @property
@@ -139,7 +140,14 @@ def health(scheme: str, runs: Sequence[ProbeRun]) -> SchemeHealth:
         first_loss=_middle(run.first_loss for run in done),
         chance_loss=done[0].chance_loss,
         output_std=_middle(run.output_std for run in done),
+        attention=tuple(_middle_attention([run.attention[index] for run in done]) for index in range(len(done[0].attention))),
     )
+
+
+def _middle_attention(each: Sequence[AttentionLayer]) -> AttentionLayer:
+    """The medians over the seeds."""
+    figures = {name: _middle(getattr(one, name) for one in each) for name in ("entropy", "largest", "apart")}
+    return each[0].model_copy(update=figures)
 
 
 def _over_seeds(layers: Sequence[ProbedLayer]) -> LayerHealth:

@@ -128,6 +128,7 @@ def write(
         for each in sorted(schemes, key=lambda each: each.lost is None)[:MOST_TABLES]
         if each.layers
     ]
+    layers += [(signal_tables.attention_table(each, most=MOST_ROWS), "") for each in schemes[:MOST_TABLES] if each.attention]
     texts = {
         **{f"tables/{name}.csv": text for name, text in tables.items()},
         "summary.md": signal_tables.summary_markdown(subject.title, overview, schemes, runs),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 PANEL = ("torch_default", "xavier", "kaiming", "lecun", "orthogonal:gain=auto", "edge_of_chaos", "gaussian_gain", "fixup")
 """What is probed when no scheme is named."""
-REMEDIES = ("kaiming", "gaussian_gain", "edge_of_chaos", "xavier")
+REMEDIES = ("kaiming", "gaussian_gain", "edge_of_chaos", "xavier", "orthogonal:gain=auto", "lsuv", "deepnorm", "fixup")
 """What is tried, in this order and with one seed, where every probed scheme loses the signal; the first that keeps it is recommended."""
 CLASSES = {"torchvision": 1000}
 """Outputs of a model that is built without a data set; of others `OTHERWISE`."""
@@ -78,12 +78,15 @@ class Probe(Shown):
         return self.folder
 
     def to_pandas(self, table: str = "layers") -> pd.DataFrame:
-        """A row a layer, scheme and seed (`layers`), or a row a scheme and seed (`runs`). Raises: ConfigError for another name."""
+        """A row a layer, scheme and seed (`layers`), a scheme and seed (`runs`) or an attention of these (`attention`).
+
+        Raises: ConfigError for another name.
+        """
         import io
 
         import pandas as pd
 
-        texts = {"layers": tables.layers_csv, "runs": tables.runs_csv}
+        texts = {"layers": tables.layers_csv, "runs": tables.runs_csv, "attention": tables.attention_csv}
         if table not in texts:
             raise ConfigError(f"There is no table '{table}' of a probe. There are: {', '.join(texts)}.")
         return pd.read_csv(io.StringIO(texts[table](self.runs)))
@@ -203,6 +206,9 @@ def _write(probe: Probe, folder: Path, digest: str, *, fresh: bool, typed: str) 
         "runs": [run.model_dump(mode="json") for run in probe.runs],
     }
     store.write_text(folder / store.PROBE, json.dumps(answer, allow_nan=False, ensure_ascii=False) + "\n")
+    files = {"layers": tables.layers_csv(probe.runs), "runs": tables.runs_csv(probe.runs)}
+    if any(run.attention for run in probe.runs):
+        files["attention"] = tables.attention_csv(probe.runs)
     devices = sorted({run.device for run in probe.runs if run.device})
     made = {**provenance.environment(), "device": ", ".join(devices)}
     signal_page.write(
@@ -213,7 +219,7 @@ def _write(probe: Probe, folder: Path, digest: str, *, fresh: bool, typed: str) 
         made,
         overview=tables.scheme_table(probe.schemes),
         plots=probe.plots,
-        tables={"layers": tables.layers_csv(probe.runs), "runs": tables.runs_csv(probe.runs)},
+        tables=files,
         explored={each.scheme: [run for run in probe.runs if run.scheme == each.scheme] for each in probe.schemes if each.layers},
         typed=typed,
     )

@@ -126,6 +126,26 @@ def _with_ends(value: float | None, low: float | None, high: float | None) -> st
     return f"{value:.{digits}g} [{low:.{digits}g}, {high:.{digits}g}]"
 
 
+def attention_table(scheme: SchemeHealth, *, most: int | None = None) -> Table:
+    """A row an attention, in the order in which they come: what its softmax does, and how far apart the tokens before it are."""
+    count = len(scheme.attention)
+    shown = range(count) if most is None or count <= most else sorted({round(index * (count - 1) / (most - 1)) for index in range(most)})
+    rows = tuple(
+        (each.module, str(each.keys), _number(each.entropy, ""), _number(each.largest, ""), _number(each.apart, ""))
+        for each in (scheme.attention[index] for index in shown)
+    )
+    title = f"{scheme.scheme}: attention; entropy: of its weights, over that of equal ones; apart: share of the tokens' squared length"
+    columns = ("attention", "keys", "entropy", "largest weight", "apart")
+    return Table(f"{title} that is not common to all of an input", columns, rows, frozenset(range(1, len(columns))))
+
+
+def attention_csv(runs: Iterable[ProbeRun]) -> str:
+    """Each attention of each run, one a row."""
+    columns = ("module", "keys", "entropy", "largest", "apart")
+    rows = ([run.scheme, run.seed, run.status.value, *(getattr(each, name) for name in columns)] for run in runs for each in run.attention)
+    return write((*RUN, *columns), rows)
+
+
 def law_table(run: ProbeRun) -> Table:
     """A row a weight layer: which known law its numbers follow."""
     rows = tuple((law.layer, "x".join(map(str, law.shape)), law.description, law.drawn_by) for law in run.laws)

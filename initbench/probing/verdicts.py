@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum, auto
+from itertools import pairwise
 from typing import Literal
 
 from initbench.probing.health import UNDERFLOW, SchemeHealth, health, inside
@@ -13,6 +14,16 @@ from initbench.results.record import RunStatus
 
 ALIKE = 0.999
 """Two inputs of this correlation are one to the network."""
+TOGETHER = 0.01
+"""Tokens of which less than this share of the squared length is not common to all of an input are one to the network."""
+ONE_HOT = 0.3
+"""Attention with an entropy below this share of that of equal weights has chosen before it has learned anything."""
+JUMP = 0.8
+"""The share of a change at one layer from which on that layer is told, and no pace."""
+MANY_TRIED = 5
+"""Schemes that must have been tried before it is said that none keeps the signal."""
+FEWEST_STEPS = 3
+"""Steps of a way of which one can be told from the others."""
 UNTRUSTWORTHY_LOSS = 2.0
 """A first loss of so many times ln(classes) is worth a word."""
 LARGEST = 300
@@ -25,7 +36,7 @@ NEARLY_ALL = 0.9
 """A layer is dead when this share of its units is."""
 MOSTLY = 0.5
 """A layer is saturated when this share of its activations is; the rule `saturated_units` of the linter has the same."""
-AT_START = frozenset({"straying", "zero head", "zero branches", "first loss"})
+AT_START = frozenset({"straying", "zero head", "zero branches", "first loss", "attention"})
 """Remarks that are about a network before its first step."""
 STRAYING = 0.25
 """From this relative standard deviation on it is said how far theory expects single networks to stray."""
@@ -65,7 +76,10 @@ class Pace:
 class Remark:
     """What else is worth a word: something about a layer (or several), a share or number, what it is compared with, and why."""
 
-    about: Literal["straying", "zero head", "zero branches", "lost", "alike", "dead", "saturated", "first loss", "not measured", "not set"]
+    about: (
+        Literal["straying", "zero head", "zero branches", "lost", "alike", "dead", "saturated", "first loss", "not measured", "not set"]
+        | Literal["attention", "one-hot", "tokens alike"]
+    )
     layer: str = ""
     value: float = 0.0
     chance: float = 0.0
@@ -79,7 +93,9 @@ class SignalVerdict:
     `way`, `pace`: which signal changes, and how fast; `layer`: where it ends. `total`: the factor by which it changes in all, or
     goes away before it comes back. `lasts`: the layers (or blocks) after which nothing is left (or a million times as much), where
     the network has so many.
-    `ratios`: of a signal that is kept, from end to end, with its pace along a residual stream. `remedy`: a scheme that would keep it.
+    `ratios`: of a signal that is kept, from end to end, with its pace along a residual stream. `remedy`: a scheme that would keep it, as
+    was measured; where none does, `nearest`: of so many that were tried, the best and its powers of ten. `jump`: the one layer at which
+    nearly all of the change happens, and its factor.
     """
 
     ending: Ending
@@ -91,6 +107,8 @@ class SignalVerdict:
     lasts: int | None = None
     ratios: tuple[tuple[Signal, float, Pace | None], ...] = ()
     remedy: str | None = None
+    nearest: tuple[int, str, float] | None = None
+    jump: tuple[str, float] | None = None
     remarks: tuple[Remark, ...] = ()
 
 
@@ -156,7 +174,18 @@ def judge(scheme: SchemeHealth, every: Sequence[SchemeHealth]) -> SignalVerdict:
     if gone is None and (scheme.is_short or (not scheme.forward and not scheme.back)):
         return SignalVerdict(Ending.SHORT if scheme.is_short else Ending.UNKNOWN, remarks=tuple(_remarks(scheme)))
     verdict = gone or _changed(scheme)
-    return replace(verdict, remedy=None if scheme.keeps else best, remarks=tuple(_remarks(scheme)))
+    if scheme.keeps:
+        return replace(verdict, remarks=tuple(_remarks(scheme)))
+    return replace(verdict, remedy=best, nearest=_nearest(every) if best is None else None, remarks=tuple(_remarks(scheme)))
+
+
+def _nearest(every: Sequence[SchemeHealth]) -> tuple[int, str, float] | None:
+    """Of many schemes that do not keep the signal, their number, the one that comes nearest and how far that strays; None of few."""
+    tried = [each for each in every if each.status is RunStatus.COMPLETED and (each.forward or each.back)]
+    if len(tried) < MANY_TRIED:
+        return None
+    best = min(tried, key=lambda each: each.decades)
+    return len(tried), best.scheme, best.decades
 
 
 def _gone(scheme: SchemeHealth) -> SignalVerdict | None:
@@ -207,7 +236,18 @@ def _changed(scheme: SchemeHealth) -> SignalVerdict:
         pace=pace,
         total=10 ** min(LARGEST, abs(logarithm(way[-1].value, way[0].value))),
         lasts=lasts if pace and lasts <= _steps(way, pace) else None,
+        jump=_jump(way),
     )
+
+
+def _jump(way: Way) -> tuple[str, float] | None:
+    """The layer at which nearly all of the change happens, and the factor there, above 1 where the signal grows; None of a steady one."""
+    steps = [(after.layer, logarithm(after.value, before.value)) for before, after in pairwise(way)]
+    total = logarithm(way[-1].value, way[0].value)
+    if len(steps) < FEWEST_STEPS or not all(math.isfinite(decades) for _, decades in steps):
+        return None
+    layer, decades = max(steps, key=lambda step: abs(step[1]))
+    return (layer, 10 ** max(-LARGEST, min(LARGEST, decades))) if decades / total >= JUMP else None
 
 
 def _strayed(way: Way) -> float:
@@ -239,6 +279,7 @@ def _remarks(scheme: SchemeHealth) -> Iterable[Remark]:
     alike = next((layer for layer in passed if layer.correlation is not None and layer.correlation > ALIKE), None)
     if alike is not None:
         yield Remark("alike", alike.layer)
+    yield from _attention(scheme)
     dead = next(((layer.layer, share) for layer in hidden if (share := layer.dead_fraction) is not None and share > NEARLY_ALL), None)
     if dead is not None:
         yield Remark("dead", *dead)
@@ -246,6 +287,21 @@ def _remarks(scheme: SchemeHealth) -> Iterable[Remark]:
         yield Remark("first loss", value=scheme.first_loss, chance=scheme.chance_loss)
     yield from _grouped("not measured", [(layer.layer, layer.not_measured) for layer in layers if layer.not_measured])
     yield from _grouped("not set", scheme.left_alone)
+
+
+def _attention(scheme: SchemeHealth) -> Iterable[Remark]:
+    """What attention does at the start: where it has chosen already, where tokens have become one; else that it is as it should be."""
+    layers = scheme.attention
+    hot = next((each for each in layers if each.entropy is not None and each.entropy < ONE_HOT), None)
+    one = next((each for each in layers if each.apart is not None and each.apart < TOGETHER), None)
+    if hot is not None:
+        yield Remark("one-hot", hot.module, hot.entropy or 0.0)
+    if one is not None:
+        yield Remark("tokens alike", one.module, one.apart or 0.0)
+    entropies = [each.entropy for each in layers if each.entropy is not None]
+    if entropies and hot is None and one is None:
+        last = layers[-1].apart
+        yield Remark("attention", layers[-1].module if last is not None else "", min(entropies), last or 0.0)
 
 
 def _grouped(about: Literal["not measured", "not set"], layers: Sequence[tuple[str, str]]) -> Iterable[Remark]:
@@ -279,6 +335,12 @@ def in_words(verdict: SignalVerdict) -> str:
         return f"failed: {verdict.reason}"
     pronoun = "it" if verdict.ending is Ending.RETURNS else "them"
     remedy = [f"{verdict.remedy} would keep {pronoun}"] if verdict.remedy is not None else []
+    if verdict.nearest is not None:
+        count, scheme, decades = verdict.nearest
+        far = f"strays {_large(10**decades)}x" if decades <= LARGEST else "loses it altogether"
+        remedy = [
+            f"none of {count} schemes tried keeps {pronoun}, the nearest, {scheme}, {far}: change the activation, or add norms or skips"
+        ]
     return "; ".join(dict.fromkeys([_ending_words(verdict), *remedy, *map(_remark_words, verdict.remarks)]))
 
 
@@ -302,6 +364,10 @@ def _ending_words(verdict: SignalVerdict) -> str:
             gone = "are constant" if verdict.way == "activations" else "are zero"
             end = "overflow" if verdict.ending is Ending.OVERFLOWS else gone
             return f"{verdict.way} {pace + ' until they ' if pace else ''}{end} at {verdict.layer}"
+    if verdict.jump is not None:
+        layer, factor = verdict.jump
+        times = f"grow {_large(factor)}x" if factor > 1 else f"shrink {_large(1 / factor)}x"
+        return f"{verdict.way} {times} at {layer} alone, {_large(verdict.total)}x in all"
     if verdict.lasts is None:
         return f"{verdict.way} {pace}, {_large(verdict.total)}x in all"
     shrinks = verdict.pace is not None and not verdict.pace.grows
@@ -344,6 +410,13 @@ def _remark_words(remark: Remark) -> str:
             return f"{value:.0%} of the units of {layer} are dead"
         case "saturated":
             return f"{value:.0%} of the activations of {layer} are saturated"
+        case "attention":
+            tokens = f", and of the tokens before {layer} {remark.chance:.0%} is their own" if layer else ""
+            return f"attention looks at all keys (entropy {value:.0%} of equal weights or more{tokens})"
+        case "one-hot":
+            return f"attention in {layer} has chosen before it has learned (entropy {value:.0%} of that of equal weights)"
+        case "tokens alike":
+            return f"at {layer} all tokens of an input have become one: {value:.1g} of their squared length is their own"
         case "first loss":
             return f"the first loss is {_large(value)}, where equal logits give {remark.chance:.2f}"
 

@@ -82,6 +82,18 @@ class LayerLaw(Frozen):
         return f"{self.description}: {self.drawn_by}" if self.drawn_by else self.description
 
 
+class AttentionLayer(Frozen):
+    """One attention at initialization: what its softmax over keys does, and how far apart the tokens are that come to it."""
+
+    module: str
+    keys: int
+    entropy: Number = Field(description="of the weights over that of equal ones, the mean: 1 looks at all keys alike, 0 at one")
+    largest: Number = Field(description="the largest weight, the mean")
+    apart: Number = Field(
+        default=None, description="the share of the tokens' squared length that is not common to all of an input: 0 is a collapse"
+    )
+
+
 class ProbeRun(Frozen):
     """What one scheme and one seed gave."""
 
@@ -90,6 +102,7 @@ class ProbeRun(Frozen):
     status: RunStatus
     reason: Said | None = None
     layers: tuple[ProbedLayer, ...] = ()
+    attention: tuple[AttentionLayer, ...] = ()
     laws: tuple[LayerLaw, ...] = ()
     init: InitReport | None = None
     left_alone: dict[str, str] = Field(

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from initbench.linting.attention import AttentionStart
 from initbench.linting.finding import Finding, Severity, alike
 from initbench.linting.subject import Subject
+from initbench.measure.attention import AttentionStart
 
 FAMILY = "signal"
 CODE = "IB308"

@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from initbench.errors import ConfigError, enumerated
+from initbench.errors import ConfigError, UserCode, enumerated
 from initbench.init.initialize import initialize
 from initbench.init.known_laws import laws_of
+from initbench.measure.attention import AttentionStart, attention_starts
 from initbench.measure.jacobians import correlations, singular_values
 from initbench.measure.predict import filled, predictions
 from initbench.measure.probes import ProbeAtStep, measure, to_stats
@@ -24,7 +25,7 @@ from initbench.nn.outputs import classes_of, main_output, outputs_in
 from initbench.nn.restore import restored
 from initbench.nn.watch import untouched
 from initbench.question.config import Ref
-from initbench.results.probe_run import ProbedLayer, ProbeRun, Question, scheme_name
+from initbench.results.probe_run import AttentionLayer, ProbedLayer, ProbeRun, Question, scheme_name
 from initbench.results.record import InitReport, RunStatus, Setter
 from initbench.theory.prediction import LayerPrediction
 from initbench.training.batches import memory_format
@@ -35,7 +36,8 @@ from initbench.training.job import Failure, attempt
 
 TRACE_INPUTS = 8
 """Inputs that a model is traced and checked with."""
-
+ATTENTION_INPUTS = 16
+"""Inputs that attention is looked at with."""
 KEPT = 2**26
 """Parameters of built models, all seeds together, that are kept for the next scheme."""
 
@@ -139,10 +141,18 @@ class Prober:
         of_passes: list[dict[str, Any]] = [
             {"correlation": cosine, **(vars(jacobian) if jacobian else {})} for cosine, jacobian in zip(alike, jacobians, strict=True)
         ]
+        looked_at: tuple[AttentionStart, ...] = ()
+        if not signal_only:
+            with suppress(ConfigError), UserCode("The attention of the model cannot be followed"):
+                looked_at = attention_starts(model, batch.inputs[:ATTENTION_INPUTS])
         return ProbeRun(
             scheme=scheme_name(scheme, self.question),
             seed=seed,
             status=RunStatus.COMPLETED,
+            attention=tuple(
+                AttentionLayer(module=each.module, keys=each.keys, entropy=each.entropy, largest=each.largest, apart=each.apart)
+                for each in looked_at
+            ),
             layers=tuple(ProbedLayer(**dict(entry), **numbers) for entry, numbers in zip(stats, of_passes, strict=True)),
             init=report,
             left_alone=left_alone(report, layers),

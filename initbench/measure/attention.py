@@ -1,4 +1,4 @@
-"""What attention does before training: the weights that every softmax over keys gives in one pass."""
+"""What attention does: the weights that every softmax over keys gives in one pass, and how far apart its tokens are."""
 
 import math
 from dataclasses import dataclass
@@ -23,7 +23,8 @@ class AttentionStart:
     """One softmax over keys: the module that it is in, and how many keys there are.
 
     `entropy` is the mean over that of equal weights, `largest` the mean of the largest weight, `spread` how far weights stray from equal
-    ones (0: to the last digit).
+    ones (0: to the last digit). `apart` is the share of the squared length of the tokens that come to the module (N, tokens, width) that
+    is not their mean: 0 where all tokens of an input are one (Dong, Cordonnier & Loukas 2021); None where no such tokens come.
     """
 
     module: str
@@ -31,12 +32,13 @@ class AttentionStart:
     entropy: float
     largest: float
     spread: float
+    apart: float | None = None
 
 
 def attention_starts(model: nn.Module, inputs: Inputs) -> tuple[AttentionStart, ...]:
     """Every softmax over keys in a pass, in the order in which they come."""
     watch = _Watch()
-    handles = [module.register_forward_pre_hook(_Enter(watch, name)) for name, module in model.named_modules()]
+    handles = [module.register_forward_pre_hook(_Enter(watch, name), with_kwargs=True) for name, module in model.named_modules()]
     handles += [module.register_forward_hook(_Leave(watch), always_call=True) for module in model.modules()]
     try:
         with torch.no_grad(), untouched(model, "batch"), watch:
@@ -51,9 +53,10 @@ class _Enter:
     def __init__(self, watch: "_Watch", name: str) -> None:
         self.watch, self.name = watch, name
 
-    def __call__(self, *_: Any) -> None:
+    def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Called before a module's forward."""
-        self.watch.within.append(self.name)
+        given = next((each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)), None)
+        self.watch.within.append((self.name, given))
 
 
 class _Leave:
@@ -72,7 +75,7 @@ class _Watch(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[AttentionStart] = []
-        self.within: list[str] = []
+        self.within: list[tuple[str, Tensor | None]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         """Called for every function of torch."""
@@ -104,8 +107,18 @@ class _Watch(TorchFunctionMode):
         share = (entropy[rows] / allowed[rows].float().log()).mean().item()
         largest = values.max(-1).values[rows]
         spread = ((largest * allowed[rows]) - 1).abs().max().item()
-        name = self.within[-1] if self.within else ""
-        self.found.append(AttentionStart(name, keys, share, largest.mean().item(), spread))
+        name = self.within[-1][0] if self.within else ""
+        self.found.append(AttentionStart(name, keys, share, largest.mean().item(), spread, self._apart(keys)))
+
+    def _apart(self, keys: int) -> float | None:
+        """Of the innermost module that is given as many tokens as there are keys."""
+        for _, tokens in reversed(self.within):
+            if tokens is not None and tokens.dim() == 3 and tokens.is_floating_point() and tokens.shape[1] == keys:
+                wide = tokens.detach().double() if tokens.device.type != "mps" else tokens.detach().float()
+                length = wide.square().sum()
+                own = (wide - wide.mean(1, keepdim=True)).square().sum()
+                return (own / length).item() if length > 0 and length.isfinite() else None
+        return None
 
 
 def _fused(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -1,0 +1,113 @@
+"""What a probe says of attention: entropies and how far apart tokens are, recomputed; collapse and early choices are named."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import initbench
+from initbench.measure.attention import attention_starts
+from initbench.probing.verdicts import ONE_HOT, TOGETHER
+
+TOKENS = torch.randn(6, 12, 16, generator=torch.Generator().manual_seed(0))
+
+
+class Attention(nn.Module):
+    def __init__(self, width=16, scale=1.0):
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.scale = scale
+
+    def forward(self, x):
+        scores = self.query(x) @ self.key(x).transpose(1, 2) / math.sqrt(x.shape[-1])
+        return (self.scale * scores).softmax(-1) @ self.value(x)
+
+
+class Stack(nn.Module):
+    """Attention upon attention, with or without skips."""
+
+    def __init__(self, depth=8, scale=1.0, skip=False):
+        super().__init__()
+        self.blocks = nn.ModuleList(Attention(scale=scale) for _ in range(depth))
+        self.head, self.skip = nn.Linear(16, 4), skip
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = x + 0.1 * block(x) if self.skip else block(x)
+        return self.head(x.mean(1))
+
+
+def test_the_numbers_are_those_of_the_definitions():
+    torch.manual_seed(0)
+    model = Stack(depth=2)
+    found = attention_starts(model, TOKENS)
+    assert [each.module for each in found] == ["blocks.0", "blocks.1"]
+    x = TOKENS.double().numpy()
+    for block, each in zip(model.blocks, found, strict=True):
+        query, key, value = (layer.weight.detach().double().numpy() for layer in (block.query, block.key, block.value))
+        scores = (x @ query.T) @ (x @ key.T).swapaxes(1, 2) / 4
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        assert each.keys == 12
+        assert each.entropy == pytest.approx(-(weights * np.log(weights)).sum(-1).mean() / np.log(12), rel=1e-4)
+        assert each.largest == pytest.approx(weights.max(-1).mean(), rel=1e-4)
+        assert each.apart == pytest.approx(((x - x.mean(1, keepdims=True)) ** 2).sum() / (x**2).sum(), rel=1e-4)
+        x = weights @ (x @ value.T)
+
+
+def verdict(model, **asked):
+    probe = initbench.probe(model, ["xavier"], inputs=TOKENS, labels=[0, 1, 2, 3, 0, 1], **asked)
+    return probe.schemes[0], probe.verdicts[0], probe
+
+
+def test_attention_without_skips_is_told_to_collapse_where_it_does():
+    scheme, words, probe = verdict(Stack(depth=8))
+    collapsed = next(each for each in scheme.attention if each.apart < TOGETHER)
+    assert f"at {collapsed.module} all tokens of an input have become one" in words
+    table = probe.to_pandas("attention")
+    assert list(table["module"]) == [f"blocks.{place}" for place in range(8)]
+    assert table["apart"][:4].is_monotonic_decreasing  # what is left then is rounding
+
+
+def test_attention_with_skips_is_called_healthy():
+    scheme, words, _ = verdict(Stack(depth=8, skip=True))
+    assert all(each.apart > 0.5 for each in scheme.attention)
+    assert "attention looks at all keys" in words
+    assert "become one" not in words
+
+
+def test_attention_that_has_chosen_is_told():
+    scheme, words, _ = verdict(Stack(depth=2, scale=100.0, skip=True))
+    assert scheme.attention[0].entropy < ONE_HOT
+    assert "attention in blocks.0 has chosen before it has learned" in words
+
+
+def test_networks_without_attention_have_no_word_of_it():
+    model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4))
+    probe = initbench.probe(model, ["xavier"], inputs=TOKENS[:, 0])
+    assert probe.schemes[0].attention == ()
+    assert "attention" not in probe.verdicts[0]
+
+
+def test_where_no_scheme_helps_it_says_so_and_names_the_nearest():
+    layers = [layer for _ in range(30) for layer in (nn.Linear(32, 32), nn.Sigmoid())]
+    probe = initbench.probe(
+        nn.Sequential(*layers, nn.Linear(32, 4)), ["xavier", "lecun"], inputs=torch.randn(32, 32), labels=[0, 1, 2, 3] * 8
+    )
+    for scheme in probe.schemes:
+        assert not scheme.keeps
+        assert "schemes tried keeps them, the nearest, " in scheme.verdict
+        assert "change the activation" in scheme.verdict
+
+
+def test_a_change_at_one_layer_is_told_there():
+    model = nn.Sequential(*[layer for _ in range(8) for layer in (nn.Linear(32, 32, bias=False), nn.Tanh())], nn.Linear(32, 4))
+    with torch.no_grad():
+        for layer in model:
+            if isinstance(layer, nn.Linear):
+                nn.init.orthogonal_(layer.weight)
+        model[6].weight.mul_(1e-3)
+    probe = initbench.probe(model, as_is=True, inputs=0.01 * torch.randn(64, 32))
+    assert "x at 6 alone" in probe.verdicts[0] or "x at 4 alone" in probe.verdicts[0]
