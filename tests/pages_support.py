@@ -11,7 +11,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "results" / "README.md"]
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
 FOLLOWED = {f"docs/{page}.md" for page in (
-    "quickstart", "comparing", "diagnose", "tasks", "own", "reading", "course", "figures", "recommend", "sweep", "probe", "integrations", "gate",
+    "quickstart", "comparing", "diagnose", "tasks", "own", "reading", "course", "figures", "recommend", "sweep", "probe", "integrations",
+    "gate",
 )}  # fmt: skip
 """Pages whose commands are carried out one after another, by tests/test_followed.py."""
 MINE = '''
