@@ -412,7 +412,7 @@ def _remark_words(remark: Remark) -> str:
             return f"{value:.0%} of the activations of {layer} are saturated"
         case "attention":
             tokens = f", and of the tokens before {layer} {remark.chance:.0%} is their own" if layer else ""
-            return f"attention looks at all keys (entropy {value:.0%} of equal weights or more{tokens})"
+            return f"attention looks at all keys (entropy at least {value:.0%} of that of equal weights{tokens})"
         case "one-hot":
             return f"attention in {layer} has chosen before it has learned (entropy {value:.0%} of that of equal weights)"
         case "tokens alike":
