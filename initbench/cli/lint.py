@@ -129,7 +129,7 @@ def _fixed(report: run.LintReport, kind: str, out: Path | None, told: Callable[[
         output.hint("There is nothing that initialize(model) could clear: no code is written.")
     for text in filter(None, (made.told(), f"Afterwards: {formats.whole_text(made.after).rstrip()}")):
         output.say(text)
-    return made.left
+    return made.after
 
 
 def _split(given: list[str] | None) -> tuple[str, ...]:

@@ -82,8 +82,8 @@ class LintReport:
     def fix(self, kind: str = "torch") -> Fix:
         """Code with `initialize(model)` that clears these findings, and what is found when it has been applied: `print(report.fix())`.
 
-        `kind`: "torch" sets the parameters that were named with torch.nn.init, "initbench" the whole network with init_network.
-        Raises: ConfigError for another kind, or where init_network cannot initialize the model.
+        `kind`: "torch" sets the parameters that the findings are about with torch.nn.init, "initbench" with init_network.
+        Raises: ConfigError for another kind.
         """
         from initbench.linting.mending import fix
 
