@@ -2,6 +2,7 @@
 
 import copy
 import math
+import textwrap
 
 import pytest
 import torch
@@ -146,6 +147,28 @@ class Products(nn.Module):
         return self.head(x + x @ self.left @ self.right)
 
 
+@pytest.mark.parametrize("make", [Unset, LargeHead, BothZero, NotFinite, Copied])
+def test_what_a_finding_says_is_what_the_fix_does(make):
+    report = lint(make, inputs="16")
+    finding = report.findings[0]
+    torch.manual_seed(1)
+    told, written = make(), make()
+    written.load_state_dict(told.state_dict())
+    for model, code in ((told, f"def initialize(model):\n{textwrap.indent(finding.fix, '    ')}"), (written, report.fix("torch").code)):
+        names = {"nn": nn, "torch": torch}
+        exec(code, names)
+        torch.manual_seed(2)
+        names["initialize"](model)
+    assert finding.fix
+    assert all(torch.equal(one, other) for one, other in zip(told.parameters(), written.parameters(), strict=True))
+
+
+def test_what_is_said_of_a_copied_layer_names_the_copies():
+    (finding,) = lint(Copied, inputs="16").of("warning")
+    assert "modules()" not in finding.fix
+    assert all(name in finding.fix for name in finding.parameters)
+
+
 @BOTH
 def test_of_a_product_of_zeros_one_factor_stays_zero_and_all_learn(kind):
     fix = lint(Products, inputs="16").fix(kind)
@@ -252,6 +275,12 @@ class Fewer(Net):
     def spoil(self):
         for block in self.blocks[1:]:
             block.up.weight.data.fill_(math.nan)
+
+
+def test_the_pattern_of_a_finding_takes_in_no_more_than_was_found():
+    (finding,) = (each for each in lint(Fewer).findings if each.code == "IB102")
+    assert finding.about == "blocks.{1,2}.up.weight (2 parameters)"
+    assert "blocks.*.up.weight (3 parameters)" in {each.about for each in lint(Copied).findings}
 
 
 @BOTH

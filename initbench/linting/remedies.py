@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from textwrap import indent
 
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from initbench.errors import ConfigError
 from initbench.init.gains import gain_after
+from initbench.linting import scale
 from initbench.linting.finding import CannotTell, Finding
-from initbench.linting.scale import usual_std
 from initbench.linting.subject import Subject
 from initbench.linting.zero import drawn_factors, zero_parameters
 from initbench.nn.layers import EMBEDDINGS, NORMS, Role, WeightLayer
@@ -44,12 +45,14 @@ NOT_AGAIN = ("IB106", "IB109")
 BY_SIGNAL = "no start of the weights alone decides it: the inputs, the structure or zeros that are meant do, too"
 NO_PARAMETER = "it is about no parameter: initialize() sets parameters alone"
 STILL = "the remedy did not reach it"
+IN_CODE = ("IB107", "IB108", "IB110")
+"""Rules whose findings numbers clear, and which say how the code that draws them is mended."""
 ZERO_MATTERS = ("IB101", "IB105", "IB112")
 """Rules that may find a zero that should not be one; to all others a zero that can learn is meant."""
 RIGHT = 1.25
 """A variance that is nearer than this factor to the right one is right."""
 SHOWN = 3
-"""Remedies that a finding shows; --fix writes all of them."""
+"""Remedies that a finding shows, and parameters of one that it names; --fix writes all of them."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +70,28 @@ class Remedy:
 
     def in_loop(self) -> str:
         """The code in a loop over names and weights."""
-        return re.sub(r"\bother\b", f'model.get_parameter(name[:-1] + "{self.partner}")', self.torch)
+        return re.sub(r"\bother\b", self._other, self.torch)
 
-    def about(self, name: str) -> str:
-        """The code about one parameter, on its own."""
-        lines = []
-        for line in self.torch.splitlines():
+    def about(self, names: Sequence[str]) -> str:
+        """The code about some parameters, on its own; of many about the first."""
+        if 1 < len(names) <= SHOWN:
+            listed = ", ".join(f'"{name}"' for name in names)
+            return f"for name in ({listed}):\n{indent(self._set('model.get_parameter(name)', self._other), '    ')}"
+        first, *more = self._set(f"model.{names[0]}", f"model.{names[0][:-1]}{self.partner}").splitlines()
+        return "\n".join([first + (f"      # and {len(names) - 1} more alike: --fix writes all" if len(names) > 1 else ""), *more])
+
+    @property
+    def _other(self) -> str:
+        return f'model.get_parameter(name[:-1] + "{self.partner}")'
+
+    def _set(self, weight: str, other: str) -> str:
+        meant = {"weight": weight, "other": other}
+
+        def named(line: str) -> str:
             data = "" if line.startswith("nn.init.") else ".data"
-            line = re.sub(r"\bother\b", f"model.{name[:-1]}{self.partner}{data}", line)
-            lines.append(re.sub(r"\bweight\b(?!\w)", f"model.{name}{data}", line, count=0 if data else 1))
-        return "\n".join(lines)
+            return re.sub(r"\b(weight|other)\b", lambda match: meant[match[1]] + data, line)
+
+        return "\n".join(map(named, self.torch.splitlines()))
 
 
 ZEROS, ONES = Remedy("nn.init.zeros_(weight)", "zeros"), Remedy("nn.init.ones_(weight)", "ones")
@@ -127,16 +142,14 @@ class Remedies:
         return [(name, self._through_norm(name, remedy)) for name, remedy in found]
 
     def text(self, finding: Finding) -> str:
-        """The remedies as code about the first parameter of each kind."""
+        """The remedies as code about the first parameter of each kind; empty where there is none, or it is for the rule to say."""
+        if finding.code in IN_CODE:
+            return ""
         kinds: dict[str, list[str]] = {}
         made = dict(self.of(finding))
         for name, remedy in made.items():
             kinds.setdefault(remedy.torch, []).append(name)
-        lines = []
-        for names in [*kinds.values()][:SHOWN]:
-            first, *more = made[names[0]].about(names[0]).splitlines()
-            others = f"      # and {len(names) - 1} more alike: --fix writes all" if len(names) > 1 else ""
-            lines += [first + others, *more]
+        lines = [made[names[0]].about(names) for names in [*kinds.values()][:SHOWN]]
         if len(kinds) > SHOWN:
             lines.append(f"# and {sum(map(len, [*kinds.values()][SHOWN:]))} others: --fix writes all")
         return "\n".join(lines)
@@ -152,7 +165,7 @@ class Remedies:
     @cached_property
     def usual(self) -> float | None:
         """The constant standard deviation of the model's weights, where it has one."""
-        usual = usual_std(self.subject) if self.subject.has_norms else None
+        usual = scale.usual_std(self.subject) if self.subject.has_norms else None
         return usual if usual is not None and SENSIBLE[0] <= usual <= SENSIBLE[1] else None
 
     @cached_property
@@ -215,13 +228,7 @@ class Remedies:
             gain = gain_after(layer)
         except ConfigError:
             gain = 1.0
-        scheme = f"normal:std={gain / (layer.fan_in * over) ** 0.5:.4g}"
-        if layer.transposed or layer.axes or isinstance(layer.module, nn.Bilinear):
-            return Remedy(f"nn.init.normal_(weight, std=math.sqrt({gain**2:.4g} / {layer.fan_in * over}))", scheme)
-        if over == 1 and layer.activation in {"relu", None}:
-            return Remedy(f'nn.init.kaiming_normal_(weight, nonlinearity="{layer.activation or "linear"}")', scheme)
-        inside = f"{gain**2:.4g} / ({f'{over} * ' if over > 1 else ''}weight[0].numel())"
-        return Remedy(f"nn.init.normal_(weight, std=math.sqrt({inside}))", scheme)
+        return _law(layer, gain**2, layer.fan_in, over)
 
     def _each(self, finding: Finding) -> Iterator[tuple[str, Remedy]]:
         for name in finding.parameters:
@@ -229,12 +236,11 @@ class Remedies:
                 yield name, self.start_of(name)
 
     def _with_biases(self, finding: Finding) -> Iterator[tuple[str, Remedy]]:
-        """The weights, and the biases that are larger than any that torch draws."""
-        for name in finding.parameters:
-            layer = self.subject.layer_of.get(name)
-            if layer is not None:
-                yield name, self.start_of(name)
-                yield from self._far_bias(layer)
+        """What is named, and the biases of weights where they are larger than any that torch draws."""
+        for name, remedy in self._each(finding):
+            yield name, remedy
+            if name in self.subject.layer_of:
+                yield from self._far_bias(self.subject.layer_of[name])
 
     def _far_bias(self, layer: WeightLayer) -> Iterator[tuple[str, Remedy]]:
         bias = self.subject.parameters.first.get(layer.bias or "")
@@ -281,6 +287,13 @@ class Remedies:
             yield name, Remedy(f"weight[{getattr(owner, 'padding_idx', 0)}].zero_()", rank=0)
 
     def _by_fan(self, finding: Finding) -> Iterator[tuple[str, Remedy]]:
+        """The law that was meant, with the right fan."""
+        for name in finding.parameters:
+            layer = self.subject.layer_of[name]
+            laws = [law for law in scale.wrong(self.subject, layer) if law.told in finding.message]
+            yield name, _law(layer, laws[0].gain, scale.meant(self.subject, layer, laws[0])) if laws else self._by_law(layer)
+
+    def _by_gain(self, finding: Finding) -> Iterator[tuple[str, Remedy]]:
         for name in finding.parameters:
             yield name, self._by_law(self.subject.layer_of[name])
 
@@ -315,9 +328,9 @@ class Remedies:
 
     def _head(self, finding: Finding) -> Iterator[tuple[str, Remedy]]:
         head = self.subject.head
-        for name in finding.parameters:
-            if head is None or isinstance(head.module, EMBEDDINGS):
-                yield name, self.start_of(name)
+        for name, remedy in self._each(finding):
+            if head is None or name != head.parameter or isinstance(head.module, EMBEDDINGS):
+                yield name, remedy
                 continue
             yield name, normal(SMALL, rank=2)
             yield from self._far_bias(head)
@@ -334,11 +347,23 @@ class Remedies:
 
 OWN: dict[str, Callable[[Remedies, Finding], Iterator[tuple[str, Remedy]]]] = {
     "IB105": Remedies._one_factor, "IB111": Remedies._padding, "IB112": Remedies._norms, "IB201": Remedies._by_fan,
-    "IB202": Remedies._by_fan, "IB203": Remedies._recurrent, "IB204": Remedies._tied, "IB301": Remedies._whole,
+    "IB202": Remedies._by_gain, "IB203": Remedies._recurrent, "IB204": Remedies._tied, "IB301": Remedies._whole,
     "IB302": Remedies._scaled, "IB303": Remedies._scaled, "IB304": Remedies._head, "IB305": Remedies._head,
     "IB306": Remedies._with_biases, "IB307": Remedies._with_biases, "IB308": Remedies._attention, "IB309": Remedies._whole,
 }  # fmt: skip
 """Rules whose parameters are not simply drawn anew."""
+
+
+def _law(layer: WeightLayer, gain: float, fan: float, over: int = 1) -> Remedy:
+    """Normal numbers of a variance gain / fan."""
+    scheme = f"normal:std={(gain / (fan * over)) ** 0.5:.4g}"
+    if layer.transposed or layer.axes or isinstance(layer.module, nn.Bilinear) or fan != layer.fan_in:
+        return Remedy(f"nn.init.normal_(weight, std=math.sqrt({gain:.4g} / {fan * over:g}))", scheme)
+    called = {1.0: "linear", 2.0: "relu"}.get(round(gain, 9))
+    if over == 1 and called:
+        return Remedy(f'nn.init.kaiming_normal_(weight, nonlinearity="{called}")', scheme)
+    inside = f"{gain:.4g} / ({f'{over} * ' if over > 1 else ''}weight[0].numel())"
+    return Remedy(f"nn.init.normal_(weight, std=math.sqrt({inside}))", scheme)
 
 
 def _gates(layer: WeightLayer) -> Remedy:

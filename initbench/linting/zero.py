@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from initbench.linting.finding import alike
+from initbench.linting.finding import CannotTell, alike
 from initbench.nn.seeds import generator
 
 if TYPE_CHECKING:
@@ -99,15 +99,17 @@ def _away_from_zero(zero: Mapping[str, nn.Parameter]) -> Iterator[None]:
 def drawn_factors(subject: Subject, names: Iterable[str]) -> tuple[str, ...]:
     """As few of zero weights as let all of them learn once they are drawn: the first in the pass of each product.
 
-    Where there is no input the one of each pair of low rank that takes the input.
+    Where there are no gradients the one of each pair of low rank that takes the input.
     """
     given = set(names)
     named = tuple(name for name in subject.parameters.first if name in given)
-    if subject.given is None:
+    try:
+        moved, _ = _moved(subject, zero_parameters(subject))
+    except CannotTell:
         firsts = {first for first, _ in pairs(subject)}
         return tuple(name for name in named if name in firsts)
     left = dict.fromkeys([*(layer.parameter for layer in subject.layers if layer.parameter in given), *named])
-    moved, drawn = _moved(subject, zero_parameters(subject))[0], dict[str, None]()
+    drawn = dict[str, None]()
     while left:
         together = _of_one_place if len(left) > ONE_BY_ONE else str
         drawn |= {name: None for name in left if together(name) == together(next(iter(left)))}
