@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from initbench.errors import ConfigError, GateFailed, is_out_of_memory, reason_of, unknown_name
-from initbench.linting.finding import CannotTell, Finding, NotTold, Severity
+from initbench.errors import ConfigError, GateFailed, InitbenchError, is_out_of_memory, reason_of, unknown_name
+from initbench.linting.finding import Finding, NotTold, Severity
 from initbench.question import catalog
 from initbench.question.config import Ref, parse_ref
 
@@ -212,7 +212,7 @@ def examine(subject: Subject, wanted: Sequence[Rule]) -> tuple[tuple[Finding, ..
                 told = found.model_copy(update=update | {"among": among})
                 fix = runnable(_remedy(remedies, told) or found.fix, subject.parameters.by_name)
                 findings.append(told.model_copy(update={"fix": fix}))
-        except CannotTell as error:
+        except InitbenchError as error:
             not_told.append(NotTold(code=rule.code, rule=rule.name, reason=str(error).rstrip(".")))
         except Exception as error:  # a strange model must not end the run
             if is_out_of_memory(error):
