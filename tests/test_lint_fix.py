@@ -100,6 +100,17 @@ def test_the_command_writes_the_file_and_says_what_is_found_afterwards(desk):
     assert not model.shift.any()
 
 
+def test_what_is_meant_is_left_as_it_is(desk):
+    (desk / "net.py").write_text(NET.replace("self.head = nn", "self.gate = nn.Parameter(torch.empty(32))\n        self.head = nn"))
+    (desk / "pyproject.toml").write_text(
+        '[tool.initbench.lint]\nexceptions = [{rule = "IB101", at = "gate", reason = "the loader sets it"}]\n'
+    )
+    ran = run("--fix", "torch")
+    assert ran.exit_code == 0, ran.output
+    assert '"shift"' in ran.stdout
+    assert "gate" not in ran.stdout
+
+
 def test_a_file_that_is_there_is_replaced_only_if_asked(desk):
     (desk / "start.py").write_text("mine")
     ran = run("--fix", "torch", "--out", "start.py")

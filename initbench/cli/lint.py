@@ -1,7 +1,6 @@
 """The command `lint`: what is wrong with how a model is initialized; nothing is trained."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -123,8 +122,9 @@ def _refuse(kind: str, out: Path | None, *, fresh: bool) -> None:
 
 def _fixed(report: run.LintReport, kind: str, out: Path | None, told: Callable[[run.LintReport], run.LintReport]) -> run.LintReport:
     """Writes the code that clears the findings and says what it does; gives what is found when it has been applied."""
-    made = report.fix(kind)
-    made = replace(made, after=told(made.after))
+    from initbench.linting.mending import fix
+
+    made = fix(report, kind, told)
     if made.code and out is not None:
         write_text(out, made.code)
         output.hint(f"Written to {out}.")

@@ -76,8 +76,8 @@ class Fix:
         return self.code
 
 
-def fix(report: LintReport, kind: str) -> Fix:
-    """See `LintReport.fix`."""
+def fix(report: LintReport, kind: str, told: Callable[[LintReport], LintReport] | None = None) -> Fix:
+    """See `LintReport.fix`; `told` takes what is meant out of a report, so that it is left as it is."""
     from initbench.linting.run import FIXES, look
 
     if kind not in FIXES:
@@ -95,6 +95,7 @@ def fix(report: LintReport, kind: str) -> Fix:
                 break
             code = _written(plan, kind, name, subject)
         after = look(again, initializer(code))
+        after = after if told is None else told(after)
         after = replace(after, findings=tuple(sorted((*kept, *after.findings), key=lambda each: (each.severity.rank, each.code))))
         findings = tuple(each for each in after.findings if each.severity is not Severity.INFO or any(_same(each, one) for one in findings))
     return Fix(code, report, after)
