@@ -250,15 +250,17 @@ class Remedies:
                 yield layer.bias, ZEROS
 
     def _whole(self, finding: Finding) -> Iterator[tuple[str, Remedy]]:
-        """What is named; where that was tried, every weight that does not keep the signal, and norms that are shut but end no branch."""
+        """What is named; where that was tried, all weights that do not keep the signal, far biases, and shut norms that end no branch."""
         lost = self.subject.health.lost
         if lost is not None and (lost.what, lost.how) == ("gradients", LossKind.CONSTANT) and self._has_meant_weights:
             return  # they are zero behind a zero that is meant, until that has moved
         if not self.plan.answers(finding):
             yield from self._with_biases(finding)
             return
-        off = tuple(name for name, layer in self.subject.layer_of.items() if self._is_off(layer))
-        yield from self._with_biases(finding.model_copy(update={"parameters": off}))
+        for name, layer in self.subject.layer_of.items():
+            if self._is_off(layer):
+                yield name, self.start_of(name)
+            yield from self._far_bias(layer)
         open_ends = {id(branch.last_norm) for branch in self.branches}
         for name, value in self.subject.parameters.first.items():
             owner = self.subject.parameters.owner[id(value)]
