@@ -276,6 +276,7 @@ def init_network(
     exclude: str | Sequence[str] = "embedding",
     seed: int = 123,
     *,
+    only: str | Sequence[str] = (),
     bias: float | None = None,
     layers: Mapping[str, str | Ref] | None = None,
     in_out: Sequence[str] = (),
@@ -285,12 +286,12 @@ def init_network(
 ) -> InitReport:
     """Initializes any module in place and reports on each parameter: `init_network(model, "kaiming:mode=fan_out")`.
 
-    `exclude`: parameters whose name contains it are left alone. `bias`: a constant for every bias instead of what the
-    scheme says. `layers`: glob on names -> another scheme. `in_out`: globs of weights stored (in, out). `strict`: a
-    parameter that nothing sets is an error. `inputs`: a batch as the model takes it, for execution order and what follows
-    each layer: a tensor or numpy array (N, ...), a tuple or list of arguments in the order of `forward`, or a mapping of
-    keyword arguments, such as a tokenizer gives; see `probe`; it is moved to the model's device, as are batches.
-    `batch(size, index)`: (inputs, labels) for schemes that need data, inputs in any of these forms. The global random
+    `exclude`: parameters whose name contains it are left alone. `only`: globs of the parameters that are set; all others are left
+    alone. `bias`: a constant for every bias instead of what the scheme says. `layers`: glob on names -> another scheme. `in_out`:
+    globs of weights stored (in, out). `strict`: a parameter that nothing sets is an error. `inputs`: a batch as the model takes it,
+    for execution order and what follows each layer: a tensor or numpy array (N, ...), a tuple or list of arguments in the order of
+    `forward`, or a mapping of keyword arguments, such as a tokenizer gives; see `probe`; it is moved to the model's device, as are
+    batches. `batch(size, index)`: (inputs, labels) for schemes that need data, inputs in any of these forms. The global random
     state is not used.
     Raises: InitbenchError for names, parameters or models that do not fit.
     """
@@ -303,6 +304,7 @@ def init_network(
     given = {
         "bias": "scheme" if bias is None else bias,
         "exclude": (exclude,) if isinstance(exclude, str) else exclude,
+        "only": (only,) if isinstance(only, str) else only,
         "layers": layers or {},
         "in_out": (in_out,) if isinstance(in_out, str) else in_out,
         "strict": strict,

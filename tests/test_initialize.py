@@ -54,13 +54,23 @@ def test_a_pattern_that_names_no_weight_sets_the_very_parameters_it_names():
     assert by["head.bias"].by == "constant ('*.bias')"
 
 
-@pytest.mark.parametrize("rule", [{"layers": {"haed.*": "zeros"}}, {"in_out": ("haed.*",)}])
+@pytest.mark.parametrize("rule", [{"layers": {"haed.*": "zeros"}}, {"in_out": ("haed.*",)}, {"only": ("haed.*",)}])
 def test_a_pattern_that_matches_nothing_is_an_error_with_the_names_there_are(rule):
     model = net()
     before = model["head"].weight.clone()
     with pytest.raises(ConfigError, match=r"The pattern 'haed\.\*' .* matches no parameter.*body\.0\.weight"):
         init(model, "kaiming", **rule)
     assert torch.equal(model["head"].weight, before)
+
+
+def test_only_what_is_named_is_set():
+    model = net()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    report = init(model, "kaiming", only=("body.[02].weight",), layers={"body.0.*": "zeros"})
+    changed = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert changed == {"body.0.weight", "body.2.weight"}
+    assert not model["body"][0].weight.any()
+    assert {entry.by for entry in report.parameters if entry.parameter not in changed} == {"not named by init.only"}
 
 
 def test_an_exclusion_that_matches_nothing_is_fine():

@@ -106,6 +106,9 @@ def test_every_rule_has_a_code_a_group_and_the_parts_that_explain_it(desk):
         (["./net.py:Fine", "--baseline", "gone.json"], "There is no baseline gone.json"),
         (["./net.py:Fine", "--checkpoint", "gone.pt"], "There is no checkpoint"),
         (["--explain", "IB999"], "Unknown rule 'IB999'"),
+        (["./net.py:Fine", "--input", "int:0:8"], "asks for whole numbers below 0, from 0 on: there are none"),
+        (["./net.py:Fine", "--input", "int:8:0"], "The input 'int:8:0' has no numbers"),
+        (["./net.py:Fine", "--json", "--format", "sarif"], "There are two formats: --json and --format sarif. Leave one of them out."),
     ],
 )
 def test_bad_input_is_one_sentence(desk, words, said):
@@ -142,6 +145,13 @@ def test_a_project_says_what_is_meant_and_from_where_on_it_fails(desk):
     assert run("./net.py:Net", "--input", "16").exit_code == 4
     (desk / "pyproject.toml").write_text('[tool.initbench.lint]\nexceptions = [{rule = "IB101", at = "shift"}]\n')
     assert "reason" in run("./net.py:Net", "--input", "16").stderr
+    for line in ('exceptions = [{rule = "IB999", reason = "no"}]', 'ignore = ["IB999"]', 'select = ["IB999"]'):
+        (desk / "pyproject.toml").write_text(f"[tool.initbench.lint]\n{line}\n")
+        ran = run("./net.py:Net", "--input", "16")
+        said = " ".join(ran.stderr.split())
+        assert ran.exit_code == 2
+        assert f"pyproject.toml, {line.partition(' ')[0]}: Unknown rule 'IB999'." in said
+        assert "initbench list rules" in said
     (desk / "pyproject.toml").write_text("[tool.initbench.lint]\nselekt = []\n")
     assert "selekt" in run("./net.py:Net", "--input", "16").stderr
 
@@ -232,6 +242,17 @@ def test_raise_for_tells_what_was_found():
     assert "<td>IB102</td>" in lint(make)._repr_html_()
     with pytest.raises(ConfigError, match="Allowed: error, warning, info"):
         lint(Plain).raise_for("fatal")
+
+
+def test_a_sentence_is_a_reason_as_it_is(monkeypatch):
+    import initbench.rules.first_loss as rule
+
+    def refuses(_subject):
+        raise ConfigError("The model gives no logits.")
+
+    monkeypatch.setattr(rule, "check", refuses)
+    (told,) = (each for each in lint(Plain, inputs="16").not_told if each.code == "IB304")
+    assert told.reason == "The model gives no logits"
 
 
 def test_a_rule_that_fails_is_one_that_cannot_tell(monkeypatch):

@@ -60,6 +60,7 @@ def test_a_failure_is_the_findings_and_no_traceback(tmp_path):
     for told in (by_fixture, by_report):
         assert "error IB102 not finite" in told
         assert "fix: nn.init" in told
+        assert told.count("error IB102 not finite") == 1
         assert "linting/run.py" not in told
         assert "def test_" not in told
     assert "def test_another_failure" in other

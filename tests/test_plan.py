@@ -88,7 +88,7 @@ def test_a_default_that_identities_rest_on_is_never_changed():
     defaults["InitRules"]["layers"] = InitRules().layers
     assert defaults == {
         "Job": {"task": Ref(name="classification")},
-        "InitRules": {"bias": "scheme", "exclude": ("embedding",), "layers": {}, "in_out": (), "strict": False},
+        "InitRules": {"bias": "scheme", "exclude": ("embedding",), "only": (), "layers": {}, "in_out": (), "strict": False},
         "TrainConfig": {
             "epochs": None,
             "steps": None,

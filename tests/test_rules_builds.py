@@ -54,6 +54,13 @@ class Token(nn.Module):
         return self.norm(self.layer(x) + self.token) + self.table[0]
 
 
+class WithOwn(Token):
+    """Says that its layers can be reset."""
+
+    def reset_parameters(self):
+        self.layer.reset_parameters()
+
+
 class WithReset(Token):
     def init_weights(self):
         nn.init.normal_(self.layer.weight, std=0.02)
@@ -90,9 +97,19 @@ class Applied(nn.Module):
 
 
 class TestResetDiffers:
-    def test_what_no_reset_sets_is_worth_knowing(self):
-        (finding,) = found("IB106", Token)
-        assert (finding.parameters, finding.severity) == (("token", "table"), Severity.INFO)
+    def test_without_a_reset_of_its_own_a_model_promises_nothing(self):
+        assert not found("IB106", Token)
+        assert not found("IB106", lambda: Token(scaled=True))
+        assert not found("IB106", lambda: nn.Sequential(Token(), nn.TransformerEncoderLayer(64, 4)))
+
+    def test_only_what_is_in_a_module_with_a_reset_of_its_own_is_looked_at(self):
+        class Beside(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inside, self.outside = WithOwn(), Token()
+
+        (finding,) = found("IB106", Beside)
+        assert finding.parameters == ("inside.token", "inside.table")
         assert finding.message == "not set again after to_empty"
 
     def test_a_reset_of_the_whole_that_leaves_a_parameter_out_is_a_warning(self):
@@ -130,6 +147,9 @@ class TestResetDiffers:
                 self.layer = nn.Linear(64, 64)
                 nn.init.normal_(self.layer.weight, std=1 / math.sqrt(3 * 64))
 
+            def reset_parameters(self):
+                self.layer.reset_parameters()
+
             def forward(self, x):
                 return self.layer(x)
 
@@ -149,18 +169,20 @@ class TestResetDiffers:
     def test_a_single_random_number_is_no_constant(self):
         assert not found("IB106", lambda: nn.Sequential(nn.Linear(64, 1)))
 
-    def test_a_scaled_layer_without_a_reset_of_the_whole_is_worth_knowing(self):
-        findings = found("IB106", lambda: Token(scaled=True))
-        assert [finding.parameters for finding in findings if "another law" in finding.message] == [("layer.weight",)]
-        assert {finding.severity for finding in findings} == {Severity.INFO}
+    def test_a_layer_that_the_reset_does_not_scale_is_worth_knowing(self):
+        findings = found("IB106", lambda: WithOwn(scaled=True))
+        (finding,) = (each for each in findings if "another law" in each.message)
+        assert (finding.parameters, finding.severity) == (("layer.weight",), Severity.INFO)
 
     def test_a_sentence_where_it_cannot_be_built_on_the_meta_device(self):
         def reads():
-            model = mlp()
-            model.scale = model[0].weight.std().item()
+            model = WithOwn()
+            model.scale = model.layer.weight.std().item()
             return model
 
-        assert "meta device" in why_not("IB106", reads)
+        reason = why_not("IB106", reads)
+        assert "cannot be built on the meta device and reset: The model cannot be built: RuntimeError" in reason
+        assert "ConfigError" not in reason
         assert "builds the model anew" in why_not("IB106", mlp())
 
     def test_a_model_by_its_name(self):

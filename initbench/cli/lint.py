@@ -1,7 +1,6 @@
 """The command `lint`: what is wrong with how a model is initialized; nothing is trained."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +34,9 @@ Explain = Annotated[str | None, option(WHAT, "--explain", "CODE", "Say all about
 FailOn = Annotated[
     str | None, option(OUTPUT, "--fail-on", "SEVERITY", "Exit code 4 from it on: error, warning, info.", show_default="error")
 ]
-Format = Annotated[str, option(OUTPUT, "--format", "FORMAT", "text, json, github, sarif or junit.")]
+Format = Annotated[
+    str | None, option(OUTPUT, "--format", "FORMAT", "text, json, github, sarif or junit; --json is json.", show_default="text")
+]
 Out = Annotated[Path | None, option(OUTPUT, "-o --out", "FILE", "Write it there instead of printing it.")]
 Fix = Annotated[str | None, option(OUTPUT, "--fix", "KIND", "Write initialize(model) that clears the findings: torch or initbench.")]
 Fresh = Annotated[bool, option(OUTPUT, "--fresh", "", "With --fix: replace a file that is there.")]
@@ -54,7 +55,7 @@ def lint(
     ignore: Ignore = None,
     explain: Explain = None,
     fail_on: FailOn = None,
-    form: Format = "text",
+    form: Format = None,
     as_json: Json = False,
     out: Out = None,
     fix: Fix = None,
@@ -68,6 +69,9 @@ def lint(
         return
     if model is None:
         raise ConfigError("There is no model to look at. Write initbench lint ./net.py:Net --input 3x224x224")
+    if as_json and form not in {None, "json"}:
+        raise ConfigError(f"There are two formats: --json and --format {form}. Leave one of them out.")
+    form = form or ("json" if as_json else "text")
     for what, word, allowed in (("format", form, formats.FORMATS), ("severity", fail_on or "error", list(Severity))):
         if word not in allowed:
             raise unknown_name(what, word, allowed, f"Allowed: {', '.join(allowed)}.")
@@ -95,7 +99,7 @@ def lint(
         if report.of(fail_on or asked.fail_on):
             raise typer.Exit(FOUND)
         return
-    text = formats.FORMATS["json" if as_json else form](report)
+    text = formats.FORMATS[form](report)
     if out is not None:
         write_text(out, text)
         output.hint(f"{formats.conclusion(report)}. Written to {out}.")
@@ -118,8 +122,9 @@ def _refuse(kind: str, out: Path | None, *, fresh: bool) -> None:
 
 def _fixed(report: run.LintReport, kind: str, out: Path | None, told: Callable[[run.LintReport], run.LintReport]) -> run.LintReport:
     """Writes the code that clears the findings and says what it does; gives what is found when it has been applied."""
-    made = report.fix(kind)
-    made = replace(made, after=told(made.after))
+    from initbench.linting.mending import fix
+
+    made = fix(report, kind, told)
     if made.code and out is not None:
         write_text(out, made.code)
         output.hint(f"Written to {out}.")
@@ -129,7 +134,7 @@ def _fixed(report: run.LintReport, kind: str, out: Path | None, told: Callable[[
         output.hint("There is nothing that initialize(model) could clear: no code is written.")
     for text in filter(None, (made.told(), f"Afterwards: {formats.whole_text(made.after).rstrip()}")):
         output.say(text)
-    return made.left
+    return made.after
 
 
 def _split(given: list[str] | None) -> tuple[str, ...]:

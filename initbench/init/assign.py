@@ -257,9 +257,8 @@ class _Assignment:
     def _outcome(self, name: str, names: list[str], parameter: nn.Parameter) -> _Outcome:
         """The rules in their order: carries out the first that holds."""
         key = id(parameter)
-        for part in self.rules.exclude:
-            if any(part in known for known in names):
-                return _Outcome(Setter.EXCLUDED, f"excluded by '{part}'", layer=self.layer_of.get(key))
+        if why := self.rules.left_alone(names):
+            return _Outcome(Setter.EXCLUDED, why, layer=self.layer_of.get(key))
         if not parameter.requires_grad:
             return _Outcome(Setter.FROZEN, "frozen (requires_grad is False)", layer=self.layer_of.get(key))
         if key in self.layer_of:

@@ -163,8 +163,4 @@ def free_biases(model: nn.Module, rules: InitRules) -> dict[str, nn.Parameter]:
     """The parameters that a scheme may use as biases: not excluded, not frozen, and not set to a constant by the rules."""
     if rules.bias != "scheme":
         return {}
-    return {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and not any(part in name for part in rules.exclude)
-    }
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad and not rules.left_alone([name])}

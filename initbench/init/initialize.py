@@ -38,8 +38,9 @@ def initialize(
     """
     parameters = parameters_of(model)
     refuse_without_storage(parameters.first)
-    for pattern in rules.in_out:
-        refuse_unused(pattern, "init.in_out", list(parameters.by_name))
+    for where, patterns in (("init.in_out", rules.in_out), ("init.only", rules.only)):
+        for pattern in patterns:
+            refuse_unused(pattern, where, list(parameters.by_name))
 
     def find_layers() -> tuple[WeightLayer, ...]:
         return weight_layers(model, inputs, rules.in_out)

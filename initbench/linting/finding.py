@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
 from pydantic import Field
 
@@ -10,6 +11,8 @@ from initbench.question.config import Frozen
 
 NAMED = 2
 """Patterns of parameters that a line names; of more it gives the number."""
+NUMBERS = 6
+"""Numbers that a pattern lists; of more it gives the first, the second and the last."""
 
 
 class Severity(StrEnum):
@@ -43,11 +46,12 @@ class Finding(Frozen):
     module: str = Field(default="", description="the class whose code makes the first of the parameters")
     file: str = Field(default="", description="the file of that class")
     line: int | None = Field(default=None, description="where in that file the parameter, or the layer that holds it, is made")
+    among: tuple[str, ...] = Field(default=(), exclude=True, repr=False, description="all names of the model: no pattern takes in others")
 
     @property
     def about(self) -> str:
         """The parameters in one line: `blocks.*.mlp.w3.weight (12 parameters)`."""
-        patterns = folded(self.parameters)
+        patterns = folded(self.parameters, self.among)
         if not patterns:
             return "the model"
         count = f" ({len(self.parameters)} parameters)" if len(self.parameters) > len(patterns) or len(patterns) > NAMED else ""
@@ -73,13 +77,27 @@ class NotTold(Frozen):
     reason: str
 
 
-def folded(names: Sequence[str]) -> tuple[str, ...]:
-    """Names that differ in numbers alone as one pattern, `blocks.*.fc.weight`, in the order of the first of each."""
-    patterns = []
+def folded(names: Sequence[str], among: Sequence[str] = ()) -> tuple[str, ...]:
+    """Names that differ in numbers alone as one pattern, `blocks.*.fc.weight`, in the order of the first of each.
+
+    Where that would take in others `among` all: `blocks.{1,3}.fc.weight`, or each name where they differ in several numbers.
+    """
+    patterns: list[str] = []
     for group in alike(names):
-        columns = zip(*(name.split(".") for name in group), strict=True)
-        patterns.append(".".join(column[0] if len(set(column)) == 1 else "*" for column in columns))
+        columns = [list(dict.fromkeys(column)) for column in zip(*(name.split(".") for name in group), strict=True)]
+        pattern = ".".join(column[0] if len(column) == 1 else "*" for column in columns)
+        if len(group) == 1 or {name for name in among if fnmatchcase(name, pattern)} <= set(group):
+            patterns.append(pattern)
+        elif sum(len(column) > 1 for column in columns) == 1:
+            patterns.append(".".join(column[0] if len(column) == 1 else _listed(column) for column in columns))
+        else:
+            patterns += group
     return tuple(patterns)
+
+
+def _listed(numbers: Sequence[str]) -> str:
+    shown = numbers if len(numbers) <= NUMBERS else (*numbers[:2], "...", numbers[-1])
+    return f"{{{','.join(shown)}}}"
 
 
 def alike(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:

@@ -19,15 +19,10 @@ def lint_init() -> Callable[..., LintReport]:
     """
 
     def look(model: Any, *, fail_on: str = "error", **given: Any) -> LintReport:
-        from initbench.errors import GateFailed
         from initbench.linting.run import lint
 
-        __tracebackhide__ = True
         report = lint(model, **given)
-        try:
-            report.raise_for(fail_on)
-        except GateFailed as error:
-            pytest.fail(str(error), pytrace=False)
+        report.raise_for(fail_on)
         return report
 
     return look

@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from initbench.errors import ConfigError, GateFailed, is_out_of_memory, reason_of, unknown_name
-from initbench.linting.finding import CannotTell, Finding, NotTold, Severity
+from initbench.errors import ConfigError, GateFailed, InitbenchError, is_out_of_memory, reason_of, unknown_name
+from initbench.linting.finding import Finding, NotTold, Severity
 from initbench.question import catalog
 from initbench.question.config import Ref, parse_ref
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from initbench.linting.mending import Fix
+    from initbench.linting.remedies import Remedies
     from initbench.linting.subject import Subject
 
 WANTED = {
@@ -82,8 +83,8 @@ class LintReport:
     def fix(self, kind: str = "torch") -> Fix:
         """Code with `initialize(model)` that clears these findings, and what is found when it has been applied: `print(report.fix())`.
 
-        `kind`: "torch" sets the parameters that were named with torch.nn.init, "initbench" the whole network with init_network.
-        Raises: ConfigError for another kind, or where init_network cannot initialize the model.
+        `kind`: "torch" sets the parameters that the findings are about with torch.nn.init, "initbench" with init_network.
+        Raises: ConfigError for another kind.
         """
         from initbench.linting.mending import fix
 
@@ -192,10 +193,13 @@ def look(asked: Asked, then: Callable[[nn.Module], object] | None = None) -> Lin
 
 def examine(subject: Subject, wanted: Sequence[Rule]) -> tuple[tuple[Finding, ...], tuple[NotTold, ...]]:
     """What the rules find, the worst first, and what they cannot tell; a rule that fails is one that cannot tell."""
+    from initbench.linting.builds import tensors_of
     from initbench.linting.places import place_of, runnable
+    from initbench.linting.remedies import Remedies
 
     findings: list[Finding] = []
     not_told: list[NotTold] = []
+    among, remedies = tuple(tensors_of(subject.model)), Remedies(subject)
     for rule in wanted:
         lacking = next((need for need in rule.needs if not subject.has(need)), None)
         if lacking is not None:
@@ -204,16 +208,26 @@ def examine(subject: Subject, wanted: Sequence[Rule]) -> tuple[tuple[Finding, ..
         try:
             for found in _found(rule, subject):
                 place = place_of(subject.model, found.parameters[0]) if found.parameters else place_of(subject.model, "")
-                fix = runnable(found.fix, subject.parameters.by_name)
-                update = {"fix": fix, "code": rule.code, "rule": rule.name, "module": place.module, "file": place.file, "line": place.line}
-                findings.append(found.model_copy(update=update))
-        except CannotTell as error:
+                update = {"code": rule.code, "rule": rule.name, "module": place.module, "file": place.file, "line": place.line}
+                told = found.model_copy(update=update | {"among": among})
+                fix = runnable(_remedy(remedies, told) or found.fix, subject.parameters.by_name)
+                findings.append(told.model_copy(update={"fix": fix}))
+        except InitbenchError as error:
             not_told.append(NotTold(code=rule.code, rule=rule.name, reason=str(error).rstrip(".")))
         except Exception as error:  # a strange model must not end the run
             if is_out_of_memory(error):
                 raise
             not_told.append(NotTold(code=rule.code, rule=rule.name, reason=f"the rule failed: {reason_of(error)}"))
     return tuple(sorted(findings, key=lambda found: (found.severity.rank, found.code))), tuple(not_told)
+
+
+def _remedy(remedies: Remedies, finding: Finding) -> str:
+    try:
+        return remedies.text(finding)
+    except Exception as error:  # what is found on a strange model is told without a remedy
+        if is_out_of_memory(error):
+            raise
+        return ""
 
 
 def _found(rule: Rule, subject: Subject) -> Iterator[Finding]:

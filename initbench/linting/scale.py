@@ -35,6 +35,11 @@ class Explanation:
         """What the law gives."""
         return math.sqrt(self.gain / self.fan)
 
+    @property
+    def told(self) -> str:
+        """The law and what is wrong with its fan, as a message has it."""
+        return f"{self.law} with a wrong fan: {self.of.partition(' (')[0]}"
+
     def words(self) -> str:
         """As in `0.0589 = sqrt(2/576), kaiming with the fan in`."""
         gain = {1.0: "1", 2.0: "2", 1 / 3: "(1/3)", 25 / 9: "(25/9)"}[self.gain]

@@ -61,12 +61,21 @@ def project_settings(start: Path | None = None) -> LintSettings:
 
 
 def _checked(path: Path, table: Any) -> LintSettings:
+    from initbench.linting.run import chosen
+
     try:
-        return LintSettings.model_validate(table)
+        found = LintSettings.model_validate(table)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         allowed = "select, ignore, fail-on, baseline, and exceptions with rule, at and reason"
         raise ConfigError(f"[tool.initbench.lint] in {path} cannot be used: {problems}. It takes {allowed}.") from error
+    named = {"select": found.select, "ignore": found.ignore, "exceptions": [each.rule for each in found.exceptions]}
+    for key, codes in named.items():
+        try:
+            chosen(codes)
+        except ConfigError as error:
+            raise ConfigError(f"[tool.initbench.lint] in {path}, {key}: {error}") from error
+    return found
 
 
 def without_exceptions(report: LintReport, exceptions: Sequence[Meant]) -> LintReport:

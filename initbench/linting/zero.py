@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from initbench.linting.finding import alike
+from initbench.linting.finding import CannotTell, alike
 from initbench.nn.seeds import generator
 
 if TYPE_CHECKING:
@@ -48,10 +49,7 @@ def stuck(subject: Subject) -> Stuck:
     weights = [name for name, value in zero.items() if value.dim() > 1]
     if all(gradients[name] != 0 for name in weights):
         return Stuck()
-    moved: dict[str, nn.Parameter] = {}
-    while freed := {name: value for name, value in zero.items() if name not in moved and gradients[name]}:
-        moved |= freed
-        gradients = _gradients_after(subject, moved)
+    moved, gradients = _moved(subject, zero)
     names = tuple(name for name in weights if gradients[name] == 0)
     products = _in_a_row(subject, names)
     for group in [(name,) for name in names] if len(names) <= ONE_BY_ONE else alike(names):
@@ -59,6 +57,16 @@ def stuck(subject: Subject) -> Stuck:
         others = {name for name in names if name not in group and after[name]}
         products |= {*others, *(group if others else ())}
     return Stuck(names, tuple(name for name in names if name in products))
+
+
+def _moved(subject: Subject, zero: Mapping[str, nn.Parameter]) -> tuple[dict[str, nn.Parameter], dict[str, float | None]]:
+    """The zeros that move as they get a gradient, at once or when others have moved, and all gradients then."""
+    moved: dict[str, nn.Parameter] = {}
+    gradients = subject.gradients
+    while freed := {name: value for name, value in zero.items() if name not in moved and gradients.get(name)}:
+        moved |= freed
+        gradients = _gradients_after(subject, moved)
+    return moved, gradients
 
 
 def _in_a_row(subject: Subject, names: tuple[str, ...]) -> set[str]:
@@ -88,16 +96,52 @@ def _away_from_zero(zero: Mapping[str, nn.Parameter]) -> Iterator[None]:
             value.data.zero_()
 
 
+def drawn_factors(subject: Subject, names: Iterable[str]) -> tuple[str, ...]:
+    """As few of zero weights as let all of them learn once they are drawn: the first in the pass of each product.
+
+    Where there are no gradients the one of each pair of low rank that takes the input.
+    """
+    given = set(names)
+    named = tuple(name for name in subject.parameters.first if name in given)
+    try:
+        moved, _ = _moved(subject, zero_parameters(subject))
+    except CannotTell:
+        firsts = {first for first, _ in pairs(subject)}
+        return tuple(name for name in named if name in firsts)
+    left = dict.fromkeys([*(layer.parameter for layer in subject.layers if layer.parameter in given), *named])
+    drawn = dict[str, None]()
+    while left:
+        together = _of_one_place if len(left) > ONE_BY_ONE else str
+        drawn |= {name: None for name in left if together(name) == together(next(iter(left)))}
+        moved |= {name: subject.parameters.first[name] for name in drawn}
+        gradients = _gradients_after(subject, moved)
+        left = {name: None for name in left if name not in drawn and not gradients.get(name)}
+    return tuple(name for name in named if name in drawn)
+
+
+def _of_one_place(name: str) -> str:
+    """The name without its first number, that of the block."""
+    return re.sub(r"(^|\.)\d+(?=\.|$)", r"\1*", name, count=1)
+
+
 def factors(subject: Subject) -> tuple[str, ...]:
-    """Zero weights in pairs of low rank: side by side in one module, one makes as many outputs as the other takes, fewer than around."""
+    """Zero weights in pairs of low rank."""
+    found = {name for pair in pairs(subject) for name in pair}
+    return tuple(name for name in zero_parameters(subject) if name in found)
+
+
+def pairs(subject: Subject) -> tuple[tuple[str, str], ...]:
+    """Pairs of zero weights side by side in one module: the first makes as many outputs as the second takes, fewer than around."""
     zero = {name: value for name, value in zero_parameters(subject).items() if value.dim() > 1}
-    found: dict[str, None] = {}
-    for name, one in zero.items():
-        for second, other in zero.items():
-            trained = one.requires_grad or other.requires_grad
-            if one is not other and trained and _near(name, second) and _low_rank(_sizes(subject, name), _sizes(subject, second)):
-                found |= {name: None, second: None}
-    return tuple(name for name in zero if name in found)
+    return tuple(
+        (name, second)
+        for name, one in zero.items()
+        for second, other in zero.items()
+        if one is not other
+        and (one.requires_grad or other.requires_grad)
+        and _near(name, second)
+        and _low_rank(_sizes(subject, name), _sizes(subject, second))
+    )
 
 
 def _near(one: str, other: str) -> bool:

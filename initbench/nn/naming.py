@@ -118,7 +118,7 @@ def own_layers(model: nn.Module, layers: tuple[WeightLayer, ...], rules: InitRul
         layer
         for layer in layers
         if layer.weight.requires_grad
-        and not any(part in name for part in rules.exclude for name in names[id(layer.weight)])
+        and not rules.left_alone(names[id(layer.weight)])
         and not any(matches(pattern, layer, names[id(layer.weight)]) for pattern in patterns)
     )
 

@@ -2,6 +2,8 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -136,11 +138,21 @@ class InitRules(Frozen):
         default="scheme", description="a constant for every bias, or `scheme`: what the scheme says, else zero"
     )
     exclude: tuple[str, ...] = Field(default=("embedding",), description="parameters whose name contains one of these are left alone")
+    only: tuple[str, ...] = Field(default=(), description="globs of the parameters that are set; all others are left alone")
     layers: dict[str, RefField] = Field(
         default_factory=dict, description="glob on parameter or layer names -> scheme; the first match wins"
     )
     in_out: tuple[str, ...] = Field(default=(), description="globs of weights that are stored (in, out) instead of (out, in)")
     strict: bool = Field(default=False, description="a parameter that nothing initializes is an error")
+
+    def left_alone(self, names: Iterable[str]) -> str:
+        """Why a parameter with these names is left alone; empty where it is set."""
+        known = tuple(names)
+        for part in self.exclude:
+            if any(part in name for name in known):
+                return f"excluded by '{part}'"
+        named = not self.only or any(fnmatchcase(name, glob) for name in known for glob in self.only)
+        return "" if named else "not named by init.only"
 
 
 Decay = Annotated[float, Field(ge=0, lt=1)]

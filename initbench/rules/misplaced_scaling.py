@@ -83,5 +83,4 @@ def _finding(subject: Subject, factor: str, pairs: list[tuple[WeightLayer, Weigh
         "whose output is added to the stream",
         effect=f"where the branch is linear in both, what it adds is as small as was meant, but gradients are {times} larger here and "
         f"{times} smaller on {end.parameter}; through an activation between them it adds more",
-        fix=f"nn.init.normal_(model.{end.parameter}, std={laws[end.parameter].std:.3g} / math.{factor})",
     )

@@ -46,5 +46,4 @@ def check(subject: Subject) -> Iterator[Finding]:
                 + ("which the tied head trains" if tied else "which training never changes")
                 if usual
                 else "padding is the only row that is not zero",
-                fix=f"with torch.no_grad():\n    model.{names[0]}[{place}].zero_()",
             )

@@ -47,7 +47,6 @@ def check(subject: Subject) -> Iterator[Finding]:
             message="a gate's bias is set in both biases, which are added",
             measured=f"the forget gate's part is {size / 2:.3g} in bias_ih and in bias_hh: {size:.3g} together",
             effect=f"the gate starts at sigmoid({size:.3g}) = {_sigmoid(size):.3f}, where {size / 2:.3g} gives {_sigmoid(size / 2):.3f}",
-            fix=f"model.{twice[0].replace('bias_ih', 'bias_hh')}.data.zero_()",
         )
     packed = [
         layer for layer in subject.layers if layer.parts > 1 and isinstance(layer.module, tuple(GATES)) and _is_packed(subject, layer)
@@ -61,7 +60,6 @@ def check(subject: Subject) -> Iterator[Finding]:
             measured=f"{first.parts} gates of {first.fan_out} units share {first.fan_in} orthonormal columns: std "
             f"{subject.laws[first.parameter].std:.4g}",
             effect=f"each gate has a variance {first.parts}x smaller than an orthogonal matrix of its own would have",
-            fix=f"for gate in model.{first.parameter}.data.chunk({first.parts}):\n    nn.init.orthogonal_(gate)",
         )
 
 

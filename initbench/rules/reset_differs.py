@@ -3,16 +3,18 @@
 import inspect
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from initbench.errors import InitbenchError
+from initbench.errors import InitbenchError, reason_of
 from initbench.linting.builds import generators, is_constant, tensors_of, unset_marked, unset_share
 from initbench.linting.chance import deviations
 from initbench.linting.finding import CannotTell, Finding, Severity
 from initbench.linting.samples import differ, spread
 from initbench.linting.subject import Subject
+from initbench.nn.naming import modules_of
 
 FAMILY = "state"
 CODE = "IB106"
@@ -28,6 +30,7 @@ def check(subject: Subject) -> Iterator[Finding]:
 
     Measured: the model is built on the meta device, given memory that torch fills with NaN, and reset: by the `reset_parameters` of
     every module, then by the model's own methods for the whole. What is still NaN, and what has another std or another distribution.
+    Looked at are the modules that have such a method of their own, with all that they hold; nobody else says that a reset is enough.
     Expected: nothing is left, and the laws are those of construction.
     Remedy:
         def reset_parameters(self):      # of every module that draws numbers in __init__
@@ -36,11 +39,14 @@ def check(subject: Subject) -> Iterator[Finding]:
     Source: the PyTorch documentation of torch.nn.utils.skip_init and of FSDP's `param_init_fn`: modules must have a
     reset_parameters that sets all they own.
     """
+    offering = _offering(subject.model)
+    if not offering:
+        return
     again, by, whole = _reset(subject)
     here, there = tensors_of(subject.model), tensors_of(again)
     how = "reset by " + (", then ".join(["the reset_parameters of its modules", *by]))
     unset = subject.builds.unset
-    left = tuple(name for name, tensor in there.items() if unset_share(tensor) and name not in unset)
+    left = tuple(name for name, tensor in there.items() if name.startswith(offering) and unset_share(tensor) and name not in unset)
     if left:
         yield Finding(
             severity=Severity.WARNING if whole and subject.parameters.first.keys() & left else Severity.INFO,
@@ -54,7 +60,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     other = tuple(
         name
         for name in subject.parameters.first
-        if name in there
+        if name.startswith(offering)
+        and name in there
         and name in here
         and name not in {*left, *unset}
         and _is_other(here[name], there[name], limit, varies=subject.builds.digests.get(name) != subject.builds.other.get(name))
@@ -68,6 +75,19 @@ def check(subject: Subject) -> Iterator[Finding]:
             effect="a model that is built on the meta device starts differently",
             fix=f"# draw model.{other[0]} in reset_parameters of its module as __init__ does",
         )
+
+
+def _offering(model: nn.Module) -> tuple[str, ...]:
+    """How the names begin of all that is in modules with a method of their own, not torch's, that draws weights again."""
+    return tuple(
+        f"{name}." if name else ""
+        for name, module in modules_of(model)
+        if any(not getattr(method, "__module__", "torch.").startswith("torch.") for method in _methods(module))
+    )
+
+
+def _methods(module: nn.Module) -> list[Any]:
+    return [getattr(type(module), name) for name in OF_THE_WHOLE if callable(getattr(type(module), name, None))]
 
 
 def _reset(subject: Subject) -> tuple[nn.Module, list[str], bool]:
@@ -86,7 +106,8 @@ def _reset(subject: Subject) -> tuple[nn.Module, list[str], bool]:
             is_torchs = type(model).__module__.startswith("torch.")
             called = {name: _call(model, name) for name in (OF_THE_WHOLE[:1] if is_torchs else OF_THE_WHOLE)}
     except (InitbenchError, RuntimeError, TypeError, ValueError, AttributeError, KeyError, NotImplementedError) as error:
-        raise CannotTell(f"it cannot be built on the meta device and reset ({type(error).__name__})") from error
+        reason = str(error).rstrip(".") if isinstance(error, InitbenchError) else reason_of(error)
+        raise CannotTell(f"it cannot be built on the meta device and reset: {reason}") from error
     own = [] if is_torchs else [name for name, how in called.items() if how]
     return model, own, any(called[name] == "whole" and not name.startswith("_") for name in own)
 

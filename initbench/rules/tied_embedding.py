@@ -43,7 +43,6 @@ def check(subject: Subject) -> Iterator[Finding]:
             measured=f"std {std:.3g} of {module.num_embeddings} x {width}; logits of std {logits:.3g} ({how})",
             effect=f"for normal logits the first loss is some {min(loss, logits * math.sqrt(2 * math.log(module.num_embeddings))):.3g}, "
             f"where guessing has {math.log(module.num_embeddings):.3g}",
-            fix=f"nn.init.normal_(model.{subject.parameters.names[id(module.weight)][0]}, std={1 / math.sqrt(width):.3g})",
         )
 
 

@@ -42,5 +42,4 @@ def check(subject: Subject) -> Iterator[Finding]:
         measured=f"std {subject.laws[name].std:.3g} as all others, on {len(plain)} of {len(ends)} branches",
         effect=f"the stream's variance grows {growth.times:.3g}x over {growth.branches} branches, "
         f"about {1 + (growth.times - 1) / growth.branches:.3g}x with scaled ends",
-        fix=f"nn.init.normal_(model.{name}, std={usual:.3g} / math.sqrt({len(branches)}))",
     )

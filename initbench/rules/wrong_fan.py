@@ -70,11 +70,10 @@ def _finding(subject: Subject, found: dict[str, Explanation]) -> Finding:
     return Finding(
         severity=severity,
         parameters=names,
-        message=f"the std of {law.law} with a wrong fan: {law.of.partition(' (')[0]}" + (", torch's own default" if own else ""),
+        message=f"the std of {law.told}" + (", torch's own default" if own else ""),
         measured=f"std {subject.laws[names[0]].std:.4g}; {law.words()}; with the right fan {(law.gain / meant) ** 0.5:.4g} = "
         f"sqrt({law.gain:.3g}/{meant:g})",
         effect=f"the variance behind the layer is up to {max(off, 1 / off):.3g}x too {'large' if off > 1 else 'small'}{by_norm}",
-        fix=f"nn.init.normal_(model.{names[0]}, std=math.sqrt({law.gain:.4g} / {meant:g}))",
     )
 
 

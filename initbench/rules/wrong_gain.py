@@ -101,5 +101,4 @@ def _finding(subject: Subject, activation: str, found: list[tuple[WeightLayer, f
         message=f"the gain does not fit what follows, {activation}",
         measured=f"Var W x fan in = {factor * gain**2:.3g}, where {activation} needs {gain**2:.3g}",
         effect=f"each layer multiplies the variance by {factor:.3g}, {row.layers} in a row by {row.product:.3g}{seen}",
-        fix=f"nn.init.normal_(model.{first.parameter}, std=math.sqrt({gain**2:.4g} / {first.fan_in}))",
     )

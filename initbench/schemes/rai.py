@@ -43,7 +43,7 @@ def build(*, std: float = STD) -> Structural:
 
         def has_bias(layer: WeightLayer) -> bool:
             name = layer.bias or ""
-            ruled = any(part in name for part in context.rules.exclude) or any(matches(glob, None, [name]) for glob, _ in context.overrides)
+            ruled = bool(context.rules.left_alone([name])) or any(matches(glob, None, [name]) for glob, _ in context.overrides)
             ours = context.rules.bias == "scheme" and layer.parts == 1 and not ruled
             return ours and name in parameters and parameters[name].requires_grad
 

@@ -369,6 +369,8 @@ def _code(config: ExperimentConfig, chosen: Arm) -> str:
     rules, arguments = config.init, [f'model, method="{chosen.scheme}"']
     if rules.exclude != ("embedding",):
         arguments.append(f"exclude={rules.exclude!r}")
+    if rules.only:
+        arguments.append(f"only={rules.only!r}")
     if rules.bias != "scheme":
         arguments.append(f"bias={rules.bias!r}")
     if rules.layers:

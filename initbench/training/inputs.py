@@ -216,6 +216,9 @@ def read_input(text: str, batch_size: int) -> tuple[Inputs, Tensor | None]:
             f"Cannot read the input '{text}'. Write a shape such as 3x224x224 (random normal numbers), int:1000:128 (128 random "
             "whole numbers below 1000, for embeddings), or the name of an .npy, .npz or .pt file with a batch."
         )
+    if whole and not all(part.strip("0") for part in (whole[1], *whole[2].split("x"))):
+        wrong = "has no numbers" if whole[1].strip("0") else "asks for whole numbers below 0, from 0 on: there are none"
+        raise ConfigError(f"The input '{text}' {wrong}. Write 1 or more for each, as in int:1000:128: 128 whole numbers below 1000.")
     lengths = whole[2] if whole else text
     if len(lengths) > DIGITS or batch_size * prod(map(int, lengths.split("x"))) > MOST:
         raise ConfigError(
@@ -227,7 +230,7 @@ def read_input(text: str, batch_size: int) -> tuple[Inputs, Tensor | None]:
         return torch.randn(batch_size, *shape, generator=generator(0, "probe input"), dtype=torch.float32, device="cpu"), None
     if len(whole[1]) > DIGITS or int(whole[1]) > MOST_ROWS:
         raise ConfigError(f"The input '{text}' asks for numbers above {MOST_ROWS}, and no embedding has so many rows.")
-    return torch.randint(0, max(1, int(whole[1])), (batch_size, *shape), generator=generator(0, "probe input"), device="cpu"), None
+    return torch.randint(0, int(whole[1]), (batch_size, *shape), generator=generator(0, "probe input"), device="cpu"), None
 
 
 def tokens_of(model: Ref, text: str) -> int | None:
