@@ -63,6 +63,8 @@ def summarize(
     shown = tuple({each.name: each for each in (*all_metrics(target, split), primary)}.values())
     ranking = {each.name: each for each in shown if each.better}
     against = _reference(reference, runs)
+    chosen_later = anytime and (asked_reference is None or against != _reference(asked_reference, runs))
+    own_family = reference is not None and not chosen_later
     figures = {each.name: {scheme: _side(scheme, own, each) for scheme, own in runs.items()} for each in shown}
     comparisons: list[Comparison] = []
     pairs: tuple[Comparison, ...] = ()
@@ -70,16 +72,14 @@ def summarize(
         sides = figures[name]
         margin_here = own_margin if name == primary.name else None
         every: tuple[Comparison, ...] = ()
-        if name == primary.name or reference is None:
+        if name == primary.name or not own_family:
             first = [against, *(scheme for scheme in runs if scheme != against)] if against else []
             every = _compared(each, [(sides[left], sides[right]) for right, left in combinations(first, 2)], margin_here, anytime=anytime)
         if name == primary.name:
             pairs = every
-        if reference is not None and against:
+        if own_family and against:
             others = [(sides[scheme], sides[against]) for scheme in runs if scheme != against]
-            chosen_later = anytime and (asked_reference is None or against != _reference(asked_reference, runs))
-            family = len(runs) * (len(runs) - 1) // 2 if chosen_later else None
-            comparisons += _compared(each, others, margin_here, anytime=anytime, family=family)
+            comparisons += _compared(each, others, margin_here, anytime=anytime)
         else:
             comparisons += [pair for pair in every if pair.other == against]
     losses, signals = of_losses(runs), of_signals(runs)
@@ -171,10 +171,8 @@ def _summarize_scheme(scheme: str, runs: list[RunResult], estimates: tuple[Estim
     )
 
 
-def _compared(
-    metric: Metric, pairs: Sequence[tuple[Side, Side]], margin: float | None, *, anytime: bool, family: int | None = None
-) -> tuple[Comparison, ...]:
-    found = compare_family(metric, pairs, margin=margin, anytime=anytime, family=family)
+def _compared(metric: Metric, pairs: Sequence[tuple[Side, Side]], margin: float | None, *, anytime: bool) -> tuple[Comparison, ...]:
+    found = compare_family(metric, pairs, margin=margin, anytime=anytime)
     return with_means(metric, found, pairs) if anytime else found
 
 
