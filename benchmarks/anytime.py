@@ -2,7 +2,8 @@
 
 Simulated comparisons whose truth is known, looked at after each of 64 seeds: how often any verdict is ever wrong, at most 5 % wanted
 (beside it the exact test of a fixed number of seeds, looked at just as often); how often an interval ever misses the median; how many
-seeds it takes, beside the fixed number with the same power and a plain mixture of bets on signs. `--real` trains: what 64 fixed seeds
+seeds it takes, beside the fixed number with the same power and a plain mixture of bets on signs; how many runs all pairs of several
+schemes take, beside Bonferroni's correction. `--real` trains: what 64 fixed seeds
 find on three configurations, and with how many of those runs the same is found. `--timed` only runs the main job on the embedded images in
 both ways, one after the other, three times. All is seeded. Exit code 1 where a figure is out of range.
 """
@@ -22,12 +23,20 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from initbench import load_results
+from initbench.statistics.deciding import Deciding
 from initbench.statistics.inference import ALPHA, signed_ranks
 from initbench.statistics.known_metrics import find_metric
 from initbench.statistics.sequential import BOLDEST, equivalence, evidence, fewest, mean_sequence, median_sequence
 from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family
 
 SEEDS = 64
+FAMILIES = {
+    "3, one sd apart": (0.0, 1.0, 2.0),
+    "3, one always diverges": (0.0, 1.0, -math.inf),
+    "6, one sd apart": (0.0, 1.0, 2.0, 3.0, 4.0, 5.0),
+    "6, one is better by 1.5": (0.0, 0.0, 0.0, 0.0, 0.0, 1.5),
+}
+"""Schemes and how good each is, in standard deviations of the pairs."""
 SCHEMES = (2, 3, 6, 10)
 EFFECTS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 ROOT = Path(__file__).parent.parent
@@ -81,14 +90,52 @@ def false_verdicts(case: Case, schemes: int, sets: int) -> float:
     generator = np.random.default_rng([schemes, len(case.name)])
     for index in range(sets):
         results = case.draw(generator, (schemes, SEEDS))
-        pairs = list(combinations(range(schemes), 2))
-        found = any(len(pairs) * evidence(differences(results[one], results[other])).p <= ALPHA for one, other in pairs)
+        found = any(pair.ended is not None for pair in looked_at(results).pairs)
         if index < CHECKED:
             sides = [Side(str(place), dict(enumerate(map(float, row)))) for place, row in enumerate(results)]
-            judged = compare_family(metric, [(sides[one], sides[other]) for one, other in pairs], anytime=True)
+            judged = compare_family(metric, list(combinations(sides, 2)), anytime=True)
             assert found == any(pair.verdict in {Verdict.BETTER, Verdict.WORSE} for pair in judged)
         wrong += found
     return 100 * wrong / sets
+
+
+def looked_at(results: np.ndarray) -> Deciding:
+    """All pairs of schemes, a row each, looked at after every seed."""
+    decided = Deciding(combinations(map(str, range(len(results))), 2), higher_is_better=True, margin=None)
+    for column in results.T:
+        decided.take({str(place): float(value) for place, value in enumerate(column)})
+    return decided
+
+
+def by_family(sets: int) -> Iterator[tuple[str, float, float, float, float]]:
+    """Of results of several schemes: runs until all pairs are decided, and pairs that are; as it is, and with Bonferroni's correction.
+
+    Schemes stop as they do: once all of their pairs are decided.
+    """
+    for name, shifts in FAMILIES.items():
+        generator, taken = np.random.default_rng([23, len(shifts)]), np.zeros(4)
+        pairs = list(combinations(range(len(shifts)), 2))
+        for _ in range(sets):
+            results = generator.normal(size=(len(shifts), SEEDS)) / math.sqrt(2) + np.array(shifts)[:, None]
+            alone = {(one, other): evidence(differences(results[one], results[other])).decided(len(pairs) / ALPHA) for one, other in pairs}
+            bonferroni = {pair: end[0] for pair, end in alone.items() if end is not None}
+            for place, found in enumerate((_ends(results), bonferroni)):
+                runs = [max(found.get(pair, SEEDS) for pair in pairs if scheme in pair) for scheme in range(len(shifts))]
+                taken[2 * place : 2 * place + 2] += sum(runs), 100 * len(found) / len(pairs)
+        yield name, *map(float, taken / sets)
+
+
+def _ends(results: np.ndarray) -> dict[tuple[int, int], int]:
+    """After how many seeds each pair is decided, of those that are; schemes without an open pair get no more."""
+    schemes = range(len(results))
+    decided = Deciding(combinations(map(str, schemes), 2), higher_is_better=True, margin=None)
+    ends: dict[tuple[int, int], int] = {}
+    for count, column in enumerate(results.T, 1):
+        still = decided.open_names if decided.members else frozenset(map(str, schemes))
+        decided.take({str(place): float(value) for place, value in enumerate(column) if str(place) in still})
+        closed = [(int(pair.names[0]), int(pair.names[1])) for pair in decided.pairs if not pair.is_open]
+        ends |= {pair: count for pair in closed if pair not in ends}
+    return ends
 
 
 def false_when_peeked(case: Case, sets: int) -> float:
@@ -237,11 +284,17 @@ def main() -> int:
     share = missed_means(min(given.sets, 500))
     bad += [f"means: {share:.1f} %"] if share > WORST + slack else []
     print(f"| mean of accuracies, by bounds alone | {share:.1f} | |")
-    print(f"\nSeeds until two schemes are told apart, {SEEDS} at most; the fewest possible are {fewest(1)}\n")
+    print(f"\nSeeds until two schemes are told apart, {SEEDS} at most; the fewest possible are {fewest()}\n")
     print("| difference, sd of the pairs | told apart, % | seeds, mean | fixed seeds of that power | bets on signs alone |")
     print("|---:|---:|---:|---:|---:|")
     for effect, power, mean, fixed, signs in by_effect(given.sets):
         print(f"| {effect:g} | {power:.1f} | {mean:.1f} | {fixed} | {signs:.1f} |", flush=True)
+    print(
+        "\nAll pairs of several schemes: runs until they are decided, and pairs that are, in %, with e-Holm and Bonferroni's correction\n"
+    )
+    print("| schemes, sd of the pairs | runs | decided | runs, Bonferroni | decided, Bonferroni |\n|---|---:|---:|---:|---:|")
+    for name, *figures in by_family(given.sets):
+        print(f"| {name} | {' | '.join(f'{figure:.1f}' for figure in figures)} |", flush=True)
     if given.real:
         bad += _print_real()
     print(f"\n{time.perf_counter() - begun:.0f} s. stakes at most {BOLDEST:g}.", file=sys.stderr)

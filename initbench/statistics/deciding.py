@@ -68,7 +68,7 @@ class Deciding:
         self.family.look([pair.path[-1] for pair in self.members])
         for pair, p in zip(self.members, self.family.p, strict=True):
             pair.p = p[APART]
-            pair.same = pair.ties.inside == [pair.ties.count] * 2 and min(pair.ties.wealth) * ALPHA >= len(self.members)
+            pair.same = not pair.signs.sizes and min(pair.ties.wealth) * ALPHA >= len(self.members)
             if pair.ended is None:
                 equal = pair.within is not None and max(p[ABOVE], p[BELOW]) <= ALPHA
                 pair.ended = 0 if equal else pair.signs.leaning if p[APART] <= ALPHA else None
@@ -79,7 +79,7 @@ class Deciding:
         The sooner of two ends: a difference is shown, or both claims of a large one are refuted.
         """
         place = self.members.index(pair)
-        p, needed = self.family.p[place], self.family.needed[place]
+        p, needed = self.family.p[place], self.family.needed(place)
         guesses = [0 if each <= ALPHA else seeds_left(won, needed) for each, won in zip(p, zip(*pair.path, strict=True), strict=True)]
         ends = [guesses[APART]]
         if pair.within is not None:

@@ -247,17 +247,20 @@ class Family:
         self.alpha = alpha
         self.p: list[list[float]] = []
         """Of each claim in its group the corrected p, which never grows."""
-        self.needed: list[float] = []
-        """Of each group the wealth with which a claim in it would be refuted now."""
+        self.worth: Sequence[Sequence[float]] = ()
+        """The wealths of the last look."""
 
     def look(self, worth: Sequence[Sequence[float]]) -> None:
         """The wealth against each claim, by group; groups that were not there before stand last."""
         self.p += [[1.0] * len(group) for group in worth[len(self.p) :]]
+        self.worth = worth
+        if not any(won * p > 1 for group, own in zip(worth, self.p, strict=True) for won, p in zip(group, own, strict=True)):
+            return
         every = sorted((min(group), place) for place, group in enumerate(worth))
         changed = True
         while changed:
             changed = False
-            standing, refuted = self._standing(worth)
+            standing, refuted = self._standing()
             for place, group in enumerate(worth):
                 gone = max((p for other, p in refuted if other != place), default=0.0)
                 for claim, won in enumerate(group):
@@ -268,12 +271,21 @@ class Family:
                     now = min(before, without, max(gone, 1 / _least_mean(won, place, standing)))
                     changed |= now <= self.alpha < before
                     self.p[place][claim] = now
-        self.needed = [_needed(1 / self.alpha, place, standing) for place in range(len(worth))]
 
-    def _standing(self, worth: Sequence[Sequence[float]]) -> tuple[list[tuple[float, int]], list[tuple[int, float]]]:
+    def needed(self, own: int) -> float:
+        """The wealth with which a claim of this group would be refuted now."""
+        target = 1 / self.alpha
+        most, total, count = target, 0.0, 1
+        for value, place in self._standing()[0]:
+            if place != own:
+                total, count = total + value, count + 1
+                most = max(most, target * count - total)
+        return most
+
+    def _standing(self) -> tuple[list[tuple[float, int]], list[tuple[int, float]]]:
         """The smallest wealth of each group whose claims are not all refuted, in order; and each refuted claim's group and p."""
         least, refuted = [], []
-        for place, (group, own) in enumerate(zip(worth, self.p, strict=True)):
+        for place, (group, own) in enumerate(zip(self.worth, self.p, strict=True)):
             still = [won for won, p in zip(group, own, strict=True) if p > self.alpha]
             least += [(min(still), place)] if still else []
             refuted += [(place, p) for p in own if p <= self.alpha]
@@ -290,13 +302,3 @@ def _least_mean(won: float, own: int, others: Sequence[tuple[float, int]]) -> fl
             break
         total, count = total + value, count + 1
     return total / count
-
-
-def _needed(target: float, own: int, others: Sequence[tuple[float, int]]) -> float:
-    """The wealth with which the least mean would be `target`."""
-    most, total, count = target, 0.0, 1
-    for value, place in others:
-        if place != own:
-            total, count = total + value, count + 1
-            most = max(most, target * count - total)
-    return most
