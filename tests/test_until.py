@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from initbench import compare, load_results, report
 from initbench.cli.app import app
-from initbench.errors import ConfigError
+from initbench.errors import ConfigError, StorageError
 from initbench.question import plan
 from initbench.question.config import UntilConfig, View
 from initbench.question.config_file import dump_config, load_config
@@ -257,6 +257,46 @@ def test_more_seeds_at_most_are_no_change_that_is_warned_of(tmp_path):
     config = tmp_path / "out" / "config.yaml"
     config.write_text(config.read_text() + "# a remark\n")
     assert load_config(str(config)).seeds == tuple(range(8))
+
+
+def test_a_folder_that_was_looked_at_never_gets_a_verdict_of_a_fixed_number(tmp_path):
+    given = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 2, "output": str(tmp_path / "out")}
+    compare(["he", "xavier"], until="decided", max_seeds=6, **given)
+    with pytest.raises(StorageError, match="another question"):
+        compare(["he", "xavier"], seeds=6, **given)
+    with pytest.raises(StorageError, match="no number of them is fixed beforehand any more"):
+        compare(["he", "xavier"], seeds=6, fresh=True, **given)
+    config = tmp_path / "out" / "config.yaml"
+    before = config.read_text()
+    config.write_text("".join(line for line in before.splitlines(keepends=True) if not line.startswith("until")))
+    with pytest.raises(StorageError, match="asks another question"):
+        load_results(tmp_path / "out")
+    config.write_text(before)
+    assert load_results(tmp_path / "out").summary.anytime
+    assert not compare(["he", "lecun"], seeds=2, fresh=True, **given).summary.anytime
+
+
+def test_a_look_before_all_runs_of_a_fixed_number_are_there_is_said_to_be_one(tmp_path):
+    given = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 2, "output": str(tmp_path / "out")}
+    compare(["he", "xavier"], seeds=2, **given)
+    next((tmp_path / "out" / "jobs").iterdir()).unlink()
+    said = " ".join(CliRunner().invoke(app, ["report", str(tmp_path / "out")]).output.split())
+    assert "1 of 4 runs are not there yet. Verdicts count when all of them are" in said
+
+
+def test_seeds_that_are_listed_are_taken_in_their_order_and_not_exchanged(tmp_path):
+    """More whole numbers in a row come behind those that are there; other seeds of a list are another question, so that none is dropped."""
+    path = tmp_path / "question.yaml"
+
+    def listed(*seeds):
+        path.write_text(f"schemes: [he, xavier]\nseeds: {{until: decided, at_most: {list(seeds)}}}\n")
+        return load_config(str(path))
+
+    one = plan.result_name("compare", listed(9, 1, 5, 3, 7, 2))
+    assert plan.result_name("compare", listed(9, 11, 15, 13, 17, 12)) != one
+    assert plan.result_name("compare", listed(*range(8))) == plan.result_name("compare", listed(*range(9)))
+    jobs = until.jobs(plan.resolve_config(listed(9, 1, 5, 3, 7, 2, 8, 4)), {})
+    assert {job.seed for job in jobs} == {1, 2, 3, 4, 5, 7}
 
 
 def test_a_margin_of_zero_is_refused_over_a_file_too(tmp_path):

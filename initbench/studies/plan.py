@@ -20,6 +20,7 @@ from initbench.question.plan import (
     name_user_files,
     resolve_config,
     result_name,
+    same_but_for_seeds,
 )
 from initbench.results import files, index, lock, provenance, store, unfinished
 from initbench.results import jobs as job_files
@@ -122,6 +123,8 @@ def _planned(
     folder = Path(execution.output) if execution.output else store.RESULTS / result_name(command, config)
     config = _with_rounds(config, execution, folder)
     study = study_of(command, config)
+    if execution.fresh and config.until is None:
+        _refuse_after_looking(folder, config)
     damage = store.check_folder(folder, config_hash(config), fresh=execution.fresh, kept=lambda: _kept_question(folder, config, study))
     known = {} if execution.fresh else {**index.load(folder), **before}
     seen: dict[str, index.Header] = {}
@@ -146,6 +149,18 @@ def _planned(
     if execution.fresh or not study.BORROWS:
         return plan
     return replace(plan, elsewhere=job_files.elsewhere(store.RESULTS, folder, dict(plan.missing)))
+
+
+def _refuse_after_looking(folder: Path, config: ExperimentConfig) -> None:
+    """Raises: StorageError where seeds of this question were added to the folder after looking: their number is not fixed any more."""
+    kept = None
+    with suppress(ConfigError, StorageError):
+        kept = config_file.load_config(str(folder / store.CONFIG))
+    if kept is not None and kept.until is not None and same_but_for_seeds(kept, config):
+        raise StorageError(
+            f"Seeds were added to {folder} while results were looked at: no number of them is fixed beforehand any more. Go on with "
+            "--until decided, or take another folder with --out and seeds that nobody has looked at, as in --seeds 100,101,102 and so on."
+        )
 
 
 def _with_rounds(config: ExperimentConfig, execution: Execution, folder: Path) -> ExperimentConfig:
@@ -224,11 +239,17 @@ def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentCon
 def looked_at(folder: str | Path) -> Iterator[tuple[Path, store.Manifest, ExperimentConfig]]:
     """`open_folder` where nothing is to be trained: the user's own files count as the manifest knows them, and need not be there.
 
-    Raises: StorageError when it holds no results.
+    Raises: StorageError when it holds no results, or those of another question than its config asks.
     """
     folder, manifest = _manifest_of(folder)
     with catalog.as_recorded(manifest.files):
-        yield folder, manifest, _question_of(folder)
+        config = _question_of(folder)
+        if manifest.initbench == __version__ and config_hash(config) != manifest.config_hash:  # those of earlier releases had other hashes
+            raise StorageError(
+                f"{folder / store.CONFIG} asks another question than the one whose runs are here. Put it back as it was, or give the "
+                "command that made the folder once more."
+            )
+        yield folder, manifest, config
 
 
 def _manifest_of(folder: str | Path) -> tuple[Path, store.Manifest]:
