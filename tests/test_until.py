@@ -11,11 +11,13 @@ from typer.testing import CliRunner
 
 from initbench import compare, load_results, report
 from initbench.cli.app import app
+from initbench.engines import processes
 from initbench.errors import ConfigError, StorageError
 from initbench.question import plan
 from initbench.question.config import UntilConfig, View
 from initbench.question.config_file import dump_config, load_config
 from initbench.question.request import configure
+from initbench.results import jobs as job_files
 from initbench.results.record import RunStatus
 from initbench.statistics.known_metrics import find_metric
 from initbench.statistics.sequential import fewest
@@ -297,6 +299,18 @@ def test_seeds_that_are_listed_are_taken_in_their_order_and_not_exchanged(tmp_pa
     assert plan.result_name("compare", listed(*range(8))) == plan.result_name("compare", listed(*range(9)))
     jobs = until.jobs(plan.resolve_config(listed(9, 1, 5, 3, 7, 2, 8, 4)), {})
     assert {job.seed for job in jobs} == {1, 2, 3, 4, 5, 7}
+
+
+def test_between_rounds_nothing_is_read_or_started_again(tmp_path, monkeypatch):
+    read, started = [], []
+    again, start_worker = job_files._again, processes.WorkerPool.start_worker
+    monkeypatch.setattr(job_files, "_again", lambda path, header: read.append(path) or again(path, header))
+    monkeypatch.setattr(processes.WorkerPool, "start_worker", lambda pool: started.append(pool) or start_worker(pool))
+    given = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 2, "output": str(tmp_path / "out"), "engine": "processes", "jobs": 2}
+    found = compare(["he", "xavier"], until="decided", max_seeds=9, **given)
+    assert len(found.results) > 2 * fewest()
+    assert len(started) == 2
+    assert len(read) == len(set(read))
 
 
 def test_a_margin_of_zero_is_refused_over_a_file_too(tmp_path):
