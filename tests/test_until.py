@@ -154,6 +154,7 @@ def test_yaml_takes_it_under_seeds_and_writes_what_it_reads_back(tmp_path):
         ({"until": "decided", "max_seeds": 0}, "it must be at least 1"),
         ({"until": "decided", "view": View(margin=0.0)}, "greater than 0"),
         ({"until": "decided", "tune": "train.lr"}, "not with --tune"),
+        ({"until": "bored"}, "--until: it is 'bored'; seeds can be added"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_sentence(words, said):
@@ -276,6 +277,41 @@ def test_a_folder_that_was_looked_at_never_gets_a_verdict_of_a_fixed_number(tmp_
     config.write_text(before)
     assert load_results(tmp_path / "out").summary.anytime
     assert not compare(["he", "lecun"], seeds=2, fresh=True, **given).summary.anytime
+
+
+def test_a_key_that_adding_seeds_does_not_have_is_told_from_those_that_it_has(tmp_path):
+    path = tmp_path / "question.yaml"
+    path.write_text("schemes: [he, xavier]\nseeds: {until: decided, most: 9}\n")
+    with pytest.raises(ConfigError, match=r"unknown key 'until.most'.* Allowed here: reference, metric, margin, each"):
+        load_config(str(path))
+
+
+def test_the_last_line_names_the_seeds_that_were_asked_for_last(tmp_path):
+    given = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 2, "output": str(tmp_path / "out"), "view": View(margin=100.0)}
+    first = compare(["he", "xavier"], until="decided", max_seeds=16, **given)
+    again = compare(["he", "xavier"], until="decided", max_seeds=20, **given)
+    assert len(again.results) == len(first.results)
+    assert again.summary.notes[-1] == first.summary.notes[-1].replace("of at most 16 seeds", "of at most 20 seeds").replace(
+        "32 runs", "40 runs"
+    )
+
+
+@pytest.mark.parametrize("words", [{"margin": -1}, {"margin": math.nan}, {"margin": "much"}, {"target": 95}, {"target": True}])
+def test_what_cannot_be_looked_for_is_said_in_a_sentence_in_python_too(words):
+    (name, _) = next(iter(words.items()))
+    with pytest.raises(ConfigError, match=f"^The {name} is .*; it must be "):
+        View(**words)
+
+
+def test_with_a_reference_the_headline_names_only_comparisons_with_it():
+    def loss(job):
+        gap = {"kaiming": 0.0, "xavier": 0.2, "normal": 0.2, "orthogonal": 0.4, "lecun": -0.2}[str(job.scheme)]
+        return 0.4 - gap + 0.05 * random.Random(f"{job.scheme} {job.seed}").random()
+
+    config = asked("he", "xavier", "normal", "orthogonal", "lecun", reference="he", seeds=24)
+    headline = summary_of("compare", config, loss, View(reference="he")).headline
+    assert headline.startswith("orthogonal beats kaiming by ")
+    assert headline.endswith("; kaiming is also beaten by xavier, normal; kaiming beats lecun")
 
 
 def test_a_look_before_all_runs_of_a_fixed_number_are_there_is_said_to_be_one(tmp_path):

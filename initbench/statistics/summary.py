@@ -246,7 +246,14 @@ def named(summary: Summary) -> tuple[str, ...]:
 
 
 def _beside(summary: Summary, best: str, chosen: Comparison) -> Iterable[tuple[str, Sequence[str]]]:
-    """Whom the best scheme beats beside the comparison that the headline tells, and who is not shown to differ from it."""
+    """Whom the best scheme beats beside the comparison that the headline tells, and who is not shown to differ from it.
+
+    Where seeds were added for the comparisons with a reference, nobody asked for those of another best scheme: the rest is
+    about the reference.
+    """
+    if summary.anytime and summary.only_reference and summary.reference not in {None, best}:
+        yield from _beside_reference(summary, best)
+        return
     rest = {name: pair for name, pair in summary.against(best).items() if name not in chosen.names}
     beaten = [name for name, pair in rest.items() if pair.beats(best)]
     if chosen.beats(best):
@@ -263,6 +270,17 @@ def _beside(summary: Summary, best: str, chosen: Comparison) -> Iterable[tuple[s
     level = [name for name in summary.inseparable if name in rest]
     if level and chosen.verdict is not Verdict.TOO_FEW_SEEDS:
         yield f"not shown to differ from {best}: ", level
+
+
+def _beside_reference(summary: Summary, best: str) -> Iterable[tuple[str, Sequence[str]]]:
+    reference = summary.reference or ""
+    rest = {name: pair for name, pair in summary.against(reference).items() if name != best}
+    if ahead := [name for name, pair in rest.items() if pair.beats(name)]:
+        yield f"{reference} is also beaten by ", ahead
+    if behind := [name for name, pair in rest.items() if pair.beats(reference)]:
+        yield f"{reference} beats ", behind
+    if level := [name for name, pair in rest.items() if pair.verdict not in DECIDED | {Verdict.NOT_COMPARABLE}]:
+        yield f"not shown to differ from {reference}: ", level
 
 
 def _first(names: Sequence[str]) -> Sequence[str]:

@@ -149,7 +149,7 @@ def derive(plan: Plan, keep: View | None = None) -> Results:
     """
     asked = dict(plan.jobs)
     looked = jobs.look(plan.folder, asked, plan.seen)
-    digest = store.jobs_digest(looked.headers, plan.view)
+    digest = store.jobs_digest(looked.headers, plan.view, None if plan.config.until is None else len(plan.config.seeds))
     manifest = store.read_manifest(plan.folder)
     if manifest is None:
         raise StorageError(f"{plan.folder} holds no initbench results: {store.MANIFEST} is missing.")
