@@ -1,5 +1,7 @@
 """Seeds until it is decided: which are added, when it ends, what is said, and that a folder keeps its error control."""
 
+import csv
+import io
 import math
 import random
 import re
@@ -17,10 +19,12 @@ from initbench.question import plan
 from initbench.question.config import UntilConfig, View
 from initbench.question.config_file import dump_config, load_config
 from initbench.question.request import configure
+from initbench.reporting import decisions, tidy
 from initbench.results import jobs as job_files
 from initbench.results.record import RunStatus
 from initbench.statistics.known_metrics import find_metric
 from initbench.statistics.sequential import fewest
+from initbench.statistics.summary import group
 from initbench.statistics.verdicts import Side, Verdict, compare_family
 from initbench.studies import until
 from initbench.studies.kinds import study_of
@@ -312,6 +316,35 @@ def test_with_a_reference_the_headline_names_only_comparisons_with_it():
     headline = summary_of("compare", config, loss, View(reference="he")).headline
     assert headline.startswith("orthogonal beats kaiming by ")
     assert headline.endswith("; kaiming is also beaten by xavier, normal; kaiming beats lecun")
+
+
+def test_the_picture_has_steps_and_titles_that_are_not_cut():
+    config = asked("he:mode=fan_out", "xavier:gain=1.4", "normal:std=0.05", seeds=12)
+    done, _ = carried_out("compare", config, apart(0.02))
+    runs = group(done.values(), [str(scheme) for scheme in config.schemes])
+    (plot,) = decisions.plots(until.summarize(config, done, View(margin=2.0)), runs)
+    assert max(map(len, plot.rows)) == 2
+    assert {panel.title for panel in plot.panels} == {
+        "xavier:gain=1.4 - kaiming:m…=fan_out",
+        "normal:std=0.05 - kaiming:m…=fan_out",
+        "normal:std=0.05 - xavier:gain=1.4",
+    }
+    assert {line.weight for panel in plot.panels for line in panel.lines} == {"steps", "theory"}
+    assert {band.of for panel in plot.panels for band in panel.bands} == {"steps"}
+    assert "Dashed: no difference, and the margin of 2" in plot.panels[-1].notes
+    short = asked("he", "xavier", "normal", "lecun", seeds=12)
+    done, _ = carried_out("compare", short, apart(0.02))
+    (plot,) = decisions.plots(until.summarize(short, done, View()), group(done.values()))
+    assert max(map(len, plot.rows)) == 3
+
+
+def test_a_table_says_which_kind_a_verdict_is():
+    config = asked("he", "xavier", seeds=8)
+    done, _ = carried_out("compare", config, apart(0.4))
+    fixed = question("he", "xavier", tune=None, seeds=6)
+    for kind, found in (("anytime", until.summarize(config, done, View())), ("fixed", summary_of("compare", fixed, apart(0.4)))):
+        rows = list(csv.DictReader(io.StringIO(tidy.comparisons(found))))
+        assert {row["kind"] for row in rows} == {kind}
 
 
 def test_a_look_before_all_runs_of_a_fixed_number_are_there_is_said_to_be_one(tmp_path):
