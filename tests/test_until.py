@@ -8,19 +8,22 @@ import re
 
 import pytest
 from race_support import carried_out, made_up, question, summary_of
+from rich.console import Console
 from training_support import TINY
 from typer.testing import CliRunner
 
 from initbench import compare, load_results, report
+from initbench.cli import live
 from initbench.cli.app import app
 from initbench.engines import processes
 from initbench.errors import ConfigError, StorageError
 from initbench.question import plan
-from initbench.question.config import UntilConfig, View
+from initbench.question.config import Execution, UntilConfig, View
 from initbench.question.config_file import dump_config, load_config
 from initbench.question.request import configure
 from initbench.reporting import decisions, tidy
 from initbench.results import jobs as job_files
+from initbench.results import store
 from initbench.results.record import RunStatus
 from initbench.statistics.known_metrics import find_metric
 from initbench.statistics.sequential import fewest
@@ -28,6 +31,7 @@ from initbench.statistics.summary import group
 from initbench.statistics.verdicts import Side, Verdict, compare_family
 from initbench.studies import until
 from initbench.studies.kinds import study_of
+from initbench.studies.plan import make_plan, new_manifest
 
 
 def asked(*schemes, seeds=64, **more):
@@ -336,6 +340,43 @@ def test_the_picture_has_steps_and_titles_that_are_not_cut():
     done, _ = carried_out("compare", short, apart(0.02))
     (plot,) = decisions.plots(until.summarize(short, done, View()), group(done.values()))
     assert max(map(len, plot.rows)) == 3
+
+
+def test_a_terminal_shows_each_open_comparison_in_the_place_of_the_last_round(monkeypatch, tmp_path):
+    """Its interval and about how many seeds are left; only what the first round says stays."""
+    config = asked("he", "xavier", "normal", seeds=24)
+    done, _ = carried_out("compare", config, lambda job: None if str(job.scheme) == "normal" else apart(0.03)(job))
+    written = io.StringIO()
+    monkeypatch.setattr(
+        live, "people", lambda: Console(file=written, force_terminal=True, highlight=False, width=140, height=40, soft_wrap=True)
+    )
+    screen = live.RunScreen()
+    screen.planned(make_plan("compare", config, Execution(output=str(tmp_path / "out"))))
+    assert "3 schemes x up to 24 seeds" in written.getvalue()
+    half = {name: run for name, run in done.items() if run.job.seed < 12}
+    (tmp_path / "out").mkdir()
+    for run in half.values():
+        store.write_result(tmp_path / "out", run)
+    store.write_text(tmp_path / "out" / store.CONFIG, dump_config(config))
+    there = make_plan("compare", config, Execution(output=str(tmp_path / "out")))
+    store.write_manifest(tmp_path / "out", new_manifest(there, None))
+    screen.planned(there)
+    lines = list(screen.bars.bars.get_renderables())[:-1]
+    screen.close()
+    (line,) = [line for line in lines if "xavier - kaiming" in str(line)]
+    assert re.search(r"points of test accuracy \\?\[-?[\d.]+, -?[\d.]+\] after 12 seeds; about \d+ more at this pace", line)
+    assert not [line for line in lines if "normal - " in str(line)]
+
+
+def test_of_many_open_comparisons_the_soonest_are_told():
+    config = asked("he", "xavier", "normal", "lecun", "orthogonal", "uniform", seeds=8)
+    done, _ = carried_out("compare", config, apart(0.0))
+    *told, last = until.news(config, done)
+    assert len(told) == until.TOLD
+    assert re.fullmatch(r"\d more comparisons are not decided\.", last)
+    left = [int(found[1]) for line in told if (found := re.search(r"about (\d+) more", line))]
+    assert left == sorted(left)
+    assert len(left) > 1
 
 
 def test_a_table_says_which_kind_a_verdict_is():

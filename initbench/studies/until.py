@@ -4,6 +4,7 @@ The verdicts hold whenever one looks (`initbench.statistics.sequential`), so res
 that is decided against all others gets no more seeds.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -28,6 +29,8 @@ SEARCHES = True
 BORROWS = True
 SHARE = 8
 """A round adds an eighth of the seeds that are there, where that is more than keeps the machine busy: it wastes no more than that."""
+TOLD = 8
+"""Open comparisons that have a sentence each."""
 FEW = 32
 """Runs whose time says how long the others take."""
 
@@ -178,6 +181,9 @@ def seeds_of(wanted: Sequence[Job]) -> dict[str, list[int]]:
 
 
 def news(config: ExperimentConfig, done: Done) -> tuple[str, ...]:
-    """How each comparison stands that is not decided yet, a sentence each."""
+    """How each comparison stands that is not decided yet, a sentence each: those that take fewest seeds first, and of many the number."""
+    found = [pair for pair in standing(config, done).latest if pair.verdict is Verdict.NOT_DECIDED]
     metric = find_metric(until_of(config).metric or usual_metric(config.task.name))
-    return tuple(standing_text(metric, pair) for pair in standing(config, done).latest if pair.verdict is Verdict.NOT_DECIDED)
+    soonest = sorted(found, key=lambda pair: math.inf if pair.seeds_left is None else pair.seeds_left)
+    more = f"{len(found) - TOLD} more comparisons are not decided." if len(found) > TOLD else ""
+    return tuple(filter(None, (*(standing_text(metric, pair) for pair in soonest[:TOLD]), more)))
