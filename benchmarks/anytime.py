@@ -2,7 +2,8 @@
 
 Simulated comparisons whose truth is known, looked at after each of 64 seeds: how often any verdict is ever wrong, at most 5 % wanted
 (beside it the exact test of a fixed number of seeds, looked at just as often); how often an interval ever misses the median; how many
-seeds it takes, beside the fixed number with the same power and a plain mixture of bets on signs. `--real` trains: what 64 fixed seeds
+seeds it takes, beside the fixed number with the same power and a plain mixture of bets on signs; how many runs all pairs of several
+schemes take, beside Bonferroni's correction. `--real` only trains: what 64 fixed seeds
 find on three configurations, and with how many of those runs the same is found. `--timed` only runs the main job on the embedded images in
 both ways, one after the other, three times. All is seeded. Exit code 1 where a figure is out of range.
 """
@@ -17,17 +18,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from statistics import NormalDist
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from initbench import load_results
+from initbench.statistics.deciding import Deciding
 from initbench.statistics.inference import ALPHA, signed_ranks
 from initbench.statistics.known_metrics import find_metric
-from initbench.statistics.sequential import BOLDEST, equivalence, evidence, fewest, mean_sequence, median_sequence
+from initbench.statistics.sequential import BOLDEST, STAKES, equivalence, evidence, fewest, mean_sequence, median_sequence
 from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family
 
 SEEDS = 64
+FAMILIES = {
+    "3, one sd apart": (0.0, 1.0, 2.0),
+    "3, one always diverges": (0.0, 1.0, -math.inf),
+    "6, one sd apart": (0.0, 1.0, 2.0, 3.0, 4.0, 5.0),
+    "6, one is better by 1.5": (0.0, 0.0, 0.0, 0.0, 0.0, 1.5),
+}
+"""Schemes and how good each is, in standard deviations of the pairs."""
 SCHEMES = (2, 3, 6, 10)
 EFFECTS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 ROOT = Path(__file__).parent.parent
@@ -69,26 +79,83 @@ CASES = (
 def differences(left: np.ndarray, right: np.ndarray) -> list[float]:
     """Paired differences; two runs without a number are a tie."""
     with np.errstate(invalid="ignore"):
-        return [float(value) for value in np.where(left == right, 0.0, left - right)]
+        return [float(value) for value in np.where(left == right, 0.0, np.round(left - right, 12))]
 
 
 def false_verdicts(case: Case, schemes: int, sets: int) -> float:
     """In %: sets of schemes that do not differ of which any was ever called better or worse, after any seed.
 
-    Wealth counts at its most, so the last look says it; of all sets by the wealth, of the first also by the verdicts.
+    The wealths of all sets at once, by formulas of their own; of the first sets also as the package has them, and by the verdicts.
     """
-    metric, wrong = find_metric("final_test_accuracy"), 0
+    metric = find_metric("final_test_accuracy")
     generator = np.random.default_rng([schemes, len(case.name)])
-    for index in range(sets):
-        results = case.draw(generator, (schemes, SEEDS))
-        pairs = list(combinations(range(schemes), 2))
-        found = any(len(pairs) * evidence(differences(results[one], results[other])).p <= ALPHA for one, other in pairs)
-        if index < CHECKED:
-            sides = [Side(str(place), dict(enumerate(map(float, row)))) for place, row in enumerate(results)]
-            judged = compare_family(metric, [(sides[one], sides[other]) for one, other in pairs], anytime=True)
-            assert found == any(pair.verdict in {Verdict.BETTER, Verdict.WORSE} for pair in judged)
-        wrong += found
-    return 100 * wrong / sets
+    results = case.draw(generator, (sets, schemes, SEEDS))
+    pairs = list(combinations(range(schemes), 2))
+    with np.errstate(invalid="ignore"):
+        gaps = [np.where(results[:, one] == results[:, other], 0.0, results[:, one] - results[:, other]) for one, other in pairs]
+    wealths = np.sort(np.stack([wealths_of(own) for own in gaps]), axis=0)
+    means = (wealths[-1] + np.concatenate([0 * wealths[:1], np.cumsum(wealths[:-1], axis=0)])) / np.arange(1, len(pairs) + 1)[:, None, None]
+    found = (means.min(axis=0) >= 1 / ALPHA).any(axis=1)
+    for index in range(min(CHECKED, sets)):
+        sides = [Side(str(place), dict(enumerate(map(float, row)))) for place, row in enumerate(results[index])]
+        judged = compare_family(metric, list(combinations(sides, 2)), anytime=True)
+        assert found[index] == any(pair.verdict in {Verdict.BETTER, Verdict.WORSE} for pair in judged)
+        best = max(max(evidence(differences(results[index][one], results[index][other])).wealth) for one, other in pairs)
+        assert math.isclose(best, wealths[-1, index].max(), rel_tol=1e-9)
+    return 100 * float(found.mean())
+
+
+def wealths_of(gaps: np.ndarray) -> np.ndarray:
+    """What bets on the signs of differences, a row a set, are worth after each: as `evidence`, all rows at once."""
+    gaps = np.round(gaps, 12)
+    sizes, quantile = np.abs(gaps), np.vectorize(NormalDist().inv_cdf)
+    scores = np.zeros(gaps.shape)
+    for place in range(gaps.shape[1]):
+        so_far, own = sizes[:, : place + 1], sizes[:, place, None]
+        seen = (so_far > 0).sum(axis=1)
+        below = ((so_far > 0) & (so_far < own)).sum(axis=1)
+        up_to = ((so_far > 0) & (so_far <= own)).sum(axis=1)
+        middle = np.where(np.isinf(own[:, 0]), up_to - 0.5, (below + up_to) / 2)
+        share = np.where(own[:, 0] > 0, middle / np.maximum(seen, 1), 0.0)
+        values, where = np.unique(share, return_inverse=True)
+        scores[:, place] = quantile((1 + values) / 2)[where]
+    total = np.zeros(gaps.shape)
+    for boldness in STAKES:
+        stake = np.minimum(BOLDEST, np.tanh(boldness * scores)) * np.sign(gaps)
+        total += np.cumprod(1 + stake, axis=1) + np.cumprod(1 - stake, axis=1)
+    return total / (2 * len(STAKES))
+
+
+def by_family(sets: int) -> Iterator[tuple[str, float, float, float, float]]:
+    """Of results of several schemes: runs until all pairs are decided, and pairs that are; as it is, and with Bonferroni's correction.
+
+    Schemes stop as they do: once all of their pairs are decided.
+    """
+    for name, shifts in FAMILIES.items():
+        generator, taken = np.random.default_rng([23, len(shifts)]), np.zeros(4)
+        pairs = list(combinations(range(len(shifts)), 2))
+        for _ in range(sets):
+            results = generator.normal(size=(len(shifts), SEEDS)) / math.sqrt(2) + np.array(shifts)[:, None]
+            rows = np.array([differences(results[one], results[other]) for one, other in pairs])
+            won = wealths_of(rows) >= len(pairs) / ALPHA
+            bonferroni = {pair: int(own.argmax()) + 1 for pair, own in zip(pairs, won, strict=True) if own.any()}
+            for place, found in enumerate((_ends(results), bonferroni)):
+                runs = [max(found.get(pair, SEEDS) for pair in pairs if scheme in pair) for scheme in range(len(shifts))]
+                taken[2 * place : 2 * place + 2] += sum(runs), 100 * len(found) / len(pairs)
+        yield name, *map(float, taken / sets)
+
+
+def _ends(results: np.ndarray) -> dict[tuple[int, int], int]:
+    """After how many seeds each pair is decided, of those that are; schemes without an open pair get no more."""
+    schemes = range(len(results))
+    decided = Deciding(combinations(map(str, schemes), 2), higher_is_better=True, margin=None)
+    ends: dict[tuple[int, int], int] = {}
+    for count, column in enumerate(results.T, 1):
+        still = decided.open_names if decided.members else frozenset(map(str, schemes))
+        decided.take({str(place): float(value) for place, value in enumerate(column) if str(place) in still})
+        closed = [(int(pair.names[0]), int(pair.names[1])) for pair in decided.pairs if not pair.is_open]
+        ends |= {pair: count for pair in closed if pair not in ends}
+    return ends
 
 
 def false_when_peeked(case: Case, sets: int) -> float:
@@ -216,6 +283,10 @@ def main() -> int:
     if given.timed:
         _print_timed()
         return 0
+    if given.real:
+        bad = _print_real()
+        print("\n".join(bad), file=sys.stderr)
+        return 1 if bad else 0
     begun, bad = time.perf_counter(), []
     slack = 3 * math.sqrt(WORST * (100 - WORST) / given.sets)
     print(f"False verdicts ever, in %, {given.sets} sets of {SEEDS} seeds, looked at after each ({WORST:g} at most wanted)\n")
@@ -237,13 +308,17 @@ def main() -> int:
     share = missed_means(min(given.sets, 500))
     bad += [f"means: {share:.1f} %"] if share > WORST + slack else []
     print(f"| mean of accuracies, by bounds alone | {share:.1f} | |")
-    print(f"\nSeeds until two schemes are told apart, {SEEDS} at most; the fewest possible are {fewest(1)}\n")
+    print(f"\nSeeds until two schemes are told apart, {SEEDS} at most; the fewest possible are {fewest()}\n")
     print("| difference, sd of the pairs | told apart, % | seeds, mean | fixed seeds of that power | bets on signs alone |")
     print("|---:|---:|---:|---:|---:|")
     for effect, power, mean, fixed, signs in by_effect(given.sets):
         print(f"| {effect:g} | {power:.1f} | {mean:.1f} | {fixed} | {signs:.1f} |", flush=True)
-    if given.real:
-        bad += _print_real()
+    print(
+        "\nAll pairs of several schemes: runs until they are decided, and pairs that are, in %, with e-Holm and Bonferroni's correction\n"
+    )
+    print("| schemes, sd of the pairs | runs | decided | runs, Bonferroni | decided, Bonferroni |\n|---|---:|---:|---:|---:|")
+    for name, *figures in by_family(given.sets):
+        print(f"| {name} | {' | '.join(f'{figure:.1f}' for figure in figures)} |", flush=True)
     print(f"\n{time.perf_counter() - begun:.0f} s. stakes at most {BOLDEST:g}.", file=sys.stderr)
     print("\n".join(bad), file=sys.stderr)
     return 1 if bad else 0
@@ -282,7 +357,7 @@ def _print_timed() -> None:
 
 def _print_real() -> list[str]:
     bad, used = [], {}
-    print(f"\nReal runs: {SEEDS} fixed seeds, and seeds until it is decided\n")
+    print(f"Real runs: {SEEDS} fixed seeds, and seeds until it is decided\n")
     print("| runs | pair | difference, sd | fixed | until decided | seeds | share of the runs |\n|---|---|---:|---|---|---:|---:|")
     for name, pair, size, fixed, mine, seeds, runs in real():
         share = seeds / SEEDS

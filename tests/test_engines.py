@@ -19,6 +19,7 @@ from initbench.question.config import Execution
 from initbench.results import provenance
 from initbench.results.record import RunStatus
 from initbench.studies.execution import engine_of, threads_of
+from initbench.workers.lasting import Lasting
 from initbench.workers.progress import to_check
 
 HERE = Path(__file__).parent
@@ -212,6 +213,39 @@ def test_a_run_that_is_left_over_joins_the_others_unless_the_user_says_how_many_
     results = collect(processes, jobs_of("kaiming", seeds=(0, 1, 2), train={"steps": 1, "batch_size": 32}), workers=workers)
     assert [result.status for result in results.values()] == [RunStatus.COMPLETED] * 3
     assert len(started) == expected
+
+
+@needs_processes
+def test_workers_last_from_one_call_to_the_next_and_end_with_the_last():
+    jobs = jobs_of("kaiming", seeds=(0, 1, 2, 3), train={"steps": 1, "batch_size": 32})
+    fresh = collect(processes, jobs, workers=2)
+    with Lasting() as lasting:
+        first = collect(processes, jobs[:2], workers=2, lasting=lasting)
+        pool = lasting.taken(processes.Setting("cpu", None))
+        team = [worker.process for worker in pool.workers]
+        lasting.leave(pool.setting, pool)
+        second = collect(processes, jobs[2:], workers=2, lasting=lasting)
+        assert [worker.process for worker in pool.workers] == team
+        os.kill(team[0].pid, signal.SIGKILL)
+        team[0].join()
+        third = collect(processes, jobs[2:], workers=2, lasting=lasting)
+        assert team[0] not in [worker.process for worker in pool.workers]
+        team = [worker.process for worker in pool.workers]
+    assert {name: compared(result) for name, result in {**first, **second}.items()} == {name: compared(fresh[name]) for name in fresh}
+    assert {name: compared(result) for name, result in third.items()} == {name: compared(second[name]) for name in second}
+    assert all(gone(process.pid) for process in team)
+
+
+@needs_processes
+def test_workers_of_a_call_that_is_left_early_or_of_another_setting_do_not_last():
+    jobs = jobs_of("kaiming", seeds=(0, 1, 2), train={"steps": 1, "batch_size": 32})
+    with Lasting() as lasting:
+        with closing(processes.execute(jobs, device="cpu", data_dir=None, workers=1, lasting=lasting)) as results:
+            next(results)
+        assert lasting.taken(processes.Setting("cpu", None)) is None
+        collect(processes, jobs[:1], workers=1, lasting=lasting)
+        assert lasting.taken(processes.Setting("cpu", None, threads=2)) is None
+        assert lasting.taken(processes.Setting("cpu", None)) is None
 
 
 def test_runs_are_left_over_when_fewer_than_the_workers_are_and_these_have_just_begun():

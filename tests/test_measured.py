@@ -27,6 +27,7 @@ ALIKE = {
     "docs/statistics.md: results, 2 schemes": "anytime.py --sets 4",
     "docs/statistics.md: results, missed": "anytime.py --sets 4",
     "docs/statistics.md: difference, sd of the pairs": "anytime.py --sets 4",
+    "docs/statistics.md: schemes, sd of the pairs": "anytime.py --sets 4",
     "docs/gate.md: changed": "gate.py --trials 1",
     "docs/recommend.md: options": "recommend.py --configs smoke --set train.steps=4 --schemes kaiming xavier --seeds 3 --trials 3",
     "docs/reliability.md: model": "checkpoints.py --models mlp:depth=3,width=2048 --pairs 1 --steps 2",

@@ -1,27 +1,37 @@
 """Seeds until it is decided: which are added, when it ends, what is said, and that a folder keeps its error control."""
 
+import csv
+import io
 import math
 import random
 import re
 
 import pytest
 from race_support import carried_out, made_up, question, summary_of
+from rich.console import Console
 from training_support import TINY
 from typer.testing import CliRunner
 
 from initbench import compare, load_results, report
+from initbench.cli import live
 from initbench.cli.app import app
-from initbench.errors import ConfigError
+from initbench.engines import processes
+from initbench.errors import ConfigError, StorageError
 from initbench.question import plan
-from initbench.question.config import UntilConfig, View
+from initbench.question.config import Execution, UntilConfig, View
 from initbench.question.config_file import dump_config, load_config
 from initbench.question.request import configure
+from initbench.reporting import decisions, tidy
+from initbench.results import jobs as job_files
+from initbench.results import store
 from initbench.results.record import RunStatus
 from initbench.statistics.known_metrics import find_metric
 from initbench.statistics.sequential import fewest
+from initbench.statistics.summary import group
 from initbench.statistics.verdicts import Side, Verdict, compare_family
 from initbench.studies import until
 from initbench.studies.kinds import study_of
+from initbench.studies.plan import make_plan, new_manifest
 
 
 def asked(*schemes, seeds=64, **more):
@@ -54,7 +64,7 @@ def test_a_large_difference_is_decided_with_the_fewest_seeds():
     config = asked("he", "xavier")
     done, _ = carried_out("compare", config, apart(0.4))
     (seeds,) = set(seeds_by_scheme(done).values())
-    assert seeds in {fewest(1), fewest(1) + 1}
+    assert seeds in {fewest(), fewest() + 1}
     summary = until.summarize(config, done, View())
     assert summary.pairs[0].verdict is Verdict.WORSE
     assert summary.anytime
@@ -68,8 +78,10 @@ def test_a_scheme_that_is_decided_gets_no_more_seeds_and_the_others_go_on():
 
     config = asked("he", "xavier", "normal", seeds=24)
     done, rounds = carried_out("compare", config, loss)
-    assert seeds_by_scheme(done) == {"kaiming": 24, "xavier": 24, "normal": fewest(3)}
-    assert rounds == 1 + len(range(fewest(3), 16)) + 4
+    found = seeds_by_scheme(done)
+    assert (found["kaiming"], found["xavier"]) == (24, 24)
+    assert found["normal"] <= fewest() + 1
+    assert rounds == 1 + len(range(fewest(), 16)) + 4
     summary = until.summarize(config, done, View())
     assert "not decided" in summary.headline
     assert summary.notes[-1].startswith("Not decided after all 24 seeds: 1 of 3 comparisons; ")
@@ -87,7 +99,7 @@ def test_with_a_reference_only_comparisons_with_it_count():
 
     config = asked("he", "xavier", "normal", reference="he")
     done, _ = carried_out("compare", config, loss)
-    assert set(seeds_by_scheme(done).values()) <= {fewest(2), fewest(2) + 1}
+    assert set(seeds_by_scheme(done).values()) <= {fewest(), fewest() + 1}
 
 
 def test_two_schemes_that_always_diverge_are_decided_as_such():
@@ -112,7 +124,7 @@ def test_verdicts_of_any_number_of_looks_are_the_verdict_of_the_last():
     """What was decided stays decided, whatever comes: the wealth counts at its most."""
     config = asked("he", "xavier", seeds=40)
     done, _ = carried_out("compare", config, apart(0.08))
-    first = until.standing(config, done).comparisons[0]
+    first = until.standing(config, done).latest[0]
     assert first.verdict is Verdict.WORSE
     more = dict(done)
     for seed in range(40):
@@ -150,6 +162,7 @@ def test_yaml_takes_it_under_seeds_and_writes_what_it_reads_back(tmp_path):
         ({"until": "decided", "max_seeds": 0}, "it must be at least 1"),
         ({"until": "decided", "view": View(margin=0.0)}, "greater than 0"),
         ({"until": "decided", "tune": "train.lr"}, "not with --tune"),
+        ({"until": "bored"}, "--until: it is 'bored'; seeds can be added"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_sentence(words, said):
@@ -162,7 +175,7 @@ def test_too_few_seeds_to_decide_anything_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ran = CliRunner().invoke(app, ["compare", "he", "xavier", "normal", "--until", "decided", "--max-seeds", "5", "--steps", "2"])
     assert ran.exit_code == 2
-    assert f"With 5 seeds at most nothing can be decided: 3 comparisons take at least {fewest(3)}" in " ".join(ran.output.split())
+    assert f"With 5 seeds at most nothing can be decided: that takes at least {fewest()}" in " ".join(ran.output.split())
 
 
 def test_for_real_it_ends_goes_on_with_more_seeds_and_is_reported_again(tmp_path):
@@ -255,6 +268,159 @@ def test_more_seeds_at_most_are_no_change_that_is_warned_of(tmp_path):
     config = tmp_path / "out" / "config.yaml"
     config.write_text(config.read_text() + "# a remark\n")
     assert load_config(str(config)).seeds == tuple(range(8))
+
+
+def test_a_folder_that_was_looked_at_never_gets_a_verdict_of_a_fixed_number(tmp_path):
+    given = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 2, "output": str(tmp_path / "out")}
+    compare(["he", "xavier"], until="decided", max_seeds=6, **given)
+    with pytest.raises(StorageError, match="another question"):
+        compare(["he", "xavier"], seeds=6, **given)
+    with pytest.raises(StorageError, match="no number of them is fixed beforehand any more"):
+        compare(["he", "xavier"], seeds=6, fresh=True, **given)
+    config = tmp_path / "out" / "config.yaml"
+    before = config.read_text()
+    config.write_text("".join(line for line in before.splitlines(keepends=True) if not line.startswith("until")))
+    with pytest.raises(StorageError, match="asks another question"):
+        load_results(tmp_path / "out")
+    config.write_text(before)
+    assert load_results(tmp_path / "out").summary.anytime
+    assert not compare(["he", "lecun"], seeds=2, fresh=True, **given).summary.anytime
+
+
+def test_a_key_that_adding_seeds_does_not_have_is_told_from_those_that_it_has(tmp_path):
+    path = tmp_path / "question.yaml"
+    path.write_text("schemes: [he, xavier]\nseeds: {until: decided, most: 9}\n")
+    with pytest.raises(ConfigError, match=r"unknown key 'until.most'.* Allowed here: reference, metric, margin, each"):
+        load_config(str(path))
+
+
+def test_the_last_line_names_the_seeds_that_were_asked_for_last(tmp_path):
+    given = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 2, "output": str(tmp_path / "out"), "view": View(margin=100.0)}
+    first = compare(["he", "xavier"], until="decided", max_seeds=16, **given)
+    again = compare(["he", "xavier"], until="decided", max_seeds=20, **given)
+    assert len(again.results) == len(first.results)
+    assert again.summary.notes[-1] == first.summary.notes[-1].replace("of at most 16 seeds", "of at most 20 seeds").replace(
+        "32 runs", "40 runs"
+    )
+
+
+@pytest.mark.parametrize("words", [{"margin": -1}, {"margin": math.nan}, {"margin": "much"}, {"target": 95}, {"target": True}])
+def test_what_cannot_be_looked_for_is_said_in_a_sentence_in_python_too(words):
+    (name, _) = next(iter(words.items()))
+    with pytest.raises(ConfigError, match=f"^The {name} is .*; it must be "):
+        View(**words)
+
+
+def test_with_a_reference_the_headline_names_only_comparisons_with_it():
+    def loss(job):
+        gap = {"kaiming": 0.0, "xavier": 0.2, "normal": 0.2, "orthogonal": 0.4, "lecun": -0.2}[str(job.scheme)]
+        return 0.4 - gap + 0.05 * random.Random(f"{job.scheme} {job.seed}").random()
+
+    config = asked("he", "xavier", "normal", "orthogonal", "lecun", reference="he", seeds=24)
+    headline = summary_of("compare", config, loss, View(reference="he")).headline
+    assert headline.startswith("orthogonal beats kaiming by ")
+    assert headline.endswith("; kaiming is also beaten by xavier, normal; kaiming beats lecun")
+
+
+def test_the_picture_has_steps_and_titles_that_are_not_cut():
+    config = asked("he:mode=fan_out", "xavier:gain=1.4", "normal:std=0.05", seeds=12)
+    done, _ = carried_out("compare", config, apart(0.02))
+    runs = group(done.values(), [str(scheme) for scheme in config.schemes])
+    (plot,) = decisions.plots(until.summarize(config, done, View(margin=2.0)), runs)
+    assert max(map(len, plot.rows)) == 2
+    assert {panel.title for panel in plot.panels} == {
+        "xavier:gain=1.4 - kaiming:m…=fan_out",
+        "normal:std=0.05 - kaiming:m…=fan_out",
+        "normal:std=0.05 - xavier:gain=1.4",
+    }
+    assert {line.weight for panel in plot.panels for line in panel.lines} == {"steps", "theory"}
+    assert {band.of for panel in plot.panels for band in panel.bands} == {"steps"}
+    assert "Dashed: no difference, and the margin of 2" in plot.panels[-1].notes
+    short = asked("he", "xavier", "normal", "lecun", seeds=12)
+    done, _ = carried_out("compare", short, apart(0.02))
+    (plot,) = decisions.plots(until.summarize(short, done, View()), group(done.values()))
+    assert max(map(len, plot.rows)) == 3
+
+
+def test_a_terminal_shows_each_open_comparison_in_the_place_of_the_last_round(monkeypatch, tmp_path):
+    """Its interval and about how many seeds are left; only what the first round says stays."""
+    config = asked("he", "xavier", "normal", seeds=24)
+    done, _ = carried_out("compare", config, lambda job: None if str(job.scheme) == "normal" else apart(0.03)(job))
+    written = io.StringIO()
+    monkeypatch.setattr(
+        live, "people", lambda: Console(file=written, force_terminal=True, highlight=False, width=140, height=40, soft_wrap=True)
+    )
+    screen = live.RunScreen()
+    screen.planned(make_plan("compare", config, Execution(output=str(tmp_path / "out"))))
+    assert "3 schemes x up to 24 seeds" in written.getvalue()
+    half = {name: run for name, run in done.items() if run.job.seed < 12}
+    (tmp_path / "out").mkdir()
+    for run in half.values():
+        store.write_result(tmp_path / "out", run)
+    store.write_text(tmp_path / "out" / store.CONFIG, dump_config(config))
+    there = make_plan("compare", config, Execution(output=str(tmp_path / "out")))
+    store.write_manifest(tmp_path / "out", new_manifest(there, None))
+    screen.planned(there)
+    lines = list(screen.bars.bars.get_renderables())[:-1]
+    screen.close()
+    (line,) = [line for line in lines if "xavier - kaiming" in str(line)]
+    assert re.search(r"points of test accuracy \\?\[-?[\d.]+, -?[\d.]+\] after 12 seeds; about \d+ more at this pace", line)
+    assert not [line for line in lines if "normal - " in str(line)]
+
+
+def test_of_many_open_comparisons_the_soonest_are_told():
+    config = asked("he", "xavier", "normal", "lecun", "orthogonal", "uniform", seeds=8)
+    done, _ = carried_out("compare", config, apart(0.0))
+    *told, last = until.news(config, done)
+    assert len(told) == until.TOLD
+    assert re.fullmatch(r"\d more comparisons are not decided\.", last)
+    left = [int(found[1]) for line in told if (found := re.search(r"about (\d+) more", line))]
+    assert left == sorted(left)
+    assert len(left) > 1
+
+
+def test_a_table_says_which_kind_a_verdict_is():
+    config = asked("he", "xavier", seeds=8)
+    done, _ = carried_out("compare", config, apart(0.4))
+    fixed = question("he", "xavier", tune=None, seeds=6)
+    for kind, found in (("anytime", until.summarize(config, done, View())), ("fixed", summary_of("compare", fixed, apart(0.4)))):
+        rows = list(csv.DictReader(io.StringIO(tidy.comparisons(found))))
+        assert {row["kind"] for row in rows} == {kind}
+
+
+def test_a_look_before_all_runs_of_a_fixed_number_are_there_is_said_to_be_one(tmp_path):
+    given = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 2, "output": str(tmp_path / "out")}
+    compare(["he", "xavier"], seeds=2, **given)
+    next((tmp_path / "out" / "jobs").iterdir()).unlink()
+    said = " ".join(CliRunner().invoke(app, ["report", str(tmp_path / "out")]).output.split())
+    assert "1 of 4 runs are not there yet. Verdicts count when all of them are" in said
+
+
+def test_seeds_that_are_listed_are_taken_in_their_order_and_not_exchanged(tmp_path):
+    """More whole numbers in a row come behind those that are there; other seeds of a list are another question, so that none is dropped."""
+    path = tmp_path / "question.yaml"
+
+    def listed(*seeds):
+        path.write_text(f"schemes: [he, xavier]\nseeds: {{until: decided, at_most: {list(seeds)}}}\n")
+        return load_config(str(path))
+
+    one = plan.result_name("compare", listed(9, 1, 5, 3, 7, 2))
+    assert plan.result_name("compare", listed(9, 11, 15, 13, 17, 12)) != one
+    assert plan.result_name("compare", listed(*range(8))) == plan.result_name("compare", listed(*range(9)))
+    jobs = until.jobs(plan.resolve_config(listed(9, 1, 5, 3, 7, 2, 8, 4)), {})
+    assert {job.seed for job in jobs} == {1, 2, 3, 4, 5, 7}
+
+
+def test_between_rounds_nothing_is_read_or_started_again(tmp_path, monkeypatch):
+    read, started = [], []
+    again, start_worker = job_files._again, processes.WorkerPool.start_worker
+    monkeypatch.setattr(job_files, "_again", lambda path, header: read.append(path) or again(path, header))
+    monkeypatch.setattr(processes.WorkerPool, "start_worker", lambda pool: started.append(pool) or start_worker(pool))
+    given = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 2, "output": str(tmp_path / "out"), "engine": "processes", "jobs": 2}
+    found = compare(["he", "xavier"], until="decided", max_seeds=9, **given)
+    assert len(found.results) > 2 * fewest()
+    assert len(started) == 2
+    assert len(read) == len(set(read))
 
 
 def test_a_margin_of_zero_is_refused_over_a_file_too(tmp_path):

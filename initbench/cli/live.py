@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from initbench.studies.plan import Plan
 from initbench.workers.progress import Progress
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
@@ -30,6 +31,7 @@ class RunScreen:
         self.live = self.console.is_terminal and not quiet
         self.labels: Mapping[str, str] = {}
         self.finished_runs = 0
+        self.rounds = 0
         self.bars: _Bars | None = None
 
     def planned(self, plan: Plan) -> None:
@@ -37,18 +39,20 @@ class RunScreen:
         self.close()
         self.finished_runs = 0
         self.labels = plan.labels()
+        self.rounds += bool(self.labels)
         if self.quiet:
             return
         taken = f", {plan.taken} of them copied from other folders" if plan.taken else ""
         before = f", {len(plan.done)} done before{taken}" if plan.done else ""
         runs = count_text(len(self.labels), "run") if self.labels else "Nothing to run"
         of = " in this round of" if plan.study.SEARCHES and self.labels else ":"
-        self.console.print(literal(f"{runs}{of} {question_text(plan)}{before}."))
-        for said in (*news_text(plan), outlook_text(plan), seeds_doubt(plan)) if self.labels else ():
-            if said:
-                self.console.print(literal(said))
+        more = (*news_text(plan), outlook_text(plan), seeds_doubt(plan)) if self.labels else ()
+        lines = [said for said in (f"{runs}{of} {question_text(plan)}{before}.", *more) if said]
+        stay = self.live and plan.config.until is not None and self.rounds > 1  # in the place of those of the round before
+        for said in () if stay else lines:
+            self.console.print(literal(said))
         if self.live and self.labels:
-            self.bars = _Bars(self.console, self.labels)
+            self.bars = _Bars(self.console, self.labels, lines if stay else ())
 
     def progress(self, sign: Progress) -> None:
         """Moves the bar of a run under way."""
@@ -74,13 +78,18 @@ class RunScreen:
         self.bars = None
 
 
-def _rich_bars(console: Console) -> Bars:
-    """Bars that say what, how many of how many, and how long the others take."""
+def _rich_bars(console: Console, above: Sequence[str] = ()) -> Bars:
+    """Bars that say what, how many of how many, and how long the others take; `above` them stand lines."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
+    class Below(Bars):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield from map(literal, above)
+            yield from super().get_renderables()
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    return Bars(*columns, console=console, transient=True)
+    return Below(*columns, console=console, transient=True)
 
 
 @contextmanager
@@ -108,8 +117,8 @@ def run_screen(*, quiet: bool, verbose: bool) -> Iterator[RunScreen]:
 class _Bars:
     """One bar over all runs and one for each that is under way."""
 
-    def __init__(self, console: Console, labels: Mapping[str, str]) -> None:
-        self.bars = _rich_bars(console)
+    def __init__(self, console: Console, labels: Mapping[str, str], above: Sequence[str] = ()) -> None:
+        self.bars = _rich_bars(console, above)
         self.labels = labels
         self.shares: dict[str, float] = {}
         self.tasks: dict[str, TaskID] = {}

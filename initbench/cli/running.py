@@ -96,7 +96,9 @@ def show_results(results: Results, display: DisplayOptions, *, layers: bool = Fa
         output.outcome(results.summary)
     if results.missing:
         planned = results.missing + len(results.results)
-        output.warn(f"{results.missing} of {planned} runs are not there yet. Go on with: initbench resume {results.folder}")
+        fixed = results.summary.comparisons and not results.summary.anytime
+        early = " Verdicts count when all of them are: whoever looks before, and then stops, is wrong more often than 5 %." if fixed else ""
+        output.warn(f"{results.missing} of {planned} runs are not there yet.{early} Go on with: initbench resume {results.folder}")
     for doubt in results.doubts:
         output.warn(doubt)
     if not display.quiet:

@@ -17,6 +17,7 @@ from initbench.question.plan import name_objects
 from initbench.results.provenance import cores, may_start_processes
 from initbench.results.record import RunResult, RunStatus
 from initbench.workers import head_start
+from initbench.workers.lasting import Lasting
 from initbench.workers.progress import Progress, Report, to_check
 from initbench.workers.worker import Answer, Checked, CheckJob, Request, Retired, RunJob, Setting, work
 
@@ -38,14 +39,16 @@ def execute(
     report: Report | None = None,
     run_timeout: float | None = None,
     keep_in: str | None = None,
+    lasting: Lasting | None = None,
 ) -> Iterator[RunResult]:
     """As many runs at once as there are cores (or `workers`), each in a worker process; fewer runs share the cores.
 
     Workers are reused. Everything is checked, by the workers, before it returns; this process never imports torch. Another takes the
     place of a worker that dies: the run that it was at is tried once more, and fails if that dies too. One whose run or check takes longer
-    than `run_timeout` seconds is killed; that run fails. Closing the iterator ends all workers. On Windows, and in a process that may
-    have no children, it is the engine `serial`. Where jobs name objects of this process, workers are copies of it, on Linux; elsewhere
-    it is `serial`, too.
+    than `run_timeout` seconds is killed; that run fails. Closing the iterator ends all workers; where there is `lasting`, those that have
+    done all of their runs are left there for the next call with the same setting, and what was checked is not checked again. On Windows,
+    and in a process that may have no children, it is the engine `serial`. Where jobs name objects of this
+    process, workers are copies of it, on Linux; elsewhere it is `serial`, too.
     Raises: InitbenchError for what would make a job impossible.
     """
     objects = name_objects(job for _, job in jobs)
@@ -53,14 +56,15 @@ def execute(
         from initbench.engines import serial
 
         return serial.execute(jobs, device=device, data_dir=data_dir, report=report, run_timeout=run_timeout, keep_in=keep_in)
-    pool = WorkerPool(Setting(device, data_dir, 1 if objects else threads, keep_in, objects))
+    setting = Setting(device, data_dir, 1 if objects else threads, keep_in, objects)
+    pool = (lasting.taken(setting) if lasting is not None else None) or WorkerPool(setting)
     with ExitStack() as unless_it_works:
         unless_it_works.callback(pool.close)
-        for _ in range(max(1, min(workers or cores(), len(jobs)))):
-            pool.start_worker()
-        _check(pool, to_check(jobs), run_timeout)
+        pool.be(max(1, min(workers or cores(), len(jobs))))
+        _check(pool, to_check(jobs, None if lasting is None else lasting.checked), run_timeout)
         unless_it_works.pop_all()
-    return Runs(pool, deque(RunJob(job_id, job) for job_id, job in jobs), report, run_timeout, may_grow=workers is None).results()
+    queue = deque(RunJob(job_id, job) for job_id, job in jobs)
+    return Runs(pool, queue, report, run_timeout, may_grow=workers is None, lasting=lasting).results()
 
 
 @dataclass
@@ -90,11 +94,19 @@ class Worker:
 
 
 class WorkerPool:
-    """The worker processes of one call of `execute`."""
+    """Worker processes of one setting."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.workers: list[Worker] = []
+
+    def be(self, number: int) -> None:
+        """Has so many workers, all of them alive. Raises: NotThereError when one cannot be started."""
+        for worker in [worker for worker in self.workers if not worker.process.is_alive()] + self.workers[number:]:
+            if worker in self.workers:
+                self.remove(worker)
+        while len(self.workers) < number:
+            self.start_worker()
 
     def start_worker(self) -> Worker:
         """Adds a worker. Raises: NotThereError when none can be started."""
@@ -164,12 +176,13 @@ class Runs:
     report: Report | None
     limit: float | None
     may_grow: bool = field(kw_only=True)
+    lasting: Lasting | None = field(default=None, kw_only=True)
     lost_once: dict[str, str] = field(default_factory=dict)
     """How the process of a run ended that is tried for the second time, by the run's id."""
 
     def results(self) -> Iterator[RunResult]:
-        """Each result as it comes; at the end, however it comes, the workers are ended."""
-        pool = self.pool
+        """Each result as it comes; at the end, however it comes, the workers are ended, or left for the next call."""
+        pool, done = self.pool, False
         try:
             _hand_out(pool.workers, self.queue)
             while busy := {worker.connection: worker for worker in pool.workers if worker.pending}:
@@ -190,8 +203,12 @@ class Runs:
                         result = self._ended(worker)
                         _hand_out(pool.workers, self.queue)
                         yield result
+            done = True
         finally:
-            pool.close()
+            if done and self.lasting is not None:
+                self.lasting.leave(pool.setting, pool)
+            else:
+                pool.close()
 
     def _read(self, worker: Worker) -> RunResult | None:
         """Reads an answer; gives the result, where it is one or where it will never come."""

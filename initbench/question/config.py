@@ -1,8 +1,9 @@
 """The typed configuration: what is asked (`ExperimentConfig`) and how it is carried out (`Execution`)."""
 
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -414,6 +415,12 @@ class Execution(Frozen):
     fresh: bool = False
 
 
+_NUMBERS_OF_A_VIEW: tuple[tuple[str, str, Callable[[float], bool]], ...] = (
+    ("target", "a test accuracy as a fraction, such as 0.95", lambda given: 0 < given <= 1),
+    ("margin", "at least 0, in the unit shown (points of accuracy), or: none", lambda given: 0 <= given < math.inf),
+)
+
+
 class View(Frozen):
     """How results are looked at: what the verdicts are about. Never part of the question; a report can be made anew with another."""
 
@@ -422,16 +429,23 @@ class View(Frozen):
         default=None,
         description="what the verdicts are about; default: the final test accuracy, of other tasks than classification the test loss",
     )
-    target: float | None = Field(default=None, gt=0, le=1, description="a test accuracy, as a fraction: the steps to it are a metric")
-    margin: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="a difference that does not matter, in the unit shown of its metric"
-    )
+    target: float | None = Field(default=None, description="a test accuracy, as a fraction: the steps to it are a metric")
+    margin: float | None = Field(default=None, description="a difference that does not matter, in the unit shown of its metric")
     margin_metric: str | None = Field(default=None, description="the metric that the margin is about; default: the one of `metric`")
 
     @model_validator(mode="before")
     @classmethod
     def _margin_of_a_metric(cls, data: Any) -> Any:
-        """A margin is about the metric that it is given with, whatever is looked at later."""
+        """A margin is about the metric that it is given with, whatever is looked at later.
+
+        Raises: ConfigError for a target or a margin that cannot be one.
+        """
+        for name, allowed, is_one in _NUMBERS_OF_A_VIEW:
+            given = data.get(name) if isinstance(data, dict) else None
+            number = isinstance(given, int | float) and not isinstance(given, bool)
+            if given is not None and not (number and is_one(given)):
+                shown = f"{given:g}" if isinstance(given, float) else repr(given)
+                raise ConfigError(f"The {name} is {shown}; it must be {allowed}.")
         if isinstance(data, dict) and data.get("margin") is not None and "margin_metric" not in data:
             return data | {"margin_metric": data.get("metric")}
         return data

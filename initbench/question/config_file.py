@@ -89,7 +89,7 @@ class _Draft:
         """What is wrong with a value, after its place or that of the nearest thing around it."""
         nearest = (self.origins[path[:length]] for length in range(len(path), -1, -1) if path[:length] in self.origins)
         words, line = next(nearest, _Origin(""))
-        return _Placed(line, f"{words}: {sentence}" if words else sentence)
+        return _Placed(line, f"{words}: {sentence.removeprefix(words.lstrip('-') + ': ')}" if words else sentence)
 
 
 def shipped() -> dict[str, Path]:

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from initbench.errors import suggestion
-from initbench.question.config import ExperimentConfig, Frozen, InitRules, ProbeConfig, TrainConfig, TuneConfig, value_text
+from initbench.question.config import ExperimentConfig, Frozen, InitRules, ProbeConfig, TrainConfig, TuneConfig, UntilConfig, value_text
 
 Place = tuple[str | int, ...]
 """Where a value stands in a configuration: `("train", "lr")`, `("schemes", 0)`."""
@@ -32,7 +32,13 @@ EXPECTED = {
     "string_too_short": "a name",
 }
 """What is allowed, by the kind of pydantic's complaint."""
-SECTIONS: dict[str, type[Frozen]] = {"init": InitRules, "train": TrainConfig, "probe": ProbeConfig, "tune": TuneConfig}
+SECTIONS: dict[str, type[Frozen]] = {
+    "init": InitRules,
+    "train": TrainConfig,
+    "probe": ProbeConfig,
+    "tune": TuneConfig,
+    "until": UntilConfig,
+}
 
 
 class Problem(NamedTuple):

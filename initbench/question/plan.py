@@ -157,8 +157,20 @@ def config_hash(config: ExperimentConfig) -> str:
     """16 hexadecimal digits of the whole question."""
     config = resolve_config(config)
     if config.until is not None:  # how many seeds it may be at most, and how many at a time, is no other question
-        config = config.model_copy(update={"seeds": config.seeds[:1], "until": config.until.model_copy(update={"each": None})})
+        kept = config.seeds[:1] if _in_a_row(config.seeds) else config.seeds
+        config = config.model_copy(update={"seeds": kept, "until": config.until.model_copy(update={"each": None})})
     return _digest(config, _named_in(config))
+
+
+def _in_a_row(seeds: tuple[int, ...]) -> bool:
+    """Whether more of them can only come behind those that are there: of a list, others could take their place."""
+    return seeds == tuple(range(seeds[0], seeds[0] + len(seeds)))
+
+
+def same_but_for_seeds(one: ExperimentConfig, other: ExperimentConfig) -> bool:
+    """Whether two questions have the same answer to all but how many seeds there are, and what is decided about."""
+    texts = [canonical(resolve_config(config).model_copy(update={"seeds": (0,), "until": None})) for config in (one, other)]
+    return texts[0] == texts[1]
 
 
 def files_of(config: ExperimentConfig) -> dict[str, str]:

@@ -35,8 +35,6 @@ class ViewFields(TypedDict, total=False):
 def view_of(reference: str | None = None, **look: Unpack[ViewFields]) -> View:
     """How results are looked at; the margin `none` is no margin. Raises: ConfigError for a target or a margin that cannot be one."""
     target, margin = look.get("target"), _margin_of(look.get("margin"))
-    if target is not None and not 0 < target <= 1:
-        raise ConfigError(f"The target is {target:g}; it must be a test accuracy as a fraction, such as 0.95.")
     about = look.get("margin_metric", look.get("metric")) if margin is not None else None
     return View(reference=reference, metric=look.get("metric"), target=target, margin=margin, margin_metric=about)
 
@@ -45,12 +43,9 @@ def _margin_of(given: float | str | None) -> float | None:
     if given is None or given == NO_MARGIN:
         return None
     try:
-        margin = float(given)
+        return float(given)
     except ValueError:
         raise ConfigError(f"The margin is '{given}'; it must be a number from 0, or: {NO_MARGIN}.") from None
-    if not 0 <= margin < math.inf:
-        raise ConfigError(f"The margin is {margin:g}; it must be at least 0, in the unit shown (points of accuracy), or: {NO_MARGIN}.")
-    return margin
 
 
 def execution_of(function: str, given: dict[str, Any]) -> Execution:

@@ -173,6 +173,9 @@ def draw_band(axes: Axes, panel: Panel, band: Band, look: Look, style: Style) ->
     main = [point for point in points if point[0] != panel.head]
     if main:
         x, low, high = zip(*main, strict=True)
+        if band.of == "steps":
+            axes.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0, step="mid")
+            return
         axes.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0)
         for edge in (low, high) if band.of == "seeds" else ():
             axes.plot(x, edge, color=look.colour, linewidth=0.3 * style.line, linestyle=DASHES[look.dash], alpha=0.4)
@@ -195,6 +198,9 @@ def draw_line(axes: Axes, panel: Panel, line: Curve, look: Look, limits: tuple[f
             axes.plot(
                 xs[-1:], [place], color=look.colour, marker="x", markersize=3 * style.line, markeredgewidth=0.8 * style.line, clip_on=False
             )
+        return
+    if line.weight == "steps":
+        axes.step(xs, ys, where="mid", color=look.colour, linewidth=style.line, solid_capstyle="round")
         return
     body = [index for index, (x, _) in enumerate(line.points) if x != panel.head]
     parts = (body, [index for index in range(len(xs)) if index not in set(body)])

@@ -25,7 +25,8 @@ Points = tuple[tuple[float, float | None], ...]
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of one scheme. `weight` is a thin line for one seed, a thick one for the middle of the seeds, or dashed theory.
+    """A line of one scheme. `weight` is a thin line for one seed, a thick one for the middle of the seeds, dashed theory, or a thick one
+    in steps, each value in the middle of its own.
 
     `named`: the scheme's name stands at it, and behind that the `remark`. `broken`: the run of that seed diverged at the line's end.
     `hollow`: the places whose marker is not filled.
@@ -33,7 +34,7 @@ class Curve:
 
     scheme: str
     points: Points
-    weight: Literal["seed", "middle", "theory"] = "middle"
+    weight: Literal["seed", "middle", "theory", "steps"] = "middle"
     named: bool = False
     broken: bool = False
     remark: str = ""
@@ -42,11 +43,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Band:
-    """A range of one scheme, (x, low, high): that of a prediction, or from the lowest to the highest seed, as `bars` one by one."""
+    """A range of one scheme, (x, low, high): that of a prediction, or from the lowest to the highest seed, as `bars` one by one.
+
+    `steps`: each from half before to half after its x.
+    """
 
     scheme: str
     points: tuple[tuple[float, float, float], ...]
-    of: Literal["theory", "seeds", "bars"] = "theory"
+    of: Literal["theory", "seeds", "bars", "steps"] = "theory"
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def _caption(metric: Metric, rows: tuple[PaperRow, ...], decided: list[Compariso
     kind = (
         "bets on the signs of paired seeds, valid at every look" if anytime else "the exact sign-flip test on signed ranks of paired seeds"
     )
-    correction = f", after {'Bonferroni' if anytime else 'Holm'}'s correction over {family} comparisons" if family > 1 else ""
+    correction = f", after {'e-' * anytime}Holm's correction over {family} comparisons" if family > 1 else ""
     test = f"{kind}, {100 * ALPHA:g} %{correction}"
     if any(row.as_good_as_best for row in rows):
         parts.append(f"Bold: the best {metric.label}, and what cannot be told from it by {test}.")

@@ -70,7 +70,7 @@ def pair_table(summary: Summary) -> Table:
         "effect",
         "P(improvement)",
         "anytime p" if summary.anytime else "p",
-        "after Bonferroni" if summary.anytime else "p after Holm",
+        "after e-Holm" if summary.anytime else "p after Holm",
         "verdict",
     )
     if any(pair.mean for pair in summary.pairs):

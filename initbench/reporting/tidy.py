@@ -89,12 +89,13 @@ def comparisons(summary: Summary) -> str:
             *(kind, each.metric, each.scheme, each.other, each.n),
             *(each.difference.value, each.difference.low, each.difference.high, each.difference.level),
             *(getattr(each, test) for test in tests),
-            *(each.family, each.verdict.value),
+            *(each.family, each.verdict.value, "anytime" if each.anytime else "fixed"),
             *((each.mean.value, each.mean.low, each.mean.high) if each.mean else (None, None, None)),
         ]
         for kind, each in families
     )
-    columns = ("family", "metric", "scheme", "other", "n", "difference", "low", "high", "level", *tests, "family_size", "verdict", *MEAN)
+    figures = ("n", "difference", "low", "high", "level", *tests, "family_size", "verdict", "kind", *MEAN)
+    columns = ("family", "metric", "scheme", "other", *figures)
     return write(columns, rows)
 
 

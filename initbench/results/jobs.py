@@ -60,17 +60,19 @@ class Looked:
 class Stored(Mapping[str, RunResult]):
     """Results by job id, each read from its file when it is first asked for: many questions ask for none.
 
+    `read` are those that were read before, by the digest of their file.
     Raises: StorageError, on the way, for a file that has been changed since its header was read.
     """
 
-    def __init__(self, folder: Path, headers: Mapping[str, Header]) -> None:
+    def __init__(self, folder: Path, headers: Mapping[str, Header], read: dict[str, RunResult] | None = None) -> None:
         self._folder, self._headers = folder, headers
-        self._read: dict[str, RunResult] = {}
+        self._read = {} if read is None else read
 
     def __getitem__(self, job_id: str) -> RunResult:
-        if job_id not in self._read:
-            self._read[job_id] = _again(path_of(self._folder, job_id), self._headers[job_id])
-        return self._read[job_id]
+        header = self._headers[job_id]
+        if header.digest not in self._read:
+            self._read[header.digest] = _again(path_of(self._folder, job_id), header)
+        return self._read[header.digest]
 
     def __contains__(self, job_id: object) -> bool:
         return job_id in self._headers

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field, ValidationError
 
-from initbench.errors import StorageError
+from initbench.errors import ConfigError, StorageError
 from initbench.question.config import Frozen, Job, View
 from initbench.results import files, index, jobs, unfinished
 from initbench.results.files import refused as refused
@@ -192,6 +192,8 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise DamagedManifest(_lost(path, f"is damaged: {error.errors()[0]['msg']}")) from error
     except files.UnusableFile as error:
         raise DamagedManifest(_lost(path, str(error))) from error
+    except ConfigError as error:
+        raise DamagedManifest(_lost(path, f"is damaged: {error}")) from error
 
 
 def known_manifest(folder: Path) -> Manifest | None:
@@ -224,9 +226,9 @@ def is_done(result: RunResult | index.Header) -> bool:
     return result.status is not RunStatus.FAILED
 
 
-def jobs_digest(headers: Iterable[index.Header], view: View) -> str:
-    """What the derived files depend on: the job files, and how they are looked at."""
-    text = view.model_dump_json() + "".join(header.digest for header in headers)
+def jobs_digest(headers: Iterable[index.Header], view: View, most: int | None = None) -> str:
+    """What the derived files depend on: the job files, how they are looked at, and how many seeds there may be where that may change."""
+    text = view.model_dump_json() + "".join(header.digest for header in headers) + ("" if most is None else f" of {most}")
     return files.digest(text.encode())[:16]
 
 

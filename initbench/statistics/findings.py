@@ -105,7 +105,8 @@ class Sweep(Frozen):
 class Summary(Frozen):
     """What a comparison says. `comparisons` are against the reference, for each metric; `pairs` are all pairs in `metric`.
 
-    `only_reference`: a reference was asked for, and the comparisons against it are a family of their own; else they are those of all pairs.
+    `only_reference`: a reference was asked for, and the comparisons against it are a family of their own (but where it was chosen after
+    seeds were added for all pairs); else they are those of all pairs.
     `margin` is that of `metric`; `split` are the images that were evaluated: held-out ones in a race and with `train.holdout`.
     """
 

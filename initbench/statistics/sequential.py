@@ -5,7 +5,7 @@ before. Somebody who bets on the next sign then wins and loses in the same measu
 chance that it ever reaches 1/alpha is at most alpha. Wealth is evidence (an e-process); nothing about the distribution is assumed.
 
 Sources: Ville 1939; Ramdas, Gruenwald, Vovk & Shafer 2023, Statistical Science 38, 576-601 (e-processes, betting); Waudby-Smith &
-Ramdas 2024, JRSS B 86, 1-27 (means of bounded numbers). The stakes by ranks are ours.
+Ramdas 2024, JRSS B 86, 1-27 (means of bounded numbers); of `Family` those named there. The stakes by ranks are ours.
 """
 
 import math
@@ -44,34 +44,57 @@ class Evidence:
         )
 
 
-def evidence(differences: Sequence[float]) -> Evidence:
-    """The evidence that paired differences, in the order in which they came, are not as likely above zero as below.
+class Signs:
+    """Bets that paired differences are not as likely above zero as below, taken one after another.
 
     The stake on a sign grows with the rank of the difference's size among those so far, which says nothing about the sign where
     there is no difference, and much where there is one. An infinite difference (one of the two has no number) has the largest
-    rank; of zero there is no sign to bet on.
+    rank, and no other infinite one shares it; of zero there is no sign to bet on.
     """
-    sizes: list[float] = []
-    up, down = [1.0] * len(STAKES), [1.0] * len(STAKES)
+
+    def __init__(self) -> None:
+        self.sizes: list[float] = []
+        self.up, self.down = [1.0] * len(STAKES), [1.0] * len(STAKES)
+
+    def take(self, value: float) -> None:
+        """Bets on the next difference."""
+        if not value:
+            return
+        score = _score(self.sizes, abs(value))
+        for index, boldness in enumerate(STAKES):
+            stake = min(BOLDEST, math.tanh(boldness * score)) * (1 if value > 0 else -1)
+            self.up[index] *= 1 + stake
+            self.down[index] *= 1 - stake
+
+    @property
+    def wealth(self) -> float:
+        """What all bettors have together, 1 at first."""
+        return sum(self.up + self.down) / (2 * len(STAKES))
+
+    @property
+    def leaning(self) -> int:
+        """The side in favour: 1 above zero, -1 below."""
+        above, below = sum(self.up), sum(self.down)
+        return (above > below) - (above < below)
+
+
+def evidence(differences: Sequence[float]) -> Evidence:
+    """The evidence that paired differences, in the order in which they came, are not as likely above zero as below."""
+    bets = Signs()
     wealth, leaning = [], []
     for value in differences:
-        if value:
-            score = _score(sizes, abs(value))
-            for index, boldness in enumerate(STAKES):
-                stake = min(BOLDEST, math.tanh(boldness * score)) * (1 if value > 0 else -1)
-                up[index] *= 1 + stake
-                down[index] *= 1 - stake
-        above, below = sum(up) / len(STAKES), sum(down) / len(STAKES)
-        wealth.append((above + below) / 2)
-        leaning.append((above > below) - (above < below))
+        bets.take(value)
+        wealth.append(bets.wealth)
+        leaning.append(bets.leaning)
     return Evidence(tuple(wealth), tuple(leaning))
 
 
 def _score(sizes: list[float], size: float) -> float:
     """Puts a size among the others; its rank as that of the size of a normal number."""
     insort(sizes, size)
-    middle = (bisect_left(sizes, size) + bisect_right(sizes, size)) / 2
-    return NormalDist().inv_cdf((1 + middle / len(sizes)) / 2)
+    highest = bisect_right(sizes, size)
+    lowest = highest - 1 if math.isinf(size) else bisect_left(sizes, size)
+    return NormalDist().inv_cdf((1 + (lowest + highest) / 2 / len(sizes)) / 2)
 
 
 def median_sequence(differences: Sequence[float], alpha: float = ALPHA) -> tuple[Interval, ...]:
@@ -106,18 +129,36 @@ def _won(above: int, count: int) -> float:
     return sum((1 + bias) ** above * (1 - bias) ** (count - above) for bias in BIASES) / len(BIASES)
 
 
+class Within:
+    """Bets that paired differences are below `margin`, and that they are above -margin, taken one after another."""
+
+    def __init__(self, margin: float) -> None:
+        self.margin = margin
+        self.count, self.inside = 0, [0, 0]
+
+    def take(self, value: float) -> None:
+        """Bets on the next difference."""
+        self.count += 1
+        self.inside[0] += value < self.margin
+        self.inside[1] += value > -self.margin
+
+    @property
+    def wealth(self) -> tuple[float, float]:
+        """What both have: against a median difference of the margin or more, and against one of -margin or less."""
+        return _won(self.inside[0], self.count), _won(self.inside[1], self.count)
+
+
 def equivalence(differences: Sequence[float], margin: float) -> tuple[float, ...]:
     """After each difference an anytime-valid p against a median difference of `margin` or more; small once it is shown to be within.
 
     Both one-sided claims must be refuted, so the larger of their p counts.
     """
+    bets = Within(margin)
     best = [1.0, 1.0]
-    inside = [0, 0]
     found = []
-    for count, value in enumerate(differences, 1):
-        inside[0] += value < margin
-        inside[1] += value > -margin
-        best = [max(most, _won(number, count)) for most, number in zip(best, inside, strict=True)]
+    for value in differences:
+        bets.take(value)
+        best = [max(most, won) for most, won in zip(best, bets.wealth, strict=True)]
         found.append(min(1.0, 1 / min(best)))
     return tuple(found)
 
@@ -162,23 +203,102 @@ GRID = 2000
 """Means that `mean_sequence` looks at."""
 
 
-def fewest(family: int, alpha: float = ALPHA) -> int:
-    """The fewest seeds after which one of `family` comparisons can be decided: all differences have one sign."""
+def fewest(alpha: float = ALPHA) -> int:
+    """The fewest seeds after which anything can be decided: all differences have one sign.
+
+    Of several comparisons no fewer: where all of them have won as much, that is what each of them has to have won.
+    """
     count = 1
-    while evidence([1.0 + place for place in range(count)]).p * family > alpha:
+    while evidence([1.0 + place for place in range(count)]).p > alpha:
         count += 1
     return count
 
 
-def seeds_left(found: Evidence, target: float) -> int | None:
+def seeds_left(wealth: Sequence[float], target: float) -> int | None:
     """About how many more seeds until the wealth is `target`, if it goes on growing as in its second half; None where it does not grow.
 
     A guess: growth is uneven.
     """
-    count = len(found.wealth)
-    if count < 2 or found.wealth[-1] >= target:
-        return 0 if count and found.wealth[-1] >= target else None
-    pace = (math.log(found.wealth[-1]) - math.log(found.wealth[count // 2 - 1])) / (count - count // 2)
-    overall = math.log(found.wealth[-1]) / count
+    count = len(wealth)
+    if count and wealth[-1] >= target:
+        return 0
+    if count < 2:
+        return None
+    pace = (math.log(wealth[-1]) - math.log(wealth[count // 2 - 1])) / (count - count // 2)
+    overall = math.log(wealth[-1]) / count
     growth = max(pace, overall)
-    return math.ceil((math.log(target) - math.log(found.wealth[-1])) / growth) if growth > 0 else None
+    return math.ceil((math.log(target) - math.log(wealth[-1])) / growth) if growth > 0 else None
+
+
+class Family:
+    """Claims that are tested together, look by look, so that the chance of ever refuting a true one is at most `alpha`: closed testing.
+
+    Claims come in groups of which at most one is true. Some claims, one at most of a group, are refuted together once the mean of their
+    wealths has been 1/alpha, for that mean is a fair game too where all of them are true; and a claim is refuted once every set of
+    claims with it in is. The least mean is that with the smallest wealths of the other groups, so it takes no list of all sets.
+    A claim that is refuted is in no set that still counts, so its group asks for no more than its other claims do. Never weaker than
+    Bonferroni: of m groups no mean is below an m-th of any wealth in it.
+
+    Sources: Marcus, Peritz & Gabriel 1976 (closed testing); Vovk & Wang 2021, Annals of Statistics 49, 1736-1754 (means of wealths);
+    Hartog & Lei 2025, arXiv:2501.09015 (the same look by look).
+    """
+
+    def __init__(self, alpha: float = ALPHA) -> None:
+        self.alpha = alpha
+        self.p: list[list[float]] = []
+        """Of each claim in its group the corrected p, which never grows."""
+        self.worth: Sequence[Sequence[float]] = ()
+        """The wealths of the last look."""
+
+    def look(self, worth: Sequence[Sequence[float]]) -> None:
+        """The wealth against each claim, by group; groups that were not there before stand last."""
+        self.p += [[1.0] * len(group) for group in worth[len(self.p) :]]
+        self.worth = worth
+        if not any(won * p > 1 for group, own in zip(worth, self.p, strict=True) for won, p in zip(group, own, strict=True)):
+            return
+        every = sorted((min(group), place) for place, group in enumerate(worth))
+        changed = True
+        while changed:
+            changed = False
+            standing, refuted = self._standing()
+            for place, group in enumerate(worth):
+                gone = max((p for other, p in refuted if other != place), default=0.0)
+                for claim, won in enumerate(group):
+                    before = self.p[place][claim]
+                    if won * before <= 1:
+                        continue
+                    without = 1 / _least_mean(won, place, every)
+                    now = min(before, without, max(gone, 1 / _least_mean(won, place, standing)))
+                    changed |= now <= self.alpha < before
+                    self.p[place][claim] = now
+
+    def needed(self, own: int) -> float:
+        """The wealth with which a claim of this group would be refuted now."""
+        target = 1 / self.alpha
+        most, total, count = target, 0.0, 1
+        for value, place in self._standing()[0]:
+            if place != own:
+                total, count = total + value, count + 1
+                most = max(most, target * count - total)
+        return most
+
+    def _standing(self) -> tuple[list[tuple[float, int]], list[tuple[int, float]]]:
+        """The smallest wealth of each group whose claims are not all refuted, in order; and each refuted claim's group and p."""
+        least, refuted = [], []
+        for place, (group, own) in enumerate(zip(self.worth, self.p, strict=True)):
+            still = [won for won, p in zip(group, own, strict=True) if p > self.alpha]
+            least += [(min(still), place)] if still else []
+            refuted += [(place, p) for p in own if p <= self.alpha]
+        return sorted(least), refuted
+
+
+def _least_mean(won: float, own: int, others: Sequence[tuple[float, int]]) -> float:
+    """The least mean of a wealth with some of other groups."""
+    total, count = won, 1
+    for value, place in others:
+        if place == own:
+            continue
+        if value * count >= total:
+            break
+        total, count = total + value, count + 1
+    return total / count

@@ -65,6 +65,8 @@ def summarize(
     shown = tuple({each.name: each for each in (*scores, *all_metrics(target, split), primary)}.values())
     ranking = {each.name: each for each in shown if each.better}
     against = _reference(reference, runs)
+    chosen_later = anytime and (asked_reference is None or against != _reference(asked_reference, runs))
+    own_family = reference is not None and not chosen_later
     figures = {each.name: {scheme: _side(scheme, own, each) for scheme, own in runs.items()} for each in shown}
     comparisons: list[Comparison] = []
     pairs: tuple[Comparison, ...] = ()
@@ -72,16 +74,14 @@ def summarize(
         sides = figures[name]
         margin_here = own_margin if name == primary.name else None
         every: tuple[Comparison, ...] = ()
-        if name == primary.name or reference is None:
+        if name == primary.name or not own_family:
             first = [against, *(scheme for scheme in runs if scheme != against)] if against else []
             every = _compared(each, [(sides[left], sides[right]) for right, left in combinations(first, 2)], margin_here, anytime=anytime)
         if name == primary.name:
             pairs = every
-        if reference is not None and against:
+        if own_family and against:
             others = [(sides[scheme], sides[against]) for scheme in runs if scheme != against]
-            chosen_later = anytime and (asked_reference is None or against != _reference(asked_reference, runs))
-            family = len(runs) * (len(runs) - 1) // 2 if chosen_later else None
-            comparisons += _compared(each, others, margin_here, anytime=anytime, family=family)
+            comparisons += _compared(each, others, margin_here, anytime=anytime)
         else:
             comparisons += [pair for pair in every if pair.other == against]
     losses, signals = of_losses(runs), of_signals(runs)
@@ -174,10 +174,8 @@ def _summarize_scheme(scheme: str, runs: list[RunResult], estimates: tuple[Estim
     )
 
 
-def _compared(
-    metric: Metric, pairs: Sequence[tuple[Side, Side]], margin: float | None, *, anytime: bool, family: int | None = None
-) -> tuple[Comparison, ...]:
-    found = compare_family(metric, pairs, margin=margin, anytime=anytime, family=family)
+def _compared(metric: Metric, pairs: Sequence[tuple[Side, Side]], margin: float | None, *, anytime: bool) -> tuple[Comparison, ...]:
+    found = compare_family(metric, pairs, margin=margin, anytime=anytime)
     return with_means(metric, found, pairs) if anytime else found
 
 
@@ -251,7 +249,14 @@ def named(summary: Summary) -> tuple[str, ...]:
 
 
 def _beside(summary: Summary, best: str, chosen: Comparison) -> Iterable[tuple[str, Sequence[str]]]:
-    """Whom the best scheme beats beside the comparison that the headline tells, and who is not shown to differ from it."""
+    """Whom the best scheme beats beside the comparison that the headline tells, and who is not shown to differ from it.
+
+    Where seeds were added for the comparisons with a reference, nobody asked for those of another best scheme: the rest is
+    about the reference.
+    """
+    if summary.anytime and summary.only_reference and summary.reference not in {None, best}:
+        yield from _beside_reference(summary, best)
+        return
     rest = {name: pair for name, pair in summary.against(best).items() if name not in chosen.names}
     beaten = [name for name, pair in rest.items() if pair.beats(best)]
     if chosen.beats(best):
@@ -268,6 +273,17 @@ def _beside(summary: Summary, best: str, chosen: Comparison) -> Iterable[tuple[s
     level = [name for name in summary.inseparable if name in rest]
     if level and chosen.verdict is not Verdict.TOO_FEW_SEEDS:
         yield f"not shown to differ from {best}: ", level
+
+
+def _beside_reference(summary: Summary, best: str) -> Iterable[tuple[str, Sequence[str]]]:
+    reference = summary.reference or ""
+    rest = {name: pair for name, pair in summary.against(reference).items() if name != best}
+    if ahead := [name for name, pair in rest.items() if pair.beats(name)]:
+        yield f"{reference} is also beaten by ", ahead
+    if behind := [name for name, pair in rest.items() if pair.beats(reference)]:
+        yield f"{reference} beats ", behind
+    if level := [name for name, pair in rest.items() if pair.verdict not in DECIDED | {Verdict.NOT_COMPARABLE}]:
+        yield f"not shown to differ from {reference}: ", level
 
 
 def _first(names: Sequence[str]) -> Sequence[str]:

@@ -1,13 +1,14 @@
 """Two schemes on the same seeds: the paired difference, the test, and the verdict in words, made in one place for everyone."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from initbench.metrics import Metric
 from initbench.question.config import Frozen
 from initbench.results.record import Number
+from initbench.statistics.deciding import APART, Deciding, Pair
 from initbench.statistics.estimates import Estimate, difference_estimate, interval_text, number_text, seeds_text
 from initbench.statistics.inference import (
     ALPHA,
@@ -18,7 +19,7 @@ from initbench.statistics.inference import (
     seeds_needed,
     signed_ranks,
 )
-from initbench.statistics.sequential import Evidence, equivalence, evidence, mean_sequence, seeds_left
+from initbench.statistics.sequential import mean_sequence
 
 
 class Verdict(StrEnum):
@@ -39,8 +40,6 @@ class Verdict(StrEnum):
     NOT_COMPARABLE = "not comparable"
 
 
-SMALLEST = 5e-324
-"""The margin within which nothing but equal numbers is."""
 TIES = frozenset({Verdict.TIE, Verdict.NOT_DECIDED, Verdict.IDENTICAL, Verdict.EQUIVALENT, Verdict.BOTH_WITHOUT})
 """The verdicts that leave one scheme as good as the other."""
 
@@ -51,7 +50,7 @@ class Comparison(Frozen):
     `difference` is scheme - other: the Hodges-Lehmann estimate, with the interval that leaves out zero exactly when `p` is at most
     5 %. Wins, losses and the effect (matched-pairs rank-biserial correlation) are positive where `scheme` is better. `both_without`:
     those of the ties on which neither has a number. `improvement` is the chance that a run of `scheme` beats a run of `other`. `p` is
-    the exact sign-flip test on signed ranks, `p_holm` the same after Holm over the `family` comparisons made together.
+    the exact sign-flip test on signed ranks, `p_holm` the same after Holm (e-Holm at any time) over the `family` comparisons made together.
 
     `anytime`: seeds were added while results were looked at. `p` is then one over the most that bets on the signs have won
     (`wealth` is what they are worth now), `difference` the median with an interval, and all of it holds whenever one looks and stops.
@@ -104,30 +103,52 @@ class Side:
 
 
 def compare_family(
-    metric: Metric, pairs: Sequence[tuple[Side, Side]], *, margin: float | None = None, anytime: bool = False, family: int | None = None
+    metric: Metric, pairs: Sequence[tuple[Side, Side]], *, margin: float | None = None, anytime: bool = False
 ) -> tuple[Comparison, ...]:
-    """All comparisons that are made together, with Holm over those that have seeds in common.
+    """All comparisons that are made together, with a correction over those that have seeds in common.
 
     `margin` is the difference that does not matter, in the unit that is shown (points of accuracy). `anytime`: seeds were added
-    while results were looked at; each of n pairs then has 1/n of the error (Bonferroni), since Holm's steps hold for one kind of
-    verdict only, and here there are two, better and equivalent, of which one at most can be wrong for a pair. `family`: n, where
-    these pairs were chosen among more after looking.
+    while results were looked at; the correction is then that of `sequential.Family`, else Holm's.
     """
     measured = [_measure(metric, left, right, anytime=anytime) for left, right in pairs]
+    judged = _at_any_time(metric, measured, pairs, margin) if anytime else _of_fixed_number(metric, measured, pairs, margin)
+    return tuple(
+        comparison.model_copy(update={"sentence": sentence(metric, comparison, left, right, margin)})
+        for comparison, (left, right) in zip(judged, pairs, strict=True)
+    )
+
+
+def _of_fixed_number(
+    metric: Metric, measured: Sequence[Comparison], pairs: Sequence[tuple[Side, Side]], margin: float | None
+) -> Iterator[Comparison]:
+    """The comparisons with their verdicts, where the number of seeds was fixed beforehand."""
     tested = [index for index, comparison in enumerate(measured) if comparison.p is not None]
-    ps = [measured[index].p or 0.0 for index in tested]
-    size = family or len(tested)
-    corrected = [min(1.0, size * p) for p in ps] if anytime else holm(ps)
-    adjusted = dict(zip(tested, corrected, strict=True))
-    comparisons = []
+    adjusted = dict(zip(tested, holm([measured[index].p or 0.0 for index in tested]), strict=True))
     for index, (comparison, (left, right)) in enumerate(zip(measured, pairs, strict=True)):
-        comparison = comparison.model_copy(update={"p_holm": adjusted.get(index), "family": size})
-        comparison = comparison.model_copy(update={"verdict": _decide(metric, comparison, left, right, margin)})
-        if comparison.verdict is Verdict.NOT_DECIDED:
-            left_over = seeds_left(_evidence(metric, left, right), comparison.family / ALPHA)
-            comparison = comparison.model_copy(update={"seeds_left": left_over})
-        comparisons.append(comparison.model_copy(update={"sentence": sentence(metric, comparison, left, right, margin)}))
-    return tuple(comparisons)
+        corrected = comparison.model_copy(update={"p_holm": adjusted.get(index), "family": len(tested)})
+        yield corrected.model_copy(update={"verdict": _decide(metric, corrected, left, right, margin)})
+
+
+def _at_any_time(
+    metric: Metric, measured: Sequence[Comparison], pairs: Sequence[tuple[Side, Side]], margin: float | None
+) -> Iterator[Comparison]:
+    """The same where seeds were added while results were looked at."""
+    sides = {side.scheme: side for pair in pairs for side in pair}
+    found = deciding(metric, [(left.scheme, right.scheme) for left, right in pairs], margin)
+    for seed in sorted({seed for side in sides.values() for seed in side.values}):
+        found.take({name: side.values[seed] for name, side in sides.items() if seed in side.values})
+    for comparison, pair in zip(measured, found.pairs, strict=True):
+        known: dict[str, object] = {"family": len(found.members)}
+        if pair.path:
+            wealth = [each[APART] for each in pair.path]
+            known |= {"p": min(1.0, 1 / max(wealth)), "p_holm": pair.p, "wealth": wealth[-1], "verdict": _decided(comparison, pair)}
+            known |= {"seeds_left": found.seeds_left(pair)} if pair.is_open else {}
+        yield comparison.model_copy(update=known)
+
+
+def deciding(metric: Metric, pairs: Sequence[tuple[str, str]], margin: float | None) -> Deciding:
+    """What decides about pairs of schemes, seed by seed; `margin` in the unit that is shown."""
+    return Deciding(pairs, higher_is_better=metric.higher_is_better, margin=None if margin is None else margin / metric.scale)
 
 
 def with_means(metric: Metric, comparisons: Sequence[Comparison], pairs: Sequence[tuple[Side, Side]]) -> tuple[Comparison, ...]:
@@ -178,23 +199,12 @@ def _measure(metric: Metric, left: Side, right: Side, *, anytime: bool) -> Compa
         [better * value for value in left.values.values()], [better * value for value in right.values.values()]
     )
     counts = {"wins": test.wins, "losses": test.losses, "ties": test.ties, "effect": test.effect, "improvement": improvement}
-    if not anytime:
-        return comparison.model_copy(update={**counts, "p": test.p})
-    found = _evidence(metric, left, right)
-    return comparison.model_copy(update={**counts, "p": found.p, "wealth": found.wealth[-1]})
-
-
-def _evidence(metric: Metric, left: Side, right: Side) -> Evidence:
-    """What bets on the signs have won, positive differences being better."""
-    better = 1 if metric.higher_is_better else -1
-    return evidence([better * value for value in _paired(left, right)])
+    return comparison.model_copy(update=counts if anytime else {**counts, "p": test.p})
 
 
 def _decide(metric: Metric, comparison: Comparison, left: Side, right: Side, margin: float | None) -> Verdict:
     if comparison.p is None or comparison.p_holm is None:
         return Verdict.NOT_COMPARABLE
-    if comparison.anytime:
-        return _decided(metric, comparison, left, right, margin)
     if comparison.both_without == comparison.n:
         return Verdict.BOTH_WITHOUT
     if comparison.ties == comparison.n:
@@ -208,21 +218,13 @@ def _decide(metric: Metric, comparison: Comparison, left: Side, right: Side, mar
     return Verdict.TOO_FEW_SEEDS if seeds_needed(comparison.family) > comparison.n else Verdict.TIE
 
 
-def _decided(metric: Metric, comparison: Comparison, left: Side, right: Side, margin: float | None) -> Verdict:
-    """The verdict where seeds are added until there is one; the first that there was stays, whatever comes after it."""
-    level = ALPHA / comparison.family
-    if comparison.ties == comparison.n:
-        same = equivalence(_paired(left, right), SMALLEST)[-1] <= level
-        without = comparison.both_without == comparison.n
-        return (Verdict.BOTH_WITHOUT if without else Verdict.IDENTICAL) if same else Verdict.NOT_DECIDED
-    equal = () if margin is None else equivalence(_paired(left, right), margin / metric.scale)
-    within = next((count for count, p in enumerate(equal, 1) if p <= level), None)
-    apart = _evidence(metric, left, right).decided(1 / level)
-    if within is not None and (apart is None or within <= apart[0]):
-        return Verdict.EQUIVALENT
-    if apart is not None:
-        return Verdict.BETTER if apart[1] > 0 else Verdict.WORSE
-    return Verdict.NOT_DECIDED
+def _decided(comparison: Comparison, pair: Pair) -> Verdict:
+    """The verdict where seeds are added until there is one. Without any difference it says no more than what these seeds show."""
+    if pair.ended is not None:
+        return {0: Verdict.EQUIVALENT, 1: Verdict.BETTER, -1: Verdict.WORSE}[pair.ended]
+    if not pair.same:
+        return Verdict.NOT_DECIDED
+    return Verdict.BOTH_WITHOUT if comparison.both_without == comparison.n else Verdict.IDENTICAL
 
 
 def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, margin: float | None = None) -> str:
@@ -245,7 +247,7 @@ def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, ma
     ahead = shown.get(comparison.verdict, (comparison.effect or 0) >= 0)
     first, second = (left, right) if ahead else (right, left)
     names = f"{first.scheme} and {second.scheme}"
-    correction = "Bonferroni" if comparison.anytime else "Holm"
+    correction = "e-Holm" if comparison.anytime else "Holm"
     proof = f"{'anytime ' * comparison.anytime}{_p_text(comparison.p_holm or 0.0)}{f' after {correction}' * (comparison.family > 1)}"
     in_words = _without_size(metric, comparison, first, second)
     amount = in_words or _amount(metric, comparison, flipped=first is right)

@@ -149,7 +149,7 @@ def derive(plan: Plan, keep: View | None = None) -> Results:
     """
     asked = dict(plan.jobs)
     looked = jobs.look(plan.folder, asked, plan.seen)
-    digest = store.jobs_digest(looked.headers, plan.view)
+    digest = store.jobs_digest(looked.headers, plan.view, None if plan.config.until is None else len(plan.config.seeds))
     manifest = store.read_manifest(plan.folder)
     if manifest is None:
         raise StorageError(f"{plan.folder} holds no initbench results: {store.MANIFEST} is missing.")
@@ -160,7 +160,7 @@ def derive(plan: Plan, keep: View | None = None) -> Results:
     if summary is None:
         from initbench.reporting.write import write_report
 
-        results = tuple(results)
+        results = tuple(jobs.Stored(plan.folder, {header.job_id: header for header in looked.headers}, plan.read).values())
         done = {run.job_id: run for run in results}
         summary = plan.study.summarize(plan.config, done, plan.view)
         write_report(plan.folder, plan.config, summary, plan.study.reported(plan.config, done), results, manifest.typed)

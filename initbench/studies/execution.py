@@ -22,6 +22,7 @@ from initbench.results.record import RunResult
 from initbench.studies.answer import Results, derive
 from initbench.studies.plan import Plan, as_it_stands, new_manifest
 from initbench.workers import head_start
+from initbench.workers.lasting import Lasting
 
 if TYPE_CHECKING:
     from initbench.workers.progress import Progress
@@ -61,12 +62,13 @@ def _carried_out(plan: Plan, watch: Watch | None) -> Results:
     if watch:
         watch.planned(plan)
     tried: set[str] = set()
-    while missing := tuple(name for name, _ in plan.missing if name not in tried):
-        if tried and watch:
-            watch.planned(plan)
-        _run_missing(plan, watch)
-        tried |= set(missing)
-        plan = as_it_stands(plan)
+    with Lasting() as lasting:
+        while missing := tuple(name for name, _ in plan.missing if name not in tried):
+            if tried and watch:
+                watch.planned(plan)
+            _run_missing(plan, watch, lasting)
+            tried |= set(missing)
+            plan = as_it_stands(plan)
     _keep_question(plan)
     return derive(plan)
 
@@ -84,7 +86,7 @@ def _taken_over(plan: Plan) -> Plan:
     return replace(as_it_stands(plan), taken=taken)
 
 
-def _run_missing(plan: Plan, watch: Watch | None) -> None:
+def _run_missing(plan: Plan, watch: Watch | None, lasting: Lasting) -> None:
     """Nothing is written, and with `fresh` no finished run is removed, before the first result is there."""
     store.check_writable(plan.folder)
     if plan.execution.fresh:
@@ -105,7 +107,7 @@ def _run_missing(plan: Plan, watch: Watch | None) -> None:
             workers=plan.execution.jobs,
             threads=threads_of(plan.execution, len(plan.jobs)),
             report=watch.progress if watch else None,
-            **_if_known(execute, engine, plan),
+            **_if_known(execute, engine, plan, lasting),
         )
     begun = False
     with contextlib.closing(results):
@@ -131,11 +133,11 @@ def naming_cells(config: ExperimentConfig) -> Iterator[None]:
         raise type(error)(f"The cell '{', '.join(changes(error.job, config))}' of the grid cannot be used: {error}") from error
 
 
-def _if_known(execute: Callable[..., Any], engine: str, plan: Plan) -> dict[str, Any]:
+def _if_known(execute: Callable[..., Any], engine: str, plan: Plan, lasting: Lasting) -> dict[str, Any]:
     """What an engine is given only if it has such a parameter. Raises: ConfigError where the user asks for one that it lacks."""
     parameters = inspect.signature(execute).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    given: dict[str, Any] = {"keep_in": str(plan.folder.absolute() / unfinished.FOLDER)}
+    given: dict[str, Any] = {"keep_in": str(plan.folder.absolute() / unfinished.FOLDER), "lasting": lasting}
     if plan.execution.run_timeout is not None:
         given["run_timeout"] = plan.execution.run_timeout
         if "run_timeout" not in parameters and not takes_all:

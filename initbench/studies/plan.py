@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 
 from initbench import __version__
 from initbench.errors import ConfigError, StorageError, enumerated
@@ -20,6 +19,7 @@ from initbench.question.plan import (
     name_user_files,
     resolve_config,
     result_name,
+    same_but_for_seeds,
 )
 from initbench.results import files, index, lock, provenance, store, unfinished
 from initbench.results import jobs as job_files
@@ -60,6 +60,8 @@ class Plan:
     """How many of the results that are done were copied from other folders just now."""
     typed: str = ""
     """The command line that asks, word by word; empty where Python does."""
+    read: dict[str, RunResult] = field(default_factory=dict)
+    """The results that were read so far, by the digest of their file."""
 
     @property
     def study(self) -> Study:
@@ -79,7 +81,7 @@ class Plan:
     @property
     def results(self) -> job_files.Stored:
         """The results that are done, read when they are asked for."""
-        return job_files.Stored(self.folder, {header.job_id: header for header in self.done})
+        return job_files.Stored(self.folder, {header.job_id: header for header in self.done}, self.read)
 
 
 @dataclass(frozen=True)
@@ -116,37 +118,55 @@ def _planned(
     execution: Execution,
     view: View,
     typed: str = "",
-    before: Mapping[str, index.Header] = MappingProxyType({}),
+    before: Plan | None = None,
 ) -> Plan:
-    """`before`: what is known of the job files beside the index."""
+    """`before`: the same plan as it stood; what it knows of job files is not found out again."""
+    read = before.read if before else {}
     config = resolve_config(config)
     folder = Path(execution.output) if execution.output else store.RESULTS / result_name(command, config)
     config = _with_rounds(config, execution, folder)
     study = study_of(command, config)
+    if execution.fresh and config.until is None:
+        _refuse_after_looking(folder, config)
     damage = store.check_folder(folder, config_hash(config), fresh=execution.fresh, kept=lambda: _kept_question(folder, config, study))
-    known = {} if execution.fresh else {**index.load(folder), **before}
+    known = {} if execution.fresh else {**index.load(folder), **(before.seen if before else {})}
     seen: dict[str, index.Header] = {}
-    done = job_files.Stored(folder, seen)
-    asked: dict[str, Job] = {}
+    done = job_files.Stored(folder, seen, read)
     notes = [*([damage] if damage else []), *([] if execution.fresh else unfinished.damaged(folder))]
     if not execution.fresh and _is_changed(folder / store.CONFIG, config):
         notes.append(f"{folder / store.CONFIG} is not as it was written; it asks the same, and a command that trains writes it anew.")
-    while True:
-        wanted = study.jobs(config, done)
-        jobs = dict(zip(job_ids(wanted), wanted, strict=True))
-        unread = {name: job for name, job in jobs.items() if name not in asked}
-        asked = jobs
-        found = job_files.Looked(()) if execution.fresh else job_files.look(folder, unread, known)
-        notes += found.damaged
+
+    def are_there(jobs: Mapping[str, Job]) -> bool:
+        found = job_files.Looked(()) if execution.fresh else job_files.look(folder, jobs, known)
+        notes.extend(found.damaged)
         seen.update((header.job_id, header) for header in found.headers)
-        if not found.headers:
-            break
+        return bool(found.headers)
+
+    asked = dict(before.jobs) if before else {}
+    are_there(asked)
+    more = True
+    while more:
+        wanted, former = study.jobs(config, done), asked
+        asked = dict(zip(job_ids(wanted), wanted, strict=True))
+        more = are_there({name: job for name, job in asked.items() if name not in former})
     finished = tuple(seen[name] for name in asked if name in seen and store.is_done(seen[name]))
     damaged = tuple(dict.fromkeys(notes))
-    plan = Plan(command, config, execution, folder, tuple(asked.items()), finished, view, damaged, seen=seen, typed=typed)
+    plan = Plan(command, config, execution, folder, tuple(asked.items()), finished, view, damaged, seen=seen, typed=typed, read=read)
     if execution.fresh or not study.BORROWS:
         return plan
     return replace(plan, elsewhere=job_files.elsewhere(store.RESULTS, folder, dict(plan.missing)))
+
+
+def _refuse_after_looking(folder: Path, config: ExperimentConfig) -> None:
+    """Raises: StorageError where seeds of this question were added to the folder after looking: their number is not fixed any more."""
+    kept = None
+    with suppress(ConfigError, StorageError):
+        kept = config_file.load_config(str(folder / store.CONFIG))
+    if kept is not None and kept.until is not None and same_but_for_seeds(kept, config):
+        raise StorageError(
+            f"Seeds were added to {folder} while results were looked at: no number of them is fixed beforehand any more. Go on with "
+            "--until decided, or take another folder with --out and seeds that nobody has looked at, as in --seeds 100,101,102 and so on."
+        )
 
 
 def _with_rounds(config: ExperimentConfig, execution: Execution, folder: Path) -> ExperimentConfig:
@@ -185,7 +205,7 @@ def _kept_question(folder: Path, config: ExperimentConfig, study: Study) -> str 
 def as_it_stands(plan: Plan) -> Plan:
     """The plan with what has been found since: the results that are there, and the jobs that follow from them."""
     execution = plan.execution.model_copy(update={"fresh": False, "output": str(plan.folder)})
-    return _planned(plan.command, plan.config, execution, plan.view, plan.typed, plan.seen)
+    return _planned(plan.command, plan.config, execution, plan.view, plan.typed, plan)
 
 
 def plan_of(folder: str | Path, execution: Execution = Execution(), *, view: View | None = None, looking: bool = False) -> Plan:
@@ -225,11 +245,17 @@ def open_folder(folder: str | Path) -> tuple[Path, store.Manifest, ExperimentCon
 def looked_at(folder: str | Path) -> Iterator[tuple[Path, store.Manifest, ExperimentConfig]]:
     """`open_folder` where nothing is to be trained: the user's own files count as the manifest knows them, and need not be there.
 
-    Raises: StorageError when it holds no results.
+    Raises: StorageError when it holds no results, or those of another question than its config asks.
     """
     folder, manifest = _manifest_of(folder)
     with catalog.as_recorded(manifest.files):
-        yield folder, manifest, _question_of(folder)
+        config = _question_of(folder)
+        if manifest.initbench == __version__ and config_hash(config) != manifest.config_hash:  # those of earlier releases had other hashes
+            raise StorageError(
+                f"{folder / store.CONFIG} asks another question than the one whose runs are here. Put it back as it was, or give the "
+                "command that made the folder once more."
+            )
+        yield folder, manifest, config
 
 
 def _manifest_of(folder: str | Path) -> tuple[Path, store.Manifest]:
