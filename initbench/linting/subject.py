@@ -17,6 +17,7 @@ from initbench.init.known_laws import law_of
 from initbench.linting import zero
 from initbench.linting.attention import AttentionStart, attention_starts
 from initbench.linting.builds import AGAIN, Build, Builds, is_constant, looks_random, needs_builds, tensors_of
+from initbench.linting.causes import Causes, causes_of
 from initbench.linting.chance import deviations, error_of_std
 from initbench.linting.finding import CannotTell
 from initbench.linting.start import Start, start_of
@@ -84,6 +85,12 @@ class Subject:
         except ConfigError:  # one that was exported takes the whole batch alone
             with torch.no_grad(), untouched(self.model, "batch"), UserCode(refused):
                 called(self.model, inputs)
+
+    def anew(self) -> Subject:
+        """The same model after numbers of it have changed: what they decide is found again, how it is built is not."""
+        other = Subject(self.model, given=self.given)
+        vars(other).update(explained=self.explained, parameters=self.parameters, _prober=self._prober)
+        return other
 
     @property
     def builds(self) -> Builds:
@@ -218,6 +225,12 @@ class Subject:
         """
         self._need_inputs()
         return zero.stuck(self)
+
+    @cached_property
+    def causes(self) -> Causes:
+        """The parameters that are behind what goes wrong in the pass. Raises: CannotTell without an input."""
+        self._need_inputs()
+        return causes_of(self)
 
     @cached_property
     def growth(self) -> Growth | None:
