@@ -225,11 +225,11 @@ class TestEqualUnits:
         class Bag(nn.Module):
             def __init__(self):
                 super().__init__()
-                self.tokens, self.head = kind(40, 16, padding_idx=padding), nn.Linear(16, 4)
+                self.tokens, self.inside, self.head = kind(40, 16, padding_idx=padding), nn.Linear(16, 16), nn.Linear(16, 4)
 
             def forward(self, ids):
                 x = self.tokens(ids)
-                return self.head(x if x.dim() == 2 else x.mean(1))
+                return self.head(F.relu(self.inside(x if x.dim() == 2 else x.mean(1))))
 
         def constant(values):
             return lambda: changed(Bag(), lambda model: model.tokens.weight.copy_(values)[: padding is not None].zero_())
@@ -238,6 +238,10 @@ class TestEqualUnits:
             (finding,) = found("IB104", constant(values), inputs="int:40:8")
             assert (finding.parameters, finding.severity) == (("tokens.weight",), Severity.WARNING)
             assert f"1 different row in {40 - (padding is not None)}" in finding.measured
+            (alike,) = found("IB309", constant(values), inputs="int:40:8")
+            assert alike.parameters == ("tokens.weight",)
+            assert "IB309" not in {each.code for each in lint(constant(values), inputs="int:40:8").findings}
+        assert not found("IB309", Bag, inputs="int:40:8")
         assert not found("IB104", Bag, inputs="int:40:8")
         assert not found("IB104", constant(torch.zeros(1, 16)), inputs="int:40:8")
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from initbench.linting.finding import CannotTell, alike
 from initbench.linting.samples import spread
 from initbench.linting.symptoms import Kind, Symptom, symptoms
+from initbench.linting.units import equal_rows
 from initbench.nn.layers import EMBEDDINGS, NORMS
 from initbench.nn.parametrized import computed
 from initbench.nn.seeds import generator
@@ -151,7 +152,7 @@ def _suspect(subject: Subject, name: str, value: nn.Parameter) -> Suspect | None
     if is_vector and name not in subject.layer_of:
         large = size >= (BIG if short.startswith("bias") else HUGE)
         return Suspect(values * (SMALL / size), f"nn.init.zeros_(model.{name})") if large else None
-    flat = isinstance(owner, EMBEDDINGS) and bool((values == values[-1]).all())
+    flat = isinstance(owner, EMBEDDINGS) and equal_rows(owner) > 0
     if zero or flat:
         layer = None if isinstance(owner, EMBEDDINGS) else subject.layer_of.get(name)
         std = SMALL if layer is None else (2 / layer.fan_in) ** 0.5

@@ -6,10 +6,14 @@ import math
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from torch import nn
+
 from initbench.linting.finding import CannotTell
+from initbench.linting.units import equal_rows
 from initbench.linting.zero import settled
 from initbench.nn.inputs import first_tensor
-from initbench.nn.layers import Role
+from initbench.nn.layers import EMBEDDINGS, Role
+from initbench.nn.naming import modules_of
 from initbench.probing.verdicts import ALIKE, MOSTLY
 from initbench.results.propagation import INSIDE
 
@@ -99,13 +103,22 @@ def on_the_way(subject: Subject) -> list[LayerHealth]:
 
 
 def first_alike(subject: Subject) -> LayerHealth | None:
-    """The first layer from which on inputs that differ are one; None where there is none, or they are alike to begin with."""
+    """The first layer from which on inputs that differ are one; None where there is none, or they are alike to begin with.
+
+    Ids are where the first layer says so, but for an embedding that makes one of them.
+    """
     if subject.given is None or len(subject.given.inputs) < FEWEST_INPUTS:
         return None
     layers, begin = on_the_way(subject), subject.input_correlation
-    if len(layers) < 2 or (layers[0].correlation or 0.0 if begin is None else begin) > APART:
+    flat = begin is None and any(map(equal_rows, embeddings(subject)))
+    if len(layers) < (1 if flat else 2) or (not flat and ((layers[0].correlation or 0.0) if begin is None else begin) > APART):
         return None
     return next((layer for layer in layers if (layer.correlation or 0.0) > ALIKE), None)
+
+
+def embeddings(subject: Subject) -> list[nn.Embedding | nn.EmbeddingBag]:
+    """Each once, in the order of the model."""
+    return list(dict.fromkeys(module for _, module in modules_of(subject.model) if isinstance(module, EMBEDDINGS)))
 
 
 def is_far(start: Start) -> bool:

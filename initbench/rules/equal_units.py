@@ -9,10 +9,10 @@ from initbench.linting.builds import is_constant, looks_random
 from initbench.linting.finding import CannotTell, Finding, Link, Severity, alike
 from initbench.linting.samples import spread
 from initbench.linting.subject import Subject
-from initbench.linting.units import all_one, arranged, count_of, labels_of, repeated
+from initbench.linting.symptoms import embeddings
+from initbench.linting.units import all_one, arranged, count_of, equal_rows, labels_of, repeated
 from initbench.nn.inputs import first_tensor
-from initbench.nn.layers import EMBEDDINGS, Role, WeightLayer
-from initbench.nn.naming import modules_of
+from initbench.nn.layers import Role, WeightLayer
 from initbench.nn.parametrized import weight_of
 
 FAMILY = "state"
@@ -78,16 +78,12 @@ def _equal_embeddings(subject: Subject) -> Iterator[Finding]:
     """Embeddings whose rows, that of padding aside, are one; rows of ones and zeros may be gains and shifts of classes."""
     found: dict[tuple[int, bool], list[str]] = {}
     by_id = subject.given is not None and not first_tensor(subject.given.inputs).is_floating_point()
-    for module in dict.fromkeys(module for _, module in modules_of(subject.model) if isinstance(module, EMBEDDINGS)):
+    for module in embeddings(subject):
         names = subject.parameters.names.get(id(module.weight), [])
-        rows = module.weight.detach()
-        if not names or module.weight.is_meta or not module.weight.requires_grad:
-            continue
-        kept = torch.arange(len(rows), device=rows.device) != (-1 if module.padding_idx is None else module.padding_idx)
-        rows = rows[kept]
-        if len(rows) > 1 and rows.any() and bool((rows == rows[0]).all()):
-            gains = bool(((rows == 0) | (rows == 1)).all()) and not by_id
-            found.setdefault((len(rows), gains), []).append(names[0])
+        count = equal_rows(module)
+        if names and count and module.weight.requires_grad:
+            gains = bool(((module.weight == 0) | (module.weight == 1)).all()) and not by_id
+            found.setdefault((count, gains), []).append(names[0])
     for (count, gains), names in found.items():
         for same in alike(names):
             yield Finding(

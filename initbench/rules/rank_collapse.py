@@ -31,13 +31,14 @@ def check(subject: Subject) -> Iterator[Finding]:
         raise CannotTell(symptoms.NO_SIGNAL)
     causes = subject.causes.of(Kind.ALIKE)
     by_name = {layer.name: layer.parameter for layer in subject.layers}
-    begin = subject.input_correlation
-    entered = symptoms.on_the_way(subject)[0].correlation if begin is None else begin
+    begin, enters = subject.input_correlation, symptoms.on_the_way(subject)[0]
+    entered = enters.correlation if begin is None else begin
+    at_first = "" if begin is None and enters == first else f"{entered:.3g} at the beginning, "
     yield Finding(
         severity=Severity.WARNING,
         parameters=causes or (by_name.get(first.layer, first.layer),),
         message=f"from {first.layer} on all inputs look alike",
-        measured=f"mean cosine of two inputs {entered:.3g} at the beginning, {first.correlation:.5f} at {first.layer}"
+        measured=f"mean cosine of two inputs {at_first}{first.correlation:.5f} at {first.layer}"
         + subject.causes.without(causes, "they stay apart"),
         effect="outputs differ by almost nothing from input to input: the gradient says little about each",
         fix=subject.causes.fix(
