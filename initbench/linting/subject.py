@@ -34,6 +34,7 @@ from initbench.probing.health import SchemeHealth, health
 from initbench.question.config import Ref
 from initbench.results.probe_run import LayerLaw, ProbedLayer, ProbeRun, Question
 from initbench.results.propagation import loss_on, strays
+from initbench.theory.prediction import LayerPrediction
 from initbench.training.inputs import Given, Objective
 from initbench.training.untrained import TRACE_INPUTS, Prober
 
@@ -62,6 +63,7 @@ class Subject:
     ) -> None:
         self.model, self.given, self.checkpoint = model, given, checkpoint
         self._builds, self._build = builds, build
+        self._expected: dict[str, LayerPrediction] = {}
 
     def has(self, need: str) -> bool:
         """Whether there is what a rule needs: `inputs`, `factory`, `checkpoint`, `labels`."""
@@ -87,9 +89,9 @@ class Subject:
                 called(self.model, inputs)
 
     def anew(self) -> Subject:
-        """The same model after numbers of it have changed: what they decide is found again, how it is built is not."""
+        """The same model after numbers of it have changed: what they decide is measured again; how it is built and theory are not."""
         other = Subject(self.model, given=self.given)
-        vars(other).update(explained=self.explained, parameters=self.parameters, _prober=self._prober)
+        vars(other).update(explained=self.explained, parameters=self.parameters, _prober=self._prober, _expected=self._expected)
         return other
 
     @property
@@ -154,7 +156,7 @@ class Subject:
     def probe(self) -> ProbeRun:
         """The signal forward and back through the model as it starts. Raises: CannotTell without an input."""
         try:
-            return self._prober.measured_on(self.model, None, 0, {}, signal_only=True)
+            return self._prober.measured_on(self.model, None, 0, self._expected, signal_only=True)
         except InitbenchError as error:
             raise CannotTell(str(error).rstrip(".")) from error
 
