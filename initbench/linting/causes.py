@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,7 +28,7 @@ SMALL = 0.02
 FAR = 2.0
 """A norm's weight is looked at where its root mean square is off by this factor."""
 ONE_BY_ONE = 16
-"""Suspects that are looked at one by one; of more, those of one kind together."""
+"""Suspects of one kind that are looked at one by one; more are looked at together, and so are zeros behind which gradients only wait."""
 
 
 class Suspect(NamedTuple):
@@ -58,9 +58,13 @@ class Causes:
         return tuple(name for name in self.told if name in named)
 
     def parted(self, kind: Kind, about: Iterable[str]) -> dict[tuple[str, ...], list[str]]:
-        """Causes that differ in numbers alone, with the weights that they are behind; those of () have no cause."""
+        """Causes that differ in numbers alone, or have the same weights behind them, with these; those of () have no cause."""
         about = list(about)
-        found = {names: [each for each in about if {*names} & {*self.of(kind, [each])}] for names in alike(self.of(kind, about))}
+        by_weights: dict[tuple[str, ...], tuple[str, ...]] = {}
+        for names in alike(self.of(kind, about)):
+            weights = tuple(each for each in about if {*names} & {*self.of(kind, [each])})
+            by_weights[weights] = (*by_weights.get(weights, ()), *names)
+        found = {names: list(weights) for weights, names in by_weights.items()}
         alone = [each for each in about if not self.of(kind, [each])]
         return found | ({(): alone} if alone else {})
 
@@ -94,26 +98,30 @@ def causes_of(subject: Subject) -> Causes:
 
 def _behind(subject: Subject, suspects: Mapping[str, Suspect]) -> dict[Symptom, set[str]]:
     there = symptoms(subject)
-    curable = there - _left(subject, suspects) if there else frozenset()
-    groups = [(name,) for name in suspects] if len(suspects) <= ONE_BY_ONE else list(alike(suspects))
-    if not curable or len(groups) == 1:
-        return {symptom: set(groups[0]) for symptom in curable}
+    kinds = {symptom.kind for symptom in there}
+    curable = there - _left(subject, suspects, kinds) if there else frozenset()
     behind: dict[Symptom, set[str]] = {}
-    for group in groups:
-        others = {name: suspect for name, suspect in suspects.items() if name not in group}
-        for symptom in curable & _left(subject, others):
-            behind.setdefault(symptom, set()).update(group)
+    for group in alike(suspects) if curable else ():
+        mine = curable & _left(subject, _but(suspects, group), kinds) if len(group) < len(suspects) else curable
+        one_by_one = 1 < len(group) <= ONE_BY_ONE and any(symptom.kind is not Kind.SILENT for symptom in mine)
+        for part in [(name,) for name in group] if one_by_one else [group]:
+            for symptom in curable & _left(subject, _but(suspects, part), kinds) if one_by_one else mine:
+                behind.setdefault(symptom, set()).update(part)
     together = curable - set(behind)
-    for group in groups if together else ():
-        for symptom in together - _left(subject, {name: suspects[name] for name in group}):
+    for group in alike(suspects) if together else ():
+        for symptom in together - _left(subject, {name: suspects[name] for name in group}, kinds):
             behind.setdefault(symptom, set()).update(group)
     return behind
 
 
-def _left(subject: Subject, taken_back: Mapping[str, Suspect]) -> frozenset[Symptom]:
+def _but(suspects: Mapping[str, Suspect], names: Collection[str]) -> dict[str, Suspect]:
+    return {name: suspect for name, suspect in suspects.items() if name not in names}
+
+
+def _left(subject: Subject, taken_back: Mapping[str, Suspect], kinds: Collection[Kind]) -> frozenset[Symptom]:
     """The symptoms that are there when some parameters are set to what they could have been."""
     with _taken_back(subject, taken_back):
-        return symptoms(subject.anew())
+        return symptoms(subject.anew(), kinds)
 
 
 @contextmanager

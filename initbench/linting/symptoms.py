@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,15 +55,24 @@ class Symptom(NamedTuple):
     about: str = ""
 
 
-def symptoms(subject: Subject) -> frozenset[Symptom]:
-    """All that goes wrong in a model."""
-    found = {Symptom(Kind.DEAD, name) for name in dead(subject)} | {Symptom(Kind.SATURATED, name) for name in saturated(subject)}
-    start = subject.start
-    there = {Kind.LOST: subject.health.lost, Kind.ALIKE: first_alike(subject), Kind.LOSS: start is not None and is_far(start)}
-    found |= {Symptom(kind) for kind, value in there.items() if value}
-    quiet = silent(subject)
-    found |= {Symptom(Kind.SILENT, name) for name in quiet}
-    return frozenset(found | {Symptom(Kind.SHUT, name) for name, norm in settled(subject)[1].items() if quiet and norm == 0})
+def symptoms(subject: Subject, kinds: Collection[Kind] = tuple(Kind)) -> frozenset[Symptom]:
+    """All that goes wrong in a model, of some kinds; what others need is not measured."""
+    found: set[Symptom] = set()
+    if Kind.DEAD in kinds:
+        found |= {Symptom(Kind.DEAD, name) for name in dead(subject)}
+    if Kind.SATURATED in kinds:
+        found |= {Symptom(Kind.SATURATED, name) for name in saturated(subject)}
+    if Kind.LOST in kinds and subject.health.lost:
+        found.add(Symptom(Kind.LOST))
+    if Kind.ALIKE in kinds and first_alike(subject):
+        found.add(Symptom(Kind.ALIKE))
+    if Kind.LOSS in kinds and subject.start is not None and is_far(subject.start):
+        found.add(Symptom(Kind.LOSS))
+    if Kind.SILENT in kinds:
+        found |= {Symptom(Kind.SILENT, name) for name in silent(subject)}
+    if Kind.SHUT in kinds and silent(subject):
+        found |= {Symptom(Kind.SHUT, name) for name, norm in settled(subject)[1].items() if norm == 0}
+    return frozenset(found)
 
 
 def dead(subject: Subject) -> dict[str, float]:
