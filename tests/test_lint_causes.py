@@ -177,6 +177,30 @@ def test_the_weights_are_named_where_they_are_at_fault_and_not_those_behind():
     assert "2 more behind" in finding.measured
 
 
+class Residuals(nn.Module):
+    """Pre-norm branches, registered in another order than they run, and a norm in front of the head."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 10)
+        self.inside, self.out = (nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(4)) for _ in range(2))
+        self.before, self.ends = (nn.ModuleList(nn.LayerNorm(WIDTH) for _ in range(4)) for _ in range(2))
+        self.norm = nn.LayerNorm(WIDTH)
+
+    def forward(self, x):
+        x = self.enter(x)
+        for inside, out, before, end in zip(self.inside, self.out, self.before, self.ends, strict=True):
+            x = x + end(out(F.relu(inside(before(x)))))
+        return self.head(self.norm(x))
+
+
+def test_a_norm_of_the_trunk_is_found_and_the_ends_of_branches_are_not():
+    """Though these take the gradient of most parameters at the start."""
+    assert worst(spoiled(Residuals, lambda model: [norm.weight.zero_() for norm in model.ends])) == ()
+    (finding,) = worst(spoiled(Residuals, lambda model: model.norm.weight.zero_()))
+    assert (finding.code, finding.parameters) == ("IB112", ("norm.weight",))
+
+
 def test_the_model_is_afterwards_as_it_was():
     model = spoiled(Chain, normed)()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -14,7 +14,7 @@ from initbench.linting.finding import CannotTell, alike
 from initbench.linting.samples import spread
 from initbench.linting.symptoms import Kind, Symptom, symptoms
 from initbench.linting.units import equal_rows
-from initbench.nn.layers import EMBEDDINGS, NORMS
+from initbench.nn.layers import EMBEDDINGS, NORMS, Role
 from initbench.nn.parametrized import computed
 from initbench.nn.seeds import generator
 
@@ -49,8 +49,8 @@ class Causes:
     behind: Mapping[Symptom, tuple[str, ...]]
     told: Mapping[str, str]
     fixes: Mapping[str, str]
-    trained: int = 0
-    """How many parameters have a gradient or should."""
+    trunk: frozenset[str] = frozenset()
+    """Parameters outside of residual branches, but for norms and the head."""
 
     def of(self, kind: Kind, about: Iterable[str] = ("",)) -> tuple[str, ...]:
         """The parameters behind symptoms of a kind, of some weights."""
@@ -79,9 +79,9 @@ class Causes:
         return self.fixes[names[0]] if names else otherwise
 
     def shuts(self, name: str) -> bool:
-        """Whether a parameter loses the signal, or takes the gradient of most others."""
-        quiet = sum(name in names for symptom, names in self.behind.items() if symptom.kind is Kind.SILENT)
-        return name in self.behind.get(Symptom(Kind.LOST), ()) or 2 * quiet > self.trained
+        """Whether a parameter loses the signal, or takes the gradient of most of what is in no branch: one that shuts a branch does not."""
+        quiet = sum(name in self.behind.get(Symptom(Kind.SILENT, other), ()) for other in self.trunk)
+        return name in self.behind.get(Symptom(Kind.LOST), ()) or 2 * quiet > len(self.trunk)
 
 
 def causes_of(subject: Subject) -> Causes:
@@ -93,7 +93,17 @@ def causes_of(subject: Subject) -> Causes:
         behind = {}
     told = {name: spread(subject.parameters.first[name].detach()) for name in suspects}
     in_order = {symptom: tuple(name for name in suspects if name in names) for symptom, names in behind.items()}
-    return Causes(in_order, told, {name: suspect.fix for name, suspect in suspects.items()}, len(subject.gradients) if behind else 0)
+    return Causes(in_order, told, {name: suspect.fix for name, suspect in suspects.items()}, _trunk(subject))
+
+
+def _trunk(subject: Subject) -> frozenset[str]:
+    inside = {
+        name for layer in subject.layers if layer.block is not None or layer.role is Role.HEAD for name in (layer.parameter, layer.bias)
+    }
+    owners = subject.parameters.owner
+    return frozenset(
+        name for name, value in subject.parameters.first.items() if name not in inside and not isinstance(owners[id(value)], NORMS)
+    )
 
 
 def _behind(subject: Subject, suspects: Mapping[str, Suspect]) -> dict[Symptom, set[str]]:
