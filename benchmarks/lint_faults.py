@@ -131,7 +131,7 @@ def norms_shut(model: nn.Module) -> list[str]:
     if not hasattr(model, "convs"):
         return []
     nn.init.zeros_(model.norms[2].weight)
-    return ["convs.2.weight"]
+    return ["norms.2.weight"]
 
 
 def convs(std: Callable[[nn.Conv2d], float]) -> Spoil:
@@ -238,9 +238,9 @@ def unscaled(model: nn.Module) -> list[str]:
 def dead(model: nn.Module) -> list[str]:
     """A bias far below zero before a ReLU."""
     if hasattr(model, "hidden"):
-        layer, name = model.hidden[2], "hidden.2.weight"
+        layer, name = model.hidden[2], "hidden.2.bias"
     elif hasattr(model, "experts"):
-        layer, name = model.enter, "enter.weight"
+        layer, name = model.enter, "enter.bias"
     else:
         return []
     nn.init.constant_(layer.bias, -10.0)
@@ -312,7 +312,7 @@ FAULTS = (
     Fault("few values", ("IB110",), first(few_values)),
     Fault("padding row", ("IB111",), padding),
     Fault("norm drawn", ("IB112",), norm_drawn),
-    Fault("norm shut", ("IB301",), norms_shut),
+    Fault("norm shut", ("IB112",), norms_shut),
     Fault("kernel area forgotten", ("IB201",), convs(lambda conv: math.sqrt(2 / conv.in_channels))),
     Fault("xavier, area forgotten", ("IB201",), convs(lambda conv: math.sqrt(2 / (conv.in_channels + conv.out_channels)))),
     Fault("transposed", ("IB201",), transposed),

@@ -371,7 +371,31 @@ class TestCoarseNumbers:
         assert not found("IB110", table)
         assert not found("IB110", lambda: changed(mlp(), lambda model: model[2].weight.copy_(torch.randn(64, 64).sign() / 8)))
 
-    def test_float32_is_not_looked_at(self):
+    @pytest.mark.parametrize("stored", [torch.bfloat16, torch.float32])
+    def test_three_values(self, stored):
+        def ternary(*, trained=True):
+            model = mlp().to(stored)
+            changed(model, lambda model: model[2].weight.copy_((torch.randn(64, 64).round().clamp(-1, 1) / 7).bfloat16()))
+            model[2].weight.requires_grad_(trained)
+            return model
+
+        for given in (ternary, ternary()):
+            (finding,) = found("IB110", given)
+            assert (finding.parameters, finding.severity) == (("2.weight",), Severity.WARNING)
+            assert "3 among 4096 numbers" in finding.measured
+        assert not found("IB110", lambda: ternary(trained=False))  # a sparse projection on purpose
+
+    @pytest.mark.parametrize(("step", "coarse"), [(0.1, True), (0.01, False)])
+    def test_float32_on_a_grid(self, step, coarse):
+        def rounded():
+            return changed(mlp(), lambda model: model[2].weight.normal_(0, 0.25).div_(step).round_().mul_(step))
+
+        findings = found("IB110", rounded)
+        assert [each.parameters for each in findings] == [("2.weight",)] * coarse
+        assert all("multiples of 0.1" in each.measured for each in findings)
+
+    def test_float32_of_many_values_is_fine(self):
+        assert not found("IB110", mlp)
         assert not found("IB110", changed(mlp(), lambda model: model[2].weight.clamp_(-0.01, 0.01)))
 
 

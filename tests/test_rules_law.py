@@ -53,12 +53,12 @@ class Copies(Experts):
     alike = True
 
 
-def deep(std, count=20):
+def deep(std, count=20, activation=nn.ReLU):
     layers = [nn.Linear(64, 64) for _ in range(count)]
     for layer in layers:
         nn.init.normal_(layer.weight, std=std)
         nn.init.zeros_(layer.bias)
-    return nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU())), nn.Linear(64, 10))
+    return nn.Sequential(*(part for layer in layers for part in (layer, activation())), nn.Linear(64, 10))
 
 
 class Stored(nn.Module):
@@ -148,6 +148,26 @@ class TestWrongGain:
         assert len(finding.parameters) == 19
         factor = float(finding.measured.split("=")[1].split(",")[0])
         assert factor == pytest.approx(1 / 3, rel=0.1)
+
+    @pytest.mark.parametrize(("gain", "within"), [(2.0, True), (1 / 3, False)])
+    def test_what_is_told_of_tanh_is_what_is_measured(self, gain, within):
+        """For small signals tanh is linear: the gain at a variance of 1, to the power of the depth, is far from what happens."""
+        torch.manual_seed(0)
+        model = deep(math.sqrt(gain / 64), activation=nn.Tanh)
+        x = torch.randn(32, 64, generator=torch.Generator().manual_seed(0))
+        findings = found("IB202", model, inputs=x)
+        if within:
+            assert findings == ()
+            return
+        (finding,) = findings
+        seen = []
+        with torch.no_grad():
+            for part in list(model)[:-1]:
+                x = part(x)
+                seen += [x.var().item()] if isinstance(part, nn.Linear) else []
+        told = float(finding.effect.split("becomes ")[1].split(" times")[0])
+        assert told == pytest.approx(seen[-1] / seen[1], rel=0.05)
+        assert told == pytest.approx(float(finding.effect.split("what it was, ")[1].split(" times by theory")[0]), rel=1)
 
     def test_kaiming_before_relu(self):
         assert not found("IB202", lambda: deep(math.sqrt(2 / 64)), inputs="64")

@@ -206,7 +206,7 @@ class TestFirstLossAndLogits:
 class TestUnits:
     def test_dead_ones(self):
         (finding,) = found("IB306", lambda: mlp(bias=-50.0, depth=2))
-        assert (finding.severity, finding.parameters) == (Severity.ERROR, ("0.weight", "2.weight"))
+        assert (finding.severity, finding.parameters) == (Severity.ERROR, ("0.bias", "2.bias"))
 
     def test_living_ones_and_zeros_on_purpose(self):
         assert not found("IB306", mlp)
@@ -251,7 +251,7 @@ class TestNoGradient:
 
         findings = found("IB310", Cut)
         (cut,) = [finding for finding in findings if finding.severity is Severity.WARNING]
-        assert cut.parameters == ("enter.weight",)
+        assert cut.parameters == ("enter.weight", "enter.bias")
         (unused,) = [finding for finding in findings if finding.message == "not part of the loss"]
         assert "up.weight" in unused.parameters
 

@@ -219,6 +219,37 @@ class TestEqualUnits:
         assert not found("IB104", fixup, inputs=inputs)
         assert not found("IB104", lambda: nn.Sequential(Gates(), nn.Linear(16, 4)), inputs=inputs)
 
+    @pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+    @pytest.mark.parametrize("padding", [None, 0])
+    def test_an_embedding_of_equal_rows(self, kind, padding):
+        class Bag(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.tokens, self.inside, self.head = kind(40, 16, padding_idx=padding), nn.Linear(16, 16), nn.Linear(16, 4)
+
+            def forward(self, ids):
+                x = self.tokens(ids)
+                return self.head(F.relu(self.inside(x if x.dim() == 2 else x.mean(1))))
+
+        def constant(values):
+            return lambda: changed(Bag(), lambda model: model.tokens.weight.copy_(values)[: padding is not None].zero_())
+
+        for values in (torch.full((1, 16), 0.1), torch.randn(1, 16), torch.ones(1, 16)):
+            (finding,) = found("IB104", constant(values), inputs="int:40:8")
+            assert (finding.parameters, finding.severity) == (("tokens.weight",), Severity.WARNING)
+            assert f"1 different row in {40 - (padding is not None)}" in finding.measured
+            (alike,) = found("IB309", constant(values), inputs="int:40:8")
+            assert alike.parameters == ("tokens.weight",)
+            assert "IB309" not in {each.code for each in lint(constant(values), inputs="int:40:8").findings}
+        assert not found("IB309", Bag, inputs="int:40:8")
+        assert not found("IB104", Bag, inputs="int:40:8")
+        assert not found("IB104", constant(torch.zeros(1, 16)), inputs="int:40:8")
+
+    def test_gains_and_shifts_of_classes_are_worth_knowing_only(self):
+        gains = changed(nn.Embedding(10, 8), lambda layer: [layer.weight[:, :4].fill_(1), layer.weight[:, 4:].zero_()])
+        (finding,) = found("IB104", nn.ModuleList([gains]))
+        assert finding.severity is Severity.INFO
+
     def test_what_is_equal_on_purpose(self):
         def recurrent():
             model = nn.LSTM(16, 16)

@@ -186,9 +186,18 @@ def looks_random(tensor: Tensor) -> bool:
     count = len(values)
     if count < 2 or not values.isfinite().all() or len(torch.unique(values)) <= min(count / 2, DIFFERENT):
         return False
+    return is_unordered(values)
+
+
+def is_unordered(tensor: Tensor) -> bool:
+    """Whether numbers have nothing to do with the next one in their row, nor with the one below: no table, ramp or band."""
+    rows = tensor.detach().flatten(1) if tensor.dim() > 1 else tensor.detach()
+    values = rows[: max(1, MOST_SEEN // rows[0].numel())].double()
     values = values - values.mean()
-    together = ((values[:-1] * values[1:]).sum() / values.square().sum()).item()
-    return abs(together) < max(0.1, TOGETHER / math.sqrt(count))
+    squares = values.square().sum()
+    allowed = max(0.1, TOGETHER / math.sqrt(values.numel()))
+    beside = [values[..., :-1] * values[..., 1:], *([values[:-1] * values[1:]] if values.dim() > 1 else [])]
+    return all(bool(pairs.sum().abs() < allowed * squares) for pairs in beside)
 
 
 def digests_of(model: nn.Module) -> dict[str, str]:

@@ -28,6 +28,14 @@ class Severity(StrEnum):
         return list(Severity).index(self)
 
 
+class Link(StrEnum):
+    """What a finding tells of one fault: what is wrong with numbers, what that does where it happens, or what it does to the rest."""
+
+    CAUSE = "cause"
+    SYMPTOM = "symptom"
+    EFFECT = "effect"
+
+
 class CannotTell(InitbenchError):
     """A rule cannot say anything about this model; the message is the reason, without a full stop."""
 
@@ -47,6 +55,7 @@ class Finding(Frozen):
     file: str = Field(default="", description="the file of that class")
     line: int | None = Field(default=None, description="where in that file the parameter, or the layer that holds it, is made")
     among: tuple[str, ...] = Field(default=(), exclude=True, repr=False, description="all names of the model: no pattern takes in others")
+    link: Link | None = Field(default=None, exclude=True, description="what it tells of a fault that others may tell of, too: see `joined`")
 
     @property
     def about(self) -> str:
@@ -75,6 +84,31 @@ class NotTold(Frozen):
     code: str
     rule: str
     reason: str
+
+
+def joined(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """One finding a fault: what parameters do to the signal is a part of the effect of the finding that tells what is wrong with them.
+
+    A finding with a link goes to those of an earlier link, or of the same one and worse or of a lower code, that name all of its
+    parameters. The worst severity holds.
+    """
+    linked = [(link, each) for link in Link for each in findings if each.link is link]
+    order = [each for _, each in sorted(linked, key=lambda pair: (list(Link).index(pair[0]), pair[1].severity.rank, pair[1].code))]
+    kept: list[Finding] = []
+    for each in order:
+        hosts = [place for place, other in enumerate(kept) if set(other.parameters) & set(each.parameters)]
+        named = {name for place in hosts for name in kept[place].parameters}
+        if each.link is Link.CAUSE or not hosts or not set(each.parameters) <= named:
+            kept.append(each)
+            continue
+        for place in hosts:
+            kept[place] = _with(kept[place], each)
+    return (*(each for each in findings if not each.link), *kept)
+
+
+def _with(host: Finding, other: Finding) -> Finding:
+    effect = host.effect if other.message in host.effect else "; ".join(filter(None, (host.effect, other.message)))
+    return host.model_copy(update={"effect": effect, "severity": min(host.severity, other.severity, key=lambda each: each.rank)})
 
 
 def folded(names: Sequence[str], among: Sequence[str] = ()) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from initbench.errors import ConfigError, GateFailed, InitbenchError, is_out_of_memory, reason_of, unknown_name
-from initbench.linting.finding import Finding, NotTold, Severity
+from initbench.linting.finding import Finding, NotTold, Severity, joined
 from initbench.question import catalog
 from initbench.question.config import Ref, parse_ref
 
@@ -192,7 +192,7 @@ def look(asked: Asked, then: Callable[[nn.Module], object] | None = None) -> Lin
 
 
 def examine(subject: Subject, wanted: Sequence[Rule]) -> tuple[tuple[Finding, ...], tuple[NotTold, ...]]:
-    """What the rules find, the worst first, and what they cannot tell; a rule that fails is one that cannot tell."""
+    """What the rules find, one finding a fault, the worst first, and what they cannot tell; a rule that fails is one that cannot tell."""
     from initbench.linting.builds import tensors_of
     from initbench.linting.places import place_of, runnable
     from initbench.linting.remedies import Remedies
@@ -218,7 +218,7 @@ def examine(subject: Subject, wanted: Sequence[Rule]) -> tuple[tuple[Finding, ..
             if is_out_of_memory(error):
                 raise
             not_told.append(NotTold(code=rule.code, rule=rule.name, reason=f"the rule failed: {reason_of(error)}"))
-    return tuple(sorted(findings, key=lambda found: (found.severity.rank, found.code))), tuple(not_told)
+    return tuple(sorted(joined(findings), key=lambda found: (found.severity.rank, found.code))), tuple(not_told)
 
 
 def _remedy(remedies: Remedies, finding: Finding) -> str:

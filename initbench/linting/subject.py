@@ -16,6 +16,7 @@ from initbench.errors import ConfigError, DoesNotApply, InitbenchError, UserCode
 from initbench.init.known_laws import law_of
 from initbench.linting import zero
 from initbench.linting.builds import AGAIN, Build, Builds, is_constant, looks_random, needs_builds, tensors_of
+from initbench.linting.causes import Causes, causes_of
 from initbench.linting.chance import deviations, error_of_std
 from initbench.linting.finding import CannotTell
 from initbench.linting.start import Start, start_of
@@ -33,6 +34,7 @@ from initbench.probing.health import SchemeHealth, health
 from initbench.question.config import Ref
 from initbench.results.probe_run import LayerLaw, ProbedLayer, ProbeRun, Question
 from initbench.results.propagation import loss_on, strays
+from initbench.theory.prediction import LayerPrediction
 from initbench.training.inputs import Given, Objective
 from initbench.training.untrained import TRACE_INPUTS, Prober
 
@@ -61,6 +63,7 @@ class Subject:
     ) -> None:
         self.model, self.given, self.checkpoint = model, given, checkpoint
         self._builds, self._build = builds, build
+        self._expected: dict[str, LayerPrediction] = {}
 
     def has(self, need: str) -> bool:
         """Whether there is what a rule needs: `inputs`, `factory`, `checkpoint`, `labels`."""
@@ -84,6 +87,12 @@ class Subject:
         except ConfigError:  # one that was exported takes the whole batch alone
             with torch.no_grad(), untouched(self.model, "batch"), UserCode(refused):
                 called(self.model, inputs)
+
+    def anew(self) -> Subject:
+        """The same model after numbers of it have changed: what they decide is measured again; how it is built and theory are not."""
+        other = Subject(self.model, given=self.given)
+        vars(other).update(explained=self.explained, parameters=self.parameters, _prober=self._prober, _expected=self._expected)
+        return other
 
     @property
     def builds(self) -> Builds:
@@ -147,7 +156,7 @@ class Subject:
     def probe(self) -> ProbeRun:
         """The signal forward and back through the model as it starts. Raises: CannotTell without an input."""
         try:
-            return self._prober.measured_on(self.model, None, 0, {}, signal_only=True)
+            return self._prober.measured_on(self.model, None, 0, self._expected, signal_only=True)
         except InitbenchError as error:
             raise CannotTell(str(error).rstrip(".")) from error
 
@@ -218,6 +227,12 @@ class Subject:
         """
         self._need_inputs()
         return zero.stuck(self)
+
+    @cached_property
+    def causes(self) -> Causes:
+        """The parameters that are behind what goes wrong in the pass. Raises: CannotTell without an input."""
+        self._need_inputs()
+        return causes_of(self)
 
     @cached_property
     def growth(self) -> Growth | None:

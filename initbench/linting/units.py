@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from initbench.nn.layers import EMBEDDINGS, WeightLayer
 
@@ -23,6 +23,15 @@ def arranged(layer: WeightLayer, weight: Tensor) -> Tensor | None:
     if weight.shape[0] % apart or weight.shape[0] // apart < 2 or weight[0].numel() < 2:
         return None
     return weight.reshape(apart, weight.shape[0] // apart, -1)
+
+
+def equal_rows(module: nn.Embedding | nn.EmbeddingBag) -> int:
+    """How many rows an embedding has, that of padding aside, where all of them are one that is not zero; 0 where they differ."""
+    rows = module.weight.detach()
+    if module.weight.is_meta:
+        return 0
+    kept = rows if module.padding_idx is None else rows[torch.arange(len(rows), device=rows.device) != module.padding_idx]
+    return len(kept) if len(kept) > 1 and bool(kept[0].any()) and bool((kept == kept[0]).all()) else 0
 
 
 def labels_of(rows: Tensor) -> Tensor:

@@ -25,10 +25,14 @@ ONE_BY_ONE = 16
 
 @dataclass(frozen=True)
 class Stuck:
-    """Weights that stay zero; those in `products` feed one another, or would learn if another of them were not zero."""
+    """Weights that stay zero; those in `products` feed one another, or would learn if another of them were not zero.
+
+    `silent` are all parameters whose gradient is zero and stays so.
+    """
 
     names: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
 
 
 def zero_parameters(subject: Subject) -> dict[str, nn.Parameter]:
@@ -41,29 +45,26 @@ def stuck(subject: Subject) -> Stuck:
 
     So a branch behind a zero head is none of them: it learns as soon as the head has. The model is afterwards as it was.
     """
-    candidates = zero_parameters(subject)
-    if not any(value.dim() > 1 and value.requires_grad for value in candidates.values()):
-        return Stuck()
-    gradients = subject.gradients
-    zero = {name: value for name, value in candidates.items() if name in gradients}
-    weights = [name for name, value in zero.items() if value.dim() > 1]
-    if all(gradients[name] != 0 for name in weights):
-        return Stuck()
-    moved, gradients = _moved(subject, zero)
-    names = tuple(name for name in weights if gradients[name] == 0)
+    moved, gradients = settled(subject)
+    zero = {name: value for name, value in zero_parameters(subject).items() if name in gradients}
+    silent = tuple(name for name, norm in gradients.items() if norm == 0)
+    names = tuple(name for name in silent if name in zero and zero[name].dim() > 1)
     products = _in_a_row(subject, names)
     for group in [(name,) for name in names] if len(names) <= ONE_BY_ONE else alike(names):
         after = _gradients_after(subject, moved | {name: zero[name] for name in group})
         others = {name for name in names if name not in group and after[name]}
         products |= {*others, *(group if others else ())}
-    return Stuck(names, tuple(name for name in names if name in products))
+    return Stuck(names, tuple(name for name in names if name in products), silent)
 
 
-def _moved(subject: Subject, zero: Mapping[str, nn.Parameter]) -> tuple[dict[str, nn.Parameter], dict[str, float | None]]:
-    """The zeros that move as they get a gradient, at once or when others have moved, and all gradients then."""
-    moved: dict[str, nn.Parameter] = {}
+def settled(subject: Subject) -> tuple[dict[str, nn.Parameter], dict[str, float | None]]:
+    """The zero parameters that get a gradient, or do when others of them have moved, and the gradients when all of these have."""
     gradients = subject.gradients
-    while freed := {name: value for name, value in zero.items() if name not in moved and gradients.get(name)}:
+    zero = {name: value for name, value in zero_parameters(subject).items() if name in gradients}
+    moved: dict[str, nn.Parameter] = {}
+    while any(norm == 0 for norm in gradients.values()) and (
+        freed := {name: value for name, value in zero.items() if name not in moved and gradients[name]}
+    ):
         moved |= freed
         gradients = _gradients_after(subject, moved)
     return moved, gradients
@@ -104,7 +105,7 @@ def drawn_factors(subject: Subject, names: Iterable[str]) -> tuple[str, ...]:
     given = set(names)
     named = tuple(name for name in subject.parameters.first if name in given)
     try:
-        moved, _ = _moved(subject, zero_parameters(subject))
+        moved, _ = settled(subject)
     except CannotTell:
         firsts = {first for first, _ in pairs(subject)}
         return tuple(name for name in named if name in firsts)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from initbench.linting.builds import is_constant, looks_random, tensors_of
+from initbench.linting.builds import is_constant, is_unordered, looks_random, tensors_of
 from initbench.linting.chance import deviations
 from initbench.linting.finding import Finding, Severity, alike
 from initbench.linting.subject import Subject
@@ -24,8 +24,12 @@ MEAN_OFF = 0.02
 """A mean that is off by less, in standard deviations, changes nothing."""
 STEPS = 4.0
 """A std of fewer steps between neighbouring numbers leaves hardly any different values."""
-FEW = 3, 16
-"""More different values than signs and zero, and fewer than any precision that people draw in."""
+FEWEST_VALUES, FEW, MOST_VALUES = 3, 16, 64
+"""More different values than two signs; fewer than any precision that people draw in; more than any grid so coarse has."""
+SEEN_FIRST = 10_000
+"""Numbers that show whether there are more."""
+ON_GRID = 1e-3
+"""Numbers that are off a grid by less of its step are on it."""
 COARSE = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
 NORMAL = 1.349
 """The middle half of normal numbers is so many standard deviations wide."""
@@ -41,10 +45,11 @@ class Spoiled(NamedTuple):
 def check(subject: Subject) -> Iterator[Finding]:
     """Random numbers that low precision has spoiled: many at one end, a std or mean that is off, hardly any different values.
 
-    Measured: of each parameter that is stored in 16 bits, or holds nothing but such numbers in 32: the share at the lowest and the
-    highest value, the std beside that of the middle half of the numbers, the mean beside its standard error, and how many steps of the
-    precision the std has.
-    Expected: what the same law has in float32, but for rounding.
+    Measured: of each trained parameter how many different values it has, and whether these are multiples of a step that is more than a
+    quarter of the std. Of each parameter that is stored in 16 bits, or holds nothing but such numbers in 32: the share at the lowest and
+    the highest value, the std beside that of the middle half of the numbers, the mean beside its standard error, and how many steps of
+    the precision the std has.
+    Expected: what the same law has in float32, but for rounding. Two values are no finding: signs are drawn on purpose.
     Remedy:
         weight = torch.empty(shape, dtype=torch.float32)
         nn.init.trunc_normal_(weight, std=0.02)
@@ -56,9 +61,9 @@ def check(subject: Subject) -> Iterator[Finding]:
     limit = deviations(len(subject.parameters.first))
     found: dict[str, dict[str, str]] = {}
     for name, tensor in tensors_of(subject.model).items():
-        drawn = subject.has("factory") and name in subject.drawn
-        wanted = name in subject.parameters.first and (drawn or not subject.has("factory"))
-        spoiled = _spoiled(tensor, limit, drawn=drawn) if wanted else None
+        known = subject.parameters.first.get(name)
+        wanted = known is not None and (name in subject.drawn or not subject.has("factory"))
+        spoiled = _spoiled(tensor, limit) or (_few(tensor) if known is not None and known.requires_grad else None) if wanted else None
         if spoiled is not None:
             found.setdefault(spoiled.what, {})[name] = spoiled.numbers
     for what, numbers in found.items():
@@ -74,8 +79,27 @@ def check(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def _spoiled(tensor: Tensor, limit: float, *, drawn: bool) -> Spoiled | None:
-    """What is wrong; `drawn`: other seeds are known to give other numbers, so that it is no table."""
+def _few(tensor: Tensor) -> Spoiled | None:
+    """Whether numbers in no order have a few values, or only those of a coarse grid."""
+    if not tensor.is_floating_point() or tensor.numel() < FEWEST or is_constant(tensor) or not tensor.isfinite().all():
+        return None
+    flat = tensor.flatten()
+    if len(torch.unique(flat[:SEEN_FIRST])) > MOST_VALUES:
+        return None
+    different = torch.unique(flat).double()
+    if not FEWEST_VALUES <= len(different) <= MOST_VALUES or not is_unordered(tensor):
+        return None
+    std, step = tensor.double().std(correction=0).item(), different.diff().min().item()
+    places = different / step
+    coarse = std < STEPS * step and bool(((places - places.round()).abs() < ON_GRID).all())
+    if not coarse and len(different) > FEW:
+        return None
+    grid = f", multiples of {step:.3g}" if coarse else ""
+    return Spoiled("few different values", f"{len(different)} among {len(flat)} numbers{grid}, std {std:.3g}")
+
+
+def _spoiled(tensor: Tensor, limit: float) -> Spoiled | None:
+    """What is wrong with numbers of 16 bits."""
     if not tensor.is_floating_point() or tensor.numel() < FEWEST or is_constant(tensor) or not tensor.isfinite().all():
         return None
     dtype = tensor.dtype if tensor.dtype in COARSE else next((kind for kind in COARSE if _fits(tensor, kind)), None)
@@ -89,9 +113,6 @@ def _spoiled(tensor: Tensor, limit: float, *, drawn: bool) -> Spoiled | None:
             "few different values",
             f"{len(torch.unique(values))} among {count} numbers, std {std:.3g}, where {COARSE[dtype]} has steps of {step:.3g}",
         )
-    different = len(torch.unique(values))
-    if drawn and FEW[0] < different <= FEW[1]:
-        return Spoiled("few different values", f"{different} among {count} numbers, std {std:.3g}")
     if not looks_random(tensor):
         return None
     low, middle, high = values.sort().values[torch.tensor([count // 4, count // 2, 3 * count // 4])].tolist()

@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from initbench.linting.builds import is_constant, looks_random
-from initbench.linting.finding import CannotTell, Finding, Severity, alike
+from initbench.linting.finding import CannotTell, Finding, Link, Severity, alike
+from initbench.linting.samples import spread
 from initbench.linting.subject import Subject
-from initbench.linting.units import all_one, arranged, count_of, labels_of, repeated
+from initbench.linting.symptoms import embeddings
+from initbench.linting.units import all_one, arranged, count_of, equal_rows, labels_of, repeated
+from initbench.nn.inputs import first_tensor
 from initbench.nn.layers import Role, WeightLayer
 from initbench.nn.parametrized import weight_of
 
@@ -25,6 +28,7 @@ def check(subject: Subject) -> Iterator[Finding]:
 
     Measured: how many rows of a weight (what one unit sums with) differ within a group and a gate, and, with an input, whether equal
     ones get equal gradients; weights of zeros without a gradient, also when every other zero that gets one has moved.
+    So, too, the rows of an embedding that are all equal, of ids that then begin as one.
     Expected: rows that differ. Zero as a whole is fine where it learns: heads, ends of branches, one factor of a product. Equal rows are
     fine where each goes to a place of its own: heads, and kernels in front of a pixel shuffle.
     Remedy:
@@ -39,7 +43,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     equal = {name: own for name, own in labels.items() if count_of(own) < len(own) and not repeated(own, suspects[name].shape[1])}
     gradients: dict[str, Tensor | None] = dict.fromkeys(equal)
     if equal and subject.given is not None:
-        subject.backward(gradients)
+        norms = subject.backward(gradients)
+        equal = {name: own for name, own in equal.items() if norms[name] is not None}  # the others are not part of the loss: IB310
     found: dict[tuple[bool, bool | None], list[str]] = {}
     for name, own in equal.items():
         parted = _parted(subject, subject.layer_of[name], own, gradients[name])
@@ -48,6 +53,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         for same in alike(names):
             yield _finding(same, count_of(labels[same[0]]), len(labels[same[0]]), whole=whole, parted=parted)
     yield from _zero_rows(suspects)
+    yield from _equal_embeddings(subject)
 
 
 def _finding(names: tuple[str, ...], different: int, count: int, *, whole: bool, parted: bool | None) -> Finding:
@@ -64,7 +70,31 @@ def _finding(names: tuple[str, ...], different: int, count: int, *, whole: bool,
         measured=f"{different} different rows of weights in {count}" + (", and equal rows get equal gradients" if stay else ""),
         effect=effect,
         fix=f"nn.init.kaiming_normal_(model.{names[0]})",
+        link=Link.CAUSE,
     )
+
+
+def _equal_embeddings(subject: Subject) -> Iterator[Finding]:
+    """Embeddings whose rows, that of padding aside, are one; rows of ones and zeros may be gains and shifts of classes."""
+    found: dict[tuple[int, bool], list[str]] = {}
+    by_id = subject.given is not None and not first_tensor(subject.given.inputs).is_floating_point()
+    for module in embeddings(subject):
+        names = subject.parameters.names.get(id(module.weight), [])
+        count = equal_rows(module)
+        if names and count and module.weight.requires_grad:
+            gains = bool(((module.weight == 0) | (module.weight == 1)).all()) and not by_id
+            found.setdefault((count, gains), []).append(names[0])
+    for (count, gains), names in found.items():
+        for same in alike(names):
+            yield Finding(
+                severity=Severity.INFO if gains else Severity.WARNING,
+                parameters=same,
+                message="an embedding whose rows are all equal",
+                measured=f"1 different row in {count}: {spread(subject.parameters.first[same[0]].detach())}",
+                effect="all ids begin as one: what they index is told apart only once their first gradients have parted the rows",
+                fix=f"nn.init.normal_(model.{same[0]}, std=0.02)",
+                link=Link.CAUSE,
+            )
 
 
 def _rows(layer: WeightLayer) -> Tensor | None:
@@ -124,7 +154,8 @@ def _shut_off(subject: Subject) -> Iterator[Finding]:
         severity=Severity.ERROR,
         parameters=names,
         message="a layer of zeros shuts the signal off for good",
-        measured="all numbers are zero, and so is their gradient, also once every other zero has moved",
+        measured="all numbers are zero, and so is their gradient, also once every zero that gets one has moved",
         effect=f"{silent} of {len(subject.gradients)} parameters that are trained get no gradient",
-        fix=f"nn.init.kaiming_normal_(model.{names[0]})",
+        fix=subject.causes.fixes.get(names[0], f"nn.init.kaiming_normal_(model.{names[0]})"),
+        link=Link.CAUSE,
     )

@@ -3,14 +3,15 @@
 import math
 from collections.abc import Iterator
 
-from initbench.linting.finding import CannotTell, Finding, Severity
+from initbench.linting.finding import CannotTell, Finding, Link, Severity
 from initbench.linting.subject import Subject
+from initbench.linting.symptoms import Kind, is_far
 
 FAMILY = "signal"
 CODE = "IB304"
 NEEDS = ("inputs",)
-FAR, VERY_FAR = 2.5, 10.0
-"""So many times the loss of guessing is a warning's, or an error's, worth."""
+VERY_FAR = 10.0
+"""So many times the loss of guessing is an error's worth."""
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -27,19 +28,18 @@ def check(subject: Subject) -> Iterator[Finding]:
     start = subject.start
     if start is None:
         raise CannotTell("the model gives no logits whose classes are known")
-    if not math.isfinite(start.loss):
-        severity = Severity.ERROR
-    elif start.loss > FAR * start.chance and start.loss - start.chance > 1:
-        severity = Severity.ERROR if start.loss > VERY_FAR * start.chance else Severity.WARNING
-    else:
+    if not is_far(start):
         return
-    head = subject.head
+    far = not math.isfinite(start.loss) or start.loss > VERY_FAR * start.chance
+    head, causes = subject.head, subject.causes.of(Kind.LOSS)
+    smaller = "" if head is None else f"model.{head.parameter}.data.mul_({min(1.0, 1 / max(start.std, 1e-9)):.2g})"
     yield Finding(
-        severity=severity,
-        parameters=(head.parameter,) if head is not None else (),
+        severity=Severity.ERROR if far else Severity.WARNING,
+        parameters=causes or (() if head is None else (head.parameter,)),
         message=f"the first loss is {start.loss:.3g}, where guessing has {start.chance:.3g}",
         measured=f"cross entropy {start.loss:.4g} over {start.classes} classes with {start.words}; ln({start.classes}) = "
-        f"{start.chance:.4g}; logits of std {start.std:.3g}",
+        f"{start.chance:.4g}; logits of std {start.std:.3g}" + subject.causes.without(causes, "it is near"),
         effect="the first steps only shrink the logits, with gradients that are far larger than later ones",
-        fix=f"model.{head.parameter}.data.mul_({min(1.0, 1 / max(start.std, 1e-9)):.2g})" if head is not None else "",
+        fix=subject.causes.fix(causes, smaller),
+        link=Link.EFFECT if causes else None,
     )

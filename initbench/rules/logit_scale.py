@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterator
 
-from initbench.linting.finding import CannotTell, Finding, Severity
+from initbench.linting.finding import CannotTell, Finding, Link, Severity
 from initbench.linting.subject import Subject
+from initbench.linting.symptoms import Kind, is_far
 
 FAMILY = "signal"
 CODE = "IB305"
@@ -28,12 +29,14 @@ def check(subject: Subject) -> Iterator[Finding]:
         raise CannotTell("the model gives no logits whose classes are known")
     if start.std <= LARGE or not math.isfinite(start.std):
         return
-    head = subject.head
+    head, causes = subject.head, subject.causes.of(Kind.LOSS) if is_far(start) else ()
     yield Finding(
         severity=Severity.INFO if start.loss > 2 * start.chance else Severity.WARNING,
-        parameters=(head.parameter,) if head is not None else (),
+        parameters=causes or (() if head is None else (head.parameter,)),
         message=f"logits of std {start.std:.3g}",
-        measured=f"std {start.std:.4g} over {start.classes} classes and the batch, expected about 1",
+        measured=f"std {start.std:.4g} over {start.classes} classes and the batch, expected about 1"
+        + (subject.causes.without(causes, "the first loss is near that of guessing") if causes else ""),
         effect=f"the largest probability is {start.largest:.2g} on average, {1 / start.classes:.2g} would be guessing",
-        fix=f"model.{head.parameter}.data.mul_({1 / start.std:.2g})" if head is not None else "",
+        fix=subject.causes.fixes[causes[0]] if causes else "" if head is None else f"model.{head.parameter}.data.mul_({1 / start.std:.2g})",
+        link=Link.EFFECT if causes else None,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from initbench.linting.finding import Finding, Severity, alike
+from initbench.linting.finding import Finding, Link, Severity, alike
 from initbench.linting.subject import Subject
 
 FAMILY = "state"
@@ -34,4 +34,5 @@ def check(subject: Subject) -> Iterator[Finding]:
             measured="built while torch fills the memory that it allocates with NaN, which is still there afterwards",
             effect="what it holds depends on what was in memory before: zero in a fresh process, anything in a used one",
             fix=f"nn.init.normal_(model.{names[0]}, std=0.02)",
+            link=Link.CAUSE,
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from initbench.linting.finding import CannotTell, Finding, Severity, alike
+from initbench.linting.finding import CannotTell, Finding, Link, Severity, alike
 from initbench.linting.samples import spread
 from initbench.linting.subject import Subject
 from initbench.nn.layers import NORMS
@@ -23,7 +23,8 @@ def check(subject: Subject) -> Iterator[Finding]:
 
     Measured: weight and bias of every norm of torch.nn, which normalizes and then multiplies by the weight itself.
     Expected: weight 1 and bias 0; near them is worth knowing only. A weight of zero has a reason where the norm ends a residual branch:
-    the block then starts as the identity. So it has in a norm with a forward of its own, which may multiply by 1 + weight.
+    the block then starts as the identity. Elsewhere the pass is measured again with 1: it is a warning where that brings back the signal,
+    or most of the gradient. It has a reason, too, in a norm with a forward of its own, which may multiply by 1 + weight.
     Remedy:
         nn.init.ones_(norm.weight)
         nn.init.zeros_(norm.bias)
@@ -46,10 +47,14 @@ def check(subject: Subject) -> Iterator[Finding]:
                 or bool((value == meant).all())
             ):
                 continue
-            if short == "weight" and not value.detach().any() and (ends is None or id(module) in ends or _is_own(module)):
-                open_question |= ends is None and not _is_own(module)
+            zero = short == "weight" and not value.detach().any()
+            if zero and (_is_own(module) or (ends is not None and id(module) in ends)):
                 continue
-            far = _is_far(value.detach(), meant, module.weight) and (bool(value.detach().any()) or _is_shut(subject))
+            shuts = zero and _shuts(subject, names[0])
+            if zero and ends is None and not shuts:
+                open_question = True
+                continue
+            far = _is_far(value.detach(), meant, module.weight) and (shuts or not zero)
             severity = Severity.WARNING if far else Severity.INFO
             found.setdefault((short, severity, _told(value.detach())), []).append(names[0])
     for (short, severity, told), listed in found.items():
@@ -62,6 +67,7 @@ def check(subject: Subject) -> Iterator[Finding]:
                 measured=f"{told}, expected all {MEANT[short]:.0f}",
                 effect="nothing passes the norm at first" if zero else "what the norm gives is scaled or shifted from the first step on",
                 fix=f"nn.init.{'ones_' if short == 'weight' else 'zeros_'}(model.{same[0]})",
+                link=Link.CAUSE,
             )
     if open_question:
         raise CannotTell(ZERO_GAIN)
@@ -85,10 +91,10 @@ def _is_own(module: nn.Module) -> bool:
     return not type(module).forward.__module__.startswith("torch.")
 
 
-def _is_shut(subject: Subject) -> bool:
-    """Whether the signal is lost somewhere: a zero gain that ends a branch, as far as a branch can be followed, loses none."""
+def _shuts(subject: Subject, name: str) -> bool:
+    """Whether the signal, or most of the gradient, is lost by this gain: one that ends a branch loses none."""
     try:
-        return subject.health.lost is not None
+        return subject.causes.shuts(name)
     except CannotTell:
         return False
 

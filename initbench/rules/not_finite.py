@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from initbench.linting.builds import tensors_of
-from initbench.linting.finding import Finding, Severity, alike
+from initbench.linting.finding import Finding, Link, Severity, alike
 from initbench.linting.subject import Subject
 from initbench.nn.numbers import in_parts
 
@@ -49,7 +49,8 @@ def check(subject: Subject) -> Iterator[Finding]:
             severity = Severity.WARNING if message in {"denormal", "absurdly small"} else Severity.ERROR
             fix = f"nn.init.normal_(model.{same[0]}, std=0.02)"
             effect = EFFECTS[message]
-            yield Finding(severity=severity, parameters=same, message=message, measured=numbers[same[0]], effect=effect, fix=fix)
+            measured = numbers[same[0]]
+            yield Finding(severity=severity, parameters=same, message=message, measured=measured, effect=effect, fix=fix, link=Link.CAUSE)
 
 
 def _wrong(tensor: Tensor, *, is_parameter: bool) -> tuple[str, str] | None:

@@ -1,7 +1,7 @@
 """The rule `wrong_gain`."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import pairwise
 
 from initbench.errors import ConfigError
 from initbench.init.gains import gain_after
@@ -18,6 +18,10 @@ OFF = 1.2
 """A factor of the variance a layer that is nearer to 1 is close enough."""
 FEWEST = 3
 """Layers over which a factor adds up."""
+KEPT = 10.0
+"""A change of the variance over a row that is worth no word."""
+AGREES = 10.0
+"""So near theory is to what was measured where it is told."""
 NOT_LOOKED_AT = {Role.HEAD, Role.STEM}
 NOT_ODD = ("sigmoid", "softplus", "hardsigmoid", "softmax", "logsigmoid")
 """Activations that are far from zero at zero: a gain alone cannot keep their signal."""
@@ -27,8 +31,10 @@ def check(subject: Subject) -> Iterator[Finding]:
     """The gain does not fit the activation that follows: kaiming's 2 before a linear sum, xavier's 1 before a ReLU.
 
     Measured: of layers whose std is that of a known law, the variance of the weights times the fan in, beside 1/E[phi^2] of the
-    activation phi that follows (1 for none), for the layers without a norm behind; and what that makes over all of them.
-    Expected: a product within a power of ten over the network.
+    activation phi that follows (1 for none), for the layers without a norm behind; and how the variance changes over those of them that
+    stand in a row, measured on the batch, beside what mean-field theory gives from the first of them on: phi at the variance that is
+    there, as tanh is nearly linear for a small one.
+    Expected: a variance that changes by less than a power of ten over the row.
     Remedy:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
@@ -47,26 +53,36 @@ def check(subject: Subject) -> Iterator[Finding]:
         if factor is not None and max(factor, 1 / factor) > OFF:
             factors.setdefault(layer.activation or "nothing", []).append((layer, factor))
     for activation, found in factors.items():
-        row = _longest_row(subject, {layer.name: factor for layer, factor in found})
-        if row.layers >= FEWEST:
-            yield _finding(subject, activation, found, row)
+        row = _longest_row(subject, {layer.name for layer, _ in found})
+        change = _measured(subject, row)
+        if len(row) >= FEWEST and change is not None and not 1 / KEPT < change < KEPT:
+            yield _finding(subject, activation, found, row, change)
 
 
-class Row(NamedTuple):
-    """Layers that the signal passes one after the other, and the product of their factors."""
-
-    layers: int = 0
-    product: float = 1.0
-
-
-def _longest_row(subject: Subject, factors: dict[str, float]) -> Row:
-    """The most of the layers with a factor that stand in a row; experts side by side do not."""
-    rows: dict[str, Row] = {}
+def _longest_row(subject: Subject, names: set[str]) -> tuple[WeightLayer, ...]:
+    """The most of some layers that the signal passes one after the other; experts side by side do not stand in a row."""
+    rows: dict[str, tuple[WeightLayer, ...]] = {}
     for layer in subject.layers:
-        before = max((rows.get(source, Row()) for source in layer.surroundings.sources), key=lambda row: row.layers, default=Row())
-        factor = factors.get(layer.name)
-        rows[layer.name] = before if factor is None else Row(before.layers + 1, before.product * factor)
-    return max(rows.values(), key=lambda row: row.layers, default=Row())
+        before = max((rows.get(source, ()) for source in layer.surroundings.sources), key=len, default=())
+        rows[layer.name] = (*before, layer) if layer.name in names else before
+    return max(rows.values(), key=len, default=())
+
+
+def _measured(subject: Subject, row: tuple[WeightLayer, ...]) -> float | None:
+    """The variance of the pre-activations at the end of a row over that at its beginning."""
+    ends = [subject.measured[layer.parameter].value("pre_activation_variance") for layer in (row[0], row[-1])] if row else []
+    return ends[1] / ends[0] if len(ends) == 2 and ends[0] and ends[1] is not None else None
+
+
+def _expected(subject: Subject, row: tuple[WeightLayer, ...]) -> float | None:
+    """The same by theory, of layers that follow one another directly: q = Var W x fan in x E[phi^2] at the variance before."""
+    begin = subject.measured[row[0].parameter].value("pre_activation_variance") or 0.0
+    q = begin
+    for before, layer in pairwise(row):
+        if before.name not in layer.surroundings.sources or not q:
+            return None
+        q *= (subject.laws[layer.parameter].std or 0.0) ** 2 * layer.fan_in / gain_after(before, q) ** 2
+    return q / begin if begin else None
 
 
 def _factor(subject: Subject, layer: WeightLayer) -> float | None:
@@ -89,16 +105,19 @@ def _normed(subject: Subject, layer: WeightLayer) -> bool:
     )
 
 
-def _finding(subject: Subject, activation: str, found: list[tuple[WeightLayer, float]], row: Row) -> Finding:
+def _finding(
+    subject: Subject, activation: str, found: list[tuple[WeightLayer, float]], row: tuple[WeightLayer, ...], change: float
+) -> Finding:
     first, factor = found[0]
-    ratios = [ratio for ratio in (subject.health.activations, subject.health.gradients) if ratio]
     gain = gain_after(first)
     end = {layer.parameter for layer, _ in found}
-    seen = f"; measured from the first hidden layer to the last: {ratios[0]:.3g}x" if ratios else ""
+    expected = _expected(subject, row)
+    agrees = expected is not None and change / AGREES < expected < change * AGREES
+    theory = f", {expected:.3g} times by theory" if agrees else ""
     return Finding(
         severity=Severity.WARNING if subject.health.lost and not subject.has_norms else Severity.INFO,
         parameters=tuple(name for name in subject.layer_of if name in end),
         message=f"the gain does not fit what follows, {activation}",
-        measured=f"Var W x fan in = {factor * gain**2:.3g}, where {activation} needs {gain**2:.3g}",
-        effect=f"each layer multiplies the variance by {factor:.3g}, {row.layers} in a row by {row.product:.3g}{seen}",
+        measured=f"Var W x fan in = {factor * gain**2:.3g}, where {activation} needs {gain**2:.3g} to keep a variance of 1",
+        effect=f"from {row[0].name} to {row[-1].name}, {len(row)} in a row, the variance becomes {change:.3g} times what it was{theory}",
     )

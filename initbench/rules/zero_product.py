@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from initbench.linting.finding import CannotTell, Finding, Severity
+from initbench.linting.finding import CannotTell, Finding, Link, Severity
 from initbench.linting.subject import Subject
 from initbench.linting.zero import factors
 
@@ -33,7 +33,8 @@ def check(subject: Subject) -> Iterator[Finding]:
         parameters=found,
         message="zero, as is what it is multiplied with",
         measured=f"all numbers of {len(found)} weights are zero"
-        + (", and so is their gradient, also once every other zero has moved" if passed else ", of low rank and side by side"),
+        + (", and so is their gradient, also once every zero that gets one has moved" if passed else ", of low rank and side by side"),
         effect="the product stays zero and neither factor gets a gradient: they never learn",
         fix=f"nn.init.normal_(model.{found[0]}, std=0.02)      # and leave the other factor at zero",
+        link=Link.CAUSE,
     )
