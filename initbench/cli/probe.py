@@ -4,6 +4,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,12 +34,12 @@ from initbench.cli.stopping import SIGNAL_BASE, StopRequest, stopping_at_once
 from initbench.errors import ConfigError, enumerated
 from initbench.probing import coordinate_page, coordinates, map_run
 from initbench.probing import run as probing
-from initbench.question.config import ExperimentConfig
+from initbench.question.config import ExperimentConfig, parse_ref
 from initbench.question.families import all_schemes
 from initbench.results.probe_run import ProbeRun
 from initbench.results.record import RunStatus
 
-EXAMPLE = "Example: initbench probe kaiming xavier --model mlp:depth=30"
+EXAMPLE = "Example: initbench probe kaiming xavier --model mlp:depth=30\n\nOr: initbench probe kaiming mup --coordinate-check --widths 64,128,256,512"
 MOST_TABLES = 2
 """With more schemes than this their layers are shown only when asked for."""
 WIDE = 130
@@ -125,10 +126,13 @@ def probe(
         named = [str(scheme) for scheme in all_schemes()]
     elif not named and not experiment.config:
         named = [*(coordinates.SCHEMES if coordinate_check else probing.PANEL)]
+    if coordinate_check:
+        wide = coordinates.read_widths(widths or coordinates.WIDTHS)
+        if experiment.model:  # one that cannot be built without a width is no question yet
+            experiment = replace(experiment, model=str(coordinates.at_width(parse_ref(experiment.model), wide[0])))
     config = experiment.question("coordinate-check" if coordinate_check else "probe", named, data_dir, seeds=seeds, task=task)
     with _stopped_in_words():
         if coordinate_check:
-            wide = coordinates.read_widths(widths or coordinates.WIDTHS)
             config, changed = coordinates.asked(config, wide, batch=batch, steps=steps)
             how = {"changed": changed, "device": device, "jobs": jobs, "data_dir": data_dir}
             _check_coordinates(config, wide, display, how, out=out, fresh=fresh, typed=context.obj)

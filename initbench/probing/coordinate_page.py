@@ -47,7 +47,7 @@ def scheme_table(schemes: Sequence[SchemeGrowth]) -> Table:
     rows = []
     for each in schemes:
         if not each.layers:
-            rows.append((each.scheme, str(each.status), *[""] * len(Growth)))
+            rows.append((each.scheme, "diverged" if each.diverged else str(each.status), *[""] * len(Growth)))
             continue
         counts = [str(len(each.named(growth)) or "") for growth in Growth]
         known = [layer for layer in each.layers if layer.change[-1] is not None]

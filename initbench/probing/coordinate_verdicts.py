@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from initbench.errors import enumerated
-from initbench.reporting.panels import few
+from initbench.reporting.panels import NAMED, few
 from initbench.results.coordinates import LayerSizes, WidthRun
 from initbench.results.record import RunStatus
 from initbench.statistics.estimates import counted
@@ -112,7 +112,7 @@ def _judged(scheme: str, runs: Sequence[WidthRun], steps: int) -> SchemeGrowth:
     names = [layer.layer for layer in runs[0].layers]
     other = next((run for run in runs if [layer.layer for layer in run.layers] != names), None)
     if other is not None:
-        reason = f"the model has other layers at width {other.width} than at width {runs[0].width}, so that they cannot be compared"
+        reason = f"The model has other layers at width {other.width} than at width {runs[0].width}, so that they cannot be compared"
         return SchemeGrowth(scheme, RunStatus.FAILED, reason, widths, len(seeds), steps)
     step = min(run.finite_until for run in runs)
     by_place = {(run.seed, run.width): run for run in runs}
@@ -161,17 +161,17 @@ def _of_layers(scheme: SchemeGrowth) -> Iterable[str]:
         yield f"every layer changes by as much at every width: {_range(scheme.layers)} {over}, {after}"
     else:
         told = {
-            Growth.GROWS: ("blows up with width", "blow up with width"),
-            Growth.VANISHES: ("vanishes with width", "vanish with width"),
-            Growth.STILL: ("is zero", "is zero"),
-            Growth.OPEN: ("is not decided", "is not decided"),
-            Growth.STAYS: ("stays", "stay"),
+            Growth.GROWS: "blows up with width",
+            Growth.VANISHES: "vanishes with width",
+            Growth.STILL: "is zero",
+            Growth.OPEN: "is not decided",
+            Growth.STAYS: "stays",
         }
-        for place, (growth, (one, many)) in enumerate((each, told[each]) for each in told if scheme.named(each)):
+        for place, (growth, words) in enumerate((each, told[each]) for each in told if scheme.named(each)):
             layers = scheme.named(growth)
             steepest = sorted(layers, key=lambda layer: -abs(_value(layer)))
-            what = f"{'that' if place else 'the change'} of {_names(steepest)} {one if len(layers) == 1 else many}"
-            yield f"{what}{'' if growth is Growth.STILL else f' ({_range(layers)})'}{'' if place else f' {over}, {after}'}"
+            slopes = "" if growth is Growth.STILL else f" ({_range(layers)})"
+            yield f"{'that' if place else 'the change'} of {_names(steepest)} {words}{slopes}{'' if place else f' {over}, {after}'}"
     early = [layer for layer in scheme.layers if layer.at_first is Growth.GROWS and layer.growth is not Growth.GROWS]
     if early and scheme.step > 1:
         yield f"in the first step that of {_names(early)} grows ({_range(early, 0)})"
@@ -179,7 +179,7 @@ def _of_layers(scheme: SchemeGrowth) -> Iterable[str]:
 
 def _names(layers: Sequence[LayerGrowth]) -> str:
     names = [layer.layer for layer in layers]
-    return few(names) if len(names) > 3 else enumerated(names, "and") if len(names) > 1 else names[0]
+    return few(names) if len(names) > NAMED else enumerated(names, "and")
 
 
 def _value(layer: LayerGrowth, at: int = -1) -> float:
@@ -192,17 +192,21 @@ def _range(layers: Sequence[LayerGrowth], at: int = -1) -> str:
     values = sorted(_value(layer, at) for layer in layers)
     if len(layers) == 1 and (found := layers[0].change[at]) is not None:
         return f"slope {slope_text(found)}"
-    return f"slopes {values[0]:.2f} to {values[-1]:.2f}"
+    return f"slopes {_rounded(values[0])} to {_rounded(values[-1])}"
 
 
 def slope_text(found: Slope | None) -> str:
     """`0.52 [0.18, 0.85]`; empty where there is none."""
-    return "" if found is None else f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    return "" if found is None else f"{_rounded(found.value)} [{_rounded(found.low)}, {_rounded(found.high)}]"
+
+
+def _rounded(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def _diverged(scheme: SchemeGrowth) -> Iterable[str]:
     if scheme.diverged:
         widths = sorted({run.width for run in scheme.diverged})
         first = min(run.first_bad_step or 0 for run in scheme.diverged)
-        at = f"width{'s' * (len(widths) > 1)} {enumerated([str(width) for width in widths], 'and') if len(widths) > 1 else widths[0]}"
+        at = f"width{'s' * (len(widths) > 1)} {enumerated([str(width) for width in widths], 'and')}"
         yield f"diverged at {at}, first at step {first}"

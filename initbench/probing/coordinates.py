@@ -69,7 +69,6 @@ def asked(
 
     Raises: ConfigError for no steps, a batch of one, a model without a width, and names that do not exist.
     """
-    _refuse_without_width(config.model)
     config = plan.resolve_config(_at_width(config, widths[0]))
     steps = STEPS if steps is None else steps
     if steps < 1:
@@ -84,10 +83,11 @@ def asked(
     return config.model_copy(update={"train": train.model_copy(update=fixed), "probe": probe}), tuple(changed)
 
 
-def _refuse_without_width(model: Ref) -> None:
+def at_width(model: Ref, width: int) -> Ref:
+    """The model with this width. Raises: ConfigError where it takes none."""
     entry, _ = catalog.find("model", model.name)
     if entry.open_parameters or any(parameter.name == "width" for parameter in entry.parameters):
-        return
+        return _with(model, width=width)
     has = ", ".join(parameter.name for parameter in entry.parameters) or "none"
     with_width = [each.name for each in catalog.entries("model") if any(parameter.name == "width" for parameter in each.parameters)]
     raise ConfigError(
@@ -140,7 +140,7 @@ def carry_out(
 
 
 def _at_width(config: ExperimentConfig, width: int) -> ExperimentConfig:
-    return config.model_copy(update={"model": _with(config.model, width=width)})
+    return config.model_copy(update={"model": at_width(config.model, width)})
 
 
 def _with(model: Ref, **changed: int) -> Ref:
