@@ -39,7 +39,7 @@ from initbench.question.families import all_schemes
 from initbench.results.probe_run import ProbeRun
 from initbench.results.record import RunStatus
 
-EXAMPLE = "Example: initbench probe kaiming xavier --model mlp:depth=30\n\nOr: initbench probe kaiming mup --coordinate-check --widths 64,128,256,512"
+EXAMPLE = "Example: initbench probe kaiming xavier --model mlp:depth=30\n\nOr: initbench probe xavier mup --coordinate-check -c text_gpt"
 MOST_TABLES = 2
 """With more schemes than this their layers are shown only when asked for."""
 WIDE = 130
