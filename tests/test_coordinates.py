@@ -217,6 +217,14 @@ def test_logits_of_a_tied_head_are_measured_and_what_follows_a_head_too():
     assert WHOLE not in outputs_of(scaled[:3], explain(scaled[:3], x).layers, x)
 
 
+def test_layers_that_a_recurrent_module_hides_are_named():
+    config = configure("probe", schemes=["xavier"], model="lstm:width=4", dataset="text274k", settings=["train.steps=1"], seeds=1)
+    (job,) = plan.make_jobs(config)
+    found = run_width(job, 4, device="cpu", data_dir=None)
+    assert [layer.layer for layer in found.layers] == ["head"]
+    assert any(note.startswith("Not measured") and "recurrent" in note for note in found.notes)
+
+
 def test_a_check_is_told_and_written(tmp_path, drawn):
     shown = run("kaiming", "mup", *SMALL, "--steps", "2", "--out", "out", "--seeds", "2")
     assert "kaiming: " in shown.stdout

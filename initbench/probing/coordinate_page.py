@@ -92,8 +92,8 @@ def plots(schemes: Sequence[SchemeGrowth]) -> tuple[Plot, ...]:
     drawn, note = _drawn(done)
     step = done[0].step if len({each.step for each in done}) == 1 else None
     after = f"after {counted(step, 'step')}" if step else "after the last step whose numbers are all finite"
-    sizes = in_rows([_size_panel(layer, done, note if place == 0 else ()) for place, layer in enumerate(drawn)])
-    slopes = in_rows([_slope_panel(layer, done, note if place == 0 else ()) for place, layer in enumerate(drawn)])
+    sizes = in_rows([_size_panel(layer, done, note) for layer in drawn])
+    slopes = in_rows([_slope_panel(layer, done, note) for layer in drawn])
     made = [Plot("change", f"Change of each layer's output over the width, {after}", sizes, names, parts=True)]
     if max(each.step for each in done) > 1:
         made.append(Plot("slope", "How the change of each layer's output goes with the width, step by step", slopes, names, parts=True))
@@ -107,7 +107,7 @@ def _drawn(schemes: Sequence[SchemeGrowth]) -> tuple[list[str], tuple[str, ...]]
         steepest[layer.layer] = max(steepest.get(layer.layer, 0.0), _steepness(layer))
     kept = set(sorted(steepest, key=lambda name: -steepest[name])[:MOST_DRAWN])
     left = len(steepest) - len(kept)
-    note = (f"The {MOST_DRAWN} of {len(steepest)} layers whose change depends most on the width; all are in tables/slopes.csv",)
+    note = (f"These are the {MOST_DRAWN} of {len(steepest)} layers whose change depends most on the width; all are in tables/slopes.csv",)
     return [name for name in steepest if name in kept], note if left else ()
 
 

@@ -1,5 +1,7 @@
 """Trains one network for a coordinate check: after every step it is measured how large each layer's output and its change are."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -68,7 +70,7 @@ def run_width(job: Job, width: int, *, device: str, data_dir: str | None) -> Wid
             layers=_layers(unit),
             losses=trained.losses,
             device=device_name(ready.data.device),
-            notes=ready.init.notes,
+            notes=(*ready.init.notes, *_unseen(unit)),
         )
 
     with small_runs():
@@ -84,3 +86,10 @@ def _layers(unit: _Measured) -> tuple[LayerSizes, ...]:
         LayerSizes(layer=name, outputs=tuple(outputs), changes=tuple(changes))
         for name, (outputs, changes) in zip(unit.begin, values, strict=True)
     )
+
+
+def _unseen(unit: _Measured) -> Iterator[str]:
+    """The layers that the pass does not show, in a sentence."""
+    hidden = [layer.name for layer in unit.first.layers if layer.name not in unit.begin]
+    if hidden:
+        yield f"Not measured, as they are hidden inside a recurrent module or not met in the pass: {', '.join(hidden)}"
