@@ -35,7 +35,7 @@ CASES = {
         "steps": 60,
         "seeds": 2,
         "widths": [32, 64, 128, 256],
-        "rates": [0.001, 0.002, 0.004, 0.008, 0.016, 0.032],
+        "rates": [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032],
         "settings": [
             *("train.optimizer=adam", "train.schedule=constant", "train.warmup_steps=0"),
             *("train.holdout=0.01", "probe.batch_size=8"),  # both are measured at the ends of a run, and not asked about here
@@ -84,7 +84,7 @@ def main() -> None:
             output=f"results/transfer-{name}",
             jobs=given.jobs,
         )
-        told(name, case, results.runs, time.perf_counter() - begun)
+        told(name, case, results.results, time.perf_counter() - begun)
 
 
 def told(name: str, case: dict, runs: Sequence[RunResult], seconds: float) -> None:
