@@ -240,6 +240,8 @@ def test_a_check_is_told_and_written(tmp_path, drawn):
     page = (tmp_path / "out/report.html").read_text()
     assert "initbench probe -c config.yaml --coordinate-check --widths 16,32,64 --steps 2</pre>" in page
     assert rows[0]["layer"] in page
+    assert "In marked rows the change of the layer grows or vanishes" in page
+    assert "where the signal is lost" not in page
 
 
 def test_the_command_of_the_page_asks_the_same(tmp_path):

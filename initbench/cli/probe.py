@@ -237,7 +237,7 @@ def _check_coordinates(config: ExperimentConfig, widths: tuple[int, ...], displa
         for note in coordinate_page.notes(answer):
             output.hint(note + ".")
         output.hint(f"Results: {answer.folder}. Open {(answer.folder or Path()) / 'report.html'}")
-    if coordinate_page.failed(answer.schemes):
+    if answer.failed:
         raise typer.Exit(FAILED_RUNS)
 
 

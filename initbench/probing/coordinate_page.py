@@ -15,7 +15,6 @@ from initbench.reporting.panels import Band, Curve, Panel, Plot, in_rows
 from initbench.reporting.tables import Table, markdown
 from initbench.results import store
 from initbench.results.coordinates import WidthRun
-from initbench.results.record import RunStatus
 from initbench.statistics.estimates import counted, seeds_text
 from initbench.statistics.inference import LEVEL
 from initbench.statistics.slopes import Slope
@@ -231,6 +230,7 @@ def write(folder: Path, check: Check, config: str, command: str, provenance: dic
                 {name: (shown, made[".svg"]) for name, (shown, made) in pictures.items()},
                 schemes=overview,
                 layers=[(table, "") for table in tables],
+                layers_note="In marked rows the change of the layer grows or vanishes with the width.",
                 provenance=provenance,
                 asked=("config.yaml", config),
                 question=f"Do the layers of {check.model} change by as much at every width, with {asked}?",
@@ -241,8 +241,3 @@ def write(folder: Path, check: Check, config: str, command: str, provenance: dic
         },
         {f"plots/{name}{ending}": made[ending] for name, (_, made) in pictures.items() for ending in made},
     )
-
-
-def failed(schemes: Iterable[SchemeGrowth]) -> bool:
-    """Whether a scheme could not be measured."""
-    return any(each.status is RunStatus.FAILED for each in schemes)

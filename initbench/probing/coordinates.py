@@ -43,6 +43,11 @@ class Check:
         """The model without a width."""
         return _with(self.config.model)
 
+    @property
+    def failed(self) -> bool:
+        """Whether a scheme could not be measured."""
+        return any(each.status is RunStatus.FAILED for each in self.schemes)
+
 
 def read_widths(text: str) -> tuple[int, ...]:
     """Widths from `64,128,256` or `64..512:log:4`, in rising order. Raises: ConfigError for fewer than three, or what is no width."""
@@ -111,15 +116,16 @@ def carry_out(
     Raises: InitbenchError where a model cannot be built at one of the widths, or where the only scheme failed.
     """
     from initbench.training.coordinates import run_width
-    from initbench.training.devices import choose_device
+    from initbench.training.devices import choose_device, small_runs
     from initbench.training.job import check
     from initbench.workers.probe_pool import on_all_cores
 
     where = device_of(device)
     networks = [(width, job) for width in widths for job in plan.make_jobs(_at_width(config, width))]
-    for _, job in networks:
-        if job.seed == config.seeds[0]:
-            check(job, device=where, data_dir=data_dir)
+    with small_runs():
+        for _, job in networks:
+            if job.seed == config.seeds[0]:
+                check(job, device=where, data_dir=data_dir)
 
     def run(network: tuple[int, Job]) -> Iterator[WidthRun]:
         width, job = network
