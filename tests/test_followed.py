@@ -41,8 +41,11 @@ EXTRAS = {"parquet": "pyarrow"}
 
 
 def smaller(words):
-    """A command as it is carried out here: few steps, seeds, schemes and images, and three values an axis of a map."""
+    """A command as it is carried out here: few steps, seeds, schemes and images, three values an axis of a map and three small widths."""
     after = list(zip(["", *words[:-1]], words, strict=True))
+    if "--coordinate-check" in words:
+        kept = [word for before, word in after if not {before, word} & {"--widths", "--steps", "--seeds"}]
+        return [*kept, "--widths", "8,16,32", "--steps", "1", "--seeds", "1"]
     if words[0] not in SMALL:
         few = ["kaiming", "--batch", "4"] if LARGE in after else []
         return [re.sub(r":\d+(?=,|$)", ":3", word) if before == "--map" else word for before, word in after] + few

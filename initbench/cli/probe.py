@@ -4,6 +4,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from initbench.cli.heartbeat import alarm
 from initbench.cli.live import probe_bar
 from initbench.cli.options import (
     OUTPUT,
+    TRAINING,
     WHAT,
     DataDir,
     Device,
@@ -29,15 +31,15 @@ from initbench.cli.options import (
 )
 from initbench.cli.running import FAILED_RUNS
 from initbench.cli.stopping import SIGNAL_BASE, StopRequest, stopping_at_once
-from initbench.errors import ConfigError
-from initbench.probing import map_run
+from initbench.errors import ConfigError, enumerated
+from initbench.probing import coordinate_page, coordinates, map_run
 from initbench.probing import run as probing
-from initbench.question.config import ExperimentConfig
+from initbench.question.config import ExperimentConfig, parse_ref
 from initbench.question.families import all_schemes
 from initbench.results.probe_run import ProbeRun
 from initbench.results.record import RunStatus
 
-EXAMPLE = "Example: initbench probe kaiming xavier --model mlp:depth=30"
+EXAMPLE = "Example: initbench probe kaiming xavier --model mlp:depth=30\n\nOr: initbench probe xavier mup --coordinate-check -c text_gpt"
 MOST_TABLES = 2
 """With more schemes than this their layers are shown only when asked for."""
 WIDE = 130
@@ -59,6 +61,23 @@ Every = Annotated[bool, option(WHAT, "--all", "", "All schemes of the catalogue.
 AsIs = Annotated[bool, option(WHAT, "--as-is", "", "Look at the weights as they are; apply no scheme.")]
 Checkpoint = Annotated[str | None, option(WHAT, "--checkpoint", "FILE", "Read the weights from a .safetensors file or a state dict.")]
 Map = Annotated[str | None, option(OUTPUT, "--map", "X,Y", "Draw a map over two of sigma_w, sigma_b, gain, depth, width instead.")]
+Coordinates = Annotated[
+    bool,
+    option(
+        TRAINING,
+        "--coordinate-check",
+        "",
+        "Train the model for a few steps at several widths instead: does each layer change by as much at every width?",
+    ),
+]
+Widths = Annotated[
+    str | None, option(TRAINING, "--widths", "A,B,C", "With --coordinate-check: at least 3 widths.", show_default=coordinates.WIDTHS)
+]
+CheckSteps = Annotated[
+    int | None,
+    option(TRAINING, "--steps", "N", "With --coordinate-check: optimizer steps.", show_default=str(coordinates.STEPS)),
+]
+CheckTask = Annotated[str | None, option(TRAINING, "--task", "TASK", "With --coordinate-check: what is trained for.")]
 Train = Annotated[bool, option(OUTPUT, "--train", "", f"With --map: train at each point, for {map_run.STEPS} steps or as a config says.")]
 
 
@@ -76,6 +95,10 @@ def probe(
     seeds: Seeds = None,
     map_: Map = None,
     train: Train = False,
+    coordinate_check: Coordinates = False,
+    widths: Widths = None,
+    steps: CheckSteps = None,
+    task: CheckTask = None,
     device: Device = "auto",
     jobs: Jobs = None,
     data_dir: DataDir = None,
@@ -94,12 +117,26 @@ def probe(
         raise ConfigError("Give --input or --dataset, not both.")
     if train and not map_:
         raise ConfigError("--train is for maps: write --map sigma_w,sigma_b --train. To train with a scheme use: initbench run")
+    if coordinate_check:
+        others = {"--input": given, "--classes": classes, "--as-is": as_is, "--checkpoint": checkpoint, "--map": map_}
+        _refuse_beside_check([word for word, value in others.items() if value])
+    elif widths or steps is not None or task:
+        raise ConfigError("--widths, --steps and --task are for --coordinate-check, which trains; write it too, or leave them out.")
     if not named and every:
         named = [str(scheme) for scheme in all_schemes()]
     elif not named and not experiment.config:
-        named = [*probing.PANEL]
-    config = experiment.question("probe", named, data_dir, seeds=seeds)
+        named = [*(coordinates.SCHEMES if coordinate_check else probing.PANEL)]
+    if coordinate_check:
+        wide = coordinates.read_widths(widths or coordinates.WIDTHS)
+        if experiment.model:  # one that cannot be built without a width is no question yet
+            experiment = replace(experiment, model=str(coordinates.at_width(parse_ref(experiment.model), wide[0])))
+    config = experiment.question("coordinate-check" if coordinate_check else "probe", named, data_dir, seeds=seeds, task=task)
     with _stopped_in_words():
+        if coordinate_check:
+            config, changed = coordinates.asked(config, wide, batch=batch, steps=steps)
+            how = {"changed": changed, "device": device, "jobs": jobs, "data_dir": data_dir}
+            _check_coordinates(config, wide, display, how, out=out, fresh=fresh, typed=context.obj)
+            return
         if map_:
             _draw_map(config, map_, display, train=train, device=device, data_dir=data_dir, out=out, fresh=fresh, typed=context.obj)
             return
@@ -173,6 +210,39 @@ def _show(answer: probing.Probe, display: DisplayOptions) -> None:
     for note in signal_tables.notes(answer.schemes, answer.runs):
         output.hint(note + ".")
     output.hint(f"Results: {answer.folder}. Open {answer.folder / 'report.html' if answer.folder else Path('report.html')}")
+
+
+def _refuse_beside_check(words: list[str]) -> None:
+    if words:
+        raise ConfigError(f"--coordinate-check trains on a dataset (--dataset, --task) with schemes; leave out {enumerated(words, 'and')}.")
+
+
+def _check_coordinates(config: ExperimentConfig, widths: tuple[int, ...], display: DisplayOptions, how: dict[str, Any], **to: Any) -> None:
+    total = len(config.schemes) * len(config.seeds) * len(widths)
+    with alarm("The coordinate check has given no sign") as sign, probe_bar(total, quiet=display.quiet or display.as_json) as advance:
+
+        def told(name: str) -> None:
+            sign()
+            advance(name)
+
+        answer = coordinates.carry_out(config, widths, told=told, **how)
+    answer = coordinates.write(answer, **to)
+    if display.as_json:
+        output.document(coordinate_page.document(answer))
+    elif not display.quiet:
+        for table in (
+            *(coordinate_page.layer_table(each) for each in answer.schemes if each.layers),
+            coordinate_page.scheme_table(answer.schemes),
+        ):
+            output.table(table.title, table.columns, table.rows, right=table.right)
+            output.text("")
+        for line in coordinate_page.verdict_lines(answer.schemes):
+            output.sentence(line)
+        for note in coordinate_page.notes(answer):
+            output.hint(note + ".")
+        output.hint(f"Results: {answer.folder}. Open {(answer.folder or Path()) / 'report.html'}")
+    if answer.failed:
+        raise typer.Exit(FAILED_RUNS)
 
 
 def _draw_map(config: ExperimentConfig, axes: str, display: DisplayOptions, *, train: bool, **how: Any) -> None:

@@ -60,7 +60,7 @@ def correlations(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: Inpu
             value = cosines.mean().item()
             means[row] = None if math.isnan(value) else value
 
-    watch = _Outputs(model, layers, look)
+    watch = Outputs(model, layers, look)
     with torch.no_grad(), untouched(model, "batch"):
         run_traced(model, watch, inputs)
     return tuple(means)
@@ -95,7 +95,7 @@ def singular_values(model: nn.Module, layers: tuple[WeightLayer, ...], inputs: I
 
     try:
         with torch.enable_grad(), untouched(model, "batch"):
-            outputs = next(iter(outputs_in(run_traced(model, _Outputs(model, layers, look), inputs))), None)
+            outputs = next(iter(outputs_in(run_traced(model, Outputs(model, layers, look), inputs))), None)
             if outputs is None or not outputs.requires_grad or outputs.shape[:1] != (count,):
                 return (None,) * len(layers)
             weights = [layer.weight for layer in layers if layer.weight.requires_grad]
@@ -141,7 +141,7 @@ def _values(jacobians: Tensor) -> SingularValues | None:
     )
 
 
-class _Outputs(Tracer):
+class Outputs(Tracer):
     """Hands over each layer's pre-activation at its first use, the moment it is there."""
 
     def __init__(self, model: nn.Module, layers: tuple[WeightLayer, ...], look: Callable[[int, Tensor], Any]) -> None:
@@ -151,6 +151,7 @@ class _Outputs(Tracer):
         self._look = look
 
     def on_output(self, use: Use, output: Tensor) -> None:
+        """A weight was applied."""
         name = use.weight.name
         row = self._rows.get(name)
         if row is not None and self._first.setdefault(name, use.index) == use.index:

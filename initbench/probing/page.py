@@ -169,6 +169,7 @@ def page(
     schemes: Table | None = None,
     laws: Iterable[Table] = (),
     layers: Iterable[tuple[Table, str]] = (),
+    layers_note: str = "",
     points: Table | None = None,
     provenance: dict[str, str],
     asked: tuple[str, str],
@@ -183,7 +184,8 @@ def page(
 ) -> str:
     """The self-contained page as HTML.
 
-    `layers`: tables, each with how and where the signal is lost, empty where it is not; `points`: those of a map; `asked`: the
+    `layers`: tables, each with how and where the signal is lost, empty where it is not, and what they say where that is another thing
+    (`layers_note`); `points`: those of a map; `asked`: the
     name of a file that says what was asked, and what is in it; `typed`: the command line that asked; `data`: what scripts draw.
     """
     from markupsafe import Markup
@@ -197,6 +199,7 @@ def page(
         plots=[(name, shown, Markup(inline_svg(content.decode(), shown))) for name, (shown, content) in pictures.items()],
         laws=list(laws),
         layers=list(layers),
+        layers_note=layers_note,
         points=points,
         question=question,
         several=several,

@@ -12,7 +12,7 @@ from initbench.question import config_file
 from initbench.question.config import DECIDED, MOST_UNTIL_DECIDED, Execution, ExperimentConfig, Ref, View
 from initbench.question.data_folder import data_folder
 
-DEFAULT_SEEDS = {"run": 1, "compare": 8, "recommend": 8, "sweep": 8}
+DEFAULT_SEEDS = {"run": 1, "compare": 8, "recommend": 8, "sweep": 8, "coordinate-check": 3}
 """How many seeds a command takes when nobody says."""
 KEYS = {"epochs": "train.epochs", "steps": "train.steps", "strict": "init.strict"}
 """The keys of a config that options have a shorter word for."""

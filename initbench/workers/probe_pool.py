@@ -1,8 +1,11 @@
-"""Probes of many schemes on all cores: each scheme with all of its seeds in a process of its own."""
+"""Probes on all cores: of a scheme with all of its seeds in a process of its own, or of one network of a coordinate check."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from typing import TypeVar
+
+import torch
 
 from initbench.errors import NotThereError
 from initbench.question.config import Ref
@@ -16,25 +19,35 @@ WORTH_IT = 8
 """Probes from which other processes are started."""
 
 
+T = TypeVar("T")
+R = TypeVar("R")
+
+
 def probe_all(prober: Prober, workers: int | None = None) -> Iterator[ProbeRun]:
-    """Every scheme with every seed, scheme by scheme in the question's order; on Linux, on as many cores as there are.
+    """Every scheme with every seed, scheme by scheme in the question's order. Raises: NotThereError when a process is killed."""
+
+    def run(scheme: Ref | None) -> Iterator[ProbeRun]:
+        return prober.run(scheme)
+
+    schemes = prober.schemes
+    yield from on_all_cores(run, schemes, prober.device, workers, parts=len(schemes) * len(prober.question.seeds))
+
+
+def on_all_cores(
+    run: Callable[[T], Iterator[R]], items: Sequence[T], device: torch.device, workers: int | None, *, parts: int
+) -> Iterator[R]:
+    """What `run` gives of each item, in their order; on Linux, from `WORTH_IT` parts on, on as many cores as there are.
 
     The processes are forked, so that nothing is imported or built again; that is safe because they compute on one thread.
     Raises: NotThereError when a process is killed.
     """
-    schemes = prober.schemes
-    count = min(workers or cores(), len(schemes))
-    few = len(schemes) * len(prober.question.seeds) < WORTH_IT
-    if count < 2 or few or sys.platform != "linux" or prober.device.type != "cpu" or not may_start_processes():
-        for scheme in schemes:
-            yield from prober.run(scheme)
+    count = min(workers or cores(), len(items))
+    if count < 2 or parts < WORTH_IT or sys.platform != "linux" or device.type != "cpu" or not may_start_processes():
+        for item in items:
+            yield from run(item)
         return
-
-    def run(scheme: Ref | None) -> list[ProbeRun]:
-        return list(prober.run(scheme))
-
     try:
-        with small_runs(), closing(mapped(run, schemes, count)) as probed:
+        with small_runs(), closing(mapped(lambda item: list(run(item)), items, count)) as probed:
             for results in probed:
                 yield from results
     except LostProcess as error:
