@@ -51,6 +51,7 @@ BY_HAND = {
     "docs/statistics.md: `compare xavier": "anytime.py",
     "docs/statistics.md: runs, pair": "anytime.py",
     "docs/lint.md: model, input": "lint_time.py",
+    "docs/tasks.md: problem, scheme": "problems.py",
 }
 """Tables that take hours and the full datasets: the benchmark says that it prints these columns."""
 NOTES = {

@@ -54,8 +54,6 @@ T = TypeVar("T")
 
 TRACE_IMAGES = 8
 """Images that a model is traced and checked with."""
-WITH_IMAGES_OF_OURS = ("classification", "autoencoder", "segmentation", "language", "regression")
-"""Tasks of examples that are held in memory; they make batches themselves."""
 DATA_SETS_KEPT = 2
 """Data sets that a process keeps for the next job."""
 
@@ -308,7 +306,7 @@ def load_data(
     if isinstance(data, DataSplits):
         whole = to_device(data, built, device)
     elif isinstance(data, tuple | list | Mapping):
-        if task.name in WITH_IMAGES_OF_OURS:
+        if built.output is not None:
             raise ConfigError(
                 f"The dataset '{ref}' gives batches, and the task '{task}' takes {built.takes}. Name another: --task supervised."
             )
