@@ -227,6 +227,26 @@ def test_finished_runs_are_kept_and_another_model_is_another_question():
     assert other.folder != first.folder
 
 
+SCALE = [1.0]
+
+
+def test_a_digest_follows_what_is_named_within_a_function_too(monkeypatch):
+    def build():
+        class Scaled(nn.Linear):
+            def forward(self, x):
+                return super().forward(x) * SCALE[0]
+
+        return Scaled(6, 3)
+
+    before = digest_of(build)
+    assert digest_of(build) == before
+    monkeypatch.setitem(globals(), "SCALE", [2.0])
+    assert digest_of(build) != before
+    before = digest_of(Net)
+    monkeypatch.setattr(Net, "width", 7, raising=False)
+    assert digest_of(Net) != before
+
+
 def test_a_digest_follows_code_closures_and_numbers():
     def scaled(factor):
         return lambda x: x * factor

@@ -6,7 +6,6 @@ filled later, a compiled library) is not in it.
 
 import functools
 import hashlib
-import inspect
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,8 @@ DEEPEST = 24
 """Objects within objects that are looked into."""
 LIBRARIES = ("torch", "torchvision", "numpy", "builtins", "initbench", "functools", "collections")
 """Packages whose code is known by their name; provenance has their versions."""
+PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, type(None), Tensor, np.ndarray)
+"""Attributes of a class that belong to what it does."""
 PASSING = ("_iterator", "_cache", "_lock")
 """Ends of the names of attributes that come and go."""
 
@@ -83,8 +84,9 @@ def _parts(value: Any) -> list[Any]:
 def _of_class(kind: type) -> list[Any]:
     if kind.__module__.partition(".")[0] in LIBRARIES:
         return [f"{kind.__module__}.{kind.__qualname__}"]
-    own = [part for part in vars(kind).values() if isinstance(part, types.FunctionType | staticmethod | classmethod | property)]
-    return [kind.__qualname__, *map(_unwrapped, own), *kind.__bases__]
+    functions = [part for part in vars(kind).values() if isinstance(part, types.FunctionType | staticmethod | classmethod | property)]
+    values = {name: part for name, part in vars(kind).items() if not name.startswith("_") and isinstance(part, PLAIN)}
+    return [kind.__qualname__, *map(_unwrapped, functions), values, *kind.__bases__]
 
 
 def _unwrapped(part: Any) -> Any:
@@ -92,14 +94,22 @@ def _unwrapped(part: Any) -> Any:
 
 
 def _of_function(function: types.FunctionType) -> list[Any]:
-    """Its code, its defaults, what it closes over, and the global things that it names."""
+    """Its code, its defaults, what it closes over, and the global things that it or what is defined within it names."""
     if (function.__module__ or "").partition(".")[0] in LIBRARIES:
         return [f"{function.__module__}.{function.__qualname__}"]
-    code = function.__code__
-    found = [code, function.__defaults__, function.__kwdefaults__]
+    held = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+    named = {name: function.__globals__[name] for name in _names(function.__code__) if name in function.__globals__}
+    return [function.__code__, function.__defaults__, function.__kwdefaults__, held, named]
+
+
+def _is_filled(cell: types.CellType) -> bool:
     try:
-        outside = inspect.getclosurevars(function)
-    except (TypeError, ValueError):
-        return found
-    used = {**outside.nonlocals, **outside.globals}
-    return [*found, dict(sorted(used.items()))]
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def _names(code: types.CodeType) -> list[str]:
+    """The names that code looks up, and that of functions and classes within it, in order."""
+    inner = [name for part in code.co_consts if isinstance(part, types.CodeType) for name in _names(part)]
+    return sorted({*code.co_names, *inner})
