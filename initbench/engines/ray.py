@@ -197,7 +197,7 @@ def _data(ray: Any, jobs: Sequence[tuple[str, Job]], data_dir: str | None) -> di
 
 
 @dataclass
-class Task:
+class Portion:
     """Runs that were given to a runner together, and when they were."""
 
     jobs: list[Asked]
@@ -217,7 +217,7 @@ class Crew:
         self.starts_left = STARTS * count
         for _ in range(count):
             self._start()
-        self.tasks: dict[Any, tuple[Any, Task]] = {}
+        self.tasks: dict[Any, tuple[Any, Portion]] = {}
         self.tried: set[str] = set()
         """Runs whose first try is lost."""
         self.alone_since: float | None = time.monotonic()
@@ -299,7 +299,7 @@ class Crew:
                 if queue and sum(runner is each for each in busy) <= ahead:
                     share = -(-len(queue) // (2 * len(self.runners)))  # towards the end smaller tasks, so that all end together
                     size = max(1, min(MOST_RUNS, share, int(TASK_SECONDS / max(1e-6, self.seconds_a_run))))
-                    task = Task(self._next(queue, size))
+                    task = Portion(self._next(queue, size))
                     self.tasks[runner.run.remote(task.jobs)] = (runner, task)
                     busy.append(runner)
 
