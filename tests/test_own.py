@@ -136,6 +136,14 @@ def test_a_pass_depends_on_seed_and_number_alone_and_leaves_the_callers_states(g
     assert not torch.equal(again, later)
 
 
+def test_a_pass_that_is_given_up_does_not_turn_the_callers_states_back():
+    batches = source_of(Noisy(), "training").one_pass(0, 0, 16, shuffled=True)
+    next(batches)
+    drawn = torch.rand(2)
+    batches.close()
+    assert not torch.equal(torch.rand(2), drawn)
+
+
 def test_a_loaders_own_generator_is_as_it_was_afterwards():
     own = torch.Generator().manual_seed(7)
     before = own.get_state()

@@ -144,24 +144,25 @@ def _takes_seed(function: Callable[..., Any]) -> bool:
 
 def _drawn(make: Callable[[], Iterator[Any]], given: Any, seed: int, number: int) -> Iterator[Any]:
     """What an iterator gives, made and advanced under random states of its own that begin with the seed and the number of the pass."""
-    outside = random_states()
-    try:
-        _seed(derived_seed(seed, "loader", str(number)))
-        with _generators(given, derived_seed(seed, "loader", str(number))):
-            batches = make()
-            while True:
-                try:
-                    batch = next(batches)
-                except StopIteration:
-                    return
-                finally:
-                    inside = random_states()
-                    set_random_states(outside)
-                yield batch
-                outside = random_states()
-                set_random_states(inside)
-    finally:
-        set_random_states(outside)
+    own = derived_seed(seed, "loader", str(number))
+    with _generators(given, own):
+        inside: dict[str, Any] | None = None
+        batches: Iterator[Any] = iter(())
+        while True:
+            outside = random_states()
+            try:
+                if inside is None:
+                    _seed(own)
+                    batches = make()
+                else:
+                    set_random_states(inside)
+                batch = next(batches)
+            except StopIteration:
+                return
+            finally:
+                inside = random_states()
+                set_random_states(outside)
+            yield batch
 
 
 def _seed(seed: int) -> None:
