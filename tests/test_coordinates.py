@@ -27,7 +27,7 @@ from initbench.reporting import draw
 from initbench.results.coordinates import LayerSizes, WidthRun
 from initbench.results.record import RunStatus
 from initbench.statistics.slopes import Slope, slope
-from initbench.training.batches import epoch_order, probe_batch
+from initbench.training.batches import epoch_order
 from initbench.training.coordinates import run_width
 from initbench.training.job import load_data, run_job
 
@@ -86,7 +86,7 @@ def by_hand(scheme, width, seed):
     report, _ = initialize(model, parse_ref(scheme), seed=seed, inputs=data.x_train[:8], train=kinds)
     groups = [{"params": [p], "lr": LR * report.lr_multipliers.get(name, 1.0)} for name, p in model.named_parameters()]
     optimizer = torch.optim.Adam(groups)
-    fixed, _ = probe_batch(data, 24, torch.contiguous_format)
+    fixed, _ = data.probe_batch(24, torch.contiguous_format)
     seen = {}
     for name in ("linear1", "linear2", "head"):
         getattr(model, name).register_forward_hook(lambda _module, _inputs, output, name=name: seen.update({name: output.detach()}))

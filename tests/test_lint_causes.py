@@ -124,7 +124,7 @@ def test_the_one_finding_is_an_error_at_the_cause(make, change, inputs, code, ca
     (finding,) = worst(spoiled(make, change), inputs)
     assert (finding.code, finding.parameters, finding.severity) == (code, (cause,), Severity.ERROR)
     healed = spoiled(make, change)()
-    exec(finding.fix, {"model": healed, "nn": nn})
+    exec(finding.fix, {"model": healed, "nn": nn, "torch": torch})
     assert not [each for each in worst(lambda: healed, inputs) if set(each.parameters) != {cause} or each.code != code]
 
 

@@ -172,4 +172,4 @@ def test_each_model_says_which_task_it_is_for():
     tasks = {entry.name: entry.tasks for entry in catalog.entries("model")}
     named = {"gpt": "language", "lstm": "language", "unet": "segmentation", "autoencoder": "autoencoder", "siren": "regression"}
     assert {name: (task,) for name, task in named.items()}.items() <= tasks.items()
-    assert {task for of in tasks.values() for task in of} == {entry.name for entry in catalog.entries("task")}
+    assert {task for of in tasks.values() for task in of} == {entry.name for entry in catalog.entries("task")} - {"supervised"}  # of any

@@ -90,7 +90,7 @@ def test_float32_losses_survive_the_nine_digits():
 
 def test_the_summary_has_a_row_for_each_scheme_and_metric():
     found = rows(tidy.summary(summarize(make_comparison(), order=["xavier", "kaiming"])))
-    assert len(found) == 5 * 8
+    assert len(found) == 5 * 9
     normal = next(row for row in found if (row["scheme"], row["metric"]) == ("normal", "final_test_accuracy"))
     assert {key: normal[key] for key in ("stuck", "diverged", "value", "low", "high", "level", "n", "without_number")} == {
         "stuck": "2",

@@ -137,7 +137,9 @@ def _if_known(execute: Callable[..., Any], engine: str, plan: Plan, lasting: Las
     """What an engine is given only if it has such a parameter. Raises: ConfigError where the user asks for one that it lacks."""
     parameters = inspect.signature(execute).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    given: dict[str, Any] = {"keep_in": str(plan.folder.absolute() / unfinished.FOLDER), "lasting": lasting}
+    given: dict[str, Any] = {"keep_in": str(plan.folder.absolute() / unfinished.FOLDER)}
+    if "lasting" in parameters:  # which only an engine that leaves something can use
+        given["lasting"] = lasting
     if plan.execution.run_timeout is not None:
         given["run_timeout"] = plan.execution.run_timeout
         if "run_timeout" not in parameters and not takes_all:
