@@ -91,7 +91,18 @@ def compare(
     """
     means = execution_of("compare", dict(execution))
     view = view.model_copy(update={"reference": reference}) if reference is not None else view
-    with own.lent(model, dataset, task, data=data, loss=loss, metric=metric, inputs=inputs, optimizer=optimizer, settings=settings) as lent:
+    with own.lent(
+        model,
+        dataset,
+        task,
+        data=data,
+        loss=loss,
+        metric=metric,
+        inputs=inputs,
+        optimizer=optimizer,
+        settings=settings,
+        varied=(tune, *settings),
+    ) as lent:
         view = lent.seen(view)
         words = QuestionFields(schemes=schemes, seeds=seeds, epochs=epochs, steps=steps, tune=tune, until=until, max_seeds=max_seeds)
         question = configure(
@@ -131,11 +142,26 @@ def sweep(
     """
     means = execution_of("sweep", dict(execution))
     view = view.model_copy(update={"reference": reference}) if reference is not None else view
-    with own.lent(model, dataset, task, data=data, loss=loss, metric=metric, inputs=inputs, optimizer=optimizer, settings=settings) as lent:
+    with own.lent(
+        model,
+        dataset,
+        task,
+        data=data,
+        loss=loss,
+        metric=metric,
+        inputs=inputs,
+        optimizer=optimizer,
+        settings=settings,
+        varied=(*_keys(grid), *settings),
+    ) as lent:
         view = lent.seen(view)
         words = QuestionFields(schemes=schemes, seeds=seeds, epochs=epochs, steps=steps, grid=grid)
         question = configure("sweep", config, settings=lent.settings, data_dir=execution.get("data_dir"), **words, **lent.words)
         return lent.noted(carry_out(make_plan("sweep", question, means, view), watch or notebook.watch()))
+
+
+def _keys(grid: Mapping[str, Any] | None) -> list[str]:
+    return [key for axis in grid or () for key in axis.split(",")]
 
 
 def run(
@@ -160,7 +186,9 @@ def run(
     """Trains with one scheme, one seed unless more are asked for: `run("kaiming")`; see `compare`."""
     means = execution_of("run", dict(execution))
     schemes = None if method is None else [method]
-    with own.lent(model, dataset, task, data=data, loss=loss, metric=metric, inputs=inputs, optimizer=optimizer, settings=settings) as lent:
+    with own.lent(
+        model, dataset, task, data=data, loss=loss, metric=metric, inputs=inputs, optimizer=optimizer, settings=settings, varied=settings
+    ) as lent:
         words = QuestionFields(schemes=schemes, seeds=seeds, epochs=epochs, steps=steps)
         question = configure("run", config, settings=lent.settings, data_dir=execution.get("data_dir"), **words, **lent.words)
         return lent.noted(carry_out(make_plan("run", question, means, lent.seen(View())), watch or notebook.watch()))
@@ -243,7 +271,18 @@ def recommend(
     Raises: InitbenchError with one sentence; TypeError for an unknown keyword.
     """
     means = execution_of("recommend", dict(execution))
-    with own.lent(model, dataset, task, data=data, loss=loss, metric=metric, inputs=inputs, optimizer=optimizer, settings=settings) as lent:
+    with own.lent(
+        model,
+        dataset,
+        task,
+        data=data,
+        loss=loss,
+        metric=metric,
+        inputs=inputs,
+        optimizer=optimizer,
+        settings=settings,
+        varied=(tune or "train.lr", *settings),
+    ) as lent:
         words = QuestionFields(schemes=schemes, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
         question = race_question(asked, config=config, settings=lent.settings, data_dir=execution.get("data_dir"), **words, **lent.words)
         return lent.noted(carry_out(make_plan("recommend", question, means), watch or notebook.watch()))

@@ -1,5 +1,6 @@
 """The metric `loss_curve_area`."""
 
+import math
 from itertools import pairwise
 
 from initbench.metrics import Metric
@@ -11,7 +12,7 @@ FAMILY = "loss"
 
 def build() -> Metric:
     """The mean training loss on the way: the area under the loss curve (trapezoids) divided by its width."""
-    return Metric("mean training loss", _area, was_trained, place=50, better="lower", amount="in {label}")
+    return Metric("mean training loss", _area, was_trained, place=50, better="lower", amount="in {label}", bounds=(-math.inf, math.inf))
 
 
 def _area(result: RunResult) -> float | None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from itertools import groupby, takewhile
-from typing import Protocol
+from typing import Literal, Protocol
 
 from initbench.metrics import Metric
 from initbench.quantities import BY_NAME, QUANTITIES, Figure, Quantity
@@ -70,7 +70,9 @@ def _loss_plot(runs: Runs) -> Plot:
     each = f", mean of every {stretch} steps" if stretch > 1 else ""
     notes = _without(runs, "loss curve", lines)
     label, lost = f"training loss{each}", _lost(runs)
-    panel = Panel("", "step", label, tuple(lines), tuple(bands), lost=lost, gone=_gone(runs), scale="log", notes=notes)
+    below = any(loss < 0 for own in runs.values() for run in own for loss in run.train_losses)
+    scale: Literal["log", "number"] = "number" if below else "log"
+    panel = Panel("", "step", label, tuple(lines), tuple(bands), lost=lost, gone=_gone(runs), scale=scale, notes=notes)
     return Plot("loss", f"Training loss{_how_seeds_are_shown(runs)}", ((panel,),))
 
 

@@ -69,7 +69,8 @@ function smooth(values, weight) {
 function training(id, label, points, worst, percent, crosses, limits = {}) {
   const section = document.getElementById(id);
   if (!section) return;
-  const place = make("div", {class: "drawing"}), state = {log: !percent, axis: "step", weight: 0, seeds: true};
+  const below = data.runs.some(run => points(run).some(([, y]) => y !== null && y < 0));  // a loss of somebody's own
+  const place = make("div", {class: "drawing"}), state = {log: !percent && !below, axis: "step", weight: 0, seeds: true};
   const axes = [["step", "steps"], ...(data.perEpoch ? [["epoch", "epochs"]] : []), ...(groups.every(look => data.pace[look.scheme]) ? [["second", "seconds of training"]] : [])];
   const smoothing = make("input", {type: "range", min: 0, max: 0.95, step: 0.05, value: 0, "aria-label": "smoothing", oninput: () => { state.weight = Number(smoothing.value); redraw(); }});
   section.append(make("div", {class: "tools"},
@@ -103,7 +104,7 @@ function training(id, label, points, worst, percent, crosses, limits = {}) {
     });
     const seeds = series.some(line => line.thin) ? "scheme, seed" : "scheme";
     const smoothed = state.weight ? `, smoothed: exponential moving average with weight ${state.weight}` : "";
-    chart(place, {series, log: state.log, decades: data.decades, limit: limits[state.log ? "log" : "linear"], percent, whole: state.axis === "step",
+    chart(place, {series, log: state.log, decades: data.decades, limit: below ? undefined : limits[state.log ? "log" : "linear"], percent, whole: state.axis === "step",
       x: axes.find(([key]) => key === state.axis)[1], y: label + smoothed, label: `${label} by ${state.axis}`,
       hint: `Point at a line to read ${seeds} and value.`, crosses, notes: [silent.length && `Nothing to draw of ${listed(silent, ", ")}.`]});
   });

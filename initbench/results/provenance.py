@@ -9,7 +9,7 @@ from pathlib import Path
 
 import initbench
 
-STACKED_RUNS, NOT_STACKED, NOT_RESTORED, OF_BATCHES = "stacked_runs", "not_stacked", "not_restored", "of_batches"
+STACKED_RUNS, NOT_STACKED, NOT_RESTORED, OF_BATCHES, BATCHES = "stacked_runs", "not_stacked", "not_restored", "of_batches", "batches"
 """In the provenance of a run: how many trained as one, why it went alone where it should have been stacked, and what it or a run
 before it changed in its process that could not be put back."""
 

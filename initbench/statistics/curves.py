@@ -1,7 +1,7 @@
 """Curves of a few heights for a terminal: the training loss, and the signal from layer to layer, of each scheme on one scale."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from initbench.results.columns import at_step
 from initbench.results.propagation import layer_value
@@ -52,19 +52,22 @@ def of_signals(runs: Mapping[str, Sequence[RunResult]]) -> dict[str, str]:
 
 
 def heights(curves: Mapping[str, Curve]) -> dict[str, str]:
-    """The curves as digits of `HEIGHTS`, all on one logarithmic scale."""
+    """The curves as digits of `HEIGHTS`, all on one scale: a logarithmic one, where no value is below zero."""
     whole = [curve for curve in curves.values() if None not in curve] or list(curves.values())  # those that diverged may leave the scale
-    known = [math.log10(value) for curve in whole for value in curve if value and math.isfinite(value)]
-    starts = sorted(math.log10(curve[0]) for curve in whole if curve and curve[0] and math.isfinite(curve[0]))
+    below = any(value < 0 for curve in whole for value in curve if value is not None)
+    scaled: Callable[[float], float] = (lambda value: value) if below else math.log10
+    known = [scaled(value) for curve in whole for value in curve if value and math.isfinite(value)]
+    starts = sorted(scaled(curve[0]) for curve in whole if curve and curve[0] and math.isfinite(curve[0]))
     if not known or not starts:
         return {name: LOST * any(value is None for value in curve) for name, curve in curves.items()}
     middle = starts[len(starts) // 2]
-    low, high = max(min(known), middle - DECADES), min(max(known), middle + DECADES)
+    reach = math.inf if below else DECADES
+    low, high = max(min(known), middle - reach), min(max(known), middle + reach)
 
     def height(value: float | None) -> str:
         if value is None:
             return LOST
-        place = -math.inf if value <= 0 else math.log10(value) if math.isfinite(value) else math.inf
+        place = -math.inf if value <= 0 and not below else scaled(value) if math.isfinite(value) else math.inf
         share = 0.5 if high - low < 1e-9 else (min(high, max(low, place)) - low) / (high - low)
         return HEIGHTS[min(len(HEIGHTS) - 1, int(share * len(HEIGHTS)))]
 

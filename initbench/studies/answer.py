@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from initbench.question import catalog
 from initbench.question.config import ExperimentConfig, View
 from initbench.reporting.shown import Shown, read_table
 from initbench.results import files, index, jobs, provenance, store
-from initbench.results.record import RunResult
+from initbench.results.record import RunResult, RunStatus
 from initbench.statistics.findings import Summary
 from initbench.studies.kinds import study_of
 from initbench.studies.plan import Plan, is_code, looked_at, read_listed, without_code
@@ -30,6 +30,16 @@ if TYPE_CHECKING:
 
 CONDITIONS = ("initbench", "torch", "device", "threads", "data")
 """What must be the same for runs that are compared, by its name in their provenance."""
+
+
+def _unpaired(ends: Iterable[index.Header]) -> set[int]:
+    """The seeds of which runs of one length were trained on other batches."""
+    sums: dict[tuple[int, str], set[str]] = {}
+    for run in ends:
+        if run.status is RunStatus.COMPLETED and (said := run.provenance.get(provenance.BATCHES)):
+            checksum, _, length = said.partition(" of ")
+            sums.setdefault((run.seed, length), set()).add(checksum)
+    return {seed for (seed, _), found in sums.items() if len(found) > 1}
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,6 +89,11 @@ class Results(Shown):
         changed = sorted({text for run in self.ends if (text := run.provenance.get(provenance.NOT_RESTORED))})
         if changed:
             doubts.append(f"The code of runs changed what could not be put back in their process: {'; '.join(changed)}.")
+        if unpaired := sorted(_unpaired(self.ends)):
+            doubts.append(
+                f"The schemes of seed {', '.join(map(str, unpaired))} did not see the same batches: something in the data draws from a "
+                "generator of its own. Make it in a function of the seed."
+            )
         alone = [conditions[provenance.NOT_STACKED] for conditions in made if provenance.NOT_STACKED in conditions]
         if alone:
             doubts.append(f"{len(alone)} of {len(made)} runs could not be stacked and went one at a time: {alone[0]}")

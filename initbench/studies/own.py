@@ -1,7 +1,7 @@
 """What a caller in Python gives in place of names: a model, data, a loss, a metric, an optimizer; each gets a name for the question."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +11,9 @@ from initbench.errors import ConfigError, UserCode, a_or_an
 from initbench.question import given
 from initbench.question.config import Ref, View
 from initbench.studies.answer import Results
+
+OF_OURS = ("lr", "momentum", "nesterov", "betas", "weight_decay", "schedule", "warmup_steps", "optimizer")
+"""Keys of training that an optimizer of somebody's own does not listen to."""
 
 
 @dataclass
@@ -51,10 +54,11 @@ def lent(
     inputs: object = None,
     optimizer: object = None,
     settings: Sequence[str] = (),
+    varied: Sequence[str | None] = (),
 ) -> Iterator[Lent]:
-    """Within it what is no name has one, and can be had by it.
+    """Within it what is no name has one, and can be had by it; `varied` are keys that get several values.
 
-    Raises: ConfigError for what cannot be used, such as a function that gives the same model twice.
+    Raises: ConfigError for what cannot be used.
     """
     found = Lent(settings=list(settings), metric=metric if isinstance(metric, str) else None)
     for what, value in (("model", model), ("dataset", dataset), ("task", task)):
@@ -69,6 +73,9 @@ def lent(
     elif data is not None:
         found.words.setdefault("task", "supervised")
     if optimizer is not None:
+        told = [key for key in varied if key and key.partition("=")[0].split(".")[-1].strip() in OF_OURS]
+        if told:
+            raise ConfigError(f"{told[0]} is of initbench's own optimizers, and `optimizer` sets its own. Leave one of the two out.")
         _lend_optimizer(found, optimizer)
     with given.lent(found.objects):
         yield found
@@ -98,32 +105,7 @@ def _lend_model(found: Lent, model: object) -> None:
         raise ConfigError(f"The model is {a_or_an(type(model).__name__)}. Give a name, a module, its class, or a function that builds it.")
     name = getattr(model, "__name__", type(model).__name__)
     word = "model" if name == "<lambda>" else name
-    _refuse_the_same(model, word)
     found.add("model", word, digest_of(model), model)
-
-
-def _refuse_the_same(build: Callable[..., Any], word: str) -> None:
-    """Raises: ConfigError for a function that gives modules with parameters in common, which runs would train one after the other."""
-    import inspect
-
-    import torch
-    from torch import nn
-
-    try:
-        wanted = [entry for entry in inspect.signature(build).parameters.values() if entry.default is entry.empty]
-    except (TypeError, ValueError):
-        return
-    if any(entry.kind not in (entry.VAR_POSITIONAL, entry.VAR_KEYWORD) for entry in wanted):
-        return  # it is given the shape of the data and the number of classes, which are not known here
-    with torch.random.fork_rng(devices=[]), UserCode(f"The model '{word}' cannot be built"):
-        first, second = build(), build()
-    if isinstance(first, nn.Module) and isinstance(second, nn.Module):
-        held = {id(parameter) for parameter in first.parameters()}
-        if first is second or any(id(parameter) in held for parameter in second.parameters()):
-            raise ConfigError(
-                f"The function '{word}' gives the same parameters each time it is called, so that runs would not be independent. Have it "
-                "build a new module, or give the module itself, of which each run gets a copy."
-            )
 
 
 def _lend_data(found: Lent, data: object) -> None:

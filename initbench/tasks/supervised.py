@@ -34,6 +34,17 @@ def _losses(outputs: object, targets: Tensor) -> Tensor:
     return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
 
 
+def refuse_outside(outputs: object, example: object, labels: tuple[Tensor, ...]) -> None:
+    """Raises: ConfigError for whole numbers among all labels that the outputs of a batch have no class for."""
+    found = outputs_in(outputs)[0]
+    if not isinstance(example, Tensor) or example.is_floating_point():
+        return
+    classes = _logits(found, example).shape[1]
+    low, high = min(int(each.min()) for each in labels) if labels else 0, max(int(each.max()) for each in labels) if labels else 0
+    if low < 0 or high >= classes:
+        raise ConfigError(f"The labels are from {low} to {high}, and the model gives logits of {classes} classes, 0 to {classes - 1}.")
+
+
 def _hits(outputs: object, targets: Tensor) -> Tensor:
     if targets.is_floating_point():
         return torch.full((len(targets),), torch.nan, dtype=torch.float32, device=targets.device)

@@ -7,7 +7,7 @@ from initbench.errors import ConfigError, a_or_an
 from initbench.nn.inputs import called
 from initbench.tasks import Score
 from initbench.training.batches import DeviceData
-from initbench.training.loaded import LoadedData
+from initbench.training.loaded import LoadedData, count_of
 
 BATCH, BATCH_OF_CONVOLUTIONS = 500, 125
 """Test images at a time: large enough for the processor, small enough for its cache (a CNN is a fifth slower with 250)."""
@@ -27,7 +27,7 @@ def evaluate(model: nn.Module, data: DeviceData | LoadedData, layout: torch.memo
     for inputs, targets in data.test_batches(size, layout):
         outputs = called(model, inputs)
         outputs = outputs.float() if isinstance(outputs, Tensor) and outputs.is_floating_point() else outputs
-        count = len(inputs)
+        count = count_of(inputs, targets)
         missing = totals.new_tensor(torch.nan)
         loss = task.summed_loss(outputs, targets, count)
         right = missing if task.hits is None else task.hits(outputs, targets).sum()

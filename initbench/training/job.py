@@ -37,15 +37,15 @@ from initbench.question import catalog
 from initbench.question.config import USUAL_TASK, Job, Ref
 from initbench.question.data_folder import data_folder
 from initbench.question.given import is_given
-from initbench.results.provenance import NOT_RESTORED, OF_BATCHES, environment
+from initbench.results.provenance import BATCHES, NOT_RESTORED, OF_BATCHES, environment
 from initbench.results.record import RunResult, RunStatus, ScoreOf
-from initbench.tasks import Task
+from initbench.tasks import Task, supervised
 from initbench.training.batches import DeviceData, memory_format, to_device
 from initbench.training.devices import choose_device, device_name
 from initbench.training.evaluate import summed
 from initbench.training.keeper import Keeper
 from initbench.training.limit import TooLong, limited
-from initbench.training.loaded import LoadedData, loaded
+from initbench.training.loaded import LoadedData, count_of, loaded
 from initbench.training.loop import Ready, Stepped, Stopwatch, Trained, train, within
 from initbench.training.optimizer import check_optimizer
 from initbench.training.state import as_before, spoiled
@@ -172,6 +172,9 @@ def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) ->
 def completed(job_id: str, ready: Ready, trained: Trained, how: Mapping[str, str] = MappingProxyType({})) -> RunResult:
     """The result of a run that was trained; `how` is added to its provenance."""
     where = {"device": device_name(ready.data.device), "threads": str(torch.get_num_threads()), "data": ready.data.digest}
+    if trained.seen is not None:
+        train = ready.job.train
+        where[BATCHES] = f"{trained.seen:08x} of {len(trained.losses)} steps, batch size {train.batch_size}, holdout {train.holdout or 0:g}"
     where |= {OF_BATCHES: "gradients are of the loss of the batch, times its examples"} if ready.data.task.losses is None else {}
     return RunResult(
         job_id=job_id,
@@ -224,6 +227,8 @@ def _check(job: Job, where: torch.device, root: Path) -> int:
     if job.train.augment and data.pixels is None:
         raise ConfigError(f"train.augment moves and flips images, and {data.name} has none. Leave it out.")
     model = _build(job, data)
+    if is_given(job.model.name):
+        refuse_shared(model, _build(job, data), job.model)
     inputs, targets = data.probe_batch(TRACE_IMAGES, memory_format(model, where))
     if isinstance(inputs, torch.Tensor) and data.task.output is not None:
         check_output(model, job.model, inputs, _wanted(data, data.task.output(targets, data.classes)))
@@ -239,6 +244,16 @@ def _check(job: Job, where: torch.device, root: Path) -> int:
     if not (count := _count(model)):
         raise ConfigError(f"The model '{job.model}' has no trainable parameter: requires_grad is false for each.")
     return count
+
+
+def refuse_shared(model: nn.Module, other: nn.Module, ref: Ref) -> None:
+    """Raises: ConfigError for a function whose modules have parameters in common, which runs would train one after the other."""
+    held = {id(parameter) for parameter in model.parameters()}
+    if any(id(parameter) in held for parameter in other.parameters()):
+        raise ConfigError(
+            f"The function of the model '{ref}' gives the same parameters each time it is called, so runs would not be independent. Have "
+            "it build a new module, or give the module itself, of which each run gets a copy."
+        )
 
 
 def check_loss(model: nn.Module, job: Job, data: DeviceData | LoadedData, inputs: Inputs, targets: object) -> None:
@@ -258,6 +273,8 @@ def check_loss(model: nn.Module, job: Job, data: DeviceData | LoadedData, inputs
             outputs = called(model.train(), inputs)
         with UserCode(f"The loss of the task '{job.task}' does not take what the model '{job.model}' gives"):
             loss: object = task.mean_loss(outputs, targets)
+        if isinstance(data, LoadedData) and task.name == "supervised":
+            supervised.refuse_outside(outputs, targets, data.labels)
         problem = None
         if not isinstance(loss, torch.Tensor):
             problem = f"gives {a_or_an(type(loss).__name__)}; it must give a tensor"
@@ -271,7 +288,7 @@ def check_loss(model: nn.Module, job: Job, data: DeviceData | LoadedData, inputs
             raise ConfigError(f"The loss of the task '{job.task}' {problem}.")
         if task.score is not None:
             with UserCode(f"The metric '{task.score.name}' cannot be computed"), torch.no_grad():
-                summed(task.score, outputs, targets, len(inputs))
+                summed(task.score, outputs, targets, count_of(inputs, targets))
     finally:
         model.train(mode)
 
@@ -334,6 +351,8 @@ def build_task(ref: Ref) -> Task:
         task = catalog.load("task", ref.name)(**implied, **ref.params)
     if not isinstance(task, Task):
         raise ConfigError(f"The task '{ref}' gives {a_or_an(type(task).__name__)}. Its build() must return an initbench.tasks.Task.")
+    if task.score is not None and any(task.score.name == entry.name for entry in catalog.entries("metric")):
+        raise ConfigError(f"The metric of the task '{ref}' is called '{task.score.name}', as one of initbench's is. Choose another name.")
     return replace(task, name=ref.name)
 
 

@@ -1,5 +1,6 @@
 """Data that come in batches of their own making: what `DeviceData` is for tensors that are held in memory."""
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,7 @@ from initbench.nn.operations import tensors_in
 from initbench.tasks import Task
 from initbench.training.batches import held_out_places, refuse_large_batch
 from initbench.training.fingerprint import digest_of
-from initbench.training.sources import Source, refuse_unseeded, source_of
+from initbench.training.sources import Source, first_of, refuse_unseeded, source_of
 
 LABELS = ("labels", "label", "targets", "target", "y")
 """Entries of a batch with names that are what the output is held against."""
@@ -42,13 +43,13 @@ class LoadedData:
     @cached_property
     def _opening(self) -> tuple[Inputs, Any]:
         """The first batch of a fixed pass over what has no rows."""
-        return self._parted(next(self.train.one_pass(0, 0, 1, shuffled=True)), self.train)
+        return self._parted(first_of(self.train, 1), self.train)
 
     def _first(self, size: int) -> tuple[Inputs, Any]:
         """A fixed batch of the training data, of so many rows where it has rows."""
         if self.train.rows is None:
             return self._opening
-        return self._parted(next(self.train.one_pass(0, 0, max(1, min(size, self.train.rows)), shuffled=True)), self.train)
+        return self._parted(first_of(self.train, max(1, min(size, self.train.rows))), self.train)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,6 +72,26 @@ class LoadedData:
                     )
                 highest = max(highest, int(targets.max()))
         return highest + 1
+
+    @property
+    def labels(self) -> tuple[Tensor, ...]:
+        """All targets of splits that are rows of tensors, as far as they are one tensor."""
+        found = []
+        for source in (self.train, self.test):
+            if source.holds_tensors and source.rows is not None:
+                found.append(self._parted(next(source.one_pass(0, 0, source.rows, shuffled=False)), source)[1])
+        return tuple(each for each in found if isinstance(each, Tensor))
+
+    def guessing(self) -> float | None:
+        """The loss of the best guess that does not look at the input, of rows and the usual losses; None where nobody knows."""
+        if not self.train.holds_tensors or self.task.name != "supervised" or not self.labels:
+            return None
+        targets = self.labels[0]
+        if targets.is_floating_point():
+            spread: Tensor = targets.double().var(0, correction=0).mean()
+            return spread.item()
+        shares = torch.unique(targets, return_counts=True)[1].double() / targets.numel()
+        return float(-(shares * shares.log()).sum())
 
     def steps_per_epoch(self, batch_size: int) -> int | None:
         """How many batches a pass has; None where nobody knows."""
@@ -177,15 +198,38 @@ def loaded(given: object, name: str, task: Task, device: torch.device) -> Loaded
             f"The data of {name} are {a_or_an(type(given).__name__)}. Give a pair: what is trained on, and what is evaluated on, such as "
             "(train_loader, val_loader)."
         )
+    if hasattr(given, "_fields"):
+        raise ConfigError(f"The data of {name} are {a_or_an(type(given).__name__)}. Give a plain pair of what is trained and evaluated on.")
     train, test = source_of(given[0], "training"), source_of(given[1], "test")
     firsts = [next(source.one_pass(0, 0, 1, shuffled=False), None) for source in (train, test)]
-    return LoadedData(name, train, test, device, task, digest_of(firsts))
+    found = LoadedData(name, train, test, device, task, digest_of(firsts))
+    return replace(found, chance=found.guessing())
+
+
+def count_of(inputs: Inputs, targets: Any) -> int:
+    """The examples of a batch: the length of its targets where they are one tensor, else of its inputs.
+
+    Inputs may have another dimension first, as sequences that begin with time do.
+    """
+    return len(targets) if isinstance(targets, Tensor) and targets.dim() else len(inputs)
+
+
+def checksum(batch: Any, before: int) -> int:
+    """A checksum of the numbers of a batch, and of those before it."""
+    found = before
+    for tensor in tensors_in([part.given if isinstance(part, ModelInputs) else part for part in batch]):
+        dense = tensor.detach().cpu()
+        if dense.layout is torch.strided and not dense.is_nested:
+            found = zlib.crc32(dense.contiguous().flatten().view(torch.uint8).numpy().tobytes() if dense.numel() else b"", found)
+    return found
 
 
 def _cut(inputs: Inputs, targets: Any, size: int) -> tuple[Inputs, Any]:
-    """The first so many examples of a batch."""
+    """The first so many examples of a batch; all of one that cannot be divided, as tensors of it have other lengths: graphs, time first."""
     count = len(inputs)
-    if size >= count or (isinstance(inputs, ModelInputs) and inputs.whole):
+    parts = [inputs] if isinstance(inputs, Tensor) else list(tensors_in(inputs.given))
+    lengths = {len(each) for each in (*parts, *tensors_in(targets)) if each.dim()}
+    if size >= count or len(lengths) > 1 or (isinstance(inputs, ModelInputs) and inputs.whole):
         return inputs, targets
     return inputs[:size], changed(targets, lambda each: each[:size] if each.dim() and len(each) == count else each)
 

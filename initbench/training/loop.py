@@ -5,13 +5,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from initbench.errors import too_long
+from initbench.errors import DataError, too_long
 from initbench.fast.layers import fast_layers
 from initbench.fast.tape import Tape, is_plain
 from initbench.measure import probes
@@ -27,7 +27,7 @@ from initbench.training.devices import products
 from initbench.training.evaluate import evaluate
 from initbench.training.keeper import Keeper, copy_into, numbers_of
 from initbench.training.limit import TooLong
-from initbench.training.loaded import LoadedData
+from initbench.training.loaded import LoadedData, checksum, count_of
 from initbench.training.optimizer import Optimizer, optimizer_of
 from initbench.training.state import end_if_copy
 
@@ -75,6 +75,8 @@ class Trained:
     stats: tuple[LayerStats, ...]
     first_bad_step: int | None = None
     reason: str | None = None
+    seen: int | None = None
+    """A checksum of the batches of somebody's own that it was trained on; None of others, and where not all are known."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class RunUnderWay:
         self.fast = fast_layers(self.model, self.data.device, self.job.train.precision)
         self.probe_inputs: Inputs
         self.probe_inputs, targets = self.data.probe_batch(self.job.probe.images, self.layout)
-        self.probe_labels = objective_of(self.data.task, targets, len(self.probe_inputs))
+        self.probe_labels = objective_of(self.data.task, targets, count_of(self.probe_inputs, targets))
         self.tape = Tape() if is_plain(self.model) else None
         self.finite_losses = 0
         self.evaluations: list[Evaluation] = []
@@ -219,6 +221,10 @@ class Unit(ABC):
         for run, (loss, accuracy, score) in zip(going, results, strict=True):
             finite = math.isfinite(loss)
             epoch = step / self.timetable.steps_per_epoch
+            if finite and run.data.task.score is not None and not math.isfinite(score):
+                raise DataError(
+                    f"The metric '{run.data.task.score.name}' is {score:g} after step {step}, where the test loss is {loss:.4g}."
+                )
             figures = {"test_accuracy": accuracy if finite else None, "test_score": score if finite else None}
             run.evaluations.append(Evaluation(step=step, epoch=epoch, test_loss=loss, **figures))
             if not finite:
@@ -294,18 +300,26 @@ class Alone(Unit):
         train = ready.job.train
         self.optimizer = optimizer_of(ready.model, ready.layers, train, ready.init.lr_multipliers, self.timetable.steps)
         self.ready = ready
+        self.seen = 0 if isinstance(ready.data, LoadedData) else None
         self.go_to(0)
 
     def go_to(self, step: int) -> None:
         """The batches from there on."""
         train, ready = self.ready.job.train, self.ready
+        self.seen = self.seen if step == 0 else None
         self.feed = ready.data.batches(
             seed=ready.job.seed, batch_size=train.batch_size, layout=self.first.layout, augment=train.augment, first=step
         )
 
+    def results(self) -> tuple[Trained, ...]:
+        """With a checksum of its batches, where these are somebody's own."""
+        return tuple(replace(trained, seen=self.seen) for trained in super().results())
+
     def advance(self, step: int) -> None:
         """One step."""
         inputs, targets = next(self.feed)
+        if self.seen is not None:
+            self.seen = checksum((inputs, targets), self.seen)
         self.optimizer.before_backward(step)
         with self.first.fast:
             with self.first.precision():

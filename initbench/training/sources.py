@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
-from initbench.errors import ConfigError, UserCode, a_or_an
+from initbench.errors import ConfigError, DataError, UserCode, a_or_an
 from initbench.nn.inputs import from_array
 from initbench.nn.seeds import derived_seed, random_states, set_random_states
 from initbench.training.batches import epoch_order
@@ -47,9 +47,9 @@ class Source:
         return None
 
     @property
-    def has_workers(self) -> bool:
-        """Whether its batches are made in processes of their own, which a worker process may not have."""
-        return isinstance(self.given, DataLoader) and self.given.num_workers > 0
+    def holds_tensors(self) -> bool:
+        """Whether its rows are those of tensors, which can all be had at once."""
+        return self.rows is not None and _is_tensors(self.given)
 
     def one_pass(self, seed: int, number: int, batch_size: int, *, shuffled: bool) -> Iterator[Any]:
         """The batches of a pass: rows in the order of this seed and pass where they are `shuffled`, else as they come, all of them."""
@@ -101,19 +101,22 @@ def _is_function(given: object) -> bool:
 
 
 def _tensors(given: Any) -> list[Any]:
-    parts = given.values() if isinstance(given, Mapping) else given if isinstance(given, list | tuple) else [given]
+    parts = given.values() if isinstance(given, Mapping) else given if isinstance(given, tuple) else [given]
     return list(parts)
 
 
 def _is_tensors(given: object) -> bool:
-    parts = _tensors(given)
+    """Whether something is rows: a tensor, or a tuple or mapping of tensors; a list is one of batches."""
+    parts = [] if isinstance(given, list) else _tensors(given)
     return bool(parts) and all(isinstance(each, Tensor | np.ndarray) and each.ndim > 0 for each in parts)
 
 
 def _map(given: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(given, Mapping):
         return {key: change(each) for key, each in given.items()}
-    return type(given)(map(change, given)) if isinstance(given, list | tuple) else change(given)
+    if isinstance(given, tuple):
+        return type(given)(*map(change, given)) if hasattr(given, "_fields") else tuple(map(change, given))
+    return change(given)
 
 
 def _taken(given: Any, places: Tensor) -> Any:
@@ -190,6 +193,14 @@ def _generators(given: Any, seed: int) -> Iterator[None]:
     finally:
         for key, found in held.items():
             found.set_state(before[key])
+
+
+def first_of(source: Source, size: int) -> Any:
+    """The first batch of a fixed pass. Raises: DataError where there is none."""
+    batch = next(source.one_pass(0, 0, size, shuffled=True), None)
+    if batch is None:
+        raise DataError(f"The {source.name} data gave a batch once, and none the next time. Each pass must give all of them.")
+    return batch
 
 
 def refuse_unseeded(source: Source, batch_size: int) -> Any:
