@@ -152,16 +152,12 @@ def sweep(
         inputs=inputs,
         optimizer=optimizer,
         settings=settings,
-        varied=(*_keys(grid), *settings),
+        varied=(*(grid or ()), *settings),
     ) as lent:
         view = lent.seen(view)
         words = QuestionFields(schemes=schemes, seeds=seeds, epochs=epochs, steps=steps, grid=grid)
         question = configure("sweep", config, settings=lent.settings, data_dir=execution.get("data_dir"), **words, **lent.words)
         return lent.noted(carry_out(make_plan("sweep", question, means, view), watch or notebook.watch()))
-
-
-def _keys(grid: Mapping[str, Any] | None) -> list[str]:
-    return [key for axis in grid or () for key in axis.split(",")]
 
 
 def run(

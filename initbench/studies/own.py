@@ -73,7 +73,7 @@ def lent(
     elif data is not None:
         found.words.setdefault("task", "supervised")
     if optimizer is not None:
-        told = [key for key in varied if key and key.partition("=")[0].split(".")[-1].strip() in OF_OURS]
+        told = [key for each in varied for key in (each or "").split(",") if key.partition("=")[0].split(".")[-1].strip() in OF_OURS]
         if told:
             raise ConfigError(f"{told[0]} is of initbench's own optimizers, and `optimizer` sets its own. Leave one of the two out.")
         _lend_optimizer(found, optimizer)
