@@ -14,6 +14,8 @@ from initbench.results.record import RunResult
 
 Split = Literal["test", "held-out"]
 """The images that were evaluated."""
+ANY_NUMBER = (-math.inf, math.inf)
+"""The bounds of a loss: one of somebody's own may be below zero."""
 
 
 @dataclass(frozen=True)

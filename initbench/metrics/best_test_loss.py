@@ -1,14 +1,11 @@
 """The metric `best_test_loss`."""
 
-import math
 from functools import partial
 
-from initbench.metrics import Metric
+from initbench.metrics import ANY_NUMBER, Metric
 from initbench.results.outcome import best, was_evaluated
 
 FAMILY = "loss"
-EVERY = (-math.inf, math.inf)
-"""A loss of somebody's own may be below zero."""
 
 
 def build() -> Metric:
@@ -20,5 +17,5 @@ def build() -> Metric:
         place=40,
         better="lower",
         amount="in {label}",
-        bounds=(-math.inf, math.inf),
+        bounds=ANY_NUMBER,
     )

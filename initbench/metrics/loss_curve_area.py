@@ -1,9 +1,8 @@
 """The metric `loss_curve_area`."""
 
-import math
 from itertools import pairwise
 
-from initbench.metrics import Metric
+from initbench.metrics import ANY_NUMBER, Metric
 from initbench.results.outcome import was_trained
 from initbench.results.record import RunResult, RunStatus
 
@@ -12,7 +11,7 @@ FAMILY = "loss"
 
 def build() -> Metric:
     """The mean training loss on the way: the area under the loss curve (trapezoids) divided by its width."""
-    return Metric("mean training loss", _area, was_trained, place=50, better="lower", amount="in {label}", bounds=(-math.inf, math.inf))
+    return Metric("mean training loss", _area, was_trained, place=50, better="lower", amount="in {label}", bounds=ANY_NUMBER)
 
 
 def _area(result: RunResult) -> float | None:

@@ -19,6 +19,13 @@ def generator(seed: int, purpose: str, name: str = "") -> torch.Generator:
     return torch.Generator(device="cpu").manual_seed(derived_seed(seed, purpose, name))
 
 
+def seed_generators(python: int, numpy: int, torchs: int) -> None:
+    """Begins the generators that anybody's code may draw from on the CPU, each with its own seed."""
+    random.seed(python)
+    np.random.seed(numpy % 2**32)
+    torch.default_generator.manual_seed(torchs)
+
+
 def random_states() -> dict[str, Any]:
     """The states of the generators that anybody's code may draw from: Python's, numpy's and torch's; CUDA's only where it is in use.
 

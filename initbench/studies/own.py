@@ -110,16 +110,12 @@ def _lend_model(found: Lent, model: object) -> None:
 
 def _lend_data(found: Lent, data: object) -> None:
     from initbench.training.fingerprint import digest_of
+    from initbench.training.sources import pair_of
 
     if "dataset" in found.words:
         raise ConfigError("Both `dataset` and `data` are given. Leave out one of the two.")
-    if not isinstance(data, tuple | list | dict) or len(data) != 2:
-        raise ConfigError(
-            f"The data are {a_or_an(type(data).__name__)}. Give a pair: what is trained on, and what is evaluated on, such as "
-            "data=(train_loader, val_loader)."
-        )
+    training, _ = pair_of(data, "")
     found.add("dataset", "data", digest_of(data), lambda: data)
-    training = data["train"] if isinstance(data, dict) else data[0]
     if isinstance(size := getattr(training, "batch_size", None), int):
         _set_batch_size(found, size)
 
@@ -164,6 +160,6 @@ def _lend_optimizer(found: Lent, optimizer: object) -> None:
             "lambda parameters: torch.optim.AdamW(parameters, lr=1e-3); names go into settings=['train.optimizer=adamw']."
         )
     name = getattr(optimizer, "__name__", "optimizer")
-    word = "optimizer" if name == "<lambda>" else name
-    found.settings.append("train.optimizer=" + given.name_of(word, digest_of(optimizer)))
-    found.objects[given.name_of(word, digest_of(optimizer))] = optimizer
+    word = given.name_of("optimizer" if name == "<lambda>" else name, digest_of(optimizer))
+    found.settings.append(f"train.optimizer={word}")
+    found.objects[word] = optimizer

@@ -15,7 +15,7 @@ from initbench.nn.operations import tensors_in
 from initbench.tasks import Task
 from initbench.training.batches import held_out_places, refuse_large_batch
 from initbench.training.fingerprint import digest_of
-from initbench.training.sources import Source, first_of, refuse_unseeded, source_of
+from initbench.training.sources import Source, first_of, pair_of, refuse_unseeded, source_of
 
 LABELS = ("labels", "label", "targets", "target", "y")
 """Entries of a batch with names that are what the output is held against."""
@@ -75,18 +75,15 @@ class LoadedData:
 
     @property
     def labels(self) -> tuple[Tensor, ...]:
-        """All targets of splits that are rows of tensors, as far as they are one tensor."""
-        found = []
-        for source in (self.train, self.test):
-            if source.holds_tensors and source.rows is not None:
-                found.append(self._parted(next(source.one_pass(0, 0, source.rows, shuffled=False)), source)[1])
+        """All targets of splits that are rows of tensors, as far as they are one tensor; nothing is copied."""
+        found = [_parts(source.given, self.task)[1] for source in (self.train, self.test) if source.holds_tensors]
         return tuple(each for each in found if isinstance(each, Tensor))
 
     def guessing(self) -> float | None:
         """The loss of the best guess that does not look at the input, of rows and the usual losses; None where nobody knows."""
-        if not self.train.holds_tensors or self.task.name != "supervised" or not self.labels:
+        if not self.train.holds_tensors or self.task.name != "supervised" or not (labels := self.labels):
             return None
-        targets = self.labels[0]
+        targets = labels[0]
         if targets.is_floating_point():
             spread: Tensor = targets.double().var(0, correction=0).mean()
             return spread.item()
@@ -191,16 +188,7 @@ class LoadedData:
 
 def loaded(given: object, name: str, task: Task, device: torch.device) -> LoadedData:
     """The data of a pair (training, test), each whatever `source_of` takes. Raises: ConfigError for anything else."""
-    if isinstance(given, Mapping) and set(given) == {"train", "test"}:
-        given = (given["train"], given["test"])
-    if not isinstance(given, tuple | list) or len(given) != 2:
-        raise ConfigError(
-            f"The data of {name} are {a_or_an(type(given).__name__)}. Give a pair: what is trained on, and what is evaluated on, such as "
-            "(train_loader, val_loader)."
-        )
-    if hasattr(given, "_fields"):
-        raise ConfigError(f"The data of {name} are {a_or_an(type(given).__name__)}. Give a plain pair of what is trained and evaluated on.")
-    train, test = source_of(given[0], "training"), source_of(given[1], "test")
+    train, test = (source_of(each, split) for each, split in zip(pair_of(given, f" of {name}"), ("training", "test"), strict=True))
     firsts = [next(source.one_pass(0, 0, 1, shuffled=False), None) for source in (train, test)]
     found = LoadedData(name, train, test, device, task, digest_of(firsts))
     return replace(found, chance=found.guessing())

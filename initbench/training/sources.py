@@ -5,7 +5,6 @@ the generators that a DataLoader holds), which go on from batch to batch while t
 """
 
 import inspect
-import random
 from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,14 +17,14 @@ from torch.utils.data import DataLoader, default_collate
 
 from initbench.errors import ConfigError, DataError, UserCode, a_or_an
 from initbench.nn.inputs import from_array
-from initbench.nn.seeds import derived_seed, random_states, set_random_states
+from initbench.nn.seeds import derived_seed, random_states, seed_generators, set_random_states
 from initbench.training.batches import epoch_order
 
 FORMS = (
     "It is tensors or arrays with as many rows each, a dataset with __len__ and __getitem__, a DataLoader, a list of batches, or a "
     "function (of a seed, or of nothing) that makes one of these"
 )
-LOADERS_SOURCES = ("", "sampler", "batch_sampler", "batch_sampler.sampler", "dataset")
+GENERATOR_PLACES = ("", "sampler", "batch_sampler", "batch_sampler.sampler", "dataset")
 """Where a DataLoader may hold a generator of its own."""
 
 
@@ -42,7 +41,7 @@ class Source:
         if self.rows is not None:
             return self.rows // batch_size
         made = None if _is_function(self.given) else self.given
-        with suppress(TypeError, NotImplementedError):
+        with suppress(TypeError, NotImplementedError):  # which `len` of a loader of an iterable dataset raises
             return len(made) if isinstance(made, Sized) else None
         return None
 
@@ -73,10 +72,20 @@ class Source:
         return Source(given, self.name, len(places))
 
 
+def pair_of(given: object, name: str) -> tuple[Any, Any]:
+    """What is trained on and what is evaluated on. Raises: ConfigError for anything but a pair of them."""
+    if isinstance(given, Mapping) and set(given) == {"train", "test"}:
+        return given["train"], given["test"]
+    if not isinstance(given, tuple | list) or len(given) != 2 or hasattr(given, "_fields"):
+        raise ConfigError(
+            f"The data{name} are {a_or_an(type(given).__name__)}. Give a pair: what is trained on, and what is evaluated on, such as "
+            "(train_loader, val_loader)."
+        )
+    return given[0], given[1]
+
+
 def source_of(given: object, name: str) -> Source:
     """The source that somebody's data are. Raises: ConfigError for what gives no batches, or only once."""
-    if isinstance(given, Source):
-        return given
     if _is_tensors(given):
         rows = {len(tensor) for tensor in _tensors(given)}
         if len(rows) > 1:
@@ -155,7 +164,7 @@ def _drawn(make: Callable[[], Iterator[Any]], given: Any, seed: int, number: int
             outside = random_states()
             try:
                 if inside is None:
-                    _seed(own)
+                    seed_generators(own, own, own)
                     batches = make()
                 else:
                     set_random_states(inside)
@@ -168,17 +177,11 @@ def _drawn(make: Callable[[], Iterator[Any]], given: Any, seed: int, number: int
             yield batch
 
 
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(seed)
-
-
 @contextmanager
 def _generators(given: Any, seed: int) -> Iterator[None]:
     """Within, the generators that a DataLoader holds begin with the seed; afterwards they are as they were."""
     held: dict[int, torch.Generator] = {}
-    for place in LOADERS_SOURCES if isinstance(given, DataLoader) else ():
+    for place in GENERATOR_PLACES if isinstance(given, DataLoader) else ():
         owner = given
         for name in filter(None, place.split(".")):
             owner = getattr(owner, name, None)
@@ -203,14 +206,12 @@ def first_of(source: Source, size: int) -> Any:
     return batch
 
 
-def refuse_unseeded(source: Source, batch_size: int) -> Any:
-    """The first batch of a pass. Raises: ConfigError where there is none, or where the same seed gives another one."""
+def refuse_unseeded(source: Source, batch_size: int) -> None:
+    """Raises: ConfigError where a pass has no first batch, or where the same seed gives another one."""
     firsts = []
     for _ in range(2):
         with UserCode(f"The {source.name} data cannot be read"):
-            batches = source.one_pass(0, 0, batch_size, shuffled=source.name == "training")
-            firsts.append(next(batches, None))
-            del batches
+            firsts.append(next(source.one_pass(0, 0, batch_size, shuffled=source.name == "training"), None))
     if firsts[0] is None:
         raise ConfigError(f"The {source.name} data give no batch.")
     if firsts[1] is None:
@@ -222,7 +223,6 @@ def refuse_unseeded(source: Source, batch_size: int) -> Any:
             f"The {source.name} data give other batches for the same seed, so schemes would not see the same. Draw from torch's, numpy's "
             "or Python's global generator or a DataLoader's own, or give a function of the seed that makes them."
         )
-    return firsts[0]
 
 
 def _same(one: Any, other: Any) -> bool:

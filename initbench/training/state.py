@@ -6,7 +6,6 @@ cannot be put back is in `spoiled()`: a worker process is then replaced, and the
 
 import contextlib
 import os
-import random
 import signal
 import sys
 import threading
@@ -20,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as global_hooks
 
-from initbench.nn.seeds import derived_seed, random_states, set_random_states
+from initbench.nn.seeds import derived_seed, random_states, seed_generators, set_random_states
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGCHLD")
 """The signals whose handlers are put back."""
@@ -252,7 +251,7 @@ def as_before(seed: int = 0) -> Iterator[None]:
     drawn = random_states()
     here.depth = 1
     os._exit = _exit_of(here)  # type: ignore[assignment]
-    _seed(seed)
+    seed_generators(*(derived_seed(seed, purpose) for purpose in ("python", "numpy", "torch")))
     try:
         yield
     finally:
@@ -270,12 +269,6 @@ def _exit_of(here: _Process) -> Callable[[int], NoReturn]:
         here.leave(status)
 
     return leave
-
-
-def _seed(seed: int) -> None:
-    random.seed(derived_seed(seed, "python"))
-    np.random.seed(derived_seed(seed, "numpy") % 2**32)
-    torch.default_generator.manual_seed(derived_seed(seed, "torch"))
 
 
 def _restore(here: _Process, before: list[Any], kept: list[_Patchable]) -> None:

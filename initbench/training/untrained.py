@@ -63,6 +63,7 @@ class Prober:
         self.question, self.own, self.as_is = question, model, as_is
         self.device = device_of(model) if device is None and model is not None else choose_device(device or "cpu")
         self.moved_to = None if device is None else self.device
+        self.attends = True  # until a pass shows no attention, which is then not looked for again
         self.built: dict[int, nn.Module] = {}
         if model is not None:
             refuse_without_storage(parameters_of(model).first)
@@ -142,9 +143,10 @@ class Prober:
             {"correlation": cosine, **(vars(jacobian) if jacobian else {})} for cosine, jacobian in zip(alike, jacobians, strict=True)
         ]
         looked_at: tuple[AttentionStart, ...] = ()
-        if not signal_only:
+        if self.attends and not signal_only:
             with suppress(ConfigError), UserCode("The attention of the model cannot be followed"):
                 looked_at = attention_starts(model, batch.inputs[:ATTENTION_INPUTS])
+                self.attends = bool(looked_at)
         return ProbeRun(
             scheme=scheme_name(scheme, self.question),
             seed=seed,
