@@ -144,9 +144,10 @@ class Summary(Frozen):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """All metrics, in the words that are true of these runs."""
+        """All metrics that some run was looked at for, in the words that are true of these runs."""
         own = () if self.score is None else (metric_of_score(self.score, self.split),)
-        return (*own, *all_metrics(self.target, self.split))
+        counted = {each.metric for scheme in self.schemes for each in scheme.estimates if each.n}
+        return tuple(each for each in (*own, *all_metrics(self.target, self.split)) if each.name in counted)
 
     @property
     def has_accuracy(self) -> bool:

@@ -63,11 +63,12 @@ def summarize(
     own_margin = margin if (margin_metric or usual) in {metric, primary.name} else None
     scores = () if score is None else (metric_of_score(score, split),)
     shown = tuple({each.name: each for each in (*scores, *all_metrics(target, split), primary)}.values())
-    ranking = {each.name: each for each in shown if each.better}
     against = _reference(reference, runs)
     chosen_later = anytime and (asked_reference is None or against != _reference(asked_reference, runs))
     own_family = reference is not None and not chosen_later
     figures = {each.name: {scheme: _side(scheme, own, each) for scheme, own in runs.items()} for each in shown}
+    looked_for = {name for name, sides in figures.items() if any(side.values for side in sides.values())}
+    ranking = {each.name: each for each in shown if each.better and (each.name in looked_for or each.name == primary.name)}
     comparisons: list[Comparison] = []
     pairs: tuple[Comparison, ...] = ()
     for name, each in ranking.items():
