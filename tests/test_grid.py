@@ -172,6 +172,7 @@ def test_parameters_of_schemes_are_axes():
         ({"schemes": ["a"]}, "name them before the options"),
         ({"train.lr": [0.1], "train": [{}]}, "clash"),
         ({"train.lr": [0.1, 0.10]}, "ask the same"),
+        ({"train.lr": [0.1, "abc"]}, "The cell 'lr abc' of the grid cannot be used: train.lr is 'abc'; it must be a number"),
         ({"train.lr": [0.1, -1]}, "The cell 'lr -1' of the grid cannot be used"),
         ({"train.lr": ["fast"]}, "The cell 'lr fast'"),
         ({"model.depth,train.lr": [[1]]}, "no list of 2 values"),

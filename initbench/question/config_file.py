@@ -86,10 +86,12 @@ class _Draft:
         self.origins[path] = _Origin(words)
 
     def problem(self, path: Place, sentence: str) -> _Placed:
-        """What is wrong with a value, after its place or that of the nearest thing around it."""
+        """What is wrong with a value, after its place or that of the nearest thing around it, where the sentence does not begin with it."""
         nearest = (self.origins[path[:length]] for length in range(len(path), -1, -1) if path[:length] in self.origins)
         words, line = next(nearest, _Origin(""))
-        return _Placed(line, f"{words}: {sentence.removeprefix(words.lstrip('-') + ': ')}" if words else sentence)
+        if not words or sentence.startswith(f"{words} "):
+            return _Placed(line, sentence)
+        return _Placed(line, f"{words}: {sentence.removeprefix(words.lstrip('-') + ': ')}")
 
 
 def shipped() -> dict[str, Path]:
