@@ -50,7 +50,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             zero = short == "weight" and not value.detach().any()
             if zero and (_is_own(module) or (ends is not None and id(module) in ends)):
                 continue
-            shuts = zero and not _in_branch(subject, names[0]) and _shuts(subject, names[0])
+            shuts = zero and _shuts(subject, names[0])
             if zero and ends is None and not shuts:
                 open_question = True
                 continue
@@ -97,15 +97,6 @@ def _shuts(subject: Subject, name: str) -> bool:
         return subject.causes.shuts(name)
     except CannotTell:
         return False
-
-
-def _in_branch(subject: Subject, name: str) -> bool:
-    """Whether the layers that stand beside a norm are all in residual branches: a zero gain there shuts the branch, not the network."""
-    try:
-        beside = [layer for layer in subject.layers if layer.name.rpartition(".")[0] == name.rpartition(".")[0].rpartition(".")[0]]
-    except CannotTell:
-        return False
-    return bool(beside) and all(layer.block is not None for layer in beside)
 
 
 def _branch_ends(subject: Subject) -> set[int] | None:
