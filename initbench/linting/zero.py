@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from initbench.linting.finding import CannotTell, alike
 from initbench.nn.seeds import generator
@@ -33,6 +33,16 @@ class Stuck:
     names: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
+
+
+def is_vector(values: Tensor) -> bool:
+    """Whether all numbers lie along one axis."""
+    return max(values.shape, default=1) == values.numel()
+
+
+def is_zero_factor(name: str, values: Tensor) -> bool:
+    """Whether a parameter is a vector of zeros and no bias: something is multiplied with it."""
+    return is_vector(values) and not values.any() and not name.rpartition(".")[2].startswith("bias")
 
 
 def zero_parameters(subject: Subject) -> dict[str, nn.Parameter]:

@@ -42,9 +42,7 @@ def check(subject: Subject) -> Iterator[Finding]:
                 measured=f"entropy {start.entropy:.2g} of that of equal weights over {start.keys} keys, largest weight {start.largest:.2g} "
                 "on average",
                 effect=effect,
-                fix="# draw queries and keys smaller: nn.init.normal_(weight, std=0.02)"
-                if found is hot
-                else "# draw queries and keys at random",
+                fix=f"# draw what makes the queries and keys of {same[0]} {'smaller' if found is hot else 'at random'}",
             )
 
 

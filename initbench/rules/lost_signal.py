@@ -56,9 +56,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         message=str(loss),
         measured=measured + subject.causes.without(causes, "it is kept"),
         effect=_effect(subject, health, loss, way[0], there),
-        fix=subject.causes.fix(
-            causes, 'initbench.init_network(model, "gaussian_gain", inputs=batch)      # or see: initbench probe --as-is'
-        ),
+        fix=DRAWN,
         link=Link.EFFECT if causes else None,
     )
 

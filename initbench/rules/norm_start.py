@@ -66,7 +66,6 @@ def check(subject: Subject) -> Iterator[Finding]:
                 message=f"a norm's {short} does not start at {MEANT[short]:.0f}",
                 measured=f"{told}, expected all {MEANT[short]:.0f}",
                 effect="nothing passes the norm at first" if zero else "what the norm gives is scaled or shifted from the first step on",
-                fix=f"nn.init.{'ones_' if short == 'weight' else 'zeros_'}(model.{same[0]})",
                 link=Link.CAUSE,
             )
     if open_question:
