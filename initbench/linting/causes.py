@@ -99,20 +99,23 @@ def _trunk(subject: Subject) -> frozenset[str]:
 
 def _behind(subject: Subject, suspects: Mapping[str, Tensor]) -> dict[Symptom, set[str]]:
     there = symptoms(subject)
-    kinds = {symptom.kind for symptom in there}
-    curable = there - _left(subject, suspects, kinds) if there else frozenset()
+    curable = there - _left(subject, suspects, _kinds(there)) if there else frozenset()
     behind: dict[Symptom, set[str]] = {}
     for group in alike(suspects) if curable else ():
-        mine = curable & _left(subject, _but(suspects, group), kinds) if len(group) < len(suspects) else curable
+        mine = curable & _left(subject, _but(suspects, group), _kinds(curable)) if len(group) < len(suspects) else curable
         one_by_one = 1 < len(group) <= ONE_BY_ONE and any(symptom.kind is not Kind.SILENT for symptom in mine)
         for part in [(name,) for name in group] if one_by_one else [group]:
-            for symptom in curable & _left(subject, _but(suspects, part), kinds) if one_by_one else mine:
+            for symptom in curable & _left(subject, _but(suspects, part), _kinds(mine)) if one_by_one else mine:
                 behind.setdefault(symptom, set()).update(part)
     together = curable - set(behind)
     for group in alike(suspects) if together else ():
-        for symptom in together - _left(subject, {name: suspects[name] for name in group}, kinds):
+        for symptom in together - _left(subject, {name: suspects[name] for name in group}, _kinds(together)):
             behind.setdefault(symptom, set()).update(group)
     return behind
+
+
+def _kinds(found: Iterable[Symptom]) -> set[Kind]:
+    return {symptom.kind for symptom in found}
 
 
 def _but(suspects: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
@@ -122,7 +125,7 @@ def _but(suspects: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Te
 def _left(subject: Subject, taken_back: Mapping[str, Tensor], kinds: Collection[Kind]) -> frozenset[Symptom]:
     """The symptoms that are there when some parameters are set to what they could have been."""
     with _taken_back(subject, taken_back):
-        return symptoms(subject.anew(), kinds)
+        return symptoms(subject.anew(pairs=Kind.ALIKE in kinds), kinds)
 
 
 @contextmanager

@@ -38,6 +38,9 @@ from initbench.theory.prediction import LayerPrediction
 from initbench.training.inputs import Given, Objective
 from initbench.training.untrained import TRACE_INPUTS, Prober
 
+FEW_INPUTS, MANY_POSITIONS = 8, 32
+"""Inputs that show as much as a larger batch, where each is a row of so many ids."""
+
 
 class Growth(NamedTuple):
     """The variance of a residual stream behind its last block over that in front of its first, and over how many branches."""
@@ -64,6 +67,7 @@ class Subject:
         self.model, self.given, self.checkpoint = model, given, checkpoint
         self._builds, self._build = builds, build
         self._expected: dict[str, LayerPrediction] = {}
+        self._pairs = True
 
     def has(self, need: str) -> bool:
         """Whether there is what a rule needs: `inputs`, `factory`, `checkpoint`, `labels`."""
@@ -88,10 +92,15 @@ class Subject:
             with torch.no_grad(), untouched(self.model, "batch"), UserCode(refused):
                 called(self.model, inputs)
 
-    def anew(self) -> Subject:
-        """The same model after numbers of it have changed: what they decide is measured again; how it is built and theory are not."""
-        other = Subject(self.model, given=self.given)
-        vars(other).update(explained=self.explained, parameters=self.parameters, _prober=self._prober, _expected=self._expected)
+    def anew(self, *, pairs: bool) -> Subject:
+        """The same model after numbers of it have changed: what they decide is measured again; how it is built and theory are not.
+
+        `pairs`: the correlation of pairs of inputs, too. It is run on fewer inputs, where each has many positions.
+        """
+        given, prober = self._fewer
+        other = Subject(self.model, given=given)
+        kept = {"explained": self.explained, "parameters": self.parameters, "outside": self.outside}
+        vars(other).update(kept, _prober=prober, _expected=self._expected, _pairs=pairs)
         return other
 
     @property
@@ -147,8 +156,24 @@ class Subject:
             raise CannotTell(str(error).rstrip(".")) from error
 
     @cached_property
-    def _prober(self) -> Prober:
+    def _fewer(self) -> tuple[Given, Prober]:
+        """The first inputs of a batch of long rows of ids, or else the batch, and the prober that runs on them."""
         given = self._need_inputs()
+        inputs = given.inputs
+        long = isinstance(inputs, Tensor) and not inputs.is_floating_point() and inputs[0].numel() >= MANY_POSITIONS
+        if not long or given.labels is not None or given.data is not None or len(inputs) <= FEW_INPUTS:
+            return given, self._prober
+        few = replace(given, inputs=inputs[:FEW_INPUTS])
+        try:
+            return few, self._prober_of(few)
+        except InitbenchError:  # a model that takes the whole batch alone
+            return given, self._prober
+
+    @cached_property
+    def _prober(self) -> Prober:
+        return self._prober_of(self._need_inputs())
+
+    def _prober_of(self, given: Given) -> Prober:
         question = Question(schemes=(), seeds=(0,), model=Ref(name=type(self.model).__name__), input="the input")
         return Prober(question, model=self.model, batch=given, as_is=True)
 
@@ -156,7 +181,7 @@ class Subject:
     def probe(self) -> ProbeRun:
         """The signal forward and back through the model as it starts. Raises: CannotTell without an input."""
         try:
-            return self._prober.measured_on(self.model, None, 0, self._expected, signal_only=True)
+            return self._prober.measured_on(self.model, None, 0, self._expected, signal_only=True, pairs=self._pairs, known=self.explained)
         except InitbenchError as error:
             raise CannotTell(str(error).rstrip(".")) from error
 
@@ -192,6 +217,14 @@ class Subject:
         """
         return self.backward({})
 
+    @cached_property
+    def outside(self) -> frozenset[str]:
+        """The parameters that are not part of the loss; none where it has no gradient."""
+        try:
+            return frozenset(name for name, norm in self.gradients.items() if norm is None)
+        except CannotTell:
+            return frozenset()
+
     def backward(self, kept: dict[str, Tensor | None]) -> dict[str, float | None]:
         """As `gradients`, of the model as it is now; the gradients of the names in `kept` are put there."""
         given = self._need_inputs().for_model(self.model)
@@ -218,6 +251,11 @@ class Subject:
             for parameter in self.model.parameters():
                 parameter.grad = before[id(parameter)]
         return norms
+
+    @cached_property
+    def settled(self) -> tuple[dict[str, nn.Parameter], dict[str, float | None]]:
+        """See `zero.settled`."""
+        return zero.settled(self)
 
     @cached_property
     def stuck(self) -> zero.Stuck:

@@ -55,7 +55,7 @@ def stuck(subject: Subject) -> Stuck:
 
     So a branch behind a zero head is none of them: it learns as soon as the head has. The model is afterwards as it was.
     """
-    moved, gradients = settled(subject)
+    moved, gradients = subject.settled
     zero = {name: value for name, value in zero_parameters(subject).items() if name in gradients}
     silent = tuple(name for name, norm in gradients.items() if norm == 0)
     names = tuple(name for name in silent if name in zero and zero[name].dim() > 1)
@@ -115,7 +115,7 @@ def drawn_factors(subject: Subject, names: Iterable[str]) -> tuple[str, ...]:
     given = set(names)
     named = tuple(name for name in subject.parameters.first if name in given)
     try:
-        moved, _ = settled(subject)
+        moved = dict(subject.settled[0])
     except CannotTell:
         firsts = {first for first, _ in pairs(subject)}
         return tuple(name for name in named if name in firsts)
