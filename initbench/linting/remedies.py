@@ -48,7 +48,7 @@ STILL = "the remedy did not reach it"
 IN_CODE = ("IB107", "IB108", "IB110")
 """Rules whose findings numbers clear, and which say how the code that draws them is mended."""
 ZERO_MATTERS = ("IB101", "IB105", "IB112")
-"""Rules that may find a zero that should not be one; to all others a zero that can learn is meant."""
+"""Rules that may find a zero that should not be one, as IB301 does where it loses the signal; to others one that can learn is meant."""
 RIGHT = 1.25
 """A variance that is nearer than this factor to the right one is right."""
 WHERE_NOT_MEANT = "# it is zero and can learn, so that --fix leaves it; where that is not meant:"
@@ -134,7 +134,10 @@ class Remedies:
 
     def of(self, finding: Finding) -> list[tuple[str, Remedy]]:
         """What to do about a finding, parameter by parameter; empty where numbers cannot clear it. Zeros that are meant stay zero."""
-        return [(name, remedy) for name, remedy in self._all(finding) if finding.code in ZERO_MATTERS or name not in self._meant_zero]
+        meant = set[str]() if finding.code in ZERO_MATTERS else self._meant_zero
+        if finding.code == "IB301" and finding.link is Link.EFFECT:  # a zero on the only way; a head begins to learn at once
+            meant = meant & {layer.parameter for layer in self.subject.layers if layer.role is Role.HEAD}
+        return [(name, remedy) for name, remedy in self._all(finding) if name not in meant]
 
     def _all(self, finding: Finding) -> list[tuple[str, Remedy]]:
         """As `of`, of zeros that are meant, too."""
@@ -267,7 +270,8 @@ class Remedies:
     def _whole(self, finding: Finding) -> Iterator[tuple[str, Remedy]]:
         """What is named; where that was tried, all weights that do not keep the signal, far biases, and shut norms that end no branch."""
         lost = self.subject.health.lost
-        if lost is not None and (lost.what, lost.how) == ("gradients", LossKind.CONSTANT) and self._has_meant_weights:
+        behind_zero = lost is not None and (lost.what, lost.how) == ("gradients", LossKind.CONSTANT) and self._has_meant_weights
+        if behind_zero and finding.link is None:
             for name in self._meant_zero:  # they are zero behind a zero that is meant, until that has moved
                 if self.subject.parameters.first[name].dim() > 1:
                     yield name, self.start_of(name)

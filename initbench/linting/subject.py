@@ -33,11 +33,13 @@ from initbench.nn.watch import untouched
 from initbench.probing.health import SchemeHealth, health
 from initbench.question.config import Ref
 from initbench.results.probe_run import LayerLaw, ProbedLayer, ProbeRun, Question
-from initbench.results.propagation import loss_on, strays
+from initbench.results.propagation import LossKind, Way, loss_on, strays
 from initbench.theory.prediction import LayerPrediction
 from initbench.training.inputs import Given, Objective
 from initbench.training.untrained import TRACE_INPUTS, Prober
 
+UNSEEN = torch.finfo(torch.float32).eps ** 2
+"""A variance so many times smaller is lost in the rounding of what it is added to."""
 FEW_INPUTS, MANY_POSITIONS = 8, 32
 """Inputs that show as much as a larger batch, where each is a row of so many ids."""
 
@@ -195,11 +197,33 @@ class Subject:
     def health(self) -> SchemeHealth:
         """The ways of the signal, forward and back."""
         found = health(self.probe.scheme, [self.probe])
-        if found.lost is None or not self._goes_around(found.lost.layer):
-            return found
-        forward = tuple(point for point in found.forward if point.value)
-        lost = loss_on("activations", forward) or loss_on("gradients", found.back)
-        return replace(found, forward=forward, lost=lost, decades=max((*strays(forward), *strays(found.back)), default=math.inf))
+        if found.lost is not None and self._goes_around(found.lost.layer):
+            found = _on_ways(found, tuple(point for point in found.forward if point.value), found.back)
+        while found.lost is not None and self._is_beside(found):
+            name = found.lost.layer
+            forward, back = (tuple(point for point in way if point.layer != name) for way in (found.forward, found.back))
+            found = _on_ways(found, forward, back)
+        return found
+
+    def _is_beside(self, found: SchemeHealth) -> bool:
+        """Whether the gradient that vanishes at a layer comes back on a way past it, as past the step size of a state space model."""
+        lost = found.lost
+        if lost is None or (lost.what, lost.how) != ("gradients", LossKind.VANISHES) or self.head is None:
+            return False
+        there = next((point.value for point in found.back if point.layer == lost.layer), 0.0)
+        if there < UNSEEN * found.back[0].value or loss_on("gradients", (found.back[0], found.back[-1])) is not None:
+            return False
+        by_name = {layer.name: layer for layer in self.layers}
+        seen, waiting = {lost.layer}, [self.head.name]
+        while waiting:
+            name = waiting.pop()
+            if name in seen or name not in by_name:
+                continue
+            seen.add(name)
+            if not by_name[name].surroundings.sources:
+                return True
+            waiting += by_name[name].surroundings.sources
+        return False
 
     def _goes_around(self, name: str) -> bool:
         """Whether a layer is a branch of zeros, and the signal comes to the head beside it."""
@@ -379,3 +403,9 @@ def _noted(norms: dict[str, float | None], kept: dict[str, Tensor | None], name:
             kept[name] = gradient if former is None else former + gradient
 
     return note
+
+
+def _on_ways(found: SchemeHealth, forward: Way, back: Way) -> SchemeHealth:
+    """The same, judged by these points of its ways."""
+    lost = loss_on("activations", forward) or loss_on("gradients", back)
+    return replace(found, forward=forward, back=back, lost=lost, decades=max((*strays(forward), *strays(back)), default=math.inf))

@@ -81,6 +81,8 @@ def dead(subject: Subject) -> dict[str, float]:
     shares: dict[str, float] = {}
     for name, layer in _in_the_loss(subject).items():
         share, own = layer.dead_fraction or 0.0, subject.layer_of[name]
+        if layer.overflowed:  # what is not finite is no zero
+            continue
         if share > MANY_DEAD and own.fan_out >= FEWEST_UNITS and own.role is not Role.HEAD and own.weight.any():
             shares[name] = share
     return shares

@@ -108,7 +108,7 @@ def _parted(subject: Subject, layer: WeightLayer, labels: Tensor, gradient: Tens
     if gradient is None:
         bias = subject.parameters.by_name.get(layer.bias or "")
         return True if bias is not None and bias.numel() == len(labels) and not is_constant(bias.detach()) else None
-    rows = arranged(layer, gradient) if gradient.shape == layer.shape else None
+    rows = arranged(layer, gradient)
     if rows is None:
         return None
     flat = rows.flatten(0, 1)
