@@ -22,7 +22,9 @@ def one_model(fault):
 
 @pytest.mark.parametrize("fault", lint_faults.FAULTS, ids=[fault.kind for fault in lint_faults.FAULTS])
 def test_a_fault_is_found_at_a_parameter_that_was_spoiled(fault):
-    assert lint_faults.tried(fault, one_model(fault))
+    report, names = lint_faults.tried(fault, one_model(fault))
+    assert lint_faults.is_found(report, fault, names)
+    assert [str(finding) for finding in report.findings if not finding.fix] == []
 
 
 @pytest.mark.parametrize("name", list(MODELS))

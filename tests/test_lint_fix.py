@@ -127,3 +127,26 @@ def test_without_a_file_the_code_alone_is_printed(desk):
     assert ran.stdout.startswith('"""Initializes')
     compile(ran.stdout, "printed", "exec")
     assert "no code is written" in run("--fix", "torch", "--select", "IB102").stderr
+
+
+class Table(nn.Module):
+    """A head of zeros, behind which nothing learns at first, and a buffer that nobody wrote."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.head = nn.Linear(16, 16), nn.Linear(16, 4)
+        nn.init.zeros_(self.head.weight)
+        self.register_buffer("table", torch.empty(16))
+
+    def forward(self, x):
+        return self.head(torch.relu(self.inside(x)) + 0 * self.table.nan_to_num())
+
+
+def test_what_no_remedy_clears_is_said_in_words():
+    """Each finding says what to do: a buffer is no parameter, and a zero that can learn is left to the reader."""
+    by_code = {each.code: each for each in lint(Table, inputs="16").findings}
+    assert by_code["IB101"].parameters == ("table",)
+    assert "buffer model.table" in by_code["IB101"].fix
+    assert "model.head.weight is meant" in by_code["IB310"].fix
+    assert all(each.fix for each in by_code.values())
+    assert "table" not in lint(Table, inputs="16", select=["IB101"]).fix().code

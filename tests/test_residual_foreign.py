@@ -254,3 +254,38 @@ def test_branches_beside_each_other_are_branches(branches, branch_first):
     }
     assert roles["enter"] is Role.STEM
     assert roles["head"] is Role.HEAD
+
+
+class AnyOrder(nn.Module):
+    """A residual block whose modules are registered in an order of their own."""
+
+    def __init__(self, order: tuple[str, ...]) -> None:
+        super().__init__()
+        for name in order:
+            self.add_module(name, nn.BatchNorm1d(8) if name.startswith("norm") else nn.Linear(8, 8, bias=False))
+
+    def forward(self, x):
+        return F.relu(self.norm2(self.last(F.relu(self.norm1(self.first(x))))) + x)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [("norm2", "last", "norm1", "first"), ("norm1", "norm2", "first", "last"), ("first", "last", "norm1", "norm2")],
+)
+def test_the_last_norm_of_a_branch_is_the_one_that_runs_last(order):
+    blocks = [AnyOrder(order) for _ in range(2)]
+    model, x = nn.Sequential(nn.Linear(6, 8), *blocks, nn.Linear(8, 3)), torch.randn(8, 6)
+    assert [branch.last_norm for branch in branches(model, weight_layers(model, x))] == [block.norm2 for block in blocks]
+    found = [finding.parameters for finding in initbench.lint(zeroed(model, "norm2"), inputs=x, select=["IB112"]).findings]
+    assert found == []
+    (finding,) = initbench.lint(zeroed(model, "norm1"), inputs=x, select=["IB112"]).findings
+    assert finding.parameters == ("1.norm1.weight", "2.norm1.weight")
+
+
+def zeroed(model: nn.Module, norm: str) -> nn.Module:
+    """The model with the weights of these norms at zero, and no others."""
+    for block in model[1:3]:
+        nn.init.ones_(block.norm1.weight)
+        nn.init.ones_(block.norm2.weight)
+        nn.init.zeros_(getattr(block, norm).weight)
+    return model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from initbench.linting.finding import CannotTell, alike
 from initbench.linting.samples import spread
 from initbench.linting.symptoms import Kind, Symptom, symptoms
 from initbench.linting.units import equal_rows
+from initbench.linting.zero import is_vector, is_zero_factor
 from initbench.nn.layers import EMBEDDINGS, NORMS, Role
 from initbench.nn.parametrized import computed
 from initbench.nn.seeds import generator
@@ -31,16 +32,9 @@ ONE_BY_ONE = 16
 """Suspects of one kind that are looked at one by one; more are looked at together, and so are zeros behind which gradients only wait."""
 
 
-class Suspect(NamedTuple):
-    """What a parameter that looks spoiled is set to instead, and the same as code."""
-
-    values: Tensor
-    fix: str
-
-
 @dataclass(frozen=True)
 class Causes:
-    """The parameters behind each symptom, in the order of the model; `told` are their numbers in words, `fixes` what to do about them.
+    """The parameters behind each symptom, in the order of the model; `told` are their numbers in words.
 
     A parameter is behind a symptom that is there when all other suspects are taken back, and gone when it is, too. Where it takes two
     to make it, those are behind it that it goes with when one alone is taken back.
@@ -48,7 +42,6 @@ class Causes:
 
     behind: Mapping[Symptom, tuple[str, ...]]
     told: Mapping[str, str]
-    fixes: Mapping[str, str]
     trunk: frozenset[str] = frozenset()
     """Parameters outside of residual branches, but for norms and the head."""
 
@@ -74,10 +67,6 @@ class Causes:
         told = ", ".join(f"{name}: {self.told[name]}" for name in names[:2])
         return f"; {told}{more}; without {'them' if names[1:] else 'it'} {then}" if names else ""
 
-    def fix(self, names: tuple[str, ...], otherwise: str) -> str:
-        """What to do about the first of them; where there is none, what else."""
-        return self.fixes[names[0]] if names else otherwise
-
     def shuts(self, name: str) -> bool:
         """Whether a parameter loses the signal, or takes the gradient of most of what is in no branch: one that shuts a branch does not."""
         quiet = sum(name in self.behind.get(Symptom(Kind.SILENT, other), ()) for other in self.trunk)
@@ -86,14 +75,16 @@ class Causes:
 
 def causes_of(subject: Subject) -> Causes:
     """What is behind the symptoms of a model; it is afterwards as it was."""
-    suspects = {name: suspect for name, value in subject.parameters.first.items() if (suspect := _suspect(subject, name, value))}
+    suspects = {
+        name: suspect for name, value in subject.parameters.first.items() if (suspect := _suspect(subject, name, value)) is not None
+    }
     try:
         behind = _behind(subject, suspects) if suspects else {}
     except CannotTell:
         behind = {}
     told = {name: spread(subject.parameters.first[name].detach()) for name in suspects}
     in_order = {symptom: tuple(name for name in suspects if name in names) for symptom, names in behind.items()}
-    return Causes(in_order, told, {name: suspect.fix for name, suspect in suspects.items()}, _trunk(subject))
+    return Causes(in_order, told, _trunk(subject))
 
 
 def _trunk(subject: Subject) -> frozenset[str]:
@@ -106,41 +97,44 @@ def _trunk(subject: Subject) -> frozenset[str]:
     )
 
 
-def _behind(subject: Subject, suspects: Mapping[str, Suspect]) -> dict[Symptom, set[str]]:
+def _behind(subject: Subject, suspects: Mapping[str, Tensor]) -> dict[Symptom, set[str]]:
     there = symptoms(subject)
-    kinds = {symptom.kind for symptom in there}
-    curable = there - _left(subject, suspects, kinds) if there else frozenset()
+    curable = there - _left(subject, suspects, _kinds(there)) if there else frozenset()
     behind: dict[Symptom, set[str]] = {}
     for group in alike(suspects) if curable else ():
-        mine = curable & _left(subject, _but(suspects, group), kinds) if len(group) < len(suspects) else curable
+        mine = curable & _left(subject, _but(suspects, group), _kinds(curable)) if len(group) < len(suspects) else curable
         one_by_one = 1 < len(group) <= ONE_BY_ONE and any(symptom.kind is not Kind.SILENT for symptom in mine)
         for part in [(name,) for name in group] if one_by_one else [group]:
-            for symptom in curable & _left(subject, _but(suspects, part), kinds) if one_by_one else mine:
+            for symptom in curable & _left(subject, _but(suspects, part), _kinds(mine)) if one_by_one else mine:
                 behind.setdefault(symptom, set()).update(part)
     together = curable - set(behind)
     for group in alike(suspects) if together else ():
-        for symptom in together - _left(subject, {name: suspects[name] for name in group}, kinds):
+        for symptom in together - _left(subject, {name: suspects[name] for name in group}, _kinds(together)):
             behind.setdefault(symptom, set()).update(group)
     return behind
 
 
-def _but(suspects: Mapping[str, Suspect], names: Collection[str]) -> dict[str, Suspect]:
+def _kinds(found: Iterable[Symptom]) -> set[Kind]:
+    return {symptom.kind for symptom in found}
+
+
+def _but(suspects: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
     return {name: suspect for name, suspect in suspects.items() if name not in names}
 
 
-def _left(subject: Subject, taken_back: Mapping[str, Suspect], kinds: Collection[Kind]) -> frozenset[Symptom]:
+def _left(subject: Subject, taken_back: Mapping[str, Tensor], kinds: Collection[Kind]) -> frozenset[Symptom]:
     """The symptoms that are there when some parameters are set to what they could have been."""
     with _taken_back(subject, taken_back):
-        return symptoms(subject.anew(), kinds)
+        return symptoms(subject.anew(pairs=Kind.ALIKE in kinds), kinds)
 
 
 @contextmanager
-def _taken_back(subject: Subject, suspects: Mapping[str, Suspect]) -> Iterator[None]:
+def _taken_back(subject: Subject, suspects: Mapping[str, Tensor]) -> Iterator[None]:
     parameters = {name: subject.parameters.first[name] for name in suspects}
     before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     try:
         for name, parameter in parameters.items():
-            parameter.data.copy_(suspects[name].values)
+            parameter.data.copy_(suspects[name])
         yield
     finally:
         for name, parameter in parameters.items():
@@ -151,7 +145,7 @@ def _taken_back(subject: Subject, suspects: Mapping[str, Suspect]) -> Iterator[N
                 through.refresh()
 
 
-def _suspect(subject: Subject, name: str, value: nn.Parameter) -> Suspect | None:
+def _suspect(subject: Subject, name: str, value: nn.Parameter) -> Tensor | None:
     """What a parameter could have been, where it looks spoiled."""
     if value.is_meta or not value.is_floating_point() or not value.numel() or not value.isfinite().all():
         return None
@@ -161,20 +155,18 @@ def _suspect(subject: Subject, name: str, value: nn.Parameter) -> Suspect | None
     if direction is not None:
         length = direction.detach().norm(dim=tuple(range(1, direction.dim())), keepdim=True)
         fits = zero and length.shape == values.shape
-        return Suspect(length, f"nn.init.constant_(model.{name}, {length.mean().item():.3g})") if fits else None
+        return length if fits else None
     is_norm = isinstance(owner, NORMS) and short == "weight"
-    is_vector = max(values.shape, default=1) == values.numel()
-    if is_norm or (zero and is_vector):
-        spoiled = zero or not 1 / FAR < size < FAR
-        return None if short.startswith("bias") or not spoiled else Suspect(torch.ones_like(values), f"nn.init.ones_(model.{name})")
-    if is_vector and name not in subject.layer_of:
+    if is_norm or (zero and is_vector(values)):
+        spoiled = not 1 / FAR < size < FAR if is_norm and not zero else is_zero_factor(name, values)
+        return torch.ones_like(values) if spoiled else None
+    if is_vector(values) and name not in subject.layer_of:
         large = size >= (BIG if short.startswith("bias") else HUGE)
-        return Suspect(values * (SMALL / size), f"nn.init.zeros_(model.{name})") if large else None
+        return values * (SMALL / size) if large else None
     flat = isinstance(owner, EMBEDDINGS) and equal_rows(owner) > 0
     if zero or flat:
         layer = None if isinstance(owner, EMBEDDINGS) else subject.layer_of.get(name)
         std = SMALL if layer is None else (2 / layer.fan_in) ** 0.5
         noise = torch.randn(values.shape, generator=generator(0, f"lint {name}"), dtype=torch.float32, device="cpu") * std
-        drawn = f"nn.init.normal_(model.{name}, std={SMALL})" if layer is None else f"nn.init.kaiming_normal_(model.{name})"
-        return Suspect(noise.to(values), drawn)
+        return noise.to(values)
     return None

@@ -18,9 +18,9 @@ from torch.nn.utils.parametrize import ParametrizationList
 from initbench.errors import ConfigError
 from initbench.init.gains import gain_after
 from initbench.linting import scale
-from initbench.linting.finding import CannotTell, Finding
+from initbench.linting.finding import CannotTell, Finding, Link
 from initbench.linting.subject import Subject
-from initbench.linting.zero import drawn_factors, zero_parameters
+from initbench.linting.zero import drawn_factors, is_zero_factor, zero_parameters
 from initbench.nn.layers import EMBEDDINGS, NORMS, Role, WeightLayer
 from initbench.nn.parametrized import computed
 from initbench.nn.residual import Branch
@@ -39,7 +39,7 @@ OUT_OF_REACH = {
     "IB205": "the bias takes the frequencies of the classes, which the model does not know",
     "IB310": "what cuts the gradient is in the structure, or in requires_grad",
 }
-"""Rules whose findings no numbers clear, with why."""
+"""Rules whose findings no numbers clear, with why; those of parameters that are known as the cause aside."""
 NOT_AGAIN = ("IB106", "IB109")
 """Of these what holds when nothing is called after the model is built, which a call cannot change: not looked at again."""
 BY_SIGNAL = "no start of the weights alone decides it: the inputs, the structure or zeros that are meant do, too"
@@ -48,9 +48,10 @@ STILL = "the remedy did not reach it"
 IN_CODE = ("IB107", "IB108", "IB110")
 """Rules whose findings numbers clear, and which say how the code that draws them is mended."""
 ZERO_MATTERS = ("IB101", "IB105", "IB112")
-"""Rules that may find a zero that should not be one; to all others a zero that can learn is meant."""
+"""Rules that may find a zero that should not be one, as IB301 does where it loses the signal; to others one that can learn is meant."""
 RIGHT = 1.25
 """A variance that is nearer than this factor to the right one is right."""
+WHERE_NOT_MEANT = "# it is zero and can learn, so that --fix leaves it; where that is not meant:"
 SHOWN = 3
 """Remedies that a finding shows, and parameters of one that it names; --fix writes all of them."""
 
@@ -133,23 +134,37 @@ class Remedies:
 
     def of(self, finding: Finding) -> list[tuple[str, Remedy]]:
         """What to do about a finding, parameter by parameter; empty where numbers cannot clear it. Zeros that are meant stay zero."""
-        if finding.code in OUT_OF_REACH:
+        meant = set[str]() if finding.code in ZERO_MATTERS else self._meant_zero
+        if finding.code == "IB301" and finding.link is Link.EFFECT:  # a zero on the only way; a head begins to learn at once
+            meant = meant & {layer.parameter for layer in self.subject.layers if layer.role is Role.HEAD}
+        return [(name, remedy) for name, remedy in self._all(finding) if name not in meant]
+
+    def _all(self, finding: Finding) -> list[tuple[str, Remedy]]:
+        """As `of`, of zeros that are meant, too."""
+        if finding.code in OUT_OF_REACH and finding.link is None:
             return []
         first = self.subject.parameters.first
         found = [(name, remedy) for name, remedy in OWN.get(finding.code, Remedies._each)(self, finding) if name in first]
-        if finding.code not in ZERO_MATTERS:
-            found = [(name, remedy) for name, remedy in found if name not in self._meant_zero]
         return [(name, self._through_norm(name, remedy)) for name, remedy in found]
 
     def text(self, finding: Finding) -> str:
-        """The remedies as code about the first parameter of each kind; empty where there is none, or it is for the rule to say."""
+        """The remedies as code about the first parameter of each kind; empty where there is none, or it is for the rule to say.
+
+        Where all that they are about are zeros that can learn, it is for the reader to say whether these are meant.
+        """
         if finding.code in IN_CODE:
             return ""
-        kinds: dict[str, list[str]] = {}
-        made = dict(self.of(finding))
-        for name, remedy in made.items():
+        made = self.of(finding)
+        if made:
+            return self._told(made)
+        meant = self._told(self._all(finding))
+        return f"{WHERE_NOT_MEANT}\n{meant}" if meant else ""
+
+    def _told(self, made: Iterable[tuple[str, Remedy]]) -> str:
+        remedies, kinds = dict(made), dict[str, list[str]]()
+        for name, remedy in remedies.items():
             kinds.setdefault(remedy.torch, []).append(name)
-        lines = [made[names[0]].about(names) for names in [*kinds.values()][:SHOWN]]
+        lines = [remedies[names[0]].about(names) for names in [*kinds.values()][:SHOWN]]
         if len(kinds) > SHOWN:
             lines.append(f"# and {sum(map(len, [*kinds.values()][SHOWN:]))} others: --fix writes all")
         return "\n".join(lines)
@@ -231,9 +246,12 @@ class Remedies:
         return _law(layer, gain**2, layer.fan_in, over)
 
     def _each(self, finding: Finding) -> Iterator[tuple[str, Remedy]]:
+        """How each starts; a vector of zeros that is the cause of what is told is one that should not be zero."""
+        is_cause = finding.link in {Link.SYMPTOM, Link.EFFECT}
         for name in finding.parameters:
-            if name in self.subject.parameters.first:
-                yield name, self.start_of(name)
+            value = self.subject.parameters.first.get(name)
+            if value is not None:
+                yield name, ONES if is_cause and is_zero_factor(name, value.detach()) else self.start_of(name)
 
     def _with_biases(self, finding: Finding) -> Iterator[tuple[str, Remedy]]:
         """What is named, and the biases of weights where they are larger than any that torch draws."""
@@ -252,8 +270,12 @@ class Remedies:
     def _whole(self, finding: Finding) -> Iterator[tuple[str, Remedy]]:
         """What is named; where that was tried, all weights that do not keep the signal, far biases, and shut norms that end no branch."""
         lost = self.subject.health.lost
-        if lost is not None and (lost.what, lost.how) == ("gradients", LossKind.CONSTANT) and self._has_meant_weights:
-            return  # they are zero behind a zero that is meant, until that has moved
+        behind_zero = lost is not None and (lost.what, lost.how) == ("gradients", LossKind.CONSTANT) and self._has_meant_weights
+        if behind_zero and finding.link is None:
+            for name in self._meant_zero:  # they are zero behind a zero that is meant, until that has moved
+                if self.subject.parameters.first[name].dim() > 1:
+                    yield name, self.start_of(name)
+            return
         if not self.plan.answers(finding):
             yield from self._with_biases(finding)
             return

@@ -14,6 +14,8 @@ from initbench.nn.watch import untouched
 from initbench.training.inputs import Given
 
 FEWEST_CLASSES = 2
+NO_HEAD = "# draw what gives the logits smaller, with a std of 0.02"
+"""What to do about large logits where no layer is known to give them."""
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,15 @@ from initbench.nn.watch import untouched
 from initbench.probing.health import SchemeHealth, health
 from initbench.question.config import Ref
 from initbench.results.probe_run import LayerLaw, ProbedLayer, ProbeRun, Question
-from initbench.results.propagation import loss_on, strays
+from initbench.results.propagation import LossKind, Way, loss_on, strays
 from initbench.theory.prediction import LayerPrediction
 from initbench.training.inputs import Given, Objective
 from initbench.training.untrained import TRACE_INPUTS, Prober
+
+UNSEEN = torch.finfo(torch.float32).eps ** 2
+"""A variance so many times smaller is lost in the rounding of what it is added to."""
+FEW_INPUTS, MANY_POSITIONS = 8, 32
+"""Inputs that show as much as a larger batch, where each is a row of so many ids."""
 
 
 class Growth(NamedTuple):
@@ -64,6 +69,7 @@ class Subject:
         self.model, self.given, self.checkpoint = model, given, checkpoint
         self._builds, self._build = builds, build
         self._expected: dict[str, LayerPrediction] = {}
+        self._pairs = True
 
     def has(self, need: str) -> bool:
         """Whether there is what a rule needs: `inputs`, `factory`, `checkpoint`, `labels`."""
@@ -88,10 +94,15 @@ class Subject:
             with torch.no_grad(), untouched(self.model, "batch"), UserCode(refused):
                 called(self.model, inputs)
 
-    def anew(self) -> Subject:
-        """The same model after numbers of it have changed: what they decide is measured again; how it is built and theory are not."""
-        other = Subject(self.model, given=self.given)
-        vars(other).update(explained=self.explained, parameters=self.parameters, _prober=self._prober, _expected=self._expected)
+    def anew(self, *, pairs: bool) -> Subject:
+        """The same model after numbers of it have changed: what they decide is measured again; how it is built and theory are not.
+
+        `pairs`: the correlation of pairs of inputs, too. It is run on fewer inputs, where each has many positions.
+        """
+        given, prober = self._fewer
+        other = Subject(self.model, given=given)
+        kept = {"explained": self.explained, "parameters": self.parameters, "outside": self.outside}
+        vars(other).update(kept, _prober=prober, _expected=self._expected, _pairs=pairs)
         return other
 
     @property
@@ -147,8 +158,24 @@ class Subject:
             raise CannotTell(str(error).rstrip(".")) from error
 
     @cached_property
-    def _prober(self) -> Prober:
+    def _fewer(self) -> tuple[Given, Prober]:
+        """The first inputs of a batch of long rows of ids, or else the batch, and the prober that runs on them."""
         given = self._need_inputs()
+        inputs = given.inputs
+        long = isinstance(inputs, Tensor) and not inputs.is_floating_point() and inputs[0].numel() >= MANY_POSITIONS
+        if not long or given.labels is not None or given.data is not None or len(inputs) <= FEW_INPUTS:
+            return given, self._prober
+        few = replace(given, inputs=inputs[:FEW_INPUTS])
+        try:
+            return few, self._prober_of(few)
+        except InitbenchError:  # a model that takes the whole batch alone
+            return given, self._prober
+
+    @cached_property
+    def _prober(self) -> Prober:
+        return self._prober_of(self._need_inputs())
+
+    def _prober_of(self, given: Given) -> Prober:
         question = Question(schemes=(), seeds=(0,), model=Ref(name=type(self.model).__name__), input="the input")
         return Prober(question, model=self.model, batch=given, as_is=True)
 
@@ -156,7 +183,7 @@ class Subject:
     def probe(self) -> ProbeRun:
         """The signal forward and back through the model as it starts. Raises: CannotTell without an input."""
         try:
-            return self._prober.measured_on(self.model, None, 0, self._expected, signal_only=True)
+            return self._prober.measured_on(self.model, None, 0, self._expected, signal_only=True, pairs=self._pairs, known=self.explained)
         except InitbenchError as error:
             raise CannotTell(str(error).rstrip(".")) from error
 
@@ -170,11 +197,33 @@ class Subject:
     def health(self) -> SchemeHealth:
         """The ways of the signal, forward and back."""
         found = health(self.probe.scheme, [self.probe])
-        if found.lost is None or not self._goes_around(found.lost.layer):
-            return found
-        forward = tuple(point for point in found.forward if point.value)
-        lost = loss_on("activations", forward) or loss_on("gradients", found.back)
-        return replace(found, forward=forward, lost=lost, decades=max((*strays(forward), *strays(found.back)), default=math.inf))
+        if found.lost is not None and self._goes_around(found.lost.layer):
+            found = _on_ways(found, tuple(point for point in found.forward if point.value), found.back)
+        while found.lost is not None and self._is_beside(found):
+            name = found.lost.layer
+            forward, back = (tuple(point for point in way if point.layer != name) for way in (found.forward, found.back))
+            found = _on_ways(found, forward, back)
+        return found
+
+    def _is_beside(self, found: SchemeHealth) -> bool:
+        """Whether the gradient that vanishes at a layer comes back on a way past it, as past the step size of a state space model."""
+        lost = found.lost
+        if lost is None or (lost.what, lost.how) != ("gradients", LossKind.VANISHES) or self.head is None:
+            return False
+        there = next((point.value for point in found.back if point.layer == lost.layer), 0.0)
+        if there < UNSEEN * found.back[0].value or loss_on("gradients", (found.back[0], found.back[-1])) is not None:
+            return False
+        by_name = {layer.name: layer for layer in self.layers}
+        seen, waiting = {lost.layer}, [self.head.name]
+        while waiting:
+            name = waiting.pop()
+            if name in seen or name not in by_name:
+                continue
+            seen.add(name)
+            if not by_name[name].surroundings.sources:
+                return True
+            waiting += by_name[name].surroundings.sources
+        return False
 
     def _goes_around(self, name: str) -> bool:
         """Whether a layer is a branch of zeros, and the signal comes to the head beside it."""
@@ -191,6 +240,14 @@ class Subject:
         Gradients are dropped as they come, so that no more than one is held.
         """
         return self.backward({})
+
+    @cached_property
+    def outside(self) -> frozenset[str]:
+        """The parameters that are not part of the loss; none where it has no gradient."""
+        try:
+            return frozenset(name for name, norm in self.gradients.items() if norm is None)
+        except CannotTell:
+            return frozenset()
 
     def backward(self, kept: dict[str, Tensor | None]) -> dict[str, float | None]:
         """As `gradients`, of the model as it is now; the gradients of the names in `kept` are put there."""
@@ -218,6 +275,11 @@ class Subject:
             for parameter in self.model.parameters():
                 parameter.grad = before[id(parameter)]
         return norms
+
+    @cached_property
+    def settled(self) -> tuple[dict[str, nn.Parameter], dict[str, float | None]]:
+        """See `zero.settled`."""
+        return zero.settled(self)
 
     @cached_property
     def stuck(self) -> zero.Stuck:
@@ -341,3 +403,9 @@ def _noted(norms: dict[str, float | None], kept: dict[str, Tensor | None], name:
             kept[name] = gradient if former is None else former + gradient
 
     return note
+
+
+def _on_ways(found: SchemeHealth, forward: Way, back: Way) -> SchemeHealth:
+    """The same, judged by these points of its ways."""
+    lost = loss_on("activations", forward) or loss_on("gradients", back)
+    return replace(found, forward=forward, back=back, lost=lost, decades=max((*strays(forward), *strays(back)), default=math.inf))

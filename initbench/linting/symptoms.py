@@ -11,7 +11,6 @@ from torch import nn
 
 from initbench.linting.finding import CannotTell
 from initbench.linting.units import equal_rows
-from initbench.linting.zero import settled
 from initbench.nn.inputs import first_tensor
 from initbench.nn.layers import EMBEDDINGS, Role
 from initbench.nn.naming import modules_of
@@ -71,7 +70,7 @@ def symptoms(subject: Subject, kinds: Collection[Kind] = tuple(Kind)) -> frozens
     if Kind.SILENT in kinds:
         found |= {Symptom(Kind.SILENT, name) for name in silent(subject)}
     if Kind.SHUT in kinds and silent(subject):
-        found |= {Symptom(Kind.SHUT, name) for name, norm in settled(subject)[1].items() if norm == 0}
+        found |= {Symptom(Kind.SHUT, name) for name, norm in subject.settled[1].items() if norm == 0}
     return frozenset(found)
 
 
@@ -82,6 +81,8 @@ def dead(subject: Subject) -> dict[str, float]:
     shares: dict[str, float] = {}
     for name, layer in _in_the_loss(subject).items():
         share, own = layer.dead_fraction or 0.0, subject.layer_of[name]
+        if layer.overflowed:  # what is not finite is no zero
+            continue
         if share > MANY_DEAD and own.fan_out >= FEWEST_UNITS and own.role is not Role.HEAD and own.weight.any():
             shares[name] = share
     return shares
@@ -99,11 +100,7 @@ def saturated(subject: Subject) -> dict[str, float]:
 
 def _in_the_loss(subject: Subject) -> dict[str, ProbedLayer]:
     """What was measured of each weight but those that have no gradient of the loss at all, which are rule IB310's."""
-    try:
-        outside = {name for name, norm in subject.gradients.items() if norm is None}
-    except CannotTell:
-        outside = set()
-    return {name: measured for name, measured in subject.measured.items() if name not in outside}
+    return {name: measured for name, measured in subject.measured.items() if name not in subject.outside}
 
 
 def on_the_way(subject: Subject) -> list[LayerHealth]:

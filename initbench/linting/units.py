@@ -12,8 +12,12 @@ AT_ONCE = 256
 
 
 def arranged(layer: WeightLayer, weight: Tensor) -> Tensor | None:
-    """A tensor of a weight's shape as (groups and gates, units, inputs); None where there are no two units in one, or it is stacked."""
-    if isinstance(layer.module, EMBEDDINGS) or layer.axes or layer.shape != tuple(weight.shape):
+    """A tensor of a weight's shape as (groups, gates or stacked matrices, units, inputs); None where there are no two units in one."""
+    if isinstance(layer.module, EMBEDDINGS):
+        return None
+    if layer.axes:
+        return _stacked(layer, weight)
+    if layer.shape != tuple(weight.shape):
         return None
     apart = layer.parts * layer.groups
     if layer.transposed:
@@ -23,6 +27,15 @@ def arranged(layer: WeightLayer, weight: Tensor) -> Tensor | None:
     if weight.shape[0] % apart or weight.shape[0] // apart < 2 or weight[0].numel() < 2:
         return None
     return weight.reshape(apart, weight.shape[0] // apart, -1)
+
+
+def _stacked(layer: WeightLayer, weight: Tensor) -> Tensor | None:
+    order = [axis for axes in layer.axes for axis in axes]
+    if sorted(order) != list(range(weight.dim())) or weight.shape != layer.weight.shape:
+        return None
+    units = math.prod(weight.shape[axis] for axis in layer.axes[1])
+    rows = weight.permute(order).reshape(layer.stacked, units, -1)
+    return rows if units > 1 and rows.shape[2] > 1 else None
 
 
 def equal_rows(module: nn.Embedding | nn.EmbeddingBag) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from initbench.linting.finding import CannotTell, alike
 from initbench.nn.seeds import generator
@@ -35,6 +35,16 @@ class Stuck:
     silent: tuple[str, ...] = ()
 
 
+def is_vector(values: Tensor) -> bool:
+    """Whether all numbers lie along one axis."""
+    return max(values.shape, default=1) == values.numel()
+
+
+def is_zero_factor(name: str, values: Tensor) -> bool:
+    """Whether a parameter is a vector of zeros and no bias: something is multiplied with it."""
+    return is_vector(values) and not values.any() and not name.rpartition(".")[2].startswith("bias")
+
+
 def zero_parameters(subject: Subject) -> dict[str, nn.Parameter]:
     """The parameters that are zero as a whole, frozen ones too."""
     return {name: value for name, value in subject.parameters.first.items() if value.numel() and not value.detach().any()}
@@ -45,7 +55,7 @@ def stuck(subject: Subject) -> Stuck:
 
     So a branch behind a zero head is none of them: it learns as soon as the head has. The model is afterwards as it was.
     """
-    moved, gradients = settled(subject)
+    moved, gradients = subject.settled
     zero = {name: value for name, value in zero_parameters(subject).items() if name in gradients}
     silent = tuple(name for name, norm in gradients.items() if norm == 0)
     names = tuple(name for name in silent if name in zero and zero[name].dim() > 1)
@@ -105,7 +115,7 @@ def drawn_factors(subject: Subject, names: Iterable[str]) -> tuple[str, ...]:
     given = set(names)
     named = tuple(name for name in subject.parameters.first if name in given)
     try:
-        moved, _ = settled(subject)
+        moved = dict(subject.settled[0])
     except CannotTell:
         firsts = {first for first, _ in pairs(subject)}
         return tuple(name for name in named if name in firsts)

@@ -83,7 +83,7 @@ def attentions(model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Atten
     candidates: dict[str, dict[str, WeightLayer]] = {}
     for layer in layers:
         for name in {layer.name, layer.parameter} if layer.weight.dim() == 2 else ():
-            prefix, part = _projection(name)
+            prefix, part = projection(name)
             if part is not None:
                 candidates.setdefault(prefix, {}).setdefault(part, layer)
     by_name = {layer.name: layer for layer in layers}
@@ -100,7 +100,7 @@ def attentions(model: nn.Module, layers: tuple[WeightLayer, ...]) -> tuple[Atten
     return tuple(modules)
 
 
-def _projection(name: str) -> tuple[str, str | None]:
+def projection(name: str) -> tuple[str, str | None]:
     """The attention module's name and the part that a layer of this name is in it; None where the name says nothing."""
     parent, _, last = name.rpartition(".")
     if last == "0":

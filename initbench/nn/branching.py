@@ -1,7 +1,7 @@
 """Where residual branches are in a trace: found as two signals are added, of which one goes round what the other goes through."""
 
 from initbench.nn import operations as ops
-from initbench.nn.graph import INPUT, Ends, Node, Use
+from initbench.nn.graph import INPUT, Ends, Kind, Node, Use
 
 
 class Branches:
@@ -13,13 +13,26 @@ class Branches:
 
     def ends(self, modules: list[tuple[str, Node, Node]]) -> tuple[Ends, ...]:
         """The modules at the ends of each branch, of those that made (name, node of the first argument, node of the result)."""
+        made_by = {after.index: name for name, _, after in reversed(modules)}
         return tuple(
             Ends(
                 added=next((name for name, _, after in modules if after is branch), None),
                 around=next((name for name, before, after in modules if before is skip and after.index == total), None),
+                norms=tuple(made_by[index] for index in self._norms(branch, number) if index in made_by),
             )
-            for branch, skip, total in self._sums
+            for number, (branch, skip, total) in enumerate(self._sums)
         )
+
+    def _norms(self, branch: Node, number: int) -> list[int]:
+        """The nodes that normalize what the last uses of a branch give, in order of execution."""
+        ends = {use.index for use in self._uses if use.end and use.block == number}
+        seen, waiting = dict[int, Node](), [branch]
+        while waiting:
+            node = waiting.pop()
+            if node.kind is not Kind.WEIGHT and node.index not in seen and node.origin.last & ends:
+                seen[node.index] = node
+                waiting += node.inputs
+        return sorted(index for index, node in seen.items() if node.name in ops.NORMALIZATIONS)
 
     def of_sum(self, nodes: tuple[Node, ...], total: int) -> Node | None:
         """Of two signals that are added the one that is a residual branch on the other; its uses are marked so.

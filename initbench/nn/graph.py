@@ -156,11 +156,13 @@ class Use:
 class Ends:
     """The modules at the ends of a residual branch, None where none is there.
 
-    `added` gives what is added to the skip path; `around` takes the skip path, as its first argument, and gives the sum.
+    `added` gives what is added to the skip path; `around` takes the skip path, as its first argument, and gives the sum;
+    `norms` normalize between the branch's last weight and the sum, in order of execution.
     """
 
     added: str | None = None
     around: str | None = None
+    norms: tuple[str, ...] = ()
 
 
 NO_ENDS = Ends()

@@ -1,7 +1,6 @@
 """Residual blocks: the module of our own models, and the branches of any model."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F  # noqa: N812  as everybody calls it
@@ -140,14 +139,13 @@ def _branch(model: nn.Module, main: tuple[WeightLayer, ...], layers: tuple[Weigh
     """
     last = main[-1]
     left, ends = _left_before_sum(last, layers), last.surroundings.ends
-    behind = _behind(model, last)
+    norms = tuple(norm for norm in map(model.get_submodule, ends.norms) if isinstance(norm, NORMS))
     if not left:
         return Branch(last.name, main, end=_called(model, last))
-    if len(left) == 1 and left[0].startswith(NORMALIZING) and isinstance(behind, NORMS):
-        return Branch(last.name, main, end=behind, last_norm=behind, norms=(behind,))
-    norms = tuple(norm for norm in (behind,) if isinstance(norm, NORMS) and any(step.startswith(NORMALIZING) for step in left))
+    if len(left) == len(norms) == 1 and left[0].startswith(NORMALIZING):
+        return Branch(last.name, main, end=norms[0], last_norm=norms[0], norms=norms)
     ended_by = next((step for step in reversed(left) if not step.startswith(NORMALIZING)), None)
-    last_norm = norms[0] if norms and ended_by is not None and passes_zero(ended_by) else None
+    last_norm = norms[-1] if norms and ended_by is not None and passes_zero(ended_by) else None
     if ends.added is not None or ends.around is not None:
         return Branch(
             name=last.name,
@@ -181,12 +179,6 @@ def _left_before_sum(last: WeightLayer, layers: tuple[WeightLayer, ...]) -> list
     paths = [layer.surroundings.path for layer in layers if last.name in layer.surroundings.sources]
     tail = next((path[: path.index("add")] for path in paths if "add" in path), ())
     return [step for step in tail if not step.startswith(PASSING)]
-
-
-def _behind(model: nn.Module, last: WeightLayer) -> nn.Module | None:
-    """The module that is registered right behind a layer's."""
-    modules = [module for module in model.modules() if not list(module.children())]
-    return next((second for first, second in pairwise(modules) if first is last.module), None)
 
 
 def _called(model: nn.Module, last: WeightLayer) -> nn.Module:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from initbench.linting.finding import Finding, Severity, alike
 from initbench.linting.subject import Subject
 from initbench.measure.attention import AttentionStart
+from initbench.nn.attention import projection
+from initbench.nn.layers import WeightLayer
 
 FAMILY = "signal"
 CODE = "IB308"
@@ -37,14 +39,12 @@ def check(subject: Subject) -> Iterator[Finding]:
             start = _worst([each for each in found.values() if each.module in same])
             yield Finding(
                 severity=severity,
-                parameters=_projections(subject, same) or same,
+                parameters=_projections(subject, same) or tuple(filter(None, same)),
                 message=f"attention {what}",
                 measured=f"entropy {start.entropy:.2g} of that of equal weights over {start.keys} keys, largest weight {start.largest:.2g} "
                 "on average",
                 effect=effect,
-                fix="# draw queries and keys smaller: nn.init.normal_(weight, std=0.02)"
-                if found is hot
-                else "# draw queries and keys at random",
+                fix=f"# draw what makes the queries and keys of {same[0] or 'the model'} {'smaller' if found is hot else 'at random'}",
             )
 
 
@@ -56,4 +56,10 @@ def _projections(subject: Subject, modules: tuple[str, ...]) -> tuple[str, ...]:
     """The weights of queries and keys of these modules, as far as their names tell."""
     found = [each for each in subject.attentions if each.name in modules]
     layers = [layer for each in found for layer in (each.query, each.key, each.packed) if layer is not None]
+    layers = layers or [layer for layer in subject.layers if _makes_scores(layer, modules)]  # stacked heads, or no output projection
     return tuple(layer.parameter for layer in layers)
+
+
+def _makes_scores(layer: WeightLayer, modules: tuple[str, ...]) -> bool:
+    module, part = projection(layer.name)
+    return module in modules and part in {"query", "key", "packed"}

@@ -47,11 +47,9 @@ def _is_behind(subject: Subject, name: str, shares: dict[str, float]) -> bool:
 
 def _finding(subject: Subject, causes: tuple[str, ...], weights: list[str], first: list[str], shares: dict[str, float]) -> Finding:
     worst = max(first, key=shares.__getitem__)
-    bias = subject.layer_of[worst].bias
     behind = f"; {len(weights) - len(first)} more behind" if len(weights) > len(first) else ""
     later = bool(causes) and all(_learns(subject, name) for name in causes)
     inputs = 0 if subject.given is None else len(subject.given.inputs)
-    drawn = f"nn.init.kaiming_normal_(model.{worst})" + (f"\nnn.init.zeros_(model.{bias})" if bias else "")
     return Finding(
         severity=Severity.ERROR if shares[worst] > NEARLY_ALL and not later else Severity.WARNING,
         parameters=causes or tuple(first),
@@ -59,7 +57,6 @@ def _finding(subject: Subject, causes: tuple[str, ...], weights: list[str], firs
         measured=f"zero on all {inputs} inputs: {shares[worst]:.1%} of the units of {worst}{behind}"
         + subject.causes.without(causes, "they live"),
         effect="they get no gradient before what is zero has moved" if later else "they get no gradient; the layer is as much narrower",
-        fix=subject.causes.fix(causes, drawn),
         link=Link.SYMPTOM if causes else None,
     )
 

@@ -69,7 +69,6 @@ def _finding(names: tuple[str, ...], different: int, count: int, *, whole: bool,
         message="units that start equal" + (" and stay equal" if stay else ""),
         measured=f"{different} different rows of weights in {count}" + (", and equal rows get equal gradients" if stay else ""),
         effect=effect,
-        fix=f"nn.init.kaiming_normal_(model.{names[0]})",
         link=Link.CAUSE,
     )
 
@@ -92,7 +91,6 @@ def _equal_embeddings(subject: Subject) -> Iterator[Finding]:
                 message="an embedding whose rows are all equal",
                 measured=f"1 different row in {count}: {spread(subject.parameters.first[same[0]].detach())}",
                 effect="all ids begin as one: what they index is told apart only once their first gradients have parted the rows",
-                fix=f"nn.init.normal_(model.{same[0]}, std=0.02)",
                 link=Link.CAUSE,
             )
 
@@ -110,7 +108,7 @@ def _parted(subject: Subject, layer: WeightLayer, labels: Tensor, gradient: Tens
     if gradient is None:
         bias = subject.parameters.by_name.get(layer.bias or "")
         return True if bias is not None and bias.numel() == len(labels) and not is_constant(bias.detach()) else None
-    rows = arranged(layer, gradient) if gradient.shape == layer.shape else None
+    rows = arranged(layer, gradient)
     if rows is None:
         return None
     flat = rows.flatten(0, 1)
@@ -131,7 +129,6 @@ def _zero_rows(suspects: dict[str, Tensor]) -> Iterator[Finding]:
             message="units without any incoming weight",
             measured=f"all weights of {dead[names[0]]} of {count} units are zero",
             effect=f"{100 * dead[names[0]] / count:.2g} % of the units say the same for every input",
-            fix=f"nn.init.kaiming_normal_(model.{names[0]})",
         )
 
 
@@ -156,6 +153,5 @@ def _shut_off(subject: Subject) -> Iterator[Finding]:
         message="a layer of zeros shuts the signal off for good",
         measured="all numbers are zero, and so is their gradient, also once every zero that gets one has moved",
         effect=f"{silent} of {len(subject.gradients)} parameters that are trained get no gradient",
-        fix=subject.causes.fixes.get(names[0], f"nn.init.kaiming_normal_(model.{names[0]})"),
         link=Link.CAUSE,
     )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from initbench.linting.finding import CannotTell, Finding, Link, Severity
+from initbench.linting.start import NO_HEAD
 from initbench.linting.subject import Subject
 from initbench.linting.symptoms import Kind, is_far
 
@@ -32,7 +33,6 @@ def check(subject: Subject) -> Iterator[Finding]:
         return
     far = not math.isfinite(start.loss) or start.loss > VERY_FAR * start.chance
     head, causes = subject.head, subject.causes.of(Kind.LOSS)
-    smaller = "" if head is None else f"model.{head.parameter}.data.mul_({min(1.0, 1 / max(start.std, 1e-9)):.2g})"
     yield Finding(
         severity=Severity.ERROR if far else Severity.WARNING,
         parameters=causes or (() if head is None else (head.parameter,)),
@@ -40,6 +40,6 @@ def check(subject: Subject) -> Iterator[Finding]:
         measured=f"cross entropy {start.loss:.4g} over {start.classes} classes with {start.words}; ln({start.classes}) = "
         f"{start.chance:.4g}; logits of std {start.std:.3g}" + subject.causes.without(causes, "it is near"),
         effect="the first steps only shrink the logits, with gradients that are far larger than later ones",
-        fix=subject.causes.fix(causes, smaller),
+        fix=NO_HEAD,
         link=Link.EFFECT if causes else None,
     )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from initbench.linting.finding import CannotTell, Finding, Link, Severity
+from initbench.linting.start import NO_HEAD
 from initbench.linting.subject import Subject
 from initbench.linting.symptoms import Kind, is_far
 
@@ -37,6 +38,6 @@ def check(subject: Subject) -> Iterator[Finding]:
         measured=f"std {start.std:.4g} over {start.classes} classes and the batch, expected about 1"
         + (subject.causes.without(causes, "the first loss is near that of guessing") if causes else ""),
         effect=f"the largest probability is {start.largest:.2g} on average, {1 / start.classes:.2g} would be guessing",
-        fix=subject.causes.fixes[causes[0]] if causes else "" if head is None else f"model.{head.parameter}.data.mul_({1 / start.std:.2g})",
+        fix=NO_HEAD,
         link=Link.EFFECT if causes else None,
     )

@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-import torch
-
 from initbench.linting import symptoms
 from initbench.linting.finding import Finding, Link, Severity
-from initbench.linting.subject import Subject
+from initbench.linting.subject import UNSEEN, Subject
 from initbench.linting.symptoms import Kind
 from initbench.probing.health import SchemeHealth
 from initbench.probing.verdicts import in_words, judge
@@ -17,8 +15,6 @@ FAMILY = "signal"
 CODE = "IB301"
 NEEDS = ("inputs",)
 DRAWN = 'initbench.init_network(model, "gaussian_gain", inputs=batch)      # or see: initbench probe --as-is'
-UNSEEN = torch.finfo(torch.float32).eps ** 2
-"""A variance so many times smaller is lost in the rounding of what it is added to."""
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -56,11 +52,14 @@ def check(subject: Subject) -> Iterator[Finding]:
         message=str(loss),
         measured=measured + subject.causes.without(causes, "it is kept"),
         effect=_effect(subject, health, loss, way[0], there),
-        fix=subject.causes.fix(
-            causes, 'initbench.init_network(model, "gaussian_gain", inputs=batch)      # or see: initbench probe --as-is'
-        ),
-        link=Link.EFFECT if causes else None,
+        fix=DRAWN,
+        link=Link.EFFECT if causes or _is_not_finite(subject, loss.layer) else None,
     )
+
+
+def _is_not_finite(subject: Subject, name: str) -> bool:
+    """Whether the weight itself has numbers that are not finite, which is rule IB102's."""
+    return any(layer.name == name and not layer.weight.isfinite().all() for layer in subject.layers)
 
 
 def _effect(subject: Subject, health: SchemeHealth, loss: SignalLoss, entry: Point, there: float) -> str:

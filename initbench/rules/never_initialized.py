@@ -33,6 +33,6 @@ def check(subject: Subject) -> Iterator[Finding]:
             message=f"initialized only{part}" if part else "never initialized",
             measured="built while torch fills the memory that it allocates with NaN, which is still there afterwards",
             effect="what it holds depends on what was in memory before: zero in a fresh process, anything in a used one",
-            fix=f"nn.init.normal_(model.{names[0]}, std=0.02)",
+            fix="" if names[0] in subject.parameters.first else f"# write all numbers of the buffer model.{names[0]} where it is made",
             link=Link.CAUSE,
         )

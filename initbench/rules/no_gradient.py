@@ -65,6 +65,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             measured=f"{len(later)} of {len(gradients)} parameters that are trained get a zero gradient from every input"
             + (f", behind {zero}, which is zero" if zero else ""),
             effect="they begin to learn when what is zero has moved",
+            fix=f"# nothing, where {f'model.{zero} is' if zero else 'zeros are'} meant to be zero; else draw it at random",
         )
     if shut:
         yield _shut(subject, shut)
@@ -74,7 +75,6 @@ def _shut(subject: Subject, shut: tuple[str, ...]) -> Finding:
     """Parameters that get no gradient, also when zeros have moved, told at what shuts them off where that is known."""
     count, zeros = len(subject.gradients), subject.stuck.names
     causes = zeros or subject.causes.of(Kind.SHUT, shut)
-    look = f"# find what cuts the gradient of model.{shut[0]}: a dead unit, a rounding function, a state of zeros"
     return Finding(
         severity=Severity.WARNING if causes or 2 * len(shut) > count else Severity.INFO,
         parameters=causes or shut,
@@ -82,7 +82,7 @@ def _shut(subject: Subject, shut: tuple[str, ...]) -> Finding:
         measured=f"{len(shut)} of {count} parameters that are trained get a zero gradient from every input, also when zeros that get one "
         "have moved" + (f"; {zeros[0]} is zero" if zeros else subject.causes.without(causes, "they get one")),
         effect="they do not learn",
-        fix=f"nn.init.kaiming_normal_(model.{zeros[0]})" if zeros else subject.causes.fix(causes, look),
+        fix=f"# find what cuts the gradient of model.{shut[0]}: a dead unit, a rounding function, a state of zeros",
         link=Link.EFFECT if causes else None,
     )
 

@@ -50,7 +50,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             zero = short == "weight" and not value.detach().any()
             if zero and (_is_own(module) or (ends is not None and id(module) in ends)):
                 continue
-            shuts = zero and not _in_branch(subject, names[0]) and _shuts(subject, names[0])
+            shuts = zero and _shuts(subject, names[0])
             if zero and ends is None and not shuts:
                 open_question = True
                 continue
@@ -66,7 +66,6 @@ def check(subject: Subject) -> Iterator[Finding]:
                 message=f"a norm's {short} does not start at {MEANT[short]:.0f}",
                 measured=f"{told}, expected all {MEANT[short]:.0f}",
                 effect="nothing passes the norm at first" if zero else "what the norm gives is scaled or shifted from the first step on",
-                fix=f"nn.init.{'ones_' if short == 'weight' else 'zeros_'}(model.{same[0]})",
                 link=Link.CAUSE,
             )
     if open_question:
@@ -97,15 +96,6 @@ def _shuts(subject: Subject, name: str) -> bool:
         return subject.causes.shuts(name)
     except CannotTell:
         return False
-
-
-def _in_branch(subject: Subject, name: str) -> bool:
-    """Whether the layers that stand beside a norm are all in residual branches: a zero gain there shuts the branch, not the network."""
-    try:
-        beside = [layer for layer in subject.layers if layer.name.rpartition(".")[0] == name.rpartition(".")[0].rpartition(".")[0]]
-    except CannotTell:
-        return False
-    return bool(beside) and all(layer.block is not None for layer in beside)
 
 
 def _branch_ends(subject: Subject) -> set[int] | None:

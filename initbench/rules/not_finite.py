@@ -47,7 +47,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     for message, names in found.items():
         for same in alike(names):
             severity = Severity.WARNING if message in {"denormal", "absurdly small"} else Severity.ERROR
-            fix = f"nn.init.normal_(model.{same[0]}, std=0.02)"
+            fix = "" if same[0] in parameters else f"# mend what computes the numbers of the buffer model.{same[0]}"
             effect = EFFECTS[message]
             measured = numbers[same[0]]
             yield Finding(severity=severity, parameters=same, message=message, measured=measured, effect=effect, fix=fix, link=Link.CAUSE)

@@ -41,8 +41,6 @@ def check(subject: Subject) -> Iterator[Finding]:
         measured=f"mean cosine of two inputs {at_first}{first.correlation:.5f} at {first.layer}"
         + subject.causes.without(causes, "they stay apart"),
         effect="outputs differ by almost nothing from input to input: the gradient says little about each",
-        fix=subject.causes.fix(
-            causes, 'initbench.init_network(model, "edge_of_chaos", inputs=batch)      # and fewer layers, skips or norms'
-        ),
+        fix=DRAWN,
         link=Link.EFFECT if causes else None,
     )

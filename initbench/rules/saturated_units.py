@@ -37,6 +37,5 @@ def check(subject: Subject) -> Iterator[Finding]:
             measured=f"within 1 % of an end of {layer.activation}: {shares[worst]:.1%} of the activations of {worst}{size}"
             + subject.causes.without(causes, "they are not"),
             effect="the slope there is at most a few percent of the steepest: gradients shrink by as much in each such layer",
-            fix=subject.causes.fix(causes, f"nn.init.xavier_normal_(model.{worst})"),
             link=Link.SYMPTOM if causes else None,
         )

@@ -124,20 +124,29 @@ class Prober:
             return self.measured_on(model, scheme, seed, expected)
 
     def measured_on(
-        self, model: nn.Module, scheme: Ref | None, seed: int, expected: dict[str, LayerPrediction], *, signal_only: bool = False
+        self,
+        model: nn.Module,
+        scheme: Ref | None,
+        seed: int,
+        expected: dict[str, LayerPrediction],
+        *,
+        signal_only: bool = False,
+        pairs: bool = True,
+        known: Explanation | None = None,
     ) -> ProbeRun:
         """What a model that is the prober's to change gives with a scheme, or as it is; `expected` keeps theory's part for other seeds.
 
-        `signal_only`: without singular values and the laws of weights, which take longer than all the rest.
+        `signal_only`: without singular values and the laws of weights, which take longer than all the rest. `pairs`: with the
+        correlation of pairs of inputs, which takes a pass. `known` are the weight layers of a model as it is, where they were traced.
         """
         batch = self.given.for_model(model)
         objective = Objective(batch.labels, self.width, len(batch.inputs))
-        report, layers = _prepare(model, scheme, seed, self.question, batch, objective)
+        report, layers = _prepare(model, scheme, seed, self.question, batch, objective, known)
         values = measure(model, layers, batch.inputs, objective)
         if not expected:
             expected.update(predictions(model, layers, report, batch.inputs, objective.labels, self.width))
         stats = filled(to_stats(layers, [ProbeAtStep(0, values)]), expected)
-        alike = correlations(model, layers, batch.inputs)
+        alike = correlations(model, layers, batch.inputs) if pairs else (None,) * len(layers)
         jacobians = [None] * len(layers) if signal_only else singular_values(model, layers, batch.inputs)
         of_passes: list[dict[str, Any]] = [
             {"correlation": cosine, **(vars(jacobian) if jacobian else {})} for cosine, jacobian in zip(alike, jacobians, strict=True)
@@ -237,11 +246,11 @@ def _traced(model: nn.Module, batch: Given) -> tuple[Given, Explanation]:
 
 
 def _prepare(
-    model: nn.Module, scheme: Ref | None, seed: int, question: Question, batch: Given, objective: Objective
+    model: nn.Module, scheme: Ref | None, seed: int, question: Question, batch: Given, objective: Objective, known: Explanation | None
 ) -> tuple[InitReport, tuple[WeightLayer, ...]]:
     inputs = batch.inputs[:TRACE_INPUTS]
     if scheme is None:
-        explained = explain(model, inputs, question.init.in_out)
+        explained = known or explain(model, inputs, question.init.in_out)
         return InitReport(scheme="", parameters=(), notes=explained.notes), explained.layers
     batches = batch.batches(model, seed, objective)
     return initialize(model, scheme, seed=seed, rules=question.init, inputs=inputs, batch=batches)
