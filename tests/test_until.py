@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from initbench import compare, load_results, report
 from initbench.cli import live
 from initbench.cli.app import app
-from initbench.engines import processes
+from initbench.engines import processes, serial
 from initbench.errors import ConfigError, StorageError
 from initbench.question import plan
 from initbench.question.config import Execution, UntilConfig, View
@@ -30,6 +30,7 @@ from initbench.statistics.sequential import fewest
 from initbench.statistics.summary import group
 from initbench.statistics.verdicts import Side, Verdict, compare_family
 from initbench.studies import until
+from initbench.studies.execution import carry_out
 from initbench.studies.kinds import study_of
 from initbench.studies.plan import make_plan, new_manifest
 
@@ -429,3 +430,21 @@ def test_a_margin_of_zero_is_refused_over_a_file_too(tmp_path):
     with pytest.raises(ConfigError, match="greater than 0"):
         configure("compare", path, dashes="--", view=View(margin=0.0))
     assert configure("compare", path, dashes="--", view=View(margin=0.5)).seeds == tuple(range(12))
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_runs_of_other_folders_are_taken_in_every_round_unless_all_are_asked_for_anew(tmp_path, monkeypatch, fresh, capsys):
+    monkeypatch.chdir(tmp_path)
+    trained = []
+    execute = serial.execute
+    monkeypatch.setattr(serial, "execute", lambda jobs, **how: trained.extend(name for name, _ in jobs) or execute(jobs, **how))
+    asked_for = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 2}
+    given = {**asked_for, "engine": "serial", "jobs": 2}
+    seen = [run.job_id for run in compare(["he", "xavier"], seeds=8, **given).results]
+    config = configure("compare", schemes=["he", "xavier"], until="decided", max_seeds=10, **asked_for)
+    del trained[:]
+    with live.run_screen(quiet=False, verbose=False) as screen:
+        found = carry_out(make_plan("compare", config, Execution(engine="serial", jobs=2, fresh=fresh)), screen)
+    assert len(found.results) > 16
+    assert set(trained) == {run.job_id for run in found.results} - (set() if fresh else set(seen))
+    assert ("16 done before, 16 of them copied from other folders" in capsys.readouterr().err) is not fresh

@@ -53,7 +53,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     """What is wrong with the folder and will be mended: a sentence about each damaged file."""
     elsewhere: dict[str, Path] = field(default_factory=dict)
-    """Of a sweep: files of missing jobs that stand in other folders under the results root, and are taken from there."""
+    """Of a study that borrows: files of missing jobs that stand in other folders under the results root, and are taken from there."""
     seen: dict[str, index.Header] = field(default_factory=dict)
     """The headers of all job files that were read, of failed runs too."""
     taken: int = 0
