@@ -105,7 +105,7 @@ def make_plan(command: str, config: ExperimentConfig, execution: Execution = Exe
     Raises: ConfigError for names that do not exist, StorageError for a folder that cannot take the results.
     """
     if config.until is not None:
-        asked = {key: getattr(config.until, key) for key in ("reference", "metric", "margin") if getattr(view, key) is None}
+        asked = {key: getattr(config.until, key) for key in ("reference", "metric", "margin") if key not in view.model_fields_set}
         if asked.get("margin") is not None:
             asked["margin_metric"] = config.until.metric
         view = View.model_validate({**view.model_dump(), **asked})
