@@ -12,7 +12,7 @@ from initbench.statistics.findings import Summary
 from initbench.statistics.inference import difference, median
 from initbench.statistics.sequential import median_sequence
 from initbench.statistics.summary import Runs
-from initbench.statistics.verdicts import Comparison
+from initbench.statistics.verdicts import Comparison, seeds_of_verdict
 
 MOST_TICKS = 6
 ROOM, CUT = 25, 18
@@ -63,7 +63,7 @@ def _panel(summary: Summary, pair: Comparison, runs: Runs, names: Mapping[str, s
         (Curve(ahead, line, "steps"), *(Curve(ahead, ((1.0, level), (last, level)), "theory") for level in levels)),
         (Band(ahead, band, "steps"),) if band else (),
         scale="number",
-        notes=(f"{pair.verdict.value} after {pair.n} seeds",),
+        notes=(f"{pair.verdict.value} after {seeds_of_verdict(pair)} seeds",),
         ticks=tuple((float(count), str(count)) for count in range(step, len(gaps) + 1, step)),
     )
 

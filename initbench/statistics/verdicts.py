@@ -54,6 +54,7 @@ class Comparison(Frozen):
 
     `anytime`: seeds were added while results were looked at. `p` is then one over the most that bets on the signs have won
     (`wealth` is what they are worth now), `difference` the median with an interval, and all of it holds whenever one looks and stops.
+    `decided_after`: the seeds after which the verdict was first reached, which stays; None where it is none that stays.
     `seeds_left`: about how many more seeds it takes, a guess. `mean`: the mean difference of a bounded figure such as an accuracy, where a
     run without a number has the worst of the bounds, with an interval that assumes nothing else and holds at every look.
     """
@@ -74,6 +75,7 @@ class Comparison(Frozen):
     family: int = 0
     anytime: bool = False
     wealth: Number = None
+    decided_after: int | None = None
     seeds_left: int | None = None
     mean: Estimate | None = None
     verdict: Verdict = Verdict.NOT_COMPARABLE
@@ -142,7 +144,7 @@ def _at_any_time(
         if pair.path:
             wealth = [each[APART] for each in pair.path]
             known |= {"p": min(1.0, 1 / max(wealth)), "p_holm": pair.p, "wealth": wealth[-1], "verdict": _decided(comparison, pair)}
-            known |= {"seeds_left": found.seeds_left(pair)} if pair.is_open else {}
+            known |= {"seeds_left": found.seeds_left(pair)} if pair.is_open else {"decided_after": pair.ended_after}
         yield comparison.model_copy(update=known)
 
 
@@ -252,6 +254,9 @@ def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, ma
     in_words = _without_size(metric, comparison, first, second)
     amount = in_words or _amount(metric, comparison, flipped=first is right)
     link, on_seeds = (": ", "") if in_words else (" by ", f", {seeds}")
+    if comparison.decided_after is not None:
+        told = bool(on_seeds) and comparison.decided_after != comparison.n
+        on_seeds = f"{on_seeds * told}, decided after {comparison.decided_after if told else seeds_text(comparison.decided_after)}"
     if comparison.verdict is Verdict.EQUIVALENT:
         return f"{names} are equivalent within {margin:g} {_unit(metric)}: {amount}{on_seeds}"
     parted = _parted(comparison, "it alone is significant" if in_words else "the interval alone excludes zero")
@@ -271,6 +276,11 @@ def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, ma
         equal = "" if margin is None else f"; that they are equivalent within {margin:g} {_unit(metric)} is not shown either"
         return f"{names} are not shown to differ: {amount}{parted or unsure + both}{on_seeds}, {proof}{equal}"
     return f"{first.scheme} beats {second.scheme}{link}{amount}{on_seeds}, {proof}"
+
+
+def seeds_of_verdict(comparison: Comparison) -> int:
+    """After how many seeds the verdict was reached; of one that is none that stays, those that there are."""
+    return comparison.n if comparison.decided_after is None else comparison.decided_after
 
 
 def standing_text(metric: Metric, comparison: Comparison) -> str:
