@@ -104,10 +104,21 @@ def test_with_a_reference_only_comparisons_with_it_count():
     assert set(seeds_by_scheme(done).values()) <= {fewest(), fewest() + 1}
 
 
-def test_two_schemes_that_always_diverge_are_decided_as_such():
+def test_two_schemes_that_never_differ_are_equivalent_only_within_a_margin():
+    same = "xavier and kaiming are not decided: no difference in test accuracy on any of "
+    for margin, said in ((None, same), (1.0, "xavier and kaiming are equivalent within 1 points of test accuracy: ")):
+        config = asked("he", "xavier", margin=margin)
+        summary = summary_of("compare", config, lambda job: 0.4 + 0.01 * job.seed, View(margin=margin))
+        assert summary.headline.startswith(said)
+        assert summary.notes[-1].startswith("Ended after " if margin is None else "Decided after ")
+
+
+def test_two_schemes_that_always_diverge_end_it_early():
     config = asked("he", "xavier")
     done, _ = carried_out("compare", config, lambda _: None)
     assert len(done) < 2 * 12
+    last = f"Ended after {len(done) // 2} of at most 64 seeds: {len(done)} of 128 runs; 1 of 1 comparisons show no difference on any seed, "
+    assert until.summarize(config, done, View()).notes[-1] == f"{last}which decides nothing."
     assert until.summarize(config, done, View()).pairs[0].verdict is Verdict.BOTH_WITHOUT
 
 

@@ -40,6 +40,8 @@ class Verdict(StrEnum):
     NOT_COMPARABLE = "not comparable"
 
 
+SAME = frozenset({Verdict.IDENTICAL, Verdict.BOTH_WITHOUT})
+"""Those that say what these seeds show, and no more."""
 TIES = frozenset({Verdict.TIE, Verdict.NOT_DECIDED, Verdict.IDENTICAL, Verdict.EQUIVALENT, Verdict.BOTH_WITHOUT})
 """The verdicts that leave one scheme as good as the other."""
 
@@ -244,7 +246,8 @@ def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, ma
     both = f", both {metric.absent} on {comparison.both_without}" if comparison.both_without else ""
     if comparison.verdict is Verdict.IDENTICAL:
         where = f"on any of {seeds}" if comparison.n > 1 else "with the one seed"
-        return f"{names} do not differ: no difference in {metric.label} {where}{both}"
+        shows = "are not decided" if comparison.anytime else "do not differ"
+        return f"{names} {shows}: no difference in {metric.label} {where}{both}"
     shown = {Verdict.BETTER: True, Verdict.WORSE: False, Verdict.NOT_DECIDED: True}
     ahead = shown.get(comparison.verdict, (comparison.effect or 0) >= 0)
     first, second = (left, right) if ahead else (right, left)

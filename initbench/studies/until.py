@@ -20,7 +20,7 @@ from initbench.statistics.findings import Summary
 from initbench.statistics.inference import median
 from initbench.statistics.sequential import fewest
 from initbench.statistics.summary import summarize as summarize_runs
-from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family, deciding, seeds_of_verdict, standing_text
+from initbench.statistics.verdicts import SAME, Comparison, Side, Verdict, compare_family, deciding, seeds_of_verdict, standing_text
 from initbench.studies.scores import asked_metric
 from initbench.studies.study import Done, Outlook
 
@@ -165,6 +165,9 @@ def _saved(config: ExperimentConfig, done: Done, looked_at: str) -> str:
     if unmade == number:
         return f"{failed}; {runs:,} of {most:,} runs."
     seeds = f"{max(map(seeds_of_verdict, found.latest))} of at most {len(config.seeds)} seeds"
+    if same := sum(pair.verdict in SAME for pair in found.latest):
+        why = f"{failed}{'; ' * bool(failed)}{same} of {number} comparisons show no difference on any seed, which decides nothing"
+        return f"Ended{about} after {seeds}: {runs:,} of {most:,} runs; {why}."
     after = f"ecided{about} after {seeds}: {runs:,} of {most:,} runs."
     return f"{failed}; the others were d{after}" if failed else f"D{after}"
 
