@@ -7,7 +7,7 @@ import random
 import re
 
 import pytest
-from race_support import carried_out, made_up, question, summary_of
+from race_support import apart, asked, carried_out, made_up, question, summary_of
 from rich.console import Console
 from training_support import TINY
 from typer.testing import CliRunner
@@ -22,7 +22,6 @@ from initbench.question.config import Execution, UntilConfig, View
 from initbench.question.config_file import dump_config, load_config
 from initbench.question.request import configure
 from initbench.reporting import decisions, tidy
-from initbench.reporting.tables import pair_table
 from initbench.results import jobs as job_files
 from initbench.results import store
 from initbench.results.record import RunStatus
@@ -34,20 +33,6 @@ from initbench.studies import until
 from initbench.studies.execution import carry_out
 from initbench.studies.kinds import study_of
 from initbench.studies.plan import make_plan, new_manifest
-
-
-def asked(*schemes, seeds=64, **more):
-    return question(*schemes, seeds=seeds, tune=None, until=UntilConfig(each=1, **more))
-
-
-def apart(gap, spread=0.05):
-    """Losses of which the first scheme's are lower by `gap`, with noise that is the same for the same seed."""
-
-    def loss(job):
-        noise = random.Random(f"{job.scheme} {job.seed}").gauss(0, spread)
-        return 0.4 + noise + gap * (str(job.scheme) != "kaiming")
-
-    return loss
 
 
 def seeds_by_scheme(done):
@@ -460,39 +445,3 @@ def test_runs_of_other_folders_are_taken_in_every_round_unless_all_are_asked_for
     assert len(found.results) > 16
     assert set(trained) == {run.job_id for run in found.results} - (set() if fresh else set(seen))
     assert ("16 done before, 16 of them copied from other folders" in capsys.readouterr().err) is not fresh
-
-
-def test_every_text_says_after_how_many_seeds_a_pair_was_decided_though_both_got_more():
-    """With rounds of four seeds more are there than a verdict took."""
-    config = asked("he", "xavier", "normal", seeds=24).model_copy(update={"until": UntilConfig(each=4)})
-    done, _ = carried_out("compare", config, lambda job: None if str(job.scheme) == "normal" else apart(0.12)(job))
-    summary = until.summarize(config, done, View())
-    (pair,) = [pair for pair in summary.pairs if set(pair.names) == {"kaiming", "xavier"}]
-    assert fewest() < pair.decided_after < pair.n
-    assert f"{pair.n} seeds, decided after {pair.decided_after}, anytime p" in summary.headline
-    latest = max(each.decided_after for each in summary.pairs)
-    assert summary.notes[-1] == f"Decided after {latest} of at most 24 seeds: {len(done)} of 72 runs."
-    assert f"worse after {pair.decided_after} seeds" in [row[-1] for row in pair_table(summary).rows]
-    rows = csv.DictReader(io.StringIO(tidy.comparisons(summary)))
-    assert str(pair.decided_after) in {row["decided_after"] for row in rows if row["family"] == "all pairs"}
-    (plot,) = decisions.plots(summary, group(done.values(), [str(scheme) for scheme in config.schemes]))
-    assert f"worse after {pair.decided_after} seeds" in {note for panel in plot.panels for note in panel.notes}
-    by_loss = until.summarize(config, done, View(metric="final_test_loss"))
-    assert by_loss.notes[-1].startswith("Decided by test accuracy after ")
-
-
-def test_the_last_line_tells_apart_what_failed_and_what_is_not_decided():
-    def last(loss, failed=frozenset({"normal"})):
-        config = asked("he", "xavier", "normal", seeds=8)
-        done = {}
-        while missing := [job for job in until.jobs(config, done) if plan.job_id(job) not in done]:
-            for job in missing:
-                status = RunStatus.FAILED if str(job.scheme) in failed else RunStatus.COMPLETED
-                done[plan.job_id(job)] = made_up(job, loss(job), status)
-        return until.summarize(config, done, View()).notes[-1], len(done)
-
-    unmade = "2 of 3 comparisons could not be made, as runs failed or were skipped; "
-    said, runs = last(apart(0.0))
-    assert said == f"Not decided after all 8 seeds: 1 of 3 comparisons; {unmade}{runs} of 24 runs. Go on with a larger --max-seeds."
-    said, runs = last(apart(0.4))
-    assert re.fullmatch(rf"{unmade}the others were decided after \d of at most 8 seeds: {runs} of 24 runs\.", said)

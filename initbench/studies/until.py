@@ -147,13 +147,16 @@ def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
     rest = view.model_dump(exclude={"reference"})
     asked = until_of(config).reference
     summary = summarize_runs(done.values(), view.reference, order=order, anytime=True, asked_reference=asked, **rest)
-    return summary.model_copy(update={"notes": (*summary.notes, _saved(config, done, summary.metric))})
+    return summary.model_copy(update={"notes": (*summary.notes, _saved(config, done, summary))})
 
 
-def _saved(config: ExperimentConfig, done: Done, looked_at: str) -> str:
-    """As in `Decided after 7 of at most 64 seeds: 14 of 128 runs.`; the metric is named where another is `looked_at`."""
+def _saved(config: ExperimentConfig, done: Done, shown: Summary) -> str:
+    """As in `Decided after 7 of at most 64 seeds: 14 of 128 runs.`; what was asked is named where something else is `shown`."""
     found, metric = standing(config, done), asked_metric(config, until_of(config).metric, None, done)
-    runs, most, about = len(found.jobs), len(config.schemes) * len(config.seeds), "" if metric.name == looked_at else f" by {metric.label}"
+    runs, most, about = len(found.jobs), len(config.schemes) * len(config.seeds), ""
+    if (metric.name, until_of(config).margin) != (shown.metric, shown.margin):
+        margin = until_of(config).margin
+        about = f" by {metric.label} with" + ("out a margin" if margin is None else f" a margin of {margin:g}")
     if not found.is_over:
         return f"Not decided{about} yet: {len(done)} of at most {most:,} runs are there."
     number = len(found.latest)
