@@ -74,3 +74,13 @@ def test_where_there_is_a_margin_it_is_said_that_an_interval_may_reach_beyond_it
     done, _ = carried_out("compare", config, apart(0.0))
     beyond = "a pair may be decided while its interval holds zero or reaches beyond the margin."
     assert [beyond in " ".join(until.summarize(config, done, View(margin=margin)).notes) for margin in (None, 2.0)] == [False, True]
+
+
+def test_a_comparison_without_a_size_says_who_wins():
+    config = asked("he", "normal", seeds=8)
+    done = {}
+    for job in until.jobs(config, done):
+        lost = str(job.scheme) == "normal" and job.seed != 3
+        done[plan.job_id(job)] = made_up(job, None if lost else apart(0.0)(job) + 0.1 * (str(job.scheme) == "kaiming"))
+    (line,) = until.news(config, done)
+    assert line.startswith("normal - kaiming: no size, as most often one of them diverged: better on 1, worse on 5, after 6 seeds")

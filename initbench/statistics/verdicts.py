@@ -290,7 +290,9 @@ def standing_text(metric: Metric, comparison: Comparison) -> str:
     """How a comparison stands that is not decided: `xavier - kaiming: 0.2 points of test accuracy [-0.4, 0.9] after 12 seeds; ...`."""
     gap = comparison.difference
     size = (
-        metric.absent if gap.value is None else number_text(metric, gap.value) + f" {metric.amount}{interval_text(metric, gap, 'no limit')}"
+        number_text(metric, gap.value) + f" {metric.amount}{interval_text(metric, gap, 'no limit')}"
+        if gap.value is not None
+        else (f"no size, as most often one of them {metric.absent}: better on {comparison.wins}, worse on {comparison.losses},")
     )
     more = f"; about {comparison.seeds_left} more at this pace" if comparison.seeds_left else ""
     return f"{comparison.scheme} - {comparison.other}: {size} after {seeds_text(comparison.n)}{more}."
