@@ -1,9 +1,10 @@
 """Studies without training: every job that is asked for gets a made-up result at once."""
 
+import random
 from collections.abc import Callable
 
 from initbench.question import plan
-from initbench.question.config import ExperimentConfig, Job, TrainConfig, View, parse_ref
+from initbench.question.config import ExperimentConfig, Job, TrainConfig, UntilConfig, View, parse_ref
 from initbench.results.record import Evaluation, RunResult, RunStatus
 from initbench.studies.kinds import study_of
 
@@ -45,3 +46,18 @@ def carried_out(command: str, config: ExperimentConfig, loss_of: Callable[[Job],
 def summary_of(command: str, config: ExperimentConfig, loss_of: Callable[[Job], float | None], view: View | None = None):
     done, _ = carried_out(command, config, loss_of)
     return study_of(command, config).summarize(config, done, view or View())
+
+
+def asked(*schemes: str, seeds: int = 64, **more) -> ExperimentConfig:
+    """A question with seeds that are added one at a time until it is decided."""
+    return question(*schemes, seeds=seeds, tune=None, until=UntilConfig(each=1, **more))
+
+
+def apart(gap: float, spread: float = 0.05) -> Callable[[Job], float]:
+    """Losses of which the first scheme's are lower by `gap`, with noise that is the same for the same seed."""
+
+    def loss(job: Job) -> float:
+        noise = random.Random(f"{job.scheme} {job.seed}").gauss(0, spread)
+        return 0.4 + noise + gap * (str(job.scheme) != "kaiming")
+
+    return loss

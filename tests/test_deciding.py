@@ -128,3 +128,25 @@ def test_the_guess_of_seeds_left_knows_how_much_the_family_asks_for():
     (alone,) = compare_family(METRIC, [(sides["one"], sides["other"])], anytime=True)
     among, *_ = compare_family(METRIC, [(sides[one], sides[other]) for one, other in combinations(sides, 2)], anytime=True)
     assert among.seeds_left > alone.seeds_left
+
+
+def test_a_verdict_says_after_how_many_seeds_it_was_reached_whatever_comes_later():
+    gaps = [0.010 + 0.001 * place for place in range(12)]
+    values = {"one": dict(enumerate(0.5 + gap for gap in gaps)), "other": dict.fromkeys(range(12), 0.5)}
+
+    def judged(count, margin=None):
+        sides = (Side(name, {seed: own[seed] for seed in range(count)}) for name, own in values.items())
+        return compare_family(METRIC, [tuple(sides)], margin=margin, anytime=True)[0]
+
+    first = next(count for count in range(1, 13) if judged(count).verdict is Verdict.BETTER)
+    assert judged(first - 1).decided_after is None
+    assert f"), decided after {first} seeds, anytime p" in judged(first).sentence
+    assert judged(12).decided_after == first
+    assert f", 12 seeds, decided after {first}, anytime p" in judged(12).sentence
+    within = judged(12, margin=5.0)
+    assert within.verdict is Verdict.EQUIVALENT
+    assert within.sentence.endswith(f", 12 seeds, decided after {within.decided_after}")
+    lost = Side("one", dict.fromkeys(range(12), 0.5)), Side("other", dict.fromkeys(range(12), -math.inf))
+    (found,) = compare_family(METRIC, [lost], anytime=True)
+    assert f"diverged on 12 of 12 seeds, decided after {found.decided_after} seeds, anytime p" in found.sentence
+    assert compare_family(METRIC, [lost])[0].decided_after is None

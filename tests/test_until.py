@@ -7,7 +7,7 @@ import random
 import re
 
 import pytest
-from race_support import carried_out, made_up, question, summary_of
+from race_support import apart, asked, carried_out, made_up, question, summary_of
 from rich.console import Console
 from training_support import TINY
 from typer.testing import CliRunner
@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from initbench import compare, load_results, report
 from initbench.cli import live
 from initbench.cli.app import app
-from initbench.engines import processes
+from initbench.engines import processes, serial
 from initbench.errors import ConfigError, StorageError
 from initbench.question import plan
 from initbench.question.config import Execution, UntilConfig, View
@@ -30,22 +30,9 @@ from initbench.statistics.sequential import fewest
 from initbench.statistics.summary import group
 from initbench.statistics.verdicts import Side, Verdict, compare_family
 from initbench.studies import until
+from initbench.studies.execution import carry_out
 from initbench.studies.kinds import study_of
 from initbench.studies.plan import make_plan, new_manifest
-
-
-def asked(*schemes, seeds=64, **more):
-    return question(*schemes, seeds=seeds, tune=None, until=UntilConfig(each=1, **more))
-
-
-def apart(gap, spread=0.05):
-    """Losses of which the first scheme's are lower by `gap`, with noise that is the same for the same seed."""
-
-    def loss(job):
-        noise = random.Random(f"{job.scheme} {job.seed}").gauss(0, spread)
-        return 0.4 + noise + gap * (str(job.scheme) != "kaiming")
-
-    return loss
 
 
 def seeds_by_scheme(done):
@@ -102,10 +89,21 @@ def test_with_a_reference_only_comparisons_with_it_count():
     assert set(seeds_by_scheme(done).values()) <= {fewest(), fewest() + 1}
 
 
-def test_two_schemes_that_always_diverge_are_decided_as_such():
+def test_two_schemes_that_never_differ_are_equivalent_only_within_a_margin():
+    same = "xavier and kaiming are not decided: no difference in test accuracy on any of "
+    for margin, said in ((None, same), (1.0, "xavier and kaiming are equivalent within 1 points of test accuracy: ")):
+        config = asked("he", "xavier", margin=margin)
+        summary = summary_of("compare", config, lambda job: 0.4 + 0.01 * job.seed, View(margin=margin))
+        assert summary.headline.startswith(said)
+        assert summary.notes[-1].startswith("Ended after " if margin is None else "Decided after ")
+
+
+def test_two_schemes_that_always_diverge_end_it_early():
     config = asked("he", "xavier")
     done, _ = carried_out("compare", config, lambda _: None)
     assert len(done) < 2 * 12
+    last = f"Ended after {len(done) // 2} of at most 64 seeds: {len(done)} of 128 runs; 1 of 1 comparisons show no difference on any seed, "
+    assert until.summarize(config, done, View()).notes[-1] == f"{last}which decides nothing."
     assert until.summarize(config, done, View()).pairs[0].verdict is Verdict.BOTH_WITHOUT
 
 
@@ -429,3 +427,21 @@ def test_a_margin_of_zero_is_refused_over_a_file_too(tmp_path):
     with pytest.raises(ConfigError, match="greater than 0"):
         configure("compare", path, dashes="--", view=View(margin=0.0))
     assert configure("compare", path, dashes="--", view=View(margin=0.5)).seeds == tuple(range(12))
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_runs_of_other_folders_are_taken_in_every_round_unless_all_are_asked_for_anew(tmp_path, monkeypatch, fresh, capsys):
+    monkeypatch.chdir(tmp_path)
+    trained = []
+    execute = serial.execute
+    monkeypatch.setattr(serial, "execute", lambda jobs, **how: trained.extend(name for name, _ in jobs) or execute(jobs, **how))
+    asked_for = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 2}
+    given = {**asked_for, "engine": "serial", "jobs": 2}
+    seen = [run.job_id for run in compare(["he", "xavier"], seeds=8, **given).results]
+    config = configure("compare", schemes=["he", "xavier"], until="decided", max_seeds=10, **asked_for)
+    del trained[:]
+    with live.run_screen(quiet=False, verbose=False) as screen:
+        found = carry_out(make_plan("compare", config, Execution(engine="serial", jobs=2, fresh=fresh)), screen)
+    assert len(found.results) > 16
+    assert set(trained) == {run.job_id for run in found.results} - (set() if fresh else set(seen))
+    assert ("16 done before, 16 of them copied from other folders" in capsys.readouterr().err) is not fresh

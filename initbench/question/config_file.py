@@ -38,6 +38,8 @@ TOO_DEEP = "values refer to themselves, or are nested too deep"
 MOST_BYTES = 2**20
 """Of a config file. Reading so many takes some seconds."""
 MOST_SEEDS = 100_000
+SEEDS: Place = ("seeds",)
+UNTIL: Place = ("until",)
 RULES = "init.layers."
 """What comes after it is one key, a pattern with dots of its own."""
 
@@ -66,6 +68,8 @@ class _Draft:
 
     def put(self, path: Place, value: Any, words: str) -> None:
         """Sets a value; sections and the parameters of references are made on the way; epochs replace steps, and steps epochs."""
+        if path == UNTIL and value == DECIDED and isinstance(self.data.get("until"), dict):  # how is said already
+            return
         instead, train = LENGTHS.get(path), self.data.get("train")
         if instead and instead not in self.changed and isinstance(train, dict):
             train.pop(str(instead[-1]), None)
@@ -135,19 +139,26 @@ def load_config(
     *,
     settings: Sequence[str] = (),
     options: Mapping[str, tuple[str, Any]] | None = None,
+    rounds: Mapping[str, tuple[str, Any]] | None = None,
     default_seeds: int | None = None,
     data_files: Callable[[], Collection[str]] = tuple,
 ) -> ExperimentConfig:
     """A configuration from a file or a shipped name, then `a.b=c` settings, then options (dotted key -> (its word, value)).
 
+    `rounds` are options that count only where seeds are added until it is decided.
     `data_files` names the files of the data folder: `dataset: mine` is short for `npz:file=mine` when mine.npz is there.
     Raises: ConfigError with every problem, a line each, each with its place.
     """
     draft = _read(locate(source)) if source else _Draft()
-    problems = [problem for setting in settings if (problem := _apply_setting(draft, setting))] + _repeated(settings)
-    for key, (word, value) in (options or {}).items():
-        if value is not None:
-            draft.put(tuple(key.split(".")), value, word)
+    words: dict[Place, tuple[str, Any]] = {tuple(key.split(".")): said for key, said in (options or {}).items() if said[1] is not None}
+    problems = _spread_seeds(draft)
+    adds = draft.data.get("until") is not None
+    problems += [problem for setting in settings if (problem := _apply_setting(draft, setting))] + _repeated(settings)
+    problems += _take_until(draft, words, adds=adds)
+    if draft.data.get("until") is not None:
+        default_seeds = MOST_UNTIL_DECIDED
+        words |= {tuple(key.split(".")): said for key, said in (rounds or {}).items()}
+    problems += _put_all(draft, words)
     if default_seeds is not None:
         draft.data.setdefault("seeds", default_seeds)
     problems += _expand(draft)
@@ -160,9 +171,9 @@ def load_config(
     config = _with_ranges(_checked(draft, problems), draft.data.get("grid"))
     for key in split(config.grid.axes if config.grid is not None else ()):
         place = tuple(key.split("."))
-        words = draft.origins[place].words if place in draft.changed else ""
-        if words:
-            raise ConfigError(f"{key} is an axis of the grid, and {words} gives it one value. Leave out one of the two.")
+        said = draft.origins[place].words if place in draft.changed else ""
+        if said:
+            raise ConfigError(f"{key} is an axis of the grid, and {said} gives it one value. Leave out one of the two.")
     return config
 
 
@@ -282,7 +293,7 @@ def _apply_setting(draft: _Draft, setting: str) -> _Placed | None:
     if not equals or not all(key.split(".")):
         return _Placed(0, f"--set {setting}: write it as key=value, such as --set train.lr=0.1.")
     path = ("init", "layers", key.removeprefix(RULES)) if key.startswith(RULES) else tuple(key.split("."))
-    draft.put(path, parse_value(value.strip()), f"--set {setting}")
+    draft.put(_long_form(path), parse_value(value.strip()), f"--set {setting}")
     return None
 
 
@@ -291,16 +302,75 @@ def _repeated(settings: Sequence[str]) -> list[_Placed]:
     return [_Placed(0, f"--set {key} is given {n} times, and only one value can count. Give it once.") for key, n in times.items() if n > 1]
 
 
+def _long_form(path: Place) -> Place:
+    """The key that one within `seeds: {until: decided, at_most: 64, margin: 0.5}` is short for; any other as it is."""
+    if path[:1] != SEEDS or len(path) < 2:
+        return path
+    return {"at_most": SEEDS, "until": UNTIL}.get(str(path[1]), (*UNTIL, *path[1:]))
+
+
+def _spread_seeds(draft: _Draft) -> list[_Placed]:
+    """Writes out the short form of a file that adds seeds, under the keys `until` and `seeds`."""
+    data, seeds = draft.data, draft.data.get("seeds")
+    if not isinstance(seeds, dict):
+        return []
+    del data["seeds"]
+    if seeds.get("until") is None:
+        return [draft.problem(SEEDS, "seeds is a mapping without `until`. Write {until: decided, at_most: 64}, or a number.")]
+    for key in seeds:
+        draft.origins[_long_form((*SEEDS, key))] = draft.origins.pop((*SEEDS, key))
+    if "at_most" in seeds:
+        data["seeds"] = seeds["at_most"]
+    section = data.get("until")
+    within = {key: value for key, value in seeds.items() if key not in {"until", "at_most"}}
+    data["until"] = {**within, **(section if isinstance(section, dict) else {})} if seeds["until"] == DECIDED else seeds["until"]
+    return []
+
+
+def _take_until(draft: _Draft, words: dict[Place, tuple[str, Any]], *, adds: bool) -> list[_Placed]:
+    """What the options `until` and `seeds` make of what file and settings say of these; gives what does not go together.
+
+    `adds`: the file has seeds added, so that the number in it is that at most.
+    """
+    data, (word, asked) = draft.data, words.pop(UNTIL, ("", None))
+    if SEEDS in words:
+        settings = [draft.origins[place].words for place in draft.changed if place[:1] == UNTIL]
+        adding = ([word] if asked is not None else []) + settings
+        if not adding:
+            data.pop("until", None)
+        rest = f"adds seeds until it is decided, and {words[SEEDS][0]} fixes their number. Give one of the two."
+        return [_Placed(0, f"{each} {rest}") for each in adding]
+    if asked is not None and (asked != DECIDED or not isinstance(data.get("until"), dict)):
+        data["until"], draft.origins[UNTIL] = asked, _Origin(word)
+    given = draft.origins[SEEDS].words if SEEDS in draft.changed else ""
+    if data.get("until") is None:
+        bound = given.startswith("--set seeds.at_most")
+        return [_Placed(0, f"{given} bounds the seeds that --set seeds.until=decided adds. Write both.")] if bound else []
+    if not adds and not given:
+        data.pop("seeds", None)
+    return []
+
+
+def _put_all(draft: _Draft, words: Mapping[Place, tuple[str, Any]]) -> list[_Placed]:
+    """Puts what options say; gives the settings that would be lost with that: about a part of it, or about seeds."""
+    settings = {place: draft.origins[place].words for place in draft.changed if place in draft.origins}
+    clashes = []
+    for place, (word, value) in words.items():
+        key, alone = ".".join(map(str, place)), place[:1] in {SEEDS, UNTIL}
+        beside = (said for at, said in settings.items() if at[: len(place)] == place and (alone or at != place))
+        clashes += [
+            _Placed(0, f"{word or key} says what {key} is, so that {said} would not count. Give one of the two.") for said in beside
+        ]
+        draft.put(place, value, word)
+    return clashes
+
+
 def _expand(draft: _Draft) -> list[_Placed]:
     """Writes out the short forms `seeds: 8`, `schemes: kaiming`, `schemes: all`; gives what is wrong with them."""
     data = draft.data
     if "schemes" in data:
         data["schemes"] = families.expanded(data["schemes"])
     seeds = data.get("seeds")
-    if isinstance(seeds, dict) and "until" in seeds:
-        within = {key: value for key, value in seeds.items() if key not in {"until", "at_most"}}
-        data["until"] = within if within and seeds["until"] == DECIDED else seeds["until"]
-        seeds = data["seeds"] = seeds.get("at_most", MOST_UNTIL_DECIDED)
     if isinstance(seeds, str):
         seeds = data["seeds"] = parse_value(f"[{seeds.strip().rstrip(',')}]") if "," in seeds else parse_value(seeds.strip())
     if isinstance(seeds, str):

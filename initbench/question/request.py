@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from initbench.errors import ConfigError, a_or_an, suggestion
 from initbench.question import config_file
-from initbench.question.config import DECIDED, MOST_UNTIL_DECIDED, Execution, ExperimentConfig, Ref, View
+from initbench.question.config import Execution, ExperimentConfig, Ref, View
 from initbench.question.data_folder import data_folder
 
 DEFAULT_SEEDS = {"run": 1, "compare": 8, "recommend": 8, "sweep": 8, "coordinate-check": 3}
@@ -34,13 +34,15 @@ class ViewFields(TypedDict, total=False):
 
 def view_of(reference: str | None = None, **look: Unpack[ViewFields]) -> View:
     """How results are looked at; the margin `none` is no margin. Raises: ConfigError for a target or a margin that cannot be one."""
-    target, margin = look.get("target"), _margin_of(look.get("margin"))
-    about = look.get("margin_metric", look.get("metric")) if margin is not None else None
-    return View(reference=reference, metric=look.get("metric"), target=target, margin=margin, margin_metric=about)
+    said: dict[str, Any] = {key: value for key, value in {"reference": reference, **look}.items() if value is not None}
+    if "margin" in said:
+        said["margin"] = _margin_of(said["margin"])
+        said["margin_metric"] = None if said["margin"] is None else look.get("margin_metric", look.get("metric"))
+    return View.model_validate(said)
 
 
-def _margin_of(given: float | str | None) -> float | None:
-    if given is None or given == NO_MARGIN:
+def _margin_of(given: float | str) -> float | None:
+    if given == NO_MARGIN:
         return None
     try:
         return float(given)
@@ -138,27 +140,19 @@ def configure(
     options: dict[str, tuple[str, Any]] = {KEYS.get(word, word): (dashes + word, value) for word, value in asked.items()}
     options["schemes"] = ("", None if schemes is None else [as_name("scheme", scheme) or "" for scheme in schemes])
     options["seeds"] = (f"{dashes}seeds", seeds if isinstance(seeds, str | int | None) else list(seeds))
-    if until is not None and seeds is not None:
-        raise ConfigError(f"{dashes}until adds seeds until it is decided, and {dashes}seeds fixes their number. Give one of the two.")
-    own = {key: value for key in ("reference", "metric", "margin") if (value := getattr(view, key)) is not None}
-    if until is not None:
-        options["until"] = (f"{dashes}until", own if until == DECIDED else until)
-        options["seeds"] = (f"{dashes}max-seeds", MOST_UNTIL_DECIDED if most is None else most)
-
-    def loaded() -> ExperimentConfig:
-        return config_file.load_config(
-            None if source is None else str(source),
-            settings=settings,
-            options=options,
-            default_seeds=DEFAULT_SEEDS.get(command, 1),
-            data_files=lambda: {path.stem for path in data_folder(data_dir).glob("*.npz")},
-        )
-
-    config = loaded()
-    if until is None and config.until is not None and (own or most is not None):  # the file adds seeds, and the command has words on how
-        options["until"] = (f"{dashes}until", config.until.model_dump(exclude_none=True) | own)
-        options["seeds"] = (f"{dashes}max-seeds", list(config.seeds) if most is None else most)
-        config = loaded()
+    options["until"] = (f"{dashes}until", until)
+    looked = [key for key in ("reference", "metric", "margin") if key in view.model_fields_set]
+    rounds = {f"until.{key}": (dashes + key, getattr(view, key)) for key in looked}
+    if most is not None:
+        rounds["seeds"] = (f"{dashes}max-seeds", most)
+    config = config_file.load_config(
+        None if source is None else str(source),
+        settings=settings,
+        options=options,
+        rounds=rounds,
+        default_seeds=DEFAULT_SEEDS.get(command, 1),
+        data_files=lambda: {path.stem for path in data_folder(data_dir).glob("*.npz")},
+    )
     if most is not None and config.until is None:
         raise ConfigError(f"{dashes}max-seeds bounds the seeds that {dashes}until decided adds. Write both, or {dashes}seeds {most}.")
     if config.until is not None and (command in DEFAULT_SEEDS.keys() - {"compare"} or config.tune is not None):

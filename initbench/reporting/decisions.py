@@ -12,7 +12,7 @@ from initbench.statistics.findings import Summary
 from initbench.statistics.inference import difference, median
 from initbench.statistics.sequential import median_sequence
 from initbench.statistics.summary import Runs
-from initbench.statistics.verdicts import Comparison
+from initbench.statistics.verdicts import Comparison, seeds_of_verdict
 
 MOST_TICKS = 6
 ROOM, CUT = 25, 18
@@ -34,7 +34,7 @@ def plots(summary: Summary, runs: Runs) -> tuple[Plot, ...]:
         return ()
     title = f"Difference in {summary.primary.label} after each seed: median and interval that holds at every look"
     unlimited = few([_title(pair, names) for pair in longest[:MOST] if not _panel(summary, pair, runs, names).bands])
-    notes = [f"no limits yet, or runs without a number: {unlimited}"] if unlimited else []
+    notes = [f"No limits yet, or runs without a number: {unlimited}"] if unlimited else []
     notes += [f"{len(longest) - MOST} more comparisons are in the tables"] if len(longest) > MOST else []
     notes.append("Dashed: no difference" + ("" if summary.margin is None else f", and the margin of {summary.margin:g}"))
     panels[-1] = replace(panels[-1], notes=(*panels[-1].notes, *notes))
@@ -63,7 +63,7 @@ def _panel(summary: Summary, pair: Comparison, runs: Runs, names: Mapping[str, s
         (Curve(ahead, line, "steps"), *(Curve(ahead, ((1.0, level), (last, level)), "theory") for level in levels)),
         (Band(ahead, band, "steps"),) if band else (),
         scale="number",
-        notes=(f"{pair.verdict.value} after {pair.n} seeds",),
+        notes=(f"{pair.verdict.value.capitalize()} after {seeds_of_verdict(pair)} seeds",),
         ticks=tuple((float(count), str(count)) for count in range(step, len(gaps) + 1, step)),
     )
 

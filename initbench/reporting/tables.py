@@ -10,7 +10,7 @@ from initbench.quantities import QUANTITIES, Quantity
 from initbench.results.columns import at_step
 from initbench.results.propagation import layer_value
 from initbench.results.record import LayerStats, RunResult
-from initbench.statistics.estimates import Estimate, estimate_text, interval_text, number_text, share_text
+from initbench.statistics.estimates import Estimate, estimate_text, interval_text, number_text, seeds_text, share_text
 from initbench.statistics.findings import SchemeSummary, Summary
 from initbench.statistics.inference import ALPHA, median
 from initbench.statistics.summary import trained_text
@@ -218,7 +218,9 @@ def _pair_row(metric: Metric, pair: Comparison) -> tuple[str, ...]:
 
 
 def _verdict_text(pair: Comparison) -> str:
-    """The verdict; where it and the interval beside it part, why."""
+    """The verdict, and after how many seeds it was reached where these were added; where it and the interval beside it part, why."""
+    if pair.decided_after is not None:
+        return f"{pair.verdict.value} after {seeds_text(pair.decided_after)}"
     parted = pair.p is not None and pair.p <= ALPHA and pair.verdict in {Verdict.TIE, Verdict.TOO_FEW_SEEDS}
     return pair.verdict.value + f" after correction for {pair.family} comparisons" * parted
 

@@ -89,12 +89,12 @@ def comparisons(summary: Summary) -> str:
             *(kind, each.metric, each.scheme, each.other, each.n),
             *(each.difference.value, each.difference.low, each.difference.high, each.difference.level),
             *(getattr(each, test) for test in tests),
-            *(each.family, each.verdict.value, "anytime" if each.anytime else "fixed"),
+            *(each.family, each.verdict.value, "anytime" if each.anytime else "fixed", each.decided_after),
             *((each.mean.value, each.mean.low, each.mean.high) if each.mean else (None, None, None)),
         ]
         for kind, each in families
     )
-    figures = ("n", "difference", "low", "high", "level", *tests, "family_size", "verdict", "kind", *MEAN)
+    figures = ("n", "difference", "low", "high", "level", *tests, "family_size", "verdict", "kind", "decided_after", *MEAN)
     columns = ("family", "metric", "scheme", "other", *figures)
     return write(columns, rows)
 

@@ -25,6 +25,8 @@ class Pair:
     """The wealth against each claim, after each seed that both have."""
     ended: int | None = None
     """1: the first is better, -1: the other is, 0: equivalent. What was decided first stays, whatever comes after it."""
+    ended_after: int | None = None
+    """How many seeds both had then."""
     p: float = 1.0
     """The corrected p against no difference."""
     same: bool = False
@@ -72,6 +74,7 @@ class Deciding:
             if pair.ended is None:
                 equal = pair.within is not None and max(p[ABOVE], p[BELOW]) <= ALPHA
                 pair.ended = 0 if equal else pair.signs.leaning if p[APART] <= ALPHA else None
+                pair.ended_after = None if pair.ended is None else len(pair.path)
 
     def seeds_left(self, pair: Pair) -> int | None:
         """About how many more seeds a pair takes, a guess; None where nothing grows.

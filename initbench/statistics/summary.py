@@ -363,7 +363,8 @@ def _notes(summary: Summary, runs: Runs) -> Iterable[str]:
         listed = ", ".join(f"{scheme} {size}" for scheme, size in sizes.items())
         yield (
             f"Seeds were added while results were looked at ({listed}); verdicts and intervals of differences hold however often one "
-            "looks. Verdicts weigh differences by size, intervals count signs alone: a pair may be decided while its interval holds zero."
+            "looks. Verdicts weigh differences by size, intervals count signs alone: a pair may be decided while its interval holds zero"
+            f"{' or reaches beyond the margin' if summary.margin is not None else ''}."
         )
     elif len({scheme.seeds for scheme in summary.schemes}) > 1 or len(counts) > 1:
         listed = ", ".join(f"{scheme} {size}" for scheme, size in sizes.items())

@@ -40,6 +40,8 @@ class Verdict(StrEnum):
     NOT_COMPARABLE = "not comparable"
 
 
+SAME = frozenset({Verdict.IDENTICAL, Verdict.BOTH_WITHOUT})
+"""Those that say what these seeds show, and no more."""
 TIES = frozenset({Verdict.TIE, Verdict.NOT_DECIDED, Verdict.IDENTICAL, Verdict.EQUIVALENT, Verdict.BOTH_WITHOUT})
 """The verdicts that leave one scheme as good as the other."""
 
@@ -54,6 +56,7 @@ class Comparison(Frozen):
 
     `anytime`: seeds were added while results were looked at. `p` is then one over the most that bets on the signs have won
     (`wealth` is what they are worth now), `difference` the median with an interval, and all of it holds whenever one looks and stops.
+    `decided_after`: the seeds after which the verdict was first reached, which stays; None where it is none that stays.
     `seeds_left`: about how many more seeds it takes, a guess. `mean`: the mean difference of a bounded figure such as an accuracy, where a
     run without a number has the worst of the bounds, with an interval that assumes nothing else and holds at every look.
     """
@@ -74,6 +77,7 @@ class Comparison(Frozen):
     family: int = 0
     anytime: bool = False
     wealth: Number = None
+    decided_after: int | None = None
     seeds_left: int | None = None
     mean: Estimate | None = None
     verdict: Verdict = Verdict.NOT_COMPARABLE
@@ -142,7 +146,7 @@ def _at_any_time(
         if pair.path:
             wealth = [each[APART] for each in pair.path]
             known |= {"p": min(1.0, 1 / max(wealth)), "p_holm": pair.p, "wealth": wealth[-1], "verdict": _decided(comparison, pair)}
-            known |= {"seeds_left": found.seeds_left(pair)} if pair.is_open else {}
+            known |= {"seeds_left": found.seeds_left(pair)} if pair.is_open else {"decided_after": pair.ended_after}
         yield comparison.model_copy(update=known)
 
 
@@ -242,7 +246,8 @@ def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, ma
     both = f", both {metric.absent} on {comparison.both_without}" if comparison.both_without else ""
     if comparison.verdict is Verdict.IDENTICAL:
         where = f"on any of {seeds}" if comparison.n > 1 else "with the one seed"
-        return f"{names} do not differ: no difference in {metric.label} {where}{both}"
+        shows = "are not decided" if comparison.anytime else "do not differ"
+        return f"{names} {shows}: no difference in {metric.label} {where}{both}"
     shown = {Verdict.BETTER: True, Verdict.WORSE: False, Verdict.NOT_DECIDED: True}
     ahead = shown.get(comparison.verdict, (comparison.effect or 0) >= 0)
     first, second = (left, right) if ahead else (right, left)
@@ -252,6 +257,9 @@ def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, ma
     in_words = _without_size(metric, comparison, first, second)
     amount = in_words or _amount(metric, comparison, flipped=first is right)
     link, on_seeds = (": ", "") if in_words else (" by ", f", {seeds}")
+    if comparison.decided_after is not None:
+        told = bool(on_seeds) and comparison.decided_after != comparison.n
+        on_seeds = f"{on_seeds * told}, decided after {comparison.decided_after if told else seeds_text(comparison.decided_after)}"
     if comparison.verdict is Verdict.EQUIVALENT:
         return f"{names} are equivalent within {margin:g} {_unit(metric)}: {amount}{on_seeds}"
     parted = _parted(comparison, "it alone is significant" if in_words else "the interval alone excludes zero")
@@ -273,11 +281,18 @@ def sentence(metric: Metric, comparison: Comparison, left: Side, right: Side, ma
     return f"{first.scheme} beats {second.scheme}{link}{amount}{on_seeds}, {proof}"
 
 
+def seeds_of_verdict(comparison: Comparison) -> int:
+    """After how many seeds the verdict was reached; of one that is none that stays, those that there are."""
+    return comparison.n if comparison.decided_after is None else comparison.decided_after
+
+
 def standing_text(metric: Metric, comparison: Comparison) -> str:
     """How a comparison stands that is not decided: `xavier - kaiming: 0.2 points of test accuracy [-0.4, 0.9] after 12 seeds; ...`."""
     gap = comparison.difference
     size = (
-        metric.absent if gap.value is None else number_text(metric, gap.value) + f" {metric.amount}{interval_text(metric, gap, 'no limit')}"
+        number_text(metric, gap.value) + f" {metric.amount}{interval_text(metric, gap, 'no limit')}"
+        if gap.value is not None
+        else (f"no size, as most often one of them {metric.absent}: better on {comparison.wins}, worse on {comparison.losses},")
     )
     more = f"; about {comparison.seeds_left} more at this pace" if comparison.seeds_left else ""
     return f"{comparison.scheme} - {comparison.other}: {size} after {seeds_text(comparison.n)}{more}."

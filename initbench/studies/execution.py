@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from initbench.errors import ConfigError, InitbenchError
@@ -52,9 +53,7 @@ def carry_out(plan: Plan, watch: Watch | None = None) -> Results:
     """
     with lock.locked(plan.folder):
         store.remove_leftovers(plan.folder)
-        begun = plan if plan.execution.fresh or not plan.missing else as_it_stands(plan)
-        if begun.elsewhere:
-            begun = _taken_over(begun)
+        begun = plan if plan.execution.fresh or not plan.missing else _taken_over(as_it_stands(plan))
         return replace(_carried_out(begun, watch), mended=plan.notes)
 
 
@@ -62,28 +61,33 @@ def _carried_out(plan: Plan, watch: Watch | None) -> Results:
     if watch:
         watch.planned(plan)
     tried: set[str] = set()
+    borrows = not plan.execution.fresh
     with Lasting() as lasting:
         while missing := tuple(name for name, _ in plan.missing if name not in tried):
             if tried and watch:
                 watch.planned(plan)
             _run_missing(plan, watch, lasting)
             tried |= set(missing)
-            plan = as_it_stands(plan)
+            before, plan = plan, as_it_stands(plan)
+            plan = _taken_over(replace(plan, taken=before.taken)) if borrows else plan
     _keep_question(plan)
     return derive(plan)
 
 
 def _taken_over(plan: Plan) -> Plan:
-    """The plan with copies of the results that stand elsewhere."""
-    store.check_writable(plan.folder)
-    _begin(plan)
-    wanted = dict(plan.jobs)
-    taken = 0
-    for name, path in plan.elsewhere.items():
-        if (result := jobs.read_file(path, wanted[name])) is not None:
-            store.write_result(plan.folder, result)
-            taken += 1
-    return replace(as_it_stands(plan), taken=taken)
+    """The plan with copies of the results that stand elsewhere, also those of jobs that follow from these."""
+    looked_at: set[Path] = set()
+    while new := {name: path for name, path in plan.elsewhere.items() if path not in looked_at}:
+        store.check_writable(plan.folder)
+        _begin(plan)
+        wanted, taken = dict(plan.jobs), plan.taken
+        for name, path in new.items():
+            looked_at.add(path)
+            if (result := jobs.read_file(path, wanted[name])) is not None:
+                store.write_result(plan.folder, result)
+                taken += 1
+        plan = replace(as_it_stands(plan), taken=taken)
+    return plan
 
 
 def _run_missing(plan: Plan, watch: Watch | None, lasting: Lasting) -> None:

@@ -53,7 +53,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     """What is wrong with the folder and will be mended: a sentence about each damaged file."""
     elsewhere: dict[str, Path] = field(default_factory=dict)
-    """Of a sweep: files of missing jobs that stand in other folders under the results root, and are taken from there."""
+    """Of a study that borrows: files of missing jobs that stand in other folders under the results root, and are taken from there."""
     seen: dict[str, index.Header] = field(default_factory=dict)
     """The headers of all job files that were read, of failed runs too."""
     taken: int = 0
@@ -105,7 +105,7 @@ def make_plan(command: str, config: ExperimentConfig, execution: Execution = Exe
     Raises: ConfigError for names that do not exist, StorageError for a folder that cannot take the results.
     """
     if config.until is not None:
-        asked = {key: getattr(config.until, key) for key in ("reference", "metric", "margin") if getattr(view, key) is None}
+        asked = {key: getattr(config.until, key) for key in ("reference", "metric", "margin") if key not in view.model_fields_set}
         if asked.get("margin") is not None:
             asked["margin_metric"] = config.until.metric
         view = View.model_validate({**view.model_dump(), **asked})

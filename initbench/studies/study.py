@@ -36,7 +36,7 @@ class Study(Protocol):
     SEARCHES: bool
     """Whether results decide what is run next."""
     BORROWS: bool
-    """Whether runs that another question has made are taken from its folder: those of a grid that had fewer values."""
+    """Whether runs that another question has made are taken from its folder, as those of a grid that had fewer values."""
 
     def is_asked(self, command: str, config: ExperimentConfig, /) -> bool:
         """Whether a command with this configuration asks a question of this kind."""

@@ -20,7 +20,7 @@ from initbench.statistics.findings import Summary
 from initbench.statistics.inference import median
 from initbench.statistics.sequential import fewest
 from initbench.statistics.summary import summarize as summarize_runs
-from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family, deciding, standing_text
+from initbench.statistics.verdicts import SAME, Comparison, Side, Verdict, compare_family, deciding, seeds_of_verdict, standing_text
 from initbench.studies.scores import asked_metric
 from initbench.studies.study import Done, Outlook
 
@@ -147,29 +147,32 @@ def summarize(config: ExperimentConfig, done: Done, view: View) -> Summary:
     rest = view.model_dump(exclude={"reference"})
     asked = until_of(config).reference
     summary = summarize_runs(done.values(), view.reference, order=order, anytime=True, asked_reference=asked, **rest)
-    return summary.model_copy(update={"notes": (*summary.notes, _saved(config, done))})
+    return summary.model_copy(update={"notes": (*summary.notes, _saved(config, done, summary))})
 
 
-def _saved(config: ExperimentConfig, done: Done) -> str:
-    """As in `Decided after 7 of at most 64 seeds: 14 of 128 runs.`"""
-    found = standing(config, done)
-    seeds = max((len(own) for own in seeds_of(found.jobs).values()), default=0)
-    runs, most = len(found.jobs), len(config.schemes) * len(config.seeds)
+def _saved(config: ExperimentConfig, done: Done, shown: Summary) -> str:
+    """As in `Decided after 7 of at most 64 seeds: 14 of 128 runs.`; what was asked is named where something else is `shown`."""
+    found, metric = standing(config, done), asked_metric(config, until_of(config).metric, None, done)
+    runs, most, about = len(found.jobs), len(config.schemes) * len(config.seeds), ""
+    if (metric.name, until_of(config).margin) != (shown.metric, shown.margin):
+        margin = until_of(config).margin
+        about = f" by {metric.label} with" + ("out a margin" if margin is None else f" a margin of {margin:g}")
     if not found.is_over:
-        return f"Not decided yet: {len(done)} of at most {most:,} runs are there."
+        return f"Not decided{about} yet: {len(done)} of at most {most:,} runs are there."
+    number = len(found.latest)
     unmade = sum(pair.verdict is Verdict.NOT_COMPARABLE for pair in found.latest)
-    if unmade:
-        return (
-            f"{unmade} of {len(found.latest)} comparisons could not be made, as runs failed or were skipped; "
-            f"{runs:,} of {most:,} runs after {seeds} of at most {len(config.seeds)} seeds."
-        )
-    open_pairs = sum(pair.verdict is Verdict.NOT_DECIDED for pair in found.latest)
-    if open_pairs:
-        return (
-            f"Not decided after all {len(config.seeds)} seeds: {open_pairs} of {len(found.latest)} comparisons; "
-            f"{runs:,} of {most:,} runs. Go on with a larger --max-seeds."
-        )
-    return f"Decided after {seeds} of at most {len(config.seeds)} seeds: {runs:,} of {most:,} runs."
+    failed = f"{unmade} of {number} comparisons could not be made, as runs failed or were skipped" if unmade else ""
+    if open_pairs := sum(pair.verdict is Verdict.NOT_DECIDED for pair in found.latest):
+        left = f"Not decided{about} after all {len(config.seeds)} seeds: {open_pairs} of {number} comparisons; "
+        return f"{left}{failed}{'; ' * bool(failed)}{runs:,} of {most:,} runs. Go on with a larger --max-seeds."
+    if unmade == number:
+        return f"{failed}; {runs:,} of {most:,} runs."
+    seeds = f"{max(map(seeds_of_verdict, found.latest))} of at most {len(config.seeds)} seeds"
+    if same := sum(pair.verdict in SAME for pair in found.latest):
+        why = f"{failed}{'; ' * bool(failed)}{same} of {number} comparisons show no difference on any seed, which decides nothing"
+        return f"Ended{about} after {seeds}: {runs:,} of {most:,} runs; {why}."
+    after = f"ecided{about} after {seeds}: {runs:,} of {most:,} runs."
+    return f"{failed}; the others were d{after}" if failed else f"D{after}"
 
 
 def seeds_of(wanted: Sequence[Job]) -> dict[str, list[int]]:
