@@ -1,19 +1,39 @@
 """What a caller in Python gives in place of names: a model, data, a loss, a metric, an optimizer; each gets a name for the question."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from initbench.errors import ConfigError, UserCode, a_or_an
 from initbench.question import given
-from initbench.question.config import Ref, View
+from initbench.question.config import Execution, ExperimentConfig, Ref, View
+from initbench.question.request import QuestionFields, configure
+from initbench.studies import notebook
 from initbench.studies.answer import Results
+from initbench.studies.execution import Watch, carry_out
+from initbench.studies.plan import make_plan
 
 OF_OURS = ("lr", "momentum", "nesterov", "betas", "weight_decay", "schedule", "warmup_steps", "optimizer")
 """Keys of training that an optimizer of somebody's own does not listen to."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a call has been given of a problem: names, or objects in their place, and the settings beside them."""
+
+    model: object = None
+    dataset: object = None
+    task: object = None
+    data: object = None
+    loss: object = None
+    metric: object = None
+    inputs: object = None
+    optimizer: object = None
+    settings: Sequence[str] = ()
 
 
 @dataclass
@@ -42,41 +62,56 @@ class Lent:
         return name
 
 
-@contextmanager
-def lent(
-    model: object = None,
-    dataset: object = None,
-    task: object = None,
+def answered(
+    command: str,
+    parts: Parts,
+    words: QuestionFields,
+    means: Execution,
     *,
-    data: object = None,
-    loss: object = None,
-    metric: object = None,
-    inputs: object = None,
-    optimizer: object = None,
-    settings: Sequence[str] = (),
+    config: str | Path | None = None,
+    view: View = View(),
     varied: Sequence[str | None] = (),
-) -> Iterator[Lent]:
+    watch: Watch | None = None,
+    question: Callable[..., ExperimentConfig] | None = None,
+) -> Results:
+    """The answer to a command that trains, of parts that may be objects; `varied` are keys that get several values.
+
+    `question` makes the question of what a config file, settings and words say, as `configure` does unless given.
+    Raises: InitbenchError with one sentence.
+    """
+    with lent(parts, varied) as found:
+        view = found.seen(view)
+        asked = (question or partial(configure, command, view=view))(
+            config, settings=found.settings, data_dir=means.data_dir, **{**words, **found.words}
+        )
+        return found.noted(carry_out(make_plan(command, asked, means, view), watch or notebook.watch()))
+
+
+@contextmanager
+def lent(parts: Parts, varied: Sequence[str | None] = ()) -> Iterator[Lent]:
     """Within it what is no name has one, and can be had by it; `varied` are keys that get several values.
 
     Raises: ConfigError for what cannot be used.
     """
-    found = Lent(settings=list(settings), metric=metric if isinstance(metric, str) else None)
-    for what, value in (("model", model), ("dataset", dataset), ("task", task)):
+    metric = parts.metric
+    found = Lent(settings=list(parts.settings), metric=metric if isinstance(metric, str) else None)
+    for what, value in (("model", parts.model), ("dataset", parts.dataset), ("task", parts.task)):
         if value is not None and (what != "model" or isinstance(value, str | Ref | Path)):
             found.words[what] = _name(what, value)
-    if model is not None and "model" not in found.words:
-        _lend_model(found, model)
-    if data is not None:
-        _lend_data(found, data)
-    if loss is not None or inputs is not None or isinstance(metric, tuple | list):
-        _lend_task(found, loss, metric, inputs)
-    elif data is not None:
+    if parts.model is not None and "model" not in found.words:
+        _lend_model(found, parts.model)
+    if parts.data is not None:
+        _lend_data(found, parts.data)
+    if parts.loss is not None or parts.inputs is not None or isinstance(metric, tuple | list):
+        _lend_task(found, parts.loss, metric, parts.inputs)
+    elif parts.data is not None:
         found.words.setdefault("task", "supervised")
-    if optimizer is not None:
-        told = [key for each in varied for key in (each or "").split(",") if key.partition("=")[0].split(".")[-1].strip() in OF_OURS]
+    if parts.optimizer is not None:
+        keys = [key for each in (*varied, *parts.settings) for key in (each or "").split(",")]
+        told = [key for key in keys if key.partition("=")[0].split(".")[-1].strip() in OF_OURS]
         if told:
             raise ConfigError(f"{told[0]} is of initbench's own optimizers, and `optimizer` sets its own. Leave one of the two out.")
-        _lend_optimizer(found, optimizer)
+        _lend_optimizer(found, parts.optimizer)
     with given.lent(found.objects):
         yield found
 
