@@ -1,6 +1,8 @@
 """Models, batches, losses, metrics and optimizers as objects of a Python program; tasks of a file with data of their own."""
 
+import functools
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from initbench.errors import ConfigError, DataError
 from initbench.init.initialize import initialize
 from initbench.nn.seeds import random_states, same_random_states
 from initbench.question.config import parse_ref
+from initbench.question.given import word_of
 from initbench.results.outcome import Outcome, outcome
 from initbench.results.record import RunStatus
 from initbench.training.fingerprint import digest_of
@@ -404,3 +407,49 @@ def test_a_task_of_a_file_brings_its_data_along(here):
     assert str(results.config.dataset) == str(results.config.task) == "./mine.py:task:count=48"
     with pytest.raises(ConfigError, match="brings no data along"):
         initbench.compare(["kaiming", "xavier"], task="./mine.py:without", **asked)
+
+
+def built(width=16):
+    return Net()
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        (Net, "Net"),
+        (lambda: Net(3).eval(), "Net"),
+        (lambda: nn.Sequential(nn.Linear(6, 3)), "Sequential"),
+        (lambda: built(width=8), "built"),
+        (built, "built"),
+        (functools.partial(built, width=8), "built"),
+        (lambda outputs, targets: functional.cross_entropy(outputs, targets), "cross_entropy"),
+        (lambda parameters: torch.optim.AdamW(parameters), "AdamW"),
+        (lambda output, batch: output.loss, "otherwise"),
+    ],
+)
+def test_an_object_goes_by_its_name_and_a_lambda_by_what_it_builds(value, word):
+    assert word_of(value, "otherwise") == word
+
+
+@pytest.mark.usefixtures("here")
+def test_titles_and_sentences_have_the_words_of_objects_and_files_their_digests():
+    kept = Net
+    results = compared(model=lambda: kept(), data=(TRAIN, TEST))
+    title = (results.folder / "summary.md").read_text().partition("\n")[0]
+    assert title == "# Which initialization for Net on own_data: kaiming or xavier?"
+    assert results.folder.name.startswith("compare-Net-own_data-")
+    assert re.fullmatch(r"python:Net-[0-9a-f]{8}", str(results.config.model))
+    assert str(results.config.model) in (results.folder / "config.yaml").read_text()
+    with pytest.raises(ConfigError, match="The model 'Net' does not take a batch of shape 8 x 5"):
+        compared(model=lambda: kept(), data=((X[:, :5], Y), (X[:, :5], Y)))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_metric_beside_the_usual_loss_changes_neither_what_guessing_gives_nor_what_is_refused():
+    metric = ("hits", lambda outputs, labels: (outputs.argmax(1) == labels).float(), "max", (0, 1))
+    chances = [compared(data=(TRAIN, TEST), metric=each).results[0].chance_loss for each in (None, metric)]
+    assert chances[0] == chances[1] is not None
+    labels = TRAIN[1].clone()
+    labels[-1] = 7
+    with pytest.raises(ConfigError, match="labels are from 0 to 7"):
+        compared(data=((TRAIN[0], labels), TEST), metric=metric)

@@ -201,7 +201,7 @@ def document(check: Check) -> dict[str, Any]:
 def write(folder: Path, check: Check, config: str, command: str, provenance: dict[str, str], typed: str) -> None:
     """Writes tables, figures, coordinates.json, summary.md and the page; `command` asks the same again. Raises: StorageError."""
     widths = ", ".join(map(str, check.widths))
-    title = f"coordinate check of {check.model} on {check.config.dataset}, widths {widths}"
+    title = f"coordinate check of {check.model.shown} on {check.config.dataset.shown}, widths {widths}"
     lines, said, overview = verdict_lines(check.schemes), notes(check), scheme_table(check.schemes)
     pictures = {plot.name: (plot.title, draw.draw(plot)) for plot in plots(check.schemes)}
     tables = [layer_table(each) for each in check.schemes if each.layers]
@@ -233,7 +233,7 @@ def write(folder: Path, check: Check, config: str, command: str, provenance: dic
                 layers_note="In marked rows the change of the layer grows or vanishes with the width.",
                 provenance=provenance,
                 asked=("config.yaml", config),
-                question=f"Do the layers of {check.model} change by as much at every width, with {asked}?",
+                question=f"Do the layers of {check.model.shown} change by as much at every width, with {asked}?",
                 command=command,
                 typed=typed,
                 several="widths",

@@ -158,8 +158,7 @@ def write(check: Check, out: str | None = None, *, fresh: bool = False, typed: s
     """Writes the results folder of a check. Raises: StorageError when it cannot be written."""
     config = check.config
     digest = folder_hash([plan.config_hash(config), list(check.widths)])
-    name = "".join(letter if letter.isalnum() or letter == "_" else " " for letter in config.model.name).split()[-1]
-    folder = Path(out) if out else store.RESULTS / f"coordinates-{name}-{digest[:8]}"
+    folder = Path(out) if out else store.RESULTS / f"coordinates-{plan.folder_words(config.model.name)}-{digest[:8]}"
     words = ["initbench", "probe", "-c", "config.yaml", "--coordinate-check", "--widths", ",".join(map(str, check.widths))]
     command = shlex.join([*words, "--steps", str(config.train.steps)])
     check = replace(check, folder=folder)

@@ -175,7 +175,7 @@ def _trained(
             store.write_result(folder, result)
             done[result.job_id] = result
             if told:
-                told(f"{result.job.model}, {result.job.scheme}, seed {result.job.seed}")
+                told(f"{result.job.model.shown}, {result.job.scheme}, seed {result.job.seed}")
     return [[done[plan.job_id(job)] for job in each if plan.job_id(job) in done] for each in wanted]
 
 

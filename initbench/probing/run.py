@@ -269,9 +269,8 @@ def folder_hash(content: object) -> str:
 
 
 def _name(question: Question, digest: str) -> str:
-    words = [question.model.name, Path(question.given).stem if question.input else question.given]
-    readable = "-".join("".join(letter if letter.isalnum() or letter == "_" else " " for letter in word).split()[-1] for word in words)
-    return f"probe-{readable}-{digest[:8]}"
+    words = plan.folder_words(question.model.name, Path(question.given).stem if question.input else question.given)
+    return f"probe-{words}-{digest[:8]}"
 
 
 def probe(

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from initbench.errors import ConfigError
+from initbench.question import given
 
 Value = bool | int | float | str | None | list["Value"]
 
@@ -37,9 +38,17 @@ class Ref(Frozen):
 
     def __str__(self) -> str:
         """Gives the text that `parse_ref` reads back; parameters are sorted by name."""
+        return self._with_parameters(self.name)
+
+    @property
+    def shown(self) -> str:
+        """The text that people read: an object of a Python program goes by its own word, without the digest that is for identity."""
+        return self._with_parameters(given.shown(self.name))
+
+    def _with_parameters(self, name: str) -> str:
         if not self.params:
-            return self.name
-        return self.name + ":" + ",".join(f"{key}={value_text(value)}" for key, value in sorted(self.params.items()))
+            return name
+        return name + ":" + ",".join(f"{key}={value_text(value)}" for key, value in sorted(self.params.items()))
 
     def __hash__(self) -> int:
         """Equal references have equal texts."""

@@ -138,9 +138,7 @@ def _lend_model(found: Lent, model: object) -> None:
         return
     if not callable(model):
         raise ConfigError(f"The model is {a_or_an(type(model).__name__)}. Give a name, a module, its class, or a function that builds it.")
-    name = getattr(model, "__name__", type(model).__name__)
-    word = "model" if name == "<lambda>" else name
-    found.add("model", word, digest_of(model), model)
+    found.add("model", given.word_of(model, "model"), digest_of(model), model)
 
 
 def _lend_data(found: Lent, data: object) -> None:
@@ -150,9 +148,15 @@ def _lend_data(found: Lent, data: object) -> None:
     if "dataset" in found.words:
         raise ConfigError("Both `dataset` and `data` are given. Leave out one of the two.")
     training, _ = pair_of(data, "")
-    found.add("dataset", "data", digest_of(data), lambda: data)
+    found.add("dataset", _word_of_data(training), digest_of(data), lambda: data)
     if isinstance(size := getattr(training, "batch_size", None), int):
         _set_batch_size(found, size)
+
+
+def _word_of_data(training: object) -> str:
+    """The class of somebody's own data set, or of a loader's."""
+    kind = type(getattr(training, "dataset", training))
+    return "own_data" if kind.__module__.partition(".")[0] in {"builtins", "torch", "numpy"} else kind.__name__
 
 
 def _set_batch_size(found: Lent, size: int) -> None:
@@ -182,8 +186,8 @@ def _lend_task(found: Lent, loss: object, metric: object, inputs: object) -> Non
     def build() -> Task:
         return replace(usual, score=score, inputs=inputs)  # type: ignore[arg-type]
 
-    name = getattr(loss, "__name__", type(loss).__name__) if loss is not None else "supervised"
-    found.add("task", "task" if name == "<lambda>" else name, digest_of([loss, metric, inputs]), build)
+    word = "supervised" if loss is None else given.word_of(loss, "loss")
+    found.add("task", word, digest_of([loss, metric, inputs]), build)
 
 
 def _lend_optimizer(found: Lent, optimizer: object) -> None:
@@ -194,7 +198,6 @@ def _lend_optimizer(found: Lent, optimizer: object) -> None:
             f"The optimizer is {a_or_an(type(optimizer).__name__)}. Give a function of the parameters, such as "
             "lambda parameters: torch.optim.AdamW(parameters, lr=1e-3); names go into settings=['train.optimizer=adamw']."
         )
-    name = getattr(optimizer, "__name__", "optimizer")
-    word = given.name_of("optimizer" if name == "<lambda>" else name, digest_of(optimizer))
+    word = given.name_of(given.word_of(optimizer, "optimizer"), digest_of(optimizer))
     found.settings.append(f"train.optimizer={word}")
     found.objects[word] = optimizer

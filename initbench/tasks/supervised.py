@@ -18,6 +18,11 @@ def build() -> Task:
     return Task(losses=_losses, hits=_hits, takes="batches with targets", gives="logits for whole numbers, else numbers as the targets")
 
 
+def is_loss_of(task: Task) -> bool:
+    """Whether a task has this one's losses, whatever else is in it."""
+    return task.losses is _losses
+
+
 def _losses(outputs: object, targets: Tensor) -> Tensor:
     found = outputs_in(outputs)[0]
     if not isinstance(targets, Tensor):

@@ -12,7 +12,7 @@ from torch import Tensor
 from initbench.errors import ConfigError, DataError, InitbenchError, a_or_an
 from initbench.nn.inputs import Inputs, ModelInputs, as_inputs, changed, first_tensor
 from initbench.nn.operations import tensors_in
-from initbench.tasks import Task
+from initbench.tasks import Task, supervised
 from initbench.training.batches import held_out_places, refuse_large_batch
 from initbench.training.fingerprint import digest_of
 from initbench.training.sources import Source, first_of, pair_of, refuse_unseeded, source_of
@@ -81,7 +81,7 @@ class LoadedData:
 
     def guessing(self) -> float | None:
         """The loss of the best guess that does not look at the input, of rows and the usual losses; None where nobody knows."""
-        if not self.train.holds_tensors or self.task.name != "supervised" or not (labels := self.labels):
+        if not self.train.holds_tensors or not supervised.is_loss_of(self.task) or not (labels := self.labels):
             return None
         targets = labels[0]
         if targets.is_floating_point():
