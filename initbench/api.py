@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from initbench.errors import ConfigError, UserCode
 from initbench.exports import Export, export_folder, exported_runs, safe_names
 from initbench.linting.run import lint as lint
+from initbench.probing.coordinates import coordinate_check as coordinate_check
 from initbench.probing.monitor import SignalMonitor as SignalMonitor
 from initbench.probing.run import load_probe as load_probe
 from initbench.probing.run import probe as probe

@@ -20,7 +20,7 @@ from initbench.question.config import ExperimentConfig, Ref
 from initbench.question.request import configure
 from initbench.question.user_files import own_path
 from initbench.reporting.panels import Plot
-from initbench.reporting.shown import Shown
+from initbench.reporting.shown import Shown, as_frame
 from initbench.reporting.tables import Table
 from initbench.results import files, lock, provenance, store
 from initbench.results.probe_run import ProbeRun, Question
@@ -82,14 +82,10 @@ class Probe(Shown):
 
         Raises: ConfigError for another name.
         """
-        import io
-
-        import pandas as pd
-
         texts = {"layers": tables.layers_csv, "runs": tables.runs_csv, "attention": tables.attention_csv}
         if table not in texts:
             raise ConfigError(f"There is no table '{table}' of a probe. There are: {', '.join(texts)}.")
-        return pd.read_csv(io.StringIO(texts[table](self.runs)))
+        return as_frame(texts[table](self.runs))
 
     def __repr__(self) -> str:
         """Gives the verdict on the best scheme, not all numbers."""
@@ -290,7 +286,7 @@ def probe(
     """Follows the signal through an untrained network: `probe(model, inputs=batch)`, `probe("mlp:depth=30", ["kaiming"])`.
 
     `model`: a module, afterwards as it was to the bit, or a name. `inputs`: a batch of N >= 2 inputs as the model takes
-    it, or a text such as "3x224x224" or "int:1000:128"; without any, images of `dataset`. A batch is a tensor or numpy
+    it, or a text such as "3x224x224" or "int:1000:128"; without any, examples of `dataset`. A batch is a tensor or numpy
     array (N, ...); a tuple or list of arguments in the order of `forward`; or a mapping of keyword arguments, such as a
     tokenizer gives. Where `forward` takes one argument and not these, it is given the whole tuple, list or mapping.
     Entries may be nested; what is no tensor is passed on.

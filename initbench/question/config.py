@@ -195,7 +195,10 @@ class TrainConfig(Frozen):
     augment: bool = Field(default=False, description="random crop with 4 pixels of padding and horizontal flip")
     evaluate_every_steps: int | None = Field(default=None, ge=1, description="default: once an epoch; always at the end")
     holdout: float = Field(
-        default=0.0, ge=0, lt=1, description="share of the training images that is evaluated instead of the test split, and not trained on"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the training examples that is evaluated instead of the test split, and not trained on",
     )
 
     @model_validator(mode="before")
@@ -219,7 +222,7 @@ PROBE_IMAGES, FEW_PROBE_IMAGES, OFTEN_STEPS = 128, 24, 10
 
 
 class ProbeConfig(Frozen):
-    """When and on how many images the signal is measured; step 0 and the last step are always measured."""
+    """When and on how many examples the signal is measured; step 0 and the last step are always measured."""
 
     every_steps: int | None = Field(
         default=None, ge=1, description="also every so many steps; default: at ends of epochs, at least 100 steps apart"
@@ -227,12 +230,12 @@ class ProbeConfig(Frozen):
     batch_size: int | None = Field(
         default=None,
         ge=2,
-        description="training images in the fixed probe batch; default: 128, or 24 where it is more often than every 10 steps",
+        description="training examples in the fixed probe batch; default: 128, or 24 where it is more often than every 10 steps",
     )
 
     @property
     def images(self) -> int:
-        """How many images a probe measures on; few where it is done so often that many would more than double the time."""
+        """How many examples a probe measures on; few where it is done so often that many would more than double the time."""
         often = self.every_steps is not None and self.every_steps < OFTEN_STEPS
         return self.batch_size or (FEW_PROBE_IMAGES if often else PROBE_IMAGES)
 
@@ -246,7 +249,7 @@ class TuneConfig(Frozen):
         description="what is tried beside the value of the config; default: two half powers of ten to each side, widened at the edge",
     )
     seeds: int = Field(default=3, ge=1, description="how many; they are others than the reported ones")
-    holdout: float = Field(default=0.2, gt=0, lt=1, description="share of the training images that values are chosen on")
+    holdout: float = Field(default=0.2, gt=0, lt=1, description="share of the training examples that values are chosen on")
 
 
 def _tune_from_any(value: Any) -> Any:

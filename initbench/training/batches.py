@@ -99,7 +99,7 @@ class DeviceData:
         return batch
 
     def held_out(self, share: float) -> "DeviceData":
-        """The data with a share of the training images in place of the test split, for choices that must not see it.
+        """The data with a share of the training examples in place of the test split, for choices that must not see it.
 
         The same images for every seed and scheme. The normalization stays that of the whole training split.
         Raises: ConfigError when one of the parts would be empty.
@@ -169,14 +169,14 @@ def held_out_places(count: int, share: float, name: str) -> tuple[Tensor, Tensor
     order = torch.randperm(count, generator=generator(0, "holdout"), device="cpu")
     size = round(share * count)
     if not 0 < size < count:
-        raise ConfigError(f"A holdout of {share:g} of the {count} training images of {name} leaves one part empty. Choose another.")
+        raise ConfigError(f"A holdout of {share:g} of the {count} training examples of {name} leaves one part empty. Choose another.")
     return order[:size].sort().values, order[size:].sort().values
 
 
 def refuse_large_batch(batch_size: int, count: int, name: str) -> None:
     """Raises: ConfigError when a training split has fewer examples than a batch."""
     if batch_size > count:
-        raise ConfigError(f"train.batch_size is {batch_size}, but {name} has {count} training images. Choose a smaller one.")
+        raise ConfigError(f"train.batch_size is {batch_size}, but {name} has {count} training examples. Choose a smaller one.")
 
 
 def _check_images(data: DataSplits) -> None:
@@ -206,7 +206,7 @@ def normalize(images: Tensor, pixels: tuple[Tensor, Tensor], layout: torch.memor
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
-    """The order of the training images in an epoch, on the CPU; it depends on nothing else."""
+    """The order of the training examples in an epoch, on the CPU; it depends on nothing else."""
     return torch.randperm(count, generator=generator(seed, "order", str(epoch)), device="cpu")
 
 
