@@ -453,3 +453,46 @@ def test_a_metric_beside_the_usual_loss_changes_neither_what_guessing_gives_nor_
     labels[-1] = 7
     with pytest.raises(ConfigError, match="labels are from 0 to 7"):
         compared(data=((TRAIN[0], labels), TEST), metric=metric)
+
+
+class Buckets(torch.utils.data.Sampler):
+    """Batches of two sizes."""
+
+    def __iter__(self):
+        yield from ([*range(start, start + size)] for start, size in ((0, 20), (40, 12), (80, 20)))
+
+    def __len__(self):
+        return 3
+
+
+ROWS = TensorDataset(*TRAIN)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("training", "size"),
+    [
+        (DataLoader(ROWS, batch_size=20), 20),
+        (DataLoader(ROWS, batch_sampler=torch.utils.data.BatchSampler(range(240), 30, drop_last=False)), 30),
+        (DataLoader(ROWS, batch_sampler=Buckets()), None),
+        ([TRAIN], None),
+        (lambda: DataLoader(ROWS, batch_size=20), None),
+        (ROWS, 128),
+    ],
+    ids=["loader", "batch sampler", "batches of two sizes", "list", "function", "rows"],
+)
+def test_reports_have_the_size_of_the_batches_that_were_trained_on(training, size):
+    found = compared(data=(training, [TEST]), steps=2)
+    assert found.config.train.batch_size == size
+    assert f"  batch_size: {'null' if size is None else size}\n" in (found.folder / "config.yaml").read_text()
+    assert initbench.load_results(found.folder).config == found.config
+    said = "128" if training is ROWS else "of the loader"
+    assert all(f"batch size {said}," in run.provenance["batches"] for run in found.results)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_size_of_batches_that_is_not_theirs_or_of_no_rows_is_refused():
+    with pytest.raises(ConfigError, match=r"train.batch_size is 9, and what is trained on has batches of its own"):
+        compared(data=([TRAIN], [TEST]), settings=["train.batch_size=9"])
+    with pytest.raises(ConfigError, match=r"train.batch_size is null, which is for loaders"):
+        compared(data=(TRAIN, TEST), settings=["train.batch_size=null"])

@@ -176,7 +176,9 @@ class TrainConfig(Frozen):
         default=None, ge=1, description="passes over the training data; the last incomplete batch of each is dropped"
     )
     steps: int | None = Field(default=None, ge=0, description="optimizer steps, instead of epochs")
-    batch_size: int = Field(default=128, ge=1, description="examples a step, such as images")
+    batch_size: int | None = Field(
+        default=128, ge=1, description="examples a step, such as images; null: as a loader of one's own has them"
+    )
     optimizer: TextRef = Field(default=Ref(name="sgd"), description="sgd, adam, adamw, ...: see `initbench list optimizers`")
     lr: float = Field(default=0.05, gt=0, description="learning rate")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
@@ -215,6 +217,11 @@ class TrainConfig(Frozen):
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs momentum > 0")
         return self
+
+    @property
+    def rows(self) -> int:
+        """How many rows a step takes; a loader's batches are as large as they are, whatever this says."""
+        return self.batch_size or 1
 
 
 PROBE_IMAGES, FEW_PROBE_IMAGES, OFTEN_STEPS = 128, 24, 10

@@ -143,14 +143,15 @@ def _lend_model(found: Lent, model: object) -> None:
 
 def _lend_data(found: Lent, data: object) -> None:
     from initbench.training.fingerprint import digest_of
-    from initbench.training.sources import pair_of
+    from initbench.training.sources import pair_of, source_of
 
     if "dataset" in found.words:
         raise ConfigError("Both `dataset` and `data` are given. Leave out one of the two.")
     training, _ = pair_of(data, "")
     found.add("dataset", _word_of_data(training), digest_of(data), lambda: data)
-    if isinstance(size := getattr(training, "batch_size", None), int):
-        _set_batch_size(found, size)
+    if source_of(training, "training").rows is None:
+        sizes = [getattr(each, "batch_size", None) for each in (training, getattr(training, "batch_sampler", None))]
+        _set_batch_size(found, next((size for size in sizes if isinstance(size, int)), None))
 
 
 def _word_of_data(training: object) -> str:
@@ -159,14 +160,15 @@ def _word_of_data(training: object) -> str:
     return "own_data" if kind.__module__.partition(".")[0] in {"builtins", "torch", "numpy"} else kind.__name__
 
 
-def _set_batch_size(found: Lent, size: int) -> None:
-    """The question says how large the loader's batches are. Raises: ConfigError where a setting says something else."""
+def _set_batch_size(found: Lent, size: int | None) -> None:
+    """The question says how large the loader's batches are, as far as it does. Raises: ConfigError where a setting says another size."""
     key = "train.batch_size"
     asked = next((value.strip() for name, _, value in (each.partition("=") for each in found.settings) if name.strip() == key), None)
     if asked is None:
-        found.settings.append(f"{key}={size}")
-    elif asked != str(size):
-        raise ConfigError(f"{key} is {asked}, and the loader that is trained on has batches of {size}. Leave out the setting.")
+        found.settings.append(f"{key}={'null' if size is None else size}")
+    elif asked != ("null" if size is None else str(size)):
+        has = "batches of its own" if size is None else f"batches of {size}"
+        raise ConfigError(f"{key} is {asked}, and what is trained on has {has}. Leave out the setting.")
 
 
 def _lend_task(found: Lent, loss: object, metric: object, inputs: object) -> None:

@@ -107,8 +107,8 @@ class DeviceData:
         out, kept = (places.to(self.device) for places in held_out_places(len(self.x_train), share, self.name))
         return replace(self, x_train=self.x_train[kept], y_train=self.y_train[kept], x_test=self.x_train[out], y_test=self.y_train[out])
 
-    def check_batch_size(self, batch_size: int) -> None:
-        """Raises: ConfigError when the training split has fewer images than a batch."""
+    def check_batch_size(self, batch_size: int | None) -> None:
+        """Raises: ConfigError when the training split has fewer examples than a batch, or nobody says how large one is."""
         refuse_large_batch(batch_size, len(self.x_train), self.name)
 
     def _taken(self, stored: Tensor, labels: Tensor, layout: torch.memory_format) -> tuple[Tensor, Tensor]:
@@ -173,8 +173,10 @@ def held_out_places(count: int, share: float, name: str) -> tuple[Tensor, Tensor
     return order[:size].sort().values, order[size:].sort().values
 
 
-def refuse_large_batch(batch_size: int, count: int, name: str) -> None:
-    """Raises: ConfigError when a training split has fewer examples than a batch."""
+def refuse_large_batch(batch_size: int | None, count: int, name: str) -> None:
+    """Raises: ConfigError when a training split has fewer examples than a batch, or nobody says how large one is."""
+    if batch_size is None:
+        raise ConfigError(f"train.batch_size is null, which is for loaders, and {name} has rows. Say how many are a batch, such as 128.")
     if batch_size > count:
         raise ConfigError(f"train.batch_size is {batch_size}, but {name} has {count} training examples. Choose a smaller one.")
 

@@ -175,8 +175,9 @@ def completed(job_id: str, ready: Ready, trained: Trained, how: Mapping[str, str
     """The result of a run that was trained; `how` is added to its provenance."""
     where = {"device": device_name(ready.data.device), "threads": str(torch.get_num_threads()), "data": ready.data.digest}
     if trained.seen is not None:
-        train = ready.job.train
-        where[BATCHES] = f"{trained.seen:08x} of {len(trained.losses)} steps, batch size {train.batch_size}, holdout {train.holdout or 0:g}"
+        train, own = ready.job.train, isinstance(ready.data, LoadedData) and ready.data.train.rows is None
+        size = "of the loader" if own else train.rows
+        where[BATCHES] = f"{trained.seen:08x} of {len(trained.losses)} steps, batch size {size}, holdout {train.holdout or 0:g}"
     where |= {OF_BATCHES: "gradients are of the loss of the batch, times its examples"} if ready.data.task.losses is None else {}
     return RunResult(
         job_id=job_id,
@@ -265,7 +266,7 @@ def check_loss(model: nn.Module, job: Job, data: DeviceData | LoadedData, inputs
     for epochs that nobody knows the length of.
     """
     task, train = data.task, job.train
-    if train.steps is None and data.steps_per_epoch(train.batch_size) is None:
+    if train.steps is None and data.steps_per_epoch(train.rows) is None:
         raise ConfigError(
             f"Nobody knows how many batches an epoch of {data.name} has: its training data have no length. Say how many steps."
         )

@@ -164,12 +164,12 @@ class LoadedData:
         out, kept = held_out_places(self.train.rows, share, self.name) if self.train.rows is not None else (none, none)
         return replace(self, train=self.train.part(kept), test=replace(self.train.part(out), name=self.test.name))
 
-    def check_batch_size(self, batch_size: int) -> None:
+    def check_batch_size(self, batch_size: int | None) -> None:
         """Raises: ConfigError when there are fewer training rows than a batch; where a pass gives none, or others for the same seed."""
         if self.train.rows is not None:
             refuse_large_batch(batch_size, self.train.rows, self.name)
         for source in (self.train, self.test):
-            refuse_unseeded(source, batch_size)
+            refuse_unseeded(source, batch_size or 1)
 
     def _laid_out(self, inputs: Inputs, layout: torch.memory_format) -> Inputs:
         if layout is not torch.channels_last:

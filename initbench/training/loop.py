@@ -140,7 +140,7 @@ class RunUnderWay:
 
     def __init__(self, ready: Ready) -> None:
         self.model, self.layers, self.data, self.job = ready.model, ready.layers, ready.data, ready.job
-        per_epoch = self.data.steps_per_epoch(self.job.train.batch_size)
+        per_epoch = self.data.steps_per_epoch(self.job.train.rows)
         self.timetable = make_timetable(self.job.train, self.job.probe, per_epoch or self.job.train.steps or 1)
         self.layout = memory_format(self.model, self.data.device)
         self.fast = fast_layers(self.model, self.data.device, self.job.train.precision)
@@ -308,7 +308,7 @@ class Alone(Unit):
         train, ready = self.ready.job.train, self.ready
         self.seen = self.seen if step == 0 else None
         self.feed = ready.data.batches(
-            seed=ready.job.seed, batch_size=train.batch_size, layout=self.first.layout, augment=train.augment, first=step
+            seed=ready.job.seed, batch_size=train.rows, layout=self.first.layout, augment=train.augment, first=step
         )
 
     def results(self) -> tuple[Trained, ...]:
