@@ -87,7 +87,8 @@ class LoadedData:
         if targets.is_floating_point():
             spread: Tensor = targets.double().var(0, correction=0).mean()
             return spread.item()
-        shares = torch.unique(targets, return_counts=True)[1].double() / targets.numel()
+        counts = torch.unique(targets[targets != supervised.IGNORED], return_counts=True)[1].double()
+        shares = counts / counts.sum()
         return float(-(shares * shares.log()).sum())
 
     def steps_per_epoch(self, batch_size: int) -> int | None:

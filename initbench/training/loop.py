@@ -135,6 +135,14 @@ def objective_of(task: Task, targets: Any, count: int) -> Tensor | probes.Loss:
     return lambda outputs: task.summed_loss(outputs.float() if isinstance(outputs, Tensor) else outputs, targets, count)
 
 
+@contextmanager
+def drawing_apart(seed: int, purpose: str, device: torch.device) -> Iterator[None]:
+    """Within, torch's generators begin with a seed and a purpose; afterwards they are as they were."""
+    with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
+        torch.manual_seed(derived_seed(seed, purpose))
+        yield
+
+
 class RunUnderWay:
     """One run: its model, and what it has given so far. It has diverged once `first_bad_step` is there."""
 
@@ -161,8 +169,8 @@ class RunUnderWay:
         return nullcontext()
 
     def evaluation(self) -> Tensor:
-        """Test loss, accuracy and score as the model is now, (3,), still on the device."""
-        with self.precision(), self.fast:
+        """Test loss, accuracy and score as the model is now, (3,), still on the device; what it draws for them is the same each time."""
+        with self.precision(), self.fast, drawing_apart(self.job.seed, "evaluation", self.data.device):
             return evaluate(self.model, self.data, self.layout)
 
     def probe(self, step: int) -> None:
@@ -342,9 +350,8 @@ def train_unit(
     make: Callable[[], Unit], ready: Ready, watch: Stopwatch, stepped: Stepped | None, keeper: Keeper | None = None
 ) -> tuple[Trained, ...]:
     """Makes a unit and drives it, on the device and in the arithmetic of `ready`, one of its runs."""
-    devices = [ready.data.device.index or 0] if ready.data.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), products("tf32" if ready.job.train.precision == "tf32" else "ieee"):
-        torch.manual_seed(derived_seed(ready.job.seed, "training"))
+    precision = products("tf32" if ready.job.train.precision == "tf32" else "ieee")
+    with drawing_apart(ready.job.seed, "training", ready.data.device), precision:
         with watch.part("train"):
             unit = make()
             drive(unit, watch, stepped or (lambda _done, _total: None), keeper or Keeper(None, (), ""))
