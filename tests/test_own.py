@@ -496,3 +496,41 @@ def test_a_size_of_batches_that_is_not_theirs_or_of_no_rows_is_refused():
         compared(data=([TRAIN], [TEST]), settings=["train.batch_size=9"])
     with pytest.raises(ConfigError, match=r"train.batch_size is null, which is for loaders"):
         compared(data=(TRAIN, TEST), settings=["train.batch_size=null"])
+
+
+LATE = {
+    "a label outside": (
+        lambda x, y: (x, y.index_fill(0, torch.tensor([3]), 7)),
+        "The labels are from 0 to 7, and the model gives",
+    ),
+    "fewer numbers": (lambda x, y: (x[:, :5], y), "RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
+    "other targets": (lambda x, y: (x, y.float()), "They must be alike"),
+}
+
+
+def late(change):
+    batches = list(zip(X.split(12), Y.split(12), strict=True))
+    batches[19] = change(*batches[19])
+    return batches
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("case", LATE)
+def test_a_batch_that_goes_wrong_late_is_named_in_what_is_shown_of_the_results(case):
+    change, words = LATE[case]
+    results = compared(data=(late(change), [TEST]), steps=22)
+    assert results.failed == repr(results).partition("all 4 runs failed. ")[2].removesuffix(".>")
+    assert results.failed.startswith("4 of 4 runs failed: Training batch 20 cannot be trained on: ")
+    assert words in results.failed
+    assert "Nothing is known of any scheme: all 4 runs failed" in repr(results)
+    assert "Training batch 20" in (results.folder / "summary.md").read_text()
+    assert compared(data=(late(change), [TEST]), steps=19).failed is None
+
+
+def test_a_command_ends_with_the_reason_of_what_failed(here):
+    (here / "mine.py").write_text(TASK.replace("    loader = ", "    y[40] = 9\n    loader = "))
+    asked = ["compare", "kaiming", "xavier", "--model", "./mine.py:Net", "--task", "./mine.py:task", "--steps", "6", "--seeds", "1"]
+    run = subprocess.run([sys.executable, "-m", "initbench", *asked], capture_output=True, text=True, check=False)
+    assert run.returncode == 3
+    last = " ".join(run.stderr.split()).rpartition("Warning: ")[2]
+    assert re.match(r"2 of 2 runs failed: Test batch 1 cannot be evaluated: IndexError: Target 9 is out of bounds", last)

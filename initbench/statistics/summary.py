@@ -224,6 +224,8 @@ def _none_trained(schemes: Sequence[SchemeSummary]) -> str:
     number, ends = sum(counts.values()), {said: count for said, count in counts.items() if count}
     if len(ends) == 1:
         (said,) = ends
+        if said == "failed":
+            return f"Nothing is known of any scheme: {f'all {number} runs' if number > 1 else 'the only run'} failed"
         return f"No scheme came above chance: {f'all {number} runs' if number > 1 else 'the only run'} {said}"
     return f"No scheme came above chance: of {number} runs {enumerated([f'{count} {said}' for said, count in ends.items()], 'and')}"
 

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from initbench.errors import ConfigError, DataError, InitbenchError, a_or_an
+from initbench.errors import ConfigError, DataError, InitbenchError, UserCode, a_or_an
 from initbench.nn.inputs import Inputs, ModelInputs, as_inputs, changed, first_tensor
 from initbench.nn.operations import tensors_in
 from initbench.tasks import Task, supervised
@@ -193,6 +194,16 @@ def loaded(given: object, name: str, task: Task, device: torch.device) -> Loaded
     firsts = [next(source.one_pass(0, 0, 1, shuffled=False), None) for source in (train, test)]
     found = LoadedData(name, train, test, device, task, digest_of(firsts))
     return replace(found, chance=found.guessing())
+
+
+@contextmanager
+def batch_named(doing: str) -> Iterator[None]:
+    """Around a model and a loss that may not take a batch of somebody's own. Raises: DataError that begins with `doing`, which names it."""
+    try:
+        with UserCode(doing):
+            yield
+    except ConfigError as error:
+        raise DataError(str(error) if str(error).startswith(doing) else f"{doing}: {error}") from error
 
 
 def count_of(inputs: Inputs, targets: Any) -> int:

@@ -27,7 +27,7 @@ from initbench.training.devices import products
 from initbench.training.evaluate import evaluate
 from initbench.training.keeper import Keeper, copy_into, numbers_of
 from initbench.training.limit import TooLong
-from initbench.training.loaded import LoadedData, checksum, count_of
+from initbench.training.loaded import LoadedData, batch_named, checksum, count_of
 from initbench.training.optimizer import Optimizer, optimizer_of
 from initbench.training.state import end_if_copy
 
@@ -309,6 +309,7 @@ class Alone(Unit):
         self.optimizer = optimizer_of(ready.model, ready.layers, train, ready.init.lr_multipliers, self.timetable.steps)
         self.ready = ready
         self.seen = 0 if isinstance(ready.data, LoadedData) else None
+        self.named = batch_named if isinstance(ready.data, LoadedData) else nullcontext
         self.go_to(0)
 
     def go_to(self, step: int) -> None:
@@ -330,7 +331,7 @@ class Alone(Unit):
             self.seen = checksum((inputs, targets), self.seen)
         self.optimizer.before_backward(step)
         with self.first.fast:
-            with self.first.precision():
+            with self.first.precision(), self.named(f"Training batch {step + 1} cannot be trained on"):
                 loss = self.first.data.task.mean_loss(called(self.first.model, inputs), targets)
             self.losses[step] = loss.detach()
             loss.backward()  # type: ignore[no-untyped-call]
