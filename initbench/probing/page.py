@@ -129,6 +129,7 @@ def write(
         if each.layers
     ]
     layers += [(signal_tables.attention_table(each, most=MOST_ROWS), "") for each in schemes[:MOST_TABLES] if each.attention]
+    layers += [(signal_tables.embedding_table(each), "") for each in schemes[:MOST_TABLES] if each.embeddings]
     texts = {
         **{f"tables/{name}.csv": text for name, text in tables.items()},
         "summary.md": signal_tables.summary_markdown(subject.title, overview, schemes, runs),

@@ -78,11 +78,16 @@ class Probe(Shown):
         return self.folder
 
     def to_pandas(self, table: str = "layers") -> pd.DataFrame:
-        """A row a layer, scheme and seed (`layers`), a scheme and seed (`runs`) or an attention of these (`attention`).
+        """A row a layer, scheme and seed (`layers`), a scheme and seed (`runs`) or a part of these (`attention`, `embeddings`).
 
         Raises: ConfigError for another name.
         """
-        texts = {"layers": tables.layers_csv, "runs": tables.runs_csv, "attention": tables.attention_csv}
+        texts = {
+            "layers": tables.layers_csv,
+            "runs": tables.runs_csv,
+            "attention": tables.attention_csv,
+            "embeddings": tables.embeddings_csv,
+        }
         if table not in texts:
             raise ConfigError(f"There is no table '{table}' of a probe. There are: {', '.join(texts)}.")
         return as_frame(texts[table](self.runs))
@@ -205,6 +210,8 @@ def _write(probe: Probe, folder: Path, digest: str, *, fresh: bool, typed: str) 
     files = {"layers": tables.layers_csv(probe.runs), "runs": tables.runs_csv(probe.runs)}
     if any(run.attention for run in probe.runs):
         files["attention"] = tables.attention_csv(probe.runs)
+    if any(run.embeddings for run in probe.runs):
+        files["embeddings"] = tables.embeddings_csv(probe.runs)
     devices = sorted({run.device for run in probe.runs if run.device})
     made = {**provenance.environment(), "device": ", ".join(devices)}
     signal_page.write(
