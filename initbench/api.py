@@ -16,19 +16,20 @@ from pydantic import ValidationError
 from initbench.errors import ConfigError, UserCode
 from initbench.exports import Export, export_folder, exported_runs, safe_names
 from initbench.linting.run import lint as lint
+from initbench.probing.coordinates import coordinate_check as coordinate_check
 from initbench.probing.monitor import SignalMonitor as SignalMonitor
 from initbench.probing.run import load_probe as load_probe
 from initbench.probing.run import probe as probe
 from initbench.question import catalog
-from initbench.question.config import InitRules, Ref, View, as_ref
-from initbench.question.request import QuestionFields, ViewFields, as_name, configure, execution_of, refuse_unknown, view_of
+from initbench.question.config import ExperimentConfig, InitRules, Ref, View, as_ref
+from initbench.question.request import QuestionFields, ViewFields, as_name, execution_of, refuse_unknown, view_of
 from initbench.results import lock, store
 from initbench.results.record import InitReport
 from initbench.studies import notebook, own
 from initbench.studies.answer import Results, derive
 from initbench.studies.answer import load_results as load_results
 from initbench.studies.execution import Watch, carry_out
-from initbench.studies.plan import check_listed, looked_at, make_plan, plan_of, without_code
+from initbench.studies.plan import check_listed, looked_at, plan_of, without_code
 from initbench.studies.recommend import race_question
 
 if TYPE_CHECKING:
@@ -91,24 +92,9 @@ def compare(
     """
     means = execution_of("compare", dict(execution))
     view = view.model_copy(update={"reference": reference}) if reference is not None else view
-    with own.lent(
-        model,
-        dataset,
-        task,
-        data=data,
-        loss=loss,
-        metric=metric,
-        inputs=inputs,
-        optimizer=optimizer,
-        settings=settings,
-        varied=(tune, *settings),
-    ) as lent:
-        view = lent.seen(view)
-        words = QuestionFields(schemes=schemes, seeds=seeds, epochs=epochs, steps=steps, tune=tune, until=until, max_seeds=max_seeds)
-        question = configure(
-            "compare", config, settings=lent.settings, data_dir=execution.get("data_dir"), view=view, **words, **lent.words
-        )
-        return lent.noted(carry_out(make_plan("compare", question, means, view), watch or notebook.watch()))
+    parts = own.Parts(model, dataset, task, data, loss, metric, inputs, optimizer, settings)
+    words = QuestionFields(schemes=schemes, seeds=seeds, epochs=epochs, steps=steps, tune=tune, until=until, max_seeds=max_seeds)
+    return own.answered("compare", parts, words, means, config=config, view=view, varied=(tune,), watch=watch)
 
 
 def sweep(
@@ -142,22 +128,9 @@ def sweep(
     """
     means = execution_of("sweep", dict(execution))
     view = view.model_copy(update={"reference": reference}) if reference is not None else view
-    with own.lent(
-        model,
-        dataset,
-        task,
-        data=data,
-        loss=loss,
-        metric=metric,
-        inputs=inputs,
-        optimizer=optimizer,
-        settings=settings,
-        varied=(*(grid or ()), *settings),
-    ) as lent:
-        view = lent.seen(view)
-        words = QuestionFields(schemes=schemes, seeds=seeds, epochs=epochs, steps=steps, grid=grid)
-        question = configure("sweep", config, settings=lent.settings, data_dir=execution.get("data_dir"), **words, **lent.words)
-        return lent.noted(carry_out(make_plan("sweep", question, means, view), watch or notebook.watch()))
+    parts = own.Parts(model, dataset, task, data, loss, metric, inputs, optimizer, settings)
+    words = QuestionFields(schemes=schemes, seeds=seeds, epochs=epochs, steps=steps, grid=grid)
+    return own.answered("sweep", parts, words, means, config=config, view=view, varied=(*(grid or ()),), watch=watch)
 
 
 def run(
@@ -181,13 +154,9 @@ def run(
 ) -> Results:
     """Trains with one scheme, one seed unless more are asked for: `run("kaiming")`; see `compare`."""
     means = execution_of("run", dict(execution))
-    schemes = None if method is None else [method]
-    with own.lent(
-        model, dataset, task, data=data, loss=loss, metric=metric, inputs=inputs, optimizer=optimizer, settings=settings, varied=settings
-    ) as lent:
-        words = QuestionFields(schemes=schemes, seeds=seeds, epochs=epochs, steps=steps)
-        question = configure("run", config, settings=lent.settings, data_dir=execution.get("data_dir"), **words, **lent.words)
-        return lent.noted(carry_out(make_plan("run", question, means, lent.seen(View())), watch or notebook.watch()))
+    parts = own.Parts(model, dataset, task, data, loss, metric, inputs, optimizer, settings)
+    words = QuestionFields(schemes=None if method is None else [method], seeds=seeds, epochs=epochs, steps=steps)
+    return own.answered("run", parts, words, means, config=config, watch=watch)
 
 
 def resume(folder: str | Path = store.LATEST, watch: Watch | None = None, **execution: Unpack[ExecutionFields]) -> Results:
@@ -267,21 +236,13 @@ def recommend(
     Raises: InitbenchError with one sentence; TypeError for an unknown keyword.
     """
     means = execution_of("recommend", dict(execution))
-    with own.lent(
-        model,
-        dataset,
-        task,
-        data=data,
-        loss=loss,
-        metric=metric,
-        inputs=inputs,
-        optimizer=optimizer,
-        settings=settings,
-        varied=(tune or "train.lr", *settings),
-    ) as lent:
-        words = QuestionFields(schemes=schemes, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
-        question = race_question(asked, config=config, settings=lent.settings, data_dir=execution.get("data_dir"), **words, **lent.words)
-        return lent.noted(carry_out(make_plan("recommend", question, means), watch or notebook.watch()))
+    parts = own.Parts(model, dataset, task, data, loss, metric, inputs, optimizer, settings)
+    words = QuestionFields(schemes=schemes, seeds=seeds, epochs=epochs, steps=steps, tune=tune)
+
+    def question(config: str | Path | None, **more: Any) -> ExperimentConfig:
+        return race_question(asked, config=config, **more)
+
+    return own.answered("recommend", parts, words, means, config=config, varied=(tune or "train.lr",), watch=watch, question=question)
 
 
 def check_scheme(scheme: str | Ref, model: str | Ref | None = None) -> tuple[SchemeCheck, ...]:

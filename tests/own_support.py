@@ -38,3 +38,30 @@ class Noisy(Dataset):
 
 def compared(**asked):
     return initbench.compare(["kaiming", "xavier"], **{"model": Net, **FAST, **asked})
+
+
+TASK = '''
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+from initbench.tasks import Score, Task
+
+
+def task(*, count: int = 64):
+    """Signs of sums."""
+    x = torch.randn(count, 5, generator=torch.Generator().manual_seed(0))
+    y = (x.sum(1) > 0).long()
+    loader = DataLoader(TensorDataset(x, y), batch_size=16, shuffle=True)
+    hits = Score("hits", lambda outputs, targets: (outputs.argmax(1) == targets).float(), "max", (0, 1))
+    return Task(loss=functional.cross_entropy, score=hits, data=(loader, (x, y)))
+
+
+def without():
+    return Task(loss=functional.cross_entropy)
+
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2))
+'''

@@ -291,7 +291,7 @@ def test_every_public_function_is_a_name_of_the_package():
     from initbench import api
 
     made_here = [name for name, value in vars(api).items() if inspect.isfunction(value) and value.__module__ == api.__name__]
-    assert {*made_here, "load_probe", "load_results", "probe", "lint", "SignalMonitor"} == set(initbench.__all__)
+    assert {*made_here, "coordinate_check", "load_probe", "load_results", "probe", "lint", "SignalMonitor"} == set(initbench.__all__)
     assert all(getattr(initbench, name) is getattr(api, name) and getattr(api, name).__doc__ for name in initbench.__all__)
 
 

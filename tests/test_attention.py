@@ -10,6 +10,7 @@ from torch import nn
 import initbench
 from initbench.measure.attention import attention_starts
 from initbench.probing.verdicts import ONE_HOT, TOGETHER
+from initbench.results.record import Place
 
 TOKENS = torch.randn(6, 12, 16, generator=torch.Generator().manual_seed(0))
 
@@ -111,3 +112,53 @@ def test_a_change_at_one_layer_is_told_there():
         model[6].weight.mul_(1e-3)
     probe = initbench.probe(model, as_is=True, inputs=0.01 * torch.randn(64, 32))
     assert "x at 6 alone" in probe.verdicts[0] or "x at 4 alone" in probe.verdicts[0]
+
+
+class Written(nn.Module):
+    """As those of Hugging Face are written: tables by name, a parameter for places, a tied head."""
+
+    def __init__(self):
+        super().__init__()
+        self.word_embeddings = nn.Embedding(20, 8)
+        self.position_embeddings = nn.Parameter(0.5 * torch.randn(1, 6, 8))
+        self.scale = nn.Parameter(torch.ones(3, 8))
+        self.dense = nn.Linear(8, 8)
+
+    def forward(self, ids):
+        hidden = self.word_embeddings(ids) + self.position_embeddings
+        return (hidden + torch.tanh(self.dense(hidden)) * self.scale.mean(0)) @ self.word_embeddings.weight.T
+
+
+IDS = torch.randint(0, 20, (16, 6), generator=torch.Generator().manual_seed(3))
+
+
+def test_embeddings_have_lines_of_their_own():
+    torch.manual_seed(0)
+    model = Written()
+    probe = initbench.probe(model, ["kaiming"], inputs=IDS)
+    table = probe.to_pandas("embeddings").set_index("module")
+    assert table.index.tolist() == ["position_embeddings", "word_embeddings"]
+    assert table.variance["word_embeddings"] == pytest.approx(model.word_embeddings(IDS).var(correction=0).item(), rel=1e-5)
+    assert table.variance["position_embeddings"] == pytest.approx(model.position_embeddings.var(correction=0).item(), rel=1e-5)
+    assert table.rows.tolist() == [6, 20]
+    deviation = model.word_embeddings(IDS).std(correction=0).item()
+    assert f"{deviation:.2g} (word_embeddings)" in probe.verdicts[0]
+    assert "dense" in probe.to_pandas().layer.tolist()
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "names"),
+    [
+        ("gpt:depth=1,width=16", {"dataset": "text274k"}, 2),
+        ("vit:depth=1,width=16", {"dataset": "synthetic:n=64,test=16,shape=[1,8,8]"}, 1),
+        ("mlp:depth=2,width=16", {"dataset": "synthetic:n=64,test=16,shape=[1,8,8]"}, 0),
+    ],
+)
+def test_the_embeddings_of_shipped_transformers_and_their_heads_are_told(model, asked, names, tmp_path):
+    probe = initbench.probe(model, ["kaiming"], seeds=2, output=str(tmp_path / "out"), **asked)
+    (scheme,) = probe.schemes
+    assert len(scheme.embeddings) == names, scheme.embeddings
+    assert ("embeddings give numbers" in probe.verdicts[0]) is bool(names)
+    assert (tmp_path / "out" / "tables" / "embeddings.csv").is_file() is bool(names)
+    assert any(layer.place is Place.HEAD for layer in scheme.layers)
+    assert ("rows x width" in (tmp_path / "out" / "report.html").read_text()) is bool(names)

@@ -131,5 +131,5 @@ def test_a_data_set_of_other_types_is_refused(change, says):
 
 def test_a_batch_larger_than_the_data_is_refused():
     DATA.check_batch_size(50)
-    with pytest.raises(ConfigError, match=r"train.batch_size is 51, but synthetic has 50 training images"):
+    with pytest.raises(ConfigError, match=r"train.batch_size is 51, but synthetic has 50 training examples"):
         DATA.check_batch_size(51)

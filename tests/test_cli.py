@@ -161,7 +161,7 @@ def test_runs_that_fail_are_counted_and_the_exit_code_says_so(call, tmp_path):
     )
     assert result.exit_code == 3, result.stderr
     assert "failed: RuntimeError: out of tune (mine.py:9)" in result.stderr
-    assert "1 of 1 runs failed. Try them again with: initbench resume" in " ".join(result.stderr.split())
+    assert "1 of 1 runs failed: RuntimeError: out of tune (mine.py:9). Try them again with: initbench" in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize("words", [

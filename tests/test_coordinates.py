@@ -12,7 +12,9 @@ from torch import nn
 from torch.nn import functional
 from typer.testing import CliRunner
 
+import initbench
 from initbench.cli.app import app
+from initbench.errors import ConfigError
 from initbench.init.initialize import initialize
 from initbench.measure.coordinates import WHOLE, outputs_of
 from initbench.models import gpt, mlp
@@ -315,3 +317,68 @@ def test_a_scheme_that_fails_at_a_width_is_one_sentence(tmp_path):
     said = " ".join(run("./fails.py", *SMALL, "--steps", "1", code=2).stderr.split())
     assert "cannot initialize the model 'mlp:depth=2,width=32'" in said
     assert "no 32" in said
+
+
+ROWS = torch.randn(160, 8, generator=torch.Generator().manual_seed(0))
+OWN = {"widths": (16, 32, 64), "steps": 2, "seeds": 2, "data": ((ROWS, ROWS[:, :2]), (ROWS, ROWS[:, :2]))}
+
+
+def net(width):
+    return nn.Sequential(nn.Linear(8, width), nn.Tanh(), nn.Linear(width, 2))
+
+
+def test_a_network_of_a_program_is_checked_by_a_function_of_its_width_as_a_file_is():
+    asked = {**OWN, "settings": ["train.optimizer=adam", "train.lr=0.01", "train.batch_size=32"]}
+    found = initbench.coordinate_check(net, ["kaiming", "mup"], **asked)
+    assert [each.scheme for each in found.schemes] == ["kaiming", "mup"]
+    assert len(found.verdicts) == len(str(found).splitlines()) == 2
+    assert found.model.shown == "net"
+    frame = found.to_pandas()
+    (last,) = frame[(frame.scheme == "mup") & (frame.layer == "2") & (frame.of == "change") & (frame.step == 2)].itertuples()
+    assert last.slope == pytest.approx(found.schemes[1].layers[1].change[-1].value)
+    assert {plot.name for plot in found.plots} == {"change", "slope"}
+    assert found.overview[1].rows[0][0] == "kaiming"
+    assert found.folder is None
+    by_place = initbench.coordinate_check(lambda w: net(w), ["kaiming", "mup"], **asked)
+    assert [run.losses for run in by_place.runs] == [run.losses for run in found.runs]
+
+
+def test_an_own_optimizer_and_loss_are_those_of_the_check(tmp_path):
+    losses = []
+
+    def loss(outputs, targets):
+        losses.append(len(targets))
+        return (outputs - targets).square().mean()
+
+    found = initbench.coordinate_check(
+        net,
+        ["kaiming"],
+        **OWN,
+        loss=loss,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.0),
+        output=str(tmp_path / "out"),
+        jobs=1,
+    )
+    assert losses
+    assert {layer.growth for layer in found.schemes[0].layers} == {Growth.STILL}  # at a rate of zero
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "coordinate check of net on own_data" in page
+    assert "of SGD on the same batches" in page
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "says"),
+    [
+        (nn.Linear(8, 2), {}, "The model is a module, which has one width"),
+        (lambda: net(8), {}, "takes no width .it has: none"),
+        (lambda depth, heads: net(8), {}, "takes no width .it has: depth and heads"),
+        (lambda width: net(8), {}, "parameters at every width"),
+        (net, {"widths": (16, 32)}, "widths=16,32 has 2 different widths"),
+        (net, {"widths": "wide"}, "holds 'wide', which is no width"),
+        (net, {"steps": 0}, "at least 1 step"),
+        ("mlp", {"data": None, "dataset": "nowhere"}, "Unknown dataset 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_checked_from_python_gets_one_sentence(model, asked, says):
+    with pytest.raises(ConfigError, match=says):
+        initbench.coordinate_check(model, **{**OWN, **asked})

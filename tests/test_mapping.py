@@ -127,3 +127,12 @@ def test_every_point_and_run_of_a_map_is_told(tmp_path, monkeypatch):
 def test_a_model_without_hidden_layers_has_no_map():
     with pytest.raises(ConfigError, match="two hidden layers"):
         scan(config(), [Ref(name="mlp", params={"depth": 1})], [(0, 1.0, 0.0)], device="cpu", data_dir=None)
+
+
+@pytest.mark.parametrize("words", [["--dataset", "waves"], ["-c", "text_gpt", "--train"]])
+def test_a_map_of_another_task_is_refused_with_what_trains_a_grid_of_it(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["probe", "--map", "sigma_w,sigma_b", *words])
+    assert result.exit_code == 2
+    assert "A map is of the classification of images, and the task here is" in " ".join(result.output.split())
+    assert not list(tmp_path.iterdir())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from own_support import TEST, TRAIN, Net, Noisy, X, Y, compared
+from own_support import TASK, TEST, TRAIN, Net, Noisy, X, Y, compared
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
@@ -367,33 +367,6 @@ def test_objects_are_trained_in_copies_of_a_script_and_within_other_peoples_pool
     run = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, check=False, timeout=300)
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("completed") == 4
-
-
-TASK = '''
-import torch
-from torch import nn
-from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
-from initbench.tasks import Score, Task
-
-
-def task(*, count: int = 64):
-    """Signs of sums."""
-    x = torch.randn(count, 5, generator=torch.Generator().manual_seed(0))
-    y = (x.sum(1) > 0).long()
-    loader = DataLoader(TensorDataset(x, y), batch_size=16, shuffle=True)
-    hits = Score("hits", lambda outputs, targets: (outputs.argmax(1) == targets).float(), "max", (0, 1))
-    return Task(loss=functional.cross_entropy, score=hits, data=(loader, (x, y)))
-
-
-def without():
-    return Task(loss=functional.cross_entropy)
-
-
-class Net(nn.Sequential):
-    def __init__(self):
-        super().__init__(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2))
-'''
 
 
 def test_a_task_of_a_file_brings_its_data_along(here):

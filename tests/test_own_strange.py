@@ -6,14 +6,16 @@ import torch
 from own_support import TEST, TRAIN, Net, Noisy, X, Y, compared
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import initbench
 from initbench.errors import ConfigError
 from initbench.init.initialize import initialize
+from initbench.nn.seeds import derived_seed
 from initbench.question.config import parse_ref
 from initbench.results.record import RunStatus
 from initbench.training.fingerprint import digest_of
+from initbench.training.sources import source_of
 
 
 @pytest.fixture
@@ -172,3 +174,140 @@ def test_digests_of_many_kinds_of_things_follow_what_they_are():
         assert digest_of(kind(1)) == digest_of(kind(1)), kind
         assert digest_of(kind(1)) != digest_of(kind(2)), kind
     assert digest_of(nn.LazyLinear(3)) == digest_of(nn.LazyLinear(3))
+
+
+class Tagger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(6, 16), nn.Linear(16, 5)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.first(x)))
+
+
+def tagged(count):
+    source = torch.Generator().manual_seed(count)
+    lengths = torch.randint(1, 9, (count,), generator=source)
+    tags = torch.randint(0, 5, (count, 8), generator=source)
+    return torch.randn(count, 8, 6, generator=source), tags.where(torch.arange(8) < lengths[:, None], torch.tensor(-100))
+
+
+@pytest.mark.usefixtures("here")
+def test_padding_counts_neither_in_the_usual_loss_nor_in_accuracy_nor_as_a_label():
+    train, test = tagged(60), tagged(20)
+    loader = DataLoader(list(zip(*train, strict=True)), batch_size=20)
+    by_usual = initbench.run("kaiming", model=Tagger, data=(loader, test), steps=12, engine="serial").results[0]
+    by_torch = initbench.run(
+        "kaiming",
+        model=Tagger,
+        data=(loader, test),
+        loss=lambda outputs, targets: functional.cross_entropy(outputs.flatten(0, 1), targets.flatten()),
+        steps=12,
+        engine="serial",
+    ).results[0]
+    assert by_usual.train_losses == pytest.approx(by_torch.train_losses, rel=1e-6)
+    model, (inputs, targets) = Tagger(), test
+    initialize(model, parse_ref("kaiming"), seed=0, inputs=inputs[:8])
+    kept = targets != -100
+    right = ((model(inputs).argmax(-1) == targets) & kept).sum(1) / kept.sum(1)
+    assert by_usual.evaluations[0].test_accuracy == pytest.approx(right.mean().item(), abs=1e-6)
+    rows = compared(model=Tagger, data=(train, test), settings=["train.batch_size=20"]).results[0]
+    shares = torch.bincount(train[1][train[1] != -100]).double() / (train[1] != -100).sum()
+    assert rows.chance_loss == pytest.approx(-(shares * shares.log()).sum().item())
+
+
+class Variational(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.mean, self.spread = nn.Linear(6, 16), nn.Linear(16, 2), nn.Linear(16, 2)
+        self.decoder = nn.Linear(2, 6)
+
+    def forward(self, x):
+        hidden = torch.relu(self.encoder(x))
+        mean, spread = self.mean(hidden), self.spread(hidden)
+        return self.decoder(mean + spread.exp() * torch.randn_like(mean)), mean, spread
+
+
+class Pairs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 4))
+
+    def forward(self, left, right):
+        return self.net(left), self.net(right)
+
+
+class OwnLoss(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = Net()
+
+    def forward(self, x, labels=None):
+        logits = self.net(x)
+        return {"loss": functional.cross_entropy(logits, labels), "logits": logits}
+
+
+class Half(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = Net().to(torch.bfloat16)
+
+    def forward(self, x):
+        return self.net(x.to(torch.bfloat16)).float()
+
+
+def bound(outputs, target):
+    made, mean, spread = outputs
+    return functional.mse_loss(made, target) - 0.5 * (1 + 2 * spread - mean.square() - (2 * spread).exp()).mean()
+
+
+def contrast(outputs, _):
+    left, right = (functional.normalize(each, dim=1) for each in outputs)
+    return functional.cross_entropy(left @ right.T / 0.1, torch.arange(len(left)))
+
+
+def loader_of(*tensors):
+    return DataLoader(TensorDataset(*tensors), batch_size=24, shuffle=True)
+
+
+NAMED = [{"x": inputs, "labels": labels} for inputs, labels in zip(X.split(30), Y.split(30), strict=True)]
+STRANGE = {
+    "two terms, of a model that draws": (Variational, loader_of(X), bound, None, lambda batch: (batch[0],), lambda batch: batch[0]),
+    "pairs": (Pairs, loader_of(X, X + 0.1), contrast, tuple, tuple, lambda batch: batch),
+    "a model with its own loss": (OwnLoss, NAMED, lambda outputs, _: outputs["loss"], dict, dict, lambda batch: batch),
+    "half precision": (Half, loader_of(X, Y), functional.cross_entropy, None, lambda batch: (batch[0],), lambda batch: batch[1]),
+}
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("case", STRANGE)
+def test_the_first_losses_are_those_of_a_plain_loop(case):
+    build, batches, loss, inputs, arguments, targets = STRANGE[case]
+    found = initbench.run(
+        "kaiming",
+        model=build,
+        data=(batches, batches),
+        loss=loss,
+        inputs=inputs,
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
+        steps=20,
+        engine="serial",
+        settings=["train.evaluate_every_steps=100", "probe.every_steps=100"],
+    ).results[0]
+    torch.manual_seed(derived_seed(0, "model"))
+    model = build()
+    given = arguments(next(iter(batches)))
+    initbench.init_network(model, "kaiming", seed=0, inputs=given)
+    optimizer, expected, number = torch.optim.Adam(model.parameters(), lr=1e-3), [], 0
+    torch.manual_seed(derived_seed(0, "training"))
+    while len(expected) < 20:
+        for batch in source_of(batches, "training").one_pass(0, number, 24, shuffled=True):
+            optimizer.zero_grad()
+            given = arguments(batch)
+            value = loss(model(**given) if isinstance(given, dict) else model(*given), targets(batch))
+            value.backward()
+            optimizer.step()
+            expected.append(value.item())
+        number += 1
+    assert len(found.train_losses) == 20
+    assert found.train_losses == pytest.approx(expected[:20], rel=1e-4)

@@ -160,7 +160,7 @@ def test_an_untrained_network_without_signal_to_compare_is_told():
 def test_all_failed_is_told():
     failed = [make_run("kaiming", seed, status=RunStatus.FAILED, reason="boom", train_losses=(), evaluations=()) for seed in range(2)]
     summary = summarize(failed)
-    assert summary.headline == "No scheme came above chance: all 2 runs failed"
+    assert summary.headline == "Nothing is known of any scheme: all 2 runs failed"
     assert summary.scheme("kaiming").trained_share.value is None
 
 

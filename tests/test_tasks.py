@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -369,3 +370,17 @@ def test_a_file_that_was_changed_is_named_when_a_folder_is_to_go_on():
     with pytest.raises(StorageError, match=r"was made with ./models.py:Numbers as it was before; it, or a file that it imports, has been"):
         initbench.resume("out")
     assert initbench.report("out").summary.metric == "final_test_loss"
+
+
+@pytest.mark.usefixtures("models")
+def test_nothing_is_said_of_images_where_there_are_none():
+    asked = {"model": "./models.py:Numbers", "dataset": "waves:n=256,test=64,inputs=4", "settings": ["train.batch_size=16"], "steps": 3}
+    tuned = initbench.compare(["xavier", "kaiming"], tune="train.lr=0.01,0.1", seeds=2, engine="serial", **asked)
+    raced = initbench.recommend(schemes=["xavier", "kaiming"], tune="train.lr=0.01,0.1", seeds=2, engine="serial", **asked)
+    for results in (tuned, raced):
+        told = (results.folder / "summary.md").read_text()
+        assert "training examples" in told
+        page = (results.folder / "report.html").read_text()
+        words = re.sub(r"<(script|style|svg)\b.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
+        assert "training examples" in words
+        assert not re.search(r"\bimages?\b", told + words), re.findall(r".*\bimages?\b.*", told + words)

@@ -383,7 +383,7 @@ def question_text(plan: Plan) -> str:
     """What is asked, in words: `3 schemes x 8 seeds with mlp on mnist5k`."""
     config = plan.config
     seeds = ("up to " if config.until is not None else "") + count_text(len(config.seeds), "seed")
-    return f"{count_text(len(config.schemes), 'scheme')} x {seeds} with {config.model} on {config.dataset}"
+    return f"{count_text(len(config.schemes), 'scheme')} x {seeds} with {config.model.shown} on {config.dataset.shown}"
 
 
 def news_text(plan: Plan) -> tuple[str, ...]:

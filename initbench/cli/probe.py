@@ -198,8 +198,9 @@ def _show(answer: probing.Probe, display: DisplayOptions) -> None:
         drawn = signal_tables.layer_table(each, most=signal_tables.SHOWN_ROWS, narrow=shutil.get_terminal_size().columns < WIDE)
         output.table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
         output.text("")
-        if each.attention:
-            drawn = signal_tables.attention_table(each, most=signal_tables.SHOWN_ROWS)
+        parts = [signal_tables.embedding_table(each)] if each.embeddings else []
+        parts += [signal_tables.attention_table(each, most=signal_tables.SHOWN_ROWS)] if each.attention else []
+        for drawn in parts:
             output.table(drawn.title, drawn.columns, drawn.rows, right=drawn.right)
             output.text("")
     drawn = signal_tables.scheme_table(answer.schemes)

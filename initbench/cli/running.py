@@ -14,7 +14,6 @@ from initbench.errors import NotThereError
 from initbench.question.grid import cells
 from initbench.question.plan import name_user_files
 from initbench.results import unfinished
-from initbench.results.record import RunStatus
 from initbench.studies.answer import Results
 from initbench.studies.execution import carry_out, look_ahead
 from initbench.studies.plan import Plan, as_it_stands
@@ -44,9 +43,8 @@ def run_and_show(plan: Plan, display: DisplayOptions, *, dry_run: bool, profile:
     show_results(results, display, layers=display.verbose or plan.command == "run")
     if profile:
         output.say("\n".join(timing.lines()))
-    failed = sum(run.status is RunStatus.FAILED for run in results.ends)
-    if failed:
-        output.warn(f"{failed} of {len(results.results)} runs failed. Try them again with: initbench resume {results.folder}")
+    if results.failed:
+        output.warn(f"{results.failed}. Try them again with: initbench resume {results.folder}")
         raise typer.Exit(FAILED_RUNS)
     if results.missing:
         raise typer.Exit(FAILED_RUNS)

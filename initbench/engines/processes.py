@@ -150,7 +150,7 @@ def _check(pool: WorkerPool, jobs: Sequence[Job], limit: float | None) -> None:
         while worker.pending:
             job = worker.pending[0].job
             if not worker.connection.poll(limit):
-                raise ConfigError(f"The model '{job.model}' with the scheme '{job.scheme}' could not be checked: {too_long(limit)}.")
+                raise ConfigError(f"The model '{job.model.shown}' with the scheme '{job.scheme}' could not be checked: {too_long(limit)}.")
             try:
                 answer = worker.connection.recv()
             except (EOFError, OSError):

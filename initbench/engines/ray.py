@@ -255,7 +255,7 @@ class Crew:
             try:
                 error = self.ray.get(answer, timeout=self.seat.limit)
             except self.ray.exceptions.GetTimeoutError:
-                what = f"The model '{job.model}' with the scheme '{job.scheme}'"
+                what = f"The model '{job.model.shown}' with the scheme '{job.scheme}'"
                 raise ConfigError(f"{what} could not be checked: {too_long(self.seat.limit)}.") from None
             except self.ray.exceptions.RayError as failure:
                 raise NotThereError(f"A worker of Ray could not check the job: {_first_line(failure)}") from None

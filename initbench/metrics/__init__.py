@@ -13,7 +13,7 @@ from initbench.errors import ConfigError
 from initbench.results.record import RunResult
 
 Split = Literal["test", "held-out"]
-"""The images that were evaluated."""
+"""The examples that were evaluated."""
 ANY_NUMBER = (-math.inf, math.inf)
 """The bounds of a loss: one of somebody's own may be below zero."""
 
@@ -65,6 +65,6 @@ class Metric:
         return value
 
     def named(self, name: str, split: Split) -> "Metric":
-        """The metric under a name, its words about the images that were evaluated."""
+        """The metric under a name, its words about the examples that were evaluated."""
         label = self.label.format(split=split)
         return replace(self, name=name, label=label, amount=self.amount.format(label=label))

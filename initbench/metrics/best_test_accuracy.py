@@ -9,7 +9,7 @@ FAMILY = "accuracy"
 
 
 def build() -> Metric:
-    """The highest accuracy on the evaluated images at any evaluation."""
+    """The highest accuracy on the evaluated examples at any evaluation."""
     return Metric(
         "best {split} accuracy",
         partial(best, "test_accuracy", max),

@@ -9,7 +9,7 @@ FAMILY = "loss"
 
 
 def build() -> Metric:
-    """The lowest loss on the evaluated images at any evaluation."""
+    """The lowest loss on the evaluated examples at any evaluation."""
     return Metric(
         "best {split} loss",
         partial(best, "test_loss", min),

@@ -9,7 +9,7 @@ FAMILY = "accuracy"
 
 
 def build() -> Metric:
-    """Accuracy on the evaluated images after the last step."""
+    """Accuracy on the evaluated examples after the last step."""
     return Metric(
         "{split} accuracy",
         partial(final, "test_accuracy"),

@@ -9,7 +9,7 @@ FAMILY = "loss"
 
 
 def build() -> Metric:
-    """Loss on the evaluated images after the last step."""
+    """Loss on the evaluated examples after the last step."""
     return Metric(
         "{split} loss",
         partial(final, "test_loss"),

@@ -39,7 +39,7 @@ def build_model(
     """
     function = catalog.load("model", ref.name)
     if isinstance(function, nn.Module):
-        raise ConfigError(f"'{ref}' is a model that is built already. Name its class, or a function that builds it.")
+        raise ConfigError(f"'{ref.shown}' is a model that is built already. Name its class, or a function that builds it.")
     _, implied = catalog.find("model", ref.name)
     arguments = {**_given(function, shape, classes), **implied, **ref.params}
     signature = _signature(function)
@@ -47,14 +47,14 @@ def build_model(
         try:
             signature.bind(**arguments)
         except TypeError as error:
-            raise ConfigError(f"The model '{ref}' cannot be built: {error}.") from error
-    with torch.random.fork_rng(devices=[]), _own_defaults(device), UserCode(f"The model '{ref}' cannot be built"):
+            raise ConfigError(f"The model '{ref.shown}' cannot be built: {error}.") from error
+    with torch.random.fork_rng(devices=[]), _own_defaults(device), UserCode(f"The model '{ref.shown}' cannot be built"):
         torch.manual_seed(derived_seed(seed, "model"))
         model = function(**arguments)
         if isinstance(model, nn.Module) and device == "cpu":
             _fill_lazy(model, torch.zeros(1, *shape, dtype=torch.float32, device="cpu") if example is None else example)
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"The model '{ref}' gives {a_or_an(type(model).__name__)}. It must give a torch.nn.Module.")
+        raise ConfigError(f"The model '{ref.shown}' gives {a_or_an(type(model).__name__)}. It must give a torch.nn.Module.")
     return without_wrappers(model)[0]
 
 
@@ -113,17 +113,17 @@ def check_output(model: nn.Module, ref: Ref, inputs: Tensor, wanted: Wanted) -> 
     Raises: ConfigError with what came out when it is not what is wanted, or with the model's own error.
     """
     mode = model.training
-    refused = f"The model '{ref}' does not take the {wanted.inputs} of {wanted.dataset}, which have shape {tuple(inputs.shape[1:])}"
+    refused = f"The model '{ref.shown}' does not take the {wanted.inputs} of {wanted.dataset}, which have shape {tuple(inputs.shape[1:])}"
     try:
         with torch.no_grad(), UserCode(refused):
             outputs = model.eval()(inputs)
     finally:
         model.train(mode)
     if not isinstance(outputs, Tensor):
-        raise ConfigError(f"The model '{ref}' gives {a_or_an(type(outputs).__name__)}. It must give one tensor of {wanted.outputs}.")
+        raise ConfigError(f"The model '{ref.shown}' gives {a_or_an(type(outputs).__name__)}. It must give one tensor of {wanted.outputs}.")
     given = tuple(outputs.shape)
     if given != wanted.shape:
         raise ConfigError(
-            f"The model '{ref}' gives shape {given} for a batch of {len(inputs)}, but {wanted.dataset} has {wanted.why}. "
+            f"The model '{ref.shown}' gives shape {given} for a batch of {len(inputs)}, but {wanted.dataset} has {wanted.why}. "
             f"Its output must have shape {wanted.shape}."
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from initbench.probing.coordinate_verdicts import MARGIN, Growth, LayerGrowth, SchemeGrowth, growth_of, slope_text
 from initbench.probing.page import page
+from initbench.question.given import is_given
 from initbench.reporting import draw, tidy
 from initbench.reporting.panels import Band, Curve, Panel, Plot, in_rows
 from initbench.reporting.tables import Table, markdown
@@ -70,9 +71,10 @@ def verdict_lines(schemes: Sequence[SchemeGrowth]) -> tuple[str, ...]:
 def notes(check: Check) -> tuple[str, ...]:
     """What a reader must know, without full stops."""
     train = check.config.train
+    rate = "" if is_given(train.optimizer.name) else f" at a learning rate of {train.lr:g}"
     told = [
-        f"Trained for {counted(train.steps or 0, 'step')} of {train.optimizer} at a learning rate of {train.lr:g} on the same batches at "
-        f"every width, {seeds_text(len(check.config.seeds))} each; what a scheme does to learning rates counts",
+        f"Trained for {counted(train.steps or 0, 'step')} of {train.optimizer.shown}{rate} on the same batches at every width, "
+        f"{seeds_text(len(check.config.seeds))} each; what a scheme does to learning rates counts",
         "A change is the mean absolute difference of a layer's output from that before the first step, on a "
         f"fixed batch of {check.config.probe.images} training inputs",
         f"A slope of 0: as much at every width; it stays where its {LEVEL:.0%} interval is within {-MARGIN:g} and {MARGIN:g}, as "
@@ -198,10 +200,10 @@ def document(check: Check) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, check: Check, config: str, command: str, provenance: dict[str, str], typed: str) -> None:
+def write(folder: Path, check: Check, config: str, command: str | None, provenance: dict[str, str], typed: str) -> None:
     """Writes tables, figures, coordinates.json, summary.md and the page; `command` asks the same again. Raises: StorageError."""
     widths = ", ".join(map(str, check.widths))
-    title = f"coordinate check of {check.model} on {check.config.dataset}, widths {widths}"
+    title = f"coordinate check of {check.model.shown} on {check.config.dataset.shown}, widths {widths}"
     lines, said, overview = verdict_lines(check.schemes), notes(check), scheme_table(check.schemes)
     pictures = {plot.name: (plot.title, draw.draw(plot)) for plot in plots(check.schemes)}
     tables = [layer_table(each) for each in check.schemes if each.layers]
@@ -233,7 +235,7 @@ def write(folder: Path, check: Check, config: str, command: str, provenance: dic
                 layers_note="In marked rows the change of the layer grows or vanishes with the width.",
                 provenance=provenance,
                 asked=("config.yaml", config),
-                question=f"Do the layers of {check.model} change by as much at every width, with {asked}?",
+                question=f"Do the layers of {check.model.shown} change by as much at every width, with {asked}?",
                 command=command,
                 typed=typed,
                 several="widths",

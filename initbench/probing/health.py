@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from initbench.quantities import OF_EVERY_RUN, OF_PROBES, QUANTITIES
 from initbench.question.config import Frozen
-from initbench.results.probe_run import AttentionLayer, ProbedLayer, ProbeRun
+from initbench.results.probe_run import AttentionLayer, EmbeddingLayer, ProbedLayer, ProbeRun
 from initbench.results.propagation import (
     KEPT_DECADES,
     SignalLoss,
@@ -68,7 +68,8 @@ class SchemeHealth:
     `forward` and `back` are the ways of the activations' variance and of the gradient's squared length, through hidden layers or
     along the residual stream. `decades` is the farthest that either strays, infinite where it is gone or could not be measured at
     all; `lost` says where it vanishes or explodes. `left_alone` are the layers that the scheme did not set, with why. `verdict` is
-    all of it in words. `attention` are the medians of each softmax over keys, in the order in which they come.
+    all of it in words. `attention` are the medians of each softmax over keys, in the order in which they come, `embeddings` those of
+    each embedding.
     """
 
     scheme: str
@@ -85,6 +86,7 @@ class SchemeHealth:
     chance_loss: float | None = None
     output_std: float | None = None
     attention: tuple[AttentionLayer, ...] = ()
+    embeddings: tuple[EmbeddingLayer, ...] = ()
     verdict: str = ""
 
     @property
@@ -141,6 +143,10 @@ def health(scheme: str, runs: Sequence[ProbeRun]) -> SchemeHealth:
         chance_loss=done[0].chance_loss,
         output_std=_middle(run.output_std for run in done),
         attention=tuple(_middle_attention([run.attention[index] for run in done]) for index in range(len(done[0].attention))),
+        embeddings=tuple(
+            first.model_copy(update={"variance": _middle(run.embeddings[index].variance for run in done)})
+            for index, first in enumerate(done[0].embeddings)
+        ),
     )
 
 

@@ -14,7 +14,7 @@ from initbench.errors import ConfigError, suggestion
 from initbench.probing.map_data import SPACED, Axis, Map, Point
 from initbench.probing.run import prepare_folder
 from initbench.question import catalog, config_file, plan
-from initbench.question.config import ExperimentConfig, Job, Ref
+from initbench.question.config import USUAL_TASK, ExperimentConfig, Job, Ref
 from initbench.results import lock, provenance, store
 from initbench.results.record import RunResult, RunStatus
 from initbench.statistics.inference import median
@@ -96,6 +96,11 @@ def draw_map(
     from initbench.probing import map_page
 
     x, y = read_axes(axes, train=train)
+    if config.task.name != USUAL_TASK:
+        raise ConfigError(
+            f"A map is of the classification of images, and the task here is '{config.task.shown}'. With another task a grid is trained by "
+            "a sweep, such as: initbench sweep sigma --grid scheme.sigma_w=1,1.4,2 --grid scheme.sigma_b=0,0.1"
+        )
     base = catalog.resolve("model", MODEL if config.model == ExperimentConfig.model_fields["model"].default else config.model)
     config = config.model_copy(update={"model": base, "dataset": catalog.resolve("dataset", config.dataset)})
     asked = {"config": config.model_dump(mode="json", exclude={"schemes"}), "axes": [vars(x), vars(y)], "train": train}
@@ -175,7 +180,7 @@ def _trained(
             store.write_result(folder, result)
             done[result.job_id] = result
             if told:
-                told(f"{result.job.model}, {result.job.scheme}, seed {result.job.seed}")
+                told(f"{result.job.model.shown}, {result.job.scheme}, seed {result.job.seed}")
     return [[done[plan.job_id(job)] for job in each if plan.job_id(job) in done] for each in wanted]
 
 

@@ -52,15 +52,15 @@ def subject_of(question: Question) -> Subject:
 
 def title_of(question: Question) -> str:
     """What was asked, in words."""
-    return f"probe of {question.model} on {question.given}: {_names(question) or 'the weights as they are'}"
+    return f"probe of {question.model.shown} on {question.given}: {_names(question) or 'the weights as they are'}"
 
 
 def asked_of(question: Question) -> str:
     """The question in a sentence."""
     if question.as_is:
-        return f"Do the weights of {question.model}, as they are, keep the signal of {question.given}?"
+        return f"Do the weights of {question.model.shown}, as they are, keep the signal of {question.given}?"
     which = f"Does {_names(question)} keep" if len(question.schemes) == 1 else f"Which of {_names(question)} keeps"
-    return f"{which} the signal of {question.given} through {question.model}?"
+    return f"{which} the signal of {question.given} through {question.model.shown}?"
 
 
 def _names(question: Question) -> str:
@@ -129,6 +129,7 @@ def write(
         if each.layers
     ]
     layers += [(signal_tables.attention_table(each, most=MOST_ROWS), "") for each in schemes[:MOST_TABLES] if each.attention]
+    layers += [(signal_tables.embedding_table(each), "") for each in schemes[:MOST_TABLES] if each.embeddings]
     texts = {
         **{f"tables/{name}.csv": text for name, text in tables.items()},
         "summary.md": signal_tables.summary_markdown(subject.title, overview, schemes, runs),

@@ -20,7 +20,7 @@ from initbench.question.config import ExperimentConfig, Ref
 from initbench.question.request import configure
 from initbench.question.user_files import own_path
 from initbench.reporting.panels import Plot
-from initbench.reporting.shown import Shown
+from initbench.reporting.shown import Shown, as_frame
 from initbench.reporting.tables import Table
 from initbench.results import files, lock, provenance, store
 from initbench.results.probe_run import ProbeRun, Question
@@ -78,18 +78,19 @@ class Probe(Shown):
         return self.folder
 
     def to_pandas(self, table: str = "layers") -> pd.DataFrame:
-        """A row a layer, scheme and seed (`layers`), a scheme and seed (`runs`) or an attention of these (`attention`).
+        """A row a layer, scheme and seed (`layers`), a scheme and seed (`runs`) or a part of these (`attention`, `embeddings`).
 
         Raises: ConfigError for another name.
         """
-        import io
-
-        import pandas as pd
-
-        texts = {"layers": tables.layers_csv, "runs": tables.runs_csv, "attention": tables.attention_csv}
+        texts = {
+            "layers": tables.layers_csv,
+            "runs": tables.runs_csv,
+            "attention": tables.attention_csv,
+            "embeddings": tables.embeddings_csv,
+        }
         if table not in texts:
             raise ConfigError(f"There is no table '{table}' of a probe. There are: {', '.join(texts)}.")
-        return pd.read_csv(io.StringIO(texts[table](self.runs)))
+        return as_frame(texts[table](self.runs))
 
     def __repr__(self) -> str:
         """Gives the verdict on the best scheme, not all numbers."""
@@ -209,6 +210,8 @@ def _write(probe: Probe, folder: Path, digest: str, *, fresh: bool, typed: str) 
     files = {"layers": tables.layers_csv(probe.runs), "runs": tables.runs_csv(probe.runs)}
     if any(run.attention for run in probe.runs):
         files["attention"] = tables.attention_csv(probe.runs)
+    if any(run.embeddings for run in probe.runs):
+        files["embeddings"] = tables.embeddings_csv(probe.runs)
     devices = sorted({run.device for run in probe.runs if run.device})
     made = {**provenance.environment(), "device": ", ".join(devices)}
     signal_page.write(
@@ -269,9 +272,8 @@ def folder_hash(content: object) -> str:
 
 
 def _name(question: Question, digest: str) -> str:
-    words = [question.model.name, Path(question.given).stem if question.input else question.given]
-    readable = "-".join("".join(letter if letter.isalnum() or letter == "_" else " " for letter in word).split()[-1] for word in words)
-    return f"probe-{readable}-{digest[:8]}"
+    words = plan.folder_words(question.model.name, Path(question.given).stem if question.input else question.given)
+    return f"probe-{words}-{digest[:8]}"
 
 
 def probe(
@@ -291,7 +293,7 @@ def probe(
     """Follows the signal through an untrained network: `probe(model, inputs=batch)`, `probe("mlp:depth=30", ["kaiming"])`.
 
     `model`: a module, afterwards as it was to the bit, or a name. `inputs`: a batch of N >= 2 inputs as the model takes
-    it, or a text such as "3x224x224" or "int:1000:128"; without any, images of `dataset`. A batch is a tensor or numpy
+    it, or a text such as "3x224x224" or "int:1000:128"; without any, examples of `dataset`. A batch is a tensor or numpy
     array (N, ...); a tuple or list of arguments in the order of `forward`; or a mapping of keyword arguments, such as a
     tokenizer gives. Where `forward` takes one argument and not these, it is given the whole tuple, list or mapping.
     Entries may be nested; what is no tensor is passed on.

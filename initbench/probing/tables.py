@@ -146,6 +146,20 @@ def attention_csv(runs: Iterable[ProbeRun]) -> str:
     return write((*RUN, *columns), rows)
 
 
+def embedding_table(scheme: SchemeHealth) -> Table:
+    """A row an embedding: its size, and what it gives."""
+    rows = tuple((each.module, f"{each.rows} x {each.width}", _number(each.variance, "overflow")) for each in scheme.embeddings)
+    columns = ("embedding", "rows x width", "variance")
+    return Table(f"{scheme.scheme}: embeddings; variance: of the numbers that they give", columns, rows, frozenset(range(1, len(columns))))
+
+
+def embeddings_csv(runs: Iterable[ProbeRun]) -> str:
+    """Each embedding of each run, one a row."""
+    columns = ("module", "rows", "width", "variance")
+    rows = ([run.scheme, run.seed, run.status.value, *(getattr(each, name) for name in columns)] for run in runs for each in run.embeddings)
+    return write((*RUN, *columns), rows)
+
+
 def law_table(run: ProbeRun) -> Table:
     """A row a weight layer: which known law its numbers follow."""
     rows = tuple((law.layer, "x".join(map(str, law.shape)), law.description, law.drawn_by) for law in run.laws)

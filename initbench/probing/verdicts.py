@@ -7,6 +7,7 @@ from enum import StrEnum, auto
 from itertools import pairwise
 from typing import Literal
 
+from initbench.errors import enumerated
 from initbench.probing.health import UNDERFLOW, SchemeHealth, health, inside
 from initbench.results.probe_run import ProbeRun
 from initbench.results.propagation import INSIDE, KEPT_DECADES, LOST_DECADES, Point, Signal, Way, head_begins_at_zero, logarithm, strays
@@ -78,7 +79,7 @@ class Remark:
 
     about: (
         Literal["straying", "zero head", "zero branches", "lost", "alike", "dead", "saturated", "first loss", "not measured", "not set"]
-        | Literal["attention", "one-hot", "tokens alike"]
+        | Literal["attention", "one-hot", "tokens alike", "embeddings"]
     )
     layer: str = ""
     value: float = 0.0
@@ -280,6 +281,8 @@ def _remarks(scheme: SchemeHealth) -> Iterable[Remark]:
     if alike is not None:
         yield Remark("alike", alike.layer)
     yield from _attention(scheme)
+    if scheme.embeddings:
+        yield Remark("embeddings", reason=_embeddings(scheme))
     dead = next(((layer.layer, share) for layer in hidden if (share := layer.dead_fraction) is not None and share > NEARLY_ALL), None)
     if dead is not None:
         yield Remark("dead", *dead)
@@ -302,6 +305,13 @@ def _attention(scheme: SchemeHealth) -> Iterable[Remark]:
     if entropies and hot is None and one is None:
         last = layers[-1].apart
         yield Remark("attention", layers[-1].module if last is not None else "", min(entropies), last or 0.0)
+
+
+def _embeddings(scheme: SchemeHealth) -> str:
+    """The scale of what embeddings give, the first few of them."""
+    known = [f"{math.sqrt(each.variance):.2g} ({each.module})" for each in scheme.embeddings if each.variance is not None]
+    more = len(known) - NAMED
+    return f"{enumerated(known[:NAMED], 'and')}{f', and {more} more' if more > 0 else ''}" if known else "overflow"
 
 
 def _grouped(about: Literal["not measured", "not set"], layers: Sequence[tuple[str, str]]) -> Iterable[Remark]:
@@ -413,6 +423,8 @@ def _remark_words(remark: Remark) -> str:
         case "attention":
             tokens = f", and of the tokens before {layer} {remark.chance:.0%} is their own" if layer else ""
             return f"attention looks at all keys (entropy at least {value:.0%} of that of equal weights{tokens})"
+        case "embeddings":
+            return f"embeddings give numbers of a standard deviation of {remark.reason}"
         case "one-hot":
             return f"attention in {layer} has chosen before it has learned (entropy {value:.0%} of that of equal weights)"
         case "tokens alike":

@@ -1,4 +1,4 @@
-"""Mean and variance (population, not sample) of a layer's tensors, over images, units and positions together."""
+"""Mean and variance (population, not sample) of a layer's tensors, over examples, units and positions together."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def variance(taken: Tensor, counts: Tensor) -> Tensor:
     return difference.masked_fill(difference < ROUNDING * square, 0.0)
 
 
-PRE_ACTIVATION = "mean and variance of the weight layer's own output, over images, units and positions together"
+PRE_ACTIVATION = "mean and variance of the weight layer's own output, over examples, units and positions together"
 ACTIVATION = "the same after the activation function that follows; the same tensor where none follows"
 
 QUANTITIES = (
@@ -64,7 +64,7 @@ QUANTITIES = (
     ),
     Quantity(
         "gradient_variance",
-        "variance of the gradient of the summed per-image loss with respect to the layer's output: independent of the batch size",
+        "variance of the gradient of the summed per-example loss with respect to the layer's output: independent of the batch size",
         "gradient",
         sums,
         variance,

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 def extent(tensor: LayerTensor) -> Taken:
-    """The sum, which shows whether it is there, and how many values there are of how many images."""
+    """The sum, which shows whether it is there, and how many values there are of how many examples."""
     total, _, count = tensor.sums()
     return (0 * total,), (count, tensor.images)
 
 
 def size(taken: Tensor, counts: Tensor) -> Tensor:
-    """The values that belong to one image."""
+    """The values that belong to one example."""
     return taken[0] + counts[0] / counts[1]
 
 
 STREAM = (
     "of the last layer of a residual branch: variance of the residual stream behind it (branch and skip path added), of the gradient of the"
-    " summed per-image loss by that stream, and how many values of it belong to one input; empty for other layers"
+    " summed per-example loss by that stream, and how many values of it belong to one input; empty for other layers"
 )
 
 QUANTITIES = (

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def norm(tensor: LayerTensor) -> Taken:
-    """The norm of the summed loss's gradient, and the number of images."""
+    """The norm of the summed loss's gradient, and the number of examples."""
     return (tensor.norm(tensor.values),), (tensor.images,)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from initbench.errors import ConfigError
+from initbench.question import given
 
 Value = bool | int | float | str | None | list["Value"]
 
@@ -37,9 +38,17 @@ class Ref(Frozen):
 
     def __str__(self) -> str:
         """Gives the text that `parse_ref` reads back; parameters are sorted by name."""
+        return self._with_parameters(self.name)
+
+    @property
+    def shown(self) -> str:
+        """The text that people read: an object of a Python program goes by its own word, without the digest that is for identity."""
+        return self._with_parameters(given.shown(self.name))
+
+    def _with_parameters(self, name: str) -> str:
         if not self.params:
-            return self.name
-        return self.name + ":" + ",".join(f"{key}={value_text(value)}" for key, value in sorted(self.params.items()))
+            return name
+        return name + ":" + ",".join(f"{key}={value_text(value)}" for key, value in sorted(self.params.items()))
 
     def __hash__(self) -> int:
         """Equal references have equal texts."""
@@ -167,7 +176,9 @@ class TrainConfig(Frozen):
         default=None, ge=1, description="passes over the training data; the last incomplete batch of each is dropped"
     )
     steps: int | None = Field(default=None, ge=0, description="optimizer steps, instead of epochs")
-    batch_size: int = Field(default=128, ge=1, description="examples a step, such as images")
+    batch_size: int | None = Field(
+        default=128, ge=1, description="examples a step, such as images; null: as a loader of one's own has them"
+    )
     optimizer: TextRef = Field(default=Ref(name="sgd"), description="sgd, adam, adamw, ...: see `initbench list optimizers`")
     lr: float = Field(default=0.05, gt=0, description="learning rate")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
@@ -186,7 +197,10 @@ class TrainConfig(Frozen):
     augment: bool = Field(default=False, description="random crop with 4 pixels of padding and horizontal flip")
     evaluate_every_steps: int | None = Field(default=None, ge=1, description="default: once an epoch; always at the end")
     holdout: float = Field(
-        default=0.0, ge=0, lt=1, description="share of the training images that is evaluated instead of the test split, and not trained on"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the training examples that is evaluated instead of the test split, and not trained on",
     )
 
     @model_validator(mode="before")
@@ -204,13 +218,18 @@ class TrainConfig(Frozen):
             raise ValueError("nesterov needs momentum > 0")
         return self
 
+    @property
+    def rows(self) -> int:
+        """How many rows a step takes; a loader's batches are as large as they are, whatever this says."""
+        return self.batch_size or 1
+
 
 PROBE_IMAGES, FEW_PROBE_IMAGES, OFTEN_STEPS = 128, 24, 10
 """Images in a probe, and where probes are fewer than so many steps apart; the cost of both is in docs/performance.md."""
 
 
 class ProbeConfig(Frozen):
-    """When and on how many images the signal is measured; step 0 and the last step are always measured."""
+    """When and on how many examples the signal is measured; step 0 and the last step are always measured."""
 
     every_steps: int | None = Field(
         default=None, ge=1, description="also every so many steps; default: at ends of epochs, at least 100 steps apart"
@@ -218,12 +237,12 @@ class ProbeConfig(Frozen):
     batch_size: int | None = Field(
         default=None,
         ge=2,
-        description="training images in the fixed probe batch; default: 128, or 24 where it is more often than every 10 steps",
+        description="training examples in the fixed probe batch; default: 128, or 24 where it is more often than every 10 steps",
     )
 
     @property
     def images(self) -> int:
-        """How many images a probe measures on; few where it is done so often that many would more than double the time."""
+        """How many examples a probe measures on; few where it is done so often that many would more than double the time."""
         often = self.every_steps is not None and self.every_steps < OFTEN_STEPS
         return self.batch_size or (FEW_PROBE_IMAGES if often else PROBE_IMAGES)
 
@@ -237,7 +256,7 @@ class TuneConfig(Frozen):
         description="what is tried beside the value of the config; default: two half powers of ten to each side, widened at the edge",
     )
     seeds: int = Field(default=3, ge=1, description="how many; they are others than the reported ones")
-    holdout: float = Field(default=0.2, gt=0, lt=1, description="share of the training images that values are chosen on")
+    holdout: float = Field(default=0.2, gt=0, lt=1, description="share of the training examples that values are chosen on")
 
 
 def _tune_from_any(value: Any) -> Any:

@@ -27,8 +27,8 @@ def plain_config(config: ExperimentConfig) -> dict[str, Any]:
     plain["init"]["layers"] = {pattern: _plain_ref(ref) for pattern, ref in config.init.layers.items()}
     if config.grid is not None:
         plain["grid"] = plain["grid"]["axes"] | ({"where": plain["grid"]["where"]} if config.grid.where else {})
-    plain["train"] = {key: value for key, value in plain["train"].items() if value is not None}
-    plain["probe"] = {key: value for key, value in plain["probe"].items() if value is not None}
+    for name, fields in (("train", type(config.train).model_fields), ("probe", type(config.probe).model_fields)):
+        plain[name] = {key: value for key, value in plain[name].items() if value is not None or fields[key].default is not None}
     return {key: value for key, value in plain.items() if value is not None and (key, value) != ("task", USUAL_TASK)}
 
 

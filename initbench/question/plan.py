@@ -10,7 +10,7 @@ from initbench.errors import ConfigError
 from initbench.question import catalog
 from initbench.question.catalog import Kind
 from initbench.question.config import ExperimentConfig, Frozen, Job, Ref, value_text
-from initbench.question.given import is_given
+from initbench.question.given import is_given, shown
 from initbench.question.keys import short, split, value_of
 
 
@@ -79,7 +79,7 @@ def changes(job: Job, config: ExperimentConfig) -> list[str]:
     """What differs from the configuration in a job that a study made of it: `lr 0.158`, `holdout 0.2`; of a sweep, its cell."""
     if config.grid is not None:
         return [f"{short(key)} {value_text(value)}" for key, value in values_of_cell(job, config).items()]
-    words = [str(job.model)] if job.model != config.model else []
+    words = [job.model.shown] if job.model != config.model else []
     for own, usual in ((job.train, config.train), (job.init, config.init)):
         changed = [name for name in type(own).model_fields if name not in IMPLIED and getattr(own, name) != getattr(usual, name)]
         words += [f"{name} {value_text(getattr(own, name))}" for name in changed if getattr(own, name) is not None]
@@ -186,9 +186,13 @@ def _named_in(config: ExperimentConfig) -> list[tuple[Kind, Ref]]:
 
 def result_name(command: str, config: ExperimentConfig) -> str:
     """The name of the results folder, such as `compare-mlp-mnist5k-1f3a5c7e`: the same question has the same name."""
-    words = [command, *(ref.name for ref in (config.model, config.dataset))]
-    readable = "-".join("".join(letter if letter.isalnum() or letter == "_" else " " for letter in word).split()[-1] for word in words)
-    return f"{readable}-{config_hash(config)[:8]}"
+    return f"{folder_words(command, config.model.name, config.dataset.name)}-{config_hash(config)[:8]}"
+
+
+def folder_words(*names: str) -> str:
+    """The last word of each name, as they stand in the names of folders: `compare-mlp-mnist5k`."""
+    texts = ("".join(letter if letter.isalnum() or letter == "_" else " " for letter in shown(name)) for name in names)
+    return "-".join(text.split()[-1] for text in texts)
 
 
 def _digest(value: Frozen, named: list[tuple[Kind, Ref]]) -> str:

@@ -50,7 +50,7 @@ class LayerSection:
 def question(config: ExperimentConfig, summary: Summary) -> str:
     """What was asked, in a sentence: `Which initialization for mlp on mnist5k: xavier, kaiming or normal?`."""
     names = [str(ref) for ref in config.schemes]
-    network = f"{config.model} on {config.dataset}"
+    network = f"{config.model.shown} on {config.dataset.shown}"
     if summary.recommendation is not None:
         return f"Which initialization for {network}?"
     if summary.sweep is not None:

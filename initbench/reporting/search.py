@@ -36,7 +36,7 @@ def _tuned_plot(tuned: Tuned) -> Plot:
     seeds = f"Median (thick) and each (thin) of {len(tuned.seeds)} seeds" if len(tuned.seeds) > 1 else "One seed"
     budgets = {point.steps for point in points if not point.diverged}
     steps = f", {counted(budgets.pop(), 'step')}" if len(budgets) == 1 else ""
-    notes = (*_of_lost(points), f"{seeds}{steps}; final loss on the {100 * tuned.holdout:g} % of the training images that were held out")
+    notes = (*_of_lost(points), f"{seeds}{steps}; final loss on the {100 * tuned.holdout:g} % of the training examples that were held out")
     panel = Panel("", tuned.key, "held-out loss", tuple(lines), scale="log", notes=notes, ticks=_ticks(places))
     schemes = tuple(scheme.scheme for scheme in tuned.schemes)
     return Plot(SENSITIVITY, f"Sensitivity: final loss against {tuned.key}", ((panel,),), schemes)
@@ -212,7 +212,7 @@ def tables(summary: Summary, runs: Iterable[RunResult]) -> dict[str, str]:
 
 
 def _trials(runs: Iterable[RunResult]) -> str:
-    """One row a run with a holdout: what differs between them, and the final loss and accuracy on the held-out images."""
+    """One row a run with a holdout: what differs between them, and the final loss and accuracy on the held-out examples."""
 
     def place(run: RunResult) -> tuple[object, ...]:
         job, train = run.job, run.job.train

@@ -76,6 +76,15 @@ class Shown(ABC):
         return template(Path(__file__).with_name("shown.html.jinja")).render(sentence=sentence, table=table)
 
 
+def as_frame(text: str) -> pd.DataFrame:
+    """A table of text in which layers are named: the layer `0` of a sequence keeps its name."""
+    import io
+
+    import pandas as pd
+
+    return pd.read_csv(io.StringIO(text), dtype={"layer": str})
+
+
 def read_table(folder: Path, table: str) -> pd.DataFrame:
     """A table of a results folder. Raises: ConfigError for a name that there is not."""
     import pandas as pd

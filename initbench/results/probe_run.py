@@ -94,6 +94,15 @@ class AttentionLayer(Frozen):
     )
 
 
+class EmbeddingLayer(Frozen):
+    """One embedding at initialization, which no scheme sets unless it is told to."""
+
+    module: str
+    rows: int
+    width: int
+    variance: Number = Field(description="of the numbers that it gives for the batch")
+
+
 class ProbeRun(Frozen):
     """What one scheme and one seed gave."""
 
@@ -103,6 +112,7 @@ class ProbeRun(Frozen):
     reason: Said | None = None
     layers: tuple[ProbedLayer, ...] = ()
     attention: tuple[AttentionLayer, ...] = ()
+    embeddings: tuple[EmbeddingLayer, ...] = ()
     laws: tuple[LayerLaw, ...] = ()
     init: InitReport | None = None
     left_alone: dict[str, str] = Field(

@@ -35,7 +35,7 @@ def build(
     """Layer-sequential unit variance: orthogonal weights, each divided until its output has variance 1 on real data.
 
     W ~ `base`, b = 0; then in execution order, on one batch of training data: W /= sqrt(Var(output)) until |Var - 1| <
-    `tolerance` or `max_iterations` times. The variance is over images, units and positions together. With `centre` the
+    `tolerance` or `max_iterations` times. The variance is over examples, units and positions together. With `centre` the
     bias of each unit also takes the mean out, once its layer's variance is right.
 
     Applies to: networks of layers whose outputs can be seen, such as `mlp`; recurrent layers keep `base`.

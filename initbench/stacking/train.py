@@ -77,7 +77,7 @@ class StackedRuns(Unit):
         self.stack = Stack(models, first=hidden_matrices(ready[0].layers) if rules[0].others else ())
         self.optimizer = stacked_optimizer(self.stack, rules, configs, multipliers, self.timetable.steps)
         seeds = [member.job.seed for member in ready]
-        self.feed = StackedFeed(data, seeds, train.batch_size, layout, augment=train.augment)
+        self.feed = StackedFeed(data, seeds, train.rows, layout, augment=train.augment)
         self.updates = torch.zeros(1, dtype=torch.int64, device=self.device)
         self.random = RandomStates(_own_states(seeds)) if self.device.type == "cpu" else None
         self.stacked_layers = StackedLayers(convolution or default_convolution(self.device), self.random)
@@ -89,7 +89,7 @@ class StackedRuns(Unit):
         epoch, done = divmod(step, self.timetable.steps_per_epoch)
         if done:
             self.feed.start_epoch(epoch)
-            self.feed.position.fill_(done * self.first.job.train.batch_size)
+            self.feed.position.fill_(done * self.first.job.train.rows)
         self.updates.fill_(step)
 
     def state(self, step: int) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class Summary(Frozen):
 
     `only_reference`: a reference was asked for, and the comparisons against it are a family of their own (but where it was chosen after
     seeds were added for all pairs); else they are those of all pairs.
-    `margin` is that of `metric`; `split` are the images that were evaluated: held-out ones in a race and with `train.holdout`.
+    `margin` is that of `metric`; `split` are the examples that were evaluated: held-out ones in a race and with `train.holdout`.
     """
 
     headline: str
@@ -236,7 +236,7 @@ class TunedScheme(Frozen):
 
 
 class Tuned(Frozen):
-    """Each scheme at its own best value of `key`, chosen on held-out training images and on other seeds than the reported ones."""
+    """Each scheme at its own best value of `key`, chosen on held-out training examples and on other seeds than the reported ones."""
 
     key: str
     base: Any

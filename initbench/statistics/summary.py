@@ -48,7 +48,7 @@ def summarize(
     all that is asked then; without one all pairs are, and the first scheme is what the others are listed against. `metric` is what the
     verdicts are about: unless given the `usual` one, else the final accuracy, or the signal at the start when nothing was trained;
     `target` is an accuracy for the steps to it; `margin` is a difference that does not matter in `margin_metric` (None: in the
-    usual metric), in the unit shown (points of accuracy); `split` names the images that were evaluated, by default as the runs say.
+    usual metric), in the unit shown (points of accuracy); `split` names the examples that were evaluated, by default as the runs say.
     `anytime`: seeds were added while results were looked at, until the comparisons with `asked_reference` (None: all pairs) were decided;
     those with another reference are then chosen by who looks, and are corrected as all pairs are.
 
@@ -119,7 +119,7 @@ def _task(runs: Runs) -> str:
 
 
 def _split_of(runs: Runs) -> Split:
-    """The images that were evaluated: with a holdout those of the training images that were held out."""
+    """The examples that were evaluated: with a holdout those of the training examples that were held out."""
     return "held-out" if any(run.job.train.holdout for of_scheme in runs.values() for run in of_scheme) else "test"
 
 
@@ -224,6 +224,8 @@ def _none_trained(schemes: Sequence[SchemeSummary]) -> str:
     number, ends = sum(counts.values()), {said: count for said, count in counts.items() if count}
     if len(ends) == 1:
         (said,) = ends
+        if said == "failed":
+            return f"Nothing is known of any scheme: {f'all {number} runs' if number > 1 else 'the only run'} failed"
         return f"No scheme came above chance: {f'all {number} runs' if number > 1 else 'the only run'} {said}"
     return f"No scheme came above chance: of {number} runs {enumerated([f'{count} {said}' for said, count in ends.items()], 'and')}"
 

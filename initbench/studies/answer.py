@@ -62,8 +62,19 @@ class Results(Shown):
     """The digests of the user's own files, as the manifest knows them."""
 
     def __repr__(self) -> str:
-        """Gives the sentence that says who won: what a notebook shows."""
-        return f"<Results of {len(self.results)} runs in {self.folder}: {self.summary.headline}.>"
+        """Gives the sentence that says who won, and what failed: what a notebook shows."""
+        failed = f" {self.failed}." if self.failed else ""
+        return f"<Results of {len(self.results)} runs in {self.folder}: {self.summary.headline}.{failed}>"
+
+    @property
+    def failed(self) -> str | None:
+        """How many runs failed, and of what most of them, without a full stop; None where none did."""
+        count = sum(run.status is RunStatus.FAILED for run in self.ends)
+        if not count:
+            return None
+        reasons = Counter((run.reason or "no reason given").rstrip(".") for run in self.results if run.status is RunStatus.FAILED)
+        ((reason, most),) = reasons.most_common(1)
+        return f"{count} of {len(self.ends)} runs failed{'' if most == count else f', {most} of them of this'}: {reason}"
 
     @cached_property
     def reported(self) -> tuple[RunResult, ...]:

@@ -4,7 +4,7 @@ The early rounds choose, on seeds of their own; who leaves there leaves to save 
 fresh seeds, an arm a scheme, and a favourite that was named before: only there is a scheme shown to be worse.
 
 `race` knows nothing of jobs, so that `benchmarks/recommend.py` can repeat it on a table of finished runs. Losses are final losses on
-held-out images; all arms of a round have the same seeds, so differences are paired.
+held-out examples; all arms of a round have the same seeds, so differences are paired.
 """
 
 import math

@@ -349,7 +349,7 @@ def _named(schemes: Sequence[str]) -> str:
 def _notes(config: ExperimentConfig, choice: Recommendation) -> tuple[str, ...]:
     tune = tune_of(config)
     notes = [
-        f"Losses and accuracies are of {100 * tune.holdout:g} % of the training images, held out; the test split was not looked at.",
+        f"Losses and accuracies are of {100 * tune.holdout:g} % of the training examples, held out; the test split was not looked at.",
         f"The race took {choice.runs} runs and {choice.steps:,} steps; the full grid (every different scheme, every {tune.key}, "
         f"every seed) is {choice.full_runs} runs and {choice.full_steps:,} steps: {100 * choice.saved:.0f} % saved.",
     ]

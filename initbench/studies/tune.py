@@ -1,6 +1,6 @@
 """`--tune`: each scheme also at its own best value of a key: what is tried, what is chosen, and what is run with it.
 
-Values are chosen by the final loss on held-out training images, on other seeds than the reported ones.
+Values are chosen by the final loss on held-out training examples, on other seeds than the reported ones.
 """
 
 import math
@@ -188,7 +188,7 @@ def _is_at_edge(config: ExperimentConfig, grid: Grid, values: Sequence[Any], bes
 
 
 def held_out_loss(run: RunResult) -> float:
-    """What values are chosen by: in runs with a holdout the evaluated images are the held-out ones; infinite where there is none."""
+    """What values are chosen by: in runs with a holdout the evaluated examples are the held-out ones; infinite where there is none."""
     return find_metric("final_test_loss").ranked(run)
 
 
@@ -199,7 +199,7 @@ def tune_of(config: ExperimentConfig) -> TuneConfig:
 
 
 def trial(config: ExperimentConfig, scheme: Ref, value: Any, seed: int) -> Job:
-    """A run that shows what a value is worth: on held-out training images."""
+    """A run that shows what a value is worth: on held-out training examples."""
     tune = tune_of(config)
     job = make_job(_changed(canonical(config), tune.key, value), scheme, seed)
     return job.model_copy(update={"train": job.train.model_copy(update={"holdout": tune.holdout})})
@@ -259,7 +259,7 @@ def _notes(tuned: Tuned) -> Iterator[str]:
     each = f"{tries[0]} values" if len(tries) == 1 else f"{tries[0]} to {tries[-1]} values (widened at the edge)" if tries else "no values"
     seeds = f"{len(tuned.seeds)} other seed" + "s" * (len(tuned.seeds) != 1)
     yield (
-        f"Best {tuned.key}: {chosen or 'none'}; the lowest final loss on {100 * tuned.holdout:g} % of the training images, "
+        f"Best {tuned.key}: {chosen or 'none'}; the lowest final loss on {100 * tuned.holdout:g} % of the training examples, "
         f"held out, {seeds}, {each} a scheme: {tuned.trials} runs beside those reported."
     )
     if tuned.base is None:

@@ -12,7 +12,7 @@ def build() -> Task:
     """One class for each pixel: mean cross entropy of logits (N, classes, H, W); verdicts are about dice, accuracy is of pixels.
 
     Dice is 2 |A and B| / (|A| + |B|) of the pixels that are of a class and those that are said to be, the mean over the classes of an image
-    that either has, and over images.
+    that either has, and over examples.
     """
     return Task(
         losses=lambda logits, masks: functional.cross_entropy(logits, masks, reduction="none").flatten(1).mean(1),

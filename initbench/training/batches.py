@@ -99,7 +99,7 @@ class DeviceData:
         return batch
 
     def held_out(self, share: float) -> "DeviceData":
-        """The data with a share of the training images in place of the test split, for choices that must not see it.
+        """The data with a share of the training examples in place of the test split, for choices that must not see it.
 
         The same images for every seed and scheme. The normalization stays that of the whole training split.
         Raises: ConfigError when one of the parts would be empty.
@@ -107,8 +107,8 @@ class DeviceData:
         out, kept = (places.to(self.device) for places in held_out_places(len(self.x_train), share, self.name))
         return replace(self, x_train=self.x_train[kept], y_train=self.y_train[kept], x_test=self.x_train[out], y_test=self.y_train[out])
 
-    def check_batch_size(self, batch_size: int) -> None:
-        """Raises: ConfigError when the training split has fewer images than a batch."""
+    def check_batch_size(self, batch_size: int | None) -> None:
+        """Raises: ConfigError when the training split has fewer examples than a batch, or nobody says how large one is."""
         refuse_large_batch(batch_size, len(self.x_train), self.name)
 
     def _taken(self, stored: Tensor, labels: Tensor, layout: torch.memory_format) -> tuple[Tensor, Tensor]:
@@ -169,14 +169,16 @@ def held_out_places(count: int, share: float, name: str) -> tuple[Tensor, Tensor
     order = torch.randperm(count, generator=generator(0, "holdout"), device="cpu")
     size = round(share * count)
     if not 0 < size < count:
-        raise ConfigError(f"A holdout of {share:g} of the {count} training images of {name} leaves one part empty. Choose another.")
+        raise ConfigError(f"A holdout of {share:g} of the {count} training examples of {name} leaves one part empty. Choose another.")
     return order[:size].sort().values, order[size:].sort().values
 
 
-def refuse_large_batch(batch_size: int, count: int, name: str) -> None:
-    """Raises: ConfigError when a training split has fewer examples than a batch."""
+def refuse_large_batch(batch_size: int | None, count: int, name: str) -> None:
+    """Raises: ConfigError when a training split has fewer examples than a batch, or nobody says how large one is."""
+    if batch_size is None:
+        raise ConfigError(f"train.batch_size is null, which is for loaders, and {name} has rows. Say how many are a batch, such as 128.")
     if batch_size > count:
-        raise ConfigError(f"train.batch_size is {batch_size}, but {name} has {count} training images. Choose a smaller one.")
+        raise ConfigError(f"train.batch_size is {batch_size}, but {name} has {count} training examples. Choose a smaller one.")
 
 
 def _check_images(data: DataSplits) -> None:
@@ -206,7 +208,7 @@ def normalize(images: Tensor, pixels: tuple[Tensor, Tensor], layout: torch.memor
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
-    """The order of the training images in an epoch, on the CPU; it depends on nothing else."""
+    """The order of the training examples in an epoch, on the CPU; it depends on nothing else."""
     return torch.randperm(count, generator=generator(seed, "order", str(epoch)), device="cpu")
 
 

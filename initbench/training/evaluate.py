@@ -1,5 +1,7 @@
 """Loss, accuracy and score on the whole test split."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -7,7 +9,7 @@ from initbench.errors import ConfigError, a_or_an
 from initbench.nn.inputs import called
 from initbench.tasks import Score
 from initbench.training.batches import DeviceData
-from initbench.training.loaded import LoadedData, count_of
+from initbench.training.loaded import LoadedData, batch_named, count_of
 
 BATCH, BATCH_OF_CONVOLUTIONS = 500, 125
 """Test images at a time: large enough for the processor, small enough for its cache (a CNN is a fifth slower with 250)."""
@@ -24,14 +26,16 @@ def evaluate(model: nn.Module, data: DeviceData | LoadedData, layout: torch.memo
     size = BATCH_OF_CONVOLUTIONS if layout is torch.channels_last else BATCH
     size = size if data.device.type == "cpu" else BATCH_ON_ACCELERATOR
     totals, seen, task = torch.zeros(3, dtype=wide, device=data.device), 0, data.task
-    for inputs, targets in data.test_batches(size, layout):
-        outputs = called(model, inputs)
-        outputs = outputs.float() if isinstance(outputs, Tensor) and outputs.is_floating_point() else outputs
-        count = count_of(inputs, targets)
-        missing = totals.new_tensor(torch.nan)
-        loss = task.summed_loss(outputs, targets, count)
-        right = missing if task.hits is None else task.hits(outputs, targets).sum()
-        score = missing if task.score is None else summed(task.score, outputs, targets, count)
+    naming = batch_named if isinstance(data, LoadedData) else nullcontext
+    for number, (inputs, targets) in enumerate(data.test_batches(size, layout), 1):
+        with naming(f"Test batch {number} cannot be evaluated"):
+            outputs = called(model, inputs)
+            outputs = outputs.float() if isinstance(outputs, Tensor) and outputs.is_floating_point() else outputs
+            count = count_of(inputs, targets)
+            missing = totals.new_tensor(torch.nan)
+            loss = task.summed_loss(outputs, targets, count)
+            right = missing if task.hits is None else task.hits(outputs, targets).sum()
+            score = missing if task.score is None else summed(task.score, outputs, targets, count)
         totals += torch.stack([each.to(totals) for each in (loss, right, score)])
         seen += count
     model.train(mode)

@@ -143,7 +143,9 @@ def prepare(job: Job, *, device: str, data_dir: str | None, watch: Stopwatch) ->
         data = load_data(job.dataset, data_folder(data_dir), where, job.train.holdout, job.task)
         data.check_batch_size(job.train.batch_size)
     if job.task.name != USUAL_TASK and Need.LABELS in build_scheme(job.scheme).needs:
-        raise DoesNotApply(f"{job.scheme} takes gradients of the cross entropy with classes, which the task '{job.task}' does not have.")
+        raise DoesNotApply(
+            f"{job.scheme} takes gradients of the cross entropy with classes, which the task '{job.task.shown}' does not have."
+        )
     with watch.part("init"):
         model = _build(job, data)
         layout = memory_format(model, where)
@@ -173,8 +175,9 @@ def completed(job_id: str, ready: Ready, trained: Trained, how: Mapping[str, str
     """The result of a run that was trained; `how` is added to its provenance."""
     where = {"device": device_name(ready.data.device), "threads": str(torch.get_num_threads()), "data": ready.data.digest}
     if trained.seen is not None:
-        train = ready.job.train
-        where[BATCHES] = f"{trained.seen:08x} of {len(trained.losses)} steps, batch size {train.batch_size}, holdout {train.holdout or 0:g}"
+        train, own = ready.job.train, isinstance(ready.data, LoadedData) and ready.data.train.rows is None
+        size = "of the loader" if own else train.rows
+        where[BATCHES] = f"{trained.seen:08x} of {len(trained.losses)} steps, batch size {size}, holdout {train.holdout or 0:g}"
     where |= {OF_BATCHES: "gradients are of the loss of the batch, times its examples"} if ready.data.task.losses is None else {}
     return RunResult(
         job_id=job_id,
@@ -218,7 +221,7 @@ def check(job: Job, *, device: str, data_dir: str | None) -> int:
     except (MemoryError, RuntimeError) as error:  # only a lack of memory passes `UserCode` as it is
         if not is_out_of_memory(error):
             raise
-        raise ConfigError(f"The model '{job.model}' with its data is {_reason(error, device)}.") from error
+        raise ConfigError(f"The model '{job.model.shown}' with its data is {_reason(error, device)}.") from error
 
 
 def _check(job: Job, where: torch.device, root: Path) -> int:
@@ -237,12 +240,12 @@ def _check(job: Job, where: torch.device, root: Path) -> int:
     scheme = build_scheme(job.scheme)
     check_optimizer(job.train, model)
     stand_in = Ref(name="zeros") if scheme.needs & {Need.DATA, Need.LABELS, Need.GRADIENTS} else job.scheme
-    with contextlib.suppress(DoesNotApply), UserCode(f"The scheme '{job.scheme}' cannot initialize the model '{job.model}'"):
+    with contextlib.suppress(DoesNotApply), UserCode(f"The scheme '{job.scheme}' cannot initialize the model '{job.model.shown}'"):
         _, layers = initialize(model, stand_in, seed=job.seed, rules=job.init, inputs=inputs, train=job.train)
         if not layers:
-            raise ConfigError(f"The model '{job.model}' has no weight layer, so there is nothing to initialize.")
+            raise ConfigError(f"The model '{job.model.shown}' has no weight layer, so there is nothing to initialize.")
     if not (count := _count(model)):
-        raise ConfigError(f"The model '{job.model}' has no trainable parameter: requires_grad is false for each.")
+        raise ConfigError(f"The model '{job.model.shown}' has no trainable parameter: requires_grad is false for each.")
     return count
 
 
@@ -251,8 +254,8 @@ def refuse_shared(model: nn.Module, other: nn.Module, ref: Ref) -> None:
     held = {id(parameter) for parameter in model.parameters()}
     if any(id(parameter) in held for parameter in other.parameters()):
         raise ConfigError(
-            f"The function of the model '{ref}' gives the same parameters each time it is called, so runs would not be independent. Have "
-            "it build a new module, or give the module itself, of which each run gets a copy."
+            f"The function of the model '{ref.shown}' gives the same parameters each time it is called, so runs would not be independent. "
+            "Have it build a new module, or give the module itself, of which each run gets a copy."
         )
 
 
@@ -263,17 +266,17 @@ def check_loss(model: nn.Module, job: Job, data: DeviceData | LoadedData, inputs
     for epochs that nobody knows the length of.
     """
     task, train = data.task, job.train
-    if train.steps is None and data.steps_per_epoch(train.batch_size) is None:
+    if train.steps is None and data.steps_per_epoch(train.rows) is None:
         raise ConfigError(
             f"Nobody knows how many batches an epoch of {data.name} has: its training data have no length. Say how many steps."
         )
     mode = model.training
     try:
-        with UserCode(f"The model '{job.model}' does not take {described(model, inputs)} of {data.name}"):
+        with UserCode(f"The model '{job.model.shown}' does not take {described(model, inputs)} of {data.name}"):
             outputs = called(model.train(), inputs)
-        with UserCode(f"The loss of the task '{job.task}' does not take what the model '{job.model}' gives"):
+        with UserCode(f"The loss of the task '{job.task.shown}' does not take what the model '{job.model.shown}' gives"):
             loss: object = task.mean_loss(outputs, targets)
-        if isinstance(data, LoadedData) and task.name == "supervised":
+        if isinstance(data, LoadedData) and supervised.is_loss_of(task):
             supervised.refuse_outside(outputs, targets, data.labels)
         problem = None
         if not isinstance(loss, torch.Tensor):
@@ -285,7 +288,7 @@ def check_loss(model: nn.Module, job: Job, data: DeviceData | LoadedData, inputs
         elif not loss.isfinite():
             problem = f"is {loss.item():g} before the first step, with the model as it is built; look at the data and the loss"
         if problem is not None:
-            raise ConfigError(f"The loss of the task '{job.task}' {problem}.")
+            raise ConfigError(f"The loss of the task '{job.task.shown}' {problem}.")
         if task.score is not None:
             with UserCode(f"The metric '{task.score.name}' cannot be computed"), torch.no_grad():
                 summed(task.score, outputs, targets, count_of(inputs, targets))
@@ -313,10 +316,10 @@ def load_data(
     built = build_task(task)
     if ref == task:
         if built.data is None:
-            raise ConfigError(f"The task '{task}' brings no data along. Give it data=(training, test), or name some: --dataset NAME.")
+            raise ConfigError(f"The task '{task.shown}' brings no data along. Give it data=(training, test), or name some: --dataset NAME.")
         data = built.data
     else:
-        with UserCode(f"The dataset '{ref}' cannot be loaded"):
+        with UserCode(f"The dataset '{ref.shown}' cannot be loaded"):
             function = catalog.load("dataset", ref.name)
             data = function(*([root] if _takes_root(function) else []), **implied, **ref.params)
     whole: DeviceData | LoadedData
@@ -325,13 +328,14 @@ def load_data(
     elif isinstance(data, tuple | list | Mapping):
         if built.output is not None:
             raise ConfigError(
-                f"The dataset '{ref}' gives batches, and the task '{task}' takes {built.takes}. Name another: --task supervised."
+                f"The dataset '{ref.shown}' gives batches, and the task '{task.shown}' takes {built.takes}. "
+                "Name another: --task supervised."
             )
-        whole = loaded(data, str(ref), built, device)
+        whole = loaded(data, ref.shown, built, device)
     else:
         raise DataError(
-            f"The dataset '{ref}' gives {a_or_an(type(data).__name__)}. Its load(root) must return DataSplits, or a pair (training, test) "
-            "of batches."
+            f"The dataset '{ref.shown}' gives {a_or_an(type(data).__name__)}. Its load(root) must return DataSplits, or a pair "
+            "(training, test) of batches."
         )
     return whole.held_out(holdout) if holdout else whole
 
@@ -347,12 +351,14 @@ def _takes_root(function: Callable[..., object]) -> bool:
 def build_task(ref: Ref) -> Task:
     """The task that a reference names. Raises: ConfigError where it is none, or does not take its parameters."""
     _, implied = catalog.find("task", ref.name)
-    with UserCode(f"The task '{ref}' cannot be built"):
+    with UserCode(f"The task '{ref.shown}' cannot be built"):
         task = catalog.load("task", ref.name)(**implied, **ref.params)
     if not isinstance(task, Task):
-        raise ConfigError(f"The task '{ref}' gives {a_or_an(type(task).__name__)}. Its build() must return an initbench.tasks.Task.")
+        raise ConfigError(f"The task '{ref.shown}' gives {a_or_an(type(task).__name__)}. Its build() must return an initbench.tasks.Task.")
     if task.score is not None and any(task.score.name == entry.name for entry in catalog.entries("metric")):
-        raise ConfigError(f"The metric of the task '{ref}' is called '{task.score.name}', as one of initbench's is. Choose another name.")
+        raise ConfigError(
+            f"The metric of the task '{ref.shown}' is called '{task.score.name}', as one of initbench's is. Choose another name."
+        )
     return replace(task, name=ref.name)
 
 

@@ -74,4 +74,4 @@ def limited_check(job: Job, seconds: float | None) -> Iterator[None]:
 
 def not_checked(job: Job, seconds: float | None) -> str:
     """The sentence for a check that takes longer than so many seconds."""
-    return f"The model '{job.model}' with the scheme '{job.scheme}' could not be checked: {too_long(seconds)}."
+    return f"The model '{job.model.shown}' with the scheme '{job.scheme}' could not be checked: {too_long(seconds)}."

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from initbench.errors import ConfigError, DataError, InitbenchError, a_or_an
+from initbench.errors import ConfigError, DataError, InitbenchError, UserCode, a_or_an
 from initbench.nn.inputs import Inputs, ModelInputs, as_inputs, changed, first_tensor
 from initbench.nn.operations import tensors_in
-from initbench.tasks import Task
+from initbench.tasks import Task, supervised
 from initbench.training.batches import held_out_places, refuse_large_batch
 from initbench.training.fingerprint import digest_of
 from initbench.training.sources import Source, first_of, pair_of, refuse_unseeded, source_of
@@ -81,13 +82,14 @@ class LoadedData:
 
     def guessing(self) -> float | None:
         """The loss of the best guess that does not look at the input, of rows and the usual losses; None where nobody knows."""
-        if not self.train.holds_tensors or self.task.name != "supervised" or not (labels := self.labels):
+        if not self.train.holds_tensors or not supervised.is_loss_of(self.task) or not (labels := self.labels):
             return None
         targets = labels[0]
         if targets.is_floating_point():
             spread: Tensor = targets.double().var(0, correction=0).mean()
             return spread.item()
-        shares = torch.unique(targets, return_counts=True)[1].double() / targets.numel()
+        counts = torch.unique(targets[targets != supervised.IGNORED], return_counts=True)[1].double()
+        shares = counts / counts.sum()
         return float(-(shares * shares.log()).sum())
 
     def steps_per_epoch(self, batch_size: int) -> int | None:
@@ -164,12 +166,12 @@ class LoadedData:
         out, kept = held_out_places(self.train.rows, share, self.name) if self.train.rows is not None else (none, none)
         return replace(self, train=self.train.part(kept), test=replace(self.train.part(out), name=self.test.name))
 
-    def check_batch_size(self, batch_size: int) -> None:
+    def check_batch_size(self, batch_size: int | None) -> None:
         """Raises: ConfigError when there are fewer training rows than a batch; where a pass gives none, or others for the same seed."""
         if self.train.rows is not None:
             refuse_large_batch(batch_size, self.train.rows, self.name)
         for source in (self.train, self.test):
-            refuse_unseeded(source, batch_size)
+            refuse_unseeded(source, batch_size or 1)
 
     def _laid_out(self, inputs: Inputs, layout: torch.memory_format) -> Inputs:
         if layout is not torch.channels_last:
@@ -192,6 +194,16 @@ def loaded(given: object, name: str, task: Task, device: torch.device) -> Loaded
     firsts = [next(source.one_pass(0, 0, 1, shuffled=False), None) for source in (train, test)]
     found = LoadedData(name, train, test, device, task, digest_of(firsts))
     return replace(found, chance=found.guessing())
+
+
+@contextmanager
+def batch_named(doing: str) -> Iterator[None]:
+    """Around a model and a loss that may not take a batch of somebody's own. Raises: DataError that begins with `doing`, which names it."""
+    try:
+        with UserCode(doing):
+            yield
+    except ConfigError as error:
+        raise DataError(str(error) if str(error).startswith(doing) else f"{doing}: {error}") from error
 
 
 def count_of(inputs: Inputs, targets: Any) -> int:

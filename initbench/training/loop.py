@@ -27,7 +27,7 @@ from initbench.training.devices import products
 from initbench.training.evaluate import evaluate
 from initbench.training.keeper import Keeper, copy_into, numbers_of
 from initbench.training.limit import TooLong
-from initbench.training.loaded import LoadedData, checksum, count_of
+from initbench.training.loaded import LoadedData, batch_named, checksum, count_of
 from initbench.training.optimizer import Optimizer, optimizer_of
 from initbench.training.state import end_if_copy
 
@@ -135,12 +135,20 @@ def objective_of(task: Task, targets: Any, count: int) -> Tensor | probes.Loss:
     return lambda outputs: task.summed_loss(outputs.float() if isinstance(outputs, Tensor) else outputs, targets, count)
 
 
+@contextmanager
+def drawing_apart(seed: int, purpose: str, device: torch.device) -> Iterator[None]:
+    """Within, torch's generators begin with a seed and a purpose; afterwards they are as they were."""
+    with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
+        torch.manual_seed(derived_seed(seed, purpose))
+        yield
+
+
 class RunUnderWay:
     """One run: its model, and what it has given so far. It has diverged once `first_bad_step` is there."""
 
     def __init__(self, ready: Ready) -> None:
         self.model, self.layers, self.data, self.job = ready.model, ready.layers, ready.data, ready.job
-        per_epoch = self.data.steps_per_epoch(self.job.train.batch_size)
+        per_epoch = self.data.steps_per_epoch(self.job.train.rows)
         self.timetable = make_timetable(self.job.train, self.job.probe, per_epoch or self.job.train.steps or 1)
         self.layout = memory_format(self.model, self.data.device)
         self.fast = fast_layers(self.model, self.data.device, self.job.train.precision)
@@ -161,8 +169,8 @@ class RunUnderWay:
         return nullcontext()
 
     def evaluation(self) -> Tensor:
-        """Test loss, accuracy and score as the model is now, (3,), still on the device."""
-        with self.precision(), self.fast:
+        """Test loss, accuracy and score as the model is now, (3,), still on the device; what it draws for them is the same each time."""
+        with self.precision(), self.fast, drawing_apart(self.job.seed, "evaluation", self.data.device):
             return evaluate(self.model, self.data, self.layout)
 
     def probe(self, step: int) -> None:
@@ -301,6 +309,7 @@ class Alone(Unit):
         self.optimizer = optimizer_of(ready.model, ready.layers, train, ready.init.lr_multipliers, self.timetable.steps)
         self.ready = ready
         self.seen = 0 if isinstance(ready.data, LoadedData) else None
+        self.named = batch_named if isinstance(ready.data, LoadedData) else nullcontext
         self.go_to(0)
 
     def go_to(self, step: int) -> None:
@@ -308,7 +317,7 @@ class Alone(Unit):
         train, ready = self.ready.job.train, self.ready
         self.seen = self.seen if step == 0 else None
         self.feed = ready.data.batches(
-            seed=ready.job.seed, batch_size=train.batch_size, layout=self.first.layout, augment=train.augment, first=step
+            seed=ready.job.seed, batch_size=train.rows, layout=self.first.layout, augment=train.augment, first=step
         )
 
     def results(self) -> tuple[Trained, ...]:
@@ -322,7 +331,7 @@ class Alone(Unit):
             self.seen = checksum((inputs, targets), self.seen)
         self.optimizer.before_backward(step)
         with self.first.fast:
-            with self.first.precision():
+            with self.first.precision(), self.named(f"Training batch {step + 1} cannot be trained on"):
                 loss = self.first.data.task.mean_loss(called(self.first.model, inputs), targets)
             self.losses[step] = loss.detach()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -342,9 +351,8 @@ def train_unit(
     make: Callable[[], Unit], ready: Ready, watch: Stopwatch, stepped: Stepped | None, keeper: Keeper | None = None
 ) -> tuple[Trained, ...]:
     """Makes a unit and drives it, on the device and in the arithmetic of `ready`, one of its runs."""
-    devices = [ready.data.device.index or 0] if ready.data.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), products("tf32" if ready.job.train.precision == "tf32" else "ieee"):
-        torch.manual_seed(derived_seed(ready.job.seed, "training"))
+    precision = products("tf32" if ready.job.train.precision == "tf32" else "ieee")
+    with drawing_apart(ready.job.seed, "training", ready.data.device), precision:
         with watch.part("train"):
             unit = make()
             drive(unit, watch, stepped or (lambda _done, _total: None), keeper or Keeper(None, (), ""))

@@ -84,18 +84,18 @@ def own_optimizer(model: nn.Module, config: TrainConfig, multipliers: Mapping[st
         if parameter.requires_grad:
             groups.setdefault(multipliers.get(name, 1.0), []).append(parameter)
     function = catalog.load("optimizer", config.optimizer.name)
-    with UserCode(f"The optimizer '{config.optimizer}' cannot be built"):
+    with UserCode(f"The optimizer '{config.optimizer.shown}' cannot be built"):
         made = function(groups[1.0] if set(groups) == {1.0} else [{"params": own} for own in groups.values()])
     if not isinstance(made, torch.optim.Optimizer):
         raise ConfigError(
-            f"The optimizer '{config.optimizer}' gives {a_or_an(type(made).__name__)}. It must give an optimizer of torch.optim, such as "
-            "lambda parameters: torch.optim.AdamW(parameters, lr=1e-3)."
+            f"The optimizer '{config.optimizer.shown}' gives {a_or_an(type(made).__name__)}. It must give an optimizer of torch.optim, "
+            "such as lambda parameters: torch.optim.AdamW(parameters, lr=1e-3)."
         )
     if set(groups) != {1.0}:
         for group, factor in zip(made.param_groups, groups, strict=True):
             group["lr"] *= factor
     if {id(each) for group in made.param_groups for each in group["params"]} != {id(each) for own in groups.values() for each in own}:
-        raise ConfigError(f"The optimizer '{config.optimizer}' does not have the parameters that it was given, each once.")
+        raise ConfigError(f"The optimizer '{config.optimizer.shown}' does not have the parameters that it was given, each once.")
     return made
 
 

@@ -55,7 +55,9 @@ def scan(
         where = choose_device(device)
         data = load_data(config.dataset, data_folder(data_dir), where)
         if not isinstance(data, DeviceData):
-            raise ConfigError(f"A map looks at images, and the dataset '{config.dataset}' gives batches of its own.")
+            raise ConfigError(
+                f"A map is of the classification of images, and the dataset '{config.dataset.shown}' gives batches of its own."
+            )
         for seed in config.seeds:
             for number, ref in enumerate(models):
                 model = build_model(ref, data.shape, data.classes, seed).to(where)

@@ -13,6 +13,7 @@ from initbench.errors import ConfigError, UserCode, enumerated
 from initbench.init.initialize import initialize
 from initbench.init.known_laws import laws_of
 from initbench.measure.attention import AttentionStart, attention_starts
+from initbench.measure.embeddings import embedding_starts
 from initbench.measure.jacobians import correlations, singular_values
 from initbench.measure.predict import filled, predictions
 from initbench.measure.probes import ProbeAtStep, measure, to_stats
@@ -25,7 +26,7 @@ from initbench.nn.outputs import classes_of, main_output, outputs_in
 from initbench.nn.restore import restored
 from initbench.nn.watch import untouched
 from initbench.question.config import Ref
-from initbench.results.probe_run import AttentionLayer, ProbedLayer, ProbeRun, Question, scheme_name
+from initbench.results.probe_run import AttentionLayer, EmbeddingLayer, ProbedLayer, ProbeRun, Question, scheme_name
 from initbench.results.record import InitReport, RunStatus, Setter
 from initbench.theory.prediction import LayerPrediction
 from initbench.training.batches import memory_format
@@ -156,10 +157,12 @@ class Prober:
             with suppress(ConfigError), UserCode("The attention of the model cannot be followed"):
                 looked_at = attention_starts(model, batch.inputs[:ATTENTION_INPUTS])
                 self.attends = bool(looked_at)
+        embeddings = () if signal_only else embedding_starts(model, layers, batch.inputs)
         return ProbeRun(
             scheme=scheme_name(scheme, self.question),
             seed=seed,
             status=RunStatus.COMPLETED,
+            embeddings=tuple(EmbeddingLayer(**vars(each)) for each in embeddings),
             attention=tuple(
                 AttentionLayer(module=each.module, keys=each.keys, entropy=each.entropy, largest=each.largest, apart=each.apart)
                 for each in looked_at
