@@ -31,10 +31,10 @@ demo: $(STAMP)   ## compare xavier, kaiming and normal on the embedded MNIST ima
 	$(BIN)/initbench compare xavier kaiming normal
 	@echo "Open results/latest/report.html; the tables are in results/latest/tables, the plots in results/latest/plots."
 
-test: $(STAMP)   ## run the tests, without the heavy groups
+test: $(STAMP)   ## run the quick tests: minutes with the set-up
 	$(BIN)/python -m pytest -n auto -m "not heavy and not zoo and not browser and not exports and not site and not ray"
 
-test-heavy: $(STAMP)  ## run the tests that take minutes: the commands of the pages, the examples of CONTRIBUTING, what is shown as printed
+test-heavy: $(STAMP)  ## run the tests that take longer: whole commands that are killed and resumed, the pages followed, what is shown as printed (half an hour)
 	$(BIN)/python -m pytest -n auto -m heavy
 
 test-zoo: $(STAMP)  ## run the zoo: models of many kinds, of torchvision, timm and transformers, against naive hooks (minutes)

@@ -95,6 +95,7 @@ def test_pip_gets_the_words_that_are_meant(inputs, words, runner):
     assert list((runner.folder / "work").iterdir()) == []
 
 
+@pytest.mark.heavy
 def test_a_comparison_has_its_summary_in_the_job(runner):
     done = runner("run", arguments=f"kaiming 'normal:std=2' --seeds 2 {TINY}", results="out here")
     assert done.returncode == 0, done.stderr
@@ -105,6 +106,7 @@ def test_a_comparison_has_its_summary_in_the_job(runner):
     assert (runner.folder / "work" / "out here" / "report.html").is_file()
 
 
+@pytest.mark.heavy
 def test_a_config_of_the_repository_is_compared(runner):
     (runner.folder / "work" / "my config.yaml").write_text(
         "schemes: [kaiming, xavier]\nmodel: mlp:depth=1,width=8\nseeds: 1\ndataset: synthetic:n=64,test=40,shape=[1,4,4]\n"
@@ -115,6 +117,7 @@ def test_a_config_of_the_repository_is_compared(runner):
     assert (runner.folder / "work" / "initbench-results" / "report.html").is_file()
 
 
+@pytest.mark.heavy
 def test_a_gate_says_in_the_job_what_is_worse_and_fails(runner):
     words = f"--method kaiming --seeds 2 {TINY}"
     assert runner("run", baseline="gate.json", arguments=f"{words} --bless").returncode == 0
@@ -147,6 +150,7 @@ class Net(nn.Sequential):
 """
 
 
+@pytest.mark.heavy
 def test_a_model_is_looked_at_and_its_findings_are_annotations(runner):
     (runner.folder / "work" / "net.py").write_text(NET)
     done = runner("run", lint="./net.py:Net", arguments="--input 16 --fail-on warning")
@@ -160,6 +164,7 @@ def test_a_model_is_looked_at_and_its_findings_are_annotations(runner):
     assert "goes without config and baseline" in done.stdout
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("arguments", ["kaiming --modle mlp", "'", "kaiming --model $(touch hacked)", "; touch hacked"])
 def test_what_cannot_be_run_fails_and_runs_nothing_else(arguments, runner):
     done = runner("run", arguments=arguments)
@@ -190,6 +195,7 @@ def test_the_hook_takes_files_by_their_names(name, taken):
     assert bool(re.search(HOOK["files"], name)) is taken
 
 
+@pytest.mark.heavy
 def test_the_hook_of_the_linter_runs_as_the_page_says(tmp_path):
     (hook,) = (each for each in HOOKS if each["id"] == "initbench-lint")
     assert hook["pass_filenames"] is False, "a model is no file"

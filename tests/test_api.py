@@ -64,6 +64,7 @@ class Heard:
             raise KeyboardInterrupt
 
 
+@pytest.mark.heavy
 def test_a_comparison_gives_its_results_summary_and_folder(finished):
     assert [(str(run.job.scheme), run.job.seed) for run in finished.results] == [
         ("xavier", 0),
@@ -79,6 +80,7 @@ def test_a_comparison_gives_its_results_summary_and_folder(finished):
     assert [job.job_id for job in manifest.jobs] == [run.job_id for run in finished.results]
 
 
+@pytest.mark.heavy
 def test_results_are_shown_in_a_line(finished):
     assert repr(finished) == f"<Results of 4 runs in {finished.folder}: {finished.summary.headline}.>"
 
@@ -100,6 +102,7 @@ def test_what_is_done_is_not_run_again(finished):
     assert again.summary == finished.summary
 
 
+@pytest.mark.heavy
 def test_an_interrupted_comparison_goes_on_where_it_was(finished, no_pictures, tmp_path):
     folder = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
@@ -151,6 +154,7 @@ def test_a_report_is_made_anew_against_another_reference(finished, no_pictures):
     initbench.report(finished.folder, "xavier")
 
 
+@pytest.mark.heavy
 def test_latest_is_the_last_question_asked_and_only_made_in_results(no_pictures, tmp_path):
     first = initbench.run("zeros", **TINY)
     second = initbench.run("ones", **TINY)
@@ -167,6 +171,7 @@ def test_an_interrupted_question_is_the_latest_too(no_pictures, tmp_path):
     assert len(initbench.resume(engine="serial", device="cpu").results) == 2
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), lambda path: path.unlink()])
 @pytest.mark.parametrize("name", ["config.yaml", "summary.json"])
 def test_the_same_command_mends_what_is_damaged(damage, name, no_pictures):
@@ -301,12 +306,14 @@ def test_the_package_alone_imports_nothing():
     assert done.stdout.strip() == "{'initbench'}"
 
 
+@pytest.mark.heavy
 def test_a_recommendation_is_made_from_python(no_pictures, tmp_path):
     made = initbench.recommend("mlp:depth=1,width=8", ["he", "normal"], seeds=1, output=str(tmp_path / "out"), tune="train.lr=0.1", **RACED)
     assert made.summary.recommendation is not None
     assert made.folder == tmp_path / "out"
 
 
+@pytest.mark.heavy
 def test_a_margin_sleeps_while_another_metric_is_looked_at_and_can_be_taken_away(finished, no_pictures):
     by_accuracy = initbench.report(finished.folder, margin=100)
     assert by_accuracy.summary.margin == 100

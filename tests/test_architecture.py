@@ -27,11 +27,13 @@ def imports_at_module_level(path: Path) -> set[str]:
     return found
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("path", COLD, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_cold_file_imports_nothing_heavy(path):
     assert not imports_at_module_level(path) & HEAVY
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("arguments", [["--help"], ["list", "schemes"], ["compaer"], ["run", "--method", "xavir"], ["config", "validate"]])
 def test_a_cold_command_leaves_the_heavy_packages_alone(arguments, tmp_path):
     code = (
@@ -60,6 +62,7 @@ def test_every_exception_is_caught_only_where_users_code_is_run():
     assert catching <= {"errors.py", "training/job.py", "nn/activation.py", "workers/forked.py", "linting/run.py"}
 
 
+@pytest.mark.heavy
 def test_only_the_console_prints():
     printing = {
         str(path.relative_to(PACKAGE))

@@ -28,11 +28,13 @@ def defined_in(path):
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 
 
+@pytest.mark.heavy
 def test_the_picture_shows_the_rooms_and_imports_that_there_are(rooms):
     shown = re.findall(r'id="((?:room|arrow)-[^"]+)"', rooms.PICTURE.read_text(encoding="utf-8"))
     assert sorted(shown) == sorted(rooms.ids()), "draw it anew with: make docs"
 
 
+@pytest.mark.heavy
 def test_no_two_rooms_are_drawn_at_one_place(rooms):
     at = rooms.places()
     assert len({at[room] for room in rooms.rooms()}) == len(rooms.rooms())
@@ -61,6 +63,7 @@ def test_every_function_on_the_page_is_named_with_its_file():
     assert [line for line in PAGE.splitlines() if re.search(r"`\w+\(\)`", line) and "`initbench/" not in line] == []
 
 
+@pytest.mark.heavy
 def test_every_type_in_the_table_exists_once():
     (table,) = re.findall(r"^\| type \|.*?\n\n", PAGE, re.MULTILINE | re.DOTALL)
     defined = Counter(name for path in (ROOT / "initbench").rglob("*.py") for name in defined_in(path))

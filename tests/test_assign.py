@@ -42,6 +42,7 @@ def everything():
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("scheme", ["xavier", "kaiming", "orthogonal", "torch_default", "zeros", "trunc_normal", "lecun_uniform"])
 def test_every_kind_of_parameter_is_set_or_accounted_for(scheme):
     model = everything()

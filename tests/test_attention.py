@@ -63,6 +63,7 @@ def verdict(model, **asked):
     return probe.schemes[0], probe.verdicts[0], probe
 
 
+@pytest.mark.heavy
 def test_attention_without_skips_is_told_to_collapse_where_it_does():
     scheme, words, probe = verdict(Stack(depth=8))
     collapsed = next(each for each in scheme.attention if each.apart < TOGETHER)
@@ -72,6 +73,7 @@ def test_attention_without_skips_is_told_to_collapse_where_it_does():
     assert table["apart"][:4].is_monotonic_decreasing  # what is left then is rounding
 
 
+@pytest.mark.heavy
 def test_attention_with_skips_is_called_healthy():
     scheme, words, _ = verdict(Stack(depth=8, skip=True))
     assert all(each.apart > 0.5 for each in scheme.attention)
@@ -92,6 +94,7 @@ def test_networks_without_attention_have_no_word_of_it():
     assert "attention" not in probe.verdicts[0]
 
 
+@pytest.mark.heavy
 def test_where_no_scheme_helps_it_says_so_and_names_the_nearest():
     layers = [layer for _ in range(30) for layer in (nn.Linear(32, 32), nn.Sigmoid())]
     probe = initbench.probe(
@@ -103,6 +106,7 @@ def test_where_no_scheme_helps_it_says_so_and_names_the_nearest():
         assert "change the activation" in scheme.verdict
 
 
+@pytest.mark.heavy
 def test_a_change_at_one_layer_is_told_there():
     model = nn.Sequential(*[layer for _ in range(8) for layer in (nn.Linear(32, 32, bias=False), nn.Tanh())], nn.Linear(32, 4))
     with torch.no_grad():
@@ -146,6 +150,7 @@ def test_embeddings_have_lines_of_their_own():
     assert "dense" in probe.to_pandas().layer.tolist()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("model", "asked", "names"),
     [

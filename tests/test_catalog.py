@@ -125,6 +125,7 @@ def test_the_choices_of_a_parameter_are_known_from_the_source_alone():
     assert mode.choices == ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 
 
+@pytest.mark.heavy
 def test_listing_everything_imports_nothing_heavy():
     code = (
         "import sys\nfrom initbench.question import catalog\n"

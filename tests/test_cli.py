@@ -39,6 +39,7 @@ def call(tmp_path, monkeypatch):
     return called
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
@@ -126,6 +127,7 @@ def test_the_same_command_again_runs_nothing_and_says_the_same(call):
     assert "4 done before" in second.stderr
 
 
+@pytest.mark.heavy
 def test_json_is_one_document_on_stdout(call):
     result = call("compare", "xavier", "kaiming", "--seeds", "2", *TINY, "--json")
     document = json.loads(result.stdout)
@@ -143,6 +145,7 @@ def test_a_dry_run_lists_the_jobs_and_writes_nothing(call, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.heavy
 def test_runs_that_fail_are_counted_and_the_exit_code_says_so(call, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n"
@@ -164,6 +167,7 @@ def test_runs_that_fail_are_counted_and_the_exit_code_says_so(call, tmp_path):
     assert "1 of 1 runs failed: RuntimeError: out of tune (mine.py:9). Try them again with: initbench" in " ".join(result.stderr.split())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("words", [
     ["run", "kaiming", *TINY],
     ["compare", "kaiming", "xavier", *TINY],
@@ -200,6 +204,7 @@ def test_probes_and_trainings_have_their_own_latest(call):
     assert call("plot", "results/latest-probe").stdout.startswith("pre_activations")
 
 
+@pytest.mark.heavy
 def test_too_few_seeds_are_said_before_the_runs(call):
     said = " ".join(call("compare", "kaiming", "xavier", "lecun", *TINY, "--seeds", "3").stderr.split())
     assert said.index("3 seeds cannot show a difference between 3 schemes, however large: for that, use --seeds 7.") < said.index("[1/9]")
@@ -282,6 +287,7 @@ def test_a_completion_is_one_line_with_its_description():
 NET = "from torch import nn\ndef build(classes=10): return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, classes))\n"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("folder", [".pyenv", "my.pytorch", "lr=0.1,depth=3"])
 def test_a_file_is_found_in_a_folder_of_any_name(call, tmp_path, folder):
     (tmp_path / folder).mkdir()
@@ -350,6 +356,7 @@ def test_a_working_folder_that_is_gone_is_a_sentence(tmp_path, monkeypatch):
     assert refused.stderr == "Error: The working folder is gone. Change to one that is there.\n"
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("arguments", [["list", "schemes"], ["--help"], ["show", "kaiming"]])
 def test_a_full_output_is_a_sentence(arguments):
@@ -359,6 +366,7 @@ def test_a_full_output_is_a_sentence(arguments):
     assert done.stderr == "Error: Cannot print what there is to say: No space left on device.\n"
 
 
+@pytest.mark.heavy
 def test_a_probe_made_anew_leaves_nothing_of_another_question(call, tmp_path):
     assert call("run", "kaiming", *TINY, "--out", "out").exit_code == 0
     (tmp_path / "out" / "plots" / "mine.png").write_bytes(b"")
@@ -369,6 +377,7 @@ def test_a_probe_made_anew_leaves_nothing_of_another_question(call, tmp_path):
     assert not [name for name in there if name.startswith("jobs/")]
 
 
+@pytest.mark.heavy
 def test_a_comparison_says_which_weights_no_scheme_sets(call, tmp_path):
     (tmp_path / "net.py").write_text(
         "from torch import nn\n"
@@ -387,6 +396,7 @@ def test_a_comparison_says_which_weights_no_scheme_sets(call, tmp_path):
     assert "patch_embeddings" not in told
 
 
+@pytest.mark.heavy
 def test_the_page_says_the_command_as_it_was_typed(call, tmp_path):
     words = ["compare", "he", "xavier", *TINY, "--seeds", "2", "--out", "my results"]
     assert call(*words).exit_code == 0

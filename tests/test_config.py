@@ -15,6 +15,7 @@ VALUES = st.one_of(PLAIN, st.lists(PLAIN.filter(lambda value: value is not None)
 WORDS_THAT_ARE_VALUES = {"true", "false", "null", "inf", "nan"}
 
 
+@pytest.mark.heavy
 @given(NAMES, st.dictionaries(NAMES, VALUES, max_size=3))
 def test_the_text_of_a_reference_reads_back_to_the_same_reference(name, params):
     strings = [value for value in params.values() if isinstance(value, str)]

@@ -211,11 +211,13 @@ def test_the_committed_schema_is_the_one_that_the_code_gives():
     assert committed == schema(), "run: initbench config schema > docs/config.schema.json"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_schema_accepts_the_shipped_configs(path):
     jsonschema.validate(YAML(typ="safe", pure=True).load(path), schema())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "data", [{"seeds": 0}, {"trian": {}}, {"train": {"lr": "abc"}}, {"model": 5}, {"schemes": []}, {"init": {"bias": "x"}}]
 )
@@ -230,6 +232,7 @@ def aliases(levels):
     return "a0: &a0 [1]\n" + "".join(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, levels))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -200,6 +200,7 @@ def test_a_narrow_terminal_gets_a_wide_table_rather_than_half_of_one(capsys, mon
     assert "a_word_of_more_than_" in shown
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("width", ["40", "60", "80", "100", "130", "200"])
 def test_on_a_terminal_of_any_width_the_outcome_has_its_table_and_its_curves(width, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", width)

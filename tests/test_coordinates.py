@@ -107,6 +107,7 @@ def by_hand(scheme, width, seed):
     return np.array(changes)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("scheme", ["kaiming", "mup:base_width=16"])
 def test_slopes_are_those_of_a_plain_loop_of_torch(scheme):
     settings = ("--set", "train.optimizer=adam", "--set", f"train.lr={LR}", "--steps", str(STEPS), "--seeds", "2")
@@ -227,6 +228,7 @@ def test_layers_that_a_recurrent_module_hides_are_named():
     assert any(note.startswith("Not measured") and "recurrent" in note for note in found.notes)
 
 
+@pytest.mark.heavy
 def test_a_check_is_told_and_written(tmp_path, drawn):
     shown = run("kaiming", "mup", *SMALL, "--steps", "2", "--out", "out", "--seeds", "2")
     assert "kaiming: " in shown.stdout
@@ -246,6 +248,7 @@ def test_a_check_is_told_and_written(tmp_path, drawn):
     assert "where the signal is lost" not in page
 
 
+@pytest.mark.heavy
 def test_the_command_of_the_page_asks_the_same(tmp_path):
     run("mup", *SMALL, "--steps", "1", "--out", "a", "-q", "--batch", "8")
     run("-c", "a/config.yaml", "--widths", "16,32,64", "--steps", "1", "--out", "b", "-q")
@@ -253,6 +256,7 @@ def test_the_command_of_the_page_asks_the_same(tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+@pytest.mark.heavy
 def test_ones_own_factory_is_built_at_each_width():
     answer = json.loads(
         run("kaiming", "--dataset", "waves", "--model", "./mine.py:Net", "--widths", "8..32:log:3", "--steps", "1", "--json").stdout
@@ -270,6 +274,7 @@ def test_a_schedule_of_a_config_is_left_out_and_that_is_said():
     assert len(given.seeds) == 3
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -343,6 +348,7 @@ def test_a_network_of_a_program_is_checked_by_a_function_of_its_width_as_a_file_
     assert [run.losses for run in by_place.runs] == [run.losses for run in found.runs]
 
 
+@pytest.mark.heavy
 def test_an_own_optimizer_and_loss_are_those_of_the_check(tmp_path):
     losses = []
 

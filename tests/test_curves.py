@@ -51,6 +51,7 @@ def test_the_summary_holds_them():
     assert {scheme.scheme: scheme.signal_by_layer for scheme in summary.schemes} == of_signals(every)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("width", "there"), [(60, False), (80, False), (110, True), (140, True)])
 def test_the_table_has_them_where_the_terminal_is_wide_enough(width, there, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -269,6 +269,7 @@ def test_a_data_folder_that_cannot_be_written_is_a_sentence(tmp_path):
         manage.import_file(tmp_path / "mine.npz", tmp_path / "file" / "data")
 
 
+@pytest.mark.heavy
 def test_looking_after_data_files_needs_no_torch():
     code = "import sys; from initbench.data import manage; assert not {'torch', 'torchvision', 'pandas', 'scipy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

@@ -67,6 +67,7 @@ def test_what_is_decided_leaves_the_others_as_if_they_were_alone():
     assert [pair.ended for pair in decided.pairs] == [1, 1, 1]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("margin", [None, 0.6])
 def test_the_share_of_families_with_any_false_verdict_ever_is_at_most_five_percent(margin):
     """Two schemes do not differ, a third is far off; with the margin another pair differs by just that. Looked at after every seed."""

@@ -16,6 +16,8 @@ from initbench.nn.build import build_model
 from initbench.question import catalog
 from initbench.question.config import parse_ref
 
+pytestmark = pytest.mark.heavy
+
 FACTORIES = {
     "arange", "as_tensor", "asarray", "empty", "empty_strided", "eye", "full", "linspace", "logspace", "normal", "ones", "rand", "randint",
     "randn", "randperm", "scalar_tensor", "tensor", "tril_indices", "triu_indices", "zeros",

@@ -16,6 +16,8 @@ from initbench.stacking.jobs import StackSetting, run_group
 from initbench.training import devices, job, untrained
 from initbench.training.job import forget_data, run_job
 
+pytestmark = pytest.mark.heavy
+
 STACKING = ("stacked_runs", "not_stacked")
 NEED_SLOW_SEARCHES = {"gradinit", "metainit"}
 """Schemes that take hundreds of passes; they have the same few steps of their own."""

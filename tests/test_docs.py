@@ -91,6 +91,7 @@ def test_the_example_of_a_scheme_runs_when_it_is_pasted(name, capsys):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", sorted(TRAINED))
 def test_the_example_of_a_scheme_that_needs_data_trains(name, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

@@ -32,6 +32,7 @@ def texts(svg):
     return ["".join(element.itertext()).strip() for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
 
 
+@pytest.mark.heavy
 def test_the_same_plot_has_the_same_bytes(pictures):
     runs = list(reversed(make_comparison()))
     again = {plot.name: draw(plot) for plot in plots(summarize(runs, order=ORDER), group(runs, ORDER)) if plot.name in {"loss", "accuracy"}}
@@ -39,6 +40,7 @@ def test_the_same_plot_has_the_same_bytes(pictures):
         assert files == pictures[name]
 
 
+@pytest.mark.heavy
 def test_pictures_carry_no_date_and_no_version(pictures):
     for files in pictures.values():
         assert b"<dc:date>" not in files[".svg"]
@@ -65,6 +67,7 @@ def test_the_title_and_the_note_are_in_the_picture(pictures):
     assert any("fixup: no loss curve (skipped)" in text for text in found)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("gain", "depth"), [(0.0, 3), (1e30, 3), (128.0, 30)])
 def test_vanished_and_overflowed_signals_can_be_drawn(gain, depth):
     runs = [make_run("normal", seed, None, gain=gain, depth=depth) for seed in range(2)]
@@ -72,6 +75,7 @@ def test_vanished_and_overflowed_signals_can_be_drawn(gain, depth):
     assert "normal" in texts(draw(plot)[".svg"])
 
 
+@pytest.mark.heavy
 def test_more_than_six_schemes_have_a_small_panel_each_and_those_that_are_the_same_share_one():
     names = [f"normal:std=0.{index}" for index in range(1, 9)]
     runs = [make_run(name, 0) for name in names]
@@ -80,6 +84,7 @@ def test_more_than_six_schemes_have_a_small_panel_each_and_those_that_are_the_sa
     assert {"kaiming", "= normal:std=0.1", *names[1:]} <= set(texts(svg))
 
 
+@pytest.mark.heavy
 def test_of_many_schemes_that_are_the_same_a_panel_names_as_many_as_it_has_room_for():
     names = [f"normal:std={index}" for index in range(1, 26)]
     runs = [make_run(name, 0, train_losses=(2.0, 1.0)) for name in names] + [make_run("kaiming", 0)]
@@ -201,6 +206,7 @@ def test_notes_beside_rows_of_dots_are_within_the_picture():
     assert note.get_window_extent().x1 < figure.bbox.x1
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["x$\\frac$y", "$\\alpha_{$", "a$b$c", "<b>&amp;"])
 def test_names_are_drawn_as_they_are(name):
     runs = [make_run("kaiming", 0)]
@@ -211,6 +217,7 @@ def test_names_are_drawn_as_they_are(name):
     assert texts(draw(shown)[".svg"]).count(name) == 3
 
 
+@pytest.mark.heavy
 def test_drawing_leaves_pyplot_and_the_global_settings_alone():
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"
@@ -226,6 +233,7 @@ def test_drawing_leaves_pyplot_and_the_global_settings_alone():
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.heavy
 def test_two_processes_draw_what_one_draws():
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"

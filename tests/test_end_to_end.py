@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.heavy
+
 QUESTION = ["compare", "xavier", "kaiming", "--seeds", "2", "--dataset", "synthetic:n=200,test=50,shape=[1,4,4]", "--device", "cpu"]
 QUESTION += ["--model", "mlp:depth=2,width=16", "--set", "train.batch_size=32", "--set", "probe.batch_size=32", "--out", "out"]
 

@@ -63,6 +63,7 @@ def test_fewer_runs_than_cores_share_them(monkeypatch):
     assert engine_of(Execution(engine="serial"), 2, "cpu") == "serial"
 
 
+@pytest.mark.heavy
 @needs_processes
 def test_a_run_with_two_threads_gives_the_same_within_rounding():
     jobs = jobs_of("kaiming", train={"steps": 5, "batch_size": 64})
@@ -71,6 +72,7 @@ def test_a_run_with_two_threads_gives_the_same_within_rounding():
     assert two.train_losses == pytest.approx(one.train_losses, rel=1e-4)
 
 
+@pytest.mark.heavy
 def test_both_engines_give_the_same_results():
     jobs = [
         *jobs_of("kaiming", "xavier", seeds=(0, 1)),
@@ -152,6 +154,7 @@ def killer(tmp_path):
     return path
 
 
+@pytest.mark.heavy
 @needs_processes
 def test_a_killed_worker_costs_the_run_it_was_at_and_no_other(killer):
     jobs = jobs_of("kaiming", seeds=(0, 1, 2, 3, 4, 5), model=f"{killer}:Net")
@@ -183,6 +186,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.heavy
 @needs_processes
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_when_the_parent_is_stopped_its_workers_end_without_a_word(number, code):
@@ -204,6 +208,7 @@ def test_when_the_parent_is_stopped_its_workers_end_without_a_word(number, code)
     assert all(gone(int(process)) for process in team)
 
 
+@pytest.mark.heavy
 @needs_processes
 @pytest.mark.parametrize(("workers", "expected"), [(None, 3), (2, 2)])
 def test_a_run_that_is_left_over_joins_the_others_unless_the_user_says_how_many_at_once(workers, expected, monkeypatch):
@@ -215,6 +220,7 @@ def test_a_run_that_is_left_over_joins_the_others_unless_the_user_says_how_many_
     assert len(started) == expected
 
 
+@pytest.mark.heavy
 @needs_processes
 def test_workers_last_from_one_call_to_the_next_and_end_with_the_last():
     jobs = jobs_of("kaiming", seeds=(0, 1, 2, 3), train={"steps": 1, "batch_size": 32})
@@ -270,6 +276,7 @@ def compared_and_probed(_):
     return [run.status for run in compared.results], len(probed.runs), sorted(Path(compared.folder).glob("plots/*.png")) != []
 
 
+@pytest.mark.heavy
 @needs_processes
 def test_within_a_worker_of_a_pool_everything_works_in_one_process(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -50,6 +50,7 @@ def how(results):
     return {result.provenance.get(STACKED_RUNS) or result.provenance.get(NOT_STACKED) for result in results.values()}
 
 
+@pytest.mark.heavy
 def test_schemes_seeds_and_numbers_train_as_one_as_they_do_alone():
     jobs = [
         *jobs_of("kaiming", "xavier", seeds=(0, 1), train={"steps": 50, "batch_size": 32, "lr": 0.02}),
@@ -94,6 +95,7 @@ def test_a_run_whose_test_loss_is_not_finite_ends_as_it_does_alone(tmp_path):
     assert diverged.layers[-1].step == diverged.first_bad_step - 1
 
 
+@pytest.mark.heavy
 def test_models_of_another_structure_make_a_stack_of_their_own():
     jobs = jobs_of("kaiming", "fixup", seeds=(0, 1), model="residual_mlp:depth=4,width=8", train={"steps": 5, "batch_size": 32})
     assert how(assert_alike(jobs)) == {"2"}
@@ -104,6 +106,7 @@ def test_a_scheme_that_does_not_apply_is_skipped_and_the_rest_trained():
     assert sorted(result.status for result in results.values()) == ["completed", "completed", "skipped"]
 
 
+@pytest.mark.heavy
 def test_a_model_that_cannot_be_stacked_trains_one_at_a_time_and_says_why(tmp_path):
     code = """
         import torch
@@ -126,6 +129,7 @@ def test_a_model_that_cannot_be_stacked_trains_one_at_a_time_and_says_why(tmp_pa
     assert doubt.startswith("2 of 2 runs could not be stacked and went one at a time: ")
 
 
+@pytest.mark.heavy
 def test_a_stack_that_does_not_fit_the_memory_is_halved_until_it_does(monkeypatch):
     tried = []
 

@@ -286,6 +286,7 @@ def test_names_are_made_safe_and_stay_distinct():
     assert exports.safe_names(["layers.0", "head"]) == ("layers.0", "head")
 
 
+@pytest.mark.heavy
 def test_long_schemes_keep_their_seed_in_the_name(compared):
     long = compared.results[0].job.scheme.model_copy(update={"name": "./" + "n" * 300 + ".py"})
     runs = [
@@ -296,6 +297,7 @@ def test_long_schemes_keep_their_seed_in_the_name(compared):
     assert [name[-6:] for name in named] == [f"_seed{seed}" for seed in range(8)]
 
 
+@pytest.mark.heavy
 def test_runs_that_only_served_to_choose_are_there_and_say_so(compared):
     shown, chosen = compared.results[:4], compared.results[4:]
     runs = exports.exported_runs(compared.config, [*shown, *chosen], shown, ())
@@ -387,6 +389,7 @@ def test_only_an_earlier_export_is_replaced_and_only_what_it_wrote(own, compared
         initbench.export(own, compared.folder, tmp_path / "own.py", fresh=True)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("content", ["", "[]", '{"files": 3}', "{"])
 def test_a_damaged_mark_removes_nothing(content, own, compared, tmp_path):
     initbench.export(own, compared.folder, tmp_path / "out")
@@ -427,6 +430,7 @@ def test_what_cannot_be_exported_is_said(words, said, code, tmp_path, monkeypatc
     assert said in " ".join(done.stderr.split())
 
 
+@pytest.mark.heavy
 def test_a_probe_has_no_runs_to_export(tmp_path):
     initbench.probe("mlp:depth=2,width=8", ["kaiming"], inputs="1x4x4", output=str(tmp_path / "probe"))
     done = call("parquet", tmp_path / "probe")
@@ -452,6 +456,7 @@ def test_parquet_has_the_rows_and_columns_of_the_tables(table, compared, tmp_pat
     assert len(read) > 30
 
 
+@pytest.mark.heavy
 def test_runs_of_a_sweep_have_their_cell_in_name_and_columns(tmp_path):
     pytest.importorskip("pyarrow", reason="needs the package pyarrow, which `make test-exports` installs")
     swept = initbench.sweep(

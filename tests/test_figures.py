@@ -225,6 +225,7 @@ def test_a_residual_stream_has_a_panel_of_its_own_at_start_and_end():
     assert plot.rows[0][0].lines[0].points == ((1.0, 2.0), (2.0, 8.0), (3.0, 32.0))
 
 
+@pytest.mark.heavy
 def test_many_schemes_in_panels_of_parts_are_grey_behind_the_best():
     names = [f"blocks.{block}.{part}" for block in range(12) for part in "abcdefgh"] + ["head"]
     schemes = [f"normal:std=0.{index}" for index in range(1, 9)]
@@ -342,6 +343,7 @@ def test_only_rows_with_tilted_names_have_room_for_them():
     assert frame_of(last, style).ticks > 3.6 * style.em + 0.3
 
 
+@pytest.mark.heavy
 def test_what_is_left_out_of_many_panels_is_counted_in_schemes():
     schemes = [f"normal:std={1 + index / 100}" for index in range(40)]
     losses = [(2.0, 1 + max(0, index // 2) / 100) for index in range(40)]

@@ -87,7 +87,8 @@ def test_every_page_that_is_followed_is_known():
         assert [file for file in files if file not in TEXTS[f"docs/{name}.md"]] == []
 
 
-@pytest.mark.parametrize("name", [name if name == "own" else pytest.param(name, marks=pytest.mark.heavy) for name in THERE])
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", THERE)
 def test_every_command_of_a_page_does_what_it_says(name, desk):
     page = TEXTS[f"docs/{name}.md"]
     write_files(page, desk)

@@ -143,6 +143,7 @@ def call(tmp_path, monkeypatch):
     return lambda *words: CliRunner().invoke(app, ["smoke", *words], env={"COLUMNS": "100"})
 
 
+@pytest.mark.heavy
 def test_a_users_model_is_gated_from_the_command_line(call, tmp_path, monkeypatch):
     asked = [*TINY, "--method", "kaiming", "--baseline", "base.json"]
     missing = call(*asked)
@@ -181,6 +182,7 @@ def test_wrong_ways_to_use_it_get_a_sentence(words, code, sentence, call):
     assert (ran.exit_code, sentence in " ".join(ran.output.split())) == (code, True), ran.output
 
 
+@pytest.mark.heavy
 def test_a_baseline_of_another_question_is_named(call):
     asked = ["--baseline", "base.json", *TINY]
     assert call(*asked, "--bless").exit_code == 0

@@ -91,6 +91,7 @@ def test_a_condition_knows_the_defaults_of_the_model():
     assert [str(cell) for cell in found] == ["depth 4"]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("options", [["--dry-run"], ["--engine", "serial"], ["--engine", "processes"]])
 def test_the_cell_that_no_run_can_use_is_named(options):
     words = [
@@ -125,6 +126,7 @@ def test_a_plan_has_an_end():
         asked({"train.lr": "1e-3..1:log:100", "model.depth": "1..100"}, seeds=1000)
 
 
+@pytest.mark.heavy
 def test_an_axis_whose_first_key_repeats_is_read_by_all_its_keys():
     axis = axis_of("train.optimizer,train.lr", [["sgd", 0.02], ["adam", 0.001], ["sgd", 0.2]])
     assert (axis.name, axis.texts) == ("optimizer, lr", ("sgd, 0.02", "adam, 0.001", "sgd, 0.2"))
@@ -196,6 +198,7 @@ def test_a_grid_that_cannot_be_used_is_named_in_a_sentence(grid, sentence):
     assert sentence in str(told.value)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -97,6 +97,7 @@ print(sys.modules["__main__"].__file__ == __file__, os.environ.get("OMP_NUM_THRE
 """
 
 
+@pytest.mark.heavy
 @only_linux
 def test_a_script_without_a_guard_is_not_run_again_by_the_workers(tmp_path):
     path = tmp_path / "script.py"
@@ -108,6 +109,7 @@ def test_a_script_without_a_guard_is_not_run_again_by_the_workers(tmp_path):
     assert ran.stderr == ""
 
 
+@pytest.mark.heavy
 @only_linux
 def test_a_command_that_fails_leaves_no_process_behind(tmp_path):
     mark = str(tmp_path / "no.yaml")
@@ -119,6 +121,7 @@ def test_a_command_that_fails_leaves_no_process_behind(tmp_path):
     assert not _workers_in(tmp_path)
 
 
+@pytest.mark.heavy
 @only_linux
 def test_a_killed_command_leaves_no_process_behind(tmp_path):
     process = subprocess.Popen([sys.executable, "-m", "initbench", "compare", "xavier", "kaiming"], cwd=tmp_path, stderr=subprocess.DEVNULL)

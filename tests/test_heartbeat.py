@@ -3,6 +3,7 @@
 import threading
 import time
 
+import pytest
 from training_support import jobs_of
 
 from initbench.cli.heartbeat import Heartbeat
@@ -17,6 +18,7 @@ class Quiet:
     progress = finished = planned
 
 
+@pytest.mark.heavy
 def test_silence_is_said_and_again_when_it_is_twice_as_long(monkeypatch):
     monkeypatch.setattr("initbench.cli.heartbeat.SILENT_SECONDS", 0.2)
     said = []

@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from initbench.cli.app import app
 
+pytestmark = pytest.mark.heavy
+
 GROUP = typer.main.get_command(app)
 COMMANDS = [
     words for name, command in GROUP.commands.items() for words in [[name], *([name, below] for below in getattr(command, "commands", {}))]

@@ -132,6 +132,7 @@ def variances(model: nn.Module, x: Tensor) -> dict[str, float]:
     return found
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_probe_measures_what_init_network_makes_and_leaves_the_model(block: str) -> None:
     model = net(BLOCKS[block]).train()
@@ -219,6 +220,7 @@ def drawn(model: nn.Module, **more: Any) -> tuple[list[Tensor], list[str]]:
     return [parameter.detach().cpu().clone() for parameter in model.parameters()], [entry.parameter for entry in report.parameters]
 
 
+@pytest.mark.heavy
 def test_a_wrapper_changes_neither_names_nor_draws() -> None:
     plain, names = drawn(net(Closed), layers={"6": "normal:std=0.5"}, inputs=X)
     inner_compiled, parts = net(Closed), net(Closed)
@@ -238,6 +240,7 @@ def test_a_wrapper_changes_neither_names_nor_draws() -> None:
             assert [type(module) for module in model.modules()] == kinds
 
 
+@pytest.mark.heavy
 def test_wrappers_come_back_after_an_error() -> None:
     model = net(Closed)
     model[3] = compiled = torch.compile(model[3])
@@ -299,6 +302,7 @@ def test_a_model_on_the_meta_device_is_refused() -> None:
         probe(nn.Linear(20, 3, device="meta"), ["kaiming"], inputs=X)
 
 
+@pytest.mark.heavy
 def test_the_law_and_the_report_of_a_weight_of_more_than_2_to_the_24_numbers() -> None:
     model = nn.Sequential(nn.Linear(4096, 4097, bias=False), nn.ReLU(), nn.Linear(4097, 10))
     report = init_network(model, "normal:std=0.02")

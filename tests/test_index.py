@@ -130,6 +130,7 @@ def test_a_finished_command_parses_no_run_and_says_the_same(engine, folder, pars
     assert sorted(parsed) == sorted(jobs.there(folder))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", BROKEN)
 def test_whatever_becomes_of_the_index_all_is_as_it_was(engine, folder, parsed, name):
     before, times = contents(folder), {path: path.stat().st_mtime_ns for path in folder.glob("*.*") if path.name != index.INDEX}
@@ -141,6 +142,7 @@ def test_whatever_becomes_of_the_index_all_is_as_it_was(engine, folder, parsed, 
     assert times == {path: path.stat().st_mtime_ns for path in folder.glob("*.*") if path.name != index.INDEX}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", [*BROKEN, "as it is"])
 def test_a_report_is_the_same_bytes_with_any_index(engine, folder, name):
     before = contents(folder)
@@ -200,6 +202,7 @@ HARM = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", HARM)
 def test_a_run_that_is_harmed_is_noticed_whatever_its_time_says(engine, folder, name):
     before = contents(folder)
@@ -275,6 +278,7 @@ def test_a_result_that_changes_after_it_was_looked_at_is_not_mixed_with_the_othe
         list(again.results)
 
 
+@pytest.mark.heavy
 def test_an_index_that_vouches_for_what_is_no_run_is_told_of(engine, folder):
     headers = index.load(folder)
     name, header = next(iter(headers.items()))
@@ -293,6 +297,7 @@ def test_what_a_run_said_loses_its_control_characters_in_the_index_too(tmp_path)
     assert "\x1b" not in str(index.load(tmp_path)[header.job_id].reason)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["as it is", "missing", "foreign"])
 def test_a_sweep_finds_runs_of_other_folders_by_their_index_and_without(engine, tmp_path, parsed, name):
     def sweep(*depths):
@@ -315,6 +320,7 @@ def test_a_sweep_finds_runs_of_other_folders_by_their_index_and_without(engine, 
     assert {path.parent for path in plan.elsewhere.values()} == {narrow.folder / jobs.JOBS}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("old", "new", "is_found"),
     [

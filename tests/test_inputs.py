@@ -163,6 +163,7 @@ def test_what_only_a_pass_shows_is_right_for_several_inputs(two):
     assert found.jacobian_min == pytest.approx(torch.stack(each).amin(1).mean().item(), rel=1e-4)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("scheme", ["lsuv", "krahenbuhl:balance=false", "autoinit_jacobian", "gradinit:iterations=2"])
 def test_schemes_that_run_the_model_take_several_inputs(scheme, two):
     a, b = two
@@ -448,6 +449,7 @@ class Net(nn.Module):
 """
 
 
+@pytest.mark.heavy
 def test_the_command_probes_a_model_of_several_arguments(tmp_path, two):
     (tmp_path / "mine.py").write_text(LAZY)
     np.savez(tmp_path / "both.npz", right=two[1].numpy(), left=two[0].numpy())

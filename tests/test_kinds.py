@@ -40,6 +40,7 @@ def test_a_study_asks_for_more_only_where_it_searches(study):
     assert study.reported(config, done)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("command", "key"), [("compare", None), ("compare", "train.lr"), ("recommend", "train.lr")])
 def test_a_folder_with_the_ids_of_an_earlier_release_is_read_reported_and_resumed(command, key, tmp_path, monkeypatch):
     monkeypatch.setattr("initbench.reporting.draw.draw_all", lambda plots: [{".svg": b"<svg/>"} for _ in plots])

@@ -82,6 +82,7 @@ def test_rules_are_selected_and_ignored_by_code_beginning_or_name(desk):
     assert "Did you mean 'never_initialized'" in run("./net.py:Net", "--select", "never_initialised").stderr
 
 
+@pytest.mark.heavy
 def test_every_rule_has_a_code_a_group_and_the_parts_that_explain_it(desk):
     codes = [rule.code for rule in rules()]
     assert len(set(codes)) == len(codes) >= 27

@@ -20,6 +20,7 @@ def one_model(fault):
     return next(name for name, (make, _) in MODELS.items() if fault.spoil(make()))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("fault", lint_faults.FAULTS, ids=[fault.kind for fault in lint_faults.FAULTS])
 def test_a_fault_is_found_at_a_parameter_that_was_spoiled(fault):
     report, names = lint_faults.tried(fault, one_model(fault))
@@ -27,6 +28,7 @@ def test_a_fault_is_found_at_a_parameter_that_was_spoiled(fault):
     assert [str(finding) for finding in report.findings if not finding.fix] == []
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", list(MODELS))
 def test_a_healthy_twin_has_no_error_and_no_warning(name):
     make, shape = MODELS[name]
@@ -41,6 +43,7 @@ def test_every_rule_has_a_fault_but_those_that_are_told_of_elsewhere():
     assert {rule.code for rule in rules()} - found == set(told_elsewhere)
 
 
+@pytest.mark.heavy
 def test_a_gain_that_does_not_fit_is_told_where_the_signal_is_lost():
     report = lint("mlp:depth=30", inputs="1x28x28", select=["IB202"])
     (finding,) = report.findings
@@ -64,6 +67,7 @@ def test_classes_that_are_not_alike_frequent_are_told_of_a_head_without_their_pr
 PUBLIC = {case.name: case for case in lint_public.CASES}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", list(PUBLIC))
 def test_a_fault_from_the_public_is_found_and_its_twin_is_silent(name):
     finding = lint_public.found(PUBLIC[name], lint_public.looked_at(PUBLIC[name], faulty=True))

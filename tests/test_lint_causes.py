@@ -101,6 +101,7 @@ def worst(make, inputs=str(WIDTH)):
 LENGTH = "layers.2.parametrizations.weight.original0"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("make", "change", "inputs", "code", "cause"),
     [
@@ -194,6 +195,7 @@ class Residuals(nn.Module):
         return self.head(self.norm(x))
 
 
+@pytest.mark.heavy
 def test_a_norm_of_the_trunk_is_found_and_the_ends_of_branches_are_not():
     """Though these take the gradient of most parameters at the start."""
     assert worst(spoiled(Residuals, lambda model: [norm.weight.zero_() for norm in model.ends])) == ()
@@ -235,6 +237,7 @@ def test_a_product_of_zeros_has_one_story():
     assert finding.effect == "they begin to learn when what is zero has moved"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("change", [lambda _: None, lambda model: model.extra.weight.fill_(0.1), lambda model: model.extra.weight.zero_()])
 @pytest.mark.parametrize("called", [True, False])
 def test_a_layer_that_is_not_used_has_one_finding(called, change):

@@ -37,6 +37,7 @@ class Net(nn.Module):
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["torch", "initbench"])
 @pytest.mark.parametrize(
     ("fault", "model"),
@@ -50,6 +51,7 @@ def test_a_fault_is_cleared_and_the_mended_model_trains(kind, fault, model):
     assert set(re.findall(r"IB\d{3}", fix.code)) <= {each.code for each in fix.cleared}
 
 
+@pytest.mark.heavy
 def test_one_line_stands_for_the_parameters_of_all_blocks():
     fix = lint_fix.fixed(FAULTS["w3 scaled, not w2"], "GPT", "torch")
     assert fix.code.count("nn.init.") == 2

@@ -106,6 +106,7 @@ def touched(make, code):
     return {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}, model
 
 
+@pytest.mark.heavy
 @BOTH
 @pytest.mark.parametrize(
     ("make", "names"),
@@ -147,6 +148,7 @@ class Products(nn.Module):
         return self.head(x + x @ self.left @ self.right)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("make", [Unset, LargeHead, BothZero, NotFinite, Copied])
 def test_what_a_finding_says_is_what_the_fix_does(make):
     report = lint(make, inputs="16")
@@ -215,6 +217,7 @@ def no_length_and_equal_rows(parameters):
     no_length(parameters)
 
 
+@pytest.mark.heavy
 @BOTH
 @pytest.mark.parametrize("how", [parametrizations.weight_norm, nn.utils.weight_norm], ids=["parametrization", "hook"])
 @pytest.mark.parametrize("spoil", [equal_rows, no_length, no_length_and_equal_rows])
@@ -239,6 +242,7 @@ def recurrent(kind):
     return make
 
 
+@pytest.mark.heavy
 @BOTH
 @pytest.mark.parametrize("layer", [nn.LSTM, nn.LSTMCell, nn.GRU, nn.GRUCell])
 def test_the_forget_bias_stays_in_one_of_two_biases_and_other_gates_as_they_are(kind, layer):
@@ -253,6 +257,7 @@ def test_the_forget_bias_stays_in_one_of_two_biases_and_other_gates_as_they_are(
         assert torch.equal(value, expected), name
 
 
+@pytest.mark.heavy
 @BOTH
 @pytest.mark.parametrize("make", [BothZero, Unset, Products, NotFinite])
 def test_what_is_said_to_be_found_afterwards_is_what_lint_finds(make, kind):
@@ -283,6 +288,7 @@ def test_the_pattern_of_a_finding_takes_in_no_more_than_was_found():
     assert "blocks.*.up.weight (3 parameters)" in {each.about for each in lint(Copied).findings}
 
 
+@pytest.mark.heavy
 @BOTH
 def test_patterns_in_the_code_match_no_more_than_was_found(kind):
     report = lint(Fewer, inputs="16")

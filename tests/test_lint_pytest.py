@@ -7,6 +7,8 @@ import tomllib
 from importlib import import_module
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 PLUGIN = "initbench.linting.pytest_plugin"
 TESTS = """
@@ -49,6 +51,7 @@ def run(folder, *words):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
+@pytest.mark.heavy
 def test_a_failure_is_the_findings_and_no_traceback(tmp_path):
     (tmp_path / "test_start.py").write_text(TESTS)
     ran = run(tmp_path, "-m", "pytest", "-p", PLUGIN, "-p", "no:cacheprovider")

@@ -46,6 +46,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.heavy
 def test_looking_runs_no_code_and_training_does(call, folder):
     call("run", "--method", "theirs.inner.own:build", *SMALL, "--out", "out")
     assert (folder / "ran.txt").read_text() == "theirs theirs.inner theirs.inner.own "
@@ -63,6 +64,7 @@ def test_looking_runs_no_code_and_training_does(call, folder):
     assert not (folder / "ran.txt").exists(), (folder / "ran.txt").read_text()
 
 
+@pytest.mark.heavy
 def test_parameters_are_read_from_the_text(call, folder):
     refused = call("run", "--method", "theirs.inner.own:build:gian=2", *SMALL, code=2)
     assert "has no parameter 'gian'. Did you mean 'gain'?" in refused.stderr

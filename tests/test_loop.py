@@ -137,6 +137,7 @@ def test_learning_rate_multipliers_of_the_scheme_are_used():
     assert torch.allclose(moved[1], 3 * moved[0], rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "parts",
     [
@@ -260,6 +261,7 @@ def test_probes_are_at_ends_of_epochs_a_hundred_steps_apart_unless_somebody_says
     assert [step for step in range(26) if make_timetable(own.train, own.probe, 1000).probes(step)] == [0, 10, 20, 25]
 
 
+@pytest.mark.heavy
 def test_training_needs_neither_torch_optim_nor_the_compiler_behind_it():
     """The first optimizer of torch.optim imports the compiler, which takes as long as torch itself."""
     code = (

@@ -76,6 +76,7 @@ def test_a_point_is_what_the_scheme_sigma_gives():
     assert found[0].decades == pytest.approx(twin, abs=1e-4)
 
 
+@pytest.mark.heavy
 def test_a_map_is_drawn_and_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ["--map", "sigma_w=0.5:3:4,sigma_b=0:1:3", "--model", "mlp:depth=4,width=16,activation=tanh", "--out", "m"]
@@ -92,6 +93,7 @@ def test_a_map_is_drawn_and_written(tmp_path, monkeypatch):
     assert (tmp_path / "m" / "plots" / "map-sigma_w-sigma_b.png").stat().st_size > 10_000
 
 
+@pytest.mark.heavy
 def test_a_trained_map_keeps_what_is_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(map_page, "draw", lambda *_: {".png": b"", ".svg": b"<svg ></svg>"})
     asked = config(train={"steps": 3, "batch_size": 32})
@@ -115,6 +117,7 @@ def test_a_diverged_seed_counts_as_below_every_number():
     assert of_seeds(0.9, None) == (None, "diverged")
 
 
+@pytest.mark.heavy
 def test_every_point_and_run_of_a_map_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(map_page, "draw", lambda *_: {".png": b"", ".svg": b"<svg ></svg>"})
     told = []

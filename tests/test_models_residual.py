@@ -125,6 +125,7 @@ def test_a_torchvision_model_takes_small_grey_images():
     assert parameters(build_zoo("torchvision:resnet18", (3, 32, 32))) == 11_181_642
 
 
+@pytest.mark.heavy
 def test_a_torchvision_model_that_needs_more_pixels_gets_them():
     model = build_zoo("torchvision:squeezenet1_1:resize=64")
     assert model.side == 64

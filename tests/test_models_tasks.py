@@ -73,6 +73,7 @@ def test_rotary_scores_depend_on_the_distance_alone():
     assert scores[0, 0, 0, 1] == -math.inf
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "scheme", ["gpt2", "small_init", "wang_init", "deepnorm", "t5", "mimetic", "mup", "t_fixup", "admin", "depth_scaled", "xavier", "bert"]
 )

@@ -54,6 +54,7 @@ def test_outside_of_a_notebook_nothing_is_shown(monkeypatch):
     assert not notebook.is_here(), "IPython in a terminal has no kernel"
 
 
+@pytest.mark.heavy
 def test_a_comparison_tells_how_far_it_is(front_end, tmp_path):
     made = initbench.compare(["xavier", "kaiming"], seeds=2, output=str(tmp_path / "out"), **TINY)
     assert front_end.texts[0] == "0 of 4 runs"
@@ -65,6 +66,7 @@ def test_a_comparison_tells_how_far_it_is(front_end, tmp_path):
     assert front_end.texts == [], "there is nothing to run"
 
 
+@pytest.mark.heavy
 def test_a_watch_that_is_given_is_told_instead(front_end, tmp_path):
     told = []
     watch = SimpleNamespace(planned=told.append, progress=told.append, finished=told.append)
@@ -111,6 +113,7 @@ def test_a_report_on_an_initialization_is_a_table_and_safe():
     assert frame.lr_multiplier.tolist() == [1.0] * 3
 
 
+@pytest.mark.heavy
 def test_results_of_hostile_names_are_shown_as_text(tmp_path):
     (tmp_path / "<b>&amp;$x$.py").write_text("from initbench.schemes import kaiming\n\n\ndef build():\n    return kaiming.build()\n")
     made = initbench.run(f"{tmp_path}/<b>&amp;$x$.py", output=str(tmp_path / "out"), **TINY)
@@ -120,6 +123,7 @@ def test_results_of_hostile_names_are_shown_as_text(tmp_path):
     assert "&lt;b&gt;&amp;amp;$x$.py" in html
 
 
+@pytest.mark.heavy
 def test_a_figure_is_a_picture_in_a_notebook_and_objects_are_a_line(tmp_path):
     made = initbench.compare(["xavier", "kaiming"], seeds=1, output=str(tmp_path / "out"), **TINY)
     for plot in made.plots:

@@ -136,6 +136,7 @@ class Twin:
             optimizer.step()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("settings", CASES, ids=str)
 def test_ten_steps_are_those_of_torch_or_of_the_authors(settings, layout):
@@ -156,6 +157,7 @@ def test_ten_steps_are_those_of_torch_or_of_the_authors(settings, layout):
         assert not torch.allclose(mine, before)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("settings", CASES, ids=str)
 def test_a_stack_takes_the_steps_of_each_run_alone(settings):
     """Each run with a learning rate, a decay and factors of its own."""

@@ -73,6 +73,7 @@ LABELS = torch.randint(0, 10, (128,), generator=generator(0, "probe labels"))
 """What the objective draws where nobody gives labels."""
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "give",
     [
@@ -186,6 +187,7 @@ def test_classes_that_the_batch_lacks_count_as_classes():
     assert stats.class_shares == (0.5, 0.25, 0.25, 0.0, 0.0)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("classes", "labels"), [(10, torch.arange(64) % 9), (10, torch.arange(64) % 3), (1000, None), (100, torch.zeros(64).long())]
 )

@@ -46,6 +46,7 @@ FORMS = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 def test_the_same_rows_in_any_form_give_the_same_run():
     found = {form: compared(data=data, fresh=True).results[0] for form, data in FORMS.items()}
@@ -55,6 +56,7 @@ def test_the_same_rows_in_any_form_give_the_same_run():
     assert outcome(found["tensors"]) in {Outcome.TRAINED, Outcome.STUCK}
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("optimizer", [None, lambda parameters: torch.optim.AdamW(parameters, lr=0.01)])
 def test_the_losses_are_those_of_a_plain_loop_over_the_loader(optimizer):
@@ -125,6 +127,7 @@ def test_a_loaders_own_generator_is_as_it_was_afterwards():
     assert torch.equal(own.get_state(), before)
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 def test_every_scheme_of_a_seed_sees_the_same_batches():
     seen = []
@@ -147,6 +150,7 @@ def test_every_scheme_of_a_seed_sees_the_same_batches():
     assert seen[-12:-6] == seen[-6:]
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 def test_a_score_with_a_name_is_what_the_verdicts_are_about():
     results = compared(data=(TRAIN, TEST), metric=("hits", lambda outputs, labels: (outputs.argmax(1) == labels).float(), "max", (0, 1)))
@@ -165,6 +169,7 @@ def test_a_score_with_a_name_is_what_the_verdicts_are_about():
     assert by_loss.summary.metric == "final_test_loss"
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 def test_several_inputs_dictionaries_and_a_loss_of_the_whole_batch():
     halves = [{"left": part[:, :3], "right": part[:, 3:]} for part in (TRAIN[0], TEST[0])]
@@ -183,6 +188,7 @@ def test_several_inputs_dictionaries_and_a_loss_of_the_whole_batch():
     assert all(run.layers[0].gradient_variance is not None for run in usual.results)
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 def test_a_module_is_copied_and_a_function_builds_anew():
     module = Net()
@@ -193,6 +199,7 @@ def test_a_module_is_copied_and_a_function_builds_anew():
     assert compared(model=lambda: Net(), data=(TRAIN, TEST)).results[0].train_losses == results.results[0].train_losses
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 def test_finished_runs_are_kept_and_another_model_is_another_question():
     first = compared(data=(TRAIN, TEST))
@@ -238,6 +245,7 @@ def test_a_digest_follows_code_closures_and_numbers():
     assert digest_of(Net) != digest_of(TwoInputs)
 
 
+@pytest.mark.heavy
 def test_a_folder_of_objects_is_reported_but_not_gone_on_with_elsewhere(here):
     results = compared(data=(TRAIN, TEST))
     run = subprocess.run([sys.executable, "-m", "initbench", "report", str(results.folder)], capture_output=True, text=True, check=False)
@@ -312,6 +320,7 @@ class Short(IterableDataset):
         yield from ((TRAIN[0][:20], TRAIN[1][:20]) for _ in range(3))
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("train", "words"),
@@ -325,6 +334,7 @@ def test_a_loader_that_ends_early_or_changes_its_batches_fails_its_runs(train, w
     assert all(run.status is RunStatus.FAILED and words in run.reason for run in results.results)
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 def test_tuning_and_adding_seeds_work_on_ones_own_rows():
     metric = ("hits", lambda outputs, labels: (outputs.argmax(1) == labels).float(), "max", (0, 1))
@@ -361,6 +371,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("script", [SCRIPT, f"SCRIPT = {SCRIPT!r}\n{IN_A_POOL}"], ids=["without a main guard", "in a pool"])
 def test_objects_are_trained_in_copies_of_a_script_and_within_other_peoples_pools(here, script):
     (here / "script.py").write_text(script)
@@ -369,6 +380,7 @@ def test_objects_are_trained_in_copies_of_a_script_and_within_other_peoples_pool
     assert run.stdout.count("completed") == 4
 
 
+@pytest.mark.heavy
 def test_a_task_of_a_file_brings_its_data_along(here):
     (here / "mine.py").write_text(TASK)
     asked = {"model": "./mine.py:Net", "steps": 6, "seeds": 2}

@@ -24,6 +24,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 def test_a_loss_below_zero_is_a_loss():
     results = compared(
@@ -43,6 +44,7 @@ class TimeFirst(nn.Module):
         return self.head(self.rnn(x)[0][-1])
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 def test_examples_are_counted_by_their_targets_where_inputs_begin_with_time():
     def batch(start, end):
@@ -66,6 +68,7 @@ class Graph(nn.Module):
         return self.second(hidden.index_add(0, edges[1], hidden[edges[0]]))
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 def test_batches_that_cannot_be_divided_are_taken_whole():
     edges = torch.randint(0, 20, (2, 40), generator=torch.Generator().manual_seed(1))
@@ -74,6 +77,7 @@ def test_batches_that_cannot_be_divided_are_taken_whole():
     assert {run.status for run in results.results} == {RunStatus.COMPLETED}
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 def test_a_list_is_one_of_batches():
     parts = list(X[:64].split(32))
@@ -95,6 +99,7 @@ class OwnNoise(Dataset):
         return X[place] + late * (place > 100), Y[place]
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 def test_schemes_that_saw_other_batches_are_told():
     rows = OwnNoise()
@@ -144,6 +149,7 @@ def test_a_metric_may_not_be_called_as_one_of_ours_and_all_labels_are_looked_at(
         compared(data=((TRAIN[0], labels), TEST))
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 def test_the_loss_of_guessing_is_known_of_rows():
     shares = torch.bincount(TRAIN[1]).double() / len(TRAIN[1])
@@ -192,6 +198,7 @@ def tagged(count):
     return torch.randn(count, 8, 6, generator=source), tags.where(torch.arange(8) < lengths[:, None], torch.tensor(-100))
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 def test_padding_counts_neither_in_the_usual_loss_nor_in_accuracy_nor_as_a_label():
     train, test = tagged(60), tagged(20)
@@ -279,6 +286,7 @@ STRANGE = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("case", STRANGE)
 def test_the_first_losses_are_those_of_a_plain_loop(case):

@@ -16,6 +16,8 @@ import initbench
 from initbench.errors import ConfigError
 from initbench.question.given import word_of
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):

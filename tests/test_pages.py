@@ -118,17 +118,20 @@ def test_a_command_that_compares_has_seeds_enough_to_show_something(page, comman
     assert int(seeds) >= seeds_needed(len(schemes) * (len(schemes) - 1) // 2 or 1), command
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
 def test_a_command_of_a_page_can_be_typed(page, command):
     parse_only(typer.main.get_command(app)).main(shlex.split(command), prog_name="initbench", standalone_mode=False)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("page", "command"), MENTIONED)
 def test_a_command_within_a_sentence_exists(page, command):
     ran = CliRunner().invoke(app, [*command.split(), "--help"])
     assert ran.exit_code == 0, ran.output
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "command", sorted({command for page, command in COMMANDS if command.split()[0] in DRY and page not in ON_ITS_OWN_FILES})
 )
@@ -139,6 +142,7 @@ def test_a_command_that_trains_would_do_so(desk, command):
     assert ran.exit_code == 0, ran.output
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("code", SNIPPETS)
 def test_a_snippet_runs_when_it_is_pasted(desk, code):
     if "initbench.export(" in code:
@@ -148,6 +152,7 @@ def test_a_snippet_runs_when_it_is_pasted(desk, code):
     exec(compile(code, "snippet", "exec"), {"model": nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))})
 
 
+@pytest.mark.heavy
 def test_the_scheme_in_eight_lines_keeps_the_contract(desk):
     (scheme,) = (code for code in blocks(TEXTS["README.md"], "python") if code.startswith("# mine.py"))
     assert len([line for line in scheme.splitlines() if line.strip() and not line.startswith("#")]) == 8

@@ -39,6 +39,7 @@ def call(*words):
     return CliRunner().invoke(app, list(map(str, words)))
 
 
+@pytest.mark.heavy
 def test_without_a_name_it_lists_what_there_is(compared, probed):
     assert [line.split()[0] for line in call("plot", compared.folder).stdout.splitlines()][:3] == ["loss", "accuracy", "accuracy_curves"]
     assert {"signal", "gradients", "pre_activations"} <= {line.split()[0] for line in call("plot", probed.folder).stdout.splitlines()}
@@ -61,6 +62,7 @@ def sizes_of_type(pdf):
     return [float(size) for size in found]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("columns", "width"), [(1, 3.25), (2, 6.75)])
 def test_a_figure_of_a_paper_is_as_wide_as_its_columns_and_its_type_7_points_or_more(columns, width, compared, tmp_path):
     names = [plot.name for plot in compared.plots]
@@ -73,6 +75,7 @@ def test_a_figure_of_a_paper_is_as_wide_as_its_columns_and_its_type_7_points_or_
         assert compared.chosen(name).title.encode() not in pdf
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("ending", ["pdf", "svg", "png"])
 def test_the_same_results_give_the_same_bytes_in_another_process(ending, compared, tmp_path):
     for part in ("one", "two"):
@@ -81,6 +84,7 @@ def test_the_same_results_give_the_same_bytes_in_another_process(ending, compare
     assert (tmp_path / f"one.{ending}").read_bytes() == (tmp_path / f"two.{ending}").read_bytes()
 
 
+@pytest.mark.heavy
 def test_a_scheme_can_be_put_before_the_others(compared, tmp_path):
     assert call("plot", compared.folder, "loss", "--format", "svg", "--highlight", "xavier", "--out", tmp_path / "l.svg").exit_code == 0
     svg = (tmp_path / "l.svg").read_text()
@@ -91,6 +95,7 @@ def test_a_scheme_can_be_put_before_the_others(compared, tmp_path):
     assert ">kaiming<" not in svg
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("words", "said"), [
     (["nothing"], "There is no plot 'nothing' of"),
     (["loss", "--highlight", "lecun"], "There is no scheme 'lecun' in this plot. There are:"),

@@ -53,6 +53,7 @@ class Skip(nn.Module):
         return x + 0.5 * self.branch(x)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.GELU, Sine])
 @pytest.mark.parametrize("scheme", ["kaiming", "torch_default", "orthogonal"])
 def test_most_measurements_of_an_initialized_model_lie_in_the_band(batch, activation, scheme):

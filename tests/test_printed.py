@@ -114,6 +114,7 @@ DESCRIBED = ("curves", "layers", "layers", "init", "summary", "comparisons", "ce
 """The files whose columns the tables of docs/results.md are about, in their order."""
 
 
+@pytest.mark.heavy
 def test_a_results_folder_holds_the_files_and_columns_that_the_page_shows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     asked = {"dataset": "synthetic", "steps": 1, "seeds": 2, "engine": "serial", "device": "cpu"}

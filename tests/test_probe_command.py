@@ -72,6 +72,7 @@ def run(*arguments, code=0):
     return result
 
 
+@pytest.mark.heavy
 def test_a_probe_says_what_becomes_of_the_signal_and_writes_a_folder(tmp_path, drawn):
     shown = run("torch_default", "kaiming", "--model", "mlp:depth=8,width=64", "--out", "out", "--batch", "64")
     assert "torch_default: gradients shrink" in shown.stdout
@@ -84,6 +85,7 @@ def test_a_probe_says_what_becomes_of_the_signal_and_writes_a_folder(tmp_path, d
     assert len(answer["runs"][0]["layers"]) == 9
 
 
+@pytest.mark.heavy
 def test_the_same_probe_gives_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         run("kaiming", "--model", "mlp:depth=2,width=16", "--out", name, "--batch", "16", "-q")
@@ -154,6 +156,7 @@ def test_weights_as_they_are_are_told_by_their_law(tmp_path):
     assert "do not fit the model" in " ".join(result.stderr.split())
 
 
+@pytest.mark.heavy
 def test_report_and_resume_say_that_a_probe_is_made_anew():
     run("kaiming", "--model", "mlp:depth=2,width=16", "--out", "out", "-q")
     for command in ("report", "resume"):

@@ -173,6 +173,7 @@ print("known")
 """
 
 
+@pytest.mark.heavy
 def test_one_file_makes_a_quantity_known_everywhere(tmp_path):
     shutil.copytree(ROOT / "initbench", tmp_path / "initbench", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "initbench" / "quantities" / "activation_max.py").write_text(NEW)

@@ -132,6 +132,7 @@ def test_another_jobs_content_is_not_taken(engine, folder):
     assert engine.trained == [second]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["summary.md", "summary.json", "report.html", "tables/curves.csv"])
 @pytest.mark.parametrize("change", [lambda data: data[:-3], lambda data: b"x" + data, None])
 def test_a_derived_file_that_was_changed_is_named_and_made_anew(engine, folder, name, change):
@@ -143,6 +144,7 @@ def test_a_derived_file_that_was_changed_is_named_and_made_anew(engine, folder, 
     assert contents(folder) == before
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("lost", [lambda path: path.unlink(), lambda path: path.write_text("{"), lambda path: path.write_bytes(b"")])
 def test_a_lost_manifest_is_made_of_the_other_files(engine, folder, lost):
     before = contents(folder)
@@ -262,6 +264,7 @@ def strangers(folder, tmp_path):
     return folder
 
 
+@pytest.mark.heavy
 def test_looking_does_not_run_a_metric_that_only_the_manifest_names(strangers, tmp_path):
     says = "The folder asks for the metric ./mine.py, which is code, and looking runs none. To have it used, name it: --metric ./mine.py"
     assert says in load_results(strangers).doubts

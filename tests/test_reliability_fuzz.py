@@ -120,6 +120,7 @@ def configs_are_read_or_refused(text, folder):
     checked(["config", "validate", "mine.yaml"])
 
 
+@pytest.mark.heavy
 @some
 @given(text=mangled())
 def test_mangled_configs_are_read_or_refused(text, folder):
@@ -137,6 +138,7 @@ def are_understood_or_refused(words):
     checked([*words, "--dry-run"] if PLANNED & set(words) else words)
 
 
+@pytest.mark.heavy
 @some
 @given(words=command_lines())
 def test_command_lines_of_any_words_are_understood_or_refused(words, folder):

@@ -84,10 +84,12 @@ def files(made, ending):
     return found
 
 
+@pytest.mark.heavy
 def test_the_terminal_gets_no_control_characters(made):
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b-\u200f]", made[1])
 
 
+@pytest.mark.heavy
 def test_markdown_has_no_html_no_picture_and_no_link_of_theirs(made):
     for path in files(made, ".md"):
         tokens = MarkdownIt("gfm-like", {"linkify": False}).enable("table").parse(path.read_text(encoding="utf-8"))
@@ -109,6 +111,7 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
+@pytest.mark.heavy
 def test_pages_have_no_tag_and_no_attribute_of_theirs(made):
     for path in files(made, ".html"):
         reader = Tags()
@@ -120,6 +123,7 @@ def test_pages_have_no_tag_and_no_attribute_of_theirs(made):
         assert not [value for key, value in attributes if key in {"href", "src"} and any(evil in value for evil in EVIL)]
 
 
+@pytest.mark.heavy
 def test_no_cell_is_a_formula(made):
     for path in files(made, ".csv"):
         with path.open(newline="", encoding="utf-8") as file:
@@ -129,6 +133,7 @@ def test_no_cell_is_a_formula(made):
                 float(cell)
 
 
+@pytest.mark.heavy
 def test_pictures_are_pictures_and_json_is_strict(made):
     for path in files(made, ".svg"):
         assert not [each for each in ElementTree.parse(path).iter() if each.tag.endswith("script")]

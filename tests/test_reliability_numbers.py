@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from initbench.cli.app import app
 
+pytestmark = pytest.mark.heavy
+
 MODEL = """
 import torch
 from torch import nn

@@ -85,6 +85,7 @@ NASTY = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pipes and devices in folders")
 @pytest.mark.parametrize("what", NASTY)
 def test_a_data_file_that_is_none_is_refused_in_a_sentence(what, tmp_path, monkeypatch):
@@ -184,6 +185,7 @@ MEASURED = (
 )
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(sys.platform != "linux", reason="pipes, and memory as Linux counts it")
 @pytest.mark.parametrize(("words", "code"), list(commands()), ids=lambda given: " ".join(given)[:60] if isinstance(given, list) else "")
 def test_a_command_that_cannot_be_meant_gets_a_sentence(words, code, folder):

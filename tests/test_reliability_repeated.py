@@ -15,6 +15,8 @@ from initbench.engines import processes, serial, stacked
 from initbench.errors import StorageError
 from initbench.results.provenance import NOT_STACKED, STACKED_RUNS
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).parent.parent
 NET = """
 import random

@@ -29,6 +29,8 @@ from initbench.studies.plan import make_plan
 from initbench.training.limit import TooLong, limited
 from initbench.workers import forked
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).parent.parent
 ENGINES = {"serial": serial, "stacked": stacked, "processes": processes}
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc, forks and signals as Linux has them")

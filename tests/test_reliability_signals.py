@@ -125,6 +125,7 @@ def test_a_command_that_hangs_is_ended_by_a_signal_and_leaves_no_process(phase, 
     assert not left
 
 
+@pytest.mark.heavy
 def test_a_signal_to_the_whole_group_stops_in_words_though_it_ends_the_workers(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", str(Path.cwd()))}
     words = ["run", "-m", "kaiming", "--seeds", "2", "--steps", "100000", "--out", "here", "--engine", "processes", "--device", "cpu", "-v"]
@@ -140,6 +141,7 @@ def test_a_signal_to_the_whole_group_stops_in_words_though_it_ends_the_workers(t
     assert "Error" not in text
 
 
+@pytest.mark.heavy
 def test_a_probe_that_gives_no_sign_is_named_and_one_that_does_is_not(monkeypatch):
     said = []
     monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 0.4)

@@ -65,6 +65,7 @@ def same(one, other):
     return one.model_dump(exclude={"seconds"}) == other.model_dump(exclude={"seconds"})
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon", "lion"])
 @pytest.mark.parametrize("model", ["mlp:depth=2,width=16,dropout=0.2", "cnn:channels=[4,4],norm=batch", "resnet:depth=8,width=2", "own"])
 def test_a_run_that_is_stopped_twice_ends_as_one_that_is_not(model, optimizer, saved_each_step, tmp_path):
@@ -83,6 +84,7 @@ def test_a_run_that_is_stopped_twice_ends_as_one_that_is_not(model, optimizer, s
     assert same(again, whole)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("model", ["mlp:depth=2,width=16,dropout=0.2", "cnn:channels=[4,4],norm=batch"])
 def test_a_stack_that_is_stopped_ends_as_one_that_is_not(model, optimizer, saved_each_step, tmp_path):
@@ -133,6 +135,7 @@ def test_a_file_with_a_flipped_bit_or_cut_off_is_not_used(saved_each_step, tmp_p
     assert same(again, whole)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data[:-1] + bytes([data[-1] ^ 4]), lambda data: b""])
 def test_a_damaged_file_of_a_run_under_way_is_named_before_the_run_begins_anew(change, saved_each_step, tmp_path):
     question = begun(tmp_path)
@@ -146,6 +149,7 @@ def test_a_damaged_file_of_a_run_under_way_is_named_before_the_run_begins_anew(c
     assert steps_of(question, tmp_path)[0] == 1
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("condition", ["initbench", "torch", "where", "threads"])
 def test_what_was_saved_under_other_conditions_is_not_gone_on_with(condition, saved_each_step, tmp_path, monkeypatch):
     job_id, job = saved_run(tmp_path)
@@ -178,6 +182,7 @@ def test_a_disk_that_is_full_costs_the_saving_and_not_the_run(saved_each_step, t
     assert run(job, job_id, tmp_path / "unfinished")[0].status == "completed"
 
 
+@pytest.mark.heavy
 def test_a_short_run_leaves_no_file_and_a_long_one_waits_a_hundred_times_what_saving_took(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
     saved_run(tmp_path)
@@ -230,6 +235,7 @@ def steps_of(question, folder, **execution):
     return [done for done in told if done]
 
 
+@pytest.mark.heavy
 def test_the_same_command_goes_on_and_with_fresh_begins_anew(saved_each_step, tmp_path):
     folder = tmp_path / "out"
     question = begun(folder)

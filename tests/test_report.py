@@ -37,6 +37,7 @@ def written(tmp_path_factory):
     return folder, write(folder, make_config(*SCHEMES, seeds=4), runs())
 
 
+@pytest.mark.heavy
 def test_every_derived_file_is_written(written):
     folder, paths = written
     names = {str(path.relative_to(folder)) for path in paths}
@@ -55,6 +56,7 @@ def test_the_same_runs_in_another_order_give_the_same_bytes(tmp_path, no_drawing
         assert (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes(), path.name
 
 
+@pytest.mark.heavy
 def test_summary_json_is_strict_and_reads_back(written):
     folder, _ = written
     text = (folder / "summary.json").read_text()

@@ -7,11 +7,12 @@ import random
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from initbench import lint
 from initbench.linting.finding import Severity
+
+pytestmark = pytest.mark.heavy
 
 
 def found(code, model, **given):
@@ -441,7 +442,7 @@ class Block(nn.Module):
         nn.init.constant_(self.branch[4].weight, gain)
 
     def forward(self, x):
-        return F.relu(x + self.branch(x))
+        return nn.functional.relu(x + self.branch(x))
 
 
 class OnePlus(nn.LayerNorm):
@@ -452,7 +453,7 @@ class OnePlus(nn.LayerNorm):
         nn.init.zeros_(self.weight)
 
     def forward(self, x):
-        return F.layer_norm(x, self.normalized_shape, 1 + self.weight, self.bias, self.eps)
+        return nn.functional.layer_norm(x, self.normalized_shape, 1 + self.weight, self.bias, self.eps)
 
 
 def convolutions(norm, *blocks):

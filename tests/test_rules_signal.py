@@ -11,6 +11,8 @@ from torch import nn
 from initbench import lint
 from initbench.linting.finding import Severity
 
+pytestmark = pytest.mark.heavy
+
 IDS = "int:100:16"
 
 

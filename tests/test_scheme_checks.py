@@ -71,6 +71,7 @@ def written(folder, name="mine", old="", new=""):
     return str(path)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_scheme_passes(name):
     entry, _ = catalog.find("scheme", name)
@@ -79,12 +80,14 @@ def test_every_shipped_scheme_passes(name):
     assert {check.what for check in found} == {"runs", "refusal", *CHECKS}
 
 
+@pytest.mark.heavy
 def test_a_scheme_of_ones_own_passes_from_the_command_line(tmp_path):
     result = CliRunner().invoke(app, ["check-scheme", written(tmp_path) + ":scale=2"])
     assert result.exit_code == 0, result.output
     assert result.output.count("passed") == 2 + len(CHECKS)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_promise_is_named(case, tmp_path):
     what, old, new, said = BROKEN[case]
@@ -94,6 +97,7 @@ def test_a_broken_promise_is_named(case, tmp_path):
     assert failed[what].endswith(".")
 
 
+@pytest.mark.heavy
 def test_a_scheme_that_looks_at_other_layers_is_noticed(tmp_path):
     old = "    return Layerwise"
     path = written(tmp_path, "leaning", old, SHARED + old)
@@ -110,6 +114,7 @@ SHARED = """    drawn = []
 """
 
 
+@pytest.mark.heavy
 def test_a_failed_check_ends_with_code_4(tmp_path):
     _, old, new, _ = BROKEN["scale"]
     result = CliRunner().invoke(app, ["check-scheme", written(tmp_path, "broken", old, new)])

@@ -88,6 +88,7 @@ def test_a_scheme_says_what_it_is_where_it_applies_and_where_it_comes_from(schem
     assert made.name == scheme
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("scheme", NAMES)
 def test_the_deviation_that_a_scheme_promises_is_the_one_it_reaches(scheme):
     _, _, report = suited(scheme)
@@ -98,6 +99,7 @@ def test_the_deviation_that_a_scheme_promises_is_the_one_it_reaches(scheme):
             assert entry.mean == pytest.approx(entry.target_mean, abs=6 * entry.std / count**0.5 + 1e-6), entry
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("scheme", NAMES)
 def test_a_scheme_depends_on_the_seed_alone(scheme):
     index, model, report = suited(scheme)

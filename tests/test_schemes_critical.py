@@ -119,6 +119,7 @@ MIXED = {
 }  # fmt: skip
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", MIXED)
 def test_autoinit_signal_keeps_every_output_at_variance_one(name):
     shape = (200, 3, 8, 8) if name in {"pooled", "global"} else (200, 300)

@@ -61,6 +61,7 @@ def outputs(model, x):
     return seen
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("make", [mlp, cnn, lambda: mlp(30), lambda: mlp(3, nn.Tanh)])
 def test_lsuv_gives_every_layer_unit_variance_within_its_tolerance(make):
     model = make()
@@ -175,6 +176,7 @@ def test_principal_components_are_uncorrelated_and_in_order():
     assert F.cosine_similarity(model[1].weight[0], top, dim=0).abs() > 0.99
 
 
+@pytest.mark.heavy
 def test_metainit_lowers_the_gradient_quotient_and_keeps_directions():
     model = mlp(3, nn.Tanh)
     report = apply(model, "metainit:base=normal,steps=60,lr=0.5")
@@ -204,6 +206,7 @@ def test_the_gradient_quotient_is_that_of_its_formula():
     assert gradient_quotient(model, weights, inputs, labels).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_gradinit_lowers_the_loss_after_one_step_by_factors_alone(optimizer):
     model, start = mlp(), mlp()
@@ -292,6 +295,7 @@ def test_gradinit_says_when_it_keeps_its_start():
     assert entry.target_std is not None
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("scheme", ["lsuv", "krahenbuhl:filters=kmeans", "autoinit_jacobian", "metainit:steps=3", "gradinit:iterations=3"])
 def test_they_are_deterministic_and_leave_the_global_generator_flags_and_buffers_alone(scheme):
     first, second = cnn(), cnn()

@@ -65,6 +65,7 @@ def start(scheme, name, seed=0):
     return model, report
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("scheme", SHIPPED)
 def test_a_scheme_applies_or_says_why_not(scheme, name):
@@ -114,6 +115,7 @@ LAWS = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", FANS)
 @pytest.mark.parametrize("scheme", LAWS)
 def test_each_layer_of_a_foreign_model_follows_the_formula(scheme, name):

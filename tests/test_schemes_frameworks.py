@@ -82,6 +82,7 @@ def assert_same_law(mine, theirs, name):
         assert abs(mine).max() == pytest.approx(abs(theirs).max(), rel=0.02), name
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", TORCH_MODULES)
 def test_torch_default_is_what_the_constructor_does(name):
     make = TORCH_MODULES[name]
@@ -129,6 +130,7 @@ def test_each_of_the_tensors_of_a_whole_transformer_is_as_torch_makes_it():
         assert mine.std().item() == pytest.approx(made.std().item(), rel=spread), name
 
 
+@pytest.mark.heavy
 def test_the_law_of_a_transformer_holds_for_a_pattern_and_for_a_base_too():
     for scheme, rules in (("kaiming", {"layers": {"transformer.*": "torch_default"}}), ("skipinit:base=torch_default", {})):
         model = Translator()

@@ -47,6 +47,7 @@ def test_the_gain_depends_on_the_variance_it_is_for():
         gaussian_gain("geluu")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("activation", [nn.GELU, nn.Tanh, nn.Mish, nn.Softplus, nn.Hardswish])
 def test_gaussian_gain_holds_the_pre_activation_variance(activation):
     shares = []

@@ -38,6 +38,7 @@ FORMULAS = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("scheme", FORMULAS)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_weight_follows_the_law_of_its_scheme(scheme, name):
@@ -50,6 +51,7 @@ def test_a_weight_follows_the_law_of_its_scheme(scheme, name):
     assert (entry.law, entry.fan_in, entry.fan_out) == (law, case.fan_in, case.fan_out)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", NAMES)
 def test_elementary_schemes_ignore_the_fans(name):
     case = cases()[name]

@@ -61,6 +61,7 @@ def test_mup_learning_rates_follow_the_optimizer():
     assert mup_report("mup:base_width=24,optimizer=sgd", "adam")[1].lr_multipliers == sgd.lr_multipliers
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("optimizer", ["adamw", "adagrad", "rmsprop", "lion:beta1=0.8"])
 def test_mup_treats_optimizers_that_move_each_number_alike(optimizer):
     assert mup_report(optimizer=optimizer)[1].lr_multipliers == mup_report(optimizer="adam")[1].lr_multipliers
@@ -91,6 +92,7 @@ def change_after_training(scheme, width, optimizer, lr):
     return sum(sizes) / len(sizes)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("optimizer", "other", "lr"), [("adam", "sgd", 0.003), ("sgd", "adam", 0.2)])
 def test_mup_moves_the_function_by_as_much_at_every_width(optimizer, other, lr):
     def ratio(scheme):

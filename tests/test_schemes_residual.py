@@ -143,6 +143,7 @@ def test_rezero_can_slow_its_alphas():
     assert len(report.lr_multipliers) == 3
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("scheme", "std", "fan"),
     [
@@ -182,6 +183,7 @@ def growth(scheme, depth):
         return (model.blocks(before).square().mean() / before.square().mean()).item()
 
 
+@pytest.mark.heavy
 def test_the_variance_doubles_at_each_block_with_he_and_stays_below_e_when_scaled():
     assert math.log2(growth("kaiming", 50)) == pytest.approx(50, abs=5)
     for scheme in ("depth_scaled", "stable_resnet"):

@@ -43,6 +43,7 @@ def measured(model, cosine):
     return one.square().mean().item(), nn.functional.cosine_similarity(one, two).mean().item()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("activation", ["tanh", "gelu", "leaky_relu", "leaky_relu:negative_slope=0.3"])
 def test_a_dks_network_keeps_variance_and_orthogonality(activation):
     model = deep(activation)
@@ -52,6 +53,7 @@ def test_a_dks_network_keeps_variance_and_orthogonality(activation):
     assert abs(cosine) < 0.1
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("scheme", "slope"), [("dks:inputs=none", 1.5), ("dks:inputs=none,slope=3", 3.0), ("tat:inputs=none", 1.0)])
 def test_close_inputs_move_apart_as_the_target_slope_says(scheme, slope):
     model = deep("tanh", depth=20, width=384)
@@ -60,6 +62,7 @@ def test_close_inputs_move_apart_as_the_target_slope_says(scheme, slope):
     assert (1 - cosine) / 0.001 == pytest.approx(slope, rel=0.1)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("activation", "depth"), [("relu", 24), ("leaky_relu", 24)])
 def test_a_tailored_rectifier_network_has_its_target_at_orthogonal_inputs(activation, depth):
     model = deep(activation, depth)
@@ -108,6 +111,7 @@ class BentIdentity(nn.Module):
         return (torch.sqrt(x**2 + 1) - 1) / 2 + x
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", [Atan, Asinh, BentIdentity])
 def test_smooth_activations_of_ones_own_are_transformed_by_their_values(kind):
     layers = [part for _ in range(20) for part in (nn.Linear(256, 256), kind())]
@@ -120,6 +124,7 @@ def test_smooth_activations_of_ones_own_are_transformed_by_their_values(kind):
     assert (1 - measured(model, 0.999)[1]) / 0.001 == pytest.approx(1.0, rel=0.1)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("scheme", ["dks", "tat"])
 def test_a_slope_that_is_learned_or_drawn_is_not_replaced(scheme):
     for kind in (nn.PReLU, nn.RReLU):

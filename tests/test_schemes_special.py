@@ -55,6 +55,7 @@ def test_rai_puts_the_entry_into_the_weight_where_the_bias_is_not_its_own(rules)
     assert ((layer.weight > 0.006).sum(dim=1)).float().mean() > 0.99
 
 
+@pytest.mark.heavy
 def test_rai_makes_deep_narrow_relu_networks_die_less_often():
     def dead(scheme):
         count = 0

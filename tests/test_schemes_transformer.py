@@ -139,6 +139,7 @@ def test_deepnorm_has_the_constants_of_its_table():
     assert not report.untouched
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("depth", "value"), [(2, 0.1), (18, 0.1), (24, 1e-5), (25, 1e-6)])
 def test_layer_scale_starts_as_small_as_the_depth_asks(depth, value):
     model = net(depth=depth, width=8)

@@ -96,6 +96,7 @@ def test_the_interval_is_the_bets_turned_around():
             assert refuted != (interval.low <= number <= interval.high), (count, number)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("draw", "truth"),
     [

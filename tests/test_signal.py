@@ -187,6 +187,7 @@ def test_all_directions_at_once_are_those_one_after_the_other(monkeypatch):
         assert vars(found) == pytest.approx(vars(expected), rel=1e-5, abs=1e-7 * expected.jacobian_max)  # what is zero is so to rounding
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("model", ["mlp:depth=0", "mlp:depth=1"])
 def test_a_network_of_one_hidden_layer_keeps_and_loses_no_signal(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

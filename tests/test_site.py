@@ -121,6 +121,7 @@ SHOWS = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("title", "probe", "plot"), chapters())
 def test_a_picture_shows_what_its_heading_says(title, probe, plot, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -14,6 +14,7 @@ SMALL = {"steps": 50, "batch_size": 16, "lr": 0.01}
 IMAGES = "synthetic:n=128,test=32,classes=3,shape=[1,8,8],noise=0.5"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "numbers",
     [
@@ -36,6 +37,7 @@ def test_every_way_of_training_gives_the_losses_of_a_run_alone(numbers):
     assert how(assert_alike(jobs, within)) == {"2"}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "model",
     [
@@ -52,6 +54,7 @@ def test_every_model_gives_the_losses_of_a_run_alone(model):
     assert how(assert_alike(jobs)) == {"2"}
 
 
+@pytest.mark.heavy
 def test_layers_large_enough_for_other_products_give_the_losses_of_a_run_alone():
     jobs = jobs_of("kaiming", "xavier", model="mlp", dataset="mnist5k", train={"steps": 50, "batch_size": 128})
     assert how(assert_alike(jobs)) == {"2"}

@@ -166,6 +166,7 @@ def said_of(model, shape, **more):
     return initbench.probe(model, as_is=True, inputs=torch.randn(shape, generator=torch.Generator().manual_seed(1)), **more)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("build", "shape"),
     [
@@ -188,6 +189,7 @@ def test_a_healthy_residual_network_is_called_healthy(build, shape):
     assert not any(word in str(found) for word in ("a layer", "overflow", "lost", "shrink", "million"))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("depth", [6, 20, 50])
 def test_a_stream_that_doubles_is_broken_at_its_pace_a_block(depth):
     torch.manual_seed(0)
@@ -201,6 +203,7 @@ def test_a_stream_that_doubles_is_broken_at_its_pace_a_block(depth):
     assert 1.8 < twin < 2.2
 
 
+@pytest.mark.heavy
 def test_a_stream_that_is_shut_is_broken_too():
     torch.manual_seed(0)
     assert "shrink" in str(said_of(Residual(30, gain=0.1, skip=0.5), VECTOR))
@@ -209,6 +212,7 @@ def test_a_stream_that_is_shut_is_broken_too():
     assert "overflow" in str(said_of(over, VECTOR))
 
 
+@pytest.mark.heavy
 def test_a_plain_chain_is_told_by_the_layer_as_ever():
     torch.manual_seed(0)
     chain = nn.Sequential(*(part for _ in range(20) for part in (nn.Linear(16, 16), nn.Tanh())), nn.Linear(16, 7))
@@ -224,6 +228,7 @@ class Recurrent(nn.Module):
         return self.out(torch.relu(self.mid(self.rnn(x)[0][:, -1])))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_what_is_hidden_in_a_recurrent_module_is_not_measured_and_no_overflow(kind, layers):

@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 from initbench.cli.app import app
 from initbench.studies import published
 
+pytestmark = pytest.mark.heavy
+
 TINY = ["--dataset", "synthetic:n=80,test=20,shape=[1,4,4]", "--model", "mlp:depth=1,width=8", "--steps", "2", "--engine", "serial"]
 TINY += ["--device", "cpu", "--set", "train.batch_size=16", "--set", "probe.batch_size=16"]
 

@@ -283,6 +283,7 @@ def test_what_both_of_two_level_schemes_beat_is_said_of_both():
     assert "are not shown to differ" in summary.headline
 
 
+@pytest.mark.heavy
 def test_the_signal_of_a_scheme_is_that_of_the_medians_in_the_table(tmp_path):
     data = "synthetic:n=256,test=64,classes=3,shape=[1,4,4]"
     results = initbench.run("xavier", model="mlp:depth=20,width=16", dataset=data, seeds=5, steps=1, engine="serial", output=tmp_path)

@@ -38,6 +38,7 @@ def elsewhere(tmp_path, monkeypatch):
 # ---- what is run
 
 
+@pytest.mark.heavy
 def test_each_cell_is_the_comparison_that_it_would_be_alone(tmp_path):
     swept = initbench.sweep(["kaiming", "xavier"], grid={"model.depth": [1, 3]}, seeds=2, **SMALL, output=str(tmp_path / "s"))
     assert len(swept.results) == 8
@@ -50,6 +51,7 @@ def test_each_cell_is_the_comparison_that_it_would_be_alone(tmp_path):
         assert cell.comparisons == tuple(each for each in alone.summary.comparisons if each.metric == alone.summary.metric)
 
 
+@pytest.mark.heavy
 def test_added_values_run_only_the_new_cells(tmp_path, monkeypatch):
     initbench.sweep(["kaiming", "xavier"], grid={"model.depth": [1, 3]}, seeds=2, **SMALL)
     ran = []
@@ -66,6 +68,7 @@ def test_added_values_run_only_the_new_cells(tmp_path, monkeypatch):
     assert more.missing == 0
 
 
+@pytest.mark.heavy
 def test_a_damaged_or_foreign_file_elsewhere_is_run_again(tmp_path):
     first = initbench.sweep(["kaiming"], grid={"model.depth": [1]}, seeds=2, **SMALL)
     one, two = sorted((first.folder / "jobs").iterdir())
@@ -76,6 +79,7 @@ def test_a_damaged_or_foreign_file_elsewhere_is_run_again(tmp_path):
     assert more.missing == 0
 
 
+@pytest.mark.heavy
 def test_a_sweep_is_resumed_and_reported(tmp_path):
     out = str(tmp_path / "s")
     swept = initbench.sweep(["kaiming", "xavier"], grid={"model.depth": [1, 3]}, seeds=2, **SMALL, output=out)
@@ -186,6 +190,7 @@ def test_schemes_over_all_cells_are_counted():
 # ---- tables and pictures
 
 
+@pytest.mark.heavy
 def test_tables_hold_what_the_runs_say(tmp_path):
     swept = initbench.sweep(
         ["kaiming", "xavier"], grid={"model.depth": [1, 3], "train.lr": [0.01, 0.1]}, seeds=3, **SMALL, output=str(tmp_path / "s")
@@ -203,6 +208,7 @@ def test_tables_hold_what_the_runs_say(tmp_path):
         assert int(row["n"]) == 3
 
 
+@pytest.mark.heavy
 def test_one_axis_is_lines_two_are_heat_maps_and_three_small_ones():
     def plotted(grid):
         return initbench.sweep(["kaiming", "xavier"], grid=grid, seeds=1, **SMALL, fresh=True, output="s").plots
@@ -221,6 +227,7 @@ def test_one_axis_is_lines_two_are_heat_maps_and_three_small_ones():
     ]  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_a_cell_left_out_is_empty_and_a_diverged_one_is_marked():
     swept = initbench.sweep(
         ["kaiming", "normal:std=50"], grid={"model.depth": [2, 4], "train.lr": [0.01, 10.0], "where": "model.depth * train.lr < 30"},
@@ -232,6 +239,7 @@ def test_a_cell_left_out_is_empty_and_a_diverged_one_is_marked():
     assert any(mark == "x" for row in heat.marks for mark in row)
 
 
+@pytest.mark.heavy
 def test_the_command_end_to_end():
     words = ["sweep", "kaiming", "xavier", "--grid", "model.depth=1,3", "--grid", "train.lr=1e-2..1:log:3", "--seeds", "2", "--steps", "3"]
     words += ["--set", "model.width=8", "--dataset", TINY, "--engine", "serial"]
@@ -280,6 +288,7 @@ def test_how_many_tests_must_show_a_difference_is_said():
     assert any("6 seeds differences are shown only where 8 or more of the 12 tests show one" in note for note in summary.notes)
 
 
+@pytest.mark.heavy
 def test_the_page_says_why_by_the_signal_of_the_cells(tmp_path):
     swept = initbench.sweep(["zeros", "kaiming"], grid={"model.depth": [1, 3]}, seeds=2, **SMALL, output=str(tmp_path / "s"))
     words = why_of_cells(swept.summary)
@@ -362,6 +371,7 @@ def test_the_price_between_two_networks_is_between_theirs():
     assert [pilot._between({0: low, 4: high}, place) for place in (0, 4, 9)] == [low, high, high]
 
 
+@pytest.mark.heavy
 def test_that_seeds_are_too_few_is_said_before_the_runs():
     words = ["sweep", "kaiming", "xavier", "--grid", "model.depth=1,2", "--dataset", TINY, "--steps", "1", "--seeds", "4"]
     for options in (["--dry-run"], ["--engine", "serial"]):

@@ -77,6 +77,7 @@ def plain_loss(task, outputs, inputs, targets):
     return functional.mse_loss(outputs, inputs if task == "autoencoder" else targets)
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("models")
 @pytest.mark.parametrize("task", CASES)
 def test_the_first_fifty_losses_are_those_of_a_plain_loop(task):
@@ -99,6 +100,7 @@ def test_the_first_fifty_losses_are_those_of_a_plain_loop(task):
     assert expected[-1] < expected[0]
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("models")
 @pytest.mark.parametrize("task", CASES)
 def test_a_comparison_is_about_the_loss_and_says_so(task):
@@ -235,6 +237,7 @@ def test_a_text_that_is_none_is_refused(given, more, error, says):
         text_splits(given, "mine", **more)
 
 
+@pytest.mark.heavy
 def test_a_text_file_is_a_data_set_as_it_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("notes.txt").write_text("to be or not to be, that is the question; " * 60)
@@ -314,6 +317,7 @@ def test_augmentation_is_for_images():
         )
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("models")
 @pytest.mark.parametrize("task", CASES)
 def test_runs_that_are_trained_as_one_have_the_losses_that_they_have_alone(task):
@@ -326,6 +330,7 @@ def test_runs_that_are_trained_as_one_have_the_losses_that_they_have_alone(task)
         assert other.evaluations[-1].test_loss == pytest.approx(one.evaluations[-1].test_loss, rel=1e-4)
 
 
+@pytest.mark.heavy
 def test_gpts_are_trained_as_one_and_lstms_one_by_one():
     def ended(model):
         given = {
@@ -350,6 +355,7 @@ def test_the_task_of_a_loss_is_one_number_an_example():
     assert flat.tolist() == pytest.approx([math.log(5)] * 2)
 
 
+@pytest.mark.heavy
 def test_a_language_model_is_probed_on_a_text_and_on_random_tokens():
     """Built for as many tokens as there are, and followed along its stream."""
     on_text = initbench.probe("gpt:depth=2,width=32", ["gpt2"], dataset="text274k", seeds=1)
@@ -362,6 +368,7 @@ def test_a_language_model_is_probed_on_a_text_and_on_random_tokens():
     assert initbench.lint("gpt:depth=2,width=32", inputs="int:75:32").of("error") == ()
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("models")
 def test_a_file_that_was_changed_is_named_when_a_folder_is_to_go_on():
     given = {"model": "./models.py:Numbers", "dataset": "waves:n=64,test=16", "steps": 2, "seeds": 1, "output": "out"}
@@ -372,6 +379,7 @@ def test_a_file_that_was_changed_is_named_when_a_folder_is_to_go_on():
     assert initbench.report("out").summary.metric == "final_test_loss"
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("models")
 def test_nothing_is_said_of_images_where_there_are_none():
     asked = {"model": "./models.py:Numbers", "dataset": "waves:n=256,test=64,inputs=4", "settings": ["train.batch_size=16"], "steps": 3}

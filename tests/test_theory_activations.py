@@ -38,6 +38,7 @@ def test_the_constants_of_the_theory_page_come_out_to_the_digits_given(line):
             assert abs(value - float(text)) <= 0.5001 * 10.0**-digits
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["relu", "leaky_relu:negative_slope=0.2", "abs", "identity", "sin", "sin:omega=3", "cos", "erf"])
 @pytest.mark.parametrize("q", [0.01, 1.0, 4.0])
 def test_closed_forms_and_quadrature_agree_to_nine_digits(name, q):

@@ -169,6 +169,7 @@ def inside(model, law):
     return counts
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("make", "law"),
     [

@@ -89,6 +89,7 @@ def test_relu_with_the_default_of_torch_loses_gradient_variance_sixfold():
     assert found[5].gradient.line / found[4].gradient.line == pytest.approx(6)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("name", "functions", "sigma_w2"),
     [
@@ -131,6 +132,7 @@ def test_the_same_question_has_the_same_answer():
     assert chain("gelu", 3, 64, 2.0, inputs=other) != chain("gelu", 3, 64, 2.0)
 
 
+@pytest.mark.heavy
 def test_a_very_deep_network_is_predicted_as_a_shallow_one_is():
     fast, slow = chain("tanh", 90, 128, 1.3), chain("tanh", 90, 128, 1.3, replicas=500)
     for a, b in zip(fast, slow, strict=True):
@@ -218,6 +220,7 @@ def log_width(found):
     return np.log(found.high / found.low)
 
 
+@pytest.mark.heavy
 def test_a_small_batch_counts_each_image_with_itself():
     few, many = (
         chain("tanh", 12, 64, 2.0, inputs=dataclasses.replace(ALIKE, samples=samples), replicas=2000)[0] for samples in (16, 100_000)
@@ -230,6 +233,7 @@ def test_a_head_with_uniform_weights_passes_a_steadier_gradient():
     assert 0.55 < log_width(uniform.gradient) / log_width(normal.gradient) < 0.8
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("depth", [60, 160])
 def test_lengths_are_followed_as_far_down_as_float32_goes(depth):
     found = chain("tanh", depth, 64, 0.4)

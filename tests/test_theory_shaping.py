@@ -35,6 +35,7 @@ def test_deep_kernel_shaping_meets_its_four_conditions(name):
     assert moments.slope_second**50 == pytest.approx(1.5, rel=1e-3)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", SMOOTH)
 def test_a_tailored_smooth_activation_meets_its_four_conditions(name):
     phi, depth = find(name), Depth(50)

@@ -117,6 +117,7 @@ def test_an_unbroken_torch_goes_the_fast_way(monkeypatch):
     assert not torch_private.all_are_hooked()
 
 
+@pytest.mark.heavy
 @needs_onednn
 @pytest.mark.filterwarnings("ignore:.torch.jit.script:FutureWarning")  # of torch's own forward-mode derivatives
 @pytest.mark.parametrize("name", BROKEN)
@@ -144,6 +145,7 @@ def test_where_modules_do_not_show_their_hooks_convolutions_go_torchs_way(monkey
     assert losses_of(model(), fast=True) == pytest.approx(plain, rel=1e-5)
 
 
+@pytest.mark.heavy
 @needs_onednn
 @pytest.mark.parametrize(("where", "way"), [("max_pool2d", fails), ("gelu", lambda x: x + 1), ("conv2d", other_arguments)])
 def test_where_the_layout_is_not_what_it_was_convolutions_go_torchs_way(monkeypatch, where, way):

@@ -341,6 +341,7 @@ class Perceiver(nn.Module):
         return self.head(latents.mean(1))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", [Detector, SetTransformer, Perceiver])
 def test_layers_on_learned_queries_are_measured(kind):
     torch.manual_seed(0)

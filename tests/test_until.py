@@ -176,6 +176,7 @@ def test_too_few_seeds_to_decide_anything_are_named(tmp_path, monkeypatch):
     assert f"With 5 seeds at most nothing can be decided: that takes at least {fewest()}" in " ".join(ran.output.split())
 
 
+@pytest.mark.heavy
 def test_for_real_it_ends_goes_on_with_more_seeds_and_is_reported_again(tmp_path):
     folder = tmp_path / "results"
     words = {"model": "mlp:depth=2,width=16", "steps": 3, "engine": "serial", "output": str(folder)}
@@ -249,6 +250,7 @@ def test_a_file_that_adds_seeds_takes_words_of_the_command(tmp_path):
     assert configure("config", path, dashes="--").until == UntilConfig()
 
 
+@pytest.mark.heavy
 def test_the_margin_of_a_question_sleeps_under_another_metric(tmp_path):
     given = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 4}
     compare(["he", "xavier"], until="decided", max_seeds=8, view=View(margin=60.0), output=str(tmp_path / "out"), **given)
@@ -257,6 +259,7 @@ def test_the_margin_of_a_question_sleeps_under_another_metric(tmp_path):
     assert any("The margin of 60 is one of test accuracy" in note for note in summary.notes)
 
 
+@pytest.mark.heavy
 def test_more_seeds_at_most_are_no_change_that_is_warned_of(tmp_path):
     given = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 2, "output": str(tmp_path / "out")}
     compare(["he", "xavier"], until="decided", max_seeds=6, **given)
@@ -268,6 +271,7 @@ def test_more_seeds_at_most_are_no_change_that_is_warned_of(tmp_path):
     assert load_config(str(config)).seeds == tuple(range(8))
 
 
+@pytest.mark.heavy
 def test_a_folder_that_was_looked_at_never_gets_a_verdict_of_a_fixed_number(tmp_path):
     given = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 2, "output": str(tmp_path / "out")}
     compare(["he", "xavier"], until="decided", max_seeds=6, **given)
@@ -292,6 +296,7 @@ def test_a_key_that_adding_seeds_does_not_have_is_told_from_those_that_it_has(tm
         load_config(str(path))
 
 
+@pytest.mark.heavy
 def test_the_last_line_names_the_seeds_that_were_asked_for_last(tmp_path):
     given = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 2, "output": str(tmp_path / "out"), "view": View(margin=100.0)}
     first = compare(["he", "xavier"], until="decided", max_seeds=16, **given)
@@ -386,6 +391,7 @@ def test_a_table_says_which_kind_a_verdict_is():
         assert {row["kind"] for row in rows} == {kind}
 
 
+@pytest.mark.heavy
 def test_a_look_before_all_runs_of_a_fixed_number_are_there_is_said_to_be_one(tmp_path):
     given = {"model": "mlp:depth=1,width=8", "dataset": TINY, "steps": 2, "output": str(tmp_path / "out")}
     compare(["he", "xavier"], seeds=2, **given)
@@ -409,6 +415,7 @@ def test_seeds_that_are_listed_are_taken_in_their_order_and_not_exchanged(tmp_pa
     assert {job.seed for job in jobs} == {1, 2, 3, 4, 5, 7}
 
 
+@pytest.mark.heavy
 def test_between_rounds_nothing_is_read_or_started_again(tmp_path, monkeypatch):
     read, started = [], []
     again, start_worker = job_files._again, processes.WorkerPool.start_worker
@@ -429,6 +436,7 @@ def test_a_margin_of_zero_is_refused_over_a_file_too(tmp_path):
     assert configure("compare", path, dashes="--", view=View(margin=0.5)).seeds == tuple(range(12))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("fresh", [False, True])
 def test_runs_of_other_folders_are_taken_in_every_round_unless_all_are_asked_for_anew(tmp_path, monkeypatch, fresh, capsys):
     monkeypatch.chdir(tmp_path)

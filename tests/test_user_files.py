@@ -66,6 +66,7 @@ def net(shape, classes, width=8):
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("now", ["gone", "another", "elsewhere"])
 @pytest.mark.parametrize("more", [{}, {"tune": "train.lr=0.1,0.01"}, {"grid": {"model.width": [4, 8]}}])
 def test_results_are_looked_at_whatever_has_become_of_the_users_files(now, more, tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.heavy
 def test_a_deep_relu_net_is_explained_by_rule_theory_and_measurement():
     results, said = explained(
         ["kaiming", "xavier"], model="mlp:depth=20,width=64", dataset="mnist5k", seeds=8, steps=100, settings=["train.lr=0.01"]
@@ -44,6 +45,7 @@ def test_a_deep_relu_net_is_explained_by_rule_theory_and_measurement():
     assert stated == pytest.approx(middle, rel=0.5)
 
 
+@pytest.mark.heavy
 def test_where_nothing_is_shown_the_signal_explains_nothing():
     _, said = explained(["kaiming", "xavier"], model="mlp:depth=2,width=32", seeds=2, steps=20)
     assert said == "No scheme is shown to be worse than the best, and with none of them is the signal lost at initialization."
@@ -53,6 +55,7 @@ def test_where_nothing_is_shown_the_signal_explains_nothing():
     assert said == f"{unsure}, and with none of them is the signal lost at initialization."
 
 
+@pytest.mark.heavy
 def test_what_loses_the_signal_is_said_where_too_few_seeds_show_nothing():
     _, said = explained(["kaiming", "normal:std=2"], model="mlp:depth=8,width=64", seeds=2, steps=10)
     start = "No scheme is shown to be worse than the best (that takes at least 6 seeds). At initialization, though, one of them loses the"
@@ -69,6 +72,7 @@ def test_a_winner_whose_signal_is_no_better_is_not_explained_by_it():
     assert said.startswith(start)
 
 
+@pytest.mark.heavy
 def test_a_signal_that_shrinks_without_being_lost_is_a_likely_reason():
     results, said = explained(
         ["kaiming", "xavier"], model="mlp:depth=10,width=48", dataset="mnist5k", seeds=8, steps=40, settings=["train.lr=0.01"]
@@ -82,6 +86,7 @@ def test_a_signal_that_shrinks_without_being_lost_is_a_likely_reason():
     )
 
 
+@pytest.mark.heavy
 def test_a_first_loss_far_from_guessing_is_said():
     _, said = explained(["kaiming", "normal:std=0.4"], model="mlp:depth=5,width=40", dataset="mnist5k", seeds=8, steps=40)
     loss = re.search(r"normal:std=0.4 sets .* and the first loss is ([\d.e]+), where guessing has 2\.3\.", said)
@@ -104,6 +109,7 @@ def test_one_scheme_is_described_and_none_measured_says_nothing():
     assert why(summarize(bare), group(bare)) == ""
 
 
+@pytest.mark.heavy
 def test_the_data_of_a_page_are_the_numbers_of_the_runs():
     results = initbench.compare(["kaiming", "normal:std=9"], model="mlp:depth=5,width=16", dataset=TINY, seeds=3, steps=12, engine="serial")
     data = page_data(results.summary, by_scheme(results.config, results.reported))
@@ -123,6 +129,7 @@ def test_numbers_are_short(value, written):
     assert short(value) == written
 
 
+@pytest.mark.heavy
 def test_what_is_said_of_a_race_is_about_its_last_round_and_names_who_did_not_take_part():
     answer = initbench.recommend(
         "mlp:depth=8,width=32", ["kaiming", "orthogonal", "normal:std=2", "sparse"], dataset=TINY, seeds=3, steps=30, engine="serial"

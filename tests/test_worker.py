@@ -358,6 +358,7 @@ def test_a_run_that_breaks_is_that_runs_own_affair(own, line, reason):
     result.model_dump_json().encode()
 
 
+@pytest.mark.heavy
 def test_a_child_that_comes_back_from_the_users_code_ends(own, tmp_path):
     code = f"""
 import sys
