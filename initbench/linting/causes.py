@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from initbench.linting.finding import CannotTell, alike
 from initbench.linting.samples import spread
-from initbench.linting.symptoms import Kind, Symptom, symptoms
+from initbench.linting.symptoms import Kind, Symptom, symptoms, within_rounding
 from initbench.linting.units import equal_rows
 from initbench.linting.zero import is_vector, is_zero_factor
 from initbench.nn.layers import EMBEDDINGS, NORMS, Role
@@ -125,7 +125,8 @@ def _but(suspects: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Te
 def _left(subject: Subject, taken_back: Mapping[str, Tensor], kinds: Collection[Kind]) -> frozenset[Symptom]:
     """The symptoms that are there when some parameters are set to what they could have been."""
     with _taken_back(subject, taken_back):
-        return symptoms(subject.anew(pairs=Kind.ALIKE in kinds), kinds)
+        anew = subject.anew(pairs=Kind.ALIKE in kinds)
+        return symptoms(anew, kinds) | within_rounding(anew, kinds)
 
 
 @contextmanager

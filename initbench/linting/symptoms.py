@@ -30,6 +30,8 @@ SMOOTH = {"tanh", "sigmoid", "erf", "softsign", "hardtanh", "hardsigmoid"}
 """Those that are at their ends for no input that is of size one; ReLU6 and its like are zero for half of them."""
 APART = 0.9
 """A correlation below which inputs are different to begin with."""
+ROUNDING = 1e-6
+"""A gradient is rounding below this share of the largest of its module."""
 FAR_LOSS = 2.5
 """So many times the loss of guessing is far from it."""
 NO_SIGNAL = "every number of the input is zero, so that no signal enters: give a batch as the model is trained on"
@@ -139,6 +141,22 @@ def silent(subject: Subject) -> tuple[str, ...]:
         return tuple(name for name, norm in subject.gradients.items() if norm == 0)
     except CannotTell:
         return ()
+
+
+def within_rounding(subject: Subject, kinds: Collection[Kind]) -> frozenset[Symptom]:
+    """Gradients that are no more than rounding beside those of the same module, as of what a softmax takes out again: as good as none."""
+    found: set[Symptom] = set()
+    for kind in {Kind.SILENT, Kind.SHUT} & set(kinds):
+        try:
+            gradients = subject.gradients if kind is Kind.SILENT else subject.settled[1]
+        except CannotTell:
+            return frozenset()
+        largest: dict[str, float] = {}
+        for name, norm in gradients.items():
+            module = name.rpartition(".")[0]
+            largest[module] = max(largest.get(module, 0.0), norm or 0.0)
+        found |= {Symptom(kind, name) for name, norm in gradients.items() if norm and norm < ROUNDING * largest[name.rpartition(".")[0]]}
+    return frozenset(found)
 
 
 def is_without_signal(subject: Subject) -> bool:

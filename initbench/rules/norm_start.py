@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from initbench.linting.finding import CannotTell, Finding, Link, Severity, alike
 from initbench.linting.samples import spread
 from initbench.linting.subject import Subject
-from initbench.nn.layers import NORMS
+from initbench.nn.layers import NORMS, Role
 from initbench.nn.naming import modules_of
 
 FAMILY = "state"
@@ -102,5 +102,6 @@ def _branch_ends(subject: Subject) -> set[int] | None:
     """The norms that may start at zero: behind the last weight of a residual branch; None where that cannot be told."""
     try:
         return {id(branch.last_norm) for branch in subject.branches if branch.last_norm is not None}
-    except CannotTell:
-        return None
+    except CannotTell:  # also where one branch can carry no number of its own: its norms are known all the same
+        traced = [layer.surroundings.ends.norms for layer in subject.layers if layer.role is Role.BRANCH_END]
+        return {id(subject.model.get_submodule(norms[-1])) for norms in traced if norms} or None
