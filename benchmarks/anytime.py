@@ -27,7 +27,7 @@ from initbench import load_results
 from initbench.statistics.deciding import Deciding
 from initbench.statistics.inference import ALPHA, signed_ranks
 from initbench.statistics.known_metrics import find_metric
-from initbench.statistics.sequential import BOLDEST, STAKES, equivalence, evidence, fewest, mean_sequence, median_sequence
+from initbench.statistics.sequential import BOLDEST, LISTENING, STAKES, equivalence, evidence, fewest, mean_sequence, median_sequence
 from initbench.statistics.verdicts import Comparison, Side, Verdict, compare_family
 
 SEEDS = 64
@@ -40,6 +40,8 @@ FAMILIES = {
 """Schemes and how good each is, in standard deviations of the pairs."""
 SCHEMES = (2, 3, 6, 10)
 EFFECTS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
+DIVERGING = 0.2
+"""The share of runs that diverge, of either scheme and whatever its seed, where some do."""
 ROOT = Path(__file__).parent.parent
 TURNS = 3
 PEEKED = 200
@@ -64,7 +66,7 @@ class Case:
 
 
 def _diverging(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    return np.where(generator.random(shape) < 0.2, -math.inf, generator.normal(size=shape))
+    return np.where(generator.random(shape) < DIVERGING, -math.inf, generator.normal(size=shape))
 
 
 CASES = (
@@ -108,6 +110,10 @@ def false_verdicts(case: Case, schemes: int, sets: int) -> float:
 def wealths_of(gaps: np.ndarray) -> np.ndarray:
     """What bets on the signs of differences, a row a set, are worth after each: as `evidence`, all rows at once."""
     gaps = np.round(gaps, 12)
+    return LISTENING * _bets(gaps) + (1 - LISTENING) * _bets(np.where(np.isinf(gaps), 0.0, gaps))
+
+
+def _bets(gaps: np.ndarray) -> np.ndarray:
     sizes, quantile = np.abs(gaps), np.vectorize(NormalDist().inv_cdf)
     scores = np.zeros(gaps.shape)
     for place in range(gaps.shape[1]):
@@ -212,15 +218,22 @@ def seeds_taken_by_signs(gaps: list[float]) -> int | None:
     return None
 
 
-def by_effect(sets: int) -> Iterator[tuple[float, float, float, int, float]]:
-    """For each difference in standard deviations of the pairs: share decided, seeds, fixed seeds of the same power, seeds by signs."""
-    for effect in EFFECTS:
+def by_effect(sets: int) -> Iterator[tuple[str, float, float, int, float]]:
+    """For each difference in standard deviations of the pairs: share decided, seeds, fixed seeds of the same power, seeds by signs.
+
+    The last is with runs of either scheme that diverge at random.
+    """
+    for effect, share in [*((effect, 0.0) for effect in EFFECTS), (1.0, DIVERGING)]:
         generator = np.random.default_rng([19, round(100 * effect)])
-        drawn = [list(map(float, generator.normal(effect, 1, SEEDS))) for _ in range(sets)]
+        normal = generator.normal(effect, 1, (sets, SEEDS))
+        lost = generator.random((2, sets, SEEDS)) < share
+        left, right = np.where(lost[0], -math.inf, normal), np.where(lost[1], -math.inf, 0.0)
+        drawn = [differences(*each) for each in zip(left, right, strict=True)]
         taken = [seeds_taken(gaps) for gaps in drawn]
         power = sum(count is not None for count in taken) / sets
         by_signs = [seeds_taken_by_signs(gaps) or SEEDS for gaps in drawn]
-        yield effect, 100 * power, _mean(taken), fixed_seeds(drawn, power), sum(by_signs) / sets
+        name = f"{effect:g}" + (f", {100 * share:.0f} % of either diverge" if share else "")
+        yield name, 100 * power, _mean(taken), fixed_seeds(drawn, power), sum(by_signs) / sets
 
 
 def _mean(taken: list[int | None]) -> float:
@@ -312,7 +325,7 @@ def main() -> int:
     print("| difference, sd of the pairs | told apart, % | seeds, mean | fixed seeds of that power | bets on signs alone |")
     print("|---:|---:|---:|---:|---:|")
     for effect, power, mean, fixed, signs in by_effect(given.sets):
-        print(f"| {effect:g} | {power:.1f} | {mean:.1f} | {fixed} | {signs:.1f} |", flush=True)
+        print(f"| {effect} | {power:.1f} | {mean:.1f} | {fixed} | {signs:.1f} |", flush=True)
     print(
         "\nAll pairs of several schemes: runs until they are decided, and pairs that are, in %, with e-Holm and Bonferroni's correction\n"
     )

@@ -70,7 +70,7 @@ class Deciding:
         self.family.look([pair.path[-1] for pair in self.members])
         for pair, p in zip(self.members, self.family.p, strict=True):
             pair.p = p[APART]
-            pair.same = not pair.signs.sizes and min(pair.ties.wealth) * ALPHA >= len(self.members)
+            pair.same = not pair.signs.count and min(pair.ties.wealth) * ALPHA >= len(self.members)
             if pair.ended is None:
                 equal = pair.within is not None and max(p[ABOVE], p[BELOW]) <= ALPHA
                 pair.ended = 0 if equal else pair.signs.leaning if p[APART] <= ALPHA else None

@@ -19,6 +19,8 @@ from initbench.statistics.inference import ALPHA, Interval
 
 STAKES = (0.5, 1.3, 3.5, 10.0)
 """How bold the bettors are, with a quarter of the wealth each; the best for shifts of about 0.5, 1, 2 and more standard deviations."""
+LISTENING = 7 / 8
+"""The share of the wealth that is bet on differences to a run without a number, too: enough for 6 of one sign to decide."""
 BIASES = (0.2, 0.5, 0.8, 0.98)
 """The same for bets on which side of a number the differences are: the share of wealth that is put on one side."""
 BOLDEST = 0.98
@@ -49,15 +51,50 @@ class Signs:
 
     The stake on a sign grows with the rank of the difference's size among those so far, which says nothing about the sign where
     there is no difference, and much where there is one. An infinite difference (one of the two has no number) has the largest
-    rank, and no other infinite one shares it; of zero there is no sign to bet on.
+    rank, and no other infinite one shares it; some bettors leave these out, for where runs diverge at random they are bold bets on a
+    coin. Of zero there is no sign to bet on.
     """
+
+    def __init__(self) -> None:
+        self.all, self.finite = _Bettors(), _Bettors()
+
+    def take(self, value: float) -> None:
+        """Bets on the next difference."""
+        self.all.take(value)
+        if math.isfinite(value):
+            self.finite.take(value)
+
+    @property
+    def count(self) -> int:
+        """How many differences there were that are not zero."""
+        return len(self.all.sizes)
+
+    @property
+    def sides(self) -> tuple[float, float]:
+        """What those have who bet on differences above zero, and below."""
+        above, below = (LISTENING * a + (1 - LISTENING) * f for a, f in zip(self.all.sides, self.finite.sides, strict=True))
+        return above, below
+
+    @property
+    def wealth(self) -> float:
+        """What all bettors have together, 1 at first."""
+        return sum(self.sides)
+
+    @property
+    def leaning(self) -> int:
+        """The side in favour: 1 above zero, -1 below."""
+        above, below = self.sides
+        return (above > below) - (above < below)
+
+
+class _Bettors:
+    """One bettor a boldness on either side of zero, with as much to begin with."""
 
     def __init__(self) -> None:
         self.sizes: list[float] = []
         self.up, self.down = [1.0] * len(STAKES), [1.0] * len(STAKES)
 
     def take(self, value: float) -> None:
-        """Bets on the next difference."""
         if not value:
             return
         score = _score(self.sizes, abs(value))
@@ -67,15 +104,9 @@ class Signs:
             self.down[index] *= 1 - stake
 
     @property
-    def wealth(self) -> float:
-        """What all bettors have together, 1 at first."""
-        return sum(self.up + self.down) / (2 * len(STAKES))
-
-    @property
-    def leaning(self) -> int:
-        """The side in favour: 1 above zero, -1 below."""
-        above, below = sum(self.up), sum(self.down)
-        return (above > below) - (above < below)
+    def sides(self) -> tuple[float, float]:
+        """What those above zero have, and those below; 1 together at first."""
+        return sum(self.up) / (2 * len(STAKES)), sum(self.down) / (2 * len(STAKES))
 
 
 def evidence(differences: Sequence[float]) -> Evidence:
