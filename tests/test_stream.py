@@ -189,6 +189,38 @@ def test_a_healthy_residual_network_is_called_healthy(build, shape):
     assert not any(word in str(found) for word in ("a layer", "overflow", "lost", "shrink", "million"))
 
 
+class Root(nn.Module):
+    """A norm as people write it."""
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
+class Behind(nn.Module):
+    """norm(x + branch(x)), on a signal that is small when it enters."""
+
+    def __init__(self, norm, depth=5, d=32):
+        super().__init__()
+        self.enter, self.head = nn.Linear(d, d), nn.Linear(d, 7)
+        self.branches = nn.ModuleList(nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, d)) for _ in range(depth))
+        self.norms = nn.ModuleList(norm() for _ in self.branches)
+
+    def forward(self, x):
+        x = 0.02 * self.enter(x)
+        for branch, norm in zip(self.branches, self.norms, strict=True):
+            x = norm(x + branch(x))
+        return self.head(x)
+
+
+@pytest.mark.parametrize("norm", [lambda: nn.LayerNorm(32), Root], ids=["module", "own"])
+def test_the_way_of_a_post_norm_stack_begins_behind_its_first_norm(norm):
+    torch.manual_seed(0)
+    (found,) = said_of(Behind(norm), (*VECTOR[:1], 32)).schemes
+    assert [point.layer for point in found.forward] == [f"branches.{number}.2" for number in range(1, 5)]
+    assert found.keeps
+    assert next(point.layer for point in said_of(Transformer(2), SEQUENCE).schemes[0].forward) == "blocks.0.o"
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("depth", [6, 20, 50])
 def test_a_stream_that_doubles_is_broken_at_its_pace_a_block(depth):

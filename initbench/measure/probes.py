@@ -124,10 +124,12 @@ def _places(layers: tuple[WeightLayer, ...]) -> list[Place | None]:
         return [None] * len(layers)
     feeding = {name for layer in layers for name in layer.surroundings.sources}
     on_way, scaled = _on_way(layers), normed(layers) | _pooled(layers)
-    end = Place.NORMED_END if _norms_hold(layers) else Place.BRANCH_END
+    end, entering = Place.NORMED_END if _norms_hold(layers) else Place.BRANCH_END, _before_held(layers)
     places: list[Place | None] = []
     for layer in layers:
-        if layer.role in {Role.BRANCH, Role.BRANCH_END}:
+        if layer.name in entering:
+            places.append(Place.ASIDE)
+        elif layer.role in {Role.BRANCH, Role.BRANCH_END}:
             places.append(end if layer.role is Role.BRANCH_END else Place.BRANCH)
         elif layer.role is Role.HEAD and layer.name not in feeding:
             places.append(Place.HEAD)
@@ -136,6 +138,15 @@ def _places(layers: tuple[WeightLayer, ...]) -> list[Place | None]:
         else:
             places.append(Place.ASIDE if layer.name in scaled or layer.name not in on_way else Place.PATH)
     return places
+
+
+def _before_held(layers: tuple[WeightLayer, ...]) -> set[str]:
+    """The layers in front of the first norm on the stream of a post-norm stack, which takes out the scale of all before it."""
+    held = {layer.block: layer.surroundings.ends.held for layer in layers if layer.role is Role.BRANCH_END}
+    if 2 * sum(held.values()) < len(held) or not any(held.values()):
+        return set()
+    first = next(index for index, layer in enumerate(layers) if layer.block is not None and held.get(layer.block))
+    return {layer.name for layer in layers[:first] if layer.role is not Role.BRANCH}
 
 
 def _on_way(layers: tuple[WeightLayer, ...]) -> set[str]:

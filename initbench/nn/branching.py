@@ -19,6 +19,7 @@ class Branches:
                 added=next((name for name, _, after in modules if after is branch), None),
                 around=next((name for name, before, after in modules if before is skip and after.index == total), None),
                 norms=tuple(made_by[index] for index in self._norms(branch, number) if index in made_by),
+                held=self._is_held(skip),
             )
             for number, (branch, skip, total) in enumerate(self._sums)
         )
@@ -33,6 +34,17 @@ class Branches:
                 seen[node.index] = node
                 waiting += node.inputs
         return sorted(index for index, node in seen.items() if node.name in ops.NORMALIZATIONS)
+
+    def _is_held(self, skip: Node | None) -> bool:
+        """Whether a norm, one that users write themselves among them, stands between the last sum and this one."""
+        totals = {total for _, _, total in self._sums}
+        while skip is not None and skip.index not in totals and skip.kind is not Kind.WEIGHT:
+            made_by = {step.name for step in skip.steps} | {skip.name}
+            if made_by & ops.NORMALIZATIONS or any("sqrt" in each.name for each in skip.inputs):
+                return True
+            signals = [each for each in skip.inputs if each.kind is not Kind.WEIGHT]
+            skip = signals[0] if len(signals) == 1 else None
+        return False
 
     def of_sum(self, nodes: tuple[Node, ...], total: int) -> Node | None:
         """Of two signals that are added the one that is a residual branch on the other; its uses are marked so.

@@ -157,12 +157,14 @@ class Ends:
     """The modules at the ends of a residual branch, None where none is there.
 
     `added` gives what is added to the skip path; `around` takes the skip path, as its first argument, and gives the sum;
-    `norms` normalize between the branch's last weight and the sum, in order of execution.
+    `norms` normalize between the branch's last weight and the sum, in order of execution. `held`: the skip path comes straight out
+    of a norm, as behind the first of a post-norm stack.
     """
 
     added: str | None = None
     around: str | None = None
     norms: tuple[str, ...] = ()
+    held: bool = False
 
 
 NO_ENDS = Ends()

@@ -182,7 +182,7 @@ class Place(StrEnum):
     SHORTCUT = "shortcut"
     ASIDE = "aside"
     """Outside of residual blocks, with another scale than the residual stream: its output is normalized first, or only gates another
-    signal, or it is behind an average over all positions."""
+    signal, or it is behind an average over all positions, or in front of the first norm of a post-norm stack."""
     HEAD = "head"
 
 
