@@ -9,6 +9,7 @@ from torch import nn
 
 import initbench
 from initbench.measure.attention import attention_starts
+from initbench.probing.figures import plots
 from initbench.probing.verdicts import ONE_HOT, TOGETHER
 from initbench.results.record import Place
 
@@ -143,6 +144,10 @@ def test_embeddings_have_lines_of_their_own():
     table = probe.to_pandas("embeddings").set_index("module")
     assert table.index.tolist() == ["position_embeddings", "word_embeddings"]
     assert table.variance["word_embeddings"] == pytest.approx(model.word_embeddings(IDS).var(correction=0).item(), rel=1e-5)
+    (plot,) = (each for each in plots(probe.schemes) if each.name == "signal")
+    (panel,) = (each for each in plot.panels if each.title == "embeddings")
+    assert panel.ticks == ((1.0, "position"), (2.0, "word"))
+    assert [y for _, y in panel.lines[0].points] == pytest.approx(table.variance.tolist(), rel=1e-6)
     assert table.variance["position_embeddings"] == pytest.approx(model.position_embeddings.var(correction=0).item(), rel=1e-5)
     assert table.rows.tolist() == [6, 20]
     deviation = model.word_embeddings(IDS).std(correction=0).item()

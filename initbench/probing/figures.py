@@ -1,6 +1,7 @@
 """What the plots of a probe show, as data for `draw`: each quantity through the layers, with the prediction behind it."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +12,8 @@ from initbench.reporting.panels import STREAM, Band, Curve, Panel, Plot, Points,
 from initbench.reporting.roles import layer_roles
 from initbench.results.record import PREDICTED, Place, RunStatus
 
+ENTERING = "activation_variance"
+"""The quantity in whose plot embeddings stand, too."""
 MOST_SHOWN = 18
 """Schemes in one plot: as many as there are different lines; the best and the worst are shown."""
 
@@ -30,13 +33,29 @@ def plots(schemes: Sequence[SchemeHealth]) -> tuple[Plot, ...]:
 def _plot(quantity: Quantity, figure: Figure, schemes: Sequence[SchemeHealth], notes: tuple[str, ...]) -> Plot:
     roles = layer_roles(layer.layer for scheme in schemes for layer in scheme.layers)
     names = tuple(scheme.scheme for scheme in schemes)
+    entering = [_embeddings(figure, schemes)] if quantity.name == ENTERING and any(scheme.embeddings for scheme in schemes) else []
     if not roles:
-        return Plot(figure.name, figure.title, ((_panel("", quantity, figure, schemes, notes, None),),), names)
-    rows = in_rows([_panel(name, quantity, figure, schemes, notes, role) for name, role in roles.items()])
+        title = "weight layers" if entering else ""
+        return Plot(figure.name, figure.title, ((_panel(title, quantity, figure, schemes, notes, None), *entering),), names)
+    rows = in_rows([*(_panel(name, quantity, figure, schemes, notes, role) for name, role in roles.items()), *entering])
     if quantity.stream and (ends := stream_ends(layer for scheme in schemes for layer in scheme.layers)):
         stream = _panel(STREAM, BY_NAME[quantity.stream], figure, schemes, notes, ends)
         rows = ((replace(stream, x_label="residual block", head=None),), *rows)
     return Plot(figure.name, figure.title, rows, names, parts=True)
+
+
+def _embeddings(figure: Figure, schemes: Sequence[SchemeHealth]) -> Panel:
+    """The variance of what each embedding gives, which enters the network in front of all layers."""
+    names = dict.fromkeys(each.module for scheme in schemes for each in scheme.embeddings)
+    places = {name: float(place) for place, name in enumerate(names, 1)}
+    lines = [
+        Curve(scheme.scheme, tuple((places[each.module], each.variance) for each in scheme.embeddings), named=True)
+        for scheme in schemes
+        if scheme.embeddings
+    ]
+    ticks = name_ticks({place: re.sub(r"[._]embeddings?$", "", name) for name, place in places.items()}, None)
+    notes = ("What enters the network; schemes leave embeddings as they are unless they are told to set them",)
+    return Panel("embeddings", "embedding", figure.label, tuple(lines), scale="log", notes=notes, ticks=ticks)
 
 
 def _panel(
