@@ -137,6 +137,25 @@ class Written(nn.Module):
 IDS = torch.randint(0, 20, (16, 6), generator=torch.Generator().manual_seed(3))
 
 
+class TwoSides(nn.Module):
+    """An encoder and a decoder of modules of their own, on one table."""
+
+    def __init__(self):
+        super().__init__()
+        self.shared, self.enter, self.leave = nn.Embedding(20, 8), nn.Embedding(20, 8), nn.Embedding(20, 8)
+        self.enter.weight = self.leave.weight = self.shared.weight
+        self.hidden, self.head = nn.Linear(8, 8), nn.Linear(8, 20)
+
+    def forward(self, ids):
+        return self.head(torch.tanh(self.hidden(self.enter(ids) + self.leave(ids))))
+
+
+def test_embeddings_that_share_a_table_have_lines_by_the_modules_that_look_it_up():
+    torch.manual_seed(0)
+    (scheme,) = initbench.probe(TwoSides(), as_is=True, inputs=IDS).schemes
+    assert [each.module for each in scheme.embeddings] == ["enter", "leave"]
+
+
 def test_embeddings_have_lines_of_their_own():
     torch.manual_seed(0)
     model = Written()

@@ -49,7 +49,7 @@ def embedding_starts(model: nn.Module, layers: Iterable[WeightLayer], inputs: In
     finally:
         for handle in handles:
             handle.remove()
-    order = [name.removesuffix(".weight") for name, _ in model.named_parameters()]
+    order = [name.removesuffix(".weight") for name, _ in model.named_parameters(remove_duplicate=False)]
     return tuple(sorted(found.values(), key=lambda each: order.index(each.module)))
 
 
