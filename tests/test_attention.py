@@ -150,6 +150,14 @@ class TwoSides(nn.Module):
         return self.head(torch.tanh(self.hidden(self.enter(ids) + self.leave(ids))))
 
 
+def test_an_embedding_whose_weight_is_computed_is_told_too():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(20, 8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 20))
+    nn.utils.parametrizations.weight_norm(model[0])
+    (scheme,) = initbench.probe(model, as_is=True, inputs=IDS).schemes
+    assert [(each.module, each.rows, each.width) for each in scheme.embeddings] == [("0", 20, 8)]
+
+
 def test_embeddings_that_share_a_table_have_lines_by_the_modules_that_look_it_up():
     torch.manual_seed(0)
     (scheme,) = initbench.probe(TwoSides(), as_is=True, inputs=IDS).schemes

@@ -38,8 +38,8 @@ def embedding_starts(model: nn.Module, layers: Iterable[WeightLayer], inputs: In
 
     def look(module: nn.Module, _: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.numel():
-            rows, width = module.weight.shape  # type: ignore[misc]
-            found[tables[module]] = EmbeddingStart(tables[module], int(rows), int(width), _variance(output))
+            rows, width = int(module.num_embeddings), int(module.embedding_dim)  # type: ignore[arg-type]
+            found[tables[module]] = EmbeddingStart(tables[module], rows, width, _variance(output))
 
     handles = [module.register_forward_hook(look) for module in tables]
     try:
@@ -49,8 +49,8 @@ def embedding_starts(model: nn.Module, layers: Iterable[WeightLayer], inputs: In
     finally:
         for handle in handles:
             handle.remove()
-    order = [name.removesuffix(".weight") for name, _ in model.named_parameters(remove_duplicate=False)]
-    return tuple(sorted(found.values(), key=lambda each: order.index(each.module)))
+    order = {name: place for place, (name, _) in enumerate(model.named_modules())}
+    return tuple(sorted(found.values(), key=lambda each: order.get(each.module, order.get(each.module.rpartition(".")[0], 0))))
 
 
 def _variance(values: Tensor) -> float:
