@@ -83,7 +83,7 @@ def main() -> int:
     given = parser.parse_args()
     torch.set_num_threads(2)
     failed = False
-    print(f"| task | largest difference of {FIRST} losses | plain loop, s | initbench, s | ratio |\n|---|---|---|---|---|")
+    print("| task | largest difference of losses | plain loop, s | initbench, s | ratio |\n|---|---|---|---|---|")
     for case in given.tasks or CASES:
         model, dataset, task, train = CASES[case]
         steps = {"steps": STEPS, "evaluate_every_steps": STEPS, **train}
