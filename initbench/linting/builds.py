@@ -204,7 +204,7 @@ def digests_of(model: nn.Module) -> dict[str, str]:
     """A digest of the numbers of every parameter and buffer; one that cannot be read has none."""
     digests = {}
     for name, tensor in tensors_of(model).items():
-        with contextlib.suppress(RuntimeError, TypeError, NotImplementedError):
+        with contextlib.suppress(RuntimeError, TypeError, NotImplementedError):  # of sharded, fake or quantized tensors
             digests[name] = _digest(tensor)
     return digests
 

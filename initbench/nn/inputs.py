@@ -249,7 +249,7 @@ def _as_mapping(value: Mapping[Any, Any], parts: dict[Any, Any]) -> Mapping[Any,
         made: Any = copy.copy(value)
         for key, part in parts.items():
             made[key] = part
-    except (TypeError, AttributeError, NotImplementedError):
+    except (TypeError, AttributeError, NotImplementedError):  # a mapping that cannot be copied or set: its parts in a dict
         return parts
     return made if isinstance(made, Mapping) and made is not value else parts
 

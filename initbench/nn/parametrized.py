@@ -193,7 +193,7 @@ def _back(steps: ParametrizationList, values: Tensor) -> list[Tensor] | None:
             back: Any = step.right_inverse
             try:
                 found = back(found)
-            except (NotImplementedError, RuntimeError, ValueError):
+            except (NotImplementedError, RuntimeError, ValueError):  # no way back, or none from these numbers
                 return None
     parts = [found] if isinstance(found, Tensor) else list(found)
     fits = [tuple(part.shape) for part in parts] == [tuple(original.shape) for original in originals_of(steps)]
